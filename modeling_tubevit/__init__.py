@@ -1,0 +1,45 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+TubeViT for Transformers: sparse video tubes, one set of weights for images and videos.
+
+Importing this package makes the Auto classes and the pipelines of Transformers know TubeViT.
+"""
+
+if __name__ != "tubevit":
+    raise ImportError(
+        f"This package is called `tubevit`, not `{__name__}`: write `from tubevit import ...` (after `pip install -e .` in "
+        "the checkout). A second import under the folder's name would define every class twice."
+    )
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForVideoClassification,
+)
+
+from .configuration_tubevit import TubeViTConfig
+from .modeling_tubevit import (
+    TubeViTForImageClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+    TubeViTPreTrainedModel,
+)
+from .tubes import Tube
+
+
+__version__ = "0.1.0"
+
+AutoConfig.register(TubeViTConfig.model_type, TubeViTConfig)
+AutoModel.register(TubeViTConfig, TubeViTModel)
+AutoModelForVideoClassification.register(TubeViTConfig, TubeViTForVideoClassification)
+AutoModelForImageClassification.register(TubeViTConfig, TubeViTForImageClassification)
+
+__all__ = [
+    "Tube",
+    "TubeViTConfig",
+    "TubeViTForImageClassification",
+    "TubeViTForVideoClassification",
+    "TubeViTModel",
+    "TubeViTPreTrainedModel",
+]

@@ -1,0 +1,102 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+What the classification heads compute besides a linear layer: one prediction out of several views, and the loss.
+"""
+
+import math
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+
+def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
+    """
+    One prediction per video from the logits of its views.
+
+    logits: `(batch, views, labels)`.
+
+    Returns `(batch, labels)` in float32 or better. Softmax (of a sigmoid problem: sigmoid) of the result is exactly the
+    mean over views of the views' probabilities; for regression the result is the mean of the outputs.
+    """
+    logits = _at_least_float32(logits)
+    if problem_type == "regression":
+        return logits.mean(dim=1)
+    if problem_type == "multi_label_classification":
+        return _log_mean_exp(nn.functional.logsigmoid(logits)) - _log_mean_exp(nn.functional.logsigmoid(-logits))
+    return _log_mean_exp(logits.log_softmax(dim=-1))
+
+
+def classification_loss(
+    labels: torch.Tensor,
+    pooled_logits: torch.Tensor,
+    config: PreTrainedConfig,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **kwargs,
+) -> torch.Tensor:
+    """
+    Mean loss over a batch, or its share of the mean over `num_items_in_batch` when Trainer counts them.
+
+    pooled_logits: `(batch, num_labels)`. `config.problem_type` decides, and is never changed here:
+
+    - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
+      soft labels `(batch, num_labels)` whose rows sum to 1, as mixup makes them;
+    - `"multi_label_classification"`: binary cross-entropy with multi-hot labels `(batch, num_labels)` (-100 is ignored);
+    - `"regression"`, and `None` with one label: squared error with `(batch,)` or `(batch, num_labels)`.
+
+    Trainer counts label *elements* over all accumulation steps and ranks, so a soft label counts `num_labels` times;
+    every loss here is a sum over elements divided by that count, which leaves the training curve independent of how a
+    batch is split. Raises `ValueError` for labels that do not match the problem type.
+    """
+    logits = _at_least_float32(pooled_logits)
+    labels = labels.to(logits.device)
+    num_labels = logits.shape[-1]
+    problem_type = config.problem_type or ("regression" if num_labels == 1 else "single_label_classification")
+    if problem_type == "single_label_classification" and not labels.is_floating_point():
+        labels = labels.reshape(-1)
+        losses = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        return _mean(losses, labels != -100, num_items_in_batch)
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"problem_type={config.problem_type!r} with {labels.dtype} labels needs them of shape {tuple(logits.shape)}, "
+            f"got {tuple(labels.shape)}."
+        )
+    labels = labels.reshape(logits.shape)
+    if problem_type == "single_label_classification":
+        _check_soft_labels(labels, config)
+        losses = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction="none")
+        num_samples = None if num_items_in_batch is None else num_items_in_batch / num_labels
+        return _mean(losses, torch.ones_like(losses, dtype=torch.bool), num_samples)
+    counted = labels != -100
+    targets = torch.where(counted, labels, 0).to(logits.dtype)
+    if problem_type == "regression":
+        losses = nn.functional.mse_loss(logits, targets, reduction="none")
+    else:
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return _mean(losses, counted, num_items_in_batch)
+
+
+def _mean(losses: torch.Tensor, counted: torch.Tensor, num_items: torch.Tensor | int | float | None) -> torch.Tensor:
+    total = (losses * counted).sum()
+    if num_items is None:
+        num_items = counted.sum()
+    return total / (num_items.to(total.device) if torch.is_tensor(num_items) else num_items)
+
+
+def _check_soft_labels(labels: torch.Tensor, config: PreTrainedConfig) -> None:
+    # Only while the problem type is left open, where multi-hot labels may be meant: the check waits for the device.
+    if config.problem_type is not None or torch.compiler.is_compiling():
+        return
+    if not torch.allclose(labels.float().sum(dim=-1), torch.ones((), device=labels.device), atol=1e-2):
+        raise ValueError(
+            "Float labels are taken as soft labels, whose rows sum to 1, and these do not: set "
+            "config.problem_type='multi_label_classification' for multi-hot labels."
+        )
+
+
+def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
+    return values.logsumexp(dim=1) - math.log(values.shape[1])
+
+
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,147 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""The geometry of video tubes: where a strided 3D kernel is applied in a clip (TubeViT, sections 3.2 to 3.4).
+
+A tube is a kernel that is applied sparsely: its stride is much larger than the kernel, so a clip costs a few hundred
+tokens. Everything here is integer arithmetic on (time, height, width) triples, in frames and pixels; no torch.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+Size = tuple[int, int, int]
+AXES = ("frames", "rows", "columns")
+
+# Table 12: the configuration of every headline result (its space-to-depth factors aside).
+MAIN_TUBES = (
+    {"kernel_size": [8, 8, 8], "stride": [16, 32, 32], "offset": [0, 0, 0]},
+    {"kernel_size": [16, 4, 4], "stride": [6, 32, 32], "offset": [4, 8, 8]},
+    {"kernel_size": [4, 12, 12], "stride": [16, 32, 32], "offset": [0, 16, 16]},
+    {"kernel_size": [1, 16, 16], "stride": [32, 16, 16], "offset": [0, 0, 0]},
+)
+
+
+def format_size(size) -> str:
+    """`(8, 12, 12)` -> `"8x12x12"`."""
+    return "x".join(str(value) for value in size)
+
+
+@dataclass(frozen=True)
+class Tube:
+    """
+    One tube: a kernel applied without padding at `offset`, `offset + stride`, `offset + 2 * stride`, ...
+
+    Every field is a (time, height, width) triple in frames and pixels.
+
+    kernel_size: extent of one application, each at least 1.
+    stride: distance between neighbouring applications, each at least 1. Tubes may overlap.
+    offset: first frame, row and column of the first application, each at least 0.
+    """
+
+    kernel_size: Size
+    stride: Size
+    offset: Size = (0, 0, 0)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Tube":
+        """Build a tube from its entry in `TubeViTConfig.tubes`. Raises `ValueError` naming the key and its value."""
+        allowed = [field.name for field in fields(cls)]
+        if not isinstance(values, dict):
+            raise ValueError(f"must be a dict with the keys {', '.join(allowed)}, got {values!r}")
+        if unknown := sorted(map(str, set(values) - set(allowed))):
+            raise ValueError(f"has the unknown key {unknown[0]!r}; allowed keys are {', '.join(allowed)}")
+        if missing := sorted({"kernel_size", "stride"} - set(values)):
+            raise ValueError(f"lacks the key {missing[0]!r}")
+        lowest = {"kernel_size": 1, "stride": 1, "offset": 0}
+        triples = {key: _parse_triple(key, value, lowest[key]) for key, value in values.items()}
+        return cls(**triples)
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """The JSON form that `from_dict` reads."""
+        return {key: list(value) for key, value in asdict(self).items()}
+
+    @property
+    def is_image_tube(self) -> bool:
+        """Whether this is a 2D tube, which sees one frame at a time and therefore also tokenizes images."""
+        return self.kernel_size[0] == 1
+
+    @property
+    def smallest_size(self) -> Size:
+        """The smallest (frames, height, width) that holds one application."""
+        return tuple(offset + kernel for offset, kernel in zip(self.offset, self.kernel_size, strict=True))
+
+    def fits(self, size: Size) -> bool:
+        """Whether a clip of `size` = (frames, height, width) holds at least one application."""
+        return all(have >= need for have, need in zip(size, self.smallest_size, strict=True))
+
+    def grid(self, size: Size) -> Size:
+        """Number of applications along (time, height, width) in a clip of `size`; zeros where the tube does not fit."""
+        if not self.fits(size):
+            return (0, 0, 0)
+        return tuple(
+            (extent - smallest) // stride + 1
+            for extent, smallest, stride in zip(size, self.smallest_size, self.stride, strict=True)
+        )
+
+    def num_tokens(self, size: Size) -> int:
+        """Number of tokens that the tube makes of a clip of `size`: `floor((size - offset - kernel) / stride) + 1` per axis."""
+        num_frames, num_rows, num_columns = self.grid(size)
+        return num_frames * num_rows * num_columns
+
+    def centers(self, size: Size) -> tuple[list[float], list[float], list[float]]:
+        """
+        Centres of all applications in a clip of `size`, per axis, as indices of frames, rows and columns.
+
+        The centre of a kernel that covers the indices `a, ..., a + k - 1` is `a + (k - 1) / 2`, so the 2D tube at the
+        first frame, and with it every image, lies at t = 0 (section 3.3).
+        """
+        return tuple(
+            [offset + index * stride + (kernel - 1) / 2 for index in range(count)]
+            for offset, stride, kernel, count in zip(
+                self.offset, self.stride, self.kernel_size, self.grid(size), strict=True
+            )
+        )
+
+    def on_image(self) -> "Tube":
+        """This 2D tube as it is applied to an image: an image is a video of one frame, at t = 0."""
+        return Tube(self.kernel_size, self.stride, (0, *self.offset[1:]))
+
+    def __str__(self) -> str:
+        return f"kernel {format_size(self.kernel_size)}, offset {format_size(self.offset)}"
+
+
+def select_tubes(tubes: list[Tube], size: Size, allow_missing: bool) -> list[int]:
+    """
+    Indices of the tubes that a clip of `size` = (frames, height, width) is tokenized with.
+
+    Raises `ValueError` naming the first tube that does not fit and the smallest size that works, unless `allow_missing`
+    permits to leave such tubes out; even then at least one must fit.
+    """
+    fitting = [index for index, tube in enumerate(tubes) if tube.fits(size)]
+    if len(fitting) == len(tubes) or (allow_missing and fitting):
+        return fitting
+    index = next(index for index in range(len(tubes)) if index not in fitting)
+    needs = max if not allow_missing else min
+    smallest = tuple(needs(tube.smallest_size[axis] for tube in tubes) for axis in range(3))
+    if allow_missing:
+        raise ValueError(
+            f"No tube fits a clip of {format_size(size)} (frames x height x width); the one that needs least is "
+            f"{min(tubes, key=lambda tube: tube.smallest_size)}."
+        )
+    short = ", ".join(
+        f"{have} {axis} where it needs {need}"
+        for axis, have, need in zip(AXES, size, tubes[index].smallest_size, strict=True)
+        if have < need
+    )
+    raise ValueError(
+        f"Tube {index} ({tubes[index]}) does not fit a clip of {format_size(size)} (frames x height x width): {short}. "
+        f"The smallest size that holds every tube is {format_size(smallest)}; give at least that, change the tube, or "
+        "set allow_missing_tubes=True in the config to leave tubes out."
+    )
+
+
+def _parse_triple(key: str, value: Any, lowest: int) -> Size:
+    is_triple = isinstance(value, (list, tuple)) and len(value) == 3
+    if not is_triple or any(isinstance(v, bool) or not isinstance(v, int) or v < lowest for v in value):
+        raise ValueError(f"needs {key} as three integers of at least {lowest} (time, height, width), got {value!r}")
+    return tuple(value)

@@ -1,0 +1,126 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The encoder of an image ViT: pre-norm blocks `y = MSA(LN(z)) + z`, `z' = MLP(LN(y)) + y` (eqs. 1 and 2).
+
+Nothing in it knows about video. Parameters are named as in Transformers' ViT, so that image checkpoints map one to one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+
+from .configuration_tubevit import TubeViTConfig
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Plain attention, which also returns its weights; the other backends are `ALL_ATTENTION_FUNCTIONS` of Transformers.
+
+    query: `(batch, heads, queries, head_dim)`. key and value: `(batch, heads, tokens, head_dim)`.
+
+    Returns the output `(batch, queries, heads, head_dim)` and the weights `(batch, heads, queries, tokens)`.
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    # Softmax in float32, or float64 for a float64 model: half precision sums over hundreds of tokens lose digits.
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    weights = nn.functional.dropout(weights.to(query.dtype), p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class TubeViTMultiHeadAttention(nn.Module):
+    """Multi-head attention of queries to tokens, through the attention backend that the config names."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def attend(
+        self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        queries: `(batch, queries, hidden_size)`. tokens: `(batch, tokens, hidden_size)`.
+
+        Returns the output `(batch, queries, hidden_size)` and, from the eager backend alone, the weights.
+        """
+
+        def split_heads(states: torch.Tensor) -> torch.Tensor:
+            return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attention_interface(
+            self,
+            split_heads(self.q_proj(queries)),
+            split_heads(self.k_proj(tokens)),
+            split_heads(self.v_proj(tokens)),
+            None,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.o_proj(output.reshape(*queries.shape[:-1], -1)), weights
+
+
+class TubeViTAttention(TubeViTMultiHeadAttention):
+    """Full self-attention over all tokens of a clip: nothing is factorised over space and time (section 3.1)."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.attend(hidden_states, hidden_states, **kwargs)
+
+
+class TubeViTMLP(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+
+
+class TubeViTLayer(GradientCheckpointingLayer):
+    """One encoder block: `(batch, tokens, hidden_size)` to the same shape."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = TubeViTAttention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = TubeViTMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        attended, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
