@@ -12,6 +12,25 @@ from transformers.utils import auto_docstring
 from .tubes import MAIN_TUBES, Tube, select_tubes
 
 
+# Fields that are numbers, or lists of them: what each may be.
+RANGES = (
+    (
+        ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+        "at least 1",
+        lambda value: value >= 1,
+    ),
+    (("num_channels", "num_frames", "image_size"), "at least 1", lambda value: value >= 1),
+    (
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+        "at least 0 and below 1",
+        lambda value: 0 <= value < 1,
+    ),
+    (("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"), "above 0", lambda value: value > 0),
+    (("image_mean",), "finite", lambda value: True),
+    (("position_temperature",), "above 1", lambda value: value > 1),
+)
+
+
 @auto_docstring(checkpoint="tubevit-base")
 @strict
 class TubeViTConfig(PreTrainedConfig):
@@ -99,9 +118,7 @@ class TubeViTConfig(PreTrainedConfig):
         self.tubes = [tube.to_dict() for tube in self.get_tubes()]
         if not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
-        for name in ("image_mean", "image_std"):
-            value = getattr(self, name)
-            setattr(self, name, [value] * self.num_channels if isinstance(value, (int, float)) else list(value))
+        self.image_mean, self.image_std = self.get_pixel_statistics()
         self.validate_architecture()
         super().__post_init__(**kwargs)
 
@@ -148,6 +165,11 @@ class TubeViTConfig(PreTrainedConfig):
         """The 2D tubes, as they are applied to images; empty for a configuration that cannot take images."""
         return [tube.on_image() for tube in self.get_tubes() if tube.is_image_tube]
 
+    def get_pixel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel of rescaled pixels."""
+        values = (self.image_mean, self.image_std)
+        return tuple([v] * self.num_channels if isinstance(v, (int, float)) else list(v) for v in values)
+
     @property
     def image_height_width(self) -> tuple[int, int]:
         """`image_size` as (height, width)."""
@@ -173,31 +195,20 @@ class TubeViTConfig(PreTrainedConfig):
         # The base class keeps unknown arguments as attributes, so `num_frame=16` would be a silent default of 32.
         own = [name for name in type(self).__annotations__ if name not in PreTrainedConfig.__annotations__]
         for key in kwargs:
-            if close := difflib.get_close_matches(key, own, n=1, cutoff=0.85):
+            if close := difflib.get_close_matches(key, own, n=1, cutoff=0.88):
                 raise ValueError(f"TubeViTConfig has no field {key!r}; did you mean {close[0]!r}?")
 
     def _validate_numbers(self):
-        def check(name, allowed, is_allowed):
-            value = getattr(self, name)
-            values = value if isinstance(value, (list, tuple)) else [value]
-            if not all(isinstance(v, bool) is False and math.isfinite(v) and is_allowed(v) for v in values):
-                raise ValueError(f"{name} must be {allowed}, got {value!r}.")
-
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            check(name, "at least 1", lambda value: value >= 1)
-        for name in ("num_channels", "num_frames"):
-            check(name, "at least 1", lambda value: value >= 1)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
-        for name in ("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"):
-            check(name, "above 0", lambda value: value > 0)
-        check("image_mean", "finite", lambda value: True)
-        check("position_temperature", "above 1", lambda value: value > 1)
-        check("image_size", "one integer or (height, width), each at least 1", lambda value: value >= 1)
+        for names, allowed, is_allowed in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                values = value if isinstance(value, (list, tuple)) else [value]
+                if not all(math.isfinite(v) and not isinstance(v, bool) and is_allowed(v) for v in values):
+                    raise ValueError(f"{name} must be {allowed}, got {value!r}.")
         if not isinstance(self.image_size, int) and len(self.image_size) != 2:
             raise ValueError(f"image_size must be one integer or (height, width), got {self.image_size!r}.")
-        for name in ("image_mean", "image_std"):
-            if len(getattr(self, name)) != self.num_channels:
+        for name, values in zip(("image_mean", "image_std"), self.get_pixel_statistics(), strict=True):
+            if len(values) != self.num_channels:
                 raise ValueError(
                     f"{name} must hold one value per channel, that is {self.num_channels}, got {getattr(self, name)!r}."
                 )

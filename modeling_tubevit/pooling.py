@@ -42,6 +42,9 @@ class TubeViTPoolingAttention(TubeViTMultiHeadAttention):
 class TubeViTMeanPooling(nn.Module):
     """Mean over all tokens."""
 
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, hidden_size)`."""
         return tokens.mean(dim=1)
@@ -49,6 +52,9 @@ class TubeViTMeanPooling(nn.Module):
 
 class TubeViTClsPooling(nn.Module):
     """The CLS token, which the embeddings put first."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
 
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, hidden_size)`."""

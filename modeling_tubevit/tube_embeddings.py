@@ -65,8 +65,7 @@ class TubeViTEmbeddings(nn.Module):
         self.num_channels = config.num_channels
         self.allow_missing_tubes = config.allow_missing_tubes
         self.check_pixels = config.check_pixels
-        self.image_mean = tuple(config.image_mean)
-        self.image_std = tuple(config.image_std)
+        self.image_mean, self.image_std = config.get_pixel_statistics()
         self.rescale_factor = config.rescale_factor
         self.projections = nn.ModuleList(
             [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in self.tubes]

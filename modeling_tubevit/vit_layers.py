@@ -69,7 +69,7 @@ class TubeViTMultiHeadAttention(nn.Module):
         """
 
         def split_heads(states: torch.Tensor) -> torch.Tensor:
-            return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)
+            return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -84,7 +84,7 @@ class TubeViTMultiHeadAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        return self.o_proj(output.reshape(*queries.shape[:-1], -1)), weights
+        return self.o_proj(output.flatten(2)), weights
 
 
 class TubeViTAttention(TubeViTMultiHeadAttention):

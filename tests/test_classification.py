@@ -1,0 +1,152 @@
+"""Losses and view averages: equal to their definitions, and independent of how a batch is split."""
+
+import math
+
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips
+from torch import nn
+
+from tubevit import TubeViTConfig, TubeViTForVideoClassification
+from tubevit.classification import average_views, classification_loss
+
+
+def config(problem_type=None, num_labels=5) -> TubeViTConfig:
+    return TubeViTConfig(problem_type=problem_type, num_labels=num_labels)
+
+
+def random_case(kind: str, batch: int = 6, num_labels: int = 5):
+    """Logits, labels and config of one kind of label."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(batch, num_labels, generator=generator, dtype=torch.float64)
+    if kind == "hard":
+        labels = torch.randint(0, num_labels, (batch,), generator=generator)
+        return logits, labels, config("single_label_classification")
+    if kind == "soft":
+        labels = torch.rand(batch, num_labels, generator=generator, dtype=torch.float64).softmax(-1)
+        return logits, labels, config("single_label_classification")
+    if kind == "multi-hot":
+        labels = torch.randint(0, 2, (batch, num_labels), generator=generator).double()
+        return logits, labels, config("multi_label_classification")
+    return logits, torch.randn(batch, num_labels, generator=generator, dtype=torch.float64), config("regression")
+
+
+KINDS = ["hard", "soft", "multi-hot", "regression"]
+REFERENCES = {
+    "hard": nn.functional.cross_entropy,
+    "soft": nn.functional.cross_entropy,
+    "multi-hot": nn.functional.binary_cross_entropy_with_logits,
+    "regression": nn.functional.mse_loss,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_are_torchs_means(kind):
+    logits, labels, cfg = random_case(kind)
+    torch.testing.assert_close(classification_loss(labels, logits, cfg), REFERENCES[kind](logits, labels))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shares_of_a_batch_add_up_to_the_loss_of_the_whole(kind):
+    """`num_items_in_batch` is counted as Trainer counts it: label elements that are not -100, over all parts."""
+    logits, labels, cfg = random_case(kind)
+    num_items = labels.ne(-100).sum()
+    parts = [slice(0, 1), slice(1, 4), slice(4, 6)]
+    shares = [classification_loss(labels[p], logits[p], cfg, num_items_in_batch=num_items) for p in parts]
+    torch.testing.assert_close(sum(shares), classification_loss(labels, logits, cfg))
+
+
+def test_the_problem_type_is_read_and_never_written():
+    for kind in KINDS[:2]:
+        logits, labels, _ = random_case(kind)
+        cfg = config()
+        torch.testing.assert_close(classification_loss(labels, logits, cfg), REFERENCES[kind](logits, labels))
+        assert cfg.problem_type is None
+    cfg = config(num_labels=1)
+    assert classification_loss(torch.tensor([1.0, 2.0]), torch.tensor([[1.0], [4.0]]), cfg).item() == 2.0
+    assert cfg.problem_type is None
+
+
+def test_ignored_labels_do_not_count():
+    logits, labels, cfg = random_case("hard")
+    labels[2] = -100
+    torch.testing.assert_close(classification_loss(labels, logits, cfg), nn.functional.cross_entropy(logits, labels))
+    logits, labels, cfg = random_case("multi-hot")
+    full = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    labels[0, 1] = -100
+    expected = (full.sum() - full[0, 1]) / (full.numel() - 1)
+    torch.testing.assert_close(classification_loss(labels, logits, cfg), expected)
+
+
+def test_integer_multi_hot_labels():
+    logits, labels, cfg = random_case("multi-hot")
+    torch.testing.assert_close(
+        classification_loss(labels.long(), logits, cfg), classification_loss(labels, logits, cfg)
+    )
+
+
+def test_multi_hot_labels_without_a_problem_type_are_refused():
+    logits, _, _ = random_case("multi-hot")
+    labels = torch.ones_like(logits)
+    with pytest.raises(ValueError, match="multi_label_classification"):
+        classification_loss(labels, logits, config())
+
+
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_labels_of_another_shape_are_refused(problem_type):
+    logits = torch.zeros(4, 5)
+    with pytest.raises(ValueError, match=r"shape \(4, 5\), got \(4,\)"):
+        classification_loss(torch.zeros(4), logits, config(problem_type))
+
+
+def test_half_precision_logits_lose_nothing_in_the_loss():
+    logits, labels, cfg = random_case("hard")
+    half = logits.to(torch.bfloat16)
+    loss = classification_loss(labels, half, cfg)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(half.float(), labels))
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "to_probabilities"),
+    [
+        (None, lambda logits: logits.softmax(-1)),
+        ("single_label_classification", lambda logits: logits.softmax(-1)),
+        ("multi_label_classification", torch.sigmoid),
+        ("regression", lambda logits: logits),
+    ],
+)
+def test_views_average_to_the_mean_of_their_probabilities(problem_type, to_probabilities):
+    logits = torch.randn(3, 12, 5, dtype=torch.float64) * 4
+    averaged = to_probabilities(average_views(logits, problem_type))
+    torch.testing.assert_close(averaged, to_probabilities(logits).mean(1), rtol=1e-12, atol=1e-12)
+
+
+def test_views_stay_finite_for_confident_models():
+    logits = torch.tensor([[[300.0, -300.0], [-300.0, 300.0]]])
+    torch.testing.assert_close(average_views(logits, None).softmax(-1), torch.full((1, 2), 0.5))
+    for problem_type in (None, "multi_label_classification"):
+        assert average_views(logits, problem_type).isfinite().all()
+
+
+@pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
+def test_the_classifier_gives_one_prediction_per_video(problem_type):
+    model = make_model(TubeViTForVideoClassification, problem_type=problem_type)
+    views = torch.stack([tiny_clips(seed=seed) for seed in range(3)], dim=1)  # (2, 3, 8, 3, 16, 16)
+    activation = torch.sigmoid if problem_type else (lambda logits: logits.softmax(-1))
+    single = torch.stack([activation(model(views[:, view]).logits) for view in range(3)])
+    output = model(views, output_hidden_states=True)
+    assert output.logits.shape == (2, 5)
+    torch.testing.assert_close(activation(output.logits), single.mean(0), rtol=1e-5, atol=1e-6)
+    assert output.hidden_states[0].shape[0] == 6
+    one_view = model(views[:, :1]).logits
+    torch.testing.assert_close(activation(one_view), single[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_views_is_that_of_their_mean_probability():
+    model = make_model(TubeViTForVideoClassification)
+    views = torch.stack([tiny_clips(seed=seed) for seed in range(3)], dim=1)
+    output = model(views, labels=torch.tensor([1, 4]))
+    probabilities = output.logits.softmax(-1)
+    expected = -(probabilities[0, 1].log() + probabilities[1, 4].log()) / 2
+    assert math.isclose(output.loss.item(), expected.item(), rel_tol=1e-5)

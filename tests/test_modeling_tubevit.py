@@ -1,0 +1,221 @@
+"""Laws of the model: what must hold whatever the weights are."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips, tiny_config
+from transformers import ViTConfig, ViTModel
+
+from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
+
+
+POOLINGS = ["attention", "mean", "cls"]
+
+
+def test_with_the_image_tube_alone_the_encoder_is_transformers_vit():
+    """Same weights, same outputs: the ViT block is the library's, block for block and name for name."""
+    model = make_model(TubeViTModel, pooling="mean", layer_norm_eps=1e-6).double()
+    vit = ViTModel(
+        ViTConfig(
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=32,
+            layer_norm_eps=1e-6,
+            image_size=16,
+            patch_size=8,
+        ),
+        add_pooling_layer=False,
+    )
+    vit = vit.double().eval()
+    for name in ("layers", "layernorm"):
+        getattr(vit, name).load_state_dict(getattr(model, name).state_dict())
+    tokens = model.embeddings(pixel_values=torch.randn(2, 3, 16, 16, dtype=torch.float64))
+    expected = tokens
+    for layer in vit.layers:
+        expected = layer(expected)
+    ours = tokens
+    for layer in model.layers:
+        ours = layer(ours)
+    torch.testing.assert_close(model.layernorm(ours), vit.layernorm(expected), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_image_is_a_video_of_one_frame(pooling):
+    model = make_model(TubeViTModel, pooling=pooling, allow_missing_tubes=True)
+    image = tiny_clips()[:, 0]
+    as_image, as_video = model(pixel_values=image), model(pixel_values_videos=image[:, None])
+    torch.testing.assert_close(as_image.last_hidden_state, as_video.last_hidden_state)
+    torch.testing.assert_close(as_image.pooler_output, as_video.pooler_output)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_batch_is_its_samples(pooling):
+    model = make_model(TubeViTForVideoClassification, pooling=pooling).double()
+    clips = tiny_clips(batch=3, dtype=torch.float64)
+    together = model(clips).logits
+    for index in range(3):
+        torch.testing.assert_close(model(clips[index : index + 1]).logits[0], together[index])
+
+
+@pytest.mark.parametrize("size", [(6, 8, 8), (8, 16, 16), (30, 16, 16), (8, 50, 23)])
+def test_any_size_that_holds_the_tubes_works_without_interpolation(size):
+    model = make_model(TubeViTModel)
+    frames, height, width = size
+    output = model(pixel_values_videos=torch.randn(2, frames, 3, height, width))
+    assert output.last_hidden_state.shape == (2, model.config.num_tokens(frames, (height, width)), 24)
+    assert output.pooler_output.shape == (2, 24)
+
+
+def test_positions_make_the_order_of_frames_matter():
+    model = make_model(TubeViTModel, tubes=[{"kernel_size": [1, 8, 8], "stride": [1, 8, 8]}])
+    clips = tiny_clips()
+    forward, backward = (model(pixel_values_videos=c).pooler_output for c in (clips, clips.flip(1)))
+    assert (forward - backward).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_parameter_gets_a_gradient(pooling):
+    model = make_model(TubeViTForVideoClassification, pooling=pooling).train()
+    model(tiny_clips(), labels=torch.tensor([0, 3])).loss.backward()
+    for name, parameter in model.named_parameters():
+        # A bias added to all keys alike shifts every score of a query alike: softmax cannot see it.
+        if not name.endswith("k_proj.bias"):
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_the_image_head_freezes_the_tubes_that_images_never_reach(tmp_path):
+    model = make_model(TubeViTForImageClassification)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    expected = {f"tubevit.embeddings.projections.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    assert frozen == expected
+    model(tiny_clips()[:, 0], labels=torch.tensor([0, 3])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    model.save_pretrained(tmp_path)
+    loaded = TubeViTForImageClassification.from_pretrained(tmp_path)
+    assert {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad} == expected
+    as_video = TubeViTForVideoClassification.from_pretrained(tmp_path)
+    assert all(parameter.requires_grad for parameter in as_video.parameters())
+
+
+def test_an_image_head_needs_an_image_tube():
+    config = tiny_config(tubes=[{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}])
+    with pytest.raises(ValueError, match="kernel spans one frame"):
+        TubeViTForImageClassification(config)
+    with pytest.raises(ValueError, match="cannot take images"):
+        TubeViTModel(config)(pixel_values=torch.zeros(1, 3, 16, 16))
+
+
+def test_heads_take_one_modality():
+    with pytest.raises(TypeError, match="pixel_values_videos"):
+        make_model(TubeViTForVideoClassification)(pixel_values=torch.zeros(1, 3, 16, 16))
+    with pytest.raises(TypeError, match="pixel_values"):
+        make_model(TubeViTForImageClassification)(pixel_values_videos=tiny_clips())
+    with pytest.raises(ValueError, match="5 axes"):  # what the pipeline's image route would feed to a video head
+        make_model(TubeViTForVideoClassification)(tiny_clips()[0])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_attention_backends_agree(pooling):
+    model = make_model(TubeViTForVideoClassification, pooling=pooling)
+    clips = tiny_clips()
+    logits = {}
+    for backend in ("eager", "sdpa", "flex_attention"):
+        model.set_attn_implementation(backend)
+        assert model.config._attn_implementation == backend
+        with torch.no_grad():
+            logits[backend] = model(clips).logits
+    torch.testing.assert_close(logits["eager"], logits["sdpa"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits["eager"], logits["flex_attention"], rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_are_recorded():
+    model = make_model(TubeViTForVideoClassification, attn_implementation="eager")
+    clips = tiny_clips()
+    num_tokens = model.config.num_tokens()
+    output = model(clips, output_hidden_states=True, output_attentions=True)
+    assert [tuple(state.shape) for state in output.hidden_states] == [(2, num_tokens, 24)] * 3
+    assert [tuple(weights.shape) for weights in output.attentions] == [(2, 4, num_tokens, num_tokens)] * 2
+    as_tuple = model(clips, output_hidden_states=True, output_attentions=True, return_dict=False)
+    assert isinstance(as_tuple, tuple)
+    torch.testing.assert_close(as_tuple[0], output.logits)
+    base = model.tubevit(clips, output_hidden_states=True)
+    torch.testing.assert_close(model.tubevit.layernorm(base.hidden_states[-1]), base.last_hidden_state)
+
+
+def test_gradient_checkpointing_changes_nothing():
+    plain = make_model(TubeViTForVideoClassification, hidden_dropout_prob=0.1).train()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.gradient_checkpointing_enable()
+    for model in (plain, checkpointed):
+        torch.manual_seed(7)
+        model(tiny_clips(), labels=torch.tensor([1, 2])).loss.backward()
+    for (name, one), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_follows_float32(dtype):
+    model = make_model(TubeViTForVideoClassification)
+    clips = tiny_clips()
+    expected = model(clips).logits.softmax(-1)
+    half = model.to(dtype)(clips).logits  # float32 pixels, as a processor gives them
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float().softmax(-1), expected, rtol=0, atol=0.05)
+
+
+def test_the_initial_loss_is_that_of_a_guess():
+    """With the default initialisation a fresh classifier is close to uniform: -log(1 / labels)."""
+    torch.manual_seed(0)
+    model = TubeViTForVideoClassification(tiny_config(initializer_range=0.02, num_labels=11))
+    loss = model(tiny_clips(batch=4), labels=torch.tensor([0, 3, 5, 10])).loss
+    assert abs(loss.item() - torch.log(torch.tensor(11.0)).item()) < 0.1
+
+
+def test_compile_gives_the_same_logits_without_graph_breaks():
+    model = make_model(TubeViTForVideoClassification)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for dtype in (torch.float32, torch.uint8):
+        clips = tiny_clips(dtype=dtype)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(clips).logits, model(clips).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_export_with_a_dynamic_batch():
+    model = make_model(TubeViTForVideoClassification)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (tiny_clips(),), dynamic_shapes={"pixel_values_videos": {0: batch}})
+    for size in (1, 5):
+        clips = tiny_clips(batch=size, seed=size)
+        torch.testing.assert_close(program.module()(clips).logits, model(clips).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_device_and_dtype_follow_from_pretrained(tmp_path):
+    make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
+    model = TubeViTForVideoClassification.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model(tiny_clips()).logits.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_all_checkpoint_keys_are_weights(pooling):
+    model = make_model(TubeViTForVideoClassification, pooling=pooling)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    assert not list(model.buffers())
+
+
+def test_golden_logits():
+    """A fixed model on a fixed clip. A change here changes what every saved checkpoint means."""
+    model = TubeViTForVideoClassification(tiny_config()).eval()
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            values = torch.sin(torch.arange(parameter.numel(), dtype=torch.float64) * 0.7 + index)
+            parameter.copy_((values * 0.2).view_as(parameter))
+    ramp = torch.arange(8 * 3 * 16 * 16).view(1, 8, 3, 16, 16) % 251
+    logits = model(ramp.to(torch.uint8)).logits[0]
+    expected = torch.tensor(GOLDEN)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+GOLDEN = [0.506108, 0.385683, -0.787559, 0.708654, 0.624751]

@@ -1,0 +1,194 @@
+"""The tokenizer against a plain Conv3d, the positions against a plain formula."""
+
+import math
+
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips, tiny_config
+from torch import nn
+
+from tubevit import Tube, TubeViTModel
+from tubevit.position_embeddings import position_embedding, sincos_position_embedding
+from tubevit.tube_embeddings import TubeViTEmbeddings, gather_tube
+from tubevit.tubes import MAIN_TUBES
+
+
+def conv3d_tokens(embeddings: TubeViTEmbeddings, video: torch.Tensor) -> torch.Tensor:
+    """All tube tokens of `(batch, frames, channels, height, width)` by torch's own convolution, without positions."""
+    tokens = []
+    for tube, projection in zip(embeddings.tubes, embeddings.projections, strict=True):
+        t, y, x = tube.offset
+        shifted = video[:, t:, :, y:, x:].transpose(1, 2)
+        outputs = nn.functional.conv3d(shifted, projection.weight, projection.bias, stride=tube.stride)
+        tokens.append(outputs.flatten(2).transpose(1, 2))
+    return torch.cat(tokens, dim=1)
+
+
+def plain_positions(tubes, size, dim, temperature=10000.0) -> torch.Tensor:
+    """Eqs. 3 to 7 token by token and channel by channel."""
+    rows = []
+    for tube in tubes:
+        for t in range(tube.grid(size)[0]):
+            for y in range(tube.grid(size)[1]):
+                for x in range(tube.grid(size)[2]):
+                    center = [
+                        o + i * s + (k - 1) / 2
+                        for o, i, s, k in zip(tube.offset, (t, y, x), tube.stride, tube.kernel_size, strict=True)
+                    ]
+                    row = [0.0] * dim
+                    for j in range(dim // 6):
+                        frequency = temperature ** (-j / (dim // 6))
+                        for k, value in enumerate((center[0], center[2], center[1])):  # t, x, y
+                            row[6 * j + 2 * k] = math.sin(value * frequency)
+                            row[6 * j + 2 * k + 1] = math.cos(value * frequency)
+                    rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("size", [(8, 16, 16), (11, 19, 16), (6, 8, 30)])
+def test_tokens_equal_conv3d_plus_positions_in_float64(size):
+    embeddings = make_model(TubeViTModel).double().embeddings
+    frames, height, width = size
+    video = torch.randn(2, frames, 3, height, width, dtype=torch.float64)
+    expected = conv3d_tokens(embeddings, video) + plain_positions(embeddings.tubes, size, 24)
+    torch.testing.assert_close(embeddings(pixel_values_videos=video), expected, rtol=0, atol=1e-12)
+
+
+def test_main_configuration_equals_conv3d():
+    config = tiny_config(tubes=list(MAIN_TUBES), num_frames=32, image_size=224)
+    embeddings = make_model(TubeViTModel, config).double().embeddings
+    video = torch.randn(1, 32, 3, 224, 224, dtype=torch.float64)
+    tokens = embeddings(pixel_values_videos=video)
+    assert tokens.shape == (1, 539, 24)
+    expected = conv3d_tokens(embeddings, video) + plain_positions(embeddings.tubes, (32, 224, 224), 24)
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-12)
+
+
+def test_gradients_equal_conv3d():
+    embeddings = make_model(TubeViTModel).double().embeddings
+    video = tiny_clips(dtype=torch.float64).requires_grad_()
+    weights = [projection.weight for projection in embeddings.projections]
+    seed = torch.randn_like(embeddings(pixel_values_videos=video))
+    ours = torch.autograd.grad((embeddings(pixel_values_videos=video) * seed).sum(), [video, *weights])
+    theirs = torch.autograd.grad((conv3d_tokens(embeddings, video) * seed).sum(), [video, *weights])
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_any_memory_layout_gives_the_same_tokens():
+    embeddings = make_model(TubeViTModel).embeddings
+    video = tiny_clips()
+    expected = embeddings(pixel_values_videos=video)
+    channels_last = video.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    frames_last = video.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    padded = torch.zeros(2, 16, 3, 20, 20)[:, ::2, :, 2:18, 3:19].copy_(video)
+    for view in (channels_last, frames_last, padded):
+        assert not view.is_contiguous()
+        torch.testing.assert_close(embeddings(pixel_values_videos=view), expected)
+
+
+def test_gather_copies_only_what_the_tube_reads():
+    video = tiny_clips(batch=1)
+    tube = Tube((4, 2, 2), (4, 8, 8))
+    pixels = gather_tube(video, tube)
+    assert pixels.shape == (1, 2 * 2 * 2, 3, 4, 2, 2)
+    assert torch.equal(pixels[0, 3], video[0, 0:4, :, 8:10, 8:10].transpose(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_uint8_pixels_are_normalised_inside(dtype):
+    statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    embeddings = make_model(TubeViTModel, **statistics).to(dtype).embeddings
+    raw = tiny_clips(dtype=torch.uint8)
+    wide = torch.promote_types(dtype, torch.float32)
+    mean, std = (torch.tensor(values, dtype=wide)[:, None, None] for values in statistics.values())
+    normalised = ((raw.to(wide) / 255 - mean) / std).to(dtype)
+    tolerance = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 2e-2}[dtype]
+    ours, theirs = embeddings(pixel_values_videos=raw), embeddings(pixel_values_videos=normalised)
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * 4)
+    image, normalised = raw[:, 0], normalised[:, 0]
+    torch.testing.assert_close(
+        embeddings(pixel_values=image), embeddings(pixel_values=normalised), rtol=tolerance, atol=tolerance * 4
+    )
+
+
+def test_positions_equal_the_formula_and_leave_the_rest_zero():
+    tube, size = Tube((4, 2, 6), (3, 5, 4), (1, 2, 0)), (20, 30, 25)
+    table = sincos_position_embedding(tube, size, 26, 10000.0)
+    torch.testing.assert_close(table, plain_positions([tube], size, 26), rtol=0, atol=1e-13)
+    assert torch.count_nonzero(table[:, 24:]) == 0
+
+
+def test_position_tables_are_shared_but_not_saved_or_degraded():
+    tokens = torch.zeros(1, 1, 24)
+    tubes = tuple(tiny_config().get_tubes())
+    first = position_embedding(tubes, (8, 16, 16), 10000.0, tokens)
+    assert position_embedding(tubes, (8, 16, 16), 10000.0, tokens) is first
+    model = make_model(TubeViTModel)
+    assert not any("position" in key for key in model.state_dict())
+    model(pixel_values_videos=tiny_clips())
+    back = model.bfloat16().float()
+    table = back.embeddings(pixel_values_videos=tiny_clips()) - conv3d_tokens(back.embeddings, tiny_clips())
+    torch.testing.assert_close(table[0], first, atol=1e-5, rtol=0)
+
+
+def test_tables_made_in_inference_mode_can_be_trained_with():
+    model = make_model(TubeViTModel)
+    clips = tiny_clips(frames=9)
+    with torch.inference_mode():
+        model(pixel_values_videos=clips)
+    model(pixel_values_videos=clips).pooler_output.sum().backward()
+
+
+def test_an_image_is_a_video_of_one_frame():
+    embeddings = make_model(TubeViTModel, allow_missing_tubes=True).embeddings
+    image = tiny_clips()[:, 0]
+    torch.testing.assert_close(embeddings(pixel_values=image), embeddings(pixel_values_videos=image[:, None]))
+
+
+def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_frame():
+    tubes = [
+        {"kernel_size": [1, 8, 8], "stride": [4, 8, 8], "offset": [2, 0, 0]},
+        {"kernel_size": [4, 4, 4], "stride": [4, 8, 8]},
+    ]
+    embeddings = make_model(TubeViTModel, tubes=tubes).double().embeddings
+    image = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    projection = embeddings.projections[0]
+    patches = nn.functional.conv2d(image, projection.weight[:, :, 0], projection.bias, stride=8)
+    expected = patches.flatten(2).transpose(1, 2) + plain_positions([Tube((1, 8, 8), (1, 8, 8))], (1, 16, 16), 24)
+    torch.testing.assert_close(embeddings(pixel_values=image), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "exactly one"),
+        ({"pixel_values": (1, 3, 16, 16), "pixel_values_videos": (1, 8, 3, 16, 16)}, "exactly one"),
+        ({"pixel_values_videos": (8, 3, 16, 16)}, r"5 axes \(batch, frames, channels.*\(8, 3, 16, 16\)"),
+        ({"pixel_values_videos": (1, 2, 8, 3, 16, 16)}, "classification heads take several views"),
+        ({"pixel_values": (3, 16, 16)}, r"4 axes .*\(3, 16, 16\)"),
+        ({"pixel_values_videos": (1, 3, 8, 16, 16)}, r"3 channels on axis 2 .* got 8"),
+        ({"pixel_values": (1, 4, 16, 16)}, r"3 channels on axis 1 .* got 4"),
+        ({"pixel_values_videos": (1, 5, 3, 16, 16)}, r"Tube 1 .* 5 frames where it needs 6.*6x8x8"),
+        ({"pixel_values": (1, 3, 7, 16)}, r"7 rows where it needs 8"),
+    ],
+)
+def test_wrong_inputs_are_one_clear_error(inputs, message):
+    embeddings = make_model(TubeViTModel).embeddings
+    with pytest.raises(ValueError, match=message) as error:
+        embeddings(**{name: torch.zeros(shape) for name, shape in inputs.items()})
+    assert "\n" not in str(error.value)
+
+
+def test_integer_pixels_other_than_uint8_are_refused():
+    embeddings = make_model(TubeViTModel).embeddings
+    with pytest.raises(ValueError, match=r"float \(normalised\) or uint8 \(raw pixels\), got torch.int64"):
+        embeddings(pixel_values_videos=torch.zeros(1, 8, 3, 16, 16, dtype=torch.long))
+
+
+def test_pixels_that_are_not_finite_are_found_under_the_debug_flag():
+    clips = tiny_clips()
+    clips[1, 2, 0, 3, 4] = float("nan")
+    make_model(TubeViTModel)(pixel_values_videos=clips)
+    with pytest.raises(ValueError, match=r"not finite at index \(1, 2, 0, 3, 4\)"):
+        make_model(TubeViTModel, check_pixels=True)(pixel_values_videos=clips)

@@ -1,0 +1,72 @@
+"""A few Trainer steps on random clips; as a script under torchrun, the same on several ranks.
+
+`torchrun --nproc-per-node 2 tests/tiny_training.py OUT BATCH ACCUMULATION` writes `OUT/KIND.pt` per kind of labels.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from tiny_models import make_model, tiny_clips
+from transformers import Trainer, TrainingArguments
+
+from tubevit import TubeViTForVideoClassification
+
+
+KINDS = ["hard", "soft", "multi-hot"]
+NUM_SAMPLES, SAMPLES_PER_STEP = 24, 8
+
+
+def samples(kind: str) -> list[dict]:
+    """Clips with labels; among the hard ones some are ignored, so that parts of a batch count differently."""
+    generator = torch.Generator().manual_seed(1)
+    clips = tiny_clips(batch=NUM_SAMPLES, dtype=torch.uint8)
+    if kind == "hard":
+        labels = torch.randint(0, 5, (NUM_SAMPLES,), generator=generator)
+        labels[[1, 2, 9]] = -100
+    elif kind == "soft":
+        labels = torch.rand(NUM_SAMPLES, 5, generator=generator).mul(3).softmax(-1)
+    else:
+        labels = torch.randint(0, 2, (NUM_SAMPLES, 5), generator=generator).float()
+    return [{"pixel_values_videos": clip, "labels": label} for clip, label in zip(clips, labels, strict=True)]
+
+
+def train(kind: str, batch_size: int, accumulation: int) -> dict[str, torch.Tensor]:
+    """Three SGD steps over eight samples each, however they are split. Returns the weights."""
+    problem_type = "multi_label_classification" if kind == "multi-hot" else None
+    model = make_model(TubeViTForVideoClassification, problem_type=problem_type)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            num_train_epochs=1,
+            learning_rate=0.1,
+            optim="sgd",
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            train_sampling_strategy="sequential",
+            use_cpu=True,
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        trainer = Trainer(model, arguments, train_dataset=samples(kind))
+        trainer.train()
+    assert trainer.state.global_step == NUM_SAMPLES // SAMPLES_PER_STEP
+    assert model.config.problem_type == problem_type
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def main() -> None:
+    out, batch_size, accumulation = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    for kind in KINDS:
+        weights = train(kind, batch_size, accumulation)
+        assert torch.distributed.get_world_size() == 2
+        if torch.distributed.get_rank() == 0:
+            torch.save(weights, out / f"{kind}.pt")
+
+
+if __name__ == "__main__":
+    main()
