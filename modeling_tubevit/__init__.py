@@ -13,9 +13,12 @@ if __name__ != "tubevit":
 
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
     AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoVideoProcessor,
 )
 
 from .configuration_tubevit import TubeViTConfig
@@ -25,6 +28,7 @@ from .modeling_tubevit import (
     TubeViTModel,
     TubeViTPreTrainedModel,
 )
+from .processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 from .tubes import Tube
 
 
@@ -34,12 +38,18 @@ AutoConfig.register(TubeViTConfig.model_type, TubeViTConfig)
 AutoModel.register(TubeViTConfig, TubeViTModel)
 AutoModelForVideoClassification.register(TubeViTConfig, TubeViTForVideoClassification)
 AutoModelForImageClassification.register(TubeViTConfig, TubeViTForImageClassification)
+AutoVideoProcessor.register(TubeViTConfig, TubeViTVideoProcessor)
+AutoImageProcessor.register(TubeViTConfig, image_processor_classes={"torchvision": TubeViTImageProcessor})
+AutoProcessor.register(TubeViTConfig, TubeViTProcessor)
 
 __all__ = [
     "Tube",
     "TubeViTConfig",
     "TubeViTForImageClassification",
     "TubeViTForVideoClassification",
+    "TubeViTImageProcessor",
     "TubeViTModel",
     "TubeViTPreTrainedModel",
+    "TubeViTProcessor",
+    "TubeViTVideoProcessor",
 ]

@@ -1,7 +1,17 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Saving a model together with the code that defines it, so that the Hub serves it with `trust_remote_code=True`."""
+"""
+Saving a model together with the code that defines it, so that the Hub serves it with `trust_remote_code=True`.
+
+The saved config then names every class of the family in `auto_map`, and the modules that define them lie beside the
+weights. The library does this for classes marked by `register_for_auto_class`, for good; here it is done for one model
+and one call.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from transformers import PreTrainedModel
 
 
 AUTO_MAP = {
@@ -12,42 +22,41 @@ AUTO_MAP = {
 }
 
 
-class CodeExportMixin:
-    """
-    Adds `with_code` to `save_pretrained` and `push_to_hub` of a model.
+@contextmanager
+def marked_for_export(model: PreTrainedModel) -> Iterator[None]:
+    """While this lasts, saving `model` also saves its code. Raises `ValueError` for a class that the code lacks."""
+    auto_class_of = {name.split(".")[1]: auto_class for auto_class, name in AUTO_MAP.items()}
+    class_name = type(model).__name__
+    if class_name not in auto_class_of:
+        raise ValueError(f"with_code=True exports the models {', '.join(auto_class_of)}, and this is a {class_name}.")
+    auto_map = getattr(model.config, "auto_map", None)
+    model.config.auto_map = dict(AUTO_MAP)
+    model._auto_class = auto_class_of[class_name]
+    model.is_remote_code = lambda: True
+    try:
+        yield
+    finally:
+        del model._auto_class, model.is_remote_code
+        if auto_map is None:
+            del model.config.auto_map
+        else:
+            model.config.auto_map = auto_map
 
-    With it the config names every auto class of the family, and the modules that define them lie beside the weights.
-    """
 
-    _exports_code = False
+class ModelCodeExportMixin:
+    """Adds `with_code` to `save_pretrained` and `push_to_hub` of a model."""
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, with_code: bool | None = None, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, with_code: bool = False, **kwargs):
         """
         As in the base class.
 
         with_code: also write the modules of this package that the model needs, so that a machine without the package
             loads the folder with `trust_remote_code=True`.
         """
-        if not (self._exports_code if with_code is None else with_code):
+        with marked_for_export(self) if with_code else nullcontext():
             return super().save_pretrained(save_directory, *args, **kwargs)
-        # What `register_for_auto_class` would do for the class and for good, done for this object and this call.
-        auto_class = next(key for key, name in AUTO_MAP.items() if name.endswith("." + type(self).__name__))
-        had_auto_map = getattr(self.config, "auto_map", None)
-        self._auto_class, self.is_remote_code = auto_class, lambda: True
-        self.config.auto_map = dict(AUTO_MAP)
-        try:
-            return super().save_pretrained(save_directory, *args, **kwargs)
-        finally:
-            del self._auto_class, self.is_remote_code
-            if had_auto_map is None:
-                del self.config.auto_map
-            else:
-                self.config.auto_map = had_auto_map
 
     def push_to_hub(self, *args, with_code: bool = False, **kwargs):
         """As in the base class; `with_code` as in `save_pretrained`."""
-        self._exports_code = with_code
-        try:
+        with marked_for_export(self) if with_code else nullcontext():
             return super().push_to_hub(*args, **kwargs)
-        finally:
-            del self._exports_code

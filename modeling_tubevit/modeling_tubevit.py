@@ -20,14 +20,14 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .classification import average_views, classification_loss
 from .configuration_tubevit import TubeViTConfig
-from .hub_export import CodeExportMixin
+from .hub_export import ModelCodeExportMixin
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection
 from .vit_layers import TubeViTAttention, TubeViTLayer
 
 
 @auto_docstring
-class TubeViTPreTrainedModel(CodeExportMixin, PreTrainedModel):
+class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
     config: TubeViTConfig
     base_model_prefix = "tubevit"
     main_input_name = "pixel_values_videos"
