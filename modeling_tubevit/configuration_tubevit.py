@@ -31,7 +31,12 @@ RANGES = (
 )
 
 
-@auto_docstring(checkpoint="tubevit-base")
+@auto_docstring(
+    custom_intro="""
+    Configuration of TubeViT: the sizes of a ViT encoder, the tubes that turn clips and images into its tokens, and the
+    clip that both are made for. The defaults are the paper's main configuration with a ViT-B.
+    """
+)
 @strict
 class TubeViTConfig(PreTrainedConfig):
     r"""

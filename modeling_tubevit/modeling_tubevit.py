@@ -105,6 +105,11 @@ class TubeViTModel(TubeViTPreTrainedModel):
             `pixel_values_videos` and `pixel_values`.
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
             Images, likewise. They are tokenized by the 2D tube alone.
+
+        Returns:
+            [`~modeling_outputs.BaseModelOutputWithPooling`] with `last_hidden_state` of shape
+            `(batch_size, num_tokens, hidden_size)`, the tokens of each tube in turn in (time, height, width) order (after
+            the CLS token, with `pooling="cls"`), and `pooler_output` of shape `(batch_size, hidden_size)`.
         """
         hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
         for layer in self.layers:
@@ -173,6 +178,10 @@ class TubeViTForVideoClassification(TubeViTForClassification):
         num_items_in_batch (`torch.Tensor` or `int`, *optional*):
             Number of label elements over all gradient accumulation steps and ranks, by which the loss is divided.
             Trainer gives it.
+
+        Returns:
+            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, where asked
+            for, `loss`, `hidden_states` and `attentions`.
         """
         has_views = pixel_values_videos.dim() == 6
         clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
@@ -226,6 +235,10 @@ class TubeViTForImageClassification(TubeViTForClassification):
         num_items_in_batch (`torch.Tensor` or `int`, *optional*):
             Number of label elements over all gradient accumulation steps and ranks, by which the loss is divided.
             Trainer gives it.
+
+        Returns:
+            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, where asked
+            for, `loss`, `hidden_states` and `attentions`.
         """
         outputs = self.tubevit(pixel_values=pixel_values, **kwargs)
         return self.to_output(outputs, self.classify(outputs.pooler_output), labels, num_items_in_batch)
