@@ -1,0 +1,142 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Images and decoded frames, in whatever form they come, as tensors `(channels, height, width)`.
+
+Images and the frames of videos take this one way, so that both get the same pixels. Values are 0 to 255: integers become
+uint8, floats become float32.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_utils import ChannelDimension
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+CHANNELS = (1, 3, 4)  # gray, RGB, RGB with alpha
+
+
+class FrameSequence:
+    """
+    The decoded frames of one video, handed out one at a time as tensors `(channels, height, width)`.
+
+    A frame is converted when it is asked for: what sampling leaves out costs nothing. Tensors share the memory of the
+    array that they come from, where that is possible.
+
+    frames: a 4-dimensional array or tensor, or a list of PIL images or 3-dimensional arrays or tensors.
+    input_data_format: "channels_first" or "channels_last"; found by the number of channels if it is `None`.
+    """
+
+    def __init__(self, frames: Sequence, input_data_format: str | None = None):
+        if len(frames) == 0:
+            raise ValueError("The video has no frames.")
+        self.frames = frames
+        self.channels_last = isinstance(frames[0], Image.Image) or channels_are_last(
+            frames[0].shape, input_data_format
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return frame_to_tensor(self.frames[index], self.channels_last)
+
+
+def frame_to_tensor(frame: Image.Image | np.ndarray | torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """One image or frame, of 3 dimensions if it is an array, as a tensor `(channels, height, width)`."""
+    if isinstance(frame, Image.Image):
+        frame, channels_last = _pil_to_array(frame), True
+    if isinstance(frame, np.ndarray):
+        frame = _array_to_tensor(frame)
+    if frame.numel() == 0:
+        raise ValueError(f"A frame of shape {tuple(frame.shape)} has no pixels.")
+    frame = _to_pixel_dtype(frame)
+    return frame.permute(2, 0, 1) if channels_last else frame
+
+
+def channels_are_last(frame_shape: Sequence[int], input_data_format: str | None = None) -> bool:
+    """Whether the channels of a frame are its last axis (or its first), by their number unless it is said."""
+    if input_data_format is not None:
+        return input_data_format == ChannelDimension.LAST
+    first, last = frame_shape[0] in CHANNELS, frame_shape[-1] in CHANNELS
+    if not first and not last:
+        raise ValueError(
+            f"A frame needs 1, 3 or 4 channels on its first or last axis, got shape {tuple(frame_shape)}; "
+            "input_data_format='channels_first' or 'channels_last' says where they are."
+        )
+    if first and last:
+        logger.warning_once(
+            f"Frames of shape {tuple(frame_shape)} could have their channels first or last; taking them as first. Pass "
+            "input_data_format to say which."
+        )
+    return not first
+
+
+def check_channels(num_channels: int, do_convert_rgb: bool, image_mean: float | Sequence[float] | None) -> None:
+    """Raise a `ValueError` for channels that are neither convertible nor what `image_mean` (if given) was made for."""
+    if do_convert_rgb and num_channels not in CHANNELS:
+        raise ValueError(f"Only 1, 3 or 4 channels can be made RGB, got {num_channels}; set do_convert_rgb=False.")
+    if isinstance(image_mean, Sequence) and len(image_mean) not in (1, 3 if do_convert_rgb else num_channels):
+        raise ValueError(
+            f"image_mean has {len(image_mean)} values for {3 if do_convert_rgb else num_channels} channels; give one value "
+            "per channel, or set do_convert_rgb=True for three."
+        )
+
+
+def flatten_images(images: Any) -> list:
+    """One entry per image, in order, whatever the nesting: PIL images and arrays or tensors of 2 or 3 dimensions."""
+    if isinstance(images, (list, tuple)):
+        if not images:
+            raise ValueError("Got an empty list where images should be.")
+        return [image for item in images for image in flatten_images(item)]
+    if isinstance(images, Image.Image):
+        return [images]
+    if images.ndim == 4:
+        return list(images)
+    if images.ndim in (2, 3):
+        return [images]
+    raise ValueError(
+        "Images are (height, width, channels), (channels, height, width) or (height, width), with a batch axis in front "
+        f"for several, got shape {tuple(images.shape)}; videos go to the video processor."
+    )
+
+
+def _pil_to_array(image: Image.Image) -> np.ndarray:
+    """`(height, width, channels)` with 3 channels, 1 for gray, 4 where there is transparency."""
+    if image.mode == "L":
+        return np.array(image)[..., None]
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    return np.array(image.convert("RGBA" if has_alpha else "RGB"))
+
+
+def _array_to_tensor(frame: np.ndarray) -> torch.Tensor:
+    # torch can neither walk backwards (`frames[..., ::-1]`) nor promise to leave read-only memory alone.
+    if not frame.flags.writeable or any(stride < 0 for stride in frame.strides):
+        frame = frame.copy()
+    try:
+        return torch.from_numpy(frame)
+    except TypeError:
+        raise TypeError(f"Pixels must be integers from 0 to 255 or floats, got dtype {frame.dtype}.") from None
+
+
+def _to_pixel_dtype(frame: torch.Tensor) -> torch.Tensor:
+    """uint8 for integers, float32 for floats."""
+    if frame.dtype == torch.uint8:
+        return frame
+    if frame.is_floating_point():
+        if not torch.isfinite(frame).all():
+            raise ValueError("Pixels must be finite, got NaN or infinity.")
+        return frame.float()
+    if frame.is_complex() or frame.dtype == torch.bool:
+        raise TypeError(f"Pixels must be integers from 0 to 255 or floats, got dtype {frame.dtype}.")
+    low, high = int(frame.min()), int(frame.max())
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"Integer pixels must be from 0 to 255, got {low} to {high} (dtype {frame.dtype}); scale them down first."
+        )
+    return frame.to(torch.uint8)

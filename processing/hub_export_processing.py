@@ -1,0 +1,73 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Saving a processor together with the code that defines it, so that the Hub serves it with `trust_remote_code=True`.
+
+The saved file then names the class in `auto_map`, and the modules that define it lie beside the file. The library does
+this for classes marked by `register_for_auto_class`, for good; here it is done for one object and one call.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import PROCESSOR_NAME
+
+
+@contextmanager
+def marked_for_export(*processors) -> Iterator[None]:
+    """While this lasts, saving any of `processors` also saves its code for the Auto class that its `auto_class` names."""
+    before = [dict(processor.__dict__) for processor in processors]
+    for processor in processors:
+        processor._auto_class = processor.auto_class
+    try:
+        yield
+    finally:
+        for processor, attributes in zip(processors, before, strict=True):
+            for name in ("_auto_class", "auto_map"):  # saving sets the second
+                processor.__dict__.pop(name, None)
+                if name in attributes:
+                    setattr(processor, name, attributes[name])
+
+
+class ProcessorCodeExportMixin:
+    """Adds `with_code` to `save_pretrained` and `push_to_hub` of an image or video processor."""
+
+    auto_class: str  # name of the Auto class that loads this processor
+    combined_key: str  # its place in the file of a processor that holds several
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, *, with_code: bool = False, **kwargs
+    ) -> list[str]:
+        """
+        As in the base class. Settings of this processor in a `processor_config.json` of the folder, which would win when
+        it is loaded, are brought up to date.
+
+        with_code: also write the modules of this package that the processor needs, so that a machine without the package
+            loads the folder with `trust_remote_code=True`.
+        """
+        with marked_for_export(self) if with_code else nullcontext():
+            self._update_combined(Path(save_directory) / PROCESSOR_NAME)
+            return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, with_code: bool = False, **kwargs):
+        """As in the base class; `with_code` as in `save_pretrained`."""
+        with marked_for_export(self) if with_code else nullcontext():
+            return super().push_to_hub(repo_id, **kwargs)
+
+    def _update_combined(self, path: Path) -> None:
+        combined = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if self.combined_key in combined:
+            code = {key: value for key, value in combined[self.combined_key].items() if key == "auto_map"}
+            combined[self.combined_key] = {**json.loads(self.to_json_string()), **code}
+            path.write_text(json.dumps(combined, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the base class, with an `auto_map` only where the code that it points to is saved too."""
+        values = super().to_dict()
+        values.pop("_auto_class", None)
+        if self._auto_class is None:
+            values.pop("auto_map", None)
+        return values

@@ -1,0 +1,116 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Images to `pixel_values`, by the same steps as the frames of a video.
+
+An image gives the pixels that a video of that one frame gives, so one model sees both alike. `do_rescale=False,
+do_normalize=False` leaves uint8 pixels uint8; the model then normalises them itself.
+"""
+
+import os
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling, load_image
+from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .decoded_frames import FrameSequence, check_channels, flatten_images
+from .hub_export_processing import ProcessorCodeExportMixin
+from .processor_settings import PIXEL_RULES, check_names, check_settings
+
+
+class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
+    r"""
+    Prepares images for TubeViT: resizes the short side, crops the centre, rescales and normalises.
+
+    `pixel_values` is `(batch, channels, height, width)`.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from tubevit.processing import TubeViTImageProcessor
+
+    >>> processor = TubeViTImageProcessor()
+    >>> image = np.zeros((120, 160, 3), dtype=np.uint8)
+    >>> processor(image, return_tensors="pt").pixel_values.shape
+    torch.Size([1, 3, 224, 224])
+
+    ```"""
+
+    auto_class = "AutoImageProcessor"
+    combined_key = "image_processor"
+    valid_kwargs = ImagesKwargs
+    model_input_names = ["pixel_values"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 224}
+    default_to_square = False
+    resample = PILImageResampling.BILINEAR
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}
+    do_rescale = True
+    do_normalize = True
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+
+    def __init__(self, **kwargs: Unpack[ImagesKwargs]):
+        check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
+        super().__init__(**kwargs)
+        self._validate_preprocess_kwargs(**{name: getattr(self, name, None) for name in PIXEL_RULES})
+
+    def preprocess(self, images: Any, **kwargs: Unpack[ImagesKwargs]) -> BatchFeature:
+        """
+        Images to pixels.
+
+        images: one image or a list of them: path, URL, PIL image, or array or tensor `(height, width, channels)` or
+            `(channels, height, width)` with values from 0 to 255 (also as floats; pass `do_rescale=False` if they are
+            from 0 to 1). A 4-dimensional array is a batch.
+        kwargs: any setting, for this call.
+
+        Returns a `BatchFeature` with `pixel_values`.
+
+        Raises `ValueError` or `TypeError` for an image or a setting that cannot be used.
+        """
+        check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=True)
+        check_settings(self, kwargs, PIXEL_RULES)
+        return super().preprocess(images, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Names of files and URLs loaded as the pipelines load them, with PIL; images as they are; lists of these."""
+        if isinstance(image_url_or_urls, (str, os.PathLike)):
+            return load_image(os.fspath(image_url_or_urls))
+        return super().fetch_images(image_url_or_urls)
+
+    def process_image(
+        self,
+        image: Any,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | None = None,
+        device: Any = None,
+        do_normalize: bool | None = None,
+        image_mean: float | tuple[float, ...] | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """One image as a tensor `(channels, height, width)`, as a frame of a video would be."""
+        if not isinstance(image, Image.Image) and image.ndim == 2:
+            image, input_data_format = image[None], "channels_first"
+        image = FrameSequence([image], input_data_format)[0]
+        check_channels(image.shape[0], do_convert_rgb, image_mean if do_normalize else None)
+        if do_convert_rgb and image.shape[0] != 3:
+            image = self.convert_to_rgb(image, "channels_first")
+        return image if device is None else image.to(device)
+
+    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
+        # The library calls this with all settings, when a processor is made and in a call: the place to check them.
+        check_settings(self, kwargs, PIXEL_RULES)
+        return super()._standardize_kwargs(**kwargs)
+
+    def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list:
+        return flatten_images(self.fetch_images(images))
+
+
+__all__ = ["TubeViTImageProcessor"]

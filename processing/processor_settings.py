@@ -1,0 +1,141 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The settings of the processors: what each may hold, checked when a processor is made and again at every call.
+
+The library stores whatever it is given and fails later, deep inside torchvision. Here a wrong value is one line that
+names the setting, the value and what is allowed, and a misspelt name is an error that offers the right one.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from enum import Enum
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import torch
+from transformers.image_utils import ChannelDimension, SizeDict
+
+
+class Rule(NamedTuple):
+    """What a setting may hold: in words, and as a test."""
+
+    allowed: str
+    accepts: Callable[[Any], bool]
+
+
+def is_whole(value) -> bool:
+    """An integer of at least 1; `True` does not count."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def is_number(value) -> bool:
+    """A finite number; `True` does not count."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def one_of(*values: str) -> Rule:
+    """One of some words."""
+    return Rule(
+        "one of " + ", ".join(repr(value) for value in values),
+        lambda value: isinstance(value, str) and value in values,
+    )
+
+
+def optional(rule: Rule) -> Rule:
+    """The rule, or `None` for "not set"."""
+    return Rule(rule.allowed, lambda value: value is None or rule.accepts(value))
+
+
+def _is_size(value, allowed_keys: tuple[set[str], ...]) -> bool:
+    """`value` is one of the forms of a size: an integer, two of them, or a dictionary with one of the sets of keys."""
+    if isinstance(value, (list, tuple)):
+        return len(value) == 2 and all(is_whole(side) for side in value)
+    if not isinstance(value, (dict, SizeDict)):
+        return is_whole(value)
+    sides = dict(value)
+    return set(sides) in allowed_keys and all(is_whole(side) for side in sides.values())
+
+
+def _is_per_channel(value, is_allowed: Callable[[float], bool]) -> bool:
+    """`value` is an allowed number, or one for each channel."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(values) <= 4 and all(is_number(number) and is_allowed(number) for number in values)
+
+
+def _is_device(value) -> bool:
+    try:
+        torch.device(value)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+FLAG = Rule("True or False", lambda value: value is None or isinstance(value, bool))
+COUNT = Rule("a whole number of at least 1", is_whole)
+RATE = Rule("a number above 0", lambda value: is_number(value) and value > 0)
+RESIZE_KEYS = (
+    {"shortest_edge"},
+    {"shortest_edge", "longest_edge"},
+    {"height", "width"},
+    {"max_height", "max_width"},
+)
+
+PIXEL_RULES = {
+    "do_convert_rgb": FLAG,
+    "do_resize": FLAG,
+    "do_center_crop": FLAG,
+    "do_rescale": FLAG,
+    "do_normalize": FLAG,
+    "size": optional(
+        Rule(
+            "a whole number, (height, width), or a dictionary of whole numbers with the keys shortest_edge, height and "
+            "width, shortest_edge and longest_edge, or max_height and max_width",
+            lambda value: _is_size(value, RESIZE_KEYS),
+        )
+    ),
+    "crop_size": optional(
+        Rule(
+            "a whole number, (height, width), or a dictionary of whole numbers with the keys height and width",
+            lambda value: _is_size(value, ({"height", "width"},)),
+        )
+    ),
+    # PIL's filters and torchvision's interpolation modes are enumerations; PIL's may also be given by number.
+    "resample": optional(
+        Rule(
+            "a resampling filter of PIL or its number, 0 to 5",
+            lambda value: isinstance(value, Enum) or (isinstance(value, int) and 0 <= value <= 5),
+        )
+    ),
+    "rescale_factor": optional(Rule("a number other than 0", lambda value: is_number(value) and value != 0)),
+    "image_mean": optional(Rule("a number, or one per channel", lambda value: _is_per_channel(value, is_number))),
+    "image_std": optional(
+        Rule("a number above 0, or one per channel", lambda value: _is_per_channel(value, lambda number: number > 0))
+    ),
+    "device": optional(Rule("the name of a torch device", _is_device)),
+    "return_tensors": optional(one_of("pt", "np", "mlx")),
+    "input_data_format": optional(one_of(ChannelDimension.FIRST.value, ChannelDimension.LAST.value)),
+}
+
+
+def check_settings(owner: object, settings: dict[str, Any], rules: dict[str, Rule]) -> None:
+    """Raise a `ValueError` for the first of `settings` that breaks its rule; names without a rule are not checked."""
+    for name, value in settings.items():
+        rule = rules.get(name)
+        if rule is not None and not rule.accepts(value):
+            raise ValueError(f"{type(owner).__name__}: {name} must be {rule.allowed}, got {value!r}.")
+
+
+def check_names(owner: object, names: Iterable[str], known: Iterable[str], *, closed: bool) -> None:
+    """
+    Raise a `TypeError` for a name that is not known.
+
+    closed: refuse every unknown name. Otherwise only what looks like a misspelt one: processor files of the library
+        may hold any other key, and the library keeps it as an attribute.
+    """
+    known = list(known)
+    for name in set(names) - set(known):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6 if closed else 0.85)
+        if closed or close:
+            hint = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(known)}."
+            raise TypeError(f"{type(owner).__name__} has no setting {name!r}; {hint}")

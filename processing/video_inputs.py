@@ -1,0 +1,181 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+What may stand for a video in a call of the processor, and how its sampled frames are taken from it.
+
+To decode: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` of `datasets`' `Video(decode=False)`, or a
+torchcodec `VideoDecoder` (its `Video()`). Decoded: an array or tensor `(frames, height, width, channels)` or
+`(frames, channels, height, width)`, or a list of PIL images or of such frames. Lists of these, nested or not, and arrays
+with a batch axis in front are batches.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.video_utils import VideoMetadata
+
+from .decoded_frames import FrameSequence
+from .video_decoding import TubeViTVideoMetadata
+
+
+def flatten_videos(videos: Any) -> list:
+    """
+    One entry per video, in order, whatever the nesting.
+
+    An entry is something to decode, a 4-dimensional array or tensor, a list of frames, or a list of names of image files
+    (three levels of lists of names are lists of frames of videos, as in the library; fewer are names of videos).
+    """
+    if _holds_frame_files(videos):
+        return [frame_files for batch in videos for frame_files in batch]
+    if is_encoded(videos) or is_torchcodec_decoder(videos):
+        return [videos]
+    if isinstance(videos, (np.ndarray, torch.Tensor)):
+        if videos.ndim == 5:
+            return list(videos)
+        if videos.ndim == 4:
+            return [videos]
+        raise ValueError(
+            "Decoded videos are (frames, height, width, channels) or (frames, channels, height, width), with a batch axis "
+            f"in front for several, got shape {tuple(videos.shape)}; images go to the image processor."
+        )
+    if not isinstance(videos, Sequence):
+        raise TypeError(
+            "A video is a path, URL, bytes, file object, array, tensor, list of frames, or a list of these, got "
+            f"{type(videos).__name__}."
+        )
+    if not videos:
+        raise ValueError("Got an empty list where a video or its frames should be.")
+    if all(_is_frame(item) for item in videos):
+        return [videos]
+    return [video for item in videos for video in flatten_videos(item)]
+
+
+def is_encoded(video: Any) -> bool:
+    """Whether `video` is what the decoder opens."""
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or hasattr(video, "read")
+
+
+def is_torchcodec_decoder(video: Any) -> bool:
+    """Whether `video` is a torchcodec `VideoDecoder`, told by what it can do: torchcodec need not be installed."""
+    return hasattr(video, "get_frames_at") and hasattr(video, "metadata")
+
+
+def is_frame_files(video: Any) -> bool:
+    """Whether `video` is a list of names of image files, each a frame."""
+    return isinstance(video, (list, tuple)) and isinstance(video[0], (str, os.PathLike))
+
+
+def encoded_source(decoder: Any) -> dict | None:
+    """
+    The file behind a torchcodec decoder that `datasets` made, if it is at hand.
+
+    Decoding it ourselves gives the same pixels as for any other source of the same video.
+    """
+    source = getattr(decoder, "_hf_encoded", None) or {}
+    path = source.get("path")
+    if source.get("bytes") is not None or (path is not None and os.path.isfile(path)):
+        return source
+    return None
+
+
+def flatten_metadata(video_metadata: Any, num_videos: int) -> list:
+    """One entry (a `VideoMetadata`, a dictionary or `None`) per video, from one entry or a list of them, nested or not."""
+    if video_metadata is None:
+        return [None] * num_videos
+    entries = [video_metadata] if isinstance(video_metadata, (dict, VideoMetadata)) else list(video_metadata)
+    if entries and isinstance(entries[0], (list, tuple)):
+        entries = [entry for group in entries for entry in group]
+    if len(entries) != num_videos:
+        raise ValueError(
+            f"Got {num_videos} videos and {len(entries)} entries of video_metadata; pass one for each video."
+        )
+    return entries
+
+
+def decoded_metadata(given: dict | VideoMetadata | None, num_frames: int) -> VideoMetadata:
+    """
+    Metadata of decoded frames: what the caller gave, completed by their number.
+
+    Returns an object of its own, which the processor may write to.
+    """
+    if given is None:
+        return VideoMetadata(total_num_frames=num_frames, frames_indices=list(range(num_frames)))
+    if not isinstance(given, dict):
+        return replace(given)
+    known = TubeViTVideoMetadata.__dataclass_fields__
+    if unknown := set(given) - set(known):
+        raise ValueError(f"video_metadata has no entry {min(unknown)!r}; it has: {', '.join(known)}.")
+    return TubeViTVideoMetadata(**{"total_num_frames": num_frames, **given})
+
+
+def take_frames(
+    frames: FrameSequence,
+    metadata: VideoMetadata,
+    sample_indices_fn: Callable | None,
+    frame_transform: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, VideoMetadata]:
+    """
+    Sample decoded frames, all of them without `sample_indices_fn`.
+
+    `frame_transform` sees each frame that is taken once, however often it is taken. Returns the frames in the order of the
+    indices, `(frames, channels, height, width)`, and the metadata with `frames_indices`.
+    """
+    if sample_indices_fn is None:
+        indices = np.arange(len(frames))
+    elif metadata.total_num_frames != len(frames):
+        raise ValueError(
+            f"video_metadata has total_num_frames={metadata.total_num_frames}, the video has {len(frames)} frames; pass "
+            "all frames, or do_sample_frames=False for frames that are already sampled."
+        )
+    else:
+        indices = np.asarray(sample_indices_fn(metadata=metadata))
+        metadata.frames_indices = indices.tolist()
+    taken, sizes = {}, set()
+    for index in np.unique(indices).tolist():
+        frame = frames[index]
+        sizes.add(tuple(frame.shape))
+        taken[index] = frame_transform(frame)
+    if len(sizes) > 1:
+        raise ValueError(f"The frames of a video must have one size, got {', '.join(map(str, sorted(sizes)))}.")
+    return torch.stack([taken[index] for index in indices.tolist()]), metadata
+
+
+def take_from_torchcodec(
+    decoder: Any, sample_indices_fn: Callable | None, frame_transform: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, VideoMetadata]:
+    """As `take_frames`, from a torchcodec decoder, which decodes only what is taken; times follow its average rate."""
+    info = decoder.metadata
+    metadata = VideoMetadata(
+        total_num_frames=info.num_frames,
+        fps=info.average_fps,
+        width=info.width,
+        height=info.height,
+        duration=info.duration_seconds,
+        video_backend="torchcodec",
+    )
+    every = range(metadata.total_num_frames)
+    indices = np.asarray(every if sample_indices_fn is None else sample_indices_fn(metadata=metadata))
+    metadata.frames_indices = indices.tolist()
+    kept, order = np.unique(indices, return_inverse=True)
+    frames, _ = take_frames(
+        FrameSequence(decoder.get_frames_at(kept.tolist()).data), VideoMetadata(len(kept)), None, frame_transform
+    )
+    return frames[torch.from_numpy(order)], metadata
+
+
+def _is_frame(item: Any) -> bool:
+    """A single image: what a list of frames is made of."""
+    return isinstance(item, Image.Image) or (isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim == 3)
+
+
+def _holds_frame_files(videos: Any) -> bool:
+    """Names at the third level of lists are frames."""
+    for _ in range(2):
+        if not isinstance(videos, (list, tuple)) or not videos:
+            return False
+        videos = videos[0]
+    return isinstance(videos, (list, tuple)) and bool(videos) and is_frame_files(videos)

@@ -1,0 +1,456 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Videos in any form to `pixel_values_videos`: pick frames, resize and crop them, normalise.
+
+The frames that a clip needs are picked first; only those are decoded, converted and resized, one at a time, so that a
+file, its decoded frames and a row of a data set give the same pixels at the cost of the clip rather than of the video.
+Pixels stay uint8 up to the last step, which is left out on request: the model normalises uint8 pixels itself, on the
+12 % of them that its tubes read.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_utils import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    ChannelDimension,
+    PILImageResampling,
+    SizeDict,
+    load_image,
+)
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata
+
+from .decoded_frames import FrameSequence, check_channels
+from .frame_sampling import (
+    PAD_MODES,
+    evenly_spaced_starts,
+    fixed_rate_clips,
+    frame_rate,
+    frame_times,
+    num_frames_at_rate,
+    uniform_clips,
+    video_end,
+)
+from .hub_export_processing import ProcessorCodeExportMixin
+from .processor_settings import (
+    COUNT,
+    FLAG,
+    PIXEL_RULES,
+    RATE,
+    Rule,
+    check_names,
+    check_settings,
+    is_number,
+    one_of,
+    optional,
+)
+from .spatial_views import crop_views
+from .video_decoding import decode_video
+from .video_inputs import (
+    decoded_metadata,
+    encoded_source,
+    flatten_metadata,
+    flatten_videos,
+    is_encoded,
+    is_frame_files,
+    is_torchcodec_decoder,
+    take_frames,
+    take_from_torchcodec,
+)
+
+
+VIDEO_RULES = {
+    **PIXEL_RULES,
+    "do_sample_frames": FLAG,
+    "return_metadata": FLAG,
+    "allow_partial": FLAG,
+    "sampling": one_of("uniform", "fixed_rate"),
+    "num_frames": COUNT,
+    "fps": optional(RATE),
+    "clip_start": Rule(
+        "'center', 'random' or a number of seconds of at least 0",
+        lambda value: value >= 0 if is_number(value) else isinstance(value, str) and value in ("center", "random"),
+    ),
+    "num_temporal_views": COUNT,
+    "num_spatial_views": COUNT,
+    "pad_mode": one_of(*PAD_MODES),
+}
+
+
+class TubeViTVideoProcessorKwargs(VideosKwargs, total=False):
+    """
+    sampling (`str`, *optional*, defaults to `"uniform"`):
+        `"uniform"`: `num_frames` frames over the whole video, the centres of equal segments. `"fixed_rate"`: `num_frames`
+        frames at `fps` frames per second.
+    clip_start (`str` or `float`, *optional*, defaults to `"center"`):
+        Where a clip of fixed rate starts: `"center"`, `"random"`, or a time in seconds. With `"uniform"`, `"random"` takes
+        a random frame of each segment. Randomness is drawn from torch's global generator.
+    num_temporal_views (`int`, *optional*, defaults to 1):
+        Number of clips per video: at evenly spaced starts (fixed rate) or of interleaved frames (uniform).
+    num_spatial_views (`int`, *optional*, defaults to 1):
+        Number of crops per clip, evenly spaced along the longer side.
+    pad_mode (`str`, *optional*, defaults to `"loop"`):
+        What a clip does at the end of a video that is too short for it: `"loop"` starts the video over, `"last"` holds the
+        last frame, `"error"` raises.
+    allow_partial (`bool`, *optional*, defaults to `False`):
+        Whether a file that breaks off is used as far as it can be decoded. Otherwise it is an error.
+    """
+
+    sampling: Literal["uniform", "fixed_rate"] | None
+    clip_start: str | int | float | None
+    num_temporal_views: int | None
+    num_spatial_views: int | None
+    pad_mode: Literal["loop", "last", "error"] | None
+    allow_partial: bool | None
+
+
+class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
+    r"""
+    Prepares videos for TubeViT: samples frames, resizes the short side, crops the centre, rescales and normalises.
+
+    Settings are given here, saved with the processor, and may be overridden in a call. Besides those of every video
+    processor of the library:
+
+        sampling, num_frames (32), fps, clip_start: which frames make a clip (`TubeViTVideoProcessorKwargs`).
+        num_temporal_views, num_spatial_views: how many clips, and how many crops of each; the paper evaluates 4 and 3.
+        pad_mode: what a video that is shorter than the clip does.
+        do_rescale, do_normalize: set both to `False` for uint8 pixels, a quarter of the bytes, which the model normalises.
+
+    `pixel_values_videos` is `(batch, frames, channels, height, width)`, or with several views
+    `(batch, views, frames, channels, height, width)`, where view `t * num_spatial_views + s` is crop `s` of clip `t`.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from tubevit.processing import TubeViTVideoProcessor
+
+    >>> processor = TubeViTVideoProcessor(num_frames=16)
+    >>> video = np.zeros((40, 120, 160, 3), dtype=np.uint8)
+    >>> processor(video, return_tensors="pt").pixel_values_videos.shape
+    torch.Size([1, 16, 3, 224, 224])
+    >>> views = processor(video, num_temporal_views=4, num_spatial_views=3, return_tensors="pt")
+    >>> views.pixel_values_videos.shape
+    torch.Size([1, 12, 16, 3, 224, 224])
+
+    ```"""
+
+    auto_class = "AutoVideoProcessor"
+    combined_key = "video_processor"
+    valid_kwargs = TubeViTVideoProcessorKwargs
+    model_input_names = ["pixel_values_videos"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 224}
+    default_to_square = False
+    resample = PILImageResampling.BILINEAR
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}
+    do_rescale = True
+    do_normalize = True
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    do_sample_frames = True
+    sampling = "uniform"
+    num_frames = 32
+    fps = None
+    clip_start = "center"
+    num_temporal_views = 1
+    num_spatial_views = 1
+    pad_mode = "loop"
+    allow_partial = False
+
+    def __init__(self, **kwargs: Unpack[TubeViTVideoProcessorKwargs]):
+        check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
+        super().__init__(**kwargs)
+        self._check_combination({name: getattr(self, name, None) for name in VIDEO_RULES})
+        if self.sampling == "uniform" and self.fps is not None:
+            raise ValueError(
+                f"{type(self).__name__}: fps={self.fps!r} has no use with sampling='uniform'; set sampling='fixed_rate'."
+            )
+
+    def preprocess(self, videos: Any, **kwargs: Unpack[TubeViTVideoProcessorKwargs]) -> BatchFeature:
+        """
+        Videos to pixels.
+
+        videos: one video or a batch, in any of the forms that `video_inputs` lists. Decoded frames are RGB, gray or RGBA
+            with values from 0 to 255 (also as floats; pass `do_rescale=False` if they are from 0 to 1).
+        video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`. Sampling at
+            a fixed rate needs it. Files bring their own.
+        kwargs: any setting, for this call. With `sampling="uniform"`, `fps` alone means what it means in the library: so
+            many frames per second over the whole video.
+
+        Returns a `BatchFeature` with `pixel_values_videos` (see the class), and `video_metadata` with
+        `return_metadata=True`.
+
+        Raises `ValueError` or `TypeError` for a video or a setting that cannot be used, `OSError` for a file that cannot
+        be read.
+        """
+        settings = self._call_settings(kwargs)
+        video_metadata, input_data_format = settings.pop("video_metadata"), settings.pop("input_data_format")
+        do_sample_frames, allow_partial = settings.pop("do_sample_frames"), settings.pop("allow_partial")
+        if not do_sample_frames:
+            settings["num_temporal_views"] = 1
+        clips, metadata = self._decode_and_sample_videos(
+            videos,
+            video_metadata=video_metadata,
+            do_sample_frames=do_sample_frames,
+            sample_indices_fn=partial(self.sample_frames, **settings) if do_sample_frames else None,
+            frame_transform=partial(self._prepare_frame, **settings),
+            input_data_format=input_data_format,
+            allow_partial=allow_partial,
+        )
+        features = self._preprocess(clips, **settings)
+        if settings["return_metadata"]:
+            features["video_metadata"] = metadata
+        return features
+
+    def sample_frames(
+        self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs
+    ) -> np.ndarray:
+        """
+        The frames that make up the clips of a video; arguments that are `None` or missing are the processor's settings.
+
+        metadata: of the video. Sampling at a fixed rate needs `timestamps` (seconds per frame) or `fps`.
+        num_frames, fps: as in the settings. With `sampling="uniform"`, `fps` takes the place of `num_frames`.
+
+        Returns indices in presentation order, `(num_temporal_views * num_frames,)`, one clip after the other.
+        """
+        names = ("sampling", "clip_start", "num_temporal_views", "pad_mode")
+        chosen = {name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in names}
+        if not metadata.total_num_frames:
+            raise ValueError("The video has no frames.")
+        if chosen.pop("sampling") == "fixed_rate":
+            clips = self._sample_at_rate(metadata, num_frames or self.num_frames, fps or self.fps, **chosen)
+        else:
+            clips = self._sample_uniformly(metadata, num_frames, fps, **chosen)
+        return clips.reshape(-1)
+
+    def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn: Callable | None = None, **decode_kwargs):
+        """
+        Decode one video, or each of a list of them, with `decode_video`, to `(frames, metadata)`.
+
+        frames are uint8 `(frames, channels, height, width)`; for a list, the result is a tuple of frames and one of
+        metadata. `decode_kwargs` are those of `decode_video`.
+        """
+        if isinstance(video_url_or_urls, list):
+            decoded = [self.fetch_videos(video, sample_indices_fn, **decode_kwargs) for video in video_url_or_urls]
+            return list(zip(*decoded, strict=True))
+        return decode_video(video_url_or_urls, sample_indices_fn, **decode_kwargs)
+
+    def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:
+        """A frame `(channels, height, width)` with 1, 3 or 4 channels as RGB; transparency shows white."""
+        return TorchvisionBackend.convert_to_rgb(self, video, ChannelDimension.FIRST)
+
+    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
+        # The library calls this with all settings, when a processor is made and in a call: the place to check them.
+        check_settings(self, kwargs, VIDEO_RULES)
+        return super()._standardize_kwargs(**kwargs)
+
+    def _call_settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """All settings of a call: what it gives, else the processor's."""
+        known = self.valid_kwargs.__annotations__
+        check_names(self, kwargs, known, closed=True)
+        # None means "off" for the switches, as in the library, and "not given" elsewhere.
+        given = {name: value for name, value in kwargs.items() if value is not None or VIDEO_RULES.get(name) is FLAG}
+        settings = self._standardize_kwargs(**{name: getattr(self, name, None) for name in known} | given)
+        self._check_combination(settings)
+        if settings["sampling"] == "uniform":
+            # fps in a call takes the place of num_frames; the processor's own belongs to its fixed rate.
+            settings["fps"] = kwargs.get("fps")
+            if settings["fps"] is not None:
+                settings["num_frames"] = kwargs.get("num_frames")
+        return settings
+
+    def _check_combination(self, settings: dict[str, Any]) -> None:
+        """Raise a `ValueError` for settings that are allowed one by one and not together."""
+        owner = type(self).__name__
+        self._validate_preprocess_kwargs(**settings)
+        if settings["sampling"] == "fixed_rate" and settings["fps"] is None:
+            raise ValueError(f"{owner}: sampling='fixed_rate' needs fps, the number of frames per second.")
+        if is_number(settings["clip_start"]):
+            if settings["sampling"] != "fixed_rate":
+                raise ValueError(
+                    f"{owner}: clip_start={settings['clip_start']!r} seconds needs sampling='fixed_rate'; uniform clips "
+                    "span the whole video and take 'center' or 'random'."
+                )
+            if settings["num_temporal_views"] > 1:
+                raise ValueError(
+                    f"{owner}: clip_start={settings['clip_start']!r} seconds places one clip, num_temporal_views is "
+                    f"{settings['num_temporal_views']}; use clip_start='center' or num_temporal_views=1."
+                )
+        if settings["num_spatial_views"] > 1 and not settings["do_center_crop"]:
+            raise ValueError(
+                f"{owner}: num_spatial_views={settings['num_spatial_views']} cuts crops of crop_size and needs "
+                "do_center_crop=True."
+            )
+
+    def _sample_uniformly(
+        self,
+        metadata: VideoMetadata,
+        num_frames: int | None,
+        fps: float | None,
+        clip_start: str,
+        num_temporal_views: int,
+        pad_mode: str,
+    ) -> np.ndarray:
+        if fps is not None and num_frames is not None:
+            raise ValueError(
+                f"num_frames={num_frames} and fps={fps} exclude each other with sampling='uniform'; "
+                "sampling='fixed_rate' takes num_frames frames at fps."
+            )
+        if fps is not None:
+            num_frames = num_frames_at_rate(metadata.total_num_frames, frame_rate(metadata), fps)
+        elif num_frames is None:
+            num_frames = self.num_frames
+        offsets = None
+        if clip_start == "random":
+            offsets = torch.rand(num_temporal_views, num_frames, dtype=torch.float64).numpy()
+        return uniform_clips(metadata.total_num_frames, num_frames, num_temporal_views, pad_mode, offsets)
+
+    def _sample_at_rate(
+        self,
+        metadata: VideoMetadata,
+        num_frames: int,
+        fps: float,
+        clip_start: str | float,
+        num_temporal_views: int,
+        pad_mode: str,
+    ) -> np.ndarray:
+        timestamps = frame_times(metadata)
+        end, clip_seconds = video_end(timestamps, fallback_fps=metadata.fps or fps), num_frames / fps
+        if clip_start == "center":
+            starts = evenly_spaced_starts(end, clip_seconds, num_temporal_views)
+        elif clip_start == "random":
+            starts = torch.rand(num_temporal_views, dtype=torch.float64).numpy() * max(0.0, end - clip_seconds)
+        elif clip_start < end:
+            starts = np.array([clip_start])
+        else:
+            raise ValueError(f"clip_start={clip_start} s lies past the end of the video, which lasts {end:.3f} s.")
+        return fixed_rate_clips(timestamps, end, num_frames, fps, starts, pad_mode)
+
+    def _decode_and_sample_videos(
+        self,
+        videos: Any,
+        video_metadata: Any = None,
+        do_sample_frames: bool | None = None,
+        sample_indices_fn: Callable | None = None,
+        frame_transform: Callable[[torch.Tensor], torch.Tensor] = lambda frame: frame,
+        input_data_format: str | None = None,
+        allow_partial: bool = False,
+    ) -> tuple[list[torch.Tensor], list[VideoMetadata]]:
+        """
+        The sampled frames of each video, `(frames, channels, height, width)`, and its metadata with `frames_indices`.
+
+        `frame_transform` is applied to each frame that is taken, once; what it returns is kept.
+        """
+
+        def load(video, given):
+            if is_torchcodec_decoder(video):
+                video = encoded_source(video) or video
+            if is_encoded(video):
+                return self.fetch_videos(
+                    video, sample_indices_fn, frame_transform=frame_transform, allow_partial=allow_partial
+                )
+            if is_torchcodec_decoder(video):
+                return take_from_torchcodec(video, sample_indices_fn, frame_transform)
+            if is_frame_files(video):
+                if do_sample_frames:
+                    raise ValueError(
+                        "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`."
+                    )
+                video = [load_image(os.fspath(name)) for name in video]
+            frames = FrameSequence(video, input_data_format)
+            return take_frames(frames, decoded_metadata(given, len(frames)), sample_indices_fn, frame_transform)
+
+        videos = flatten_videos(videos)
+        loaded = [load(*pair) for pair in zip(videos, flatten_metadata(video_metadata, len(videos)), strict=True)]
+        frames, metadata = zip(*loaded, strict=True)
+        return list(frames), list(metadata)
+
+    def _prepare_frame(
+        self,
+        frame: torch.Tensor,
+        do_convert_rgb: bool,
+        do_resize: bool,
+        size: SizeDict,
+        resample: Any,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_normalize: bool,
+        image_mean: float | tuple[float, ...],
+        num_spatial_views: int,
+        device: Any = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """A frame `(channels, height, width)` of any size as RGB, resized, and cropped if there is one view of it."""
+        check_channels(frame.shape[0], do_convert_rgb, image_mean if do_normalize else None)
+        if do_convert_rgb and frame.shape[0] != 3:
+            frame = self.convert_to_rgb(frame)
+        if device is not None:
+            frame = frame.to(device)
+        if do_resize:
+            # torch resizes uint8 pixels twice as fast, to the same values, where the channels of a pixel lie side by side
+            frame = frame.unsqueeze(0).contiguous(memory_format=torch.channels_last).squeeze(0)
+            frame = self.resize(frame, size=size, resample=resample)
+        if do_center_crop and num_spatial_views == 1:
+            (frame,) = crop_views(frame, (crop_size.height, crop_size.width))
+        return frame.contiguous()
+
+    def _preprocess(
+        self,
+        videos: list[torch.Tensor],
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | tuple[float, ...],
+        image_std: float | tuple[float, ...],
+        num_temporal_views: int,
+        num_spatial_views: int,
+        return_tensors: str | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Frames that were prepared one by one, `(clips * frames, channels, height, width)` per video, to the output."""
+        crop = (crop_size.height, crop_size.width) if num_spatial_views > 1 else None
+        videos = [_split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
+        shapes = {tuple(video.shape) for video in videos}
+        if len(shapes) == 1:  # as one batch, without a copy of a single video
+            videos = [videos[0].unsqueeze(0) if len(videos) == 1 else torch.stack(videos)]
+        elif return_tensors is not None:
+            raise ValueError(
+                f"Videos of different shapes make no batch: {', '.join(map(str, sorted(shapes)))}; sample, resize and crop "
+                "them alike, or leave out return_tensors."
+            )
+        videos = [
+            self.rescale_and_normalize(video, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+            for video in videos
+        ]
+        if len(shapes) == 1:
+            videos = list(videos[0]) if return_tensors is None else videos[0]
+        return BatchFeature(data={"pixel_values_videos": videos}, tensor_type=return_tensors)
+
+
+def _split_views(
+    video: torch.Tensor, num_temporal_views: int, num_spatial_views: int, crop: tuple[int, int] | None
+) -> torch.Tensor:
+    """`(clips * frames, channels, height, width)` to `(frames, ...)` for one view, else `(views, frames, ...)`."""
+    if num_temporal_views * num_spatial_views == 1:
+        return video
+    clips = video.unflatten(0, (num_temporal_views, -1))
+    if num_spatial_views == 1:
+        return clips
+    return torch.stack(crop_views(clips, crop, num_spatial_views), dim=1).flatten(0, 1)
+
+
+__all__ = ["TubeViTVideoProcessor"]

@@ -1,0 +1,20 @@
+"""Shared by all tests: `import video_files` works from any test file, and `shared_data` finds the real clips."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+
+TESTS = Path(__file__).resolve().parent
+# pytest's importlib mode leaves sys.path alone, so helper modules beside the tests need this.
+sys.path.insert(0, str(TESTS))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real clips, which lie beside the repository on the project's machines only."""
+    folder = TESTS.parent.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real clips in ../shared/data")
+    return folder

@@ -1,0 +1,133 @@
+"""What the processors refuse: settings, videos and images that cannot be used, each in one line that says why."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_processors import ARRAYS, pixels, video_processor
+
+from tubevit import TubeViTImageProcessor
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"num_frames": 2.5}, "num_frames must be a whole number of at least 1, got 2.5"),
+        ({"num_frames": True}, "num_frames must be .* got True"),
+        ({"sampling": "dense"}, "sampling must be one of 'uniform', 'fixed_rate', got 'dense'"),
+        ({"sampling": "fixed_rate"}, "sampling='fixed_rate' needs fps"),
+        ({"sampling": "fixed_rate", "fps": 0}, "fps must be a number above 0, got 0"),
+        ({"fps": 5}, "fps=5 has no use with sampling='uniform'"),
+        ({"clip_start": "middle"}, "clip_start must be 'center', 'random' or a number of seconds .* got 'middle'"),
+        ({"clip_start": -1}, "clip_start must be .* got -1"),
+        ({"clip_start": 2.0}, "clip_start=2.0 seconds needs sampling='fixed_rate'"),
+        (
+            {"clip_start": 2.0, "sampling": "fixed_rate", "fps": 5, "num_temporal_views": 4},
+            "places one clip, num_temporal_views is 4",
+        ),
+        ({"num_temporal_views": 0}, "num_temporal_views must be"),
+        ({"num_spatial_views": "3"}, "num_spatial_views must be .* got '3'"),
+        ({"num_spatial_views": 3, "do_center_crop": False}, "num_spatial_views=3 cuts crops"),
+        ({"pad_mode": "zero"}, "pad_mode must be one of 'loop', 'last', 'error', got 'zero'"),
+        ({"size": {"shortest": 32}}, "size must be .* got {'shortest': 32}"),
+        ({"size": {"shortest_edge": 0}}, "size must be"),
+        ({"crop_size": {"height": 32}}, "crop_size must be .* keys height and width, got {'height': 32}"),
+        ({"image_std": [0.5, 0, 0.5]}, r"image_std must be a number above 0, or one per channel, got \[0.5, 0, 0.5\]"),
+        ({"image_mean": "0.5"}, "image_mean must be"),
+        ({"rescale_factor": float("nan")}, "rescale_factor must be"),
+        ({"do_resize": "yes"}, "do_resize must be True or False, got 'yes'"),
+        ({"resample": 9}, "resample must be .* got 9"),
+        ({"allow_partial": 1}, "allow_partial must be True or False, got 1"),
+        ({"num_frame": 8}, "no setting 'num_frame'; did you mean 'num_frames'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_when_it_is_made_and_when_it_is_called(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        video_processor(**settings)
+    assert "\n" not in str(caught.value)
+    if settings == {"fps": 5}:
+        return  # in a call it has the library's meaning
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        video_processor()(ARRAYS, **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"size": -1}, {"do_normalize": 1}, {"image_std": 0}, {"crop_siz": 3}, {"device": "nowhere"}]
+)
+def test_the_image_processor_checks_its_settings_too(settings):
+    for make in (lambda: TubeViTImageProcessor(**settings), lambda: TubeViTImageProcessor()(ARRAYS[0], **settings)):
+        with pytest.raises((ValueError, TypeError), match=next(iter(settings))) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (np.zeros((0, 32, 32, 3), np.uint8), "no frames"),
+        (np.zeros((32, 32, 3), np.uint8), r"got shape \(32, 32, 3\); images go to the image processor"),
+        (np.zeros((1, 1, 8, 32, 32, 3), np.uint8), "got shape"),
+        (np.zeros((8, 32, 32, 2), np.uint8), r"1, 3 or 4 channels .* got shape \(32, 32, 2\)"),
+        (np.zeros((8, 5, 32, 32), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((8, 0, 32, 3), np.uint8), "no pixels"),
+        (np.full((8, 32, 32, 3), np.nan), "finite, got NaN"),
+        (np.full((8, 32, 32, 3), 256), "from 0 to 255, got 256 to 256"),
+        (np.zeros((8, 32, 32, 3), bool), "got dtype torch.bool"),
+        (np.zeros((8, 32, 32, 3), complex), "got dtype"),
+        ([], "empty list"),
+        ([[], []], "empty list"),
+        (Image.new("RGB", (8, 8)), "got Image"),
+        ([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))], "one size, got"),
+        (3, "got int"),
+        (None, "got NoneType"),
+    ],
+)
+def test_a_video_that_cannot_be_used_is_one_line(video, message):
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        video_processor()(video)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((32, 32, 5), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((0, 32, 3), np.uint8), "no pixels"),
+        (np.zeros((2, 8, 32, 32, 3), np.uint8), "videos go to the video processor"),
+        (np.full((32, 32, 3), np.inf), "finite"),
+        ([], "empty list"),
+        (None, "NoneType"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_one_line(image, message):
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        TubeViTImageProcessor()(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_does_not_fit_is_an_error():
+    processor = video_processor()
+    with pytest.raises(ValueError, match="total_num_frames=300, the video has 40 frames"):
+        processor(ARRAYS, video_metadata={"total_num_frames": 300})
+    processor(ARRAYS, video_metadata={"total_num_frames": 300}, do_sample_frames=False)  # sampled before
+    with pytest.raises(ValueError, match="no entry 'rate'"):
+        processor(ARRAYS, video_metadata={"rate": 25})
+    with pytest.raises(ValueError, match="2 videos and 1 entries"):
+        processor([ARRAYS, ARRAYS], video_metadata=[{"fps": 25}])
+    with pytest.raises(ValueError, match=r"lies past the end of the video, which lasts 2\.000 s"):
+        processor(ARRAYS, sampling="fixed_rate", fps=5, clip_start=7, video_metadata={"fps": 20})
+
+
+def test_channels_must_fit_the_mean():
+    gray = ARRAYS[..., :1]
+    with pytest.raises(ValueError, match="image_mean has 3 values for 1 channels"):
+        video_processor(do_convert_rgb=False)(gray, input_data_format="channels_last")
+    kept = video_processor(do_convert_rgb=False, image_mean=0.5, image_std=0.5)
+    assert pixels(kept, gray, input_data_format="channels_last").shape[2] == 1
+
+
+def test_videos_of_several_shapes_make_no_batch():
+    with pytest.raises(ValueError, match="different shapes") as caught:
+        video_processor()([ARRAYS, ARRAYS[:20]], do_sample_frames=False, return_tensors="pt")
+    assert "\n" not in str(caught.value)

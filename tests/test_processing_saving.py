@@ -1,0 +1,136 @@
+"""Processors on disk and on the Hub: settings, Auto classes, and folders that bring their own code."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_processors import ARRAYS, SMALL, UINT8, pixels, video_processor
+from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor
+from transformers.utils import hub
+from video_files import write_video
+
+from tubevit import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", ARRAYS, fps=20)
+
+
+def test_settings_survive_saving(tmp_path):
+    settings = {"sampling": "fixed_rate", "fps": 15, "clip_start": 1.5, "num_spatial_views": 3, "pad_mode": "last"}
+    processor = video_processor(**settings)
+    processor.save_pretrained(tmp_path)
+    for loaded in (TubeViTVideoProcessor.from_pretrained(tmp_path), AutoVideoProcessor.from_pretrained(tmp_path)):
+        assert loaded.to_dict() == processor.to_dict()
+    changed = AutoVideoProcessor.from_pretrained(tmp_path, num_frames=64, fps=30)
+    assert (changed.num_frames, changed.fps, changed.clip_start) == (64, 30, 1.5)
+    assert pickle.loads(pickle.dumps(processor)).to_dict() == processor.to_dict()
+
+
+def test_one_processor_for_images_and_videos(tmp_path, clip):
+    processor = TubeViTProcessor(TubeViTImageProcessor(**SMALL), video_processor())
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is TubeViTProcessor and loaded.to_dict() == processor.to_dict()
+    assert type(AutoImageProcessor.from_pretrained(tmp_path)) is TubeViTImageProcessor
+    assert AutoVideoProcessor.from_pretrained(tmp_path).num_frames == 8
+    both = loaded(images=ARRAYS[0], videos=clip, return_tensors="pt")
+    assert torch.equal(both["pixel_values"], loaded.image_processor(ARRAYS[0], return_tensors="pt").pixel_values)
+    assert torch.equal(both["pixel_values_videos"], pixels(loaded.video_processor, clip))
+    assert set(loaded(images=ARRAYS[0])) == {"pixel_values"} and set(loaded(videos=clip)) == {"pixel_values_videos"}
+    apart = loaded(images=ARRAYS[0], videos=clip, videos_kwargs={"num_frames": 4}, **UINT8, return_tensors="pt")
+    assert apart["pixel_values_videos"].shape[1] == 4 and apart["pixel_values"].dtype == torch.uint8
+    with pytest.raises(ValueError, match="images=, videos= or both"):
+        loaded()
+    with pytest.raises(ValueError, match="do_resize") as caught:
+        loaded(videos=clip, do_resize="yes")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_processor_saved_into_a_folder_of_the_combined_one_is_what_loads(tmp_path):
+    TubeViTProcessor(video_processor=video_processor()).save_pretrained(tmp_path, with_code=True)
+    video_processor(num_frames=16).save_pretrained(tmp_path)
+    assert AutoVideoProcessor.from_pretrained(tmp_path).num_frames == 16
+    assert AutoProcessor.from_pretrained(tmp_path).video_processor.num_frames == 16
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert "AutoVideoProcessor" in saved["video_processor"]["auto_map"]  # its code is still there
+
+
+LOAD_WITHOUT_PACKAGE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tubevit":
+            raise ImportError("tubevit is not here")
+
+sys.meta_path.insert(0, Blocked())
+
+import torch
+from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor
+
+clip, together, apart = sys.argv[1:]
+for folder in (together, apart):
+    video = AutoVideoProcessor.from_pretrained(folder, trust_remote_code=True)(clip, return_tensors="pt")
+    image_processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+    image = image_processor(torch.zeros(3, 40, 50, dtype=torch.uint8), return_tensors="pt")
+    print(tuple(video["pixel_values_videos"].shape), video["pixel_values_videos"].double().sum().item())
+    print(tuple(image["pixel_values"].shape))
+processor = AutoProcessor.from_pretrained(together, trust_remote_code=True)
+both = processor(images=torch.zeros(3, 40, 50, dtype=torch.uint8), videos=clip, return_tensors="pt")
+print(type(processor).__name__, sorted(both))
+"""
+
+
+def test_exported_processors_work_where_the_package_is_missing(tmp_path, clip):
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    processor = TubeViTProcessor(TubeViTImageProcessor(**SMALL), video_processor(num_temporal_views=2))
+    attributes = dict(processor.video_processor.__dict__)
+    processor.save_pretrained(together, with_code=True)
+    processor.image_processor.save_pretrained(apart, with_code=True)
+    processor.video_processor.save_pretrained(apart, with_code=True)
+    assert processor.video_processor.__dict__ == attributes  # the mark was for those calls
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD_WITHOUT_PACKAGE, clip, together, apart],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    expected = pixels(processor.video_processor, clip)
+    line = f"{tuple(expected.shape)} {expected.double().sum().item()}"
+    assert run.stdout.splitlines() == [line, "(1, 3, 32, 32)"] * 2 + [
+        "TubeViTProcessor ['pixel_values', 'pixel_values_videos']"
+    ]
+
+
+def test_only_an_export_points_to_code(tmp_path):
+    exported, plain = tmp_path / "exported", tmp_path / "plain"
+    video_processor().save_pretrained(exported, with_code=True)
+    assert (exported / "video_decoding.py").is_file()
+    AutoVideoProcessor.from_pretrained(exported).save_pretrained(plain)
+    assert [path.name for path in plain.iterdir()] == ["video_preprocessor_config.json"]
+    assert "auto_map" not in json.loads((plain / "video_preprocessor_config.json").read_text())
+
+
+@pytest.mark.parametrize("with_code", [False, True])
+def test_push_to_hub_uploads_the_code_on_request(monkeypatch, with_code):
+    uploaded = {}
+    monkeypatch.setattr(
+        hub, "hf_api", lambda: SimpleNamespace(create_repo=lambda *a, **k: SimpleNamespace(repo_id="me/it"))
+    )
+    monkeypatch.setattr(hub, "create_and_tag_model_card", lambda *a, **k: SimpleNamespace(save=lambda path: None))
+    for processor in (TubeViTProcessor(), TubeViTVideoProcessor(), TubeViTImageProcessor()):
+        monkeypatch.setattr(
+            type(processor),
+            "_upload_modified_files",
+            lambda self, folder, *a, **k: uploaded.update({type(self): set(os.listdir(folder))}),
+        )
+        processor.push_to_hub("me/it", with_code=with_code)
+        assert ("hub_export_processing.py" in uploaded[type(processor)]) == with_code

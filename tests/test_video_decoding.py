@@ -1,0 +1,430 @@
+"""The decoder against a plain decode of the whole file, frame by frame, on every kind of file that tests can write."""
+
+import csv
+import random
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from video_files import moving_frames, write_video
+
+from tubevit.processing import video_decoding, video_index
+from tubevit.processing.video_decoding import TubeViTVideoMetadata, decode_video, probe_video
+from tubevit.processing.video_index import build_index
+from tubevit.processing.video_source import open_container
+
+
+FRAMES = moving_frames(40, 48, 64)
+ALPHA = np.concatenate([FRAMES, np.full_like(FRAMES[..., :1], 100)], axis=-1)
+RANDOM_TIMES = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.1, len(FRAMES)))
+OPEN_GOP = {"x264-params": "scenecut=0:open-gop=1:log-level=none"}
+INTRA_REFRESH = {"x264-params": "scenecut=0:intra-refresh=1:log-level=none"}
+INTERLACED = {"x264-params": "scenecut=0:interlaced=1:log-level=none"}
+HIDDEN_FRAMES = {"auto-alt-ref": "1", "lag-in-frames": "10", "deadline": "good", "cpu-used": "4"}
+
+KINDS = {
+    "h264.mp4": {"b_frames": 2},
+    "h264_one_key_frame.mkv": {"b_frames": 3, "gop": 250},
+    "h264_open_groups.mp4": {"b_frames": 2, "options": OPEN_GOP},
+    "h264_intra_refresh.mp4": {"options": INTRA_REFRESH},
+    "h264_interlaced.mp4": {"b_frames": 2, "options": INTERLACED},
+    "h264_audio.mp4": {"b_frames": 2, "audio": True},
+    "h264_fragmented.mp4": {"b_frames": 2, "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264_edit_list.mp4": {"b_frames": 2, "start": -0.2},
+    "h264_start_10s.mp4": {"b_frames": 2, "start": 10},
+    "h264_variable_rate.mp4": {"b_frames": 2, "times": RANDOM_TIMES},
+    "h264_times_unknown.avi": {"b_frames": 2},
+    "h264.flv": {"b_frames": 2},
+    "h264.ts": {"b_frames": 2},
+    "h264_10_bit.mp4": {"pix_fmt": "yuv420p10le"},
+    "h264_444_odd_size.mp4": {"pix_fmt": "yuv444p", "frames": moving_frames(20, 47, 63)},
+    "h265_10_bit.mp4": {"codec": "libx265", "pix_fmt": "yuv420p10le", "b_frames": 2},
+    "vp8_hidden_frames.webm": {"codec": "libvpx", "options": HIDDEN_FRAMES},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "vp9_hidden_frames.webm": {"codec": "libvpx-vp9", "options": HIDDEN_FRAMES},
+    "vp9_odd_size.webm": {"codec": "libvpx-vp9", "frames": moving_frames(20, 47, 63)},
+    "vp9_variable_rate.webm": {"codec": "libvpx-vp9", "times": RANDOM_TIMES},
+    "vp9_alpha.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p", "frames": ALPHA},
+    "av1.mp4": {"codec": "libsvtav1", "gop": 16, "options": {"preset": "12"}, "frames": moving_frames(30, 64, 64)},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4_b_frames.avi": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg4_b_frames.mp4": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg1.mpg": {"codec": "mpeg1video", "b_frames": 2},
+    "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "png_alpha.mov": {"codec": "png", "pix_fmt": "rgba", "frames": ALPHA},
+    "gray.mkv": {"codec": "ffv1", "pix_fmt": "gray"},
+    "palette.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+    "one_frame.mp4": {"frames": FRAMES[:1]},
+    "one_frame.webm": {"codec": "libvpx-vp9", "frames": FRAMES[:1]},
+}
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """`clip(kind)` is the path of a file of one of the KINDS, written when it is first asked for."""
+    folder, written = tmp_path_factory.mktemp("clips"), {}
+
+    def path_of(kind: str):
+        if kind not in written:
+            settings = {"frames": FRAMES, **KINDS[kind]}
+            written[kind] = write_video(folder / kind, **settings)
+        return written[kind]
+
+    return path_of
+
+
+def full_decode(path) -> torch.Tensor:
+    """Every frame by PyAV alone, uint8 `(frames, 3, height, width)`."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def some_selections(num_frames: int, seed: int, count: int) -> list[list[int]]:
+    """Single frames, unordered ones with repeats, stretches with a stride."""
+    rng = random.Random(seed)
+    selections = [[rng.randrange(num_frames) for _ in range(rng.choice([1, 1, 2, 7]))] for _ in range(count)]
+    return selections + [list(range(rng.randrange(num_frames), num_frames, rng.choice([1, 2, 5]))) for _ in range(3)]
+
+
+def assert_selections_are_those_frames(path, expected: torch.Tensor, seed: int = 0, count: int = 8):
+    for selection in some_selections(len(expected), seed, count):
+        for num_threads in (1, 3):
+            frames, _ = decode_video(path, lambda metadata, chosen=selection: chosen, num_threads=num_threads)
+            assert torch.equal(frames, expected[selection]), (selection, num_threads)
+
+
+# Frames
+
+
+@EVERY_KIND
+def test_every_frame_equals_a_plain_full_decode(clip, kind):
+    expected = full_decode(clip(kind))
+    frames, metadata = decode_video(clip(kind))
+    assert torch.equal(frames, expected)
+    assert frames.dtype == torch.uint8
+    assert metadata.total_num_frames == len(frames) == len(metadata.timestamps)
+    assert (metadata.height, metadata.width) == frames.shape[2:]
+    assert len({frame.numpy().tobytes() for frame in frames}) == len(frames), "the clip's frames should all differ"
+
+
+@EVERY_KIND
+def test_any_selection_equals_those_frames_of_a_full_decode(clip, kind):
+    assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)))
+
+
+@EVERY_KIND
+def test_seeking_in_the_file_gives_the_same_as_packets_held_in_memory(clip, kind, monkeypatch):
+    monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+    assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)), seed=1, count=4)
+
+
+@pytest.mark.parametrize("max_held_bytes", [0, video_decoding.MAX_HELD_FRAME_BYTES])
+@pytest.mark.parametrize("kind", ["h264.mp4", "vp9.webm", "h264_edit_list.mp4"])
+def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatch, max_held_bytes):
+    monkeypatch.setattr(video_decoding, "MAX_HELD_FRAME_BYTES", max_held_bytes)
+    by_index, metadata = decode_video(clip(kind))
+    monkeypatch.setattr(video_index, "_doubt", lambda *arguments: "to test decoding without it")
+    in_order, metadata_in_order = decode_video(clip(kind))
+    assert torch.equal(in_order, by_index)
+    np.testing.assert_array_equal(metadata_in_order.timestamps, metadata.timestamps)
+    assert_selections_are_those_frames(clip(kind), by_index, seed=2, count=3)
+
+
+def test_frames_of_another_size_are_brought_to_the_first_ones_size(tmp_path):
+    large, small = moving_frames(10, 48, 64), moving_frames(10, 24, 32, seed=1)
+    path = tmp_path / "sizes.mkv"
+    with av.open(str(path), "w") as output:
+        for number, frames in enumerate((large, small)):
+            part = write_video(tmp_path / f"{number}.mkv", frames, codec="libvpx-vp9")
+            with av.open(str(part)) as container:
+                if number == 0:
+                    stream = output.add_stream_from_template(container.streams.video[0])
+                for packet in container.demux(container.streams.video[0]):
+                    if packet.size:
+                        packet.pts, packet.dts, packet.stream = packet.pts + 400 * number, None, stream
+                        output.mux(packet)
+    expected = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            expected.append(frame.reformat(width=64, height=48, format="rgb24").to_ndarray())
+    frames, metadata = decode_video(path)
+    assert (metadata.total_num_frames, metadata.width, metadata.height) == (20, 64, 48)
+    np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), expected)
+    late, metadata = decode_video(path, lambda metadata: [17])
+    assert torch.equal(late, frames[17:18])
+
+
+# What is decoded
+
+
+def read_index(path):
+    with open_container(f"file:{path}", "clip") as (container, stream):
+        return build_index(container, stream, False)
+
+
+def test_decoding_starts_at_the_key_frame_and_ends_with_the_last_wanted_frame(clip):
+    index = read_index(clip("h264.mp4"))  # a key frame every 12 frames
+    first, last = index.frame_packets[15], index.frame_packets[20]
+    (run,) = index.runs([15, 20])
+    assert index.key_packets == [0, 12, 24, 36]
+    assert (run.first, run.last, run.wanted) == (12, max(first, last), {first, last})
+
+
+def test_groups_of_pictures_without_a_wanted_frame_are_left_out(clip):
+    index = read_index(clip("h264.mp4"))
+    assert [(run.first, len(run.wanted)) for run in index.runs([1, 2, 25])] == [(0, 2), (24, 1)]
+    assert [run.first for run in index.runs([1, 13])] == [0, 12]  # what follows frame 1 in its group is left out, too
+
+
+def test_a_frame_shown_before_an_open_groups_key_frame_starts_at_the_group_before(clip):
+    index = read_index(clip("h264_open_groups.mp4"))
+    pts = [header.pts for header in index.headers]
+    leading = [
+        (packet, key)
+        for packet in index.frame_packets
+        for key in index.key_packets[1:]
+        if packet > key and pts[packet] < pts[key]
+    ]
+    assert leading, "the clip should have open groups"
+    for packet, key in leading:
+        assert index.start_packet(packet) == index.key_packets[index.key_packets.index(key) - 1]
+        assert index.start_packet(key) == key
+
+
+def test_the_transform_is_applied_once_to_each_distinct_frame_in_time_order(clip):
+    seen = []
+
+    def transform(frame):
+        assert frame.shape == (3, 48, 64) and frame.dtype == torch.uint8
+        seen.append(frame.clone())
+        return frame[:, ::2, ::2].float()
+
+    expected = full_decode(clip("h264.mp4"))
+    frames, _ = decode_video(clip("h264.mp4"), lambda metadata: [30, 3, 30, 8], frame_transform=transform)
+    assert torch.equal(torch.stack(seen), expected[[3, 8, 30]])
+    assert torch.equal(frames, expected[[30, 3, 30, 8], :, ::2, ::2].float())
+
+
+def test_several_views_decode_the_file_once(clip, monkeypatch):
+    opened = []
+    original = video_decoding.open_container
+    monkeypatch.setattr(video_decoding, "open_container", lambda *args: opened.append(args) or original(*args))
+    decode_video(clip("h264.mp4"), lambda metadata: [0, 10, 20, 5, 15, 25])
+    assert len(opened) == 1
+
+
+# Time
+
+
+@pytest.mark.parametrize("kind", ["h264_variable_rate.mp4", "vp9_variable_rate.webm"])
+def test_timestamps_of_a_variable_rate_are_those_written(clip, kind):
+    metadata = probe_video(clip(kind))
+    tick = 1e-3 if kind.endswith("webm") else 1e-4
+    np.testing.assert_allclose(metadata.timestamps, RANDOM_TIMES - RANDOM_TIMES[0], atol=tick)
+    assert metadata.timestamps.dtype == np.float64
+    assert metadata.fps == pytest.approx(39 / (RANDOM_TIMES[-1] - RANDOM_TIMES[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "variable" not in kind and "palette" not in kind])
+def test_constant_rate_starts_at_0_whatever_the_file_says(clip, kind):
+    metadata = probe_video(clip(kind))
+    number = metadata.total_num_frames
+    assert metadata.fps == pytest.approx(25)
+    assert metadata.duration == pytest.approx(number / 25, abs=2e-3)
+    np.testing.assert_allclose(metadata.timestamps, np.arange(number) / 25, atol=1e-3)
+
+
+def test_a_stated_rate_is_kept_exactly_though_times_are_rounded(tmp_path):
+    path = write_video(tmp_path / "ntsc.webm", FRAMES, codec="libvpx-vp9", fps=Fraction(30000, 1001))
+    assert probe_video(path).fps == 30000 / 1001
+
+
+def test_metadata_works_as_transformers_metadata(clip):
+    _, metadata = decode_video(clip("h264.mp4"), lambda metadata: np.array([3, 3, 1]))
+    assert isinstance(metadata, TubeViTVideoMetadata)
+    assert metadata.frames_indices == [3, 3, 1]
+    assert dict(metadata)["video_backend"] == metadata["video_backend"] == "pyav"
+    assert metadata == decode_video(clip("h264.mp4"), lambda metadata: [3, 3, 1])[1]
+
+
+def test_probing_agrees_with_decoding(clip):
+    probed, decoded = probe_video(clip("h264.mp4")), decode_video(clip("h264.mp4"))[1]
+    assert probed.frames_indices is None
+    decoded.frames_indices = None
+    assert probed == decoded
+
+
+# Picture
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotation_is_applied(tmp_path, rotation):
+    plain = full_decode(write_video(tmp_path / "plain.mp4", FRAMES))
+    path = write_video(tmp_path / "turned.mp4", FRAMES, rotation=rotation)
+    frames, metadata = decode_video(path)
+    # FFmpeg's angle counts counterclockwise, as rot90 does.
+    assert torch.equal(frames, torch.rot90(plain, rotation // 90, dims=(2, 3)))
+    assert (metadata.height, metadata.width) == frames.shape[2:]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ([-1, 0, 0, 0, 1, 0], lambda frames: frames.flip(3)),
+        ([1, 0, 0, 0, -1, 0], lambda frames: frames.flip(2)),
+        ([0, 1, 0, 1, 0, 0], lambda frames: frames.transpose(2, 3)),
+        ([0, -1, 0, -1, 0, 0], lambda frames: frames.transpose(2, 3).flip(2, 3)),
+    ],
+)
+def test_mirroring_is_applied(tmp_path, matrix, turned):
+    path = write_video(tmp_path / "clip.mp4", FRAMES)
+    plain = full_decode(path)
+    # The track header's matrix: 16.16 fixed point, the last of nine numbers in 2.30.
+    unit = np.array([1, 0, 0, 0, 1, 0, 0, 0, 0], ">i4") * 2**16 + np.array([0] * 8 + [2**30], ">i4")
+    mirrored = np.array([*matrix, 0, 0, 0], ">i4") * 2**16 + np.array([0] * 8 + [2**30], ">i4")
+    header, data = path.read_bytes().split(b"tkhd")
+    data = data.replace(unit.astype(">i4").tobytes(), mirrored.astype(">i4").tobytes(), 1)
+    frames, _ = decode_video(header + b"tkhd" + data)
+    assert torch.equal(frames, turned(plain))
+
+
+@pytest.mark.parametrize(("ratio", "width"), [("4/3", 85), ("3/4", 48), ("64/45", 91), ("1", 64), ("201/200", 64)])
+def test_pixels_come_out_square(tmp_path, ratio, width):
+    path = write_video(tmp_path / "clip.mp4", FRAMES[:5], sample_aspect_ratio=ratio)
+    frames, metadata = decode_video(path)
+    assert frames.shape == (5, 3, 48, width)
+    assert (metadata.height, metadata.width) == (48, width)
+    with av.open(str(path)) as container:
+        expected = [frame.reformat(width=width, format="rgb24").to_ndarray() for frame in container.decode(video=0)]
+    np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), expected)
+
+
+def test_an_anamorphic_turned_video_is_made_square_before_it_is_turned(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", FRAMES[:2], sample_aspect_ratio="2", rotation=90)
+    assert decode_video(path)[0].shape == (2, 3, 128, 48)
+
+
+def write_gray(path, levels, color_range):
+    """A frame whose columns have these levels of luma and no colour, without loss."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = len(levels), 16, "yuv444p"
+        stream.codec_context.color_range = color_range
+        planes = np.full((3, 16, len(levels)), 128, np.uint8)
+        planes[0] = levels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv444p")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_limited_and_full_range_are_told_apart(tmp_path):
+    limited, _ = decode_video(write_gray(tmp_path / "limited.mkv", [16, 235] * 8, color_range=1))
+    full, _ = decode_video(write_gray(tmp_path / "full.mkv", [0, 255] * 8, color_range=2))
+    for frames in (limited, full):
+        assert (frames[..., 0::2].float() <= 1).all() and (frames[..., 1::2].float() >= 254).all()
+
+
+def test_10_bit_is_8_bit_within_rounding(tmp_path):
+    smooth = np.broadcast_to(np.linspace(20, 230, 64, dtype=np.uint8)[None, None, :, None], (5, 48, 64, 3))
+    lossless = {"options": {"x264-params": "qp=0:log-level=none"}}
+    eight, _ = decode_video(write_video(tmp_path / "8.mp4", smooth, **lossless))
+    ten, _ = decode_video(write_video(tmp_path / "10.mp4", smooth, pix_fmt="yuv420p10le", **lossless))
+    assert (eight.int() - ten.int()).abs().max() <= 3
+
+
+def test_transparency_is_dropped_and_gray_becomes_equal_channels(clip):
+    frames, _ = decode_video(clip("png_alpha.mov"))
+    np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), FRAMES)
+    gray, _ = decode_video(clip("gray.mkv"))
+    assert torch.equal(gray[:, 0], gray[:, 1]) and torch.equal(gray[:, 0], gray[:, 2])
+
+
+# Threads
+
+
+def test_one_thread_in_a_loaders_worker_and_several_elsewhere(clip, monkeypatch):
+    threads = []
+    original = video_decoding._set_threads
+    monkeypatch.setattr(
+        video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
+    )
+    monkeypatch.setattr(video_decoding.os, "sched_getaffinity", lambda process: range(64), raising=False)
+    decode_video(clip("h264.mp4"))
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
+    decode_video(clip("h264.mp4"))
+    decode_video(clip("h264.mp4"), num_threads=5)
+    assert threads == [video_decoding.MAX_THREADS, 1, 5]
+
+
+def test_no_threads_is_an_error(clip):
+    with pytest.raises(ValueError, match="num_threads must be 1 or more"):
+        decode_video(clip("h264.mp4"), num_threads=0)
+
+
+# Real files
+
+
+def shown_frames(path) -> torch.Tensor:
+    """Every frame by PyAV alone, turned and with square pixels."""
+    frames = []
+    with av.open(str(path)) as container:
+        ratio = container.streams.video[0].sample_aspect_ratio or 1
+        for frame in container.decode(video=0):
+            width = frame.width if abs(ratio - 1) < 0.01 else int(frame.width * ratio + Fraction(1, 2))
+            picture = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
+            frames.append(np.rot90(picture, frame.rotation // 90))
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def manifest(folder) -> dict[str, dict[str, str]]:
+    with open(folder / "MANIFEST.csv", newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_real_clips_are_as_their_manifests_say(shared_data):
+    for folder in ("decode_cases", "smoke", "finetune"):
+        rows = manifest(shared_data / folder)
+        for name in list(rows)[:: 10 if folder == "finetune" else 1]:
+            row = rows[name]
+            if row["decode_status"] != "ok":
+                continue
+            metadata = probe_video(shared_data / folder / name)
+            turned = row["rotation"] in ("90", "270")
+            assert metadata.total_num_frames == int(row["frames"]), name
+            assert (metadata.width if turned else metadata.height) == int(row["height"]), name
+            if folder != "finetune":  # there, the manifest counts frames that the files leave out
+                assert metadata.fps == pytest.approx(float(row["fps"]), rel=1e-3), name
+                assert metadata.duration == pytest.approx(float(row["duration_s"] or metadata.duration), abs=0.12), (
+                    name
+                )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "decode_cases/av1.mp4",
+        "decode_cases/bframe_pyramid_anamorphic.mp4",
+        "decode_cases/hevc_10bit_hdr.mp4",
+        "decode_cases/odd_321x241_vp9.mp4",
+        "decode_cases/rotate90_h264.mp4",
+        "decode_cases/short_1frame.mp4",
+        "decode_cases/start_10s_anamorphic.mp4",
+        "decode_cases/vfr_no_duration_vp9.webm",
+        "smoke/abseiling.mp4",
+        "smoke/flipping_pancake.mkv",
+        "smoke/ssv2_closing_something.webm",
+        "smoke/v_BaseballPitch_g01_c01.avi",
+        "finetune/train/kicking/13_13_2.avi",
+        "finetune/train/kicking/1_1_2.avi",
+        "finetune/val/pointing/21_14_3.avi",
+    ],
+)
+def test_real_frames_equal_a_plain_full_decode(shared_data, name):
+    expected = shown_frames(shared_data / name)
+    for selection in some_selections(len(expected), seed=0, count=4):
+        frames, _ = decode_video(shared_data / name, lambda metadata, chosen=selection: chosen)
+        assert torch.equal(frames, expected[selection]), selection

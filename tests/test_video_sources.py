@@ -1,0 +1,366 @@
+"""Where videos come from, and every way in which they can be bad: one clear line, nothing left open, no crash."""
+
+import ast
+import contextlib
+import http.server
+import io
+import os
+import random
+import sys
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from video_files import moving_frames, write_audio, write_video
+
+from tubevit.processing import video_decoding, video_index, video_source
+from tubevit.processing.video_decoding import VideoDecodeError, decode_video, probe_video
+
+
+FRAMES = moving_frames(30, 48, 64)
+FASTSTART = {"movflags": "faststart"}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """An MP4 file whose index comes first, so that a part of it can be read."""
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, b_frames=2, container_options=FASTSTART)
+
+
+@pytest.fixture(scope="module")
+def frames(path):
+    return decode_video(path)[0]
+
+
+def error_of(source, **settings) -> str:
+    """The message of the VideoDecodeError that decoding `source` raises: one line, naming the source if it has a name."""
+    with pytest.raises(VideoDecodeError) as caught:
+        decode_video(source, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    if isinstance(source, (str, os.PathLike)):
+        assert os.fspath(source).split("?")[0] in message
+    return message
+
+
+# Sources
+
+
+class OneWay(io.RawIOBase):
+    """A stream that can only be read forward, as a pipe or a response is."""
+
+    def __init__(self, data: bytes):
+        self.data = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self.data.readinto(buffer)
+
+
+def test_every_kind_of_source_gives_the_same_frames(path, frames):
+    data = path.read_bytes()
+    sources = [str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), OneWay(data)]
+    sources += [{"path": str(path), "bytes": None}, {"path": None, "bytes": data}, {"path": "gone.mp4", "bytes": data}]
+    for source in sources:
+        assert torch.equal(decode_video(source)[0], frames), source
+
+
+def test_a_file_object_is_read_from_its_start_and_left_open(path, frames):
+    with open(path, "rb") as file:
+        file.seek(100)
+        assert torch.equal(decode_video(file)[0], frames)
+        assert torch.equal(decode_video(file, lambda metadata: [4])[0], frames[4:5])
+        assert not file.closed
+
+
+def test_a_path_is_only_ever_a_path(tmp_path, path, frames, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:a|b.mp4", "-i.mp4", "http:x.mp4", "%03d.mp4"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        assert torch.equal(decode_video(name)[0], frames)
+
+
+@pytest.fixture
+def server(path):
+    """`server(name)` is a URL of a small web server that knows "clip.mp4" and "short.mp4", which ends too soon."""
+    data = path.read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path.startswith(("/clip.mp4", "/short.mp4"))
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(data) if found else 0))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if "short" in self.path else data if found else b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield lambda name: f"http://127.0.0.1:{running.server_port}/{name}"
+        running.shutdown()
+
+
+def test_url(server, frames, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    assert torch.equal(decode_video(server("clip.mp4?token=secret"))[0], frames)
+    assert "404" in error_of(server("gone.mp4?token=secret"))
+    assert "secret" not in error_of(server("gone.mp4?token=secret"))
+    assert "could not be downloaded" in error_of(server("short.mp4"))
+    assert "could not be downloaded" in error_of("http://127.0.0.1:1/clip.mp4")
+
+
+@pytest.mark.parametrize("source", [3, None, ["clip.mp4"], np.zeros(3)])
+def test_other_sources_are_a_type_error(source):
+    with pytest.raises(TypeError, match="must be a path, an http"):
+        decode_video(source)
+
+
+def test_a_row_without_a_video_and_a_text_file_object(path):
+    with pytest.raises(ValueError, match="needs 'bytes' or 'path'"):
+        decode_video({"path": None, "bytes": None})
+    with open(path, encoding="latin-1") as file, pytest.raises(TypeError, match="binary mode"):
+        decode_video(file)
+
+
+# Files that hold no video
+
+
+def test_missing_file_and_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
+        decode_video(tmp_path / "gone.mp4")
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        decode_video(tmp_path)
+
+
+def test_empty(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    for source in (tmp_path / "empty.mp4", b"", io.BytesIO(), OneWay(b""), {"path": None, "bytes": b""}):
+        assert "is empty" in error_of(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("noise.mp4", random.Random(0).randbytes(5000)),
+        ("text.txt", b"FFmpeg would draw this text as a video.\n" * 50),
+        ("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", b"ffconcat version 1.0\nfile clip.mp4\n"),
+    ],
+)
+def test_what_is_no_video_is_refused(tmp_path, path, name, content):
+    (tmp_path / "clip.mp4").write_bytes(path.read_bytes())
+    (tmp_path / name).write_bytes(content)
+    assert "is not a video file" in error_of(tmp_path / name)
+    assert "is not a video file" in error_of(content)
+
+
+def test_a_still_image_is_refused(tmp_path):
+    write_video(tmp_path / "image.png", FRAMES[:1], codec="png", pix_fmt="rgb24", container_format="image2pipe")
+    assert "is not a video file" in error_of(tmp_path / "image.png")
+
+
+def test_sound_only(tmp_path):
+    assert "no video stream (it holds audio)" in error_of(write_audio(tmp_path / "sound.mp4"))
+
+
+@pytest.mark.parametrize("name", ["none.mp4", "none.mkv"])
+def test_no_frames(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    assert error_of(tmp_path / name)
+
+
+def test_no_frames_behind_a_complete_header(path):
+    first, _ = packets_of(path)[0]
+    assert "without a single frame" in error_of(path.read_bytes()[:first])
+
+
+def test_the_names_of_formats_are_ffmpegs():
+    known = {name for names in av.formats_available for name in names.split(",")}
+    assert set(video_source.VIDEO_FORMATS.split(",")) <= known
+
+
+# Frames that do not exist
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([30], "frame 30 does not exist; the video has frames 0 to 29"),
+        ([0, -1], "frame -1 does not exist"),
+        ([0.0, 1.0], "must be integers, not float64"),
+        ([True], "must be integers, not bool"),
+        ([], "at least one"),
+        ([[0, 1]], "must be a list"),
+        (None, "must be a list"),
+    ],
+)
+def test_wrong_indices(path, indices, message):
+    assert message in error_of(path, sample_indices_fn=lambda metadata: indices)
+
+
+def test_indices_may_be_a_list_an_array_or_a_tensor(path, frames):
+    for indices in ([2, 5], (2, 5), np.array([2, 5], np.uint8), torch.tensor([2, 5])):
+        assert torch.equal(decode_video(path, lambda metadata, chosen=indices: chosen)[0], frames[[2, 5]])
+
+
+def test_errors_of_the_callers_own_functions_pass_through(path):
+    def fail(*arguments, **settings):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        decode_video(path, fail)
+    with pytest.raises(KeyError, match="mine"):
+        decode_video(path, frame_transform=fail)
+
+
+# Damaged files
+
+
+def packets_of(path) -> list[tuple[int, int]]:
+    """`(position, size)` of each packet in the file, in decoding order."""
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A file of 30 frames without B-frames whose 20th packet is destroyed: the first 19 frames decode, the rest not."""
+    whole = write_video(tmp_path / "whole.mp4", FRAMES, gop=250)
+    data = bytearray(whole.read_bytes())
+    position, size = packets_of(whole)[19]
+    data[position : position + size] = b"\xff" * size
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    return tmp_path / "damaged.mp4", decode_video(whole)[0]
+
+
+def test_a_damaged_file_is_an_error_that_counts_the_frames_before(damaged):
+    path, _ = damaged
+    message = error_of(path)
+    assert "decoding stops after 19 of 30 frames" in message and "allow_partial=True" in message
+
+
+def test_frames_before_the_damage_decode(damaged):
+    path, frames = damaged
+    assert torch.equal(decode_video(path, lambda metadata: [3, 18], num_threads=1)[0], frames[[3, 18]])
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_allow_partial_keeps_what_decodes_and_samples_from_that(damaged, num_threads):
+    path, frames = damaged
+    asked = []
+
+    def sample(metadata):
+        asked.append(metadata.total_num_frames)
+        return [0, metadata.total_num_frames - 1]
+
+    kept, metadata = decode_video(path, sample, allow_partial=True, num_threads=num_threads)
+    assert asked == [30, 19]
+    assert metadata.total_num_frames == len(metadata.timestamps) == 19
+    assert torch.equal(kept, frames[[0, 18]])
+    assert torch.equal(decode_video(path, allow_partial=True)[0], frames[:19])
+
+
+def test_a_file_of_which_no_frame_decodes_is_an_error_in_any_case(tmp_path):
+    whole = write_video(tmp_path / "whole.mp4", FRAMES, gop=250)
+    data = bytearray(whole.read_bytes())
+    for position, size in packets_of(whole):
+        data[position : position + size] = b"\xff" * size
+    assert "none of its 30 frames can be decoded" in error_of(bytes(data), allow_partial=True)
+
+
+CONTAINERS = [
+    ("clip.mp4", {"b_frames": 2, "container_options": FASTSTART}),
+    ("clip.mkv", {"b_frames": 2}),
+    ("clip.webm", {"codec": "libvpx-vp9"}),
+    ("clip.avi", {"codec": "mpeg4"}),
+    ("fragmented.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CONTAINERS)
+def test_a_file_that_is_cut_off_is_an_error_unless_a_part_will_do(tmp_path, name, settings):
+    whole = write_video(tmp_path / name, FRAMES, **settings)
+    frames, data = decode_video(whole)[0], whole.read_bytes()
+    (position, size) = packets_of(whole)[20]
+    for end in (position + size // 2, position + size):
+        assert "is cut off" in error_of(data[:end])
+        kept, metadata = decode_video(data[:end], allow_partial=True)
+        assert 12 <= metadata.total_num_frames == len(kept) <= 21
+        assert torch.equal(kept[:12], frames[:12])
+
+
+def test_an_index_that_is_missing_is_an_error(tmp_path):
+    whole = write_video(tmp_path / "clip.mp4", FRAMES)  # its index comes last
+    assert "cut off" in error_of(whole.read_bytes()[:-400])
+
+
+@pytest.mark.parametrize(("name", "settings"), CONTAINERS[:4])
+def test_random_damage_gives_frames_or_one_clear_error(tmp_path, name, settings):
+    data, rng = write_video(tmp_path / name, FRAMES[:20], **settings).read_bytes(), random.Random(0)
+    for attempt in range(60):
+        broken = bytearray(data)
+        for _ in range(rng.choice([1, 3, 30])):
+            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+        broken = bytes(broken[: rng.randrange(1, len(broken))] if attempt % 3 == 0 else broken)
+        for allow_partial in (False, True):
+            try:
+                frames, metadata = decode_video(broken, num_threads=1 + attempt % 2, allow_partial=allow_partial)
+            except VideoDecodeError as error:
+                assert "\n" not in str(error)
+            else:
+                assert frames.shape == (metadata.total_num_frames, 3, metadata.height, metadata.width)
+
+
+# What stays behind
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count open files")
+def test_every_file_is_closed(tmp_path, damaged, path):
+    sources = [
+        path,
+        damaged[0],
+        write_audio(tmp_path / "sound.mp4"),
+        write_video(tmp_path / "b.avi", FRAMES, codec="mpeg4", b_frames=2),
+    ]
+    before = len(os.listdir("/proc/self/fd"))
+    for source in sources:
+        for indices in ([3], [29], [99]):
+            with contextlib.suppress(VideoDecodeError):
+                decode_video(source, lambda metadata, chosen=indices: chosen)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_printed(damaged, capfd):
+    error_of(damaged[0])
+    decode_video(damaged[0], allow_partial=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pyav_is_imported_only_when_a_video_is_read():
+    for module in (video_decoding, video_index, video_source):
+        top_level = ast.parse(Path(module.__file__).read_text()).body
+        imported = [alias.name for node in top_level if isinstance(node, ast.Import) for alias in node.names]
+        assert "av" not in imported
+
+
+def test_without_pyav_the_error_says_what_to_install(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match="pip install av"):
+        probe_video(path)
+
+
+def test_the_real_corrupt_file(shared_data):
+    path = shared_data / "decode_cases" / "corrupt_28of50_h264.mp4"
+    assert "after 28 of 50 frames" in error_of(path)
+    assert len(decode_video(path, allow_partial=True)[0]) == 28
+    assert "no video stream" in error_of(shared_data / "decode_cases" / "audio_only.mp4")

@@ -1,0 +1,60 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Peak memory of a forward pass or training step on the CPU, over the weights: `python -m tubevit.training.bench_memory SETUP`.
+
+Torch does not count its memory on the CPU, so the kernel's count of the process's resident memory is used. Each model gets
+a process of its own, in which glibc is told to return every block at once that is freed: a heap that keeps
+blocks would hide what the next call uses. After one call (which brings in code and the libraries' own buffers) the
+kernel's high-water mark is reset, and one more call shows how far it rises. That includes gradients, in training.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+STATUS = Path("/proc/self/status")
+RESET = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # resets VmHWM to VmRSS, see proc(5)
+KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def peak_memory_mib(setup: dict) -> float | None:
+    """
+    MiB that one step of a model takes beyond its weights and inputs; `None` where the kernel keeps no such count.
+
+    setup: the fields of `bench_model.Setup`. Takes as long as building the model and two steps.
+    """
+    if not (RESET.is_file() and os.access(RESET, os.W_OK)):
+        return None
+    import torch
+
+    # Threads have buffers of their own, so the child uses as many as its parent.
+    environment = os.environ | KEEP_NOTHING | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "tubevit.training.bench_memory", json.dumps(setup)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {setup['name']} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    from .bench_model import Setup, build_model, make_step
+
+    step = make_step(*build_model(Setup(**json.loads(sys.argv[1]))))
+    step()
+    RESET.write_text(RESET_PEAK)
+    before = _status_kib("VmRSS")
+    step()
+    print((_status_kib("VmHWM") - before) / 2**10)
+
+
+def _status_kib(field: str) -> int:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The `tubevit` command: a table of subcommands, each a module with `add_arguments(parser)` and `run(args)`.
+
+A module is imported when its subcommand is called, and imports torch when it runs, so that help comes at once. `run`
+returns the exit code (`None` for 0). Whatever the user can mend arrives here as a `ValueError`, `TypeError`, `OSError` or
+`ImportError` and becomes one line; `--traceback` shows the rest.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+
+COMMANDS = {
+    "demo": (
+        "tubevit.training.demo",
+        "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
+    ),
+    "predict": ("tubevit.training.predict", "name what happens in videos and images"),
+    "export": ("tubevit.training.export", "write a checkpoint with its code, to be loaded without this package"),
+    "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `tubevit` with `argv` (the process's arguments by default) and return the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = _parse_command_name(argv[:1])
+    if name is None:
+        return 0
+    module_name, summary = COMMANDS[name]
+    module = import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
+    module.add_arguments(parser)
+    parser.add_argument("--traceback", action="store_true", help="on an error, show where it happened")
+    args = parser.parse_args(argv[1:])
+    try:
+        return module.run(args) or 0
+    except KeyboardInterrupt:
+        print(f"\ntubevit {name}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if args.traceback:
+            raise
+        print(f"tubevit {name}: error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parse_command_name(argv: Sequence[str]) -> str | None:
+    """The subcommand that `argv`, at most one argument, asks for; `None` if it asked for help, which is printed."""
+    table = "\n".join(f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="tubevit",
+        usage="tubevit COMMAND [...]",
+        description="TubeViT: sparse video tubes, one set of weights for images and videos.",
+        epilog=f"commands:\n{table}\n\n`tubevit COMMAND --help` explains a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tubevit {version('tubevit')}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    name = parser.parse_args(argv).command
+    if name is None:
+        parser.print_help()
+    elif name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(COMMANDS)}."
+        parser.error(f"there is no command {name!r}; {hint}")
+    return name

@@ -1,0 +1,28 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""`tubevit export`: a checkpoint together with its code, for machines that do not have this package."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="folder of a TubeViT checkpoint, or its name on the Hub")
+    parser.add_argument("output", type=Path, help="folder to write; it must be new or empty")
+
+
+def run(args: argparse.Namespace) -> None:
+    from .checkpoints import load_model, load_processor
+
+    if args.output.exists() and not args.output.is_dir():
+        raise NotADirectoryError(f"{args.output} is a file; the export needs a folder.")
+    if args.output.is_dir() and any(args.output.iterdir()):
+        raise FileExistsError(f"{args.output} is not empty; name a new folder.")
+    model, processor = load_model(args.model), load_processor(args.model)
+    model.save_pretrained(args.output, with_code=True)
+    processor.save_pretrained(args.output, with_code=True)
+    auto_class = next(key for key, name in model.config.auto_map.items() if name.endswith(type(model).__name__))
+    print(
+        f"Wrote {args.output}: weights, processors and code. Elsewhere, without this package:\n"
+        f'  model = {auto_class}.from_pretrained("{args.output}", trust_remote_code=True)\n'
+        f'  processor = AutoVideoProcessor.from_pretrained("{args.output}", trust_remote_code=True)'
+    )

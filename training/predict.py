@@ -1,0 +1,169 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit predict`: labels and scores of videos and images, through the stock pipelines of Transformers.
+
+Videos go to `pipeline("video-classification")`, images to `pipeline("image-classification")` on the same checkpoint: the
+backbone and the classifier are shared, and an image is what the 2D tube sees of a video of one frame.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .cli import one_line
+from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image, list_files
+
+
+BAR_WIDTH = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="video or image file, URL, or folder of them")
+    parser.add_argument("--model", required=True, help="folder of a TubeViT checkpoint, or its name on the Hub")
+    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="labels per clip (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--temporal-views", type=_positive, metavar="N", help="clips per video whose predictions are averaged"
+    )
+    parser.add_argument("--spatial-views", type=_positive, metavar="N", help="crops per clip, likewise")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one"
+    )
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="default: the checkpoint's"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print predictions; the exit code is 1 if a clip could not be read, after all others are done."""
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
+
+    from .checkpoints import check_model_name
+
+    check_model_name(args.model)
+    clips = expand_clips(args.clips)
+    logging.disable_progress_bar()
+    classify = make_classifier(
+        args.model, args.top_k, args.temporal_views, args.spatial_views, pick_device(args.device), args.dtype
+    )
+    results = []
+    # `disable=None` shows the bar on a terminal only.
+    with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
+        for clip in progress:
+            results.append(predict_one(classify, clip))
+            if not args.json:
+                tqdm.write(format_result(results[-1]), file=sys.stdout)
+    if args.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    broken = [result for result in results if "error" in result]
+    if broken:
+        print(f"{len(broken)} of {len(results)} clips could not be read:", file=sys.stderr)
+        for result in broken:
+            print(f"  {result['file']}: {result['error']}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def expand_clips(names: list[str]) -> list[str]:
+    """The files to classify: folders are searched for videos and images, everything else is kept as it was given."""
+    clips = []
+    for name in names:
+        if not Path(name).is_dir():
+            clips.append(name)
+        elif found := list_files(Path(name), VIDEO_SUFFIXES | IMAGE_SUFFIXES):
+            clips += map(str, found)
+        else:
+            raise ValueError(f"{name} holds no videos or images.")
+    return clips
+
+
+def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, Any]:
+    """`{"file", "kind", "predictions"}` of a clip, or `{"file", "kind", "error"}` for one that cannot be read."""
+    result = {"file": clip, "kind": "image" if is_image(clip) else "video"}
+    try:
+        return {**result, "predictions": classify(clip)}
+    except (ValueError, TypeError, OSError) as error:
+        return {**result, "error": one_line(error).removeprefix(f"{clip}: ")}
+
+
+def make_classifier(
+    model: str,
+    top_k: int = 5,
+    num_temporal_views: int | None = None,
+    num_spatial_views: int | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+) -> Callable[[str], list[dict[str, Any]]]:
+    """
+    A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
+
+    The pipelines are made when the first video or image comes, and share no state. Numbers of views that are `None` are
+    those of the checkpoint's video processor.
+    """
+    from .checkpoints import load_processor
+
+    processor = load_processor(model)
+    for name, value in (("num_temporal_views", num_temporal_views), ("num_spatial_views", num_spatial_views)):
+        if value is not None:
+            setattr(processor.video_processor, name, value)
+    pipelines = {}
+
+    def classify(clip: str) -> list[dict[str, Any]]:
+        kind = "image" if is_image(clip) else "video"
+        if kind not in pipelines:
+            pipelines[kind] = _make_pipeline(kind, model, processor, device, dtype)
+        return pipelines[kind](clip, top_k=top_k)
+
+    return classify
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the GPU if torch sees one. Raises `ValueError` for a GPU that is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no GPU here; `tubevit doctor` says more.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def format_result(result: dict[str, Any]) -> str:
+    """A result as lines for a terminal: the file, then a bar, score and label per line."""
+    if "error" in result:
+        return f"{result['file']}\n  could not be read: {result['error']}"
+    lines = [
+        f"  {100 * entry['score']:5.1f} %  {_bar(entry['score'])}  {entry['label']}" for entry in result["predictions"]
+    ]
+    return "\n".join([result["file"], *lines])
+
+
+def _make_pipeline(kind: str, name: str, processor: Any, device: str, dtype: str) -> Any:
+    from transformers import pipeline
+
+    from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification
+
+    from .checkpoints import load_model
+
+    model_class = TubeViTForImageClassification if kind == "image" else TubeViTForVideoClassification
+    return pipeline(
+        f"{kind}-classification",
+        model=load_model(name, model_class, dtype=dtype),
+        image_processor=processor.image_processor,
+        video_processor=processor.video_processor,
+        device=device,
+    )
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * BAR_WIDTH * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(BAR_WIDTH)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
