@@ -189,5 +189,5 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_a_folder_without_weights_is_one_clear_error(tmp_path):
-    with pytest.raises(OSError, match="no file named model.safetensors"):
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         TubeViTModel.from_pretrained(tmp_path)
