@@ -29,6 +29,9 @@ MAX_THREADS = 16
 # Decoded frames of a video without a usable index are kept up to this size; a larger video is decoded twice.
 MAX_HELD_FRAME_BYTES = 256 * 2**20
 
+# Frames are handed to `frame_transform` in groups of this size: few calls, and pixels that are still in the cache.
+MAX_GROUP_BYTES = 2 * 2**20
+
 # For a video without any usable times, which says nothing of its rate either.
 DEFAULT_FRAME_RATE = 25.0
 
@@ -65,8 +68,9 @@ def decode_video(
         sample_indices_fn: called as `sample_indices_fn(metadata=...)`, returns the wanted frames: integers from 0 to
             `metadata.total_num_frames - 1`, in any order and with repeats; the result follows them. None for all
             frames. If the index of the file turns out to be wrong, it is asked again with the true number of frames.
-        frame_transform: applied to each distinct wanted frame, uint8 `(3, height, width)`, as soon as it is decoded,
-            so that a resize keeps full-size frames from piling up. It must not write into its argument.
+        frame_transform: applied to the distinct wanted frames as they are decoded, some at a time, uint8
+            `(frames, 3, height, width)` with the channels of a pixel side by side in memory, so that a resize keeps
+            full-size frames from piling up. The results are joined along their first axis.
         num_threads: threads of the decoder. By default one in a worker process of a data loader, where other workers
             use the other cores, and otherwise one per core.
         allow_partial: keep what decodes of a video that is damaged or cut off, in place of an error. The metadata
@@ -80,10 +84,11 @@ def decode_video(
     if num_threads < 1:
         raise ValueError(f"num_threads must be 1 or more, or None for a suitable number; it is {num_threads}.")
     file, name = resolve_source(source)
+    file_ends_early = ends_early(file)  # before FFmpeg reads a file object: this moves its position
     choose = _FrameChoice(sample_indices_fn, name)
     with open_container(file, name) as (container, stream):
         _set_threads(stream, num_threads)
-        index = _build_index(container, stream, file, name, allow_partial)
+        index = _build_index(container, stream, file_ends_early, name, allow_partial)
         if index.doubt is None:
             try:
                 return _decode_by_index(index, container, stream, choose, frame_transform)
@@ -143,9 +148,9 @@ def _set_threads(stream, num_threads: int) -> None:
     stream.codec_context.thread_count = num_threads
 
 
-def _build_index(container, stream, file, name: str, allow_partial: bool) -> VideoIndex:
+def _build_index(container, stream, file_ends_early: bool, name: str, allow_partial: bool) -> VideoIndex:
     try:
-        index = build_index(container, stream, ends_early(file))
+        index = build_index(container, stream, file_ends_early)
     except import_av().FFmpegError as error:
         raise VideoDecodeError(f"{name} cannot be read: {reason(error)}.") from error
     if not index.frame_packets:
@@ -284,9 +289,9 @@ def _finish(frames: Iterator, convert: "_ToRGB", frame_transform, indices: np.nd
     """Convert `frames`, those of the distinct `indices` in ascending order, and lay them out as `indices` asks."""
     distinct, places = np.unique(indices, return_inverse=True)
     if frame_transform is None:
-        clip = _collect(frames, convert, len(distinct))
+        (clip,) = _groups(frames, convert, len(distinct), len(distinct))
     else:
-        clip = torch.stack([frame_transform(_dense(convert(frame))) for frame in frames])
+        clip = torch.cat([frame_transform(group) for group in _groups(frames, convert, len(distinct))])
     if len(distinct) != len(indices) or (np.diff(indices) < 0).any():
         clip = clip[torch.from_numpy(places)]
     metadata.height, metadata.width = convert.shown_size
@@ -294,23 +299,27 @@ def _finish(frames: Iterator, convert: "_ToRGB", frame_transform, indices: np.nd
     return clip, metadata
 
 
-def _dense(picture: torch.Tensor) -> torch.Tensor:
-    """`(3, height, width)` without padding at the end of rows, for which torch's resize has no fast path."""
-    return torch.from_numpy(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).permute(2, 0, 1)
+def _groups(
+    frames: Iterator, convert: "_ToRGB", num_frames: int, group_size: int | None = None
+) -> Iterator[torch.Tensor]:
+    """The pictures of `num_frames` frames in groups, uint8 `(group_size, 3, height, width)`, the last one may be smaller.
 
-
-def _collect(frames: Iterator, convert: "_ToRGB", num_frames: int) -> torch.Tensor:
-    """uint8 `(num_frames, 3, height, width)`, with the channels of a pixel side by side in memory as decoded.
-
-    One straight copy of each picture, by NumPy: torch would start its threads for each, which costs more.
+    By default a group takes up to `MAX_GROUP_BYTES`. The channels of a pixel lie side by side in memory, as decoded, and
+    rows have no padding: torch resizes such pictures fastest. NumPy copies them: torch would start its threads for each.
     """
-    clip = None
-    for number, frame in enumerate(frames):
+    group, filled = None, 0
+    for frame in frames:
         picture = convert(frame).permute(1, 2, 0).numpy()  # height, width, channels
-        if clip is None:
-            clip = np.empty((num_frames, *picture.shape), np.uint8)
-        clip[number] = picture
-    return torch.from_numpy(clip).permute(0, 3, 1, 2)
+        if group is None:
+            size = group_size or min(num_frames, max(1, MAX_GROUP_BYTES // picture.size))
+            group = np.empty((size, *picture.shape), np.uint8)
+        group[filled] = picture
+        filled += 1
+        if filled == len(group):
+            yield torch.from_numpy(group).permute(0, 3, 1, 2)
+            group, filled = None, 0
+    if filled:
+        yield torch.from_numpy(group[:filled]).permute(0, 3, 1, 2)
 
 
 class _ToRGB:

@@ -121,8 +121,9 @@ def take_frames(
     """
     Sample decoded frames, all of them without `sample_indices_fn`.
 
-    `frame_transform` sees each frame that is taken once, however often it is taken. Returns the frames in the order of the
-    indices, `(frames, channels, height, width)`, and the metadata with `frames_indices`.
+    `frame_transform` gets the frames that are taken one at a time, `(1, channels, height, width)`, each once, however often
+    it is taken. Returns the frames in the order of the indices, `(frames, channels, height, width)`, and the metadata with
+    `frames_indices`.
     """
     if sample_indices_fn is None:
         indices = np.arange(len(frames))
@@ -138,10 +139,10 @@ def take_frames(
     for index in np.unique(indices).tolist():
         frame = frames[index]
         sizes.add(tuple(frame.shape))
-        taken[index] = frame_transform(frame)
+        taken[index] = frame_transform(frame.unsqueeze(0))
     if len(sizes) > 1:
         raise ValueError(f"The frames of a video must have one size, got {', '.join(map(str, sorted(sizes)))}.")
-    return torch.stack([taken[index] for index in indices.tolist()]), metadata
+    return torch.cat([taken[index] for index in indices.tolist()]), metadata
 
 
 def take_from_torchcodec(

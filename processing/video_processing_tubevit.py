@@ -206,7 +206,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             video_metadata=video_metadata,
             do_sample_frames=do_sample_frames,
             sample_indices_fn=partial(self.sample_frames, **settings) if do_sample_frames else None,
-            frame_transform=partial(self._prepare_frame, **settings),
+            frame_transform=partial(self._prepare_frames, **settings),
             input_data_format=input_data_format,
             allow_partial=allow_partial,
         )
@@ -345,14 +345,14 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         video_metadata: Any = None,
         do_sample_frames: bool | None = None,
         sample_indices_fn: Callable | None = None,
-        frame_transform: Callable[[torch.Tensor], torch.Tensor] = lambda frame: frame,
+        frame_transform: Callable[[torch.Tensor], torch.Tensor] = lambda frames: frames,
         input_data_format: str | None = None,
         allow_partial: bool = False,
     ) -> tuple[list[torch.Tensor], list[VideoMetadata]]:
         """
         The sampled frames of each video, `(frames, channels, height, width)`, and its metadata with `frames_indices`.
 
-        `frame_transform` is applied to each frame that is taken, once; what it returns is kept.
+        `frame_transform` is applied to the frames that are taken, each once and some at a time; what it returns is kept.
         """
 
         def load(video, given):
@@ -378,9 +378,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         frames, metadata = zip(*loaded, strict=True)
         return list(frames), list(metadata)
 
-    def _prepare_frame(
+    def _prepare_frames(
         self,
-        frame: torch.Tensor,
+        frames: torch.Tensor,
         do_convert_rgb: bool,
         do_resize: bool,
         size: SizeDict,
@@ -393,19 +393,18 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         device: Any = None,
         **kwargs,
     ) -> torch.Tensor:
-        """A frame `(channels, height, width)` of any size as RGB, resized, and cropped if there is one view of it."""
-        check_channels(frame.shape[0], do_convert_rgb, image_mean if do_normalize else None)
-        if do_convert_rgb and frame.shape[0] != 3:
-            frame = self.convert_to_rgb(frame)
+        """Frames `(frames, channels, height, width)` as RGB, resized, and cropped if there is one view of them."""
+        check_channels(frames.shape[1], do_convert_rgb, image_mean if do_normalize else None)
+        if do_convert_rgb and frames.shape[1] != 3:
+            frames = torch.stack([self.convert_to_rgb(frame) for frame in frames])
         if device is not None:
-            frame = frame.to(device)
+            frames = frames.to(device)
         if do_resize:
             # torch resizes uint8 pixels twice as fast, to the same values, where the channels of a pixel lie side by side
-            frame = frame.unsqueeze(0).contiguous(memory_format=torch.channels_last).squeeze(0)
-            frame = self.resize(frame, size=size, resample=resample)
+            frames = self.resize(frames.contiguous(memory_format=torch.channels_last), size=size, resample=resample)
         if do_center_crop and num_spatial_views == 1:
-            (frame,) = crop_views(frame, (crop_size.height, crop_size.width))
-        return frame.contiguous()
+            (frames,) = crop_views(frames, (crop_size.height, crop_size.width))
+        return frames.contiguous()
 
     def _preprocess(
         self,

@@ -16,7 +16,7 @@ DOWNLOAD_TIMEOUT_SECONDS = 30
 
 # FFmpeg's names of the formats that are tried. Still images and playlists are left out on purpose.
 VIDEO_FORMATS = (
-    "apng,asf,av1,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,"
+    "apng,asf,av1,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,"
     "wtv,yuv4mpegpipe"
 )
 ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of a piece of music
@@ -47,12 +47,12 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
     if isinstance(source, dict):
         return _resolve_row(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _in_memory(bytes(source), f"video of {len(source)} bytes")
+        return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         name = source.split("?")[0]  # a query may hold an access token, which has no place in a log
         return _in_memory(_download(source, name), name)
     if isinstance(source, (str, os.PathLike)):
-        return _resolve_path(os.fspath(source))
+        return _resolve_path(os.fsdecode(source))
     if hasattr(source, "read"):
         return _resolve_file_object(source)
     raise TypeError(
@@ -139,7 +139,7 @@ def _resolve_path(path: str):
 
 def _resolve_file_object(file):
     name = getattr(file, "name", None)
-    name = name if isinstance(name, str) else f"video in a {type(file).__name__}"
+    name = name if isinstance(name, str) else f"<{type(file).__name__}>"
     if not isinstance(file.read(0), bytes):
         raise TypeError(f"{name} is open as text; open it in binary mode ('rb').")
     if not (hasattr(file, "seek") and hasattr(file, "tell") and getattr(file, "seekable", lambda: True)()):

@@ -48,9 +48,9 @@ KINDS = {
     "vp9_variable_rate.webm": {"codec": "libvpx-vp9", "times": RANDOM_TIMES},
     "vp9_alpha.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p", "frames": ALPHA},
     "av1.mp4": {"codec": "libsvtav1", "gop": 16, "options": {"preset": "12"}, "frames": moving_frames(30, 64, 64)},
-    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4.avi": {"codec": "mpeg4", "frames": moving_frames(40, 96, 128)},
     "mpeg4_b_frames.avi": {"codec": "mpeg4", "b_frames": 2},
-    "mpeg4_b_frames.mp4": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg4_b_frames.mp4": {"codec": "mpeg4", "b_frames": 2, "frames": moving_frames(40, 96, 128)},
     "mpeg1.mpg": {"codec": "mpeg1video", "b_frames": 2},
     "motion_jpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "png_alpha.mov": {"codec": "png", "pix_fmt": "rgba", "frames": ALPHA},
@@ -59,6 +59,18 @@ KINDS = {
     "one_frame.mp4": {"frames": FRAMES[:1]},
     "one_frame.webm": {"codec": "libvpx-vp9", "frames": FRAMES[:1]},
 }
+# Files whose packets and frames may not correspond one to one: decoding goes from the start, whatever is wanted.
+IN_ORDER = {
+    "h264_interlaced.mp4",
+    "h264_times_unknown.avi",
+    "h264.flv",
+    "h264.ts",
+    "mpeg4_b_frames.avi",
+    "mpeg1.mpg",
+    "palette.gif",
+}
+# Key frames that are none until the picture has been refreshed make seeking fail, where that is tried.
+BY_INDEX = [kind for kind in KINDS if kind not in IN_ORDER | {"h264_intra_refresh.mp4"}]
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -116,6 +128,23 @@ def test_any_selection_equals_those_frames_of_a_full_decode(clip, kind):
     assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)))
 
 
+@pytest.mark.parametrize("max_held_bytes", [0, video_index.MAX_HELD_BYTES])
+@EVERY_KIND
+def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_held_bytes):
+    in_order = []
+    original = video_decoding._decode_in_order
+    monkeypatch.setattr(video_decoding, "_decode_in_order", lambda *args: in_order.append(args) or original(*args))
+    monkeypatch.setattr(video_index, "MAX_HELD_BYTES", max_held_bytes)
+    last = len(full_decode(clip(kind))) - 1
+    for selection in ([0], [last], [0, last], [last // 2, last // 3]):
+        for num_threads in (1, 3):
+            decode_video(clip(kind), lambda metadata, chosen=selection: chosen, num_threads=num_threads)
+    if kind in BY_INDEX:
+        assert not in_order
+    if kind in IN_ORDER:
+        assert len(in_order) == 8
+
+
 @EVERY_KIND
 def test_seeking_in_the_file_gives_the_same_as_packets_held_in_memory(clip, kind, monkeypatch):
     monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
@@ -132,6 +161,72 @@ def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatc
     assert torch.equal(in_order, by_index)
     np.testing.assert_array_equal(metadata_in_order.timestamps, metadata.timestamps)
     assert_selections_are_those_frames(clip(kind), by_index, seed=2, count=3)
+
+
+def test_a_video_too_large_to_hold_decodes_twice_and_another_once(clip, monkeypatch):
+    decoded = []
+    original = video_decoding._all_frames
+    monkeypatch.setattr(video_decoding, "_all_frames", lambda *args: decoded.append(args) or original(*args))
+    decode_video(clip("h264.ts"), lambda metadata: [3])
+    assert len(decoded) == 1
+    monkeypatch.setattr(video_decoding, "MAX_HELD_FRAME_BYTES", 10_000)
+    decode_video(clip("h264.ts"), lambda metadata: [3])
+    assert len(decoded) == 3
+
+
+def remux(source, path, edit):
+    """Copy the packets of `source` to `path`; `edit(number, packet)` gives the packets to write for each, as bytes."""
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(container.streams.video[0])
+        numbered = enumerate(packet for packet in container.demux(container.streams.video[0]) if packet.size)
+        time = 0
+        for number, packet in numbered:
+            for data in edit(number, bytes(packet)):
+                edited = av.Packet(data)
+                edited.pts = edited.dts = time
+                edited.time_base, edited.is_keyframe, edited.stream = Fraction(1, 25), packet.is_keyframe, stream
+                output.mux(edited)
+                time += 1
+    return path
+
+
+def test_hidden_vp8_frames_are_not_counted(tmp_path):
+    plain = write_video(tmp_path / "plain.webm", FRAMES, codec="libvpx", gop=250)
+    hidden = {5, 6, 20}
+
+    def hide(number, data):
+        return [bytes([data[0] & ~0x10]) + data[1:] if number in hidden else data]
+
+    path = remux(plain, tmp_path / "hidden.webm", hide)
+    expected = full_decode(path)
+    assert len(expected) == len(FRAMES) - len(hidden)
+    assert read_index(path).doubt is None
+    assert torch.equal(decode_video(path)[0], expected)
+    assert_selections_are_those_frames(path, expected, count=4)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_mpeg4_placeholders_are_not_counted(tmp_path, suffix):
+    placeholder = (
+        b"\x00\x00\x01\xb6\x52\x4f"  # a picture header that says "not coded", for a clock of 25 ticks a second
+    )
+    plain = write_video(tmp_path / f"plain{suffix}", moving_frames(30, 96, 128), codec="mpeg4")
+    path = remux(
+        plain, tmp_path / f"more{suffix}", lambda number, data: [data, placeholder] if number in (3, 20) else [data]
+    )
+    expected = full_decode(path)
+    assert len(expected) == 30 == len(read_index(path).headers) - 2
+    assert torch.equal(decode_video(path)[0], expected)
+    assert_selections_are_those_frames(path, expected, count=4)
+
+
+def test_times_that_repeat_count_for_nothing(tmp_path):
+    path = write_video(tmp_path / "fast.mkv", FRAMES, codec="libvpx-vp9", fps=2500)  # Matroska counts milliseconds
+    assert "repeated" in read_index(path).doubt
+    expected = full_decode(path)
+    assert torch.equal(decode_video(path)[0], expected)
+    assert_selections_are_those_frames(path, expected, count=4)
+    assert (np.diff(probe_video(path).timestamps) > 0).all()
 
 
 def test_frames_of_another_size_are_brought_to_the_first_ones_size(tmp_path):
@@ -195,17 +290,20 @@ def test_a_frame_shown_before_an_open_groups_key_frame_starts_at_the_group_befor
         assert index.start_packet(key) == key
 
 
-def test_the_transform_is_applied_once_to_each_distinct_frame_in_time_order(clip):
+@pytest.mark.parametrize("frames_per_group", [1, 2, 3, 7])
+def test_the_transform_is_applied_once_to_each_distinct_frame_in_time_order(clip, monkeypatch, frames_per_group):
+    monkeypatch.setattr(video_decoding, "MAX_GROUP_BYTES", frames_per_group * 3 * 48 * 64 + 1)
     seen = []
 
-    def transform(frame):
-        assert frame.shape == (3, 48, 64) and frame.dtype == torch.uint8
-        seen.append(frame.clone())
-        return frame[:, ::2, ::2].float()
+    def transform(frames):
+        assert frames.shape[1:] == (3, 48, 64) and frames.dtype == torch.uint8
+        assert len(frames) <= frames_per_group
+        seen.append(frames.clone())
+        return frames[:, :, ::2, ::2].float()
 
     expected = full_decode(clip("h264.mp4"))
     frames, _ = decode_video(clip("h264.mp4"), lambda metadata: [30, 3, 30, 8], frame_transform=transform)
-    assert torch.equal(torch.stack(seen), expected[[3, 8, 30]])
+    assert torch.equal(torch.cat(seen), expected[[3, 8, 30]])
     assert torch.equal(frames, expected[[30, 3, 30, 8], :, ::2, ::2].float())
 
 

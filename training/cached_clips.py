@@ -6,7 +6,9 @@ What is kept is a little more than the model sees, more frames and a margin arou
 another clip out of it. Nothing is mirrored: a label may say left or right.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -15,37 +17,48 @@ from torch.utils.data import Dataset
 from .class_folders import LabelledClip
 
 
+MAX_THREADS = min(8, os.cpu_count() or 1)  # decoding runs outside Python's lock
+
+
 def decode_clips(
     clips: Sequence[LabelledClip], processor: Callable, description: str
-) -> tuple[list[LabelledClip], torch.Tensor | None, list[tuple[LabelledClip, str]]]:
+) -> tuple[list[LabelledClip], list[torch.Tensor], list[tuple[LabelledClip, str]]]:
     """
-    Decode each of `clips` by a video processor that leaves pixels uint8, with a progress bar.
+    Decode each of `clips` by a video processor that leaves pixels uint8, some at a time, with a progress bar.
 
-    Returns the clips that could be read, their pixels `(clips, frames, channels, height, width)` (`None` if there are
-    none), and the others, each with the reason.
+    Returns the clips that could be read, the pixels of each `(frames, channels, height, width)`, and the other clips, each
+    with the reason.
     """
     from tqdm.auto import tqdm
 
-    read, pixels, broken = [], [], []
-    for clip in tqdm(clips, desc=description, unit="clip", dynamic_ncols=True):
+    def decode(clip: LabelledClip) -> torch.Tensor | str:
         try:
-            pixels.append(processor(str(clip.path), return_tensors="pt").pixel_values_videos[0])
-            read.append(clip)
+            return processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
         except (ValueError, OSError) as error:
-            broken.append((clip, " ".join(str(error).split())))
-    return read, torch.stack(pixels) if pixels else None, broken
+            return " ".join(str(error).split())
+
+    read, pixels, broken = [], [], []
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        results = tqdm(pool.map(decode, clips), desc=description, total=len(clips), unit="clip", dynamic_ncols=True)
+        for clip, result in zip(clips, results, strict=True):
+            if isinstance(result, str):
+                broken.append((clip, result))
+            else:
+                read.append(clip)
+                pixels.append(result)
+    return read, pixels, broken
 
 
 class CachedClips(Dataset):
     """
     Decoded clips with labels, as `{"pixel_values_videos": uint8 (frames, channels, height, width), "labels": int}`.
 
-    pixels: uint8 `(clips, frames, channels, height, width)`.
+    pixels: of each clip, uint8 `(frames, channels, height, width)`.
     label_ids: class index of each clip.
     augment: applied to a clip when it is taken, or `None`.
     """
 
-    def __init__(self, pixels: torch.Tensor, label_ids: Sequence[int], augment: Callable | None = None):
+    def __init__(self, pixels: Sequence[torch.Tensor], label_ids: Sequence[int], augment: Callable | None = None):
         self.pixels, self.label_ids, self.augment = pixels, list(label_ids), augment
 
     def __len__(self) -> int:
@@ -87,9 +100,7 @@ class RandomClip:
         return centers.long().clamp(max=total - 1)
 
     def _jitter_colors(self, clip: torch.Tensor) -> torch.Tensor:
-        # One table of 256 entries per channel instead of float arithmetic on every pixel.
-        jitter = lambda *shape: (2 * torch.rand(*shape) - 1) * self.color_jitter  # noqa: E731
-        gain = (1 + jitter(1)) * (1 + jitter(3) / 2)
-        values = torch.arange(256)[None, :] * gain[:, None] + 128 * jitter(1)
-        tables = values.clamp(0, 255).to(torch.uint8)
-        return torch.stack([tables[c][clip[:, c].long()] for c in range(clip.shape[1])], dim=1)
+        brightness, contrast, *balance = ((2 * torch.rand(5) - 1) * self.color_jitter).tolist()
+        gain = (1 + contrast) * (1 + torch.tensor(balance) / 2)
+        changed = clip.float().mul_(gain.view(1, 3, 1, 1)).add_(128 * brightness)
+        return changed.clamp_(0, 255).to(torch.uint8)

@@ -5,18 +5,35 @@ from pathlib import Path
 from typing import Any
 
 
-def check_model_name(name: str) -> None:
+# Where processors are saved: both in one file, or one by one.
+PROCESSOR_FILE = "processor_config.json"
+SINGLE_PROCESSOR_FILES = {
+    "AutoImageProcessor": "preprocessor_config.json",
+    "AutoVideoProcessor": "video_preprocessor_config.json",
+}
+
+
+def load_config(name: str) -> Any:
     """
-    Raise for a model name that cannot be meant for the Hub and is no folder here, before the library looks it up there.
+    The `TubeViTConfig` of a folder or Hub name.
+
+    Raises `OSError` where there is no checkpoint, before the library looks on the Hub for what is meant as a folder, and
+    `ValueError` for a checkpoint of another model type.
     """
+    from tubevit import TubeViTConfig
+
     path = Path(name).expanduser()
     if path.is_file():
-        raise NotADirectoryError(f"{name} is a file; --model takes the folder that save_pretrained wrote.")
+        raise NotADirectoryError(f"{name} is a file; a model is the folder that save_pretrained wrote.")
     looks_local = name.startswith((".", "~", "/")) or name.count("/") != 1 or path.parent.is_dir()
     if not path.is_dir() and looks_local:
         raise FileNotFoundError(f"There is no model folder {name}.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name} has no config.json: it is not a folder that save_pretrained wrote.")
+    try:
+        return TubeViTConfig.from_pretrained(name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
@@ -31,8 +48,7 @@ def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
     """
     import tubevit
 
-    check_model_name(name)
-    config = tubevit.TubeViTConfig.from_pretrained(name)
+    config = load_config(name)
     if model_class is None:
         architectures = config.architectures or ["TubeViTForVideoClassification"]
         model_class = getattr(tubevit, architectures[0], None)
@@ -47,10 +63,23 @@ def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
     return model.eval()
 
 
-def load_processor(name: str) -> Any:
-    """The `TubeViTProcessor` of a folder or Hub name, whether its parts were saved together or one by one."""
-    from transformers import AutoImageProcessor, AutoVideoProcessor
+def load_processors(name: str) -> list[Any]:
+    """
+    What prepares inputs for the model of a folder or Hub name: a `TubeViTProcessor` for images and videos, or the one
+    processor that was saved alone. Raises `FileNotFoundError` for a folder without any.
+    """
+    import transformers
 
     from tubevit.processing import TubeViTProcessor
 
-    return TubeViTProcessor(AutoImageProcessor.from_pretrained(name), AutoVideoProcessor.from_pretrained(name))
+    folder = Path(name).expanduser()
+    auto_classes = list(SINGLE_PROCESSOR_FILES)
+    if folder.is_dir() and not (folder / PROCESSOR_FILE).is_file():
+        auto_classes = [key for key, file in SINGLE_PROCESSOR_FILES.items() if (folder / file).is_file()]
+    if not auto_classes:
+        raise FileNotFoundError(
+            f"{name} has no processor, which prepares the pixels: write one there with "
+            "TubeViTProcessor(...).save_pretrained."
+        )
+    found = [getattr(transformers, auto_class).from_pretrained(name) for auto_class in auto_classes]
+    return [TubeViTProcessor(*found)] if len(found) == 2 else found

@@ -29,15 +29,15 @@ class DemoData:
     """
     Decoded clips, ready to train on.
 
-    train_pixels, val_pixels: uint8 `(clips, frames, channels, height, width)`; `val` are the clips that `val_pixels` shows.
+    train_pixels, val_pixels: of each clip in `train` and `val`, uint8 `(frames, channels, height, width)`.
     labels: class names, by class index.
     evaluated_on: what `val` are, in words.
     """
 
     train: list[LabelledClip]
-    train_pixels: "torch.Tensor"
+    train_pixels: list["torch.Tensor"]
     val: list[LabelledClip]
-    val_pixels: "torch.Tensor"
+    val_pixels: list["torch.Tensor"]
     labels: list[str]
     evaluated_on: str
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: draw moving shapes)",
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
-    parser.add_argument("--steps", type=int, default=1200, help="training steps (default: 1200)")
+    parser.add_argument("--steps", type=int, default=1400, help="training steps (default: 1400)")
     parser.add_argument(
         "--clips-per-class", type=int, default=100, help="moving shapes to draw for training (default: 100)"
     )
@@ -62,19 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from transformers import set_seed
+    from transformers.utils import logging
 
     from .tiny_model import count_parameters, evaluate, save, train
 
     start = time.monotonic()
+    logging.disable_progress_bar()  # of loading weights, which takes no time here
     folders = _announce_clips(args)
     _say(2, "Decode every clip once and keep its frames in memory")
     data = load(folders)
     set_seed(args.seed)
     _say(3, f"Train a TubeViT from random weights for {args.steps} steps")
-    trainer = train(data, args.steps, args.seed, args.output / "training")
+    trainer = train(data, args.steps, args.seed, args.output / "model")
     _say(4, "Evaluate, and save model and processors")
     num_right = evaluate(trainer)
-    model_folder = save(trainer, args.output / "model")
+    model_folder = save(trainer)
     _say(5, 'Classify clips with pipeline("video-classification") and draw the report')
     name = "moving shapes" if args.data is None else args.data.resolve().name
     report = args.output / "report.png"

@@ -16,10 +16,10 @@ import numpy as np
 TUBE_COLORS = ("#ff9f1c", "#2ec4f1", "#ff5fa2", "#7ddf64", "#b79cff", "#ffe066")
 RIGHT_COLOR, WRONG_COLOR, OTHER_COLOR, EMPTY_COLOR = "#2a9d5c", "#d1495b", "#c3c9d1", "#eef0f3"
 INK, FAINT_INK = "#1d2430", "#6b7685"
-DIMMED, DIMMED_LIGHT = 0.25, 30  # pixels that are not read: their contrast, and the grey they turn to
-LINE_PIXELS, LINE_OPACITY = 2, 0.8
+LINE_PIXELS, LINE_OPACITY = 2, 0.75
+STRONGLY, SLIGHTLY = 0.75, 0.35  # how far pixels that are not read are dimmed, where one tube and where all are shown
+DIMMED_GREY = 40  # the grey they are dimmed towards
 STRIP_FRAMES = 8
-FRAME_INCHES = 1.02
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def draw_report(
     num_frames = size[0]
     tube_frames = np.linspace(0, num_frames - 1, min(num_frames, 2 * STRIP_FRAMES)).round().astype(int)
     # Heights in inches, from top to bottom: header, tube rows, header, clip rows.
-    head, tube_row, clip_row, gap = 1.25, FRAME_INCHES * 0.72, FRAME_INCHES * 1.22, 0.55
+    head, tube_row, clip_row, gap = 1.25, 0.73, 1.42, 0.55
     height = head + len(tubes) * tube_row + gap + len(clips) * clip_row + 0.25
     figure = Figure(figsize=(14.5, height), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)  # draws without a display and leaves the user's matplotlib settings alone
@@ -151,13 +151,13 @@ def _draw_tube_row(
     canvas.text(0.3, top + 0.30, _format(tube.kernel_size), size=12, color=_darken(color), weight="bold")
     tokens = f"stride {_format(tube.stride)}, {tube.num_tokens(size)} tokens"
     canvas.text(0.3, top + 0.50, tokens, size=8.5, color=FAINT_INK)
-    strip = film_strip(clip.frames, frames, [tube], [color], size, gap=0.08)
+    strip = film_strip(clip.frames, frames, [tube], [color], size, STRONGLY)
     canvas.image(2.35, top, height - 0.06, strip)
 
 
 def _draw_clip_row(canvas: _Canvas, top: float, clip: ReportClip, tubes: Sequence, size: tuple, height: float) -> None:
     frames = np.linspace(0, size[0] - 1, min(size[0], STRIP_FRAMES)).round().astype(int)
-    strip = film_strip(clip.frames, frames, tubes, _colors(tubes), size, gap=0.05)
+    strip = film_strip(clip.frames, frames, tubes, _colors(tubes), size, SLIGHTLY)
     left = 0.3 + canvas.image(0.3, top, height - 0.18, strip) + 0.25
     color, mark = (RIGHT_COLOR, "\N{CHECK MARK}") if clip.is_right else (WRONG_COLOR, "\N{BALLOT X}")
     canvas.text(left, top + 0.20, f"{mark} {clip.label}", size=11.5, color=color, weight="bold")
@@ -174,12 +174,14 @@ def film_strip(
     tubes: Sequence[Any],
     colors: Sequence[str],
     size: tuple[int, int, int],
-    gap: float,
+    dimming: float,
+    gap: float = 0.06,
 ) -> np.ndarray:
     """
     Some `frames` of a clip side by side, dimmed where no tube reads them, with the tubes' boxes in their colours.
 
     clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `size`, the clip that the tubes are applied to.
+    dimming: of pixels that are not read, from 0 (none) to 1 (a uniform dark grey).
     gap: white space between frames, in frame widths.
 
     Returns uint8 `(height, strip width, 3)`.
@@ -189,7 +191,8 @@ def film_strip(
     space = np.full((clip.shape[1], round(gap * clip.shape[2]), 3), 255, np.uint8)
     pieces = []
     for index in frames:
-        frame = np.where(mask[index][..., None], clip[index], (clip[index] * DIMMED + DIMMED_LIGHT).astype(np.uint8))
+        dark = (clip[index] * (1 - dimming) + DIMMED_GREY * dimming).astype(np.uint8)
+        frame = np.where(mask[index][..., None], clip[index], dark)
         for tube, color in zip(tubes, colors, strict=True):
             if index in frames_read(tube, size[0]):
                 for box in boxes_read(tube, *size[1:]):

@@ -11,18 +11,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from .checkpoints import load_model, load_processor
+    from .checkpoints import load_model, load_processors
 
     if args.output.exists() and not args.output.is_dir():
         raise NotADirectoryError(f"{args.output} is a file; the export needs a folder.")
     if args.output.is_dir() and any(args.output.iterdir()):
         raise FileExistsError(f"{args.output} is not empty; name a new folder.")
-    model, processor = load_model(args.model), load_processor(args.model)
-    model.save_pretrained(args.output, with_code=True)
-    processor.save_pretrained(args.output, with_code=True)
-    auto_class = next(key for key, name in model.config.auto_map.items() if name.endswith(type(model).__name__))
+    model = load_model(args.model)
+    for part in (model, *load_processors(args.model)):
+        part.save_pretrained(args.output, with_code=True)
+    auto_class = type(model).__name__.replace("TubeViTFor", "AutoModelFor").replace("TubeViTModel", "AutoModel")
     print(
         f"Wrote {args.output}: weights, processors and code. Elsewhere, without this package:\n"
         f'  model = {auto_class}.from_pretrained("{args.output}", trust_remote_code=True)\n'
-        f'  processor = AutoVideoProcessor.from_pretrained("{args.output}", trust_remote_code=True)'
+        f'  processor = AutoProcessor.from_pretrained("{args.output}", trust_remote_code=True)'
     )

@@ -2,35 +2,19 @@
 """Which files are videos and which are images, told by their suffix, and how a folder of them is listed."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".gif",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-    ]
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
-IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-def is_image(path: str | Path) -> bool:
-    """Whether a file is an image by its name. Any other file is tried as a video."""
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+def kind_of(path: str | Path) -> str:
+    """`"image"` or `"video"`, by the name of a file or URL. What is not known as an image is tried as a video."""
+    return "image" if Path(urlsplit(str(path)).path).suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
 def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:

@@ -11,7 +11,9 @@ backwards or mirrored, a clip moving left is a valid clip moving right. The best
 
 import colorsys
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # unit steps (y, x)
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 MANIFEST_NAME = "moving_shapes.json"
+MAX_THREADS = min(8, os.cpu_count() or 1)
 Rgb = tuple[float, float, float]
 GENERATOR_VERSION = 1  # raise when the drawing changes, so that sets made earlier are not reused
 
@@ -122,17 +125,22 @@ def write_dataset(
     if manifest.is_file() and json.loads(manifest.read_text()).get("settings") == settings:
         return folder
     _make_empty(folder)
-    scenes = []
     jobs = [("train", label, i) for label in labels() for i in range(train_per_class)]
     jobs += [("val", label, i) for label in labels() for i in range(val_per_class)]
-    # A generator per clip: a set with more clips contains the smaller set.
-    for split, label, number in tqdm(jobs, desc="drawing clips", unit="clip", dynamic_ncols=True):
+
+    def write(job: tuple[str, str, int]) -> dict:
+        split, label, number = job
+        # A generator per clip: a set with more clips contains the smaller set.
         rng = np.random.default_rng([seed, split == "val", labels().index(label), number])
         scene = random_scene(label, rng, num_frames)
         path = folder / split / label / f"{number:03d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_clip(path, draw_clip(scene, num_frames, side))
-        scenes.append({"file": path.relative_to(folder).as_posix(), **asdict(scene)})
+        return {"file": path.relative_to(folder).as_posix(), **asdict(scene)}
+
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        progress = tqdm(pool.map(write, jobs), desc="drawing clips", total=len(jobs), unit="clip", dynamic_ncols=True)
+        scenes = list(progress)
     # Last, so that a set whose writing was interrupted has no manifest of these settings and is not reused.
     manifest.write_text(json.dumps({"settings": settings, "scenes": scenes}, indent=1))
     return folder

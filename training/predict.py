@@ -9,12 +9,12 @@ backbone and the classifier are shared, and an image is what the 2D tube sees of
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from .cli import one_line
-from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image, list_files
+from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 
 
 BAR_WIDTH = 24
@@ -42,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
     from transformers.utils import logging
 
-    from .checkpoints import check_model_name
+    from .checkpoints import load_config
 
-    check_model_name(args.model)
+    load_config(args.model)  # a wrong name is said before anything else
     clips = expand_clips(args.clips)
     logging.disable_progress_bar()
-    classify = make_classifier(
-        args.model, args.top_k, args.temporal_views, args.spatial_views, pick_device(args.device), args.dtype
-    )
+    views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
+    views = {name: number for name, number in views.items() if number is not None}
+    kinds = {kind_of(clip) for clip in clips}
+    classify = make_classifier(args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype)
     results = []
     # `disable=None` shows the bar on a terminal only.
     with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
@@ -82,7 +83,7 @@ def expand_clips(names: list[str]) -> list[str]:
 
 def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, Any]:
     """`{"file", "kind", "predictions"}` of a clip, or `{"file", "kind", "error"}` for one that cannot be read."""
-    result = {"file": clip, "kind": "image" if is_image(clip) else "video"}
+    result = {"file": clip, "kind": kind_of(clip)}
     try:
         return {**result, "predictions": classify(clip)}
     except (ValueError, TypeError, OSError) as error:
@@ -91,33 +92,25 @@ def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, A
 
 def make_classifier(
     model: str,
+    kinds: Collection[str],
     top_k: int = 5,
-    num_temporal_views: int | None = None,
-    num_spatial_views: int | None = None,
+    views: dict[str, int] | None = None,
     device: str = "cpu",
     dtype: str = "auto",
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
 
-    The pipelines are made when the first video or image comes, and share no state. Numbers of views that are `None` are
-    those of the checkpoint's video processor.
+    kinds: which of "video" and "image" will come.
+    views: settings of the video processor, `num_temporal_views` and `num_spatial_views`, that replace the checkpoint's.
+    device, dtype: as `pipeline` and `from_pretrained` take them.
     """
-    from .checkpoints import load_processor
-
-    processor = load_processor(model)
-    for name, value in (("num_temporal_views", num_temporal_views), ("num_spatial_views", num_spatial_views)):
-        if value is not None:
-            setattr(processor.video_processor, name, value)
     pipelines = {}
-
-    def classify(clip: str) -> list[dict[str, Any]]:
-        kind = "image" if is_image(clip) else "video"
-        if kind not in pipelines:
-            pipelines[kind] = _make_pipeline(kind, model, processor, device, dtype)
-        return pipelines[kind](clip, top_k=top_k)
-
-    return classify
+    if "video" in kinds:
+        pipelines["video"] = _make_video_pipeline(model, views or {}, device, dtype)
+    if "image" in kinds:
+        pipelines["image"] = _make_image_pipeline(model, device, dtype)
+    return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
 
 
 def pick_device(name: str) -> str:
@@ -139,21 +132,28 @@ def format_result(result: dict[str, Any]) -> str:
     return "\n".join([result["file"], *lines])
 
 
-def _make_pipeline(kind: str, name: str, processor: Any, device: str, dtype: str) -> Any:
-    from transformers import pipeline
+def _make_video_pipeline(name: str, views: dict[str, int], device: str, dtype: str) -> Any:
+    from transformers import AutoVideoProcessor, pipeline
 
-    from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification
+    from tubevit import TubeViTForVideoClassification
 
     from .checkpoints import load_model
 
-    model_class = TubeViTForImageClassification if kind == "image" else TubeViTForVideoClassification
-    return pipeline(
-        f"{kind}-classification",
-        model=load_model(name, model_class, dtype=dtype),
-        image_processor=processor.image_processor,
-        video_processor=processor.video_processor,
-        device=device,
-    )
+    model = load_model(name, TubeViTForVideoClassification, dtype=dtype)
+    processor = AutoVideoProcessor.from_pretrained(name, **views)
+    return pipeline("video-classification", model=model, video_processor=processor, device=device)
+
+
+def _make_image_pipeline(name: str, device: str, dtype: str) -> Any:
+    from transformers import AutoImageProcessor, pipeline
+
+    from tubevit import TubeViTForImageClassification
+
+    from .checkpoints import load_model
+
+    model = load_model(name, TubeViTForImageClassification, dtype=dtype)
+    processor = AutoImageProcessor.from_pretrained(name)
+    return pipeline("image-classification", model=model, image_processor=processor, device=device)
 
 
 def _bar(share: float) -> str:

@@ -6,6 +6,7 @@ Everything is ours: the paper has nothing below ViT-Ti. The tubes are those of i
 from 32 frames of 224x224 to 16 of 64x64.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ NUM_FRAMES = 16
 IMAGE_SIZE = 64
 SHORT_SIDE = 72  # frames are resized to this and cropped to IMAGE_SIZE, at random in training
 TUBES = [
-    {"kernel_size": [8, 12, 12], "stride": [4, 16, 16], "offset": [0, 2, 2]},
-    {"kernel_size": [16, 8, 8], "stride": [16, 16, 16], "offset": [0, 4, 4]},
-    {"kernel_size": [4, 16, 16], "stride": [6, 16, 16], "offset": [0, 8, 8]},
+    {"kernel_size": [8, 8, 8], "stride": [4, 12, 12], "offset": [0, 0, 0]},
+    {"kernel_size": [16, 4, 4], "stride": [16, 12, 12], "offset": [0, 6, 6]},
+    {"kernel_size": [4, 12, 12], "stride": [6, 24, 24], "offset": [0, 8, 8]},
     {"kernel_size": [1, 16, 16], "stride": [16, 16, 16], "offset": [0, 0, 0]},
 ]
 BATCH_SIZE = 16
@@ -70,13 +71,13 @@ def report_processor(scale: int = 3) -> TubeViTVideoProcessor:
     )
 
 
-def make_model(labels: list[str], pixels: torch.Tensor) -> TubeViTForVideoClassification:
+def make_model(labels: list[str], pixels: Sequence[torch.Tensor]) -> TubeViTForVideoClassification:
     """
     The tiny model with random weights, for classes `labels`.
 
-    pixels: uint8 `(clips, frames, channels, height, width)`, whose mean and deviation are those that it normalises by.
+    pixels: of clips, uint8 `(frames, channels, height, width)`, whose mean and deviation it will normalise by.
     """
-    sample = pixels[:: max(1, len(pixels) // 256)].float() / 255
+    sample = torch.stack(list(pixels[:: max(1, len(pixels) // 256)])) / 255
     config = TubeViTConfig(
         hidden_size=96,
         num_hidden_layers=4,
@@ -144,9 +145,9 @@ def evaluate(trainer: Trainer) -> int:
     return trainer.evaluate()["eval_num_right"]
 
 
-def save(trainer: Trainer, folder: Path) -> Path:
-    """Write model and processors into one folder, from which pipelines and Auto classes load, and return it."""
-    config = trainer.model.config
+def save(trainer: Trainer) -> Path:
+    """Write model and processors into the trainer's folder, from which pipelines and Auto classes load, and return it."""
+    folder, config = Path(trainer.args.output_dir), trainer.model.config
     trainer.model.save_pretrained(folder)
     make_processors(image_mean=config.image_mean, image_std=config.image_std).save_pretrained(folder)
     return folder
