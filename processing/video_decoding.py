@@ -94,7 +94,10 @@ def decode_video(
                 return _decode_by_index(index, container, stream, choose, frame_transform)
             except (IndexMismatch, av.FFmpegError):
                 pass  # decoding in order finds out which frames there are, or what is wrong
-    return _decode_in_order(index, file, name, num_threads, allow_partial, choose, frame_transform)
+    try:
+        return _decode_in_order(index, file, name, num_threads, allow_partial, choose, frame_transform)
+    except av.FFmpegError as error:  # damage is dealt with there; what remains is a colour matrix like ICtCp
+        raise VideoDecodeError(f"{name} cannot be converted to RGB: {reason(error)}.") from error
 
 
 def probe_video(source) -> TubeViTVideoMetadata:

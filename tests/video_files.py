@@ -1,14 +1,16 @@
 """Small video files for tests, written with PyAV: every container, codec and oddity the decoder has to read.
 
 `moving_frames` draws frames that all differ, so that a test notices when a decoder returns the neighbour of the
-frame it was asked for. `write_video` encodes them.
+frame it was asked for. `write_video` encodes them, `full_decode` gives what there is to compare with.
 """
 
+import random
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
 
 
 TIME_BASE = Fraction(1, 90_000)  # fine enough for any of the tests' frame times
@@ -91,6 +93,20 @@ def write_audio(path, seconds: float = 0.5) -> Path:
         stream = container.add_stream("aac", rate=48_000)
         container.mux(_silence(stream, seconds))
     return Path(path)
+
+
+def full_decode(path) -> torch.Tensor:
+    """Every frame by PyAV alone, uint8 `(frames, 3, height, width)`."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def some_selections(num_frames: int, seed: int, count: int) -> list[list[int]]:
+    """Single frames, unordered ones with repeats, stretches with a stride."""
+    rng = random.Random(seed)
+    selections = [[rng.randrange(num_frames) for _ in range(rng.choice([1, 1, 2, 7]))] for _ in range(count)]
+    return selections + [list(range(rng.randrange(num_frames), num_frames, rng.choice([1, 2, 5]))) for _ in range(3)]
 
 
 def _codec_options(codec: str, options: dict | None) -> dict:

@@ -10,7 +10,7 @@ and whose processor time is what limits training, and a single request, which wa
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,43 +31,40 @@ RAW = {"do_rescale": False, "do_normalize": False}  # uint8
 
 
 class VideoClips:
-    """A file, the times in seconds at which its clips start, and their frames, `NUM_STARTS` arrays of indices."""
+    """A file, the times in seconds at which its clips start, and the frames of these clips, arrays of indices."""
 
     def __init__(self, path: str | Path):
         self.path = str(path)
         metadata = video_decoding.probe_video(self.path)
         self.fps = min(CLIP_FPS, metadata.fps or CLIP_FPS)
-        self.processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
+        self.processor = _WatchedProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
         slack = max(0.0, metadata.duration - NUM_FRAMES / self.fps)
         self.starts = np.linspace(0.0, slack, NUM_STARTS).tolist() if slack else [0.0]
         self.indices = [self.processor.sample_frames(metadata, clip_start=start) for start in self.starts]
+        views = self.processor.sample_frames(metadata, sampling="uniform", num_temporal_views=len(self.starts))
+        self.uniform_indices = list(views.reshape(len(self.starts), NUM_FRAMES))
 
     def ours(self, **settings) -> list[torch.Tensor]:
         """Each clip through our processor, pixels `(1, frames, channels, height, width)`."""
         call = {"return_tensors": "pt", **settings}
         return [self.processor(self.path, clip_start=start, **call).pixel_values_videos for start in self.starts]
 
-    def our_views(self) -> torch.Tensor:
-        """All clips as the temporal views of one video, uint8, the file decoded once."""
-        views = {"num_temporal_views": len(self.starts), "return_tensors": "pt", **RAW}
+    def our_views(self, **sampling) -> torch.Tensor:
+        """As many clips as there are starts, as temporal views of one video, uint8; the file is decoded once."""
+        views = {"num_temporal_views": len(self.starts), "return_tensors": "pt", **RAW, **sampling}
         return self.processor(self.path, **views).pixel_values_videos
 
-    def library(self) -> list[torch.Tensor]:
+    def library(self, indices: list[np.ndarray]) -> list[torch.Tensor]:
         """Each clip through the library, pixels `(1, frames, channels, height, width)`."""
         processor = VideoMAEVideoProcessor()
-        return [processor(clip, return_tensors="pt").pixel_values for clip in self.library_frames()]
+        return [processor(clip, return_tensors="pt").pixel_values for clip in self.load(indices)]
 
-    def library_frames(self) -> Iterator[np.ndarray]:
-        """The frames of each clip as `load_video` decodes them, uint8 `(frames, height, width, channels)`."""
-        for indices in self.indices:
+    def load(self, clips: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """The frames of each clip as the library's `load_video` decodes them, uint8 `(frames, height, width, channels)`."""
+        for indices in clips:
             # The library decodes each frame once and in order; a clip that loops has repeats, which then cost it nothing.
             wanted = np.unique(indices)
             yield load_video(self.path, backend="pyav", sample_indices_fn=lambda metadata, wanted=wanted: wanted)[0]
-
-    def drain_library_frames(self) -> None:
-        """Decode each clip with `load_video` and drop it."""
-        for _ in self.library_frames():
-            pass
 
 
 def measure_decoding(files: list[tuple[str, Path]], rounds: int) -> list[dict[str, Any]]:
@@ -78,7 +75,7 @@ def measure_decoding(files: list[tuple[str, Path]], rounds: int) -> list[dict[st
     reports = []
     for title, path in files:
         clips = VideoClips(path)
-        with _one_thread():
+        with _one_thread(clips):
             worker = compare_routes(clips, rounds, title)
             stages = measure_stages(clips, rounds)
         request = compare_routes(clips, rounds, title)
@@ -89,21 +86,26 @@ def measure_decoding(files: list[tuple[str, Path]], rounds: int) -> list[dict[st
 
 def compare_routes(clips: VideoClips, rounds: int, title: str) -> dict[str, dict[str, float]]:
     """
-    `"library"`, `"load_video"`, `"uint8"`, `"float"`, and `"views"` for all clips of the video at once, as `summarize`
-    gives them, per clip. "uint8" and "float" hold our time as a share of the library's too, "views" as a share of
-    separate `load_video` calls (although it goes on to resized and cropped pixels).
+    Times of the ways from file to pixels by name, as `summarize` gives them, per clip; ours with their share of the library's.
+
+    "library" stands against "uint8" and "float", clip by clip, and against "views", the same clips as views of one video, which
+    is decoded once. "library_uniform" and "uniform_views" are likewise, but each clip is spread over the whole video.
+    "load_video" is the first part of "library", to frames of full size.
     """
     calls: dict[str, Callable[[], Any]] = {
-        "library": clips.library,
-        "load_video": clips.drain_library_frames,
+        "library": lambda: clips.library(clips.indices),
+        "load_video": lambda: list(clips.load(clips.indices)),
         "uint8": lambda: clips.ours(**RAW),
         "float": clips.ours,
         "views": clips.our_views,
+        "library_uniform": lambda: clips.library(clips.uniform_indices),
+        "uniform_views": lambda: clips.our_views(sampling="uniform"),
     }
     times = {name: summarize(each) for name, each in interleave(calls, rounds, description=title).items()}
     for values in times.values():
         values.update({name: value / len(clips.starts) for name, value in values.items()})
-    for name, against in (("uint8", "library"), ("float", "library"), ("views", "load_video")):
+    pairs = {"uint8": "library", "float": "library", "views": "library", "uniform_views": "library_uniform"}
+    for name, against in pairs.items():
         times[name] |= ratios(times[name], times[against])
     return times
 
@@ -115,49 +117,55 @@ def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
     To be called where there is one thread, on which stages do not overlap.
     """
     spent: dict[str, list[float]] = {name: [] for name in ("decode", "convert", "resize", "normalize")}
+    convert = video_decoding._ToRGB.__call__
     for _ in range(rounds):
-        with _stopwatches() as seconds:
+        seconds = clips.processor.seconds = dict.fromkeys(spent, 0.0)
+        with patch.object(
+            video_decoding._ToRGB, "__call__", lambda *args, spent=seconds: _timed(spent, "convert", convert, *args)
+        ):
             start = time.thread_time()
             clips.ours()
             seconds["decode"] = time.thread_time() - start - sum(seconds.values())
         for name, values in spent.items():
             values.append(1e3 * seconds[name] / len(clips.starts))
+    clips.processor.seconds = None
     return {name: float(np.median(values)) for name, values in spent.items()}
 
 
+class _WatchedProcessor(TubeViTVideoProcessor):
+    """Our processor with a choice of decoder threads, and with stopwatches on its stages: seconds of the calling thread."""
+
+    num_decoder_threads = None  # as decode_video has it
+    seconds = None  # a dictionary while stages are measured
+
+    def fetch_videos(self, *args, **kwargs):
+        return super().fetch_videos(*args, num_threads=self.num_decoder_threads, **kwargs)
+
+    def resize(self, *args, **kwargs):
+        return _timed(self.seconds, "resize", super().resize, *args, **kwargs)
+
+    def rescale_and_normalize(self, *args, **kwargs):
+        return _timed(self.seconds, "normalize", super().rescale_and_normalize, *args, **kwargs)
+
+
+def _timed(seconds: dict[str, float] | None, name: str, function: Callable, *args, **kwargs) -> Any:
+    if seconds is None:
+        return function(*args, **kwargs)
+    start = time.thread_time()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        seconds[name] += time.thread_time() - start
+
+
 @contextmanager
-def _stopwatches() -> Iterator[dict[str, float]]:
-    """Seconds spent in the stages of our processor that can be told apart, while the context lasts."""
-    seconds = {"convert": 0.0, "resize": 0.0, "normalize": 0.0}
-
-    def timed(name: str, function: Callable) -> Callable:
-        def call(*args, **kwargs):
-            start = time.thread_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[name] += time.thread_time() - start
-
-        return call
-
-    stages = (
-        ("convert", video_decoding._ToRGB, "__call__"),
-        ("resize", TubeViTVideoProcessor, "_prepare_frame"),
-        ("normalize", TubeViTVideoProcessor, "rescale_and_normalize"),
-    )
-    with ExitStack() as stack:
-        for name, owner, method in stages:
-            stack.enter_context(patch.object(owner, method, timed(name, getattr(owner, method))))
-        yield seconds
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch and one for the decoder."""
+def _one_thread(clips: VideoClips) -> Iterator[None]:
+    """One thread for torch and one for our decoder; the library leaves the number of its decoder's threads to FFmpeg."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    clips.processor.num_decoder_threads = 1
     try:
-        with patch.object(video_decoding, "_default_num_threads", lambda: 1):
-            yield
+        yield
     finally:
         torch.set_num_threads(num_threads)
+        clips.processor.num_decoder_threads = None

@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "predict": ("tubevit.training.predict", "name what happens in videos and images"),
     "export": ("tubevit.training.export", "write a checkpoint with its code, to be loaded without this package"),
+    "bench": ("tubevit.training.bench", "time the model, its tokenizer, decoding and pipeline, and compare them"),
     "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),
 }
 

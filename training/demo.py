@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
     parser.add_argument("--steps", type=int, default=1400, help="training steps (default: 1400)")
     parser.add_argument(
-        "--clips-per-class", type=int, default=100, help="moving shapes to draw for training (default: 100)"
+        "--clips-per-class", type=int, default=150, help="moving shapes to draw for training (default: 150)"
     )
     parser.add_argument(
         "--max-clips", type=int, default=2000, help="use at most so many of your clips (default: 2000)"
@@ -157,7 +157,7 @@ def _announce_clips(args: argparse.Namespace) -> ClassFolders:
 
         _say(1, f"Draw moving shapes as mp4 files: {len(labels())} classes, which no single frame tells apart")
         folder = write_dataset(
-            args.output / "videos", args.clips_per_class, max(1, args.clips_per_class // 5), args.seed
+            args.output / "videos", args.clips_per_class, max(1, args.clips_per_class // 6), args.seed
         )
         return find_clips(folder)
     _say(1, f"Look for videos in {args.data}")

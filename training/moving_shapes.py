@@ -82,7 +82,7 @@ def random_scene(label: str, rng: np.random.Generator, num_frames: int = 32) -> 
     return Scene(shape, direction, start, speed, radius, color, background)
 
 
-def draw_clip(scene: Scene, num_frames: int = 32, side: int = 96) -> np.ndarray:
+def draw_clip(scene: Scene, num_frames: int = 32, side: int = 80) -> np.ndarray:
     """The clip of a scene, uint8 `(num_frames, side, side, 3)`, with antialiased edges."""
     background = _blend_corners(np.array(scene.background, np.float32), side)
     return np.stack([_draw_frame(scene, frame, background) for frame in range(num_frames)])
@@ -103,7 +103,7 @@ def write_clip(path: Path, frames: np.ndarray, fps: int = 16) -> None:
 
 
 def write_dataset(
-    folder: Path, train_per_class: int, val_per_class: int, seed: int = 0, num_frames: int = 32, side: int = 96
+    folder: Path, train_per_class: int, val_per_class: int, seed: int = 0, num_frames: int = 32, side: int = 80
 ) -> Path:
     """Write `folder`/train|val/<label>/<number>.mp4 and return `folder`.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NUM_FRAMES = 16
 IMAGE_SIZE = 64
-SHORT_SIDE = 72  # frames are resized to this and cropped to IMAGE_SIZE, at random in training
+SHORT_SIDE = 80  # frames are resized to this and cropped to IMAGE_SIZE, at random in training
 TUBES = [
     {"kernel_size": [8, 8, 8], "stride": [4, 12, 12], "offset": [0, 0, 0]},
     {"kernel_size": [16, 4, 4], "stride": [16, 12, 12], "offset": [0, 6, 6]},
