@@ -1,74 +1,199 @@
-"""`tubevit bench` at sizes that take a moment: that it measures and reports, not how fast anything is."""
+"""The benchmarks: what they count and compare is right. No test looks at a time, which only the machine knows."""
 
+import argparse
 import json
+from dataclasses import replace
 
+import av
+import numpy as np
 import pytest
-from video_files import moving_frames, write_video
+import torch
+from transformers import VideoMAEConfig
 
-from tubevit.training.bench_model import PEERS, Setup, count
-from tubevit.training.bench_timing import Timing, format_table, interleave, ratios, summarize
+from tubevit.training import bench_model, bench_pipeline
+from tubevit.training.bench import add_arguments, chosen_sections, parse_names
+from tubevit.training.bench_clips import ClipKind, write_clips
+from tubevit.training.bench_decoding import RAW, VideoClips, measure_decoding
+from tubevit.training.bench_memory import RESET, peak_memory_mib
+from tubevit.training.bench_model import PEERS, Setup, count, make_products, measure_models
+from tubevit.training.bench_pipeline import measure_pipelines
+from tubevit.training.bench_tables import format_decoding, format_forward, format_pipelines, format_tokenizer
+from tubevit.training.bench_timing import Timing, interleave, ratios, summarize
+from tubevit.training.bench_tokenizer import measure_tokenizer
 from tubevit.training.cli import main
 
 
-TINY = ["--preset", "tiny", "--num-frames", "20", "--image-size", "32", "--rounds", "1", "--device", "cpu"]
+SMALL = Setup(
+    preset="tiny", num_frames=20, image_size=32
+)  # the smallest clip that holds the main configuration's tubes
+TINY_PEER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def test_a_forward_pass_and_the_tokenizer_are_reported(tmp_path, capsys):
-    assert main(["bench", *TINY, "--json", str(tmp_path / "a.json")]) == 0
-    assert main(["bench", *TINY, "--tokenizer", "--json", str(tmp_path / "b.json")]) == 0
-    (row,) = json.loads((tmp_path / "a.json").read_text())["models"]["models"]
-    assert row["tokens"] == 1 + 1 + 2 + 4  # by the formula, for 20 frames of 32x32
-    assert row["median_ms"] > 0 and row["gflops"] > 0
-    variants = json.loads((tmp_path / "b.json").read_text())["tokenizer"]["variants"]
-    assert all(variant["difference"] < 1e-4 for variant in variants.values())
-    assert "tokenization takes" in capsys.readouterr().out
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    options = (("preset", "veryfast"), ("crf", "30"))
+    kind = ClipKind("small.mp4", "small clip", 48, 64, 90, 30, "libx264", 12, options)
+    return write_clips(tmp_path_factory.mktemp("clips"), [kind])
 
 
-def test_decoding_of_a_file_is_reported(tmp_path, capsys):
-    path = write_video(tmp_path / "clip.mp4", moving_frames(40, height=48, width=64))
-    assert main(["bench", *TINY, "--decoding", str(path), "--json", str(tmp_path / "c.json")]) == 0
-    (report,) = json.loads((tmp_path / "c.json").read_text())["decoding"]
-    assert set(report["stages"]) == {"decode", "convert", "resize", "normalize"}
-    assert "clip.mp4" in capsys.readouterr().out
-
-
-def test_tokens_and_flops_of_base_are_those_of_the_formula():
-    costs = count(Setup())
-    assert costs["tokens"] == 539
-    tokens, width, mlp = 539, 768, 3072
-    linear = 12 * 2 * tokens * (4 * width * width + 2 * width * mlp)
-    attention = 12 * 2 * 2 * tokens * tokens * width
-    assert costs["gflops"] == pytest.approx((linear + attention) / 1e9, rel=0.03)  # tokenizer and pooling are the rest
-
-
-@pytest.mark.parametrize(("name", "tokens"), [("videomae", 1568), ("timesformer", 1569), ("vivit", 3137)])
-def test_peers_are_those_of_the_library(name, tokens):
-    assert name in PEERS
-    assert count(Setup(name=name))["tokens"] == tokens
-
-
-def test_calls_take_turns_and_ratios_are_of_medians():
+def test_calls_take_turns_and_each_leads_a_round():
     order = []
-    timings = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
-    assert order == ["a", "b", "b", "a", "a", "b"]
-    assert {name: len(values) for name, values in timings.items()} == {"a": 2, "b": 2}
-    ours, theirs = (summarize([Timing(wall, wall)] * 3) for wall in (1.0, 4.0))
-    assert ratios(ours, theirs)["ratio"] == 0.25
+    timings = interleave({name: lambda name=name: order.append(name) for name in "abc"}, rounds=2)
+    assert order == list("abc" + "bca" + "cab")
+    assert {name: len(each) for name, each in timings.items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_tables_line_up():
-    assert format_table(["name", "ms"], [["a", 1.5], ["long", None]]).splitlines() == [
-        "name     ms",
-        "a     1.500",
-        "long      -",
-    ]
+def test_summaries_are_medians_and_ratios_are_of_medians():
+    ours = summarize([Timing(1, 2), Timing(2, 3), Timing(9, 4)])
+    theirs = summarize([Timing(4, 6), Timing(3, 6), Timing(8, 6)])
+    assert ours == {"median_ms": 2000, "min_ms": 1000, "cpu_ms": 3000}
+    assert ratios(ours, theirs) == {"ratio": 0.5, "ratio_of_minima": 1 / 3, "ratio_of_cpu": 0.5}
+
+
+def test_flops_of_tubevit_follow_from_its_shapes():
+    tokens, width, mlp, layers = 539, 768, 3072, 12
+    tubes = [(98, 8 * 8 * 8), (147, 16 * 4 * 4), (98, 4 * 12 * 12), (196, 16 * 16)]
+    multiplications = sum(number * 3 * volume * width for number, volume in tubes)
+    multiplications += layers * tokens * (4 * width**2 + 2 * width * mlp + 2 * tokens * width)
+    pooling = 2 * tokens * width**2 + 2 * width**2 + 2 * tokens * width + 2 * width * mlp
+    multiplications += pooling + width * 400
+    counted = count(Setup())
+    assert counted["tokens"] == tokens
+    assert counted["gflops"] == pytest.approx(2e-9 * multiplications)
+    assert counted == count(Setup(batch_size=3, dtype="bfloat16", train=True)), "it is that of one clip"
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "gflops"),
+    [("videomae", 1568, 361), ("vivit", 3137, 903), ("timesformer", 1569, 392), ("vjepa2", 2048, 1870)],
+)
+def test_peers_are_those_of_the_papers(name, tokens, gflops):
+    counted = count(Setup(name=name))
+    assert counted["tokens"] == tokens
+    assert counted["gflops"] == pytest.approx(gflops, rel=0.01)
+
+
+def test_products_are_all_of_the_encoders_linear_layers():
+    model, _ = bench_model.build_model(SMALL)
+    tokens, width, mlp, layers = 7, 192, 768, 12
+    multiply, gflops = make_products(model, tokens)
+    multiply()
+    assert gflops == pytest.approx(2e-9 * layers * tokens * (4 * width**2 + 2 * width * mlp))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_models_are_compared(train, monkeypatch):
+    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup: 2.0)
+    report = measure_models(replace(SMALL, train=train), ["videomae"], rounds=1)
+    ours, theirs = report["models"]
+    assert (ours["name"], theirs["name"]) == ("tubevit", "videomae")
+    assert theirs["ratio"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
+    assert theirs["ratio_of_memory"] == 1
+    assert ours["clips_per_second"] == pytest.approx(1000 / ours["median_ms"])
+    assert ("share_of_mm" in report) is not train
+    assert json.loads(json.dumps(report)) == report
+
+
+@pytest.mark.skipif(not RESET.is_file(), reason="needs the memory counts of Linux")
+def test_peak_memory_of_training_holds_the_gradients():
+    model, _ = bench_model.build_model(SMALL)
+    gradients_mib = sum(parameter.numel() for parameter in model.parameters()) * 4 / 2**20
+    assert peak_memory_mib(vars(replace(SMALL, train=True))) > 0.9 * gradients_mib
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tokenizers_agree(dtype):
+    report = measure_tokenizer("tiny", 20, 32, 1, "cpu", dtype, rounds=1)
+    # Tokens are of the order of 1; bfloat16 keeps 8 bits of them.
+    assert all(row["difference"] < (1e-4 if dtype == "float32" else 4e-2) for row in report["variants"].values())
+    assert {name for name, row in report["variants"].items() if "ratio" in row} == {"float", "uint8"}
+    assert "Conv3d" in format_tokenizer(report)
+
+
+def test_clips_have_the_key_frames_that_were_asked_for(clip):
+    ((_, path),) = clip
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert len(packets) == 90
+        assert sum(packet.is_keyframe for packet in packets) >= 90 / 12
+
+
+def test_both_routes_decode_the_same_frames(clip):
+    ((_, path),) = clip
+    clips = VideoClips(path)
+    ours = clips.ours(**RAW, do_resize=False, do_center_crop=False)
+    assert len(ours) == len(clips.indices) > 1
+    for pixels, frames in zip(ours, clips.load(clips.indices), strict=True):
+        difference = pixels[0].permute(0, 2, 3, 1).numpy().astype(int) - frames
+        assert np.abs(difference).max() <= 2, "colour conversion may round differently"
+
+
+def test_decoding_is_compared_in_all_ways(clip):
+    (report,) = measure_decoding(clip, rounds=1)
+    for situation in ("worker", "request"):
+        assert {name for name, times in report[situation].items() if "ratio" in times} == {
+            "uint8",
+            "float",
+            "views",
+            "uniform_views",
+        }
+    assert report["stages"].keys() == {"decode", "convert", "resize", "normalize"}
+    assert all(milliseconds > 0 for milliseconds in report["stages"].values())
+    assert "small clip" in format_decoding([report])
+
+
+def test_pipelines_are_compared(clip, monkeypatch):
+    monkeypatch.setattr(bench_pipeline, "VideoMAEConfig", lambda: VideoMAEConfig(**TINY_PEER))
+    (report,) = measure_pipelines(clip, "tiny", "cpu", "float32", rounds=1)
+    assert report["pipelines"].keys() == {"tubevit", "tubevit_uint8", "videomae"}
+    assert "small clip" in format_pipelines([report])
+
+
+def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup: None)
+    file = tmp_path / "bench.json"
+    small = ["--preset", "tiny", "--num-frames", "20", "--image-size", "32", "--device", "cpu"]
+    assert main(["bench", *small, "--rounds", "1", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert report["machine"]["torch"] == torch.__version__
+    assert report["forward"]["models"][0]["tokens"] == 8
+    assert format_forward(report["forward"]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sections"),
+    [
+        ([], ["forward"]),
+        (["--against", "vivit", "--train"], ["forward", "training"]),
+        (["--train"], ["training"]),
+        (["--decoding"], ["decoding"]),
+        (["--tokenizer", "--pipeline", "a.mp4"], ["tokenizer", "pipeline"]),
+    ],
+)
+def test_arguments_choose_what_is_measured(arguments, sections):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert chosen_sections(parser.parse_args(arguments)) == sections
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--preset", "bas"], "'base'"), (["--num-frames", "3"], "Tube 0"), (["--rounds", "0"], "at least 1")],
+    [
+        (["--against", "videomea"], "no such model; there are videomae"),
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--preset", "basse"], "Did you mean 'base'"),
+        (["--num-frames", "4"], "does not fit a clip of 4x224x224"),
+        (["--decoding", "missing.mp4"], "no file missing.mp4"),
+    ],
 )
-def test_wrong_arguments_are_one_line(arguments, message, capsys):
-    assert main(["bench", "--device", "cpu", *arguments]) == 2
+def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
     error = capsys.readouterr().err.strip()
-    assert message in error and "\n" not in error
+    assert message in error
+    assert "\n" not in error
+
+
+def test_names_are_separated_by_commas():
+    assert parse_names("") == []
+    assert parse_names("videomae, vivit") == ["videomae", "vivit"]

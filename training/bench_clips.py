@@ -7,7 +7,7 @@ to compress: a camera wanders in half pixels over a cloudy texture, other patche
 The bitrates come out like those of the real sets: 0.4 to 0.8 Mbit/s at 340x256, 1.5 to 4 at 720p, 0.25 for VP9.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ CLIP_KINDS = (
 )
 
 
-def write_clips(folder: Path, kinds: tuple[ClipKind, ...] = CLIP_KINDS) -> list[tuple[str, Path]]:
+def write_clips(folder: Path, kinds: Sequence[ClipKind] = CLIP_KINDS) -> list[tuple[str, Path]]:
     """Write a file of each kind into `folder`; returns `(title, path)` of each. Shows a progress bar."""
     from tqdm.auto import tqdm
 

@@ -25,7 +25,8 @@ def peak_memory_mib(setup: dict) -> float | None:
     """
     MiB that one step of a model takes beyond its weights and inputs; `None` where the kernel keeps no such count.
 
-    setup: the fields of `bench_model.Setup`. Takes as long as building the model and two steps.
+    setup: the fields of `bench_model.Setup`. Takes as long as building the model and two steps. Raises
+    `ChildProcessError` if the process fails, for want of memory for instance.
     """
     if not (RESET.is_file() and os.access(RESET, os.W_OK)):
         return None
@@ -36,7 +37,8 @@ def peak_memory_mib(setup: dict) -> float | None:
     command = [sys.executable, "-m", "tubevit.training.bench_memory", json.dumps(setup)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"measuring the memory of {setup['name']} failed: {done.stderr.strip().splitlines()[-1:]}")
+        last_words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ChildProcessError(f"The process that measures the memory of {setup['name']} failed: {last_words[0]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -48,7 +50,8 @@ def main() -> None:
     RESET.write_text(RESET_PEAK)
     before = _status_kib("VmRSS")
     step()
-    print((_status_kib("VmHWM") - before) / 2**10)
+    # The kernel adds up its counts per core now and then, so a step that needs next to nothing may come out negative.
+    print(max(0, _status_kib("VmHWM") - before) / 2**10)
 
 
 def _status_kib(field: str) -> int:

@@ -8,13 +8,14 @@ multiplication and an addition as two operations, of matrix products and convolu
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import preset_config
@@ -24,6 +25,7 @@ from .bench_timing import interleave, ratios, summarize
 
 
 NUM_LABELS = 400  # of Kinetics-400
+NUM_CHANNELS = 3
 TUBEVIT = "tubevit"
 
 
@@ -100,36 +102,31 @@ def build_model(setup: Setup, device: str | None = None) -> tuple[nn.Module, dic
 
     A peer that does not know the attention backend runs with eager attention.
     """
-    if setup.name == TUBEVIT:
-        model_class, input_name = TubeViTForVideoClassification, "pixel_values_videos"
-        config = preset_config(
-            setup.preset, num_frames=setup.num_frames, image_size=setup.image_size, num_labels=NUM_LABELS
-        )
-        num_frames, image_size = setup.num_frames, setup.image_size
-    else:
-        peer = PEERS[setup.name]
-        model_class, input_name = getattr(transformers, peer.model_class), peer.input_name
-        config = getattr(transformers, peer.config_class)(**peer.overrides, num_labels=NUM_LABELS)
-        num_frames, image_size = getattr(config, peer.num_frames), getattr(config, peer.image_size)
-    device, dtype = device or setup.device, getattr(torch, setup.dtype)
-    with torch.device(device):
+    config, model_class, input_name, num_frames, image_size = _resolve(setup)
+    with torch.device(device or setup.device):
         try:
             model = model_class._from_config(config, attn_implementation=setup.attn)
         except ValueError:
             if setup.name == TUBEVIT:
                 raise
             model = model_class._from_config(config, attn_implementation="eager")
-        clip = torch.randn(
-            setup.batch_size,
-            num_frames,
-            config.num_channels if hasattr(config, "num_channels") else 3,
-            image_size,
-            image_size,
-        )
-        inputs = {input_name: clip.to(dtype)}
+        clip = torch.randn(setup.batch_size, num_frames, NUM_CHANNELS, image_size, image_size)
+        inputs = {input_name: clip.to(getattr(torch, setup.dtype))}
         if setup.train:
             inputs["labels"] = torch.zeros(setup.batch_size, dtype=torch.long)
-    return model.to(dtype).train(setup.train), inputs
+    return model.to(getattr(torch, setup.dtype)).train(setup.train), inputs
+
+
+def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int, int]:
+    """Configuration, model class, name of the input, number of frames and image size."""
+    if setup.name == TUBEVIT:
+        sizes = {"num_frames": setup.num_frames, "image_size": setup.image_size}
+        config = preset_config(setup.preset, **sizes, num_labels=NUM_LABELS)
+        return config, TubeViTForVideoClassification, "pixel_values_videos", setup.num_frames, setup.image_size
+    peer = PEERS[setup.name]
+    config = getattr(transformers, peer.config_class)(**peer.overrides, num_labels=NUM_LABELS)
+    model_class = getattr(transformers, peer.model_class)
+    return config, model_class, peer.input_name, getattr(config, peer.num_frames), getattr(config, peer.image_size)
 
 
 def make_step(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[], Any]:
@@ -151,8 +148,12 @@ def make_step(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[],
 
 
 def count(setup: Setup) -> dict[str, Any]:
-    """`{"num_frames", "tokens", "parameters", "gflops"}` of a forward pass; no memory and no time is spent on it."""
-    model, inputs = build_model(Setup(**asdict(setup) | {"attn": "eager", "train": False, "dtype": "float32"}), "meta")
+    """
+    `{"num_frames", "image_size", "tokens", "parameters", "gflops"}`; tokens and GFLOPs are those of one clip's forward pass.
+
+    Found by running the model on torch's meta device, which computes shapes only.
+    """
+    model, inputs = build_model(replace(setup, batch_size=1, attn="eager", train=False, dtype="float32"), "meta")
     model.requires_grad_(False)
     counter = FlopCounterMode(display=False)
     with counter:
@@ -190,42 +191,56 @@ def make_products(model: nn.Module, num_tokens: int) -> tuple[Callable[[], Any],
 
 def measure_models(setup: Setup, peers: list[str], rounds: int) -> dict[str, Any]:
     """
-    `{"models": one dictionary per model, "mm_gflops_per_second", "tokenization_share", "share_of_mm"}`.
-
-    The last three are TubeViT's, of a forward pass only. Ratios are TubeViT's time, or memory, divided by the peer's.
+    `{"models": [one dictionary per model], ...}`, TubeViT first, its ratios in the dictionaries of the peers: TubeViT's time, or
+    memory, divided by the peer's. Of a forward pass also TubeViT's "mm_gflops_per_second", what `torch.mm` reaches with
+    its weights, "share_of_mm", what share of that the whole model reaches, and "tokenization_share" of its time.
     """
-    setups = [Setup(**asdict(setup) | {"name": name}) for name in [TUBEVIT, *peers]]
+    setups = [replace(setup, name=name) for name in [TUBEVIT, *peers]]
     rows = [{"name": each.name, "title": each.title, **count(each)} for each in setups]
     for each, row in zip(setups, rows, strict=True):
-        row["peak_mib"] = peak_memory_mib(asdict(each)) if each.device == "cpu" else None
+        row["peak_mib"] = peak_memory_mib(asdict(each)) if setup.device == "cpu" else None
     built = [build_model(each) for each in setups]
     calls = {each.name: make_step(*pair) for each, pair in zip(setups, built, strict=True)}
-    model, inputs = built[0]
-    if not setup.train:
-        calls["mm"], mm_gflops = make_products(model, setup.batch_size * rows[0]["tokens"])
-        calls["tokenizer"] = make_step(model.tubevit.embeddings, inputs)
-    timings = interleave(calls, rounds, setup.device, "training steps" if setup.train else "forward passes")
-    times = {name: summarize(each) for name, each in timings.items()}
-    for row, each, pair in zip(rows, setups, built, strict=True):
-        seconds = times[row["name"]]["median_ms"] / 1e3
-        row |= times[row["name"]] | {
-            "clips_per_second": setup.batch_size / seconds,
-            "attn": pair[0].config._attn_implementation,
-        }
-        if not setup.train:
-            row["gflops_per_second"] = setup.batch_size * row["gflops"] / seconds
-        if each.device == "cuda":
+    for row, (model, _) in zip(rows, built, strict=True):
+        row["attn"] = model.config._attn_implementation
+        if setup.device == "cuda":
             row["peak_mib"] = _cuda_peak_mib(calls[row["name"]])
+    if setup.train:
+        times = _time(calls, rounds, setup.device, "training steps")
+        return {"models": _compare(rows, times, setup), "dtype": setup.dtype, "batch_size": setup.batch_size}
+    model, inputs = built[0]
+    calls["mm"], mm_gflops = make_products(model, setup.batch_size * rows[0]["tokens"])
+    calls["tokenizer"] = make_step(model.tubevit.embeddings, inputs)
+    times = _time(calls, rounds, setup.device, "forward passes")
+    mm_gflops_per_second = 1e3 * mm_gflops / times["mm"]["median_ms"]
+    rows = _compare(rows, times, setup)
+    return {
+        "models": rows,
+        "dtype": setup.dtype,
+        "batch_size": setup.batch_size,
+        "mm_gflops_per_second": mm_gflops_per_second,
+        "share_of_mm": rows[0]["gflops_per_second"] / mm_gflops_per_second,
+        "tokenization_share": times["tokenizer"]["median_ms"] / times[TUBEVIT]["median_ms"],
+    }
+
+
+def _time(calls: dict[str, Callable], rounds: int, device: str, description: str) -> dict[str, dict[str, float]]:
+    timings = interleave(calls, rounds, device, description)
+    return {name: summarize(each) for name, each in timings.items()}
+
+
+def _compare(rows: list[dict[str, Any]], times: dict[str, dict[str, float]], setup: Setup) -> list[dict[str, Any]]:
+    """`rows` with their times, rates and, below the first, ratios of the first row to them."""
+    for row in rows:
+        row |= times[row["name"]]
+        row["clips_per_second"] = 1e3 * setup.batch_size / row["median_ms"]
+        if not setup.train:
+            row["gflops_per_second"] = row["gflops"] * row["clips_per_second"]
     for row in rows[1:]:
         row |= ratios(rows[0], row)
         if row["peak_mib"]:
             row["ratio_of_memory"] = rows[0]["peak_mib"] / row["peak_mib"]
-    report = {"models": rows}
-    if not setup.train:
-        report["mm_gflops_per_second"] = 1e3 * mm_gflops / times["mm"]["median_ms"]
-        report["share_of_mm"] = rows[0]["gflops_per_second"] / report["mm_gflops_per_second"]
-        report["tokenization_share"] = times["tokenizer"]["median_ms"] / times[TUBEVIT]["median_ms"]
-    return report
+    return rows
 
 
 def _cuda_peak_mib(call: Callable[[], Any]) -> float:

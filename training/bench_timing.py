@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What every benchmark here shares: timing calls in turn, medians and their ratios, what machine it was, and tables.
+What every benchmark here shares: timing calls in turn, medians and their ratios, and what machine it was.
 
 Calls that are compared take turns in one process, round after round, so that a change of clock rate or other load on
 the machine meets all of them alike. Absolute times move with the machine; the ratio of two medians of one run is what to
@@ -91,27 +91,6 @@ def describe_machine(device: str) -> dict[str, Any]:
     if device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     return machine
-
-
-def format_table(columns: list[str], rows: list[list[Any]]) -> str:
-    """Rows of text and numbers as lines; the first column is aligned left, the others right."""
-    cells = [columns, *[[_format(value) for value in row] for row in rows]]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
-
-
-def _format(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _wait_for(device: str) -> None:

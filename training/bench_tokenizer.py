@@ -21,19 +21,16 @@ from tubevit.presets import preset_config
 from .bench_timing import interleave, ratios, summarize
 
 
-# name: (title, the variant that it is compared with)
-VARIANTS = {
-    "float": ("gather + product, float clip", "conv3d"),
-    "conv3d": ("Conv3d, float clip in its layout", None),
-    "conv3d_view": ("Conv3d, float clip in our layout", None),
-    "uint8": ("gather + product, uint8 clip", "normalize_conv3d"),
-    "normalize_conv3d": ("normalise uint8 clip, Conv3d", None),
-}
+# Our variants, and those that each is compared with.
+COMPARED = {"float": "conv3d", "uint8": "normalize_conv3d"}
 
 
 def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
     """
-    Functions that make tokens `(batch, tokens, hidden_size)` of one clip in all ways of `VARIANTS`.
+    Functions that make tokens `(batch, tokens, hidden_size)` of one clip, by name.
+
+    "float" and "uint8" are ours, "conv3d" takes the clip in Conv3d's layout, "conv3d_view" a view of ours, and
+    "normalize_conv3d" normalises uint8 pixels before such a view.
 
     clip: uint8 `(batch, frames, channels, height, width)`; the float variants get it normalised beforehand.
     """
@@ -70,7 +67,7 @@ def measure_tokenizer(
     preset: str, num_frames: int, image_size: int, batch_size: int, device: str, dtype: str, rounds: int
 ) -> dict[str, Any]:
     """
-    `{"variants": {name: times, largest difference of a token from Conv3d's, ratios}}` with the names of `VARIANTS`.
+    `{"variants": {name: times, ratios and largest difference from Conv3d's tokens}}` with the names of `make_variants`.
 
     "ratio" is our time divided by that of the variant we are compared with.
     """
@@ -83,7 +80,6 @@ def measure_tokenizer(
         differences = {name: (call().float() - reference).abs().max().item() for name, call in variants.items()}
         timings = interleave(variants, rounds, device, f"tokenizer, {dtype}")
     rows = {name: summarize(each) | {"difference": differences[name]} for name, each in timings.items()}
-    for name, (_, against) in VARIANTS.items():
-        if against:
-            rows[name] |= ratios(rows[name], rows[against])
-    return {"dtype": dtype, "variants": rows}
+    for name, against in COMPARED.items():
+        rows[name] |= ratios(rows[name], rows[against])
+    return {"dtype": dtype, "batch_size": batch_size, "variants": rows}

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 
-SHAPES = ("circle", "square", "triangle")
+SHAPES = ("circle", "cross", "triangle")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # unit steps (y, x)
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 MANIFEST_NAME = "moving_shapes.json"
@@ -107,8 +107,8 @@ def write_dataset(
 ) -> Path:
     """Write `folder`/train|val/<label>/<number>.mp4 and return `folder`.
 
-    The same arguments give the same clips. A set that an earlier call made with them is kept, one made with others is
-    replaced; a folder that holds anything else is refused with a `FileExistsError`.
+    The same arguments draw the same clips (x264 does not always give the same bytes). A set that an earlier call made with
+    them is kept, one made with others is replaced; a folder that holds anything else is refused with a `FileExistsError`.
     """
     from tqdm.auto import tqdm
 
@@ -175,9 +175,11 @@ def _distance_to_edge(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -
     """Signed distance (negative inside) to the edge of a shape around the origin, with the area of the circle's."""
     if shape == "circle":
         return np.hypot(y, x) - radius
-    if shape == "square":
-        half_side = radius * np.sqrt(np.pi) / 2
-        return np.maximum(np.abs(y), np.abs(x)) - half_side
+    if shape == "cross":  # two bars, three times as long as wide: of half length a, the area is 20/9 a^2
+        half_length = radius * np.sqrt(np.pi * 9 / 20)
+        y, x = np.abs(y), np.abs(x)
+        bars = (np.maximum(x - half_length, y - half_length / 3), np.maximum(x - half_length / 3, y - half_length))
+        return np.minimum(*bars)
     # An upright equilateral triangle of inradius r has the area 3 sqrt(3) r^2 and the origin as its centroid.
     inradius = radius * np.sqrt(np.pi / (3 * np.sqrt(3)))
     return np.maximum(y, np.abs(x) * np.sqrt(3) / 2 - y / 2) - inradius

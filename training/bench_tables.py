@@ -1,0 +1,155 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""The reports of `tubevit bench` as tables for a terminal. No measuring and no torch here: reports come in as dictionaries."""
+
+from typing import Any
+
+
+TOKENIZER_TITLES = {
+    "float": "gather + product, float clip",
+    "conv3d": "Conv3d, float clip in its own layout",
+    "conv3d_view": "Conv3d, float clip in our layout",
+    "uint8": "gather + product, uint8 clip",
+    "normalize_conv3d": "normalise uint8 clip, then Conv3d",
+}
+ROUTE_TITLES = {
+    "library": "library: load_video + VideoMAE's processor",
+    "uint8": "ours, uint8",
+    "float": "ours, normalised",
+    "views": "ours, all clips as views in one pass",
+    "library_uniform": "library, clips over the whole video",
+    "uniform_views": "ours, all of these in one pass",
+}
+PIPELINE_TITLES = {
+    "tubevit": "TubeViT",
+    "tubevit_uint8": "TubeViT, uint8 pixels",
+    "videomae": "VideoMAE-B",
+}
+
+
+def format_machine(machine: dict[str, Any], device: str) -> str:
+    """The machine in a line, and a warning if it is busy."""
+    line = (
+        f"{machine['gpu'] + ', ' if 'gpu' in machine else ''}{machine['cpu']}, {machine['cores']} cores "
+        f"({machine['instructions']}); torch {machine['torch']}, threads: {machine['threads']}, "
+        f"float32 matmul precision: {machine['float32_matmul_precision']}"
+    )
+    load = machine["load"]
+    if load is not None and load > 0.5:
+        line += f"\nOther processes keep the machine busy (load {load}): trust ratios, and minima more than medians."
+    return line
+
+
+def format_forward(report: dict[str, Any]) -> str:
+    title = f"Forward pass, {_run_title(report)}"
+    notes = (
+        f"TubeViT computes at {100 * report['share_of_mm']:.0f} % of the {report['mm_gflops_per_second']:,.0f} GFLOP/s that "
+        f"torch.mm reaches with its weights; making tokens takes {100 * report['tokenization_share']:.1f} % of its time.\n"
+        "GFLOP count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
+    )
+    return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
+
+
+def format_training(report: dict[str, Any]) -> str:
+    title = f"Training step (forward, loss, backward), {_run_title(report)}"
+    notes = "Memory holds gradients and what the backward pass needs. The optimizer's step and state are left out.\n"
+    return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
+
+
+def format_tokenizer(report: dict[str, Any]) -> str:
+    rows = [
+        [TOKENIZER_TITLES[name], *_times(values), values["difference"], *_ratios(values)]
+        for name, values in report["variants"].items()
+    ]
+    table = format_table(["", "ms", "min ms", "difference", "ratio", "of minima"], rows)
+    return (
+        f"Clip to tokens, {report['dtype']}, batch {report['batch_size']}\n{table}\n"
+        "Ratios: float clip against Conv3d in its own layout; uint8 clip against normalising and Conv3d."
+    )
+
+
+def format_decoding(report: list[dict[str, Any]]) -> str:
+    tables = []
+    for video in report:
+        columns = ["", "CPU ms", "ratio", "wall ms", "ratio"]
+        rows = [
+            [title, worker["cpu_ms"], worker.get("ratio_of_cpu"), request["median_ms"], request.get("ratio")]
+            for name, title in ROUTE_TITLES.items()
+            for worker, request in [(video["worker"][name], video["request"][name])]
+        ]
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in video["stages"].items())
+        load = video["worker"]["load_video"]["cpu_ms"]
+        tables.append(
+            f"File to clip, ms per clip: {video['title']}\n{format_table(columns, rows)}\n"
+            f"Of CPU ms: ours {stages}; the library's load_video {load:.1f}."
+        )
+    return "\n\n".join(tables) + (
+        "\nCPU ms: on one thread, as in a worker of a data loader. Wall ms: with all threads, as for a single request."
+    )
+
+
+def format_pipelines(report: list[dict[str, Any]]) -> str:
+    tables = []
+    for video in report:
+        rows = [
+            [PIPELINE_TITLES[name], *_times(values), *_ratios(values)] for name, values in video["pipelines"].items()
+        ]
+        table = format_table(["", "ms", "min ms", "ratio", "of minima"], rows)
+        tables.append(f"File to label: {video['title']}\n{table}")
+    return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by that of VideoMAE-B's pipeline."
+
+
+def format_table(columns: list[str], rows: list[list[Any]]) -> str:
+    """Rows of text and numbers as lines; the first column is aligned left, the others right."""
+    cells = [columns, *[[_format(value) for value in row] for row in rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+    def align(row: list[str]) -> str:
+        others = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join([row[0].ljust(widths[0]), *others]).rstrip()
+
+    return "\n".join(map(align, cells))
+
+
+def _model_table(rows: list[dict[str, Any]]) -> str:
+    columns = ["", "clip", "tokens", "M weights", "GFLOP", "ms", "min ms", "clips/s", "peak MiB"]
+    ratios = ["ratio", "of minima", "of memory"] if len(rows) > 1 else []
+    cells = []
+    for row in rows:
+        clip = f"{row['num_frames']}x{row['image_size']}x{row['image_size']}"
+        cell = [row["title"], clip, row["tokens"], row["parameters"] / 1e6, row["gflops"]]
+        cell += [*_times(row), row["clips_per_second"], row["peak_mib"]]
+        cells.append(cell + ([*_ratios(row), row.get("ratio_of_memory")] if ratios else []))
+    return format_table(columns + ratios, cells)
+
+
+def _model_notes(rows: list[dict[str, Any]]) -> str:
+    notes = ["Peak MiB is memory beyond weights and inputs."]
+    if len(rows) > 1:
+        notes.append("Ratios are TubeViT's time, or memory, divided by the other model's.")
+    if any(row["name"] == "vjepa2" for row in rows):
+        notes.append("V-JEPA 2 has no base size: its default is the large one.")
+    attentions = {row["title"]: row["attn"] for row in rows if row["attn"] != rows[0]["attn"]}
+    notes += [f"{title} runs with {attn} attention." for title, attn in attentions.items()]
+    return " ".join(notes)
+
+
+def _run_title(report: dict[str, Any]) -> str:
+    return f"{report['dtype']}, batch {report['batch_size']}, {report['models'][0]['attn']} attention"
+
+
+def _times(values: dict[str, float]) -> list[float]:
+    return [values["median_ms"], values["min_ms"]]
+
+
+def _ratios(values: dict[str, float]) -> list[float | None]:
+    return [values.get("ratio"), values.get("ratio_of_minima")]
+
+
+def _format(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if value and abs(value) < 0.001:
+            return f"{value:.0e}"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
