@@ -10,6 +10,11 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 
+def resolve_problem_type(problem_type: str | None, num_labels: int) -> str:
+    """The problem type of a config, where `None` stands for regression with one label and single-label with several."""
+    return problem_type or ("regression" if num_labels == 1 else "single_label_classification")
+
+
 def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
     """
     One prediction per video from the logits of its views.
@@ -20,6 +25,7 @@ def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tenso
     mean over views of the views' probabilities; for regression the result is the mean of the outputs.
     """
     logits = _at_least_float32(logits)
+    problem_type = resolve_problem_type(problem_type, logits.shape[-1])
     if problem_type == "regression":
         return logits.mean(dim=1)
     if problem_type == "multi_label_classification":
@@ -51,7 +57,7 @@ def classification_loss(
     logits = _at_least_float32(pooled_logits)
     labels = labels.to(logits.device)
     num_labels = logits.shape[-1]
-    problem_type = config.problem_type or ("regression" if num_labels == 1 else "single_label_classification")
+    problem_type = resolve_problem_type(config.problem_type, num_labels)
     if problem_type == "single_label_classification" and not labels.is_floating_point():
         labels = labels.reshape(-1)
         losses = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")

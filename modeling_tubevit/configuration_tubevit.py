@@ -185,7 +185,7 @@ class TubeViTConfig(PreTrainedConfig):
         if image_size is None:
             image_size = self.image_height_width
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        size = (num_frames or self.num_frames, height, width)
+        size = (self.num_frames if num_frames is None else num_frames, height, width)
         tubes = self.get_tubes()
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 

@@ -44,7 +44,6 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Truncated normal for every kernel, query and token, as ViT has it; zero biases."""
-        super()._init_weights(module)
         std = self.config.initializer_range
         if isinstance(module, (nn.Linear, TubeViTTubeProjection)):
             init.trunc_normal_(module.weight, mean=0.0, std=std)
@@ -54,6 +53,8 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
             init.trunc_normal_(module.cls_token, mean=0.0, std=std)
         elif isinstance(module, TubeViTAttentionPooling):
             init.trunc_normal_(module.query, mean=0.0, std=std)
+        else:
+            super()._init_weights(module)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
@@ -185,7 +186,7 @@ class TubeViTForVideoClassification(TubeViTForClassification):
         """
         has_views = pixel_values_videos.dim() == 6
         clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
-        outputs = self.tubevit(pixel_values_videos=clips, **kwargs)
+        outputs = self.tubevit(pixel_values_videos=clips, return_dict=True, **kwargs)
         logits = self.classify(outputs.pooler_output)
         if has_views:
             views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
@@ -240,7 +241,7 @@ class TubeViTForImageClassification(TubeViTForClassification):
             [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, where asked
             for, `loss`, `hidden_states` and `attentions`.
         """
-        outputs = self.tubevit(pixel_values=pixel_values, **kwargs)
+        outputs = self.tubevit(pixel_values=pixel_values, return_dict=True, **kwargs)
         return self.to_output(outputs, self.classify(outputs.pooler_output), labels, num_items_in_batch)
 
 

@@ -44,10 +44,12 @@ def sincos_position_embedding(
     return nn.functional.pad(table, (0, dim - 6 * num_frequencies))
 
 
-def position_embedding(tubes: tuple[Tube, ...], size: Size, temperature: float, tokens: torch.Tensor) -> torch.Tensor:
+def position_embedding(
+    tubes: tuple[Tube, ...], size: Size, temperature: float, tokens: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
     """
-    The position embeddings of all `tubes` in turn, `(tokens, hidden_size)`, in the dtype and on the device of `tokens`
-    `(batch, tokens, hidden_size)`.
+    The position embeddings of all `tubes` in turn, `(tokens, hidden_size)`, on the device of `tokens`
+    `(batch, tokens, hidden_size)` and in `dtype`, by default that of `tokens`.
 
     Tables are kept for the shapes seen last, outside any model: they are in no checkpoint, and moving or casting a
     model cannot degrade them.
@@ -56,7 +58,7 @@ def position_embedding(tubes: tuple[Tube, ...], size: Size, temperature: float, 
     # not enter the cache, nor meet what is in it.
     cacheable = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
     compute = _cached_table if cacheable else _table
-    return compute(tubes, size, tokens.shape[-1], temperature, tokens.device, tokens.dtype)
+    return compute(tubes, size, tokens.shape[-1], temperature, tokens.device, dtype or tokens.dtype)
 
 
 def _table(

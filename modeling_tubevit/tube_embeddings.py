@@ -7,12 +7,14 @@ pixels are gathered from a strided view, and one matrix product makes its tokens
 the gather, which leaves a tenth of the work and a quarter of the bytes of normalising them beforehand.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
 from .position_embeddings import position_embedding
-from .tubes import Tube, select_tubes
+from .tubes import Size, Tube, select_tubes
 
 
 def gather_tube(video: torch.Tensor, tube: Tube) -> torch.Tensor:
@@ -29,6 +31,16 @@ def gather_tube(video: torch.Tensor, tube: Tube) -> torch.Tensor:
     windows = windows.unfold(1, frames, stride_t).unfold(3, rows, stride_h).unfold(4, columns, stride_w)
     # (batch, nt, channels, nh, nw, kt, kh, kw) -> (batch, nt, nh, nw, channels, kt, kh, kw)
     return windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
+
+
+@lru_cache(maxsize=8)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], rescale_factor: float, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`scale` and `shift`, `(channels, 1, 1, 1)`, that normalise raw pixels; kept, so that no call waits for a copy."""
+    with torch.inference_mode(False):
+        std, mean = (torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1) for values in (std, mean))
+        return rescale_factor / std, -mean / std
 
 
 class TubeViTTubeProjection(nn.Module):
@@ -65,7 +77,7 @@ class TubeViTEmbeddings(nn.Module):
         self.num_channels = config.num_channels
         self.allow_missing_tubes = config.allow_missing_tubes
         self.check_pixels = config.check_pixels
-        self.image_mean, self.image_std = config.get_pixel_statistics()
+        self.image_mean, self.image_std = map(tuple, config.get_pixel_statistics())
         self.rescale_factor = config.rescale_factor
         self.projections = nn.ModuleList(
             [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in self.tubes]
@@ -81,8 +93,8 @@ class TubeViTEmbeddings(nn.Module):
         pixel_values: images `(batch, channels, height, width)`, or
         pixel_values_videos: clips `(batch, frames, channels, height, width)`; float (normalised) or uint8 (raw).
 
-        Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for both or neither, a wrong rank, channel count or
-        dtype, an empty batch axis aside, and for a size that the tubes do not fit.
+        Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for both or neither, for a wrong rank, channel count or
+        dtype, and for a size that the tubes do not fit.
         """
         if (pixel_values is None) == (pixel_values_videos is None):
             raise ValueError("Give exactly one of pixel_values (images) and pixel_values_videos (clips).")
@@ -98,23 +110,24 @@ class TubeViTEmbeddings(nn.Module):
         tokens = torch.cat(
             [self._project(video, tube, self.projections[i]) for i, tube in zip(indices, tubes, strict=True)], 1
         )
-        tokens = tokens + position_embedding(tubes, size, self.position_temperature, tokens)
+        # In the weights' dtype: under autocast the tokens are in half precision, and the sum is not.
+        dtype = self.projections[0].weight.dtype
+        tokens = tokens + position_embedding(tubes, size, self.position_temperature, tokens, dtype)
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.dropout(tokens)
 
-    def _tubes_for(self, size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
-        if not is_image:
-            indices = select_tubes(list(self.tubes), size, self.allow_missing_tubes)
-            return indices, tuple(self.tubes[index] for index in indices)
-        image_tubes = {index: tube.on_image() for index, tube in enumerate(self.tubes) if tube.is_image_tube}
-        if not image_tubes:
+    def _tubes_for(self, size: Size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
+        """Which tubes tokenize a clip or image of `size`: their indices, and the tubes as they are applied."""
+        candidates = dict(enumerate(self.tubes))
+        if is_image:
+            candidates = {index: tube.on_image() for index, tube in candidates.items() if tube.is_image_tube}
+        if not candidates:
             raise ValueError(
                 "This model cannot take images: none of its tubes has a kernel that spans one frame, such as 1x16x16."
             )
-        positions = select_tubes(list(image_tubes.values()), size, self.allow_missing_tubes)
-        indices = [list(image_tubes)[position] for position in positions]
-        return indices, tuple(image_tubes[index] for index in indices)
+        indices = select_tubes(candidates, size, self.allow_missing_tubes)
+        return indices, tuple(candidates[index] for index in indices)
 
     def _project(self, video: torch.Tensor, tube: Tube, projection: TubeViTTubeProjection) -> torch.Tensor:
         pixels = gather_tube(video, tube)
@@ -125,11 +138,9 @@ class TubeViTEmbeddings(nn.Module):
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""
         dtype = torch.promote_types(dtype, torch.float32)
-        std = torch.tensor(self.image_std, dtype=dtype, device=pixels.device)
-        mean = torch.tensor(self.image_mean, dtype=dtype, device=pixels.device)
-        scale, shift = self.rescale_factor / std, -mean / std
-        per_channel = (-1, 1, 1, 1)
-        return torch.addcmul(shift.view(per_channel), pixels.to(dtype), scale.view(per_channel))
+        make = _scale_and_shift.__wrapped__ if torch.compiler.is_compiling() else _scale_and_shift
+        scale, shift = make(self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
+        return torch.addcmul(shift, pixels.to(dtype), scale)
 
     def _check_input(self, pixels: torch.Tensor, name: str, axes: str) -> None:
         rank = axes.count(",") + 1

@@ -5,6 +5,7 @@ A tube is a kernel that is applied sparsely: its stride is much larger than the 
 tokens. Everything here is integer arithmetic on (time, height, width) triples, in frames and pixels; no torch.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -110,29 +111,32 @@ class Tube:
         return f"kernel {format_size(self.kernel_size)}, offset {format_size(self.offset)}"
 
 
-def select_tubes(tubes: list[Tube], size: Size, allow_missing: bool) -> list[int]:
+def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing: bool) -> list[int]:
     """
     Indices of the tubes that a clip of `size` = (frames, height, width) is tokenized with.
+
+    tubes: all tubes, or some of them by their index in the config.
 
     Raises `ValueError` naming the first tube that does not fit and the smallest size that works, unless `allow_missing`
     permits to leave such tubes out; even then at least one must fit.
     """
-    fitting = [index for index, tube in enumerate(tubes) if tube.fits(size)]
+    tubes = tubes if isinstance(tubes, dict) else dict(enumerate(tubes))
+    fitting = [index for index, tube in tubes.items() if tube.fits(size)]
     if len(fitting) == len(tubes) or (allow_missing and fitting):
         return fitting
-    index = next(index for index in range(len(tubes)) if index not in fitting)
-    needs = max if not allow_missing else min
-    smallest = tuple(needs(tube.smallest_size[axis] for tube in tubes) for axis in range(3))
     if allow_missing:
+        easiest = min(tubes.values(), key=lambda tube: math.prod(tube.smallest_size))
         raise ValueError(
-            f"No tube fits a clip of {format_size(size)} (frames x height x width); the one that needs least is "
-            f"{min(tubes, key=lambda tube: tube.smallest_size)}."
+            f"No tube fits a clip of {format_size(size)} (frames x height x width). The smallest size that works is "
+            f"{format_size(easiest.smallest_size)}, for the tube with {easiest}."
         )
+    index = next(index for index in tubes if index not in fitting)
     short = ", ".join(
         f"{have} {axis} where it needs {need}"
         for axis, have, need in zip(AXES, size, tubes[index].smallest_size, strict=True)
         if have < need
     )
+    smallest = (max(tube.smallest_size[axis] for tube in tubes.values()) for axis in range(3))
     raise ValueError(
         f"Tube {index} ({tubes[index]}) does not fit a clip of {format_size(size)} (frames x height x width): {short}. "
         f"The smallest size that holds every tube is {format_size(smallest)}; give at least that, change the tube, or "

@@ -146,7 +146,7 @@ def test_decoding_is_compared_in_all_ways(clip):
 def test_pipelines_are_compared(clip, monkeypatch):
     monkeypatch.setattr(bench_pipeline, "VideoMAEConfig", lambda: VideoMAEConfig(**TINY_PEER))
     (report,) = measure_pipelines(clip, "tiny", "cpu", "float32", rounds=1)
-    assert report["pipelines"].keys() == {"tubevit", "tubevit_uint8", "videomae"}
+    assert report["pipelines"].keys() == {"tubevit", "tubevit_uint8", "videomae", "videomae_whole"}
     assert "small clip" in format_pipelines([report])
 
 

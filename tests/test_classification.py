@@ -150,3 +150,8 @@ def test_the_loss_of_views_is_that_of_their_mean_probability():
     probabilities = output.logits.softmax(-1)
     expected = -(probabilities[0, 1].log() + probabilities[1, 4].log()) / 2
     assert math.isclose(output.loss.item(), expected.item(), rel_tol=1e-5)
+
+
+def test_views_of_a_regression_with_one_label_are_averaged():
+    logits = torch.tensor([[[1.0], [4.0]]])
+    assert average_views(logits, None).item() == 2.5

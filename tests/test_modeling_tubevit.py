@@ -219,3 +219,17 @@ def test_golden_logits():
 
 
 GOLDEN = [0.506108, 0.385683, -0.787559, 0.708654, 0.624751]
+
+
+def test_a_config_that_asks_for_tuples_gets_them():
+    model = make_model(TubeViTForVideoClassification, return_dict=False)
+    logits, *_ = model(tiny_clips())
+    assert logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_autocast_keeps_the_residual_stream_in_float32(pooling):
+    model = make_model(TubeViTForVideoClassification, pooling=pooling)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(tiny_clips(), output_hidden_states=True)
+    assert all(state.dtype == torch.float32 for state in output.hidden_states)

@@ -170,7 +170,7 @@ def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_fram
         ({"pixel_values_videos": (1, 3, 8, 16, 16)}, r"3 channels on axis 2 .* got 8"),
         ({"pixel_values": (1, 4, 16, 16)}, r"3 channels on axis 1 .* got 4"),
         ({"pixel_values_videos": (1, 5, 3, 16, 16)}, r"Tube 1 .* 5 frames where it needs 6.*6x8x8"),
-        ({"pixel_values": (1, 3, 7, 16)}, r"7 rows where it needs 8"),
+        ({"pixel_values": (1, 3, 7, 16)}, r"Tube 2 .*7 rows where it needs 8"),
     ],
 )
 def test_wrong_inputs_are_one_clear_error(inputs, message):

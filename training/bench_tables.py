@@ -22,7 +22,8 @@ ROUTE_TITLES = {
 PIPELINE_TITLES = {
     "tubevit": "TubeViT",
     "tubevit_uint8": "TubeViT, uint8 pixels",
-    "videomae": "VideoMAE-B",
+    "videomae": "VideoMAE-B, first frames",
+    "videomae_whole": "VideoMAE-B, frames of the whole video",
 }
 
 
@@ -95,7 +96,7 @@ def format_pipelines(report: list[dict[str, Any]]) -> str:
         ]
         table = format_table(["", "ms", "min ms", "ratio", "of minima"], rows)
         tables.append(f"File to label: {video['title']}\n{table}")
-    return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by that of VideoMAE-B's pipeline."
+    return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by VideoMAE-B's."
 
 
 def format_table(columns: list[str], rows: list[list[Any]]) -> str:

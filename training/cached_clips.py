@@ -81,7 +81,7 @@ class RandomClip:
     global generator, which Trainer seeds.
     """
 
-    def __init__(self, num_frames: int, size: int, shortest_share: float = 0.8, color_jitter: float = 0.2):
+    def __init__(self, num_frames: int, size: int, shortest_share: float = 0.8, color_jitter: float = 0.1):
         self.num_frames, self.size = num_frames, size
         self.shortest_share, self.color_jitter = shortest_share, color_jitter
 

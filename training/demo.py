@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
         model_folder,
         take_evenly(data.val, NUM_REPORT_CLIPS, args.seed),
         report,
+        clips_are=data.evaluated_on,
         title=f"TubeViT on {name}",
         subtitle=f"{_in_words(num_right, data)}  ·  {count_parameters(trainer.model) / 1e6:.1f} M parameters",
     )
@@ -125,10 +126,12 @@ def load(folders: ClassFolders) -> DemoData:
     return DemoData(train, train_pixels, val, val_pixels, labels, evaluated_on)
 
 
-def classify_and_draw(
-    model_folder: Path, clips: Sequence[LabelledClip], path: Path, title: str, subtitle: str
-) -> None:
-    """Classify video files by the stock pipeline, from the saved model alone, and write the report."""
+def classify_and_draw(model_folder: Path, clips: Sequence[LabelledClip], path: Path, **texts: str) -> None:
+    """
+    Classify video files by the stock pipeline, from the saved model alone, and write the report.
+
+    texts: `title`, `subtitle` and `clips_are` of `draw_report`.
+    """
     import torch
     from tqdm.auto import tqdm
     from transformers import pipeline
@@ -147,8 +150,8 @@ def classify_and_draw(
     config = classifier.model.config
     size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
     share = read_mask(tubes, size).mean()
-    subtitle += f"  ·  {config.num_tokens()} tokens per clip, which read {share:.0%} of its pixels"
-    draw_report(path, report_clips, tubes, size, title, subtitle)
+    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {share:.0%} of its pixels"
+    draw_report(path, report_clips, tubes, size, **texts)
 
 
 def _announce_clips(args: argparse.Namespace) -> ClassFolders:

@@ -20,6 +20,7 @@ LINE_PIXELS, LINE_OPACITY = 2, 0.75
 STRONGLY, SLIGHTLY = 0.75, 0.35  # how far pixels that are not read are dimmed, where one tube and where all are shown
 DIMMED_GREY = 40  # the grey they are dimmed towards
 STRIP_FRAMES = 8
+WIDTH = 14.8  # inches
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,17 @@ def draw_report(
     clips: Sequence[ReportClip],
     tubes: Sequence[Any],
     size: tuple[int, int, int],
+    *,
     title: str,
     subtitle: str,
+    clips_are: str,
 ) -> None:
     """
     Write the report of `clips` as a PNG file.
 
-    tubes: the model's tubes. size: (frames, height, width) of the clips that the model sees.
+    tubes: the model's tubes.
+    size: (frames, height, width) of the clips that the model sees.
+    clips_are: what kind of clips these are, such as "held-out clips".
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -87,11 +92,11 @@ def draw_report(
     num_frames = size[0]
     tube_frames = np.linspace(0, num_frames - 1, min(num_frames, 2 * STRIP_FRAMES)).round().astype(int)
     # Heights in inches, from top to bottom: header, tube rows, header, clip rows.
-    head, tube_row, clip_row, gap = 1.25, 0.73, 1.42, 0.55
+    head, tube_row, clip_row, gap = 1.25, 0.76, 1.42, 0.55
     height = head + len(tubes) * tube_row + gap + len(clips) * clip_row + 0.25
-    figure = Figure(figsize=(14.5, height), dpi=110, facecolor="white")
+    figure = Figure(figsize=(WIDTH, height), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)  # draws without a display and leaves the user's matplotlib settings alone
-    canvas = _Canvas(figure, 14.5, height)
+    canvas = _Canvas(figure, WIDTH, height)
 
     canvas.text(0.3, 0.38, title, size=21, weight="bold")
     canvas.text(0.3, 0.70, subtitle, size=11, color=FAINT_INK)
@@ -100,7 +105,13 @@ def draw_report(
     for tube, color in zip(tubes, _colors(tubes), strict=True):
         _draw_tube_row(canvas, top, clips[0], tube, color, size, tube_frames, tube_row)
         top += tube_row
-    canvas.text(0.3, top + 0.38, "Held-out clips and predictions", size=12, weight="bold")
+    canvas.text(
+        0.3,
+        top + 0.38,
+        f"{clips_are[0].upper()}{clips_are[1:]} and predictions",
+        size=12,
+        weight="bold",
+    )
     top += gap
     for clip in clips:
         _draw_clip_row(canvas, top, clip, tubes, size, clip_row)
@@ -160,12 +171,12 @@ def _draw_clip_row(canvas: _Canvas, top: float, clip: ReportClip, tubes: Sequenc
     strip = film_strip(clip.frames, frames, tubes, _colors(tubes), size, SLIGHTLY)
     left = 0.3 + canvas.image(0.3, top, height - 0.18, strip) + 0.25
     color, mark = (RIGHT_COLOR, "\N{CHECK MARK}") if clip.is_right else (WRONG_COLOR, "\N{BALLOT X}")
-    canvas.text(left, top + 0.20, f"{mark} {clip.label}", size=11.5, color=color, weight="bold")
+    canvas.text(left, top + 0.20, f"{mark} {_shorten(clip.label, 30)}", size=11.5, color=color, weight="bold")
     for row, (label, score) in enumerate(clip.predictions[:3]):
         y = top + 0.46 + row * 0.23
-        canvas.bar(left, y - 0.13, 1.3, 0.15, score, color if row == 0 else OTHER_COLOR)
-        canvas.text(left + 1.38, y, f"{100 * score:.0f} %", size=9)
-        canvas.text(left + 1.85, y, label, size=9, color=INK if row == 0 else FAINT_INK)
+        canvas.bar(left, y - 0.13, 1.1, 0.15, score, color if row == 0 else OTHER_COLOR)
+        canvas.text(left + 1.18, y, f"{100 * score:.0f} %", size=9)
+        canvas.text(left + 1.64, y, _shorten(label, 30), size=9, color=INK if row == 0 else FAINT_INK)
 
 
 def film_strip(
@@ -221,6 +232,10 @@ def _rgb(color: str) -> list[int]:
 def _darken(color: str) -> str:
     """A darker shade, for text on white."""
     return "#" + "".join(f"{int(value * 0.72):02x}" for value in _rgb(color))
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _format(triple: Sequence[int]) -> str:

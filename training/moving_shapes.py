@@ -73,7 +73,7 @@ def random_scene(label: str, rng: np.random.Generator, num_frames: int = 32) -> 
     shape, direction = label.split(" moving ")
     start = tuple(rng.uniform(0, 1, 2).tolist())
     speed = rng.uniform(0.5, 0.9) / num_frames
-    radius = rng.uniform(0.13, 0.18)
+    radius = rng.uniform(0.15, 0.2)
     color = _rgb(hue=rng.uniform(), saturation=rng.uniform(0.35, 0.8), value=rng.uniform(0.85, 1.0))
     hue = rng.uniform()
     background = tuple(

@@ -6,6 +6,7 @@ Everything is ours: the paper has nothing below ViT-Ti. The tubes are those of i
 from 32 frames of 224x224 to 16 of 64x64.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ TUBES = [
     {"kernel_size": [8, 8, 8], "stride": [4, 12, 12], "offset": [0, 0, 0]},
     {"kernel_size": [16, 4, 4], "stride": [16, 12, 12], "offset": [0, 6, 6]},
     {"kernel_size": [4, 12, 12], "stride": [6, 24, 24], "offset": [0, 8, 8]},
-    {"kernel_size": [1, 16, 16], "stride": [16, 16, 16], "offset": [0, 0, 0]},
+    {"kernel_size": [1, 16, 16], "stride": [8, 16, 16], "offset": [0, 0, 0]},
 ]
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
@@ -50,9 +51,9 @@ def make_processors(**settings: Any) -> TubeViTProcessor:
 
 
 def training_processor() -> TubeViTVideoProcessor:
-    """What is kept of a training clip, uint8: twice the frames, and the margin around the crop."""
+    """What is kept of a training clip, uint8: half as many frames again, and a margin around the crop."""
     return TubeViTVideoProcessor(
-        num_frames=2 * NUM_FRAMES,
+        num_frames=3 * NUM_FRAMES // 2,
         size={"shortest_edge": SHORT_SIDE},
         crop_size={"height": SHORT_SIDE, "width": SHORT_SIDE},
         do_rescale=False,
@@ -102,7 +103,7 @@ def make_model(labels: list[str], pixels: Sequence[torch.Tensor]) -> TubeViTForV
 def train(data: "DemoData", steps: int, seed: int, folder: Path) -> Trainer:
     """Train a new model on `data` with Trainer, on the GPU if there is one, showing its progress."""
     index_of = {label: index for index, label in enumerate(data.labels)}
-    interval = max(1, steps // NUM_EVALUATIONS)
+    interval = math.ceil(steps / NUM_EVALUATIONS)
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
