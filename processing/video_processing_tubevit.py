@@ -16,11 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from transformers import BatchFeature
-from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import (
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
-    ChannelDimension,
     PILImageResampling,
     SizeDict,
     load_image,
@@ -249,8 +247,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         return decode_video(video_url_or_urls, sample_indices_fn, **decode_kwargs)
 
     def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:
-        """A frame `(channels, height, width)` with 1, 3 or 4 channels as RGB; transparency shows white."""
-        return TorchvisionBackend.convert_to_rgb(self, video, ChannelDimension.FIRST)
+        """Frames `(..., channels, height, width)` with 1, 3 or 4 channels as RGB; alpha is dropped, as from files."""
+        return video.expand(*video.shape[:-3], 3, -1, -1) if video.shape[-3] == 1 else video[..., :3, :, :]
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
         # The library calls this with all settings, when a processor is made and in a call: the place to check them.
@@ -396,7 +394,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         """Frames `(frames, channels, height, width)` as RGB, resized, and cropped if there is one view of them."""
         check_channels(frames.shape[1], do_convert_rgb, image_mean if do_normalize else None)
         if do_convert_rgb and frames.shape[1] != 3:
-            frames = torch.stack([self.convert_to_rgb(frame) for frame in frames])
+            frames = self.convert_to_rgb(frames)
         if device is not None:
             frames = frames.to(device)
         if do_resize:

@@ -106,9 +106,10 @@ def test_other_colour_modes_become_rgb(frames, mode):
         assert torch.equal(pixels(video_processor(**UINT8), arrays[..., None] if mode == "L" else arrays), video)
 
 
-def test_transparency_shows_white():
-    clear = np.zeros((8, 40, 40, 4), np.uint8)
-    assert (pixels(video_processor(**UINT8), clear) == 255).all()
+def test_transparency_is_dropped_as_it_is_from_files(frames):
+    colours = frames[:8].permute(0, 2, 3, 1).numpy()
+    clear = np.concatenate([colours, np.zeros_like(colours[..., :1])], axis=-1)
+    assert torch.equal(pixels(video_processor(**UINT8), clear), pixels(video_processor(**UINT8), colours))
 
 
 def test_files_of_frames_are_taken_as_they_are(tmp_path, frames):
