@@ -220,11 +220,13 @@ def _decode_run(index: VideoIndex, run: Run, container, stream) -> Iterator:
 
 def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, choose: _FrameChoice, frame_transform):
     """Decode the whole stream to learn which frames it has, and then, unless they are still in memory, once more."""
-    pts, held, num_held_bytes, error = [], [], 0, None
+    pts, held, num_held_bytes, error, first_damaged = [], [], 0, None, None
     try:
         for frame in _all_frames(index, file, name, num_threads):
             if not pts:
                 convert = _ToRGB(frame.width, frame.height, index.sample_aspect_ratio)
+            if frame.is_corrupt and first_damaged is None:
+                first_damaged = len(pts)
             pts.append(frame.pts)
             if held is not None:
                 held.append(frame)
@@ -232,7 +234,7 @@ def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, 
                 held = held if num_held_bytes <= MAX_HELD_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    _check_decoded(index, name, len(pts), error, allow_partial)
+    _check_decoded(index, name, len(pts), error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = choose(metadata)
     wanted = set(indices.tolist())
@@ -251,7 +253,14 @@ def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Iterato
                 yield from packet.decode()
 
 
-def _check_decoded(index: VideoIndex, name: str, num_decoded: int, error: Exception | None, allow_partial: bool):
+def _check_decoded(
+    index: VideoIndex,
+    name: str,
+    num_decoded: int,
+    error: Exception | None,
+    first_damaged: int | None,
+    allow_partial: bool,
+):
     promised = len(index.frame_packets)
     if not num_decoded:
         why = reason(error) if error else "the decoder returns nothing"
@@ -260,6 +269,11 @@ def _check_decoded(index: VideoIndex, name: str, num_decoded: int, error: Except
         raise VideoDecodeError(
             f"{name} is damaged: decoding stops after {num_decoded} of {promised} frames ({reason(error)}). "
             f"allow_partial=True keeps these."
+        )
+    if first_damaged is not None and not allow_partial:
+        raise VideoDecodeError(
+            f"{name} is damaged: FFmpeg had to fill in parts of frame {first_damaged}. allow_partial=True takes such frames "
+            "as they come out."
         )
 
 

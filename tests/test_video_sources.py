@@ -386,3 +386,19 @@ def test_without_pyav_the_error_says_what_to_install(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match="pip install av"):
         probe_video(path)
+
+
+def test_frames_that_ffmpeg_had_to_fill_in_are_an_error_unless_allowed(tmp_path):
+    """A hole in the middle of a file, wherever it lies: every frame that comes out flagged as damaged is reported."""
+    data = write_video(tmp_path / "whole.mp4", moving_frames(60, 120, 160), gop=30, b_frames=2).read_bytes()
+    messages = []
+    for position in range(len(data) // 6, len(data) - 2000, len(data) // 12):
+        path = tmp_path / f"{position}.mp4"
+        path.write_bytes(data[:position] + bytes(300) + data[position + 300 :])
+        try:
+            decode_video(path)
+        except VideoDecodeError as error:
+            messages.append(str(error))
+            assert len(decode_video(path, allow_partial=True)[0]) > 0
+    assert any("had to fill in parts of frame" in message for message in messages)
+    assert all("is damaged" in message for message in messages)
