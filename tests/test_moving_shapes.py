@@ -1,5 +1,6 @@
 """The laws of the demo's data set: the label shows in the motion and nowhere else."""
 
+import json
 from dataclasses import replace
 
 import av
@@ -9,6 +10,7 @@ import pytest
 from tubevit.training.class_folders import find_clips
 from tubevit.training.moving_shapes import (
     DIRECTIONS,
+    MANIFEST_NAME,
     OPPOSITE,
     SHAPES,
     draw_clip,
@@ -118,25 +120,22 @@ def test_the_data_set_is_a_folder_of_class_folders(tmp_path):
     assert sorted({clip.label for clip in found.train}) == labels()
 
 
-def write_small(folder, train_per_class=1, seed=0):
-    """A tiny set, and what its files show by their names. (Frames, as x264 does not give the same bytes every time.)"""
+def write_small(folder, train_per_class=1, seed=0) -> dict[str, dict]:
+    """A tiny set: the scene that each of its files shows, by the file's name. (x264 does not give the same bytes twice.)"""
     write_dataset(folder, train_per_class, 1, seed, num_frames=4, side=32)
-    return {path.relative_to(folder).as_posix(): decode(path) for path in sorted(folder.rglob("*.mp4"))}
-
-
-def distance(first: dict, second: dict) -> float:
-    """Largest mean difference of clips of the same name, which may be fewer in `first`."""
-    return max(np.abs(clip - second[name]).mean() for name, clip in first.items())
+    scenes = json.loads((folder / MANIFEST_NAME).read_text())["scenes"]
+    assert {scene["file"] for scene in scenes} == {p.relative_to(folder).as_posix() for p in folder.rglob("*.mp4")}
+    return {scene["file"]: scene for scene in scenes}
 
 
 def test_the_data_set_is_reproducible_and_grows_without_changing(tmp_path):
     first, again, other = write_small(tmp_path / "a"), write_small(tmp_path / "b"), write_small(tmp_path / "c", seed=1)
-    assert first.keys() == again.keys()
-    assert distance(first, again) < 1
-    assert min(np.abs(clip - other[name]).mean() for name, clip in first.items()) > 1
+    assert first == again
+    assert first.keys() == other.keys()
+    assert all(scene["start"] != other[name]["start"] for name, scene in first.items())
     larger = write_small(tmp_path / "a", train_per_class=2)
     assert len(larger) == len(first) + len(labels())
-    assert distance(first, larger) < 1
+    assert {name: larger[name] for name in first} == first
 
 
 def test_a_set_with_the_same_settings_is_kept(tmp_path):
