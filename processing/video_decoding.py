@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def decode_video(
     file, name = resolve_source(source)
     file_ends_early = ends_early(file)  # before FFmpeg reads a file object: this moves its position
     choose = _FrameChoice(sample_indices_fn, name)
-    with open_container(file, name) as (container, stream):
+    with open_container(file, name, probe=False) as (container, stream):
         _set_threads(stream, num_threads)
         index = _build_index(container, stream, file_ends_early, name, allow_partial)
         if index.doubt is None:
@@ -94,6 +95,8 @@ def decode_video(
                 return _decode_by_index(index, container, stream, choose, frame_transform)
             except (IndexMismatch, av.FFmpegError):
                 pass  # decoding in order finds out which frames there are, or what is wrong
+    with open_container(file, name) as (container, stream):
+        index = _build_index(container, stream, file_ends_early, name, allow_partial)
     try:
         return _decode_in_order(index, file, name, num_threads, allow_partial, choose, frame_transform)
     except av.FFmpegError as error:  # damage is dealt with there; what remains is a colour matrix like ICtCp
@@ -173,9 +176,11 @@ def _decode_by_index(index: VideoIndex, container, stream, choose: _FrameChoice,
     """Raises IndexMismatch, or one of FFmpeg's errors, where the stream is not what the index says."""
     metadata = _metadata(index, [index.headers[packet].pts for packet in index.frame_packets])
     indices = choose(metadata)
-    convert = _ToRGB(index.width, index.height, index.sample_aspect_ratio)
     frames = _indexed_frames(index, np.unique(indices).tolist(), container, stream)
-    return _finish(frames, convert, frame_transform, indices, metadata)
+    first = next(frames)  # only now does the decoder know the shape of the pixels if the file does not state it
+    aspect_ratio = index.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    convert = _ToRGB(index.width, index.height, aspect_ratio)
+    return _finish(chain([first], frames), convert, frame_transform, indices, metadata)
 
 
 def _indexed_frames(index: VideoIndex, wanted: list[int], container, stream) -> Iterator:
@@ -308,7 +313,12 @@ def _finish(frames: Iterator, convert: "_ToRGB", frame_transform, indices: np.nd
     if frame_transform is None:
         (clip,) = _groups(frames, convert, len(distinct), len(distinct))
     else:
-        clip = torch.cat([frame_transform(group) for group in _groups(frames, convert, len(distinct))])
+        clip, filled = None, 0
+        for group in map(frame_transform, _groups(frames, convert, len(distinct))):
+            if clip is None:
+                clip = group.new_empty((len(distinct), *group.shape[1:]))
+            _copy(group, clip[filled : filled + len(group)])
+            filled += len(group)
     if len(distinct) != len(indices) or (np.diff(indices) < 0).any():
         clip = clip[torch.from_numpy(places)]
     metadata.height, metadata.width = convert.shown_size
@@ -321,26 +331,41 @@ def _groups(
 ) -> Iterator[torch.Tensor]:
     """The pictures of `num_frames` frames in groups, uint8 `(group_size, 3, height, width)`, the last one may be smaller.
 
-    By default a group takes up to `MAX_GROUP_BYTES`. The channels of a pixel lie side by side in memory, as decoded, and
-    rows have no padding: torch resizes such pictures fastest. NumPy copies them: torch would start its threads for each.
+    By default a group takes up to `MAX_GROUP_BYTES`, and at least one picture. The channels of a pixel lie side by side
+    in memory, as decoded: torch resizes such pictures fastest. NumPy copies them: torch would start its threads for each.
     """
     group, filled = None, 0
     for frame in frames:
-        picture = convert(frame).permute(1, 2, 0).numpy()  # height, width, channels
+        picture = convert(frame)
         if group is None:
             size = group_size or min(num_frames, max(1, MAX_GROUP_BYTES // picture.size))
             group = np.empty((size, *picture.shape), np.uint8)
+        if len(group) == 1:
+            yield _channels_first(picture[np.newaxis])
+            continue
         group[filled] = picture
         filled += 1
         if filled == len(group):
-            yield torch.from_numpy(group).permute(0, 3, 1, 2)
+            yield _channels_first(group)
             group, filled = None, 0
     if filled:
-        yield torch.from_numpy(group[:filled]).permute(0, 3, 1, 2)
+        yield _channels_first(group[:filled])
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Fill `target`; NumPy brings bytes that lie channel by channel into planes in half of torch's time."""
+    if source.device.type == "cpu":
+        np.copyto(target.numpy(), source.numpy())
+    else:
+        target.copy_(source)
+
+
+def _channels_first(pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
 class _ToRGB:
-    """Decoded frame to uint8 `(3, height, width)`: RGB, square pixels, upright, in the size of the first frame.
+    """Decoded frame to uint8 `(height, width, 3)`: RGB, square pixels, upright, in the size of the first frame.
 
     The width is multiplied by the sample aspect ratio and rounded to the nearest pixel, the height stays. Pixels that
     are square within one percent are taken as they are.
@@ -355,23 +380,22 @@ class _ToRGB:
         self.reformatter = import_av().video.reformatter.VideoReformatter()
         self.shown_size = None  # (height, width) after turning, known with the first frame
 
-    def __call__(self, frame) -> torch.Tensor:
+    def __call__(self, frame) -> np.ndarray:
         rgb = self.reformatter.reformat(frame, **self.size, format="rgb24", threads=1)
         plane = rgb.planes[0]
-        strides = (1, plane.line_size, 3)  # channels side by side; rows may be padded
-        picture = torch.frombuffer(plane, dtype=torch.uint8).as_strided((3, rgb.height, rgb.width), strides)
-        picture = _upright(picture, frame)
-        self.shown_size = tuple(picture.shape[1:])
+        shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)  # rows may be padded
+        picture = _upright(np.ndarray(shape, np.uint8, plane, strides=strides), frame)
+        self.shown_size = picture.shape[:2]
         return picture
 
 
-def _upright(picture: torch.Tensor, frame) -> torch.Tensor:
-    """Turn and mirror `(3, height, width)` as the frame's display matrix says."""
+def _upright(picture: np.ndarray, frame) -> np.ndarray:
+    """Turn and mirror `(height, width, 3)` as the frame's display matrix says."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     # A stored pixel (x, y) is shown at (a x + c y, b x + d y), up to scale; y points down.
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):  # a quarter turn: rows become columns
-        picture, a, d = picture.transpose(1, 2), c, b
-    return picture.flip([axis for axis, scale in ((2, a), (1, d)) if scale < 0])
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -402,7 +402,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             frames = self.resize(frames.contiguous(memory_format=torch.channels_last), size=size, resample=resample)
         if do_center_crop and num_spatial_views == 1:
             (frames,) = crop_views(frames, (crop_size.height, crop_size.width))
-        return frames.contiguous()
+        return frames
 
     def _preprocess(
         self,

@@ -62,14 +62,23 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
 
 
 @contextmanager
-def open_container(file, name: str):
-    """The opened container and its video stream. `file` and `name` come from `resolve_source`."""
+def open_container(file, name: str, probe: bool = True):
+    """The opened container and its video stream. `file` and `name` come from `resolve_source`.
+
+    FFmpeg decodes the first frames to complete what the file says of itself, as long as a few frames take to decode.
+    With `probe=False` that is left out where the codec allows it; pixel format and the like may then be unknown.
+    """
     av = import_av()
     if not isinstance(file, str):
         file.seek(0)
     try:
         # Tags are free text in any encoding; one that is not UTF-8 is no reason to refuse the video.
-        container = av.open(file, metadata_errors="replace", container_options={"format_whitelist": VIDEO_FORMATS})
+        container = av.open(
+            file,
+            metadata_errors="replace",
+            container_options={"format_whitelist": VIDEO_FORMATS},
+            options={} if probe else {"skip_frame": "all"},
+        )
     except av.FFmpegError as error:
         raise VideoDecodeError(f"{name} is not a video file, or it is damaged or cut off: {reason(error)}.") from error
     with container:

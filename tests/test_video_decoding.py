@@ -292,7 +292,9 @@ def test_the_transform_is_applied_once_to_each_distinct_frame_in_time_order(clip
 def test_several_views_decode_the_file_once(clip, monkeypatch):
     opened = []
     original = video_decoding.open_container
-    monkeypatch.setattr(video_decoding, "open_container", lambda *args: opened.append(args) or original(*args))
+    monkeypatch.setattr(
+        video_decoding, "open_container", lambda *args, **kwargs: opened.append(args) or original(*args, **kwargs)
+    )
     decode_video(clip("h264.mp4"), lambda metadata: [0, 10, 20, 5, 15, 25])
     assert len(opened) == 1
 
@@ -381,6 +383,13 @@ def test_pixels_come_out_square(tmp_path, ratio, width):
     with av.open(str(path)) as container:
         expected = [frame.reformat(width=width, format="rgb24").to_ndarray() for frame in container.decode(video=0)]
     np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), expected)
+
+
+def test_the_pixel_shape_may_stand_in_the_stream_alone(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", FRAMES[:5], sample_aspect_ratio="4/3")
+    data = path.read_bytes()
+    assert b"pasp" in data
+    assert decode_video(data.replace(b"pasp", b"free"))[0].shape == (5, 3, 48, 85)
 
 
 def test_an_anamorphic_turned_video_is_made_square_before_it_is_turned(tmp_path):
