@@ -22,6 +22,8 @@ from transformers import (
 )
 
 from .configuration_tubevit import TubeViTConfig
+from .image_to_video_scaling import scale_up
+from .joint_classification import TubeViTForJointClassification
 from .modeling_tubevit import (
     TubeViTForImageClassification,
     TubeViTForVideoClassification,
@@ -46,10 +48,12 @@ __all__ = [
     "Tube",
     "TubeViTConfig",
     "TubeViTForImageClassification",
+    "TubeViTForJointClassification",
     "TubeViTForVideoClassification",
     "TubeViTImageProcessor",
     "TubeViTModel",
     "TubeViTPreTrainedModel",
     "TubeViTProcessor",
     "TubeViTVideoProcessor",
+    "scale_up",
 ]

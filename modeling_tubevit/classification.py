@@ -46,7 +46,7 @@ def classification_loss(
     pooled_logits: `(batch, num_labels)`. `config.problem_type` decides, and is never changed here:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
-      soft labels `(batch, num_labels)` whose rows sum to 1, as mixup makes them;
+      soft labels `(batch, num_labels)` whose rows sum to 1, as mixup makes them (rows of -100 are ignored);
     - `"multi_label_classification"`: binary cross-entropy with multi-hot labels `(batch, num_labels)` (-100 is ignored);
     - `"regression"`, and `None` with one label: squared error with `(batch,)` or `(batch, num_labels)`.
 
@@ -69,10 +69,12 @@ def classification_loss(
         )
     labels = labels.reshape(logits.shape)
     if problem_type == "single_label_classification":
+        counted = (labels != -100).all(dim=-1)
+        labels = torch.where(counted[:, None], labels, 1 / num_labels)  # any label will do where it is ignored
         _check_soft_labels(labels, config)
         losses = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction="none")
         num_samples = None if num_items_in_batch is None else num_items_in_batch / num_labels
-        return _mean(losses, torch.ones_like(losses, dtype=torch.bool), num_samples)
+        return _mean(losses, counted, num_samples)
     counted = labels != -100
     targets = torch.where(counted, labels, 0).to(logits.dtype)
     if problem_type == "regression":
@@ -83,10 +85,10 @@ def classification_loss(
 
 
 def _mean(losses: torch.Tensor, counted: torch.Tensor, num_items: torch.Tensor | int | float | None) -> torch.Tensor:
+    """The sum of the losses that count over their number; 0, not NaN, in a batch where none counts."""
     total = (losses * counted).sum()
-    if num_items is None:
-        num_items = counted.sum()
-    return total / (num_items.to(total.device) if torch.is_tensor(num_items) else num_items)
+    num_items = torch.as_tensor(counted.sum() if num_items is None else num_items, device=total.device)
+    return total / num_items.clamp(min=1)
 
 
 def _check_soft_labels(labels: torch.Tensor, config: PreTrainedConfig) -> None:

@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
+from .dataset_heads import complete_heads
 from .tubes import MAIN_TUBES, Tube, select_tubes
 
 
@@ -19,7 +20,11 @@ RANGES = (
         "at least 1",
         lambda value: value >= 1,
     ),
-    (("num_channels", "num_frames", "image_size"), "at least 1", lambda value: value >= 1),
+    (
+        ("num_channels", "num_frames", "image_size", "interpolated_kernel_size"),
+        "at least 1",
+        lambda value: value >= 1,
+    ),
     (
         ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
         "at least 0 and below 1",
@@ -27,8 +32,21 @@ RANGES = (
     ),
     (("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"), "above 0", lambda value: value > 0),
     (("image_mean",), "finite", lambda value: True),
-    (("position_temperature",), "above 1", lambda value: value > 1),
+    (("position_temperature", "rope_theta"), "above 1", lambda value: value > 1),
+    (("position_grid",), "at least 1", lambda value: value >= 1),
+    (
+        ("num_register_tokens", "num_extra_layers", "num_frozen_layers", "gate_layer"),
+        "at least 0",
+        lambda value: value >= 0,
+    ),
+    (("layerscale_value",), "finite", lambda value: True),
 )
+OPTIONAL_NUMBERS = ("gate_layer", "rope_theta", "position_grid", "layerscale_value")
+GATED_MLP_TP_PLAN = {
+    "layers.*.mlp.gate_proj": "colwise",
+    "layers.*.mlp.up_proj": "colwise",
+    "layers.*.mlp.down_proj": "rowwise",
+}
 
 
 @auto_docstring(
@@ -44,16 +62,65 @@ class TubeViTConfig(PreTrainedConfig):
         Number of frames of the clips that the model is made for. Clips of any other length that holds the tubes work
         too, because positions are computed from the tubes' centres.
     tubes (`list[dict]`, *optional*):
-        The tubes, each `{"kernel_size": [t, h, w], "stride": [t, h, w], "offset": [t, h, w]}` in frames and pixels,
-        with the offset optional. Defaults to the paper's main configuration (table 12): 8x8x8, 16x4x4, 4x12x12 and the
-        2D patch 1x16x16, together 539 tokens for 32 frames of 224x224. Tubes whose kernel spans one frame serve images.
+        The tubes, each `{"kernel_size": [t, h, w], "stride": [t, h, w]}` in frames and pixels, and optionally
+        `"offset": [t, h, w]`, where the first token lies, and `"space_to_depth": [t, h, w]`, how many neighbouring
+        applications of a kernel with as many times fewer channels make up a token (section 3.4), see [`Tube`]. Defaults
+        to the paper's main configuration (table 12): 8x8x8 with 2x temporal and 16x4x4 with 4x spatial space-to-depth,
+        4x12x12, and the 2D patch 1x16x16, together 539 tokens for 32 frames of 224x224. Tubes whose tokens see one frame
+        serve images.
     allow_missing_tubes (`bool`, *optional*, defaults to `False`):
         Whether a tube that does not fit a clip is left out. Otherwise such a clip is an error.
     pooling (`str`, *optional*, defaults to `"attention"`):
         How the output tokens become one vector: `"attention"` (a learned query with multi-head cross-attention, the MAP
-        head of "Scaling Vision Transformers"), `"mean"` of all tokens, or `"cls"`, an extra token in front of the others.
+        head of "Scaling Vision Transformers"), `"mean"` of the tubes' tokens, or `"cls"`, an extra token in front of the
+        others. For image checkpoints also `"cls_mean"`, these two one after the other (DINOv2's classifier), and
+        `"cls_registers"`, the CLS and the register tokens one after the other (a distilled DeiT's classifiers).
+    interpolate_kernels (`bool`, *optional*, defaults to `False`):
+        Whether one learned kernel is resized tri-linearly to every 3D tube (section 3.4), in place of a kernel per tube.
+        The weights then fit tubes of any number and shape. 2D tubes keep their own kernels.
+    interpolated_kernel_size (`list[int]`, *optional*, defaults to `[8, 8, 8]`):
+        Frames, rows and columns of that one kernel.
+    position_embedding (`str`, *optional*, defaults to `"fixed"`):
+        What is added to the tokens (section 3.3): `"fixed"`, sine and cosine of each token's centre in the clip. For
+        comparison (table 7a): `"fixed_without_stride"`, of its index in the tube's grid; `"learned"`, a table for clips of
+        `num_frames` and `image_size`, resized for others; `"none"`. For image checkpoints: `"transfer"`, their own grid of
+        spatial positions (`position_grid`, or rotary ones with `rope_theta`) at the tubes' centres plus the fixed temporal
+        code less its value at t = 0, see [`TubeViTModel.from_image_checkpoint`].
     position_temperature (`float`, *optional*, defaults to 10000.0):
         Tau of the fixed sine/cosine position embedding (eq. 3).
+    position_grid (`list[int]`, *optional*):
+        Rows and columns of the learned grid of `position_embedding="transfer"`, which is stretched over the frame.
+    position_interpolation (`str`, *optional*, defaults to `"bicubic"`):
+        How that grid is read between its points: `"bicubic"` (ViT, DeiT, DINOv2, SigLIP, CLIP), `"bicubic_antialias"`
+        (DINOv2 with registers) or `"bilinear_antialias"` (SigLIP 2), as the source's library code does at other sizes.
+    rope_theta (`float`, *optional*):
+        Base of DINOv3's rotary spatial positions, which every layer applies to queries and keys; `None` for none.
+    use_cls_token (`bool`, *optional*):
+        Whether there is a CLS token in front of the tubes' tokens. By default only where the pooling reads it.
+    num_register_tokens (`int`, *optional*, defaults to 0):
+        Number of further learned tokens behind it: DINO's registers, or DeiT's distillation token.
+    use_pre_layernorm (`bool`, *optional*, defaults to `False`):
+        Whether the tokens are normalised before the first layer (CLIP).
+    final_layernorm (`str`, *optional*, defaults to `"tokens"`):
+        What the last layer norm is applied to: all output `"tokens"`, the `"pooled"` vector alone (CLIP), or `"none"`,
+        where there is none (CLIP's classifier).
+    use_gated_mlp (`bool`, *optional*, defaults to `False`):
+        Whether the layers have gated MLPs: SwiGLU, with `hidden_act="silu"` (DINOv2 giant, DINOv3).
+    layerscale_value (`float`, *optional*):
+        Initial value of LayerScale, a learned factor per channel on each branch (DINO); `None` for no LayerScale.
+    pooler_act (`str`, *optional*):
+        Activation of one more linear layer behind `pooling="cls"`, as `ViTModel` has it; `None` for no such layer.
+    num_frozen_layers (`int`, *optional*, defaults to 0):
+        For image-to-video scaling (section 3.6): as many layers from the start, and the tokenizer before them, are not
+        trained. They stay in eval mode and store no activations. See [`TubeViTModel.scale_up`].
+    gate_layer (`int`, *optional*):
+        For the same: index of the layer behind which the encoder's input is added once more, through a learned gate
+        that is closed at the start (eq. 8). `None` for no such connection.
+    num_extra_layers (`int`, *optional*, defaults to 0):
+        Number of further self-attention layers, spread evenly among the others (the ablation of table 8).
+    heads (`dict[str, dict]`, *optional*):
+        The data sets of [`TubeViTForJointClassification`] by name, each `{"modality": "video" or "image"}` with either
+        `num_labels` or `id2label`, and optionally `problem_type` and `loss_weight`.
     classifier_dropout (`float`, *optional*, defaults to 0.0):
         Dropout on the pooled vector before the classifier.
     image_mean (`list[float]`, *optional*, defaults to `[0.5, 0.5, 0.5]`):
@@ -108,8 +175,25 @@ class TubeViTConfig(PreTrainedConfig):
     num_frames: int = 32
     tubes: list[dict] | tuple[dict, ...] | None = None
     allow_missing_tubes: bool = False
-    pooling: Literal["attention", "mean", "cls"] = "attention"
+    pooling: Literal["attention", "mean", "cls", "cls_mean", "cls_registers"] = "attention"
+    interpolate_kernels: bool = False
+    interpolated_kernel_size: list[int] | tuple[int, int, int] = (8, 8, 8)
+    position_embedding: Literal["fixed", "fixed_without_stride", "learned", "none", "transfer"] = "fixed"
     position_temperature: float | int = 10000.0
+    position_grid: list[int] | tuple[int, int] | None = None
+    position_interpolation: Literal["bicubic", "bicubic_antialias", "bilinear_antialias"] = "bicubic"
+    rope_theta: float | int | None = None
+    use_cls_token: bool | None = None
+    num_register_tokens: int = 0
+    use_pre_layernorm: bool = False
+    final_layernorm: Literal["tokens", "pooled", "none"] = "tokens"
+    use_gated_mlp: bool = False
+    layerscale_value: float | int | None = None
+    pooler_act: str | None = None
+    num_frozen_layers: int = 0
+    gate_layer: int | None = None
+    num_extra_layers: int = 0
+    heads: dict | None = None
     image_mean: float | int | list[float | int] | tuple[float | int, ...] = 0.5
     image_std: float | int | list[float | int] | tuple[float | int, ...] = 0.5
     rescale_factor: float | int = 1 / 255
@@ -123,6 +207,13 @@ class TubeViTConfig(PreTrainedConfig):
         self.tubes = [tube.to_dict() for tube in self.get_tubes()]
         if not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
+        if self.heads is not None:
+            self.heads = complete_heads(self.heads)
+        self.interpolated_kernel_size = list(self.interpolated_kernel_size)
+        self.position_grid = None if self.position_grid is None else list(self.position_grid)
+        if self.use_gated_mlp:
+            self.base_model_tp_plan = {**self.base_model_tp_plan, **GATED_MLP_TP_PLAN}
+            del self.base_model_tp_plan["layers.*.mlp.fc1"], self.base_model_tp_plan["layers.*.mlp.fc2"]
         self.image_mean, self.image_std = self.get_pixel_statistics()
         self.validate_architecture()
         super().__post_init__(**kwargs)
@@ -149,6 +240,10 @@ class TubeViTConfig(PreTrainedConfig):
                 f"hidden_size must be at least 6 (the position code has groups of 6), got {self.hidden_size}."
             )
         self._validate_activation()
+        self._validate_kernels()
+        self._validate_positions()
+        self._validate_pooling()
+        self._validate_scaling()
         height, width = self.image_height_width
         select_tubes(self.get_tubes(), (self.num_frames, height, width), self.allow_missing_tubes)
         if self.get_image_tubes() and not any(tube.fits((1, height, width)) for tube in self.get_image_tubes()):
@@ -170,10 +265,30 @@ class TubeViTConfig(PreTrainedConfig):
         """The 2D tubes, as they are applied to images; empty for a configuration that cannot take images."""
         return [tube.on_image() for tube in self.get_tubes() if tube.is_image_tube]
 
+    def get_patch_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the image patch: the kernel of the first 2D tube, `None` without such."""
+        tubes = self.get_image_tubes()
+        return tubes[0].kernel_size[1:] if tubes else None
+
     def get_pixel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel of rescaled pixels."""
         values = (self.image_mean, self.image_std)
         return tuple([v] * self.num_channels if isinstance(v, (int, float)) else list(v) for v in values)
+
+    @property
+    def has_cls_token(self) -> bool:
+        """Whether there is a CLS token: `use_cls_token`, by default where the pooling reads it."""
+        return self.pooling.startswith("cls") if self.use_cls_token is None else self.use_cls_token
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens in front of those of the tubes: CLS and registers."""
+        return int(self.has_cls_token) + self.num_register_tokens
+
+    @property
+    def pooled_size(self) -> int:
+        """Width of the pooled vector."""
+        return self.hidden_size * {"cls_mean": 2, "cls_registers": self.num_prefix_tokens}.get(self.pooling, 1)
 
     @property
     def image_height_width(self) -> tuple[int, int]:
@@ -190,11 +305,14 @@ class TubeViTConfig(PreTrainedConfig):
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 
     def num_image_tokens(self, image_size: int | tuple[int, int] | None = None) -> int:
-        """Number of tube tokens (without a CLS token) of an image."""
+        """Number of tube tokens (without a CLS token) of an image; of the configured size by default."""
         if image_size is None:
             image_size = self.image_height_width
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        return sum(tube.num_tokens((1, height, width)) for tube in self.get_image_tubes())
+        size, tubes = (1, height, width), self.get_image_tubes()
+        if not tubes:
+            raise ValueError("This configuration takes no images: none of its tubes spans one frame, such as 1x16x16.")
+        return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 
     def _refuse_misspelt(self, kwargs):
         # The base class keeps unknown arguments as attributes, so `num_frame=16` would be a silent default of 32.
@@ -207,6 +325,8 @@ class TubeViTConfig(PreTrainedConfig):
         for names, allowed, is_allowed in RANGES:
             for name in names:
                 value = getattr(self, name)
+                if value is None and name in OPTIONAL_NUMBERS:
+                    continue
                 values = value if isinstance(value, (list, tuple)) else [value]
                 if not all(math.isfinite(v) and not isinstance(v, bool) and is_allowed(v) for v in values):
                     raise ValueError(f"{name} must be {allowed}, got {value!r}.")
@@ -218,11 +338,63 @@ class TubeViTConfig(PreTrainedConfig):
                     f"{name} must hold one value per channel, that is {self.num_channels}, got {getattr(self, name)!r}."
                 )
 
+    def _validate_kernels(self):
+        if len(self.interpolated_kernel_size) != 3:
+            raise ValueError(
+                f"interpolated_kernel_size must be three integers (time, height, width), got "
+                f"{self.interpolated_kernel_size!r}."
+            )
+        for index, tube in enumerate(self.get_tubes()):
+            if self.hidden_size % tube.num_merged:
+                raise ValueError(
+                    f"tubes[{index}] merges {tube.num_merged} outputs into a token by space_to_depth "
+                    f"{list(tube.space_to_depth)}, which does not divide hidden_size {self.hidden_size}."
+                )
+
+    def _validate_positions(self):
+        if self.position_grid is not None and len(self.position_grid) != 2:
+            raise ValueError(f"position_grid must be two integers (rows, columns), got {self.position_grid!r}.")
+        if self.position_embedding == "transfer" and (self.position_grid is None) == (self.rope_theta is None):
+            raise ValueError(
+                "position_embedding='transfer' needs either position_grid, the source's learned positions, or "
+                f"rope_theta, its rotary ones, got {self.position_grid!r} and {self.rope_theta!r}."
+            )
+        head_dim = self.hidden_size // self.num_attention_heads
+        if self.rope_theta is not None and head_dim % 4:
+            raise ValueError(
+                "rope_theta needs heads of a multiple of 4 channels (sine and cosine of two axes), got hidden_size / "
+                f"num_attention_heads = {head_dim}."
+            )
+
+    def _validate_pooling(self):
+        if self.pooling.startswith("cls") and not self.has_cls_token:
+            raise ValueError(f"pooling={self.pooling!r} reads the CLS token, which use_cls_token=False leaves out.")
+        if self.pooler_act is not None and self.pooling != "cls":
+            raise ValueError(f"pooler_act goes with pooling='cls' alone, got {self.pooling!r}.")
+        if self.final_layernorm == "pooled" and (self.pooled_size != self.hidden_size or self.pooler_act is not None):
+            raise ValueError(
+                "final_layernorm='pooled' needs a pooled vector as wide as a token and no pooler_act, got "
+                f"pooling={self.pooling!r} and pooler_act={self.pooler_act!r}."
+            )
+
+    def _validate_scaling(self):
+        if self.num_frozen_layers > self.num_hidden_layers:
+            raise ValueError(
+                f"num_frozen_layers must be at most num_hidden_layers, {self.num_hidden_layers}, got {self.num_frozen_layers}."
+            )
+        if self.gate_layer is not None and not self.num_frozen_layers <= self.gate_layer < self.num_hidden_layers:
+            raise ValueError(
+                "gate_layer must be a layer that is trained, from num_frozen_layers to num_hidden_layers - 1, that is "
+                f"{self.num_frozen_layers} to {self.num_hidden_layers - 1}, got {self.gate_layer}."
+            )
+
     def _validate_activation(self):
         from transformers.activations import ACT2FN  # here, so that reading a config does not import torch
 
-        if self.hidden_act not in ACT2FN:
-            raise ValueError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}.")
+        for name in ("hidden_act", "pooler_act"):
+            value = getattr(self, name)
+            if value not in ACT2FN and not (name == "pooler_act" and value is None):
+                raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
 
 
 __all__ = ["TubeViTConfig"]

@@ -21,13 +21,18 @@ from transformers.utils.output_capturing import capture_outputs
 from .classification import average_views, classification_loss
 from .configuration_tubevit import TubeViTConfig
 from .hub_export import ModelCodeExportMixin
+from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
+from .position_embeddings import TubeViTLearnedPositions
+from .starting_from_images import ImageCheckpointMixin
+from .transferred_positions import TubeViTTransferredPositions
+from .tube_changes import TubeChangesMixin
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection
-from .vit_layers import TubeViTAttention, TubeViTLayer
+from .vit_layers import TubeViTAttention, TubeViTExtraAttention, TubeViTGate, TubeViTLayer, TubeViTLayerScale
 
 
 @auto_docstring
-class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
+class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckpointMixin, PreTrainedModel):
     config: TubeViTConfig
     base_model_prefix = "tubevit"
     main_input_name = "pixel_values_videos"
@@ -45,12 +50,23 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """Truncated normal for every kernel, query and token, as ViT has it; zero biases."""
         std = self.config.initializer_range
-        if isinstance(module, (nn.Linear, TubeViTTubeProjection)):
+        if isinstance(module, (nn.Linear, TubeViTTubeProjection, TubeViTInterpolatedKernel)):
             init.trunc_normal_(module.weight, mean=0.0, std=std)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, TubeViTEmbeddings) and module.cls_token is not None:
-            init.trunc_normal_(module.cls_token, mean=0.0, std=std)
+        elif isinstance(module, TubeViTEmbeddings):
+            for token in (module.cls_token, module.register_tokens):
+                if token is not None:
+                    init.trunc_normal_(token, mean=0.0, std=std)
+        elif isinstance(module, TubeViTLayerScale):
+            init.constant_(module.lambda1, self.config.layerscale_value)
+        elif isinstance(module, TubeViTTransferredPositions) and module.grid is not None:
+            init.trunc_normal_(module.grid, mean=0.0, std=std)
+        elif isinstance(module, TubeViTGate):
+            init.zeros_(module.alpha)
+        elif isinstance(module, TubeViTLearnedPositions):
+            for table in module.tables:
+                init.trunc_normal_(table, mean=0.0, std=std)
         elif isinstance(module, TubeViTAttentionPooling):
             init.trunc_normal_(module.query, mean=0.0, std=std)
         else:
@@ -67,11 +83,13 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, PreTrainedModel):
         _refuse_pickle(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze_unused_weights()
+        model.freeze_untrained_weights()
         return loaded
 
-    def freeze_unused_weights(self) -> None:
-        """Stop gradients for weights that this model never uses: none here, see `TubeViTForImageClassification`."""
+    def freeze_untrained_weights(self) -> None:
+        """Stop gradients for the weights that this model does not train: those before `config.num_frozen_layers`."""
+        for module in getattr(self, self.base_model_prefix, self).frozen_modules():
+            module.requires_grad_(False)
 
     def get_input_embeddings(self) -> nn.Module:
         return getattr(self, self.base_model_prefix, self).embeddings
@@ -86,10 +104,28 @@ class TubeViTModel(TubeViTPreTrainedModel):
     def __init__(self, config: TubeViTConfig):
         super().__init__(config)
         self.embeddings = TubeViTEmbeddings(config)
+        self.pre_layernorm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.use_pre_layernorm else nn.Identity()
+        )
         self.layers = nn.ModuleList([TubeViTLayer(config) for _ in range(config.num_hidden_layers)])
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        has_norm = config.final_layernorm != "none"
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if has_norm else nn.Identity()
         self.pooler = POOLING_CLASSES[config.pooling](config)
+        self.extra_layers = nn.ModuleList([TubeViTExtraAttention(config) for _ in range(config.num_extra_layers)])
+        self.gate = TubeViTGate() if config.gate_layer is not None else None
         self.post_init()
+        self.freeze_untrained_weights()
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """What is not trained by `config.num_frozen_layers`: nothing, or all up to these layers."""
+        num_frozen = self.config.num_frozen_layers
+        return [self.embeddings, self.pre_layernorm, *self.layers[:num_frozen]] if num_frozen else []
+
+    def train(self, mode: bool = True) -> "TubeViTModel":
+        super().train(mode)
+        for module in self.frozen_modules():
+            module.eval()
+        return self
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -110,13 +146,32 @@ class TubeViTModel(TubeViTPreTrainedModel):
         Returns:
             [`~modeling_outputs.BaseModelOutputWithPooling`] with `last_hidden_state` of shape
             `(batch_size, num_tokens, hidden_size)`, the tokens of each tube in turn in (time, height, width) order (after
-            the CLS token, with `pooling="cls"`), and `pooler_output` of shape `(batch_size, hidden_size)`.
+            the CLS token and the registers, where there are such), and `pooler_output` of shape
+            `(batch_size, config.pooled_size)`, which is `hidden_size` with most poolings.
         """
-        hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, **kwargs)
-        tokens = self.layernorm(hidden_states)
-        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=self.pooler(tokens, **kwargs))
+        num_frozen, has_grad = self.config.num_frozen_layers, torch.is_grad_enabled()
+        with torch.set_grad_enabled(has_grad and not num_frozen):
+            hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
+            rotary = self.embeddings.rotary(hidden_states, pixel_values, pixel_values_videos)
+            hidden_states = encoder_input = self.pre_layernorm(hidden_states)
+        for index, layer in enumerate(self.layers):
+            with torch.set_grad_enabled(has_grad and index >= num_frozen):
+                hidden_states = layer(hidden_states, rotary=rotary, **kwargs)
+            for extra_layer in self._extra_layers_behind(index):
+                hidden_states = extra_layer(hidden_states, rotary=rotary, **kwargs)
+            if self.gate is not None and index == self.config.gate_layer:
+                hidden_states = self.gate(hidden_states, encoder_input)
+        norms_pooled = self.config.final_layernorm == "pooled"
+        tokens = hidden_states if norms_pooled else self.layernorm(hidden_states)
+        pooled = self.pooler(tokens, **kwargs)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=tokens, pooler_output=self.layernorm(pooled) if norms_pooled else pooled
+        )
+
+    def _extra_layers_behind(self, index: int) -> list[nn.Module]:
+        """The extra layers that follow layer `index`; they are spread evenly, the last one behind the last layer."""
+        num_layers, num_extra = len(self.layers), len(self.extra_layers)
+        return [self.extra_layers[i] for i in range(num_extra) if -(-(i + 1) * num_layers // num_extra) - 1 == index]
 
 
 class TubeViTForClassification(TubeViTPreTrainedModel):
@@ -127,13 +182,13 @@ class TubeViTForClassification(TubeViTPreTrainedModel):
         self.num_labels = config.num_labels
         self.tubevit = TubeViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        self.classifier = nn.Linear(config.pooled_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
         self.loss_function = classification_loss
         self.post_init()
-        self.freeze_unused_weights()
+        self.freeze_untrained_weights()
 
     def classify(self, pooled: torch.Tensor) -> torch.Tensor:
-        """pooled: `(batch, hidden_size)`. Returns logits `(batch, num_labels)`."""
+        """pooled: `(batch, pooled_size)`. Returns logits `(batch, num_labels)`."""
         return self.classifier(self.dropout(pooled))
 
     def to_output(
@@ -210,14 +265,18 @@ class TubeViTForImageClassification(TubeViTForClassification):
             )
         super().__init__(config)
 
-    def freeze_unused_weights(self) -> None:
+    def freeze_untrained_weights(self) -> None:
         """
-        Stop gradients for the 3D tubes, which images never reach. They stay in the checkpoint, and without a gradient
-        neither the optimizer's weight decay wears them down nor does data-parallel training wait for them.
+        As in the base class, and for the 3D tubes, which images never reach. They stay in the checkpoint, and without a
+        gradient neither the optimizer's weight decay wears them down nor does data-parallel training wait for them.
         """
+        super().freeze_untrained_weights()
         embeddings = self.tubevit.embeddings
-        for tube, projection in zip(embeddings.tubes, embeddings.projections, strict=True):
-            projection.requires_grad_(tube.is_image_tube)
+        for index, tube in enumerate(embeddings.tubes):
+            if not tube.is_image_tube:
+                (embeddings.projection_of(index) or embeddings.interpolated_kernel).requires_grad_(False)
+                if isinstance(embeddings.positions, TubeViTLearnedPositions):
+                    embeddings.positions.tables[index].requires_grad_(False)
 
     @can_return_tuple
     @auto_docstring

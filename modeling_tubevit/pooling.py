@@ -2,10 +2,14 @@
 """
 From output tokens to one vector per clip (fig. 1). The paper names attention pooling but not its kind; we use the
 multi-head attention pooling ("MAP") head of Zhai et al., "Scaling Vision Transformers", as SigLIP does.
+
+The others are those of the image models that a TubeViT can start from. Tokens come as the embeddings order them: the CLS
+token and the register tokens, where there are such, then those of the tubes.
 """
 
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
@@ -40,25 +44,56 @@ class TubeViTPoolingAttention(TubeViTMultiHeadAttention):
 
 
 class TubeViTMeanPooling(nn.Module):
-    """Mean over all tokens."""
+    """Mean over the tokens of the tubes."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
+        self.num_prefix_tokens = config.num_prefix_tokens
 
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, hidden_size)`."""
-        return tokens.mean(dim=1)
+        return tokens[:, self.num_prefix_tokens :].mean(dim=1)
 
 
 class TubeViTClsPooling(nn.Module):
-    """The CLS token, which the embeddings put first."""
+    """The CLS token, which the embeddings put first; with `config.pooler_act` through one more layer, as ViT has it."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
+        self.dense = self.activation_fn = nn.Identity()
+        if config.pooler_act is not None:
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+            self.activation_fn = ACT2FN[config.pooler_act]
 
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, hidden_size)`."""
-        return tokens[:, 0]
+        return self.activation_fn(self.dense(tokens[:, 0]))
 
 
-POOLING_CLASSES = {"attention": TubeViTAttentionPooling, "mean": TubeViTMeanPooling, "cls": TubeViTClsPooling}
+class TubeViTClsMeanPooling(TubeViTMeanPooling):
+    """The CLS token and the mean over the tokens of the tubes, one after the other: what DINOv2's classifier reads."""
+
+    def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, 2 * hidden_size)`."""
+        return torch.cat((tokens[:, 0], super().forward(tokens)), dim=-1)
+
+
+class TubeViTClsRegistersPooling(nn.Module):
+    """The CLS token and the register tokens, one after the other: what a distilled DeiT's two classifiers read."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.num_prefix_tokens = config.num_prefix_tokens
+
+    def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, (1 + num_register_tokens) * hidden_size)`."""
+        return tokens[:, : self.num_prefix_tokens].flatten(1)
+
+
+POOLING_CLASSES = {
+    "attention": TubeViTAttentionPooling,
+    "mean": TubeViTMeanPooling,
+    "cls": TubeViTClsPooling,
+    "cls_mean": TubeViTClsMeanPooling,
+    "cls_registers": TubeViTClsRegistersPooling,
+}

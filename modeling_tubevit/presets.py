@@ -1,12 +1,15 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The encoder sizes of TubeViT by name (section 4 and table 9): those of the image ViTs it starts from. All share the tubes of the
-main configuration. The paper trains tiny, base, large and huge; small is the usual ViT-S, for those whose machine is.
+The encoder sizes and the tubes of the paper by name.
+
+Sizes (section 4 and table 9) are those of the image ViTs that TubeViT starts from. The paper trains tiny, base, large and huge;
+small is the usual ViT-S, for those whose machine is.
 """
 
 import difflib
 
 from .configuration_tubevit import TubeViTConfig
+from .tubes import MAIN_TUBES
 
 
 PRESETS = {
@@ -17,18 +20,43 @@ PRESETS = {
     "huge": {"num_hidden_layers": 32, "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 16},
 }
 
+TUBES = {
+    # Table 12, the configuration of every headline result.
+    "main": MAIN_TUBES,
+    # Section 3.2, the smallest one.
+    "core": (
+        {"kernel_size": [1, 16, 16], "stride": [16, 16, 16]},
+        {"kernel_size": [8, 8, 8], "stride": [16, 16, 16]},
+    ),
+    # Section 3.4, for clips of 128 frames with interpolated kernels: lengthened or enlarged, with the strides of the main ones.
+    "charades": (
+        {"kernel_size": [16, 16, 16], "stride": [16, 32, 32]},
+        {"kernel_size": [32, 8, 8], "stride": [6, 32, 32], "offset": [4, 8, 8]},
+        {"kernel_size": [4, 32, 32], "stride": [16, 32, 32], "offset": [0, 16, 16]},
+        {"kernel_size": [1, 16, 16], "stride": [32, 16, 16]},
+    ),
+}
+
 
 def preset_config(name: str, **overrides) -> TubeViTConfig:
     """
-    The configuration of a named size; `overrides` are any fields of `TubeViTConfig`, those of the size among them.
+    The configuration of a named size; `overrides` are any fields of `TubeViTConfig`, those of the size among them. `tubes`
+    may be a name of `TUBES`.
 
     Raises `ValueError` for an unknown name.
 
     >>> preset_config("tiny", num_labels=7).hidden_size
     192
     """
-    if name not in PRESETS:
-        close = difflib.get_close_matches(str(name), PRESETS, n=1)
+    sizes = PRESETS[_known(name, PRESETS, "preset")]
+    if isinstance(overrides.get("tubes"), str):
+        overrides["tubes"] = list(TUBES[_known(overrides["tubes"], TUBES, "set of tubes")])
+    return TubeViTConfig(**sizes | overrides)
+
+
+def _known(name: str, names: dict, kind: str) -> str:
+    if name not in names:
+        close = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.{hint}")
-    return TubeViTConfig(**PRESETS[name] | overrides)
+        raise ValueError(f"There is no {kind} {name!r}; there are {', '.join(names)}.{hint}")
+    return name

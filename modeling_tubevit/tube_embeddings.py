@@ -13,24 +13,49 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .position_embeddings import position_embedding
+from .interpolated_kernel import TubeViTInterpolatedKernel
+from .position_embeddings import POSITION_CLASSES
+from .rotary_positions import TubeViTRotaryPositions
 from .tubes import Size, Tube, select_tubes
 
 
 def gather_tube(video: torch.Tensor, tube: Tube) -> torch.Tensor:
     """
-    The pixels under every application of a tube.
+    The pixels under every application of a tube's kernel.
 
     video: `(batch, frames, channels, height, width)`, any dtype and memory layout; it is not copied as a whole.
 
-    Returns a new tensor `(batch, tokens, channels, kernel_t, kernel_h, kernel_w)`, tokens in (time, height, width) order.
+    Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`, in (time, height, width) order.
     """
-    (frames, rows, columns), (stride_t, stride_h, stride_w) = tube.kernel_size, tube.stride
-    offset_t, offset_h, offset_w = tube.offset
-    windows = video[:, offset_t:, :, offset_h:, offset_w:]
-    windows = windows.unfold(1, frames, stride_t).unfold(3, rows, stride_h).unfold(4, columns, stride_w)
+    windows = video
+    grid = tube.kernel_grid((video.shape[1], video.shape[3], video.shape[4]))
+    for axis, dim in enumerate((1, 3, 4)):
+        kernel, stride = tube.kernel_size[axis], tube.kernel_stride[axis]
+        used = (grid[axis] - 1) * stride + kernel
+        windows = windows.narrow(dim, tube.offset[axis], used).unfold(dim, kernel, stride)
     # (batch, nt, channels, nh, nw, kt, kh, kw) -> (batch, nt, nh, nw, channels, kt, kh, kw)
     return windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
+
+
+def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:
+    """
+    Space-to-depth: the outputs of neighbouring applications, side by side on the channel axis, are a token.
+
+    outputs: `(batch, applications, outputs)` of a clip of `size`, in (time, height, width) order.
+
+    Returns `(batch, tokens, S * outputs)`, tokens in the same order. Outputs that a token lacks because they do not fit into
+    the clip are zero.
+    """
+    if tube.num_merged == 1:
+        return outputs
+    grid, (nt, nh, nw), (ft, fh, fw) = tube.kernel_grid(size), tube.grid(size), tube.space_to_depth
+    outputs = outputs.unflatten(1, grid)
+    missing = [count * factor - have for count, factor, have in zip((nt, nh, nw), (ft, fh, fw), grid, strict=True)]
+    if any(missing):
+        outputs = nn.functional.pad(outputs, (0, 0, 0, missing[2], 0, missing[1], 0, missing[0]))
+    outputs = outputs.unflatten(3, (nw, fw)).unflatten(2, (nh, fh)).unflatten(1, (nt, ft))
+    # (batch, nt, ft, nh, fh, nw, fw, outputs) -> (batch, nt, nh, nw, ft, fh, fw, outputs)
+    return outputs.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4).flatten(1, 3)
 
 
 @lru_cache(maxsize=8)
@@ -47,26 +72,32 @@ class TubeViTTubeProjection(nn.Module):
     """
     The kernel of one tube: the weights of a `Conv3d`, applied as one matrix product to gathered pixels.
 
-    weight: `(hidden_size, channels, kernel_t, kernel_h, kernel_w)`. bias: `(hidden_size,)`.
+    weight: `(hidden_size / S, channels, kernel_t, kernel_h, kernel_w)`. bias: `(hidden_size / S,)`. S is the number of
+    applications that space-to-depth merges into a token.
     """
 
     def __init__(self, num_channels: int, hidden_size: int, tube: Tube):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(hidden_size, num_channels, *tube.kernel_size))
-        self.bias = nn.Parameter(torch.empty(hidden_size))
+        self.weight = nn.Parameter(torch.empty(hidden_size // tube.num_merged, num_channels, *tube.kernel_size))
+        self.bias = nn.Parameter(torch.empty(hidden_size // tube.num_merged))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels: `(batch, tokens, channels, kernel_t, kernel_h, kernel_w)`. Returns `(batch, tokens, hidden_size)`."""
-        return nn.functional.linear(pixels.flatten(2), self.weight.flatten(1), self.bias)
+        """pixels: as from `gather_tube`. Returns `(batch, applications, hidden_size / S)`."""
+        return project(pixels, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        hidden_size, num_channels, *kernel_size = self.weight.shape
-        return f"{num_channels}, {hidden_size}, kernel_size={tuple(kernel_size)}"
+        num_outputs, num_channels, *kernel_size = self.weight.shape
+        return f"{num_channels}, {num_outputs}, kernel_size={tuple(kernel_size)}"
+
+
+def project(pixels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A convolution's product at gathered pixels `(batch, applications, channels, t, h, w)`: `(..., applications, outputs)`."""
+    return nn.functional.linear(pixels.flatten(2), weight.flatten(1), bias)
 
 
 class TubeViTEmbeddings(nn.Module):
     """
-    Tube tokens with their positions; in front of them a CLS token when the model pools by it.
+    Tube tokens with their positions; in front of them a CLS token and register tokens, where the model has such.
 
     A clip is tokenized by every tube, an image by the 2D tubes alone, with the same weights.
     """
@@ -79,11 +110,18 @@ class TubeViTEmbeddings(nn.Module):
         self.check_pixels = config.check_pixels
         self.image_mean, self.image_std = map(tuple, config.get_pixel_statistics())
         self.rescale_factor = config.rescale_factor
+        own = [tube for tube in self.tubes if tube.is_image_tube or not config.interpolate_kernels]
         self.projections = nn.ModuleList(
-            [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in self.tubes]
+            [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in own]
         )
-        self.position_temperature = config.position_temperature
-        self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size)) if config.pooling == "cls" else None
+        self.interpolated_kernel = TubeViTInterpolatedKernel(config) if len(own) < len(self.tubes) else None
+        self.positions = POSITION_CLASSES[config.position_embedding](config)
+        self.rotary_positions = TubeViTRotaryPositions(config) if config.rope_theta is not None else None
+        self.cls_token = self.register_tokens = None
+        if config.has_cls_token:
+            self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        if config.num_register_tokens:
+            self.register_tokens = nn.Parameter(torch.empty(1, config.num_register_tokens, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
@@ -107,15 +145,31 @@ class TubeViTEmbeddings(nn.Module):
         size = (video.shape[1], video.shape[3], video.shape[4])
         indices, tubes = self._tubes_for(size, is_image=pixel_values is not None)
 
-        tokens = torch.cat(
-            [self._project(video, tube, self.projections[i]) for i, tube in zip(indices, tubes, strict=True)], 1
-        )
-        # In the weights' dtype: under autocast the tokens are in half precision, and the sum is not.
-        dtype = self.projections[0].weight.dtype
-        tokens = tokens + position_embedding(tubes, size, self.position_temperature, tokens, dtype)
-        if self.cls_token is not None:
-            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        tokens = torch.cat([self._project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
+        # In the weights' dtype: under autocast the products are in half precision, and the sum is not.
+        tokens = tokens.to(self.dtype)
+        positions = self.positions(tubes, indices, size, tokens)
+        if positions is not None:
+            tokens = tokens + positions
+        for prefix in (self.register_tokens, self.cls_token):  # CLS ends up in front
+            if prefix is not None:
+                tokens = torch.cat((prefix.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.dropout(tokens)
+
+    def rotary(
+        self, tokens: torch.Tensor, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """
+        The rotary positions of `tokens` `(batch, tokens, hidden_size)`, which `forward` made of these pixels: cosine and
+        sine, each `(tokens, head_dim)`. `None` for a model without such.
+        """
+        if self.rotary_positions is None:
+            return None
+        is_image = pixel_values is not None
+        pixels = pixel_values if is_image else pixel_values_videos
+        size = (1 if is_image else pixels.shape[1], *pixels.shape[-2:])
+        _, tubes = self._tubes_for(size, is_image)
+        return self.rotary_positions(tubes, size, tokens)
 
     def _tubes_for(self, size: Size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
         """Which tubes tokenize a clip or image of `size`: their indices, and the tubes as they are applied."""
@@ -129,11 +183,39 @@ class TubeViTEmbeddings(nn.Module):
         indices = select_tubes(candidates, size, self.allow_missing_tubes)
         return indices, tuple(candidates[index] for index in indices)
 
-    def _project(self, video: torch.Tensor, tube: Tube, projection: TubeViTTubeProjection) -> torch.Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the kernels."""
+        return (self.projections[0] if self.projections else self.interpolated_kernel).weight.dtype
+
+    def projection_of(self, index: int) -> TubeViTTubeProjection | None:
+        """The kernel of the tube with this index in the config; `None` if it uses the interpolated one."""
+        if self.interpolated_kernel is None:
+            return self.projections[index]
+        if not self.tubes[index].is_image_tube:
+            return None
+        return self.projections[sum(tube.is_image_tube for tube in self.tubes[:index])]
+
+    def kernel(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Weight `(hidden_size / S, channels, *kernel_size)` and bias `(hidden_size / S,)` of the tube with this index, its own
+        or the interpolated ones.
+        """
+        projection = self.projection_of(index)
+        if projection is None:
+            return self.interpolated_kernel(self.tubes[index])
+        return projection.weight, projection.bias
+
+    def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
+        """The tokens of one tube, `(batch, tokens, hidden_size)`."""
         pixels = gather_tube(video, tube)
+        dtype = self.dtype
         if pixels.dtype == torch.uint8:
-            pixels = self._normalize(pixels, projection.weight.dtype)
-        return projection(pixels.to(projection.weight.dtype))
+            pixels = self._normalize(pixels, dtype)
+        pixels = pixels.to(dtype)
+        own = self.projection_of(index)
+        outputs = own(pixels) if own is not None else project(pixels, *self.interpolated_kernel(tube))
+        return merge_applications(outputs, tube, (video.shape[1], video.shape[3], video.shape[4]))
 
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""

@@ -6,17 +6,17 @@ tokens. Everything here is integer arithmetic on (time, height, width) triples, 
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
 Size = tuple[int, int, int]
 AXES = ("frames", "rows", "columns")
 
-# Table 12: the configuration of every headline result (its space-to-depth factors aside).
+# Table 12: the configuration of every headline result.
 MAIN_TUBES = (
-    {"kernel_size": [8, 8, 8], "stride": [16, 32, 32], "offset": [0, 0, 0]},
-    {"kernel_size": [16, 4, 4], "stride": [6, 32, 32], "offset": [4, 8, 8]},
+    {"kernel_size": [8, 8, 8], "stride": [16, 32, 32], "offset": [0, 0, 0], "space_to_depth": [2, 1, 1]},
+    {"kernel_size": [16, 4, 4], "stride": [6, 32, 32], "offset": [4, 8, 8], "space_to_depth": [1, 2, 2]},
     {"kernel_size": [4, 12, 12], "stride": [16, 32, 32], "offset": [0, 16, 16]},
     {"kernel_size": [1, 16, 16], "stride": [32, 16, 16], "offset": [0, 0, 0]},
 )
@@ -32,16 +32,29 @@ class Tube:
     """
     One tube: a kernel applied without padding at `offset`, `offset + stride`, `offset + 2 * stride`, ...
 
-    Every field is a (time, height, width) triple in frames and pixels.
+    Every field is a (time, height, width) triple.
 
-    kernel_size: extent of one application, each at least 1.
-    stride: distance between neighbouring applications, each at least 1. Tubes may overlap.
-    offset: first frame, row and column of the first application, each at least 0.
+    kernel_size: extent of the kernel in frames and pixels, each at least 1.
+    stride: distance between neighbouring tokens, each at least 1. Tubes may overlap.
+    offset: first frame, row and column of the first token, each at least 0.
+    space_to_depth: how many neighbouring applications of the kernel make up one token, per axis (section 3.4). With
+        factors that multiply to S, the kernel makes 1/S of the channels and is applied at `stride / space_to_depth`;
+        the S outputs are concatenated on the channel axis, in (time, height, width) order. So 2x temporal is (2, 1, 1), 4x
+        spatial is (1, 2, 2). Token count and width stay those of (1, 1, 1): where the last token's neighbours do not fit
+        into the clip any more, their channels are zero. Each factor divides the stride.
     """
 
     kernel_size: Size
     stride: Size
     offset: Size = (0, 0, 0)
+    space_to_depth: Size = (1, 1, 1)
+
+    def __post_init__(self):
+        for axis, stride, factor in zip(AXES, self.stride, self.space_to_depth, strict=True):
+            if stride % factor:
+                raise ValueError(
+                    f"has a stride of {stride} {axis}, which its space_to_depth factor {factor} does not divide"
+                )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Tube":
@@ -53,8 +66,7 @@ class Tube:
             raise ValueError(f"has the unknown key {unknown[0]!r}; allowed keys are {', '.join(allowed)}")
         if missing := sorted({"kernel_size", "stride"} - set(values)):
             raise ValueError(f"lacks the key {missing[0]!r}")
-        lowest = {"kernel_size": 1, "stride": 1, "offset": 0}
-        triples = {key: _parse_triple(key, value, lowest[key]) for key, value in values.items()}
+        triples = {key: _parse_triple(key, value, 0 if key == "offset" else 1) for key, value in values.items()}
         return cls(**triples)
 
     def to_dict(self) -> dict[str, list[int]]:
@@ -63,8 +75,18 @@ class Tube:
 
     @property
     def is_image_tube(self) -> bool:
-        """Whether this is a 2D tube, which sees one frame at a time and therefore also tokenizes images."""
+        """Whether this is a 2D tube, whose kernel sees one frame at a time and which therefore also tokenizes images."""
         return self.kernel_size[0] == 1
+
+    @property
+    def kernel_stride(self) -> Size:
+        """Distance between neighbouring applications of the kernel: the stride, without space-to-depth."""
+        return tuple(stride // factor for stride, factor in zip(self.stride, self.space_to_depth, strict=True))
+
+    @property
+    def num_merged(self) -> int:
+        """Number of applications that make up one token: S in the paper, 1 without space-to-depth."""
+        return math.prod(self.space_to_depth)
 
     @property
     def smallest_size(self) -> Size:
@@ -76,7 +98,7 @@ class Tube:
         return all(have >= need for have, need in zip(size, self.smallest_size, strict=True))
 
     def grid(self, size: Size) -> Size:
-        """Number of applications along (time, height, width) in a clip of `size`; zeros where the tube does not fit."""
+        """Number of tokens along (time, height, width) in a clip of `size`; zeros where the tube does not fit."""
         if not self.fits(size):
             return (0, 0, 0)
         return tuple(
@@ -89,26 +111,38 @@ class Tube:
         num_frames, num_rows, num_columns = self.grid(size)
         return num_frames * num_rows * num_columns
 
+    def kernel_grid(self, size: Size) -> Size:
+        """Number of applications of the kernel along (time, height, width): the grid, times space-to-depth where they fit."""
+        available = replace(self, stride=self.kernel_stride, space_to_depth=(1, 1, 1)).grid(size)
+        return tuple(
+            min(count * factor, fitting)
+            for count, factor, fitting in zip(self.grid(size), self.space_to_depth, available, strict=True)
+        )
+
     def centers(self, size: Size) -> tuple[list[float], list[float], list[float]]:
         """
-        Centres of all applications in a clip of `size`, per axis, as indices of frames, rows and columns.
+        Centres of all tokens in a clip of `size`, per axis, as indices of frames, rows and columns.
 
         The centre of a kernel that covers the indices `a, ..., a + k - 1` is `a + (k - 1) / 2`, so the 2D tube at the
-        first frame, and with it every image, lies at t = 0 (section 3.3).
+        first frame, and with it every image, lies at t = 0 (section 3.3). With space-to-depth, where the paper leaves it
+        open, it is the centre of the merged volume.
         """
-        return tuple(
-            [offset + index * stride + (kernel - 1) / 2 for index in range(count)]
-            for offset, stride, kernel, count in zip(
-                self.offset, self.stride, self.kernel_size, self.grid(size), strict=True
-            )
-        )
+        centers = []
+        for axis, count in enumerate(self.kernel_grid(size)):
+            factor, stride = self.space_to_depth[axis], self.kernel_stride[axis]
+            first = self.offset[axis] + (self.kernel_size[axis] - 1) / 2
+            applications = [first + index * stride for index in range(count)]
+            tokens = [applications[index : index + factor] for index in range(0, count, factor)]
+            centers.append([(token[0] + token[-1]) / 2 for token in tokens])
+        return tuple(centers)
 
     def on_image(self) -> "Tube":
         """This 2D tube as it is applied to an image: an image is a video of one frame, at t = 0."""
-        return Tube(self.kernel_size, self.stride, (0, *self.offset[1:]))
+        return replace(self, offset=(0, *self.offset[1:]))
 
     def __str__(self) -> str:
-        return f"kernel {format_size(self.kernel_size)}, offset {format_size(self.offset)}"
+        merged = f", space-to-depth {format_size(self.space_to_depth)}" if self.num_merged > 1 else ""
+        return f"kernel {format_size(self.kernel_size)}, offset {format_size(self.offset)}{merged}"
 
 
 def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing: bool) -> list[int]:

@@ -43,6 +43,22 @@ def crop_views(frames: torch.Tensor, crop_size: tuple[int, int], num_views: int 
     ]
 
 
+def split_views(
+    video: torch.Tensor, num_temporal_views: int, num_spatial_views: int, crop: tuple[int, int] | None
+) -> torch.Tensor:
+    """
+    `(clips * frames, channels, height, width)` to `(frames, ...)` for one view, else `(views, frames, ...)`, temporal-major.
+
+    crop: (height, width) of the views where there are several spatial ones.
+    """
+    if num_temporal_views * num_spatial_views == 1:
+        return video
+    clips = video.unflatten(0, (num_temporal_views, -1))
+    if num_spatial_views == 1:
+        return clips
+    return torch.stack(crop_views(clips, crop, num_spatial_views), dim=1).flatten(0, 1)
+
+
 def pad_to(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """`frames`, `(..., height, width)`, with zeros around them up to `size`; unchanged where they are large enough."""
     missing = [max(0, target - actual) for target, actual in zip(size, frames.shape[-2:], strict=True)]

@@ -1,3 +1,4 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """From a video file to frames, with PyAV: decodes what the wanted frames need, and converts only those.
 
 Frame i is the i-th frame that decoding the whole stream gives, in the order in which frames are shown. An index of the
@@ -9,7 +10,6 @@ matrix and range. Transparency is dropped, as PIL's `convert("RGB")` does.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
+from .cpu_cores import num_cores
 from .video_index import IndexMismatch, Run, VideoIndex, build_index
 from .video_source import VideoDecodeError, ends_early, import_av, open_container, reason, resolve_source
 
@@ -143,10 +144,7 @@ class _FrameChoice:
 
 
 def _default_num_threads() -> int:
-    if torch.utils.data.get_worker_info() is not None:
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_THREADS)
+    return 1 if torch.utils.data.get_worker_info() is not None else min(num_cores(), MAX_THREADS)
 
 
 def _set_threads(stream, num_threads: int) -> None:

@@ -1,3 +1,4 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Which packet of a video holds which frame, found by reading the packets' headers once, without decoding.
 
 Packets lie in the file in decoding order, frames are shown in the order of their presentation times (pts); with

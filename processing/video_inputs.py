@@ -123,10 +123,13 @@ def take_frames(
 
     `frame_transform` gets the frames that are taken one at a time, `(1, channels, height, width)`, each once, however often
     it is taken. Returns the frames in the order of the indices, `(frames, channels, height, width)`, and the metadata with
-    `frames_indices`.
+    `frames_indices`. Frames that the caller has sampled keep what `metadata` says of them, which is nothing (`None`) where
+    it tells of a longer video and not which frames of it these are.
     """
     if sample_indices_fn is None:
         indices = np.arange(len(frames))
+        if metadata.frames_indices is None and metadata.total_num_frames == len(frames):
+            metadata.frames_indices = indices.tolist()
     elif metadata.total_num_frames != len(frames):
         raise ValueError(
             f"video_metadata has total_num_frames={metadata.total_num_frames}, the video has {len(frames)} frames; pass "

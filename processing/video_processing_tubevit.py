@@ -51,7 +51,7 @@ from .processor_settings import (
     one_of,
     optional,
 )
-from .spatial_views import crop_views
+from .spatial_views import crop_views, split_views
 from .video_decoding import decode_video
 from .video_inputs import (
     decoded_metadata,
@@ -81,6 +81,7 @@ VIDEO_RULES = {
     "num_temporal_views": COUNT,
     "num_spatial_views": COUNT,
     "pad_mode": one_of(*PAD_MODES),
+    "num_decoder_threads": optional(COUNT),
 }
 
 
@@ -101,6 +102,8 @@ class TubeViTVideoProcessorKwargs(VideosKwargs, total=False):
         last frame, `"error"` raises.
     allow_partial (`bool`, *optional*, defaults to `False`):
         Whether a file that breaks off is used as far as it can be decoded. Otherwise it is an error.
+    num_decoder_threads (`int`, *optional*):
+        Threads that decode a file. By default one in a worker of a data loader, otherwise one per core.
     """
 
     sampling: Literal["uniform", "fixed_rate"] | None
@@ -109,6 +112,7 @@ class TubeViTVideoProcessorKwargs(VideosKwargs, total=False):
     num_spatial_views: int | None
     pad_mode: Literal["loop", "last", "error"] | None
     allow_partial: bool | None
+    num_decoder_threads: int | None
 
 
 class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
@@ -121,6 +125,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         sampling, num_frames (32), fps, clip_start: which frames make a clip (`TubeViTVideoProcessorKwargs`).
         num_temporal_views, num_spatial_views: how many clips, and how many crops of each; the paper evaluates 4 and 3.
         pad_mode: what a video that is shorter than the clip does.
+        num_decoder_threads: of files; set it to 1 where several are decoded at once.
         do_rescale, do_normalize: set both to `False` for uint8 pixels, a quarter of the bytes, which the model normalises.
 
     `pixel_values_videos` is `(batch, frames, channels, height, width)`, or with several views
@@ -167,6 +172,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     num_spatial_views = 1
     pad_mode = "loop"
     allow_partial = False
+    num_decoder_threads = None
 
     def __init__(self, **kwargs: Unpack[TubeViTVideoProcessorKwargs]):
         check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
@@ -196,7 +202,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         """
         settings = self._call_settings(kwargs)
         video_metadata, input_data_format = settings.pop("video_metadata"), settings.pop("input_data_format")
-        do_sample_frames, allow_partial = settings.pop("do_sample_frames"), settings.pop("allow_partial")
+        allow_partial, num_threads = settings.pop("allow_partial"), settings.pop("num_decoder_threads")
+        do_sample_frames = settings.pop("do_sample_frames")
         if not do_sample_frames:
             settings["num_temporal_views"] = 1
         clips, metadata = self._decode_and_sample_videos(
@@ -207,6 +214,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             frame_transform=partial(self._prepare_frames, **settings),
             input_data_format=input_data_format,
             allow_partial=allow_partial,
+            num_threads=num_threads,
         )
         features = self._preprocess(clips, **settings)
         if settings["return_metadata"]:
@@ -239,8 +247,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         Decode one video, or each of a list of them, with `decode_video`, to `(frames, metadata)`.
 
         frames are uint8 `(frames, channels, height, width)`; for a list, the result is a tuple of frames and one of
-        metadata. `decode_kwargs` are those of `decode_video`.
+        metadata. `decode_kwargs` are those of `decode_video`; `num_threads` is `num_decoder_threads` by default.
         """
+        decode_kwargs.setdefault("num_threads", self.num_decoder_threads)
         if isinstance(video_url_or_urls, list):
             decoded = [self.fetch_videos(video, sample_indices_fn, **decode_kwargs) for video in video_url_or_urls]
             return list(zip(*decoded, strict=True))
@@ -345,21 +354,20 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         sample_indices_fn: Callable | None = None,
         frame_transform: Callable[[torch.Tensor], torch.Tensor] = lambda frames: frames,
         input_data_format: str | None = None,
-        allow_partial: bool = False,
+        **decode_kwargs,
     ) -> tuple[list[torch.Tensor], list[VideoMetadata]]:
         """
         The sampled frames of each video, `(frames, channels, height, width)`, and its metadata with `frames_indices`.
 
         `frame_transform` is applied to the frames that are taken, each once and some at a time; what it returns is kept.
+        `decode_kwargs` are those of `decode_video`, for files.
         """
 
         def load(video, given):
             if is_torchcodec_decoder(video):
                 video = encoded_source(video) or video
             if is_encoded(video):
-                return self.fetch_videos(
-                    video, sample_indices_fn, frame_transform=frame_transform, allow_partial=allow_partial
-                )
+                return self.fetch_videos(video, sample_indices_fn, frame_transform=frame_transform, **decode_kwargs)
             if is_torchcodec_decoder(video):
                 return take_from_torchcodec(video, sample_indices_fn, frame_transform)
             if is_frame_files(video):
@@ -420,7 +428,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     ) -> BatchFeature:
         """Frames that were prepared one by one, `(clips * frames, channels, height, width)` per video, to the output."""
         crop = (crop_size.height, crop_size.width) if num_spatial_views > 1 else None
-        videos = [_split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
+        videos = [split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
         shapes = {tuple(video.shape) for video in videos}
         if len(shapes) == 1:  # as one batch, without a copy of a single video
             videos = [videos[0].unsqueeze(0) if len(videos) == 1 else torch.stack(videos)]
@@ -436,18 +444,6 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         if len(shapes) == 1:
             videos = list(videos[0]) if return_tensors is None else videos[0]
         return BatchFeature(data={"pixel_values_videos": videos}, tensor_type=return_tensors)
-
-
-def _split_views(
-    video: torch.Tensor, num_temporal_views: int, num_spatial_views: int, crop: tuple[int, int] | None
-) -> torch.Tensor:
-    """`(clips * frames, channels, height, width)` to `(frames, ...)` for one view, else `(views, frames, ...)`."""
-    if num_temporal_views * num_spatial_views == 1:
-        return video
-    clips = video.unflatten(0, (num_temporal_views, -1))
-    if num_spatial_views == 1:
-        return clips
-    return torch.stack(crop_views(clips, crop, num_spatial_views), dim=1).flatten(0, 1)
 
 
 __all__ = ["TubeViTVideoProcessor"]

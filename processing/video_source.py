@@ -1,3 +1,4 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Where a video comes from: a path, a URL, bytes, a file object or a row of a `datasets` Video column, opened by PyAV.
 
 Two guards that a bare `av.open` lacks. A path is only ever a path (FFmpeg would read "concat:a|b" as a command), and

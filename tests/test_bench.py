@@ -17,7 +17,13 @@ from tubevit.training.bench_decoding import RAW, VideoClips, measure_decoding
 from tubevit.training.bench_memory import RESET, peak_memory_mib
 from tubevit.training.bench_model import PEERS, Setup, count, make_products, measure_models
 from tubevit.training.bench_pipeline import measure_pipelines
-from tubevit.training.bench_tables import format_decoding, format_forward, format_pipelines, format_tokenizer
+from tubevit.training.bench_tables import (
+    format_decoding,
+    format_forward,
+    format_pipelines,
+    format_tokenizer,
+    format_training,
+)
 from tubevit.training.bench_timing import Timing, interleave, ratios, summarize
 from tubevit.training.bench_tokenizer import measure_tokenizer
 from tubevit.training.cli import main
@@ -91,8 +97,52 @@ def test_models_are_compared(train, monkeypatch):
     assert theirs["ratio"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
     assert theirs["ratio_of_memory"] == 1
     assert ours["clips_per_second"] == pytest.approx(1000 / ours["median_ms"])
-    assert ("share_of_mm" in report) is not train
+    assert ("share_of_mm" in ours) is not train
+    assert "share_of_mm" not in theirs
     assert json.loads(json.dumps(report)) == report
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_dtypes_are_compared_in_one_run(train, monkeypatch):
+    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setattr(
+        bench_model, "peak_memory_mib", lambda setup: {"float32": 4.0, "bfloat16": 2.0}[setup["dtype"]]
+    )
+    runs = []
+    monkeypatch.setattr(
+        bench_model, "interleave", lambda calls, *rest: runs.append(set(calls)) or interleave(calls, *rest)
+    )
+    report = measure_models(replace(SMALL, train=train), ["videomae"], 1, ["bfloat16"])
+    models = {(row["name"], row["dtype"]): row for row in report["models"]}
+    assert list(models) == [(name, dtype) for dtype in ("float32", "bfloat16") for name in ("tubevit", "videomae")]
+    keys = {replace(SMALL, name=name, dtype=dtype).key for name, dtype in models}
+    assert len(keys) == 4
+    parts = set() if train else {f"{part} {dtype}" for part in ("mm", "tokens") for dtype in ("float32", "bfloat16")}
+    assert runs == [keys | parts]
+    for (name, dtype), row in models.items():
+        ours, first = models["tubevit", dtype], models[name, "float32"]
+        assert ("ratio_to_first_dtype" in row) == (dtype == "bfloat16")
+        assert row.get("ratio_to_first_dtype", 1) == pytest.approx(row["median_ms"] / first["median_ms"])
+        assert ("ratio" in row) == (name == "videomae")
+        assert row.get("ratio", 1) == pytest.approx(ours["median_ms"] / row["median_ms"])
+        assert row.get("ratio_of_memory", 1) == 1, "within a dtype"
+    table = (format_training if train else format_forward)(report)
+    assert "to float32" in table.splitlines()[1]
+    assert table.count("TubeViT tiny  bfloat16") == 1
+
+
+def test_frozen_layers_are_compared_with_the_whole_model():
+    report = measure_models(replace(SMALL, train=True), [], 1, num_frozen_layers=11)
+    whole, frozen = report["models"]
+    assert frozen["ratio"] == pytest.approx(frozen["median_ms"] / whole["median_ms"])
+    if whole["peak_mib"] is not None:
+        assert frozen["ratio_of_memory"] == frozen["peak_mib"] / whole["peak_mib"] < 0.5
+    assert "TubeViT tiny, 11 layers frozen" in format_training(report)
+
+
+def test_a_model_is_built_in_its_dtype():
+    model, inputs = bench_model.build_model(replace(SMALL, dtype="bfloat16"))
+    assert {tensor.dtype for tensor in [*model.parameters(), *inputs.values()]} == {torch.bfloat16}
 
 
 @pytest.mark.skipif(not RESET.is_file(), reason="needs the memory counts of Linux")
@@ -150,14 +200,15 @@ def test_pipelines_are_compared(clip, monkeypatch):
     assert "small clip" in format_pipelines([report])
 
 
-def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("dtypes", [["float32"], ["float32", "bfloat16"]])
+def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch, dtypes):
     monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup: None)
     file = tmp_path / "bench.json"
     small = ["--preset", "tiny", "--num-frames", "20", "--image-size", "32", "--device", "cpu"]
-    assert main(["bench", *small, "--rounds", "1", "--json", str(file)]) == 0
+    assert main(["bench", *small, "--dtype", ",".join(dtypes), "--rounds", "1", "--json", str(file)]) == 0
     report = json.loads(file.read_text())
     assert report["machine"]["torch"] == torch.__version__
-    assert report["forward"]["models"][0]["tokens"] == 8
+    assert [(row["tokens"], row["dtype"]) for row in report["forward"]["models"]] == [(8, dtype) for dtype in dtypes]
     assert format_forward(report["forward"]) in capsys.readouterr().out
 
 
@@ -185,6 +236,12 @@ def test_arguments_choose_what_is_measured(arguments, sections):
         (["--preset", "basse"], "Did you mean 'base'"),
         (["--num-frames", "4"], "does not fit a clip of 4x224x224"),
         (["--decoding", "missing.mp4"], "no file missing.mp4"),
+        (["--frozen-layers", "4"], "--frozen-layers goes with --train and is at most 12, got 4"),
+        (["--frozen-layers", "13", "--train"], "at most 12, got 13"),
+        (["--dtype", "float32,int8"], "--dtype int8: there is no such type here; there are float32, bfloat16"),
+        (["--dtype", ""], "--dtype : there is no such type"),
+        (["--dtype", "float32,float32"], "names a type twice"),
+        (["--dtype", "float32,bfloat16", "--tokenizer"], "--tokenizer is measured with one dtype at a time"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):

@@ -1,6 +1,7 @@
 """The `tubevit` command: help without torch, predictions for all kinds of clips, one line for every mistake."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 from transformers import VideoMAEConfig
+from transformers.utils import logging as library_logging
 from video_files import moving_frames, write_video
 
 from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
 from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 from tubevit.training import doctor
+from tubevit.training.checkpoints import load_model
 from tubevit.training.cli import COMMANDS, main
 from tubevit.training.media_files import kind_of
 from tubevit.training.predict import format_result
@@ -161,8 +164,23 @@ def test_broken_clips_are_listed_and_the_others_predicted(capsys, model, clips, 
     assert out.count("could not be read") == 3
 
 
-@pytest.mark.parametrize("make", ["missing", "file", "empty", "other type", "pickle", "backbone", "no processor"])
-def test_an_unusable_model_is_one_line(capsys, make, clips, tmp_path):
+@pytest.fixture
+def library_log():
+    """What Transformers logs, as a list of messages; its own handler writes past pytest's capture."""
+    messages, handler = [], logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    library_logging.add_handler(handler)
+    yield messages
+    library_logging.remove_handler(handler)
+
+
+BROKEN_MODELS = ["missing", "file", "empty", "other type", "pickle", "backbone", "no processor"]
+BROKEN_MODELS += ["truncated", "empty weights", "other shapes", "bad config"]
+
+
+@pytest.mark.parametrize("make", BROKEN_MODELS)
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_an_unusable_model_is_one_line(capsys, library_log, make, command, clips, tmp_path):
     folder = tmp_path / "model"
     expected = {
         "missing": "no model folder",
@@ -172,6 +190,10 @@ def test_an_unusable_model_is_one_line(capsys, make, clips, tmp_path):
         "pickle": "pickle",
         "backbone": "lacks",
         "no processor": "processor",
+        "truncated": "damaged or incomplete",
+        "empty weights": "damaged or incomplete",
+        "other shapes": "2 weights of other shapes than its config.json says (classifier.bias is (3,), not (4,))",
+        "bad config": "config.json",
     }[make]
     if make == "file":
         folder.write_text("")
@@ -179,16 +201,44 @@ def test_an_unusable_model_is_one_line(capsys, make, clips, tmp_path):
         folder.mkdir()
     if make == "other type":
         VideoMAEConfig().save_pretrained(folder)
-    elif make in ("pickle", "backbone", "no processor"):
+    elif make not in ("missing", "file", "empty"):
         save_model(folder, TubeViTModel if make == "backbone" else TubeViTForVideoClassification)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if make == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif make == "empty weights":
+        weights.write_bytes(b"")
+    elif make == "other shapes":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "id2label": None, "num_labels": 4}))
+    elif make == "bad config":
+        config.write_text("{")
+    elif make == "backbone":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": None}))
     if make == "pickle":
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
-    code, out, err = predict(capsys, clips / "a.mp4", "--model", folder)
+    arguments = {
+        "predict": [clips / "a.mp4", "--model", folder],
+        "export": [folder, tmp_path / "out"],
+    }[command]
+    capsys.readouterr()  # what saving printed
+    code = main([command, *map(str, arguments)])
+    out, err = capsys.readouterr()
     assert (code, out) == (2, "")
-    assert err.startswith("tubevit predict: error: ")
+    assert err.startswith(f"tubevit {command}: error: ")
     assert expected in err
     assert len(err.splitlines()) == 1
+    assert library_log == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_used_are_named(caplog, library_log, tmp_path):
+    config = save_model(tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 1}))
+    load_model(str(tmp_path))
+    (message,) = caplog.messages
+    assert "weights that are not used (" in message and "layers.1." in message
+    assert library_log == []
 
 
 def test_a_folder_without_clips_and_a_missing_gpu_are_errors(capsys, model, tmp_path):

@@ -13,7 +13,7 @@ from tubevit.tubes import MAIN_TUBES
 
 def test_defaults_are_the_main_configuration():
     config = TubeViTConfig()
-    assert config.tubes == [dict(values) for values in MAIN_TUBES]
+    assert config.tubes == [{"space_to_depth": [1, 1, 1], **values} for values in MAIN_TUBES]
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (768, 12, 12)
     assert (config.num_frames, config.image_size, config.pooling) == (32, 224, "attention")
     assert config.num_tokens() == 539

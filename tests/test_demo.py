@@ -13,10 +13,11 @@ from transformers import AutoModelForVideoClassification, AutoProcessor, pipelin
 from video_files import moving_frames, write_video
 
 from tubevit import Tube
+from tubevit.processing import video_decoding
 from tubevit.training.cached_clips import CachedClips, RandomClip, decode_clips
 from tubevit.training.class_folders import LabelledClip, find_clips, hold_out, take_evenly
 from tubevit.training.cli import main
-from tubevit.training.demo_report import ReportClip, boxes_read, draw_report, film_strip, frames_read, read_mask
+from tubevit.training.demo_report import ReportClip, draw_report
 from tubevit.training.tiny_model import IMAGE_SIZE, NUM_FRAMES, TUBES, make_model, make_processors, training_processor
 
 
@@ -101,6 +102,20 @@ def test_demo_refuses_what_it_cannot_learn_from_in_one_line(tmp_path, capsys, na
     assert message in error
 
 
+@pytest.mark.parametrize("option", ["--steps", "--clips-per-class", "--max-clips", "--seed"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+def test_demo_refuses_numbers_that_are_none_in_one_line(tmp_path, capsys, option, value):
+    if (option, value) == ("--seed", "0"):
+        return
+    with pytest.raises(SystemExit) as exit_info:
+        main(["demo", option, value, "--output", str(tmp_path / "out")])
+    assert exit_info.value.code == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"tubevit demo: error: argument {option}: must be a whole number of at least ")
+    assert f"got '{value}'" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_demo_without_its_folder_is_an_error(tmp_path, capsys):
     assert main(["demo", "--data", str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
@@ -147,7 +162,11 @@ def test_taking_evenly_serves_every_class_before_any_twice():
 # Cached clips
 
 
-def test_decoding_keeps_what_can_be_read_and_says_why_not(tmp_path):
+def test_decoding_keeps_what_can_be_read_and_says_why_not(tmp_path, monkeypatch):
+    threads, original = [], video_decoding._set_threads
+    monkeypatch.setattr(
+        video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
+    )
     write_clips(tmp_path, "a.mp4", "b.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     clips = [LabelledClip(tmp_path / name, name) for name in ("a.mp4", "broken.mp4", "b.mp4", "missing.mp4")]
@@ -155,6 +174,7 @@ def test_decoding_keeps_what_can_be_read_and_says_why_not(tmp_path):
     assert [clip.label for clip in read] == ["a.mp4", "b.mp4"]
     assert all(clip.dtype == torch.uint8 for clip in pixels)
     assert [clip.shape[:2] for clip in pixels] == [(24, 3)] * 2
+    assert threads == [1, 1]
     assert [clip.label for clip, _ in broken] == ["broken.mp4", "missing.mp4"]
     assert all(reason and "\n" not in reason for _, reason in broken)
 
@@ -229,33 +249,6 @@ def test_the_tiny_model_normalises_by_the_statistics_of_its_clips():
 
 
 TUBE_CASES = [Tube(**{key: tuple(value) for key, value in tube.items()}) for tube in TUBES]
-TUBE_CASES.append(Tube((3, 2, 5), (4, 7, 6), (1, 3, 2)))
-
-
-@pytest.mark.parametrize("tube", TUBE_CASES, ids=str)
-def test_the_report_marks_exactly_the_pixels_that_a_tube_reads(tube):
-    size = (NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE)
-    expected = np.zeros(size, bool)
-    for center in np.stack(np.meshgrid(*tube.centers(size), indexing="ij"), -1).reshape(-1, 3):
-        start = (center - (np.array(tube.kernel_size) - 1) / 2).astype(int)
-        expected[tuple(slice(a, a + extent) for a, extent in zip(start, tube.kernel_size, strict=True))] = True
-    assert np.array_equal(read_mask([tube], size), expected)
-    num_t, num_h, num_w = tube.grid(size)
-    assert len(boxes_read(tube, IMAGE_SIZE, IMAGE_SIZE)) == num_h * num_w
-    assert len(frames_read(tube, NUM_FRAMES)) <= num_t * tube.kernel_size[0]
-
-
-def test_strips_leave_read_pixels_as_they_are_and_dim_the_others():
-    tube, size = Tube((1, 8, 8), (2, 16, 16)), (4, 16, 16)
-    clip = np.full((4, 32, 32, 3), 200, np.uint8)
-    strip = film_strip(clip, [0, 1], [tube], ["#ff0000"], size, dimming=0.75, gap=0.25)
-    assert strip.shape == (32, 32 + 8 + 32, 3)
-    assert (strip[4:12, 4:12] == 200).all()  # inside the box, which is 16 pixels wide here
-    assert strip[0, 0, 0] > 200 > strip[0, 0, 1]  # its red outline
-    assert (strip[20:, :32] < 100).all()
-    assert (strip[:, 32:40] == 255).all()
-    assert (strip[:, 40:] < 100).all()  # frame 1 is not read
-    assert (clip == 200).all()
 
 
 def test_the_report_is_a_picture_of_all_clips(tmp_path):

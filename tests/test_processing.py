@@ -165,6 +165,38 @@ def test_metadata_says_which_frames_were_taken(clip, frames):
         assert given is None or "frames_indices" not in given or given["frames_indices"] is None  # not written to
 
 
+def test_frames_that_were_sampled_before_keep_their_indices(frames):
+    def indices(**given):
+        outputs = video_processor()(frames, video_metadata=given, do_sample_frames=False, return_metadata=True)
+        return outputs["video_metadata"][0].frames_indices
+
+    every_second = list(range(0, 80, 2))
+    assert indices(fps=20) == list(range(40)), "all frames of a video are its frames 0 to 39"
+    assert indices(total_num_frames=80, frames_indices=every_second) == every_second
+    assert indices(total_num_frames=80) is None, "which of the 80 these are is not known"
+    whole = VideoMetadata(40, fps=20)
+    assert video_processor()(frames, video_metadata=whole, do_sample_frames=False, return_metadata=True)[
+        "video_metadata"
+    ][0].timestamps == pytest.approx(np.arange(40) / 20)
+    assert whole.frames_indices is None, "the caller's own is not written to"
+
+
+def test_decoder_threads_are_a_setting(clip, monkeypatch):
+    from tubevit.processing import video_decoding
+
+    threads, original = [], video_decoding._set_threads
+    monkeypatch.setattr(
+        video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
+    )
+    monkeypatch.setattr(video_decoding, "num_cores", lambda: 7)
+    alike = [pixels(processor, clip) for processor in (video_processor(), video_processor(num_decoder_threads=3))]
+    alike.append(pixels(video_processor(num_decoder_threads=3), clip, num_decoder_threads=2))
+    assert threads == [7, 3, 2]
+    assert all(torch.equal(each, alike[0]) for each in alike)
+    video_processor(num_decoder_threads=3).fetch_videos(str(clip))
+    assert threads[3:] == [3]
+
+
 @pytest.mark.parametrize("size", [(32, 48), (48, 32), (32, 32)])
 def test_sizes_and_crops_of_any_shape(frames, size):
     crop = {"height": size[0], "width": size[1]}

@@ -38,6 +38,8 @@ from tubevit import TubeViTImageProcessor
         ({"do_resize": "yes"}, "do_resize must be True or False, got 'yes'"),
         ({"resample": 9}, "resample must be .* got 9"),
         ({"allow_partial": 1}, "allow_partial must be True or False, got 1"),
+        ({"num_decoder_threads": 0}, "num_decoder_threads must be a whole number of at least 1, got 0"),
+        ({"num_decoder_threads": "all"}, "num_decoder_threads must be .* got 'all'"),
         ({"num_frame": 8}, "no setting 'num_frame'; did you mean 'num_frames'"),
     ],
 )

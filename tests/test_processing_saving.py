@@ -24,12 +24,12 @@ def clip(tmp_path_factory):
 
 def test_settings_survive_saving(tmp_path):
     settings = {"sampling": "fixed_rate", "fps": 15, "clip_start": 1.5, "num_spatial_views": 3, "pad_mode": "last"}
-    processor = video_processor(**settings)
+    processor = video_processor(**settings, num_decoder_threads=2)
     processor.save_pretrained(tmp_path)
     for loaded in (TubeViTVideoProcessor.from_pretrained(tmp_path), AutoVideoProcessor.from_pretrained(tmp_path)):
         assert loaded.to_dict() == processor.to_dict()
     changed = AutoVideoProcessor.from_pretrained(tmp_path, num_frames=64, fps=30)
-    assert (changed.num_frames, changed.fps, changed.clip_start) == (64, 30, 1.5)
+    assert (changed.num_frames, changed.fps, changed.clip_start, changed.num_decoder_threads) == (64, 30, 1.5, 2)
     assert pickle.loads(pickle.dumps(processor)).to_dict() == processor.to_dict()
 
 

@@ -1,14 +1,17 @@
 """The tokenizer against a plain Conv3d, the positions against a plain formula."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_models import make_model, tiny_clips, tiny_config
 from torch import nn
 
 from tubevit import Tube, TubeViTModel
-from tubevit.position_embeddings import position_embedding, sincos_position_embedding
+from tubevit.position_embeddings import sincos_position_embedding
 from tubevit.tube_embeddings import TubeViTEmbeddings, gather_tube
 from tubevit.tubes import MAIN_TUBES
 
@@ -16,32 +19,49 @@ from tubevit.tubes import MAIN_TUBES
 def conv3d_tokens(embeddings: TubeViTEmbeddings, video: torch.Tensor) -> torch.Tensor:
     """All tube tokens of `(batch, frames, channels, height, width)` by torch's own convolution, without positions."""
     tokens = []
-    for tube, projection in zip(embeddings.tubes, embeddings.projections, strict=True):
+    for index, tube in enumerate(embeddings.tubes):
+        weight, bias = embeddings.kernel(index)
         t, y, x = tube.offset
         shifted = video[:, t:, :, y:, x:].transpose(1, 2)
-        outputs = nn.functional.conv3d(shifted, projection.weight, projection.bias, stride=tube.stride)
-        tokens.append(outputs.flatten(2).transpose(1, 2))
+        outputs = nn.functional.conv3d(shifted, weight, bias, stride=tube.kernel_stride)
+        (nt, nh, nw), (ft, fh, fw) = tube.grid((video.shape[1], *video.shape[3:])), tube.space_to_depth
+        missing = [count - have for count, have in zip((nw * fw, nh * fh, nt * ft), outputs.shape[:1:-1], strict=True)]
+        outputs = nn.functional.pad(outputs, [value for extra in missing for value in (0, extra)])
+        outputs = outputs.reshape(len(video), -1, nt, ft, nh, fh, nw, fw).permute(0, 2, 4, 6, 3, 5, 7, 1)
+        tokens.append(outputs.reshape(len(video), nt * nh * nw, -1))
     return torch.cat(tokens, dim=1)
+
+
+def seen_centers(tube: Tube, size) -> list[tuple[float, float, float]]:
+    """The middle of the pixels that each token sees, found by marking them one application at a time."""
+    centers = []
+    for token in itertools.product(*(range(count) for count in tube.grid(size))):
+        seen = torch.zeros(size)
+        for neighbour in itertools.product(*(range(factor) for factor in tube.space_to_depth)):
+            corner = [
+                o + i * s + j * (s // f)
+                for o, i, s, j, f in zip(tube.offset, token, tube.stride, neighbour, tube.space_to_depth, strict=True)
+            ]
+            ends = [start + kernel for start, kernel in zip(corner, tube.kernel_size, strict=True)]
+            if all(end <= extent for end, extent in zip(ends, size, strict=True)):
+                seen[tuple(slice(start, end) for start, end in zip(corner, ends, strict=True))] = 1
+        places = seen.nonzero()
+        centers.append(tuple(((places.amin(0) + places.amax(0)) / 2).tolist()))
+    return centers
 
 
 def plain_positions(tubes, size, dim, temperature=10000.0) -> torch.Tensor:
     """Eqs. 3 to 7 token by token and channel by channel."""
     rows = []
     for tube in tubes:
-        for t in range(tube.grid(size)[0]):
-            for y in range(tube.grid(size)[1]):
-                for x in range(tube.grid(size)[2]):
-                    center = [
-                        o + i * s + (k - 1) / 2
-                        for o, i, s, k in zip(tube.offset, (t, y, x), tube.stride, tube.kernel_size, strict=True)
-                    ]
-                    row = [0.0] * dim
-                    for j in range(dim // 6):
-                        frequency = temperature ** (-j / (dim // 6))
-                        for k, value in enumerate((center[0], center[2], center[1])):  # t, x, y
-                            row[6 * j + 2 * k] = math.sin(value * frequency)
-                            row[6 * j + 2 * k + 1] = math.cos(value * frequency)
-                    rows.append(row)
+        for t, y, x in seen_centers(tube, size):
+            row = [0.0] * dim
+            for j in range(dim // 6):
+                frequency = temperature ** (-j / (dim // 6))
+                for k, value in enumerate((t, x, y)):
+                    row[6 * j + 2 * k] = math.sin(value * frequency)
+                    row[6 * j + 2 * k + 1] = math.cos(value * frequency)
+            rows.append(row)
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -52,6 +72,62 @@ def test_tokens_equal_conv3d_plus_positions_in_float64(size):
     video = torch.randn(2, frames, 3, height, width, dtype=torch.float64)
     expected = conv3d_tokens(embeddings, video) + plain_positions(embeddings.tubes, size, 24)
     torch.testing.assert_close(embeddings(pixel_values_videos=video), expected, rtol=0, atol=1e-12)
+
+
+@st.composite
+def tokenizers(draw):
+    """A configuration with random tubes, and the size of a clip that holds them."""
+    factors = st.sampled_from([1, 2, 4])
+    tubes = []
+    for _ in range(draw(st.integers(1, 3))):
+        merged = [draw(factors), draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2]))]
+        tubes.append(
+            {
+                "kernel_size": [draw(st.integers(1, 5)) for _ in range(3)],
+                "stride": [factor * draw(st.integers(1, 3)) for factor in merged],
+                "offset": [draw(st.integers(0, 3)) for _ in range(3)],
+                "space_to_depth": merged,
+            }
+        )
+    size = [max(t["kernel_size"][a] + t["offset"][a] for t in tubes) + draw(st.integers(0, 9)) for a in range(3)]
+    return {
+        "tubes": tubes,
+        "hidden_size": 48,
+        "num_frames": size[0],
+        "image_size": size[1:],
+        "num_channels": draw(st.sampled_from([1, 3])),
+        "interpolate_kernels": draw(st.booleans()),
+        "interpolated_kernel_size": [3, 2, 4],
+        "position_embedding": draw(st.sampled_from(["fixed", "none"])),
+        "allow_missing_tubes": True,
+    }, tuple(size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tokenizers(), st.integers(0, 2**31))
+def test_any_tokenizer_equals_conv3d_and_reshape(case, seed):
+    values, size = case
+    embeddings = make_model(TubeViTModel, tiny_config(**values), seed).double().embeddings
+    frames, height, width = size
+    video = torch.randn(1, frames, values["num_channels"], height, width, dtype=torch.float64)
+    expected = conv3d_tokens(embeddings, video)
+    if values["position_embedding"] == "fixed":
+        expected = expected + plain_positions(embeddings.tubes, size, 48)
+    torch.testing.assert_close(embeddings(pixel_values_videos=video), expected, rtol=0, atol=1e-12)
+
+
+def test_token_centers_are_the_middles_of_the_pixels_that_change_a_token():
+    tube = {"kernel_size": [3, 2, 4], "stride": [4, 4, 6], "offset": [1, 0, 2], "space_to_depth": [2, 2, 1]}
+    config = tiny_config(tubes=[tube], hidden_size=24, num_frames=10, image_size=[9, 13], position_embedding="none")
+    embeddings = make_model(TubeViTModel, config).double().embeddings
+    video = torch.randn(1, 10, 3, 9, 13, dtype=torch.float64, requires_grad=True)
+    tokens = embeddings(pixel_values_videos=video)
+    found = []
+    for token in tokens[0]:
+        (gradient,) = torch.autograd.grad(token.square().sum(), video, retain_graph=True)
+        places = gradient[0].abs().sum(1).nonzero()
+        found.append(tuple(((places.amin(0) + places.amax(0)) / 2).tolist()))
+    assert found == list(itertools.product(*embeddings.tubes[0].centers((10, 9, 13))))
 
 
 def test_main_configuration_equals_conv3d():
@@ -114,17 +190,16 @@ def test_uint8_pixels_are_normalised_inside(dtype):
 
 def test_positions_equal_the_formula_and_leave_the_rest_zero():
     tube, size = Tube((4, 2, 6), (3, 5, 4), (1, 2, 0)), (20, 30, 25)
-    table = sincos_position_embedding(tube, size, 26, 10000.0)
+    table = sincos_position_embedding(tube.centers(size), 26, 10000.0)
     torch.testing.assert_close(table, plain_positions([tube], size, 26), rtol=0, atol=1e-13)
     assert torch.count_nonzero(table[:, 24:]) == 0
 
 
 def test_position_tables_are_shared_but_not_saved_or_degraded():
-    tokens = torch.zeros(1, 1, 24)
-    tubes = tuple(tiny_config().get_tubes())
-    first = position_embedding(tubes, (8, 16, 16), 10000.0, tokens)
-    assert position_embedding(tubes, (8, 16, 16), 10000.0, tokens) is first
     model = make_model(TubeViTModel)
+    tubes, tokens = model.embeddings.tubes, torch.zeros(1, 1, 24)
+    first = model.embeddings.positions(tubes, [0, 1, 2], (8, 16, 16), tokens)
+    assert model.embeddings.positions(tubes, [0, 1, 2], (8, 16, 16), tokens) is first
     assert not any("position" in key for key in model.state_dict())
     model(pixel_values_videos=tiny_clips())
     back = model.bfloat16().float()

@@ -48,6 +48,29 @@ def test_centers_are_the_means_of_the_covered_indices():
             assert center == sum(covered) / len(covered)
 
 
+@pytest.mark.parametrize("factors", [(2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (4, 1, 1), (2, 2, 2), (4, 2, 2)])
+def test_space_to_depth_keeps_the_number_of_tokens(factors):
+    plain = Tube((3, 2, 5), (4, 8, 8), (1, 0, 2))
+    merged = Tube((3, 2, 5), (4, 8, 8), (1, 0, 2), factors)
+    for extent in range(1, 40):
+        size = (extent, extent, extent + 1)
+        assert merged.grid(size) == plain.grid(size)
+
+
+def test_the_center_of_a_merged_token_by_hand():
+    # 8 frames at 0 and 8 frames at 8 make up a token that covers frames 0 to 15
+    assert Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)).centers((32, 8, 8))[0] == [7.5, 23.5]
+    # columns 8 to 11 and 24 to 27
+    assert Tube((16, 4, 4), (6, 32, 32), (4, 8, 8), (1, 2, 2)).centers((20, 60, 60))[2] == [17.5, 49.5]
+    # the second neighbour of the last token, frames 24 to 31, lies outside a clip of 24 frames
+    assert Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)).centers((24, 8, 8))[0] == [7.5, 19.5]
+
+
+def test_a_factor_that_does_not_divide_the_stride_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match=r"stride of 6 rows, which its space_to_depth factor 4 does not divide"):
+        Tube((2, 2, 2), (4, 6, 8), (0, 0, 0), (1, 4, 2))
+
+
 def test_smallest_size_is_the_smallest_that_fits():
     for tube in MAIN:
         assert tube.grid(tube.smallest_size) == (1, 1, 1)
@@ -64,7 +87,8 @@ def test_dict_round_trip():
 
 def test_select_tubes_names_the_tube_and_the_smallest_size():
     with pytest.raises(
-        ValueError, match=r"Tube 1 \(kernel 16x4x4, offset 4x8x8\).*8 frames where it needs 20"
+        ValueError,
+        match=r"Tube 1 \(kernel 16x4x4, offset 4x8x8, space-to-depth 1x2x2\).*8 frames where it needs 20",
     ) as error:
         select_tubes(MAIN, (8, 224, 224), allow_missing=False)
     assert "20x28x28" in str(error.value)

@@ -1,5 +1,6 @@
 """The decoder against a plain decode of the whole file, frame by frame, on every kind of file that tests can write."""
 
+import os
 from fractions import Fraction
 
 import av
@@ -441,7 +442,7 @@ def test_one_thread_in_a_loaders_worker_and_several_elsewhere(clip, monkeypatch)
     monkeypatch.setattr(
         video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
     )
-    monkeypatch.setattr(video_decoding.os, "sched_getaffinity", lambda process: range(64), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
     decode_video(clip("h264.mp4"))
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
     decode_video(clip("h264.mp4"))

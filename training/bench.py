@@ -2,8 +2,8 @@
 """
 `tubevit bench`: what TubeViT costs on this machine, alone and against the video models of Transformers.
 
-The default measures a forward pass, and `--against` other models beside it; `--train`, `--tokenizer`, `--decoding` and
-`--pipeline` measure those instead. Everything that is compared runs interleaved in one process; see `bench_timing`.
+The default measures a forward pass, and `--against` other models beside it; `--train`, `--tokenizer`, `--decoding`,
+`--pipeline` and `--loader` measure those instead. Everything that is compared runs interleaved in one process; see `bench_timing`.
 """
 
 import argparse
@@ -25,8 +25,10 @@ from .predict import pick_device
 
 
 TRAINING_BATCH_SIZE = 2
-ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5}  # fewer where they take longer
+ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3}  # fewer where they take longer
+DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `bench_clips.CLIP_KINDS`
+LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one"
     )
-    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    model.add_argument(
+        "--dtype",
+        metavar="DTYPES",
+        default="float32",
+        help="of the weights: float32 (default), bfloat16, float16; several, separated by commas, are compared",
+    )
     model.add_argument("--attn", default="sdpa", help="attention: sdpa (default), eager, flash_attention_2, ...")
     model.add_argument("--threads", type=int, metavar="N", help="torch's threads (default: its own choice)")
     parser.add_argument(
@@ -50,12 +57,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with models of Transformers, separated by commas: videomae, vivit, timesformer, vjepa2",
     )
     parser.add_argument("--train", action="store_true", help="measure training steps (forward and backward)")
+    parser.add_argument(
+        "--frozen-layers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --train: also TubeViT with its first N layers frozen, as in image-to-video scaling",
+    )
     parser.add_argument("--tokenizer", action="store_true", help="measure clip to tokens, against Conv3d")
     parser.add_argument(
         "--decoding", nargs="*", metavar="FILE", help="measure file to clip, against the library; default: own clips"
     )
     parser.add_argument(
         "--pipeline", nargs="*", metavar="FILE", help="measure file to label, against VideoMAE-B; default: own clips"
+    )
+    parser.add_argument(
+        "--loader", nargs="*", metavar="FILE", help="measure training clips in a data loader; default: own clips"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds that medians are taken of (default: 5 to 30)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file too")
@@ -86,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
 
 def chosen_sections(args: argparse.Namespace) -> list[str]:
     """Names of the sections that the arguments ask for, in the order in which they run."""
-    parts = {"tokenizer": args.tokenizer, "decoding": args.decoding is not None, "pipeline": args.pipeline is not None}
+    parts = {"tokenizer": args.tokenizer}
+    parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
     parts = [name for name, is_chosen in parts.items() if is_chosen]
     has_forward = args.against or not (parts or args.train)
     return (["forward"] if has_forward else []) + (["training"] if args.train else []) + parts
@@ -94,7 +112,7 @@ def chosen_sections(args: argparse.Namespace) -> list[str]:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a `ValueError`, or `FileNotFoundError`, for what argparse does not know to be wrong."""
-    from tubevit.presets import preset_config
+    from tubevit.presets import PRESETS, preset_config
 
     from .bench_model import PEERS
 
@@ -103,14 +121,30 @@ def check_arguments(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
+    _check_dtypes(args)
+    num_layers = PRESETS[args.preset]["num_hidden_layers"]
+    if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
+        raise ValueError(f"--frozen-layers goes with --train and is at most {num_layers}, got {args.frozen_layers}.")
     for name in parse_names(args.against):
         if name not in PEERS:
             raise ValueError(f"--against {name}: there is no such model; there are {', '.join(PEERS)}.")
-    for file in [*(args.decoding or []), *(args.pipeline or [])]:
+    for file in [*(args.decoding or []), *(args.pipeline or []), *(args.loader or [])]:
         if not Path(file).is_file():
             raise FileNotFoundError(f"There is no file {file}.")
     if args.json and not Path(args.json).absolute().parent.is_dir():
         raise FileNotFoundError(f"--json {args.json}: there is no folder {Path(args.json).parent}.")
+
+
+def _check_dtypes(args: argparse.Namespace) -> None:
+    names = parse_names(args.dtype)
+    for name in names or [args.dtype]:
+        if name not in DTYPES:
+            raise ValueError(f"--dtype {name}: there is no such type here; there are {', '.join(DTYPES)}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--dtype {args.dtype} names a type twice.")
+    for section in ("tokenizer", "pipeline"):
+        if len(names) > 1 and section in chosen_sections(args):
+            raise ValueError(f"--{section} is measured with one dtype at a time, got --dtype {args.dtype}.")
 
 
 def parse_names(text: str) -> list[str]:
@@ -124,17 +158,19 @@ def parse_names(text: str) -> list[str]:
 def _measure_models(args: argparse.Namespace, device: str, rounds: int, train: bool = False) -> dict[str, Any]:
     from .bench_model import Setup, measure_models
 
+    dtype, *other_dtypes = parse_names(args.dtype)
     setup = Setup(
         preset=args.preset,
         num_frames=args.num_frames,
         image_size=args.image_size,
         batch_size=args.batch_size or (TRAINING_BATCH_SIZE if train else 1),
         device=device,
-        dtype=args.dtype,
+        dtype=dtype,
         attn=args.attn,
         train=train,
     )
-    return measure_models(setup, parse_names(args.against), rounds)
+    num_frozen_layers = args.frozen_layers if train else 0
+    return measure_models(setup, parse_names(args.against), rounds, other_dtypes, num_frozen_layers)
 
 
 def _measure_training(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
@@ -163,6 +199,19 @@ def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> lis
         return measure_pipelines(files, args.preset, device, args.dtype, rounds)
 
 
+def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
+    from .bench_loader import measure_loader
+
+    with _clips(args.loader, LOADER_CLIPS) as files:
+        return measure_loader(files, args.num_frames, device, rounds)
+
+
+def _format_loader(report: list[dict[str, Any]]) -> str:
+    from .bench_loader import format_loader
+
+    return format_loader(report)
+
+
 @contextmanager
 def _clips(files: list[str], names: tuple[str, ...] | None = None):
     """`(title, path)` of the files; if there are none, of clips that exist while the context lasts."""
@@ -182,4 +231,5 @@ SECTIONS = {
     "tokenizer": (_measure_tokenizer, format_tokenizer),
     "decoding": (_measure_decoding, format_decoding),
     "pipeline": (_measure_pipeline, format_pipelines),
+    "loader": (_measure_loader, _format_loader),
 }

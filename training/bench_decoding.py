@@ -133,13 +133,9 @@ def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
 
 
 class _WatchedProcessor(TubeViTVideoProcessor):
-    """Our processor with a choice of decoder threads, and with stopwatches on its stages: seconds of the calling thread."""
+    """Our processor with stopwatches on its stages: seconds of the calling thread."""
 
-    num_decoder_threads = None  # as decode_video has it
     seconds = None  # a dictionary while stages are measured
-
-    def fetch_videos(self, *args, **kwargs):
-        return super().fetch_videos(*args, num_threads=self.num_decoder_threads, **kwargs)
 
     def resize(self, *args, **kwargs):
         return _timed(self.seconds, "resize", super().resize, *args, **kwargs)

@@ -7,7 +7,7 @@ for, because that is what a prediction costs with it. Sizes differ then, and GFL
 multiplication and an addition as two operations, of matrix products and convolutions only (`torch.utils.flop_counter`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.presets import preset_config
+from tubevit.presets import PRESETS, preset_config
 
 from .bench_memory import peak_memory_mib
 from .bench_timing import interleave, ratios, summarize
@@ -90,9 +90,18 @@ class Setup:
     dtype: str = "float32"
     attn: str = "sdpa"
     train: bool = False
+    num_frozen_layers: int = 0  # of TubeViT: layers that are not trained, with the gated connection behind them
+
+    @property
+    def key(self) -> str:
+        """Tells models apart that are timed together."""
+        frozen = f" {self.num_frozen_layers} frozen" if self.num_frozen_layers else ""
+        return f"{self.name}{frozen} {self.dtype}"
 
     @property
     def title(self) -> str:
+        if self.num_frozen_layers:
+            return f"TubeViT {self.preset}, {self.num_frozen_layers} layers frozen"
         return f"TubeViT {self.preset}" if self.name == TUBEVIT else PEERS[self.name].title
 
 
@@ -121,7 +130,10 @@ def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int,
     """Configuration, model class, name of the input, number of frames and image size."""
     if setup.name == TUBEVIT:
         sizes = {"num_frames": setup.num_frames, "image_size": setup.image_size}
-        config = preset_config(setup.preset, **sizes, num_labels=NUM_LABELS)
+        num_layers = PRESETS[setup.preset]["num_hidden_layers"]
+        if 0 < setup.num_frozen_layers < num_layers:
+            sizes["gate_layer"] = setup.num_frozen_layers
+        config = preset_config(setup.preset, **sizes, num_frozen_layers=setup.num_frozen_layers, num_labels=NUM_LABELS)
         return config, TubeViTForVideoClassification, "pixel_values_videos", setup.num_frames, setup.image_size
     peer = PEERS[setup.name]
     config = getattr(transformers, peer.config_class)(**peer.overrides, num_labels=NUM_LABELS)
@@ -189,58 +201,91 @@ def make_products(model: nn.Module, num_tokens: int) -> tuple[Callable[[], Any],
     return multiply, sum(2e-9 * num_tokens * weight.numel() for weight in weights)
 
 
-def measure_models(setup: Setup, peers: list[str], rounds: int) -> dict[str, Any]:
+def measure_models(
+    setup: Setup, peers: Sequence[str], rounds: int, other_dtypes: Sequence[str] = (), num_frozen_layers: int = 0
+) -> dict[str, Any]:
     """
-    `{"models": [one dictionary per model], ...}`, TubeViT first, its ratios in the dictionaries of the peers: TubeViT's time, or
-    memory, divided by the peer's. Of a forward pass also TubeViT's "mm_gflops_per_second", what `torch.mm` reaches with
-    its weights, "share_of_mm", what share of that the whole model reaches, and "tokenization_share" of its time.
+    `{"models": [one dictionary per model], "dtypes", "batch_size"}`: TubeViT and its peers in the setup's dtype, then in each
+    of the others. Peers hold ratios to TubeViT in their dtype: its time, or memory, divided by theirs. What runs in another
+    dtype holds "ratio_to_first_dtype", its time divided by the same model's in the first. With `num_frozen_layers` the
+    same TubeViT with that many layers frozen is among the peers; there the ratios are its own to the whole one.
+
+    Of a forward pass TubeViT's dictionaries also hold "mm_gflops_per_second", what `torch.mm` reaches with its weights,
+    "share_of_mm", what share of that the whole model reaches, and "tokenization_share" of its time.
     """
-    setups = [replace(setup, name=name) for name in [TUBEVIT, *peers]]
-    rows = [{"name": each.name, "title": each.title, **count(each)} for each in setups]
+    dtypes, names = [setup.dtype, *other_dtypes], [TUBEVIT, *peers]
+    setups = [replace(setup, name=name, dtype=dtype) for dtype in dtypes for name in names]
+    if num_frozen_layers:
+        setups += [replace(setup, dtype=dtype, num_frozen_layers=num_frozen_layers) for dtype in dtypes]
+    counts = {name: count(replace(setup, name=name)) for name in names}
+    rows = [
+        {
+            "name": each.name,
+            "title": each.title,
+            "dtype": each.dtype,
+            "num_frozen_layers": each.num_frozen_layers,
+            **counts[each.name],
+        }
+        for each in setups
+    ]
     for each, row in zip(setups, rows, strict=True):
         row["peak_mib"] = peak_memory_mib(asdict(each)) if setup.device == "cpu" else None
     built = [build_model(each) for each in setups]
-    calls = {each.name: make_step(*pair) for each, pair in zip(setups, built, strict=True)}
-    for row, (model, _) in zip(rows, built, strict=True):
+    calls = {each.key: make_step(*pair) for each, pair in zip(setups, built, strict=True)}
+    for each, row, (model, _) in zip(setups, rows, built, strict=True):
         row["attn"] = model.config._attn_implementation
         if setup.device == "cuda":
-            row["peak_mib"] = _cuda_peak_mib(calls[row["name"]])
+            row["peak_mib"] = _cuda_peak_mib(calls[each.key])
+    parts = {} if setup.train else _parts(setups, rows, built)
+    timings = interleave(calls | parts, rounds, setup.device, "training steps" if setup.train else "forward passes")
+    times = {key: summarize(each) for key, each in timings.items()}
+    for each, row in zip(setups, rows, strict=True):
+        _add_times(row, times, each)
+    _compare(rows)
+    return {"models": rows, "dtypes": dtypes, "batch_size": setup.batch_size}
+
+
+def _parts(setups: list[Setup], rows: list[dict[str, Any]], built: list[tuple]) -> dict[str, Callable[[], Any]]:
+    """
+    What is timed beside the forward passes of TubeViT, per dtype: `torch.mm` with its weights, and making tokens.
+
+    The GFLOPs of the former go into TubeViT's `rows` as "mm_gflops".
+    """
+    calls = {}
+    for each, row, (model, inputs) in zip(setups, rows, built, strict=True):
+        if each.name == TUBEVIT:
+            calls[f"mm {each.dtype}"], row["mm_gflops"] = make_products(model, each.batch_size * row["tokens"])
+            calls[f"tokens {each.dtype}"] = make_step(model.tubevit.embeddings, inputs)
+    return calls
+
+
+def _add_times(row: dict[str, Any], times: dict[str, dict[str, float]], setup: Setup) -> None:
+    """Complete the `row` of a setup by its times and rates, given all `times` by key."""
+    row |= times[setup.key]
+    row["clips_per_second"] = 1e3 * setup.batch_size / row["median_ms"]
     if setup.train:
-        times = _time(calls, rounds, setup.device, "training steps")
-        return {"models": _compare(rows, times, setup), "dtype": setup.dtype, "batch_size": setup.batch_size}
-    model, inputs = built[0]
-    calls["mm"], mm_gflops = make_products(model, setup.batch_size * rows[0]["tokens"])
-    calls["tokenizer"] = make_step(model.tubevit.embeddings, inputs)
-    times = _time(calls, rounds, setup.device, "forward passes")
-    mm_gflops_per_second = 1e3 * mm_gflops / times["mm"]["median_ms"]
-    rows = _compare(rows, times, setup)
-    return {
-        "models": rows,
-        "dtype": setup.dtype,
-        "batch_size": setup.batch_size,
-        "mm_gflops_per_second": mm_gflops_per_second,
-        "share_of_mm": rows[0]["gflops_per_second"] / mm_gflops_per_second,
-        "tokenization_share": times["tokenizer"]["median_ms"] / times[TUBEVIT]["median_ms"],
-    }
+        return
+    row["gflops_per_second"] = row["gflops"] * row["clips_per_second"]
+    if setup.name == TUBEVIT:
+        row["mm_gflops_per_second"] = 1e3 * row["mm_gflops"] / times[f"mm {setup.dtype}"]["median_ms"]
+        row["share_of_mm"] = row["gflops_per_second"] / row["mm_gflops_per_second"]
+        row["tokenization_share"] = times[f"tokens {setup.dtype}"]["median_ms"] / row["median_ms"]
 
 
-def _time(calls: dict[str, Callable], rounds: int, device: str, description: str) -> dict[str, dict[str, float]]:
-    timings = interleave(calls, rounds, device, description)
-    return {name: summarize(each) for name, each in timings.items()}
-
-
-def _compare(rows: list[dict[str, Any]], times: dict[str, dict[str, float]], setup: Setup) -> list[dict[str, Any]]:
-    """`rows` with their times, rates and, below the first, ratios of the first row to them."""
+def _compare(rows: list[dict[str, Any]]) -> None:
+    """Add the ratios of each of `rows` to TubeViT in its dtype, and to the same model in the first dtype."""
+    in_dtype = {row["dtype"]: row for row in rows if row["name"] == TUBEVIT and not row["num_frozen_layers"]}
+    in_first = {row["title"]: row for row in rows if row["dtype"] == rows[0]["dtype"]}
     for row in rows:
-        row |= times[row["name"]]
-        row["clips_per_second"] = 1e3 * setup.batch_size / row["median_ms"]
-        if not setup.train:
-            row["gflops_per_second"] = row["gflops"] * row["clips_per_second"]
-    for row in rows[1:]:
-        row |= ratios(rows[0], row)
-        if row["peak_mib"]:
-            row["ratio_of_memory"] = rows[0]["peak_mib"] / row["peak_mib"]
-    return rows
+        whole = in_dtype[row["dtype"]]
+        if row is not whole:
+            # A frozen TubeViT against the whole one, the whole one against its peers.
+            ours, theirs = (row, whole) if row["num_frozen_layers"] else (whole, row)
+            row |= ratios(ours, theirs)
+            if row["peak_mib"]:
+                row["ratio_of_memory"] = ours["peak_mib"] / theirs["peak_mib"]
+        if row["dtype"] != rows[0]["dtype"]:
+            row["ratio_to_first_dtype"] = row["median_ms"] / in_first[row["title"]]["median_ms"]
 
 
 def _cuda_peak_mib(call: Callable[[], Any]) -> float:

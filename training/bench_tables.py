@@ -42,11 +42,14 @@ def format_machine(machine: dict[str, Any], device: str) -> str:
 
 def format_forward(report: dict[str, Any]) -> str:
     title = f"Forward pass, {_run_title(report)}"
-    notes = (
-        f"TubeViT computes at {100 * report['share_of_mm']:.0f} % of the {report['mm_gflops_per_second']:,.0f} GFLOP/s that "
-        f"torch.mm reaches with its weights; making tokens takes {100 * report['tokenization_share']:.1f} % of its time.\n"
-        "GFLOP count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
+    notes = "".join(
+        f"TubeViT computes at {100 * row['share_of_mm']:.0f} % of the {row['mm_gflops_per_second']:,.0f} GFLOP/s that torch.mm "
+        f"reaches with its weights in {row['dtype']}; making tokens takes {100 * row['tokenization_share']:.1f} % of its "
+        "time.\n"
+        for row in report["models"]
+        if "share_of_mm" in row
     )
+    notes += "GFLOP count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
     return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
 
 
@@ -112,21 +115,37 @@ def format_table(columns: list[str], rows: list[list[Any]]) -> str:
 
 
 def _model_table(rows: list[dict[str, Any]]) -> str:
-    columns = ["", "clip", "tokens", "M weights", "GFLOP", "ms", "min ms", "clips/s", "peak MiB"]
-    ratios = ["ratio", "of minima", "of memory"] if len(rows) > 1 else []
-    cells = []
-    for row in rows:
-        clip = f"{row['num_frames']}x{row['image_size']}x{row['image_size']}"
-        cell = [row["title"], clip, row["tokens"], row["parameters"] / 1e6, row["gflops"]]
-        cell += [*_times(row), row["clips_per_second"], row["peak_mib"]]
-        cells.append(cell + ([*_ratios(row), row.get("ratio_of_memory")] if ratios else []))
-    return format_table(columns + ratios, cells)
+    columns = {
+        "": lambda row: row["title"],
+        "dtype": lambda row: row["dtype"],
+        "clip": lambda row: f"{row['num_frames']}x{row['image_size']}x{row['image_size']}",
+        "tokens": lambda row: row["tokens"],
+        "M weights": lambda row: row["parameters"] / 1e6,
+        "GFLOP": lambda row: row["gflops"],
+        "ms": lambda row: row["median_ms"],
+        "min ms": lambda row: row["min_ms"],
+        "clips/s": lambda row: row["clips_per_second"],
+        "peak MiB": lambda row: row["peak_mib"],
+    }
+    if len({row["dtype"] for row in rows}) == 1:
+        del columns["dtype"]  # the title says it
+    if any("ratio" in row for row in rows):
+        columns["ratio"] = lambda row: row.get("ratio")
+        columns["of minima"] = lambda row: row.get("ratio_of_minima")
+        columns["of memory"] = lambda row: row.get("ratio_of_memory")
+    if any("ratio_to_first_dtype" in row for row in rows):
+        columns[f"to {rows[0]['dtype']}"] = lambda row: row.get("ratio_to_first_dtype")
+    return format_table(list(columns), [[value(row) for value in columns.values()] for row in rows])
 
 
 def _model_notes(rows: list[dict[str, Any]]) -> str:
     notes = ["Peak MiB is memory beyond weights and inputs."]
-    if len(rows) > 1:
-        notes.append("Ratios are TubeViT's time, or memory, divided by the other model's.")
+    if any("ratio_to_first_dtype" in row for row in rows):
+        notes.append(f"To {rows[0]['dtype']}: time divided by the same model's in {rows[0]['dtype']}.")
+    if any("ratio" in row for row in rows):
+        notes.append("Ratios are TubeViT's time, or memory, divided by the other model's in the same dtype.")
+    if any(row["num_frozen_layers"] for row in rows):
+        notes.append("With frozen layers: its own divided by the whole TubeViT's.")
     if any(row["name"] == "vjepa2" for row in rows):
         notes.append("V-JEPA 2 has no base size: its default is the large one.")
     attentions = {row["title"]: row["attn"] for row in rows if row["attn"] != rows[0]["attn"]}
@@ -135,7 +154,7 @@ def _model_notes(rows: list[dict[str, Any]]) -> str:
 
 
 def _run_title(report: dict[str, Any]) -> str:
-    return f"{report['dtype']}, batch {report['batch_size']}, {report['models'][0]['attn']} attention"
+    return f"{', '.join(report['dtypes'])}, batch {report['batch_size']}, {report['models'][0]['attn']} attention"
 
 
 def _times(values: dict[str, float]) -> list[float]:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from tqdm.auto import tqdm
 
+from tubevit.processing.cpu_cores import num_cores
+
 
 class Timing(NamedTuple):
     """Seconds that one call took: on the wall clock, and of processor time summed over the process's threads."""
@@ -81,7 +83,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     """What the numbers were measured on and with; `load` is the number of processes that wanted a core, 1 minute mean."""
     machine = {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import VideoMAEVideoProcessor
 
 from tubevit import TubeViTModel
-from tubevit.position_embeddings import position_embedding
 from tubevit.presets import preset_config
+from tubevit.tube_embeddings import merge_applications
 
 from .bench_timing import interleave, ratios, summarize
 
@@ -34,7 +34,7 @@ def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callab
 
     clip: uint8 `(batch, frames, channels, height, width)`; the float variants get it normalised beforehand.
     """
-    dtype = embeddings.projections[0].weight.dtype
+    dtype = embeddings.dtype
     size = (clip.shape[1], clip.shape[3], clip.shape[4])
     processor = VideoMAEVideoProcessor()
 
@@ -44,13 +44,14 @@ def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callab
 
     def convolve(video: torch.Tensor) -> torch.Tensor:
         tokens = []
-        for tube, projection in zip(embeddings.tubes, embeddings.projections, strict=True):
+        for index, tube in enumerate(embeddings.tubes):
             time, row, column = tube.offset
+            nt, nh, nw = tube.kernel_grid(size)
             window = video[:, :, time:, row:, column:]
-            grid = nn.functional.conv3d(window, projection.weight, projection.bias, tube.stride)
-            tokens.append(grid.flatten(2).transpose(1, 2))
+            grid = nn.functional.conv3d(window, *embeddings.kernel(index), tube.kernel_stride)[:, :, :nt, :nh, :nw]
+            tokens.append(merge_applications(grid.flatten(2).transpose(1, 2), tube, size))
         tokens = torch.cat(tokens, dim=1)
-        return tokens + position_embedding(embeddings.tubes, size, embeddings.position_temperature, tokens)
+        return tokens + embeddings.positions(embeddings.tubes, range(len(embeddings.tubes)), size, tokens)
 
     normalized = normalize(clip)
     channels_first = normalized.transpose(1, 2).contiguous()

@@ -6,7 +6,6 @@ What is kept is a little more than the model sees, more frames and a margin arou
 another clip out of it. Nothing is mirrored: a label may say left or right.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,17 +13,19 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from tubevit.processing.cpu_cores import num_cores
+
 from .class_folders import LabelledClip
 
 
-MAX_THREADS = min(8, os.cpu_count() or 1)  # decoding runs outside Python's lock
+MAX_THREADS = 8  # decoding runs outside Python's lock
 
 
 def decode_clips(
     clips: Sequence[LabelledClip], processor: Callable, description: str
 ) -> tuple[list[LabelledClip], list[torch.Tensor], list[tuple[LabelledClip, str]]]:
     """
-    Decode each of `clips` by a video processor that leaves pixels uint8, some at a time, with a progress bar.
+    Decode each of `clips` by a `TubeViTVideoProcessor` that leaves pixels uint8, some at a time, with a progress bar.
 
     Returns the clips that could be read, the pixels of each `(frames, channels, height, width)`, and the other clips, each
     with the reason.
@@ -33,12 +34,13 @@ def decode_clips(
 
     def decode(clip: LabelledClip) -> torch.Tensor | str:
         try:
-            return processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
+            # One thread each: that many files are decoded at a time.
+            return processor(str(clip.path), num_decoder_threads=1, return_tensors="pt").pixel_values_videos[0]
         except (ValueError, OSError) as error:
             return " ".join(str(error).split())
 
     read, pixels, broken = [], [], []
-    with ThreadPoolExecutor(MAX_THREADS) as pool:
+    with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
         results = tqdm(pool.map(decode, clips), desc=description, total=len(clips), unit="clip", dynamic_ncols=True)
         for clip, result in zip(clips, results, strict=True):
             if isinstance(result, str):

@@ -1,9 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Loading a TubeViT checkpoint for a command: what is missing or does not fit is an error, never random weights."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+
+logger = logging.getLogger(__name__)
 
 # Where processors are saved: both in one file, or one by one.
 PROCESSOR_FILE = "processor_config.json"
@@ -22,6 +27,16 @@ def load_config(name: str) -> Any:
     """
     from tubevit import TubeViTConfig
 
+    check_model_name(name)
+    try:
+        with quiet_library():
+            return TubeViTConfig.from_pretrained(name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def check_model_name(name: str) -> None:
+    """Raise an `OSError` for what is meant as a folder and is none with a model, before the library asks the Hub for it."""
     path = Path(name).expanduser()
     if path.is_file():
         raise NotADirectoryError(f"{name} is a file; a model is the folder that save_pretrained wrote.")
@@ -30,10 +45,14 @@ def load_config(name: str) -> Any:
         raise FileNotFoundError(f"There is no model folder {name}.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name} has no config.json: it is not a folder that save_pretrained wrote.")
-    try:
-        return TubeViTConfig.from_pretrained(name)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+
+
+def check_output_folder(path: Path) -> None:
+    """Raise an `OSError` for a folder to write that is a file or not empty."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; a folder is needed.")
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty; name a new folder.")
 
 
 def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
@@ -43,8 +62,8 @@ def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
     model_class: the class to load; by default the one that the checkpoint's config names.
     kwargs: as `from_pretrained` takes them.
 
-    Raises `ValueError` for another model type, a pickle, or a checkpoint that lacks weights of `model_class`, `OSError`
-    where there is none.
+    Raises `ValueError` for another model type, a pickle, a damaged file, or a checkpoint that lacks weights of
+    `model_class` or has some of other shapes than its config says, `OSError` where there is none.
     """
     import tubevit
 
@@ -54,13 +73,54 @@ def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
         model_class = getattr(tubevit, architectures[0], None)
         if model_class is None:
             raise ValueError(f"{name} names the class {architectures[0]!r}, which this package does not have.")
-    model, info = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    return load_complete(model_class, name, **kwargs)
+
+
+def load_complete(model_class: type, name: str, **kwargs) -> Any:
+    """
+    As `load_model`, for any class with `from_pretrained`, the library's Auto classes too; the config is not looked at before.
+    """
+    model, info = _load(model_class, name, **kwargs)
+    if mismatched := sorted(info["mismatched_keys"]):
+        key, saved, expected = mismatched[0]
+        raise ValueError(
+            f"{name} holds {len(mismatched)} weights of other shapes than its config.json says ({key} is "
+            f"{tuple(saved)}, not {tuple(expected)}): the two files do not belong together."
+        )
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
-            f"{name} lacks {len(missing)} weights of {model_class.__name__} ({missing[0]}, ...): it was saved from "
+            f"{name} lacks {len(missing)} weights of {type(model).__name__} ({missing[0]}, ...): it was saved from "
             "another class; fine-tune and save it with this one first."
         )
+    if unexpected := sorted(info["unexpected_keys"]):
+        logger.warning(f"{name} also holds {len(unexpected)} weights that are not used ({unexpected[0]}, ...).")
     return model.eval()
+
+
+def _load(model_class: type, name: str, **kwargs) -> tuple[Any, dict[str, Any]]:
+    """Model and loading info, which tells what did not fit."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_library():
+            return model_class.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {name} cannot be read ({error}): the file is damaged or incomplete, fetch it again."
+        ) from error
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """While this lasts, the library logs no warnings: what is wrong with a checkpoint becomes one line here, not a table."""
+    from transformers.utils import logging as library_logging
+
+    verbosity = library_logging.get_verbosity()
+    library_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(verbosity)
 
 
 def load_processors(name: str) -> list[Any]:

@@ -51,12 +51,12 @@ def find_clips(root: str | Path, val_share: float = 0.25, seed: int = 0) -> Clas
     val_folder = _first_folder(root, VAL_NAMES)
     if train_folder is None and val_folder is not None:
         raise ValueError(f"{root} has a folder {val_folder.name}/ but no train/.")
-    train = _clips_of(train_folder or root)
+    train = clips_of(train_folder or root)
     if len({clip.label for clip in train}) < 2:
         raise ValueError(_explain_layout(root, train))
     if val_folder is None:
         return hold_out(train, val_share, seed)
-    return _use_val_folder(train, _clips_of(val_folder), val_folder)
+    return _use_val_folder(train, clips_of(val_folder), val_folder)
 
 
 def hold_out(clips: list[LabelledClip], share: float, seed: int) -> ClassFolders:
@@ -113,9 +113,10 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _clips_of(folder: Path) -> list[LabelledClip]:
+def clips_of(folder: Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> list[LabelledClip]:
+    """The files with one of `suffixes` in the folders within `folder`, labelled by the names of these."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [LabelledClip(path, entry.name) for entry in classes for path in list_files(entry, VIDEO_SUFFIXES)]
+    return [LabelledClip(path, entry.name) for entry in classes for path in list_files(entry, suffixes)]
 
 
 def _explain_layout(root: Path, clips: list[LabelledClip]) -> str:

@@ -10,9 +10,10 @@ returns the exit code (`None` for 0). Whatever the user can mend arrives here as
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import NoReturn
 
 
 COMMANDS = {
@@ -21,7 +22,13 @@ COMMANDS = {
         "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
     ),
     "predict": ("tubevit.training.predict", "name what happens in videos and images"),
+    "check-data": ("tubevit.training.check_data", "find the files of a data set that cannot be read"),
+    "prepare": ("tubevit.training.prepare", "copy a folder of videos to a form that decodes faster"),
+    "convert": ("tubevit.training.convert", "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP"),
     "export": ("tubevit.training.export", "write a checkpoint with its code, to be loaded without this package"),
+    "info": ("tubevit.training.info", "print tokens, parameters and GFLOPs of the named sizes, or of a checkpoint"),
+    "ablations": ("tubevit.training.ablations", "list the paper's ablations, each a configuration, with its numbers"),
+    "show": ("tubevit.training.show", "draw the tubes on a clip, the kernels, the positions or the attention"),
     "bench": ("tubevit.training.bench", "time the model, its tokenizer, decoding and pipeline, and compare them"),
     "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),
 }
@@ -35,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     module_name, summary = COMMANDS[name]
     module = import_module(module_name)
-    parser = argparse.ArgumentParser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
+    parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
     module.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="on an error, show where it happened")
     args = parser.parse_args(argv[1:])
@@ -56,10 +63,32 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """A type of command line arguments: whole numbers from `minimum` on."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < minimum:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
+        return value
+
+    return convert
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line, like every other error, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (`{self.prog} --help` lists all there is)\n")
+
+
 def _parse_command_name(argv: Sequence[str]) -> str | None:
     """The subcommand that `argv`, at most one argument, asks for; `None` if it asked for help, which is printed."""
-    table = "\n".join(f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    table = "\n".join(f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items())
+    parser = _Parser(
         prog="tubevit",
         usage="tubevit COMMAND [...]",
         description="TubeViT: sparse video tubes, one set of weights for images and videos.",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .class_folders import ClassFolders, LabelledClip, find_clips, take_evenly
+from .cli import whole_number
 
 
 if TYPE_CHECKING:
@@ -50,14 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: draw moving shapes)",
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
-    parser.add_argument("--steps", type=int, default=1400, help="training steps (default: 1400)")
+    parser.add_argument("--steps", type=whole_number(1), default=1400, help="training steps (default: 1400)")
     parser.add_argument(
-        "--clips-per-class", type=int, default=150, help="moving shapes to draw for training (default: 150)"
+        "--clips-per-class",
+        type=whole_number(1),
+        default=150,
+        help="moving shapes to draw for training (default: 150)",
     )
     parser.add_argument(
-        "--max-clips", type=int, default=2000, help="use at most so many of your clips (default: 2000)"
+        "--max-clips", type=whole_number(2), default=2000, help="use at most so many of your clips (default: 2000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the drawing, the weights and the order (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of the drawing, the weights and the order (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -136,8 +142,9 @@ def classify_and_draw(model_folder: Path, clips: Sequence[LabelledClip], path: P
     from tqdm.auto import tqdm
     from transformers import pipeline
 
-    from .demo_report import ReportClip, draw_report, read_mask
+    from .demo_report import ReportClip, draw_report
     from .tiny_model import report_processor
+    from .tube_extents import read_mask
 
     classifier = pipeline(
         "video-classification", model=str(model_folder), device="cuda" if torch.cuda.is_available() else "cpu"

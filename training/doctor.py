@@ -8,7 +8,6 @@ nothing or rounds to bfloat16. It is the user's switch, so it is measured and ex
 """
 
 import argparse
-import os
 import platform
 import statistics
 import time
@@ -73,9 +72,11 @@ def describe_machine() -> dict[str, str]:
     """Processor, threads and GPUs as torch sees them."""
     import torch
 
+    from tubevit.processing.cpu_cores import num_cores
+
     lines = {
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "cores": f"{num_cores()}",
         "torch threads": f"{torch.get_num_threads()}",
         "CPU instructions": torch.backends.cpu.get_cpu_capability(),
     }

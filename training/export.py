@@ -11,12 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from .checkpoints import load_model, load_processors
+    from .checkpoints import check_output_folder, load_model, load_processors
 
-    if args.output.exists() and not args.output.is_dir():
-        raise NotADirectoryError(f"{args.output} is a file; the export needs a folder.")
-    if args.output.is_dir() and any(args.output.iterdir()):
-        raise FileExistsError(f"{args.output} is not empty; name a new folder.")
+    check_output_folder(args.output)
     model = load_model(args.model)
     for part in (model, *load_processors(args.model)):
         part.save_pretrained(args.output, with_code=True)

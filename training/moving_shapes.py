@@ -11,7 +11,7 @@ backwards or mirrored, a clip moving left is a valid clip moving right. The best
 
 import colorsys
 import json
-import os
+import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from tubevit.processing.cpu_cores import num_cores
+
 
 SHAPES = ("circle", "cross", "triangle")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # unit steps (y, x)
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 MANIFEST_NAME = "moving_shapes.json"
-MAX_THREADS = min(8, os.cpu_count() or 1)
+MAX_THREADS = 8
 Rgb = tuple[float, float, float]
-GENERATOR_VERSION = 1  # raise when the drawing changes, so that sets made earlier are not reused
+GENERATOR_VERSION = 2  # raise when the drawing changes, so that sets made earlier are not reused
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def random_scene(label: str, rng: np.random.Generator, num_frames: int = 32) -> 
 
 def draw_clip(scene: Scene, num_frames: int = 32, side: int = 80) -> np.ndarray:
     """The clip of a scene, uint8 `(num_frames, side, side, 3)`, with antialiased edges."""
-    background = _blend_corners(np.array(scene.background, np.float32), side)
-    return np.stack([_draw_frame(scene, frame, background) for frame in range(num_frames)])
+    background = 255 * _blend_corners(np.array(scene.background, np.float32), side)
+    contrast = 255 * np.array(scene.color, np.float32) - background
+    return np.stack([_draw_frame(scene, frame, background, contrast) for frame in range(num_frames)])
 
 
 def write_clip(path: Path, frames: np.ndarray, fps: int = 16) -> None:
@@ -138,7 +141,7 @@ def write_dataset(
         write_clip(path, draw_clip(scene, num_frames, side))
         return {"file": path.relative_to(folder).as_posix(), **asdict(scene)}
 
-    with ThreadPoolExecutor(MAX_THREADS) as pool:
+    with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
         progress = tqdm(pool.map(write, jobs), desc="drawing clips", total=len(jobs), unit="clip", dynamic_ncols=True)
         scenes = list(progress)
     # Last, so that a set whose writing was interrupted has no manifest of these settings and is not reused.
@@ -159,30 +162,35 @@ def _make_empty(folder: Path) -> None:
     manifest.write_text("{}")  # marks the folder as ours from the first file on
 
 
-def _draw_frame(scene: Scene, frame: int, background: np.ndarray) -> np.ndarray:
-    """One frame, uint8 `(side, side, 3)`. A pixel's coverage by the shape follows from its distance to the edge."""
+def _draw_frame(scene: Scene, frame: int, background: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """One frame, uint8 `(side, side, 3)`. A pixel's coverage by the shape follows from its distance to the edge.
+
+    background, contrast: float32 `(side, side, 3)`: pixel values, and what the shape adds to them.
+    """
     side = len(background)
     pixel_centers = (np.arange(side, dtype=np.float32) + 0.5) / side
     # Offset to the shape's centre by the shorter way around the torus, in [-0.5, 0.5).
     y, x = ((pixel_centers - center + 0.5) % 1.0 - 0.5 for center in scene.center(frame))
     distance = _distance_to_edge(scene.shape, y[:, None], x[None, :], scene.radius)
     coverage = np.clip(0.5 - distance * side, 0, 1)[..., None]
-    picture = background + (np.array(scene.color, np.float32) - background) * coverage
-    return (picture * 255).round().astype(np.uint8)
+    return np.rint(background + contrast * coverage).astype(np.uint8)
 
 
 def _distance_to_edge(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance (negative inside) to the edge of a shape around the origin, with the area of the circle's."""
+    """Signed distance (negative inside) to the edge of a shape around the origin, with the area of the circle's.
+
+    Constants are Python floats: NumPy's own would make float64 of float32 coordinates, at twice the time.
+    """
     if shape == "circle":
         return np.hypot(y, x) - radius
     if shape == "cross":  # two bars, three times as long as wide: of half length a, the area is 20/9 a^2
-        half_length = radius * np.sqrt(np.pi * 9 / 20)
+        half_length = radius * math.sqrt(math.pi * 9 / 20)
         y, x = np.abs(y), np.abs(x)
         bars = (np.maximum(x - half_length, y - half_length / 3), np.maximum(x - half_length / 3, y - half_length))
         return np.minimum(*bars)
     # An upright equilateral triangle of inradius r has the area 3 sqrt(3) r^2 and the origin as its centroid.
-    inradius = radius * np.sqrt(np.pi / (3 * np.sqrt(3)))
-    return np.maximum(y, np.abs(x) * np.sqrt(3) / 2 - y / 2) - inradius
+    inradius = radius * math.sqrt(math.pi / (3 * math.sqrt(3)))
+    return np.maximum(y, np.abs(x) * (math.sqrt(3) / 2) - y / 2) - inradius
 
 
 def _blend_corners(corners: np.ndarray, side: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from .cli import one_line
+from .cli import one_line, whole_number
 from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 
 
@@ -23,12 +23,12 @@ BAR_WIDTH = 24
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="video or image file, URL, or folder of them")
     parser.add_argument("--model", required=True, help="folder of a TubeViT checkpoint, or its name on the Hub")
-    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="labels per clip (default: 5)")
+    parser.add_argument("--top-k", type=whole_number(1), default=5, metavar="K", help="labels per clip (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--temporal-views", type=_positive, metavar="N", help="clips per video whose predictions are averaged"
+        "--temporal-views", type=whole_number(1), metavar="N", help="clips per video whose predictions are averaged"
     )
-    parser.add_argument("--spatial-views", type=_positive, metavar="N", help="crops per clip, likewise")
+    parser.add_argument("--spatial-views", type=whole_number(1), metavar="N", help="crops per clip, likewise")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one"
     )
@@ -160,10 +160,3 @@ def _bar(share: float) -> str:
     eighths = round(share * BAR_WIDTH * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(BAR_WIDTH)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value

@@ -1,0 +1,277 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The image models that a TubeViT can start from, each as data: its classes, the names of its tensors, its settings.
+
+What is not said about a family is the same in all of them: full self-attention in pre-norm blocks, with as many channels in
+query, key and value as in the residual stream.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class Readout:
+    """
+    How a model of a family turns output tokens into its pooled vector, as fields of `TubeViTConfig`.
+
+    tower: what the tensors of the vision tower start with in such a model.
+    classifiers: names of its linear classifiers, of which the answer is the mean; none for a plain encoder.
+    """
+
+    fields: Mapping[str, str]
+    tower: str = ""
+    classifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageFamily:
+    """
+    One family of image models of Transformers.
+
+    vision_class: its encoder without a head. encoder: how that pools; `optional_pooler` starts the names of the weights that
+        this needs and that a checkpoint may lack, `encoder_without_pooler` is how such a one pools.
+    classifiers: its models with a classifier, by class.
+    names: what a part of one of our names is called there, where that differs; `layers.0.layernorm_before.weight` has the
+        parts `layers`, `0`, `layernorm_before` and `weight`.
+    cls, registers, positions, patch: names of these. The first `num_prefix_positions` are those of CLS and registers.
+    pixels_first: whether the patch kernel is that of a linear layer over pixels in (row, column, channel) order.
+    fields: the settings as fields of `TubeViTConfig`, besides those that all families share.
+    training_settings: settings that act in training alone and have no counterpart here.
+    """
+
+    vision_class: str
+    encoder: Readout
+    classifiers: Mapping[str, Readout]
+    names: Mapping[str, str]
+    patch: str
+    cls: str | None = None
+    registers: str | None = None
+    positions: str | None = None
+    num_prefix_positions: int = 0
+    pixels_first: bool = False
+    position_interpolation: str = "bicubic"
+    encoder_without_pooler: Readout | None = None
+    optional_pooler: str | None = None
+    fields: Callable[[PreTrainedConfig], dict] = field(default=lambda config: {})
+    training_settings: tuple[str, ...] = ()
+
+
+CLS = {"pooling": "cls"}
+MEAN = {"pooling": "mean"}
+
+
+def _vit_fields(config: PreTrainedConfig) -> dict:
+    return {
+        "qkv_bias": config.qkv_bias,
+        "hidden_dropout_prob": config.hidden_dropout_prob,
+        "attention_probs_dropout_prob": config.attention_probs_dropout_prob,
+        "intermediate_size": config.intermediate_size,
+    }
+
+
+def _vit(vision_class: str, **others) -> ImageFamily:
+    return ImageFamily(
+        vision_class=vision_class,
+        encoder=Readout(CLS),  # with pooler_act, which the source's config names
+        encoder_without_pooler=Readout(CLS),
+        optional_pooler="pooler.",
+        names={},
+        cls="embeddings.cls_token",
+        positions="embeddings.position_embeddings",
+        patch="embeddings.patch_embeddings.projection",
+        **others,
+    )
+
+
+VIT = _vit(
+    "ViTModel",
+    num_prefix_positions=1,
+    classifiers={"ViTForImageClassification": Readout(CLS, "vit.", ("classifier",))},
+    fields=_vit_fields,
+)
+
+# The distillation token is a register token: one more learned token behind CLS.
+DEIT = _vit(
+    "DeiTModel",
+    classifiers={
+        "DeiTForImageClassification": Readout(CLS, "deit.", ("classifier",)),
+        "DeiTForImageClassificationWithTeacher": Readout(
+            {"pooling": "cls_registers"}, "deit.", ("cls_classifier", "distillation_classifier")
+        ),
+    },
+    registers="embeddings.distillation_token",
+    num_prefix_positions=2,
+    fields=lambda config: _vit_fields(config) | {"num_register_tokens": 1},
+)
+
+
+def _dinov2_fields(config: PreTrainedConfig) -> dict:
+    intermediate_size = int(config.hidden_size * config.mlp_ratio)
+    fields = {"qkv_bias": config.qkv_bias, "layerscale_value": config.layerscale_value}
+    if config.use_swiglu_ffn:  # two thirds of the width, rounded up to a multiple of 8, and always with SiLU
+        intermediate_size = (int(intermediate_size * 2 / 3) + 7) // 8 * 8
+        fields |= {"use_gated_mlp": True, "hidden_act": "silu"}
+    return fields | {
+        "intermediate_size": intermediate_size,
+        "attention_probs_dropout_prob": config.attention_probs_dropout_prob,
+        "num_register_tokens": getattr(config, "num_register_tokens", 0),
+    }
+
+
+def _dinov2(vision_class: str, tower: str, **others) -> ImageFamily:
+    return ImageFamily(
+        vision_class=vision_class,
+        encoder=Readout(CLS),
+        classifiers={
+            vision_class.replace("Model", "ForImageClassification"): Readout(
+                {"pooling": "cls_mean"}, tower, ("classifier",)
+            )
+        },
+        names={"layers": "encoder.layer", "layernorm_before": "norm1", "layernorm_after": "norm2"},
+        cls="embeddings.cls_token",
+        positions="embeddings.position_embeddings",
+        num_prefix_positions=1,
+        patch="embeddings.patch_embeddings.projection",
+        fields=_dinov2_fields,
+        # Its dropout is on the embeddings alone; ours is on every branch.
+        training_settings=("drop_path_rate", "hidden_dropout_prob"),
+        **others,
+    )
+
+
+DINOV2 = _dinov2("Dinov2Model", "dinov2.")
+DINOV2_WITH_REGISTERS = _dinov2(
+    "Dinov2WithRegistersModel",
+    "dinov2_with_registers.",
+    registers="embeddings.register_tokens",
+    position_interpolation="bicubic_antialias",
+)
+
+
+def _dinov3_fields(config: PreTrainedConfig) -> dict:
+    return {
+        "qkv_bias": config.query_bias or config.key_bias or config.value_bias,
+        "intermediate_size": config.intermediate_size,
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "layerscale_value": config.layerscale_value,
+        "use_gated_mlp": config.use_gated_mlp,
+        "num_register_tokens": config.num_register_tokens,
+        "rope_theta": config.rope_theta,
+    }
+
+
+DINOV3 = ImageFamily(
+    vision_class="DINOv3ViTModel",
+    encoder=Readout(CLS),
+    classifiers={},
+    names={
+        "layers": "model.layer",
+        "layernorm_before": "norm1",
+        "layernorm_after": "norm2",
+        "layernorm": "norm",
+        "fc1": "up_proj",
+        "fc2": "down_proj",
+    },
+    cls="embeddings.cls_token",
+    registers="embeddings.register_tokens",
+    patch="embeddings.patch_embeddings",
+    fields=_dinov3_fields,
+    training_settings=("drop_path_rate", "pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale"),
+)
+
+CLIP_NAMES = {
+    "layers": "encoder.layers",
+    "attention": "self_attn",
+    "o_proj": "out_proj",
+    "layernorm_before": "layer_norm1",
+    "layernorm_after": "layer_norm2",
+    "pre_layernorm": "pre_layrnorm",
+    "layernorm": "post_layernorm",
+}
+
+
+def _clip_fields(config: PreTrainedConfig) -> dict:
+    return {
+        "intermediate_size": config.intermediate_size,
+        "attention_probs_dropout_prob": config.attention_dropout,
+    }
+
+
+CLIP = ImageFamily(
+    vision_class="CLIPVisionModel",
+    encoder=Readout(CLS | {"final_layernorm": "pooled"}),
+    classifiers={
+        "CLIPForImageClassification": Readout(MEAN | {"final_layernorm": "none"}, "vision_model.", ("classifier",))
+    },
+    names=CLIP_NAMES,
+    cls="embeddings.class_embedding",
+    positions="embeddings.position_embedding.weight",
+    num_prefix_positions=1,
+    patch="embeddings.patch_embedding",
+    fields=lambda config: _clip_fields(config) | {"use_pre_layernorm": True},
+)
+
+
+def _siglip(vision_class: str, **others) -> ImageFamily:
+    return ImageFamily(
+        vision_class=vision_class,
+        encoder=Readout({"pooling": "attention"}),
+        encoder_without_pooler=Readout(MEAN),
+        optional_pooler="head.",
+        classifiers={
+            vision_class.replace("VisionModel", "ForImageClassification"): Readout(
+                MEAN, "vision_model.", ("classifier",)
+            )
+        },
+        names=CLIP_NAMES,
+        positions="embeddings.position_embedding.weight",
+        patch="embeddings.patch_embedding",
+        fields=_clip_fields,
+        **others,
+    )
+
+
+SIGLIP = _siglip("SiglipVisionModel")
+SIGLIP2 = _siglip("Siglip2VisionModel", pixels_first=True, position_interpolation="bilinear_antialias")
+
+FAMILIES = {
+    "vit": VIT,
+    "deit": DEIT,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2_WITH_REGISTERS,
+    "dinov3_vit": DINOV3,
+    "clip": CLIP,
+    "clip_vision_model": CLIP,
+    "siglip": SIGLIP,
+    "siglip_vision_model": SIGLIP,
+    "siglip2": SIGLIP2,
+    "siglip2_vision_model": SIGLIP2,
+}
+
+
+def find_family(model_type: str) -> ImageFamily:
+    """The family of a model type. Raises `ValueError` for one that cannot be carried over."""
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    raise ValueError(
+        f"A checkpoint of a {model_type!r} model cannot be carried over into a TubeViT; it must be one of "
+        f"{', '.join(FAMILIES)}."
+    )
+
+
+def grid_and_patch(config: PreTrainedConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) of the patches of an image of the source's own size, and (height, width) of a patch."""
+    patch = _pair(config.patch_size)
+    if hasattr(config, "num_patches"):  # SigLIP 2 takes patches, not images, and its grid is square
+        side = math.isqrt(config.num_patches)
+        return (side, side), patch
+    height, width = _pair(config.image_size)
+    return (height // patch[0], width // patch[1]), patch
+
+
+def _pair(value) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,70 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+One learned kernel for tubes of every shape (section 3.4, table 7e): resized tri-linearly, at run time.
+
+The weights do not depend on the tubes, so kernels can be lengthened for longer clips without training, and resized ones are a
+warm start for kernels of their own. Values are resized as they are: a kernel with twice the frames gives sums about twice as
+large, which the paper does not speak of.
+"""
+
+import torch
+from torch import nn
+
+from .configuration_tubevit import TubeViTConfig
+from .tubes import Size, Tube
+
+
+def resize_kernel(weight: torch.Tensor, kernel_size: Size) -> torch.Tensor:
+    """`(outputs, channels, t, h, w)` resized tri-linearly to `kernel_size`; pixel centres correspond, not corners."""
+    if tuple(weight.shape[2:]) == tuple(kernel_size):
+        return weight
+    return nn.functional.interpolate(weight, size=tuple(kernel_size), mode="trilinear", align_corners=False)
+
+
+class TubeViTInterpolatedKernel(nn.Module):
+    """
+    The kernel that all 3D tubes share.
+
+    weight: `(hidden_size, channels, *config.interpolated_kernel_size)`. bias: `(hidden_size,)`. A tube with space-to-depth,
+    whose kernel makes `hidden_size / S` channels, takes the first `hidden_size / S` of them.
+    """
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.empty(config.hidden_size, config.num_channels, *config.interpolated_kernel_size)
+        )
+        self.bias = nn.Parameter(torch.empty(config.hidden_size))
+        self._kept: dict = {}
+
+    def forward(self, tube: Tube) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight `(hidden_size / S, channels, *tube.kernel_size)` and bias `(hidden_size / S,)` for `tube`."""
+        num_outputs = self.weight.shape[0] // tube.num_merged
+        return self._resized(num_outputs, tube.kernel_size), self.bias[:num_outputs]
+
+    def train(self, mode: bool = True) -> "TubeViTInterpolatedKernel":
+        self._kept.clear()
+        return super().train(mode)
+
+    def _resized(self, num_outputs: int, kernel_size: Size) -> torch.Tensor:
+        """The resized weight; in eval mode without gradients it is kept until the weights change."""
+        weight = self.weight
+        needs_graph = torch.is_grad_enabled() and weight.requires_grad
+        # An inference tensor does not count its changes; fake tensors and graphs must not meet what is kept.
+        plain = type(weight.data) is torch.Tensor and not weight.is_inference() and not torch.compiler.is_compiling()
+        if self.training or needs_graph or not plain:
+            return resize_kernel(weight[:num_outputs], kernel_size)
+        state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
+        kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None))
+        if kept_state != state:
+            with torch.inference_mode(False):  # what is made in inference mode could not be used outside it
+                resized = resize_kernel(weight.detach()[:num_outputs], kernel_size)
+            self._kept[num_outputs, kernel_size] = (state, resized)
+        return resized
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kept": {}}  # neither copies nor pickles take along what can be made again
+
+    def extra_repr(self) -> str:
+        hidden_size, num_channels, *kernel_size = self.weight.shape
+        return f"{num_channels}, {hidden_size}, kernel_size={tuple(kernel_size)}"

@@ -1,0 +1,173 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Joint training on images and videos (section 3.5): one backbone, and one linear head per data set. The loss of a batch is
+computed on the head of its data set alone.
+"""
+
+import copy
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
+
+from .classification import average_views, classification_loss
+from .configuration_tubevit import TubeViTConfig
+from .modeling_tubevit import (
+    TubeViTForImageClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+    TubeViTPreTrainedModel,
+)
+
+
+@dataclass
+@auto_docstring(custom_intro="What [`TubeViTForJointClassification`] returns.")
+class TubeViTJointOutput(ModelOutput):
+    r"""
+    loss (`torch.Tensor` of shape `(1,)`, *optional*, returned with labels):
+        Losses of the two batches, each times the `loss_weight` of its data set, added up.
+    logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
+        For the videos, on their data set's head; for the images if there are no videos.
+    image_logits (`torch.Tensor` of shape `(image_batch_size, num_labels)`, *optional*):
+        For the images that come beside videos.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    image_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@auto_docstring(
+    custom_intro="""
+    TubeViT for joint training on images and videos, with a linear head for each data set of `config.heads`.
+    """
+)
+class TubeViTForJointClassification(TubeViTPreTrainedModel):
+    def __init__(self, config: TubeViTConfig):
+        if not config.heads:
+            raise ValueError(
+                "TubeViTForJointClassification needs heads in the config, such as "
+                '{"kinetics600": {"modality": "video", "num_labels": 600}}.'
+            )
+        super().__init__(config)
+        self.tubevit = TubeViTModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifiers = nn.ModuleDict(
+            {name: nn.Linear(config.pooled_size, head["num_labels"]) for name, head in config.heads.items()}
+        )
+        self.loss_function = classification_loss
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        image_labels: torch.Tensor | None = None,
+        head: str | None = None,
+        image_head: str | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TubeViTJointOutput:
+        r"""
+        pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`, *optional*):
+            Clips, or several views of each, as in [`TubeViTForVideoClassification`].
+        pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
+            Images. Give clips, images, or a batch of each.
+        labels (`torch.Tensor`, *optional*):
+            Labels of the clips, or of the images if there are no clips, as the head's problem type needs them.
+        image_labels (`torch.Tensor`, *optional*):
+            Labels of images that come beside clips.
+        head (`str`, *optional*):
+            Data set of the clips (of the images if there are no clips), whose head is used. May be left out if there
+            is one data set of this kind.
+        image_head (`str`, *optional*):
+            Likewise of images that come beside clips.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+            Number of elements of `labels` over all gradient accumulation steps and ranks, by which the loss is divided.
+            Trainer gives it. The count of `image_labels` is taken to be in proportion.
+        """
+        if pixel_values_videos is None:
+            if image_labels is not None or image_head is not None:
+                raise ValueError(
+                    "image_labels and image_head are for images beside videos; without, use labels and head."
+                )
+            name = self._head_name(head, "image", "head")
+            outputs, logits = self._images(pixel_values, name, **kwargs)
+            loss = self._loss(name, logits, labels, num_items_in_batch)
+            return TubeViTJointOutput(loss, logits, None, outputs.hidden_states, outputs.attentions)
+
+        name = self._head_name(head, "video", "head")
+        outputs, logits = self._videos(pixel_values_videos, name, **kwargs)
+        losses, image_logits = [self._loss(name, logits, labels, num_items_in_batch)], None
+        if pixel_values is not None:
+            image_name = self._head_name(image_head, "image", "image_head")
+            _, image_logits = self._images(pixel_values, image_name, **kwargs)
+            if num_items_in_batch is not None and labels is not None and image_labels is not None:
+                num_items_in_batch = num_items_in_batch * image_labels.numel() / labels.numel()
+            losses.append(self._loss(image_name, image_logits, image_labels, num_items_in_batch))
+        losses = [loss for loss in losses if loss is not None]
+        return TubeViTJointOutput(
+            sum(losses) if losses else None, logits, image_logits, outputs.hidden_states, outputs.attentions
+        )
+
+    def to_classifier(self, head: str) -> TubeViTForVideoClassification | TubeViTForImageClassification:
+        """A plain classifier for one data set, a copy of the weights that it needs, which Auto classes and pipelines load."""
+        values = self.config.heads[self._known(head, "head")]
+        config = copy.deepcopy(self.config)
+        config.heads = None
+        config.id2label = {int(index): label for index, label in values["id2label"].items()}
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        config.problem_type = values["problem_type"]
+        is_video = values["modality"] == "video"
+        model_class = TubeViTForVideoClassification if is_video else TubeViTForImageClassification
+        model = model_class(config).to(self.device, self.dtype)
+        model.tubevit.load_state_dict(self.tubevit.state_dict())
+        model.classifier.load_state_dict(self.classifiers[head].state_dict())
+        return model.train(self.training)
+
+    def _videos(self, pixels: torch.Tensor, name: str, **kwargs):
+        has_views = pixels.dim() == 6
+        clips = pixels.flatten(0, 1) if has_views else pixels
+        outputs = self.tubevit(pixel_values_videos=clips, return_dict=True, **kwargs)
+        logits = self.classifiers[name](self.dropout(outputs.pooler_output))
+        if has_views:
+            views = logits.unflatten(0, (pixels.shape[0], pixels.shape[1]))
+            logits = average_views(views, self.config.heads[name]["problem_type"])
+        return outputs, logits
+
+    def _images(self, pixels: torch.Tensor, name: str, **kwargs):
+        outputs = self.tubevit(pixel_values=pixels, return_dict=True, **kwargs)
+        return outputs, self.classifiers[name](self.dropout(outputs.pooler_output))
+
+    def _loss(self, name: str, logits: torch.Tensor, labels: torch.Tensor | None, num_items) -> torch.Tensor | None:
+        if labels is None:
+            return None
+        head = self.config.heads[name]
+        problem = SimpleNamespace(problem_type=head["problem_type"])
+        return head["loss_weight"] * self.loss_function(labels, logits, problem, num_items_in_batch=num_items)
+
+    def _head_name(self, name: str | None, modality: str, argument: str) -> str:
+        fitting = [known for known, head in self.config.heads.items() if head["modality"] == modality]
+        if name is None and len(fitting) == 1:
+            return fitting[0]
+        if name is not None and self._known(name, argument) in fitting:
+            return name
+        raise ValueError(
+            f"{argument} must name a data set of {modality}s, of which there are {', '.join(fitting) or 'none'}, got {name!r}."
+        )
+
+    def _known(self, name: str, argument: str) -> str:
+        if name not in self.config.heads:
+            raise ValueError(f"{argument}: there is no data set {name!r}; there are {', '.join(self.config.heads)}.")
+        return name
+
+
+__all__ = ["TubeViTForJointClassification", "TubeViTJointOutput"]

@@ -1,0 +1,216 @@
+"""What image models added to the ViT block: laws of each option, and that everything else still works with all of them."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips, tiny_config
+
+from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
+from tubevit.vit_layers import rotate
+
+
+# All that a DINOv3 has, and all that a CLIP and a DINOv2 have.
+ROTARY = {
+    "position_embedding": "transfer",
+    "rope_theta": 100.0,
+    "hidden_size": 32,
+    "use_gated_mlp": True,
+    "hidden_act": "silu",
+    "layerscale_value": 0.5,
+    "num_register_tokens": 3,
+    "pooling": "cls",
+}
+GRID = {
+    "position_embedding": "transfer",
+    "position_grid": [3, 4],
+    "position_interpolation": "bicubic_antialias",
+    "use_pre_layernorm": True,
+    "layerscale_value": 1e-1,
+    "num_register_tokens": 2,
+    "pooling": "cls_mean",
+}
+OPTIONS = {
+    "rotary": ROTARY,
+    "grid": GRID,
+    "pooled norm": {"pooling": "mean", "use_cls_token": True, "final_layernorm": "pooled", "pooler_act": None},
+    "no norm": {"pooling": "cls_registers", "num_register_tokens": 1, "final_layernorm": "none"},
+    "pooler": {"pooling": "cls", "pooler_act": "tanh", "qkv_bias": False},
+}
+parametrize_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+
+
+@parametrize_options
+def test_every_parameter_gets_a_gradient(options):
+    model = make_model(TubeViTForVideoClassification, **options).train()
+    model(tiny_clips(), labels=torch.tensor([0, 3])).loss.backward()
+    for name, parameter in model.named_parameters():
+        if not name.endswith("k_proj.bias"):
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@parametrize_options
+def test_attention_backends_agree(options):
+    model, clips, logits = make_model(TubeViTForVideoClassification, **options), tiny_clips(), {}
+    for backend in ("eager", "sdpa", "flex_attention"):
+        model.set_attn_implementation(backend)
+        with torch.no_grad():
+            logits[backend] = model(clips).logits
+    torch.testing.assert_close(logits["eager"], logits["sdpa"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits["eager"], logits["flex_attention"], rtol=1e-4, atol=1e-5)
+
+
+@parametrize_options
+def test_gradient_checkpointing_changes_nothing(options):
+    plain = make_model(TubeViTForVideoClassification, **options).train()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.gradient_checkpointing_enable()
+    for model in (plain, checkpointed):
+        model(tiny_clips(), labels=torch.tensor([1, 2])).loss.backward()
+    for (name, one), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@pytest.mark.parametrize("options", [ROTARY, GRID], ids=["rotary", "grid"])
+def test_compiled_and_exported_it_is_the_same_function(options):
+    model = make_model(TubeViTForVideoClassification, **options)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (tiny_clips(),), dynamic_shapes={"pixel_values_videos": {0: batch}})
+    with torch.no_grad():
+        for size in (2, 3):
+            clips = tiny_clips(batch=size)
+            expected = model(clips).logits
+            torch.testing.assert_close(compiled(clips).logits, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(program.module()(clips).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@parametrize_options
+def test_outputs_are_recorded_and_tokens_counted(options):
+    model = make_model(TubeViTModel, attn_implementation="eager", **options)
+    output = model(tiny_clips(), output_hidden_states=True, output_attentions=True)
+    num_tokens = model.config.num_tokens() + model.config.num_prefix_tokens
+    shape = (2, num_tokens, model.config.hidden_size)
+    assert [tuple(state.shape) for state in output.hidden_states] == [shape] * 3
+    assert [tuple(weights.shape) for weights in output.attentions] == [(2, 4, num_tokens, num_tokens)] * 2
+    assert output.pooler_output.shape == (2, model.config.pooled_size)
+
+
+@parametrize_options
+def test_half_precision_and_autocast_follow_float32(options):
+    model = make_model(TubeViTForVideoClassification, **options)
+    clips = tiny_clips()
+    expected = model(clips).logits.softmax(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(clips, output_hidden_states=True)
+    assert all(state.dtype == torch.float32 for state in output.hidden_states)
+    torch.testing.assert_close(output.logits.float().softmax(-1), expected, rtol=0, atol=0.05)
+    half = model.to(torch.bfloat16)(clips).logits
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float().softmax(-1), expected, rtol=0, atol=0.05)
+
+
+@parametrize_options
+def test_saved_and_loaded_it_is_the_same_model(options, tmp_path):
+    model = make_model(TubeViTForVideoClassification, **options)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    model.save_pretrained(tmp_path)
+    loaded, info = TubeViTForVideoClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert torch.equal(loaded(tiny_clips()).logits, model(tiny_clips()).logits)
+
+
+def test_the_plan_of_tensor_parallelism_names_modules_that_exist():
+    for options in ({}, ROTARY):
+        model = TubeViTModel(tiny_config(**options))
+        linear = {
+            name.replace("layers.0.", "layers.*.")
+            for name, module in model.named_modules()
+            if name.startswith("layers.0.") and isinstance(module, torch.nn.Linear)
+        }
+        assert set(model.config.base_model_tp_plan) == linear
+        assert "tp_plan" not in str(model.config.to_dict())
+
+
+def test_turned_queries_and_keys_know_their_distance_alone():
+    """The product of a query and a key that turn by a and b is that of a query that turns by a - b and a key that does not."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.float64)
+    a, b = (torch.randn(1, 4, dtype=torch.float64).tile(2) for _ in range(2))
+
+    def product(query_angle, key_angle):
+        turned = rotate(query, (query_angle.cos(), query_angle.sin())), rotate(key, (key_angle.cos(), key_angle.sin()))
+        return (turned[0] * turned[1]).sum(-1)
+
+    torch.testing.assert_close(product(a, b), product(a - b, torch.zeros_like(b)))
+    still = rotate(query, (torch.ones(1, 8, dtype=torch.float64), torch.zeros(1, 8, dtype=torch.float64)))
+    assert torch.equal(still, query)
+
+
+def test_rotary_positions_are_spatial_and_leave_cls_and_registers():
+    model = make_model(TubeViTModel, **ROTARY)
+    clips = tiny_clips()
+    hidden_states = model.embeddings(pixel_values_videos=clips)
+    cos, sin = model.embeddings.rotary(hidden_states, None, clips)
+    assert cos.shape == sin.shape == (hidden_states.shape[1], 8)
+    assert torch.equal(cos[:4], torch.ones(4, 8)) and not sin[:4].any()
+    num_tokens = [tube.grid((8, 16, 16)) for tube in model.config.get_tubes()]
+    first = cos[4 : 4 + 2 * num_tokens[0][1] * num_tokens[0][2]].unflatten(0, (2, -1))
+    assert torch.equal(first[0], first[1])  # the same places in both layers of frames
+
+
+def test_layer_scale_of_zero_makes_the_layers_the_identity():
+    model = make_model(TubeViTModel, layerscale_value=1.0)
+    clips = tiny_clips()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.layer_scale1.lambda1.zero_()
+            layer.layer_scale2.lambda1.zero_()
+    expected = model.layernorm(model.embeddings(pixel_values_videos=clips))
+    torch.testing.assert_close(model(clips).last_hidden_state, expected)
+    fresh = TubeViTModel(tiny_config(layerscale_value=0.25))
+    assert torch.equal(fresh.layers[1].layer_scale2.lambda1, torch.full((24,), 0.25))
+
+
+def test_poolings_read_the_tokens_that_they_name():
+    for pooling, expected in {
+        "mean": lambda tokens: tokens[:, 3:].mean(1),
+        "cls": lambda tokens: tokens[:, 0],
+        "cls_mean": lambda tokens: torch.cat((tokens[:, 0], tokens[:, 3:].mean(1)), -1),
+        "cls_registers": lambda tokens: tokens[:, :3].flatten(1),
+    }.items():
+        model = make_model(TubeViTModel, pooling=pooling, use_cls_token=True, num_register_tokens=2)
+        output = model(tiny_clips())
+        torch.testing.assert_close(output.pooler_output, expected(output.last_hidden_state))
+
+
+def test_the_image_head_freezes_no_transferred_positions():
+    model = make_model(TubeViTForImageClassification, **GRID)
+    assert model.tubevit.embeddings.positions.grid.requires_grad
+    model(tiny_clips()[:, 0], labels=torch.tensor([0, 3])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"position_embedding": "transfer"}, "needs either position_grid.*got None and None"),
+        ({"position_embedding": "transfer", "position_grid": [2, 2], "rope_theta": 10.0}, r"got \[2, 2\] and 10.0"),
+        ({"position_grid": [2, 2, 2]}, r"position_grid must be two integers \(rows, columns\), got \[2, 2, 2\]"),
+        ({"position_grid": [0, 2]}, r"position_grid must be at least 1, got \[0, 2\]"),
+        ({"rope_theta": 100.0}, "heads of a multiple of 4 channels.*= 6"),
+        ({"rope_theta": 1.0}, "rope_theta must be above 1, got 1.0"),
+        ({"num_register_tokens": -1}, "num_register_tokens must be at least 0, got -1"),
+        ({"layerscale_value": float("nan")}, "layerscale_value must be finite, got nan"),
+        ({"use_cls_token": False, "pooling": "cls_mean"}, "pooling='cls_mean' reads the CLS token"),
+        ({"pooler_act": "tanh"}, "pooler_act goes with pooling='cls' alone, got 'attention'"),
+        ({"pooler_act": "tan", "pooling": "cls"}, "pooler_act must be one of .*, got 'tan'"),
+        (
+            {"final_layernorm": "pooled", "pooling": "cls_mean"},
+            "final_layernorm='pooled' needs a pooled vector as wide",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**fields)

@@ -1,0 +1,184 @@
+"""Image-to-video scaling: the gate, the frozen layers, and the tubes of a small model in a large one."""
+
+import pytest
+import torch
+from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
+from transformers import ViTConfig, ViTForImageClassification
+
+from tubevit import Tube, TubeViTForVideoClassification, TubeViTModel, scale_up
+from tubevit.image_to_video_scaling import widen_tube
+
+
+def large_vit(**overrides) -> ViTForImageClassification:
+    values = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
+    torch.manual_seed(1)
+    config = ViTConfig(**{**values, "image_size": 16, "patch_size": 8, **overrides})
+    return ViTForImageClassification(config).eval()
+
+
+@pytest.fixture
+def small():
+    return make_model(TubeViTForVideoClassification)
+
+
+def train(model, steps: int = 3):
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+    for step in range(steps):
+        model.train()
+        model(pixel_values_videos=tiny_clips(seed=step), labels=torch.tensor([0, 1])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer
+
+
+def test_a_closed_gate_changes_no_bit():
+    plain = make_model(TubeViTModel, num_hidden_layers=3)
+    gated = TubeViTModel(tiny_config(num_hidden_layers=3, num_frozen_layers=1, gate_layer=1)).eval()
+    loaded = gated.load_state_dict(plain.state_dict(), strict=False)
+    assert loaded.missing_keys == ["gate.alpha"] and gated.gate.alpha.item() == 0
+    clips = tiny_clips()
+    assert torch.equal(gated(clips)[0], plain(clips)[0])
+    torch.nn.init.constant_(gated.gate.alpha, 0.5)
+    assert not torch.allclose(gated(clips)[0], plain(clips)[0])
+
+
+def test_the_gate_adds_the_encoders_input_behind_its_layer():
+    model = make_model(TubeViTModel, num_hidden_layers=3, num_frozen_layers=1, gate_layer=1)
+    torch.nn.init.constant_(model.gate.alpha, 0.5)
+    tokens = encoder_input = model.embeddings(pixel_values_videos=tiny_clips())
+    for index, layer in enumerate(model.layers):
+        tokens = layer(tokens)
+        if index == 1:
+            tokens = tokens + torch.tanh(torch.tensor(0.5)) * encoder_input
+    torch.testing.assert_close(model(tiny_clips())[0], model.layernorm(tokens))
+
+
+def test_what_is_frozen_never_changes_and_the_rest_does():
+    overrides = {"num_hidden_layers": 3, "num_frozen_layers": 2, "gate_layer": 2, "hidden_dropout_prob": 0.3}
+    model = make_model(TubeViTForVideoClassification, **overrides)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = train(model)
+    frozen = ("tubevit.embeddings.", "tubevit.layers.0.", "tubevit.layers.1.")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(frozen), name
+    for module in (model.tubevit.embeddings, *model.tubevit.layers[:2]):
+        assert not any(child.training for child in module.modules())
+    assert model.tubevit.layers[2].training and model.tubevit.layers[2].mlp.training
+    trained = {id(parameter) for name, parameter in model.named_parameters() if not name.startswith(frozen)}
+    assert {id(parameter) for parameter in optimizer.state} == trained
+
+
+def test_a_frozen_checkpoint_stays_frozen_and_can_be_thawed(tmp_path):
+    make_model(TubeViTForVideoClassification, num_frozen_layers=1).save_pretrained(tmp_path)
+    loaded = TubeViTForVideoClassification.from_pretrained(tmp_path)
+    frozen = {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
+    assert frozen == {
+        n for n, _ in loaded.named_parameters() if n.startswith(("tubevit.embeddings.", "tubevit.layers.0."))
+    }
+    thawed = TubeViTForVideoClassification.from_pretrained(tmp_path, num_frozen_layers=0).train()
+    assert all(parameter.requires_grad for parameter in thawed.parameters()) and thawed.tubevit.layers[0].training
+
+
+def saved_bytes(model) -> int:
+    """What a forward pass keeps for the backward pass, parameters aside."""
+    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model.train()(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+def test_activations_before_the_trained_layers_are_not_stored():
+    kept = [
+        saved_bytes(make_model(TubeViTForVideoClassification, num_hidden_layers=6, num_frozen_layers=n))
+        for n in (0, 3, 6)
+    ]
+    assert kept[1] < 0.6 * kept[0] and kept[2] < 0.2 * kept[0]
+
+
+def test_gradient_checkpointing_and_freezing_go_together():
+    overrides = {"num_hidden_layers": 3, "num_frozen_layers": 1, "gate_layer": 1}
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model(TubeViTForVideoClassification, **overrides).train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_scaling_takes_kernels_bit_by_bit_and_the_encoder_of_the_image_model(small, tmp_path, as_folder):
+    large = large_vit()
+    if as_folder:
+        small.save_pretrained(tmp_path / "small")
+        large.save_pretrained(tmp_path / "large")
+    sources = (tmp_path / "small", tmp_path / "large") if as_folder else (small, large)
+    model = scale_up(*sources, num_frozen_layers=2, num_labels=5)
+    assert (model.config.num_frozen_layers, model.config.gate_layer) == (2, 2)
+    old, new = small.tubevit.embeddings, model.tubevit.embeddings
+    for index in (0, 1):
+        for ours, theirs in zip(new.kernel(index), old.kernel(index), strict=True):
+            assert torch.equal(ours, theirs)
+    patches = large.vit.embeddings.patch_embeddings.projection.weight
+    assert torch.equal(new.kernel(2)[0][:, :, 0], patches)
+    assert torch.equal(model.tubevit.layers[3].mlp.fc1.weight, large.vit.layers[3].mlp.fc1.weight)
+    assert model.config.num_tokens() == small.config.num_tokens()
+    logits = model(pixel_values_videos=tiny_clips()).logits
+    assert logits.shape == (2, 5)
+
+
+def test_a_widened_token_is_the_small_models_tokens_side_by_side(small):
+    model = scale_up(small, large_vit(), num_frozen_layers=2)
+    tube, wide = small.config.get_tubes()[0], model.config.get_tubes()[0]
+    assert wide.num_merged == 2 and wide.stride == tube.stride
+    clips = tiny_clips()
+    outputs = model.tubevit.embeddings._project(clips, wide, 0)
+    small.set_tubes([dict(TINY_TUBES[0], stride=list(wide.kernel_stride)), *TINY_TUBES[1:]])
+    narrow = small.config.get_tubes()[0]
+    neighbours = small.tubevit.embeddings._project(clips, narrow, 0)
+    assert torch.equal(outputs[:, 0, :24], neighbours[:, 0])
+    assert outputs.shape[-1] == 48
+
+
+def test_labels_come_from_the_small_model_unless_others_are_given(small):
+    small.config.id2label = {index: f"action {index}" for index in range(5)}
+    assert scale_up(small, large_vit(), num_frozen_layers=4).config.id2label[3] == "action 3"
+    assert scale_up(small, large_vit(), num_frozen_layers=4).config.gate_layer is None
+    assert scale_up(small, large_vit(), num_frozen_layers=1, num_labels=7).config.num_labels == 7
+
+
+@pytest.mark.parametrize(
+    ("tube", "widths", "factors"),
+    [
+        (Tube((8, 8, 8), (16, 32, 32)), (192, 768), (1, 2, 2)),
+        (Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)), (192, 768), (2, 2, 2)),
+        (Tube((16, 4, 4), (6, 32, 32), (4, 8, 8), (1, 2, 2)), (192, 768), (1, 4, 4)),
+        (Tube((8, 8, 8), (16, 32, 32)), (256, 1280), None),
+        (Tube((8, 8, 8), (15, 30, 30)), (256, 1280), (1, 5, 1)),
+        (Tube((8, 8, 8), (16, 32, 32)), (768, 768), (1, 1, 1)),
+    ],
+)
+def test_widening_by_hand(tube, widths, factors):
+    if factors is None:
+        with pytest.raises(ValueError, match=r"1280 channels needs 5 neighbours.*divide its stride \[16, 32, 32\]"):
+            widen_tube(tube, *widths)
+    else:
+        wide = widen_tube(tube, *widths)
+        assert wide.num_merged == widths[1] * tube.num_merged // widths[0]
+        assert sorted(wide.space_to_depth) == sorted(factors) and wide.space_to_depth[0] == factors[0]
+
+
+def test_widths_that_do_not_fit_together_are_refused_with_their_numbers(small):
+    with pytest.raises(ValueError, match=r"makes 24 channels, of which no whole number makes up the width 32"):
+        scale_up(small, large_vit(hidden_size=32), num_frozen_layers=1)

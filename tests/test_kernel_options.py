@@ -1,0 +1,230 @@
+"""Interpolated kernels, kinds of positions, and other tubes for trained weights."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
+from torch import nn
+
+from tubevit import Tube, TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
+from tubevit.interpolated_kernel import resize_kernel
+from tubevit.position_embeddings import sincos_position_embedding
+from tubevit.presets import TUBES, preset_config
+
+
+# Enlarged, lengthened and more numerous 3D tubes; the 2D tube of TINY_TUBES, at another place in the list.
+OTHER_TUBES = [
+    {"kernel_size": [1, 8, 8], "stride": [8, 8, 8]},
+    {"kernel_size": [8, 8, 8], "stride": [4, 8, 8]},
+    {"kernel_size": [7, 3, 5], "stride": [2, 4, 8], "offset": [1, 2, 2], "space_to_depth": [2, 2, 1]},
+    {"kernel_size": [2, 8, 8], "stride": [4, 8, 8]},
+]
+INTERPOLATED = {"interpolate_kernels": True, "interpolated_kernel_size": [4, 3, 3]}
+
+
+def test_a_kernel_of_its_own_size_is_itself_and_a_linear_one_stays_linear():
+    weight = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    assert resize_kernel(weight, (4, 5, 6)) is weight
+    ramp = torch.arange(4, dtype=torch.float64).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)
+    # twice the frames: at the old frames' quarter points, and held at both ends
+    expected = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], dtype=torch.float64)
+    torch.testing.assert_close(resize_kernel(ramp, (8, 2, 2))[0, 0, :, 0, 0], expected)
+
+
+def test_every_3d_tube_uses_the_one_kernel_resized():
+    model = make_model(TubeViTModel, **INTERPOLATED, tubes=OTHER_TUBES).double()
+    shared = model.embeddings.interpolated_kernel
+    for index in (1, 2, 3):
+        tube = model.embeddings.tubes[index]
+        weight, bias = model.embeddings.kernel(index)
+        outputs = 24 // tube.num_merged
+        expected = nn.functional.interpolate(shared.weight[:outputs], size=tube.kernel_size, mode="trilinear")
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-14)
+        assert torch.equal(bias, shared.bias[:outputs])
+    assert model.embeddings.kernel(0)[0] is model.embeddings.projections[0].weight
+
+
+def test_the_weights_do_not_depend_on_the_3d_tubes(tmp_path):
+    model = make_model(TubeViTModel, **INTERPOLATED)
+    model.save_pretrained(tmp_path)
+    loaded, info = TubeViTModel.from_pretrained(tmp_path, tubes=OTHER_TUBES, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    clips = tiny_clips(frames=9)
+    model.set_tubes(OTHER_TUBES)
+    assert torch.equal(model(pixel_values_videos=clips)[0], loaded(pixel_values_videos=clips)[0])
+    assert model.config.num_tokens(9) == model(pixel_values_videos=clips)[0].shape[1]
+
+
+def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
+    model = make_model(TubeViTModel, **INTERPOLATED)
+    kernel, tube = model.embeddings.interpolated_kernel, model.embeddings.tubes[0]
+    with torch.no_grad():
+        first = kernel(tube)[0]
+        assert kernel(tube)[0] is first
+        kernel.weight.mul_(2)
+        assert torch.equal(kernel(tube)[0], 2 * first)
+        state = {name: value / 2 for name, value in kernel.state_dict().items()}
+        kernel.load_state_dict(state)
+        assert torch.equal(kernel(tube)[0], first)
+        kernel.double()
+        assert kernel(tube)[0].dtype == torch.float64
+        kernel.train()
+        assert kernel(tube)[0] is not kernel(tube)[0]
+    with torch.inference_mode():
+        kept = kernel.eval()(tube)[0]
+    assert kernel(tube)[0].requires_grad and not kept.is_inference()
+    assert not copy.deepcopy(kernel)._kept
+
+
+def test_the_interpolated_kernel_learns_from_every_3d_tube():
+    model = make_model(TubeViTForVideoClassification, **INTERPOLATED).train()
+    model(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_independent_kernels_start_as_the_interpolated_ones():
+    model = make_model(TubeViTForVideoClassification, **INTERPOLATED, tubes=OTHER_TUBES)
+    warm = model.with_independent_kernels()
+    assert not warm.config.interpolate_kernels and model.config.interpolate_kernels
+    clips = tiny_clips()
+    assert torch.equal(warm(pixel_values_videos=clips).logits, model(pixel_values_videos=clips).logits)
+    assert warm.tubevit.embeddings.projections[1].weight.shape == (24, 3, 8, 8, 8)
+    with pytest.raises(ValueError, match="independent already"):
+        warm.with_independent_kernels()
+
+
+def test_reduced_strides_give_more_tokens_with_the_same_weights():
+    model = make_model(TubeViTModel)
+    clips = tiny_clips()
+    before = model(pixel_values_videos=clips)[0]
+    dense = [dict(tube, stride=[max(1, s // 2) for s in tube["stride"]]) for tube in TINY_TUBES]
+    model.set_tubes(dense)
+    tokens = model.embeddings(pixel_values_videos=clips)
+    assert tokens.shape[1] == model.config.num_tokens() > before.shape[1]
+    model.set_tubes(TINY_TUBES)
+    assert torch.equal(model(pixel_values_videos=clips)[0], before)
+
+
+def test_tubes_that_the_weights_do_not_fit_are_refused_and_nothing_changes():
+    model = make_model(TubeViTModel)
+    old = copy.deepcopy(model.config.tubes)
+    with pytest.raises(
+        ValueError, match=r"kernels of this model are 4x4x4 with 24.*new tubes need 1x8x8 with 24"
+    ) as error:
+        model.set_tubes(OTHER_TUBES)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"tubes\[0\]"):
+        model.set_tubes([{"kernel_size": [4, 4, 4], "stride": [4, 8]}])
+    assert model.config.tubes == old
+
+
+def test_charades_tubes_lengthen_the_main_configurations_kernels():
+    config = preset_config("tiny", num_hidden_layers=1, interpolate_kernels=True)
+    model = make_model(TubeViTModel, config)
+    model.set_tubes([dict(tube) for tube in TUBES["charades"]], num_frames=128)
+    with torch.no_grad():
+        tokens = model.embeddings(pixel_values_videos=torch.zeros(1, 40, 3, 64, 64))
+    assert tokens.shape[1] == model.config.num_tokens(40, 64)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("none", 0), ("learned", 3)])
+def test_positions_without_a_formula(kind, kept):
+    model = make_model(TubeViTModel, position_embedding=kind, num_frames=9).double()
+    assert sum("positions" in name for name in model.state_dict()) == kept
+    plain = make_model(TubeViTModel, position_embedding="none").double()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    clips = tiny_clips(frames=9, dtype=torch.float64)
+    added = model.embeddings(pixel_values_videos=clips) - plain.embeddings(pixel_values_videos=clips)
+    expected = torch.cat(model.embeddings.positions.tables) if kept else torch.zeros_like(added[0])
+    torch.testing.assert_close(added[1], expected, rtol=0, atol=1e-13)
+
+
+def test_learned_positions_are_resized_for_other_clips_and_an_image_has_those_of_the_first_frame():
+    model = make_model(TubeViTForImageClassification, position_embedding="learned", num_frames=16)
+    positions, tube = model.tubevit.embeddings.positions, model.tubevit.embeddings.tubes[2]
+    tokens = torch.zeros(1, 4, 24)
+    first_frame = positions((tube,), [2], (1, 16, 16), tokens)
+    assert torch.equal(first_frame, positions.tables[2][:4])
+    assert positions((tube,), [2], (1, 32, 16), torch.zeros(1, 8, 24)).shape == (8, 24)
+    image = tiny_clips()[:, 0]
+    model(pixel_values=image, labels=torch.tensor([0, 1])).loss.backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    partial = make_model(TubeViTModel, position_embedding="learned", num_frames=4, allow_missing_tubes=True)
+    with pytest.raises(ValueError, match=r"Tube 1 has no learned positions"):
+        partial(pixel_values_videos=tiny_clips())
+
+
+def test_fixed_without_stride_counts_in_the_grid():
+    model = make_model(TubeViTModel, position_embedding="fixed_without_stride")
+    tube = Tube((5, 2, 2), (2, 8, 8), (1, 2, 2))
+    table = model.embeddings.positions((tube,), [1], (9, 16, 16), torch.zeros(1, 1, 24, dtype=torch.float64))
+    expected = sincos_position_embedding(([0.0, 1.0], [0.0, 1.0], [0.0, 1.0]), 24, 10000.0)
+    assert tube.grid((9, 16, 16)) == (2, 2, 2) and torch.equal(table, expected)
+
+
+@pytest.mark.parametrize("num_extra", [1, 2, 5])
+def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
+    plain = make_model(TubeViTModel)
+    model = make_model(TubeViTModel, num_extra_layers=num_extra)
+    missing = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys and all(key.startswith("extra_layers.") for key in missing.missing_keys)
+    behind = [len(model._extra_layers_behind(index)) for index in range(2)]
+    assert sum(behind) == num_extra and behind[-1] >= 1
+    clips = tiny_clips()
+    assert not torch.allclose(model(pixel_values_videos=clips)[0], plain(pixel_values_videos=clips)[0])
+    with torch.no_grad():
+        for layer in model.extra_layers:
+            layer.attention.o_proj.weight.zero_()
+            layer.attention.o_proj.bias.zero_()
+    assert torch.equal(model(pixel_values_videos=clips)[0], plain(pixel_values_videos=clips)[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"tubes": [{"kernel_size": [1, 4, 4], "stride": [1, 6, 4], "space_to_depth": [1, 4, 1]}]},
+            "6 rows.* factor 4",
+        ),
+        (
+            {"tubes": [{"kernel_size": [1, 4, 4], "stride": [5, 4, 4], "space_to_depth": [5, 1, 1]}]},
+            "merges 5.*hidden_size 24",
+        ),
+        (
+            {"tubes": [{"kernel_size": [1, 4, 4], "stride": [4, 4, 4], "space_to_depth": [0, 1, 1]}]},
+            "space_to_depth as three",
+        ),
+        ({"interpolated_kernel_size": [8, 8]}, "interpolated_kernel_size must be three integers"),
+        ({"interpolated_kernel_size": [8, 8, 0]}, "interpolated_kernel_size must be at least 1"),
+        ({"num_frozen_layers": 3}, "num_frozen_layers must be at most num_hidden_layers, 2, got 3"),
+        ({"num_frozen_layers": -1}, "num_frozen_layers must be at least 0"),
+        ({"num_frozen_layers": 1, "gate_layer": 0}, "gate_layer must be a layer that is trained.*1 to 1, got 0"),
+        ({"gate_layer": 2}, "gate_layer must be a layer.*0 to 1, got 2"),
+    ],
+)
+def test_options_that_make_no_model_are_refused(values, message):
+    with pytest.raises(ValueError, match=message) as error:
+        tiny_config(**values)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"position_embedding": "learned"},
+        {**INTERPOLATED, "num_extra_layers": 2, "gate_layer": 1, "num_frozen_layers": 1},
+        {"pooling": "cls", "num_register_tokens": 2, "use_gated_mlp": True, "layerscale_value": 0.1},
+        {"position_embedding": "transfer", "position_grid": [2, 2], "use_pre_layernorm": True},
+    ],
+)
+def test_every_parameter_is_initialised(values):
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = True  # with NaN
+        model = TubeViTForVideoClassification(tiny_config(**values))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+    assert not [name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all()]

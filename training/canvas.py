@@ -1,0 +1,96 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""What all pictures share: colours, and a matplotlib figure that is laid out in inches from its top left corner."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+# One colour per tube, in the order of the config.
+TUBE_COLORS = ("#ff9f1c", "#2ec4f1", "#ff5fa2", "#7ddf64", "#b79cff", "#ffe066")
+INK, FAINT_INK, EMPTY_COLOR = "#1d2430", "#6b7685", "#eef0f3"
+WIDTH, MARGIN = 14.8, 0.3  # inches
+
+
+class Canvas:
+    """A figure of `width` x `height` inches. It is drawn without a display and leaves the user's settings alone."""
+
+    def __init__(self, width: float, height: float, dpi: int = 110):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure, self.width, self.height = (
+            Figure(figsize=(width, height), dpi=dpi, facecolor="white"),
+            width,
+            height,
+        )
+        FigureCanvasAgg(self.figure)
+
+    def text(self, x: float, y: float, text: str, *, size: float, color: str = INK, **kwargs: Any) -> None:
+        """Text whose baseline starts at (x, y); `kwargs` as matplotlib's `Figure.text` takes them."""
+        self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=color, **kwargs)
+
+    def heading(self, title: str, subtitle: str) -> None:
+        """A title and a line below it, which end 0.8 inches from the top."""
+        self.text(MARGIN, 0.38, title, size=21, weight="bold")
+        self.text(MARGIN, 0.70, subtitle, size=11, color=FAINT_INK)
+
+    def image(
+        self, x: float, y: float, height: float, pixels: np.ndarray, *, interpolation: str = "lanczos", **kwargs: Any
+    ) -> float:
+        """Place an image and return its width in inches; `kwargs` as matplotlib's `imshow` takes them."""
+        width = height * pixels.shape[1] / pixels.shape[0]
+        self.axes(x, y, width, height).imshow(pixels, aspect="auto", interpolation=interpolation, **kwargs)
+        return width
+
+    def bar(self, x: float, y: float, width: float, height: float, share: float, color: str) -> None:
+        """A horizontal bar that is filled to `share`."""
+        axes = self.axes(x, y, width, height)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.barh(0.5, 1, height=1, color=EMPTY_COLOR)
+        axes.barh(0.5, share, height=1, color=color)
+
+    def color_scale(self, x: float, y: float, colormap: str, low: str, high: str, caption: str) -> None:
+        """The colours of `colormap` from left to right with what both ends mean; `caption` says of what. Ends at `x`."""
+        width, height = 1.6, 0.14
+        left = x - width - 0.45
+        ramp = np.linspace(0, 1, 256)[None]
+        self.axes(left, y, width, height).imshow(ramp, aspect="auto", cmap=colormap, vmin=0, vmax=1)
+        middle = y + height / 2
+        self.text(left - 0.08, middle, low, size=9, color=FAINT_INK, ha="right", va="center")
+        self.text(left + width + 0.08, middle, high, size=9, color=FAINT_INK, va="center")
+        self.text(left + width / 2, y - 0.07, caption, size=9, color=FAINT_INK, ha="center")
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Any:
+        """Axes without frame or ticks, their top left corner at (x, y)."""
+        box = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        return axes
+
+
+def tube_colors(indices: Sequence[int]) -> list[str]:
+    """The colours of the tubes with these indices in the config."""
+    return [TUBE_COLORS[index % len(TUBE_COLORS)] for index in indices]
+
+
+def rgb(color: str) -> list[int]:
+    """`"#ff9f1c"` -> `[255, 159, 28]`."""
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def darken(color: str) -> str:
+    """A darker shade, for text on white."""
+    return "#" + "".join(f"{int(value * 0.72):02x}" for value in rgb(color))
+
+
+def dimensions(sizes: Sequence[int]) -> str:
+    """`(8, 12, 12)` -> `"8×12×12"`."""
+    return "\N{MULTIPLICATION SIGN}".join(map(str, sizes))
+
+
+def plural(count: int, noun: str) -> str:
+    """`(1, "token")` -> `"1 token"`, `(98, "token")` -> `"98 tokens"`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

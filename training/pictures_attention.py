@@ -1,0 +1,109 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""What the pooling looks at: the attention weights of a clip's tokens, painted over the pixels that each token reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, dimensions, tube_colors
+from .film_strips import heat_strip, side_by_side, some_frames
+from .pictures_tubes import HEAD, LABELS_WIDTH, NUM_FRAMES_SHOWN, ROW_GAP, enlarged, name_frames, strip_row_height
+from .tube_extents import applied_tubes, paint
+
+
+COLORMAP = "inferno"
+TOP_PERCENTILE = 98  # of the weights, at which the colours end
+
+
+def draw_attention(model: Any, clip: np.ndarray, title: str = "Attention pooling") -> Any:
+    """
+    A matplotlib `Figure` of where a TubeViT's pooling looks in a clip: its frames, the weights of each tube's tokens and of
+    all, in multiples of what every token would get if all were alike.
+
+    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a model
+    whose pooling has no attention, and for a clip that the tubes do not fit.
+    """
+    size = clip.shape[:3]
+    tubes = applied_tubes(model.config, size)
+    weights = attention_weights(model, clip)
+    num_tokens = sum(values.size for values in weights.values())
+    relative = {index: values * num_tokens for index, values in weights.items()}
+    top_value = float(np.percentile(np.concatenate([values.ravel() for values in relative.values()]), TOP_PERCENTILE))
+    large, frames = enlarged(clip), some_frames(len(clip), NUM_FRAMES_SHOWN)
+    height = strip_row_height(clip, len(frames))
+    canvas = Canvas(WIDTH, HEAD + (len(tubes) + 2) * (height + ROW_GAP) + 0.3)
+    canvas.heading(title, _summary(model.config, size, num_tokens))
+    canvas.color_scale(
+        WIDTH - MARGIN,
+        0.42,
+        COLORMAP,
+        "0",
+        f"{top_value:.2g}\N{MULTIPLICATION SIGN}",
+        "weight, in multiples of the mean",
+    )
+    name_frames(canvas, frames, HEAD - 0.08, clip.shape)
+    strips = [("Clip" if len(clip) > 1 else "Image", INK, "", side_by_side([large[frame] for frame in frames]))]
+    for index, color in zip(tubes, tube_colors(list(tubes)), strict=True):
+        heat = paint({index: tubes[index]}, relative, size)
+        share, count = weights[index].sum(), weights[index].size
+        note = f"{share:.0%} of the attention,\n{count / num_tokens:.0%} of the tokens"
+        strip = heat_strip(large, frames, heat, COLORMAP, top_value)
+        strips.append((dimensions(tubes[index].kernel_size), darken(color), note, strip))
+    if len(tubes) > 1:
+        heat = paint(tubes, relative, size)
+        strips.append(("All tubes", INK, "", heat_strip(large, frames, heat, COLORMAP, top_value)))
+    for row, (name, color, note, strip) in enumerate(strips):
+        top = HEAD + row * (height + ROW_GAP)
+        canvas.text(MARGIN, top + 0.3, name, size=12, color=color, weight="bold")
+        canvas.text(MARGIN, top + 0.42, note, size=9, color=FAINT_INK, va="top", linespacing=1.5)
+        canvas.image(LABELS_WIDTH, top, height, strip)
+    return canvas.figure
+
+
+def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
+    """
+    Weights with which the pooling of a TubeViT reads the tokens of a clip: of the pooling query, or with CLS pooling those of
+    the CLS token in the last layer. They are the mean over the heads, and sum to 1 over the tokens of all tubes.
+
+    clip: uint8 `(frames, height, width, 3)`; one frame is an image.
+
+    Returns by index of the tube in the config `(time, rows, columns)` of its grid. Raises `ValueError` for a model whose
+    pooling has no attention.
+    """
+    import torch
+
+    config = model.config
+    if config.pooling == "mean":
+        raise ValueError(
+            "This model has pooling='mean', which weighs all tokens alike: there is no attention to show."
+        )
+    backbone = getattr(model, model.base_model_prefix, model)
+    pixels = torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2))).to(model.device)
+    inputs = {"pixel_values": pixels} if len(clip) == 1 else {"pixel_values_videos": pixels[None]}
+    backend = config._attn_implementation
+    model.set_attn_implementation("eager")  # the others do not tell their weights
+    try:
+        with torch.no_grad():
+            outputs = backbone(**inputs, output_attentions=config.pooling != "attention", return_dict=True)
+            if config.pooling == "attention":
+                pooler, tokens = backbone.pooler, outputs.last_hidden_state
+                weights = pooler.attention(pooler.query, tokens)[1]
+            else:
+                weights = outputs.attentions[-1]
+    finally:
+        model.set_attn_implementation(backend)
+    weights = weights[0, :, 0, config.num_prefix_tokens :].double().mean(0).cpu().numpy()
+    return _per_tube(weights / weights.sum(), applied_tubes(config, clip.shape[:3]), clip.shape[:3])
+
+
+def _per_tube(weights: np.ndarray, tubes: Mapping[int, Any], size: tuple[int, int, int]) -> dict[int, np.ndarray]:
+    ends = np.cumsum([tube.num_tokens(size) for tube in tubes.values()])
+    parts = zip(tubes.items(), np.split(weights, ends[:-1]), strict=True)
+    return {index: part.reshape(tube.grid(size)) for (index, tube), part in parts}
+
+
+def _summary(config: Any, size: tuple[int, int, int], num_tokens: int) -> str:
+    reader = "the pooling query" if config.pooling == "attention" else "the CLS token in the last layer"
+    what = f"{size[0]} frames of {dimensions(size[1:])} pixels" if size[0] > 1 else f"{dimensions(size[1:])} pixels"
+    return f"Attention of {reader} to {num_tokens} tokens, mean of the heads  ·  {what}"

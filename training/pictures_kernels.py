@@ -1,0 +1,99 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""The learned kernels (fig. 5): 2D patches as a grid of small images, 3D tubes frame by frame with a kernel per row."""
+
+from typing import Any
+
+import numpy as np
+
+from .canvas import FAINT_INK, MARGIN, WIDTH, Canvas, darken, dimensions, plural, tube_colors
+
+
+ROWS, PATCH_COLUMNS = 8, 8  # kernels per column; of 2D kernels, per row too
+CELL, CELL_GAP = 0.3, 0.03  # inches
+PANEL_GAP, PANEL_HEAD, HEAD = 0.45, 0.62, 0.95
+
+
+def draw_kernels(model: Any) -> Any:
+    """
+    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube; an interpolated one appears at the shape of each tube.
+
+    Shown are those that vary most, and each is scaled by itself: grey is 0, and its largest value is black, white or a full
+    colour.
+    """
+    embeddings = model.get_input_embeddings()
+    panels = []
+    for index, (tube, color) in enumerate(
+        zip(embeddings.tubes, tube_colors(range(len(embeddings.tubes))), strict=True)
+    ):
+        weight = embeddings.kernel(index)[0].detach().float().cpu().numpy()
+        shown = most_varied(weight, ROWS * PATCH_COLUMNS if tube.is_image_tube else ROWS)
+        panels.append((_title(embeddings, tube, index), color, kernel_pictures(shown), _note(weight, shown)))
+    # Panels side by side as far as the width goes, then below.
+    places, left, line = [], MARGIN, 0
+    for _, _, pictures, _ in panels:
+        width = _panel_width(pictures)
+        if left > MARGIN and left + width > WIDTH - MARGIN:
+            left, line = MARGIN, line + 1
+        places.append((left, line))
+        left += width + PANEL_GAP
+    line_height = PANEL_HEAD + ROWS * (CELL + CELL_GAP) + 0.3
+    canvas = Canvas(WIDTH, HEAD + (line + 1) * line_height)
+    canvas.heading(
+        "Kernels", "Those that vary most. Each is scaled by itself, and grey is 0; 3D kernels frame by frame."
+    )
+    for (title, color, pictures, note), (left, line) in zip(panels, places, strict=True):
+        top = HEAD + line * line_height
+        canvas.text(left, top + 0.24, title, size=12, color=darken(color), weight="bold")
+        canvas.text(left, top + 0.46, note, size=9, color=FAINT_INK)
+        _draw_panel(canvas, left, top + PANEL_HEAD, pictures)
+    return canvas.figure
+
+
+def most_varied(weight: np.ndarray, count: int) -> np.ndarray:
+    """The `count` kernels of `weight` `(outputs, channels, t, h, w)` with the largest standard deviation, largest first."""
+    return weight[np.argsort(-weight.std(axis=(1, 2, 3, 4)), kind="stable")[:count]]
+
+
+def kernel_pictures(weight: np.ndarray) -> np.ndarray:
+    """
+    Kernels `(outputs, channels, t, h, w)` as pictures `(outputs, t, h, w, 3)` from 0 to 1, where 0.5 is a weight of 0.
+
+    The largest magnitude of each kernel becomes 0 or 1. Other numbers of channels than three are averaged to grey.
+    """
+    if weight.shape[1] != 3:
+        weight = weight.mean(axis=1, keepdims=True).repeat(3, axis=1)
+    largest = np.abs(weight).max(axis=(1, 2, 3, 4), keepdims=True)
+    scaled = np.divide(weight, 2 * largest, out=np.zeros_like(weight), where=largest > 0)
+    return (0.5 + scaled).transpose(0, 2, 3, 4, 1)
+
+
+def _draw_panel(canvas: Canvas, left: float, top: float, pictures: np.ndarray) -> None:
+    """pictures: `(outputs, t, h, w, 3)`."""
+    num_frames, height, width = pictures.shape[1:4]
+    columns = _columns(pictures)
+    cells = pictures.reshape(-1, height, width, 3) if num_frames == 1 else pictures.reshape(-1, *pictures.shape[2:])
+    step = CELL + CELL_GAP
+    shape = (CELL, CELL * width / height) if width <= height else (CELL * height / width, CELL)
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, columns)
+        axes = canvas.axes(left + column * step, top + row * step, shape[1], shape[0])
+        axes.imshow(cell, aspect="auto", interpolation="nearest")
+
+
+def _columns(pictures: np.ndarray) -> int:
+    return PATCH_COLUMNS if pictures.shape[1] == 1 else pictures.shape[1]
+
+
+def _panel_width(pictures: np.ndarray) -> float:
+    return max(_columns(pictures) * (CELL + CELL_GAP) - CELL_GAP, 1.75)
+
+
+def _title(embeddings: Any, tube: Any, index: int) -> str:
+    interpolated = " (interpolated)" if embeddings.projection_of(index) is None else ""
+    return f"{dimensions(tube.kernel_size)}{interpolated}"
+
+
+def _note(weight: np.ndarray, shown: np.ndarray) -> str:
+    frames = " \N{RIGHTWARDS ARROW} time" if weight.shape[2] > 1 else ""
+    total = plural(len(weight), "kernel")
+    return f"{total}{frames}" if len(shown) == len(weight) else f"{len(shown)} of {total}{frames}"

@@ -1,0 +1,217 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit prepare`: copies of all videos in a folder that decode faster, in another folder of the same layout.
+
+Annotations need no change: files are found by their name whatever their suffix is, so `--video-folder` is all that moves.
+Originals are only read. A run that was stopped goes on where it was; copies made with other settings are not mixed.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .cli import whole_number
+from .media_files import VIDEO_SUFFIXES, list_files
+from .worker_processes import ProcessDied, map_in_processes
+
+
+SETTINGS_FILE = "prepare.json"
+FAILED_FILE = "failed.csv"
+NUM_TIMED, ROUNDS = 8, 5  # videos on which decoding is timed, and how often each
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FOLDER", help="folder of videos, searched with all below it")
+    parser.add_argument("target", metavar="OUT", help="folder for the copies")
+    parser.add_argument(
+        "--short-side", type=int, default=256, metavar="N", help="pixels, never enlarged (default: 256)"
+    )
+    parser.add_argument("--gop", type=int, default=12, metavar="N", help="frames between key frames (default: 12)")
+    parser.add_argument("--crf", type=int, default=20, metavar="N", help="x264's quality, 0 to 51 (default: 20)")
+    parser.add_argument("--preset", default="veryfast", metavar="NAME", help="x264's preset (default: veryfast)")
+    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--num-frames", type=whole_number(1), default=32, metavar="N", help="of the clips that are timed at the end"
+    )
+    parser.add_argument("--no-timing", action="store_true", help="do not measure how much faster decoding became")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the copies and print what was gained; the exit code is 1 if a video could not be read."""
+    from .prepare_video import PrepareSettings
+
+    settings = PrepareSettings(args.short_side, args.gop, args.crf, args.preset)
+    source, target = Path(args.source), Path(args.target)
+    pairs = plan_copies(source, target)
+    claim_target(target, vars(settings))
+    waiting = [pair for pair in pairs if is_stale(*pair)]
+    if len(waiting) < len(pairs):
+        print(f"{len(pairs) - len(waiting):,} of {len(pairs):,} videos are there already.")
+    check_disk(target, waiting)
+    failed = prepare_all(waiting, settings, args.workers)
+    done = [pair for pair in pairs if pair[1].exists()]
+    print(f"{len(done):,} of {len(pairs):,} videos are ready in {target}, {describe_sizes(done)}.")
+    if done and not args.no_timing:
+        print(describe_speed(time_decoding(done, args.num_frames), args.num_frames))
+    write_failed(failed, target / FAILED_FILE)
+    if failed:
+        path, reason = failed[0]
+        print(f"{len(failed):,} could not be read; {target / FAILED_FILE} says why. The first: {path}: {reason}")
+    return 1 if failed else 0
+
+
+def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """
+    `(original, copy)` of every video in `source`; copies keep their place and name, with the suffix .mp4.
+
+    Raises `FileNotFoundError` without such a folder, and `ValueError` if one folder lies in the other, if there are no
+    videos, and if two would have the same copy.
+    """
+    if not source.is_dir():
+        raise FileNotFoundError(f"There is no folder {source}.")
+    inside, outside = target.resolve(), source.resolve()
+    if inside == outside or outside in inside.parents or inside in outside.parents:
+        raise ValueError(f"{target} and {source} must not lie in each other: copies have a folder of their own.")
+    videos = list_files(source, VIDEO_SUFFIXES)
+    if not videos:
+        raise ValueError(f"{source} holds no videos.")
+    by_copy = defaultdict(list)
+    for video in videos:
+        by_copy[(target / video.relative_to(source)).with_suffix(".mp4")].append(video)
+    for copy, originals in by_copy.items():
+        if len(originals) > 1:
+            names = " and ".join(str(path) for path in originals)
+            raise ValueError(f"{names} would both become {copy}: rename one of them.")
+    return [(originals[0], copy) for copy, originals in by_copy.items()]
+
+
+def claim_target(target: Path, settings: dict[str, Any]) -> None:
+    """
+    Create `target` and note the settings in it. Raises `ValueError` if it holds copies that were made with others, or
+    something else.
+    """
+    record = target / SETTINGS_FILE
+    if record.is_file():
+        earlier = json.loads(record.read_text())
+        if earlier != settings:
+            changed = [f"{name}={earlier.get(name)}" for name in settings if earlier.get(name) != settings[name]]
+            raise ValueError(f"{target} was prepared with {', '.join(changed)}: use the same, or another folder.")
+        return
+    if target.is_dir() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty and was not made by `tubevit prepare`: give another folder.")
+    target.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def is_stale(original: Path, copy: Path) -> bool:
+    """Whether there is no copy, or the original has changed since it was made."""
+    return not copy.exists() or copy.stat().st_mtime < original.stat().st_mtime
+
+
+def check_disk(target: Path, waiting: list[tuple[Path, Path]]) -> None:
+    """Warn if the copies may not fit: they are rarely larger than the originals."""
+    needed, free = sum(original.stat().st_size for original, _ in waiting), shutil.disk_usage(target).free
+    if needed > free:
+        print(
+            f"The originals take {_size(needed)} and {target} has {_size(free)} left: the copies may not fit. A run that "
+            "stops for this can be continued."
+        )
+
+
+def prepare_all(pairs: list[tuple[Path, Path]], settings: Any, num_workers: int | None) -> list[tuple[str, str]]:
+    """Write all copies; returns `(path, reason)` of the videos that could not be read. Raises `OSError` if the disk is full."""
+    failed = []
+    work = partial(prepare_one, settings=settings)
+    for (original, _), reason in map_in_processes(work, pairs, len(pairs), num_workers, "preparing videos"):
+        if isinstance(reason, ProcessDied):
+            reason = "the process that decoded it died"
+        if reason is not None:
+            failed.append((str(original), reason))
+    return sorted(failed)
+
+
+def prepare_one(pair: tuple[Path, Path], settings: Any) -> str | None:
+    """Write one copy. Returns why the original could not be read, `None` if all went well."""
+    from .prepare_video import prepare_video
+
+    original, copy = pair
+    try:
+        prepare_video(original, copy, settings)
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        if getattr(error, "filename", None) not in (None, str(original)):
+            raise  # the copy cannot be written
+        return " ".join(str(error).split()).removeprefix(f"{original} ")
+    return None
+
+
+def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
+    """A CSV file with a line per video that could not be read; none, and none left from an earlier run, if all could."""
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        writer.writerows(failed)
+
+
+def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, float]:
+    """
+    Median milliseconds of reading a clip from the originals and from the copies, in turn, on one thread.
+
+    A clip is `num_frames` neighbouring frames from the middle, resized to 224 and cropped, as for training.
+    """
+    import statistics
+
+    from tubevit.processing import TubeViTVideoProcessor
+
+    from .bench_timing import interleave
+
+    processor = TubeViTVideoProcessor(num_frames=num_frames, do_rescale=False, do_normalize=False)
+    step = max(1, len(pairs) // NUM_TIMED)
+    medians: dict[str, list[float]] = {"original": [], "copy": []}
+    for original, copy in pairs[::step][:NUM_TIMED]:
+        calls = {"original": partial(_read_clip, processor, original), "copy": partial(_read_clip, processor, copy)}
+        for name, timings in interleave(calls, ROUNDS, description="timing").items():
+            medians[name].append(1e3 * statistics.median(timing.wall for timing in timings))
+    return {name: statistics.median(values) for name, values in medians.items()}
+
+
+def _read_clip(processor: Any, path: Path) -> None:
+    from tubevit.processing import decode_video
+
+    def middle(metadata):
+        first = max(0, (metadata.total_num_frames - processor.num_frames) // 2)
+        return range(first, min(first + processor.num_frames, metadata.total_num_frames))
+
+    def shrink(frames):
+        return processor.resize(frames, size=processor.size, resample=processor.resample)
+
+    decode_video(str(path), middle, frame_transform=shrink, num_threads=1)
+
+
+def describe_speed(times: dict[str, float], num_frames: int) -> str:
+    """What `time_decoding` measured, in a sentence."""
+    return (
+        f"Reading a clip of {num_frames} frames took {times['original']:.1f} ms and takes {times['copy']:.1f} ms, "
+        f"{times['original'] / times['copy']:.1f} times as fast (medians of up to {NUM_TIMED} videos, one thread)."
+    )
+
+
+def describe_sizes(pairs: list[tuple[Path, Path]]) -> str:
+    """How large originals and copies are."""
+    before, after = (sum(pair[side].stat().st_size for pair in pairs) for side in (0, 1))
+    return f"{_size(after)} from {_size(before)}"
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"

@@ -1,0 +1,123 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Any video classifier of the library behind one interface, so that TubeViT, VideoMAE, ViViT, TimeSformer and V-JEPA 2 are
+evaluated by the same code: uint8 clips in, logits out.
+
+Frames are chosen, decoded, resized and cropped into views by our processor, with the sizes of the model's own. The values of
+the pixels are the model's own processor's business: it rescales and normalises the finished clips, on the model's device.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.processing import TubeViTVideoProcessor
+
+from .checkpoints import check_model_name, load_complete, load_model, quiet_library
+from .clip_readers import UINT8
+
+
+OWN_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size")  # taken over from another model's processor
+FRAME_SETTINGS = ("num_frames", "frames_per_clip")  # what configs call the length of a clip
+DONE = {"do_resize": False, "do_center_crop": False, "do_sample_frames": False}
+
+
+class VideoClassifier:
+    """
+    A model for video classification with what prepares its input.
+
+    model: of `AutoModelForVideoClassification`, in evaluation mode.
+    processor: reads the views of a video as uint8.
+    normalizer: the model's own processor, which takes clips to what the model is fed; `None` where the model takes uint8.
+
+    Called with clips, uint8 `(clips, frames, channels, height, width)` on the model's device, it returns float32 logits
+    `(clips, classes)`.
+    """
+
+    def __init__(self, model: Any, processor: TubeViTVideoProcessor, normalizer: Any = None):
+        self.model, self.processor, self.normalizer = model, processor, normalizer
+
+    @torch.inference_mode()
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        inputs = {"pixel_values_videos": clips}
+        if self.normalizer is not None:
+            inputs = dict(self.normalizer(list(clips), return_tensors="pt", **DONE))
+            inputs = {name: pixels.to(self.model.dtype) for name, pixels in inputs.items()}
+        return self.model(**inputs).logits.float()
+
+    @property
+    def num_views(self) -> int:
+        return self.processor.num_temporal_views * self.processor.num_spatial_views
+
+    @property
+    def multi_label(self) -> bool:
+        return self.model.config.problem_type == "multi_label_classification"
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """In the order of the logits; `None` where the checkpoint only numbers its classes, as the library does by default."""
+        config = self.model.config
+        names = [str(config.id2label[index]) for index in range(config.num_labels)]
+        return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
+
+
+def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "auto") -> VideoClassifier:
+    """
+    The classifier of a folder or Hub name, on the CPU.
+
+    settings: of `TubeViTVideoProcessor` that replace the checkpoint's, such as `num_temporal_views`; those that are `None` do
+        not count. Checkpoints of other models say how many frames a clip has, and not which: theirs are spread over the
+        whole video unless `fps` is set.
+    dtype: "auto" for the checkpoint's, "float32", "bfloat16" or "float16".
+
+    Raises `ValueError` or `OSError` of one line for a checkpoint that is none, that lacks weights (the library would
+    make some up), or that has no processor.
+    """
+    check_model_name(name)
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if "fps" in settings:
+        settings.setdefault("sampling", "fixed_rate")
+    elif settings.get("sampling") == "uniform":
+        settings["fps"] = None  # the checkpoint's belongs to its fixed rate
+    with quiet_library():
+        config = AutoConfig.from_pretrained(name)
+    if config.model_type == "tubevit":
+        return _load_tubevit(name, settings, dtype)
+    if type(config) not in AutoModelForVideoClassification._model_mapping:
+        raise ValueError(f"{name} is a {config.model_type} model, which the library has no video classifier of.")
+    model = load_complete(AutoModelForVideoClassification, name, dtype=dtype)
+    own = _load_processor(name)
+    taken = {key: getattr(own, key) for key in OWN_SETTINGS if getattr(own, key, None) is not None}
+    num_frames = next((getattr(config, key) for key in FRAME_SETTINGS if hasattr(config, key)), None)
+    settings = {"num_frames": num_frames, **settings}
+    if settings["num_frames"] is None:
+        raise ValueError(f"{name} does not say how many frames a clip has; set num_frames.")
+    return VideoClassifier(model, TubeViTVideoProcessor(**{**taken, **settings, **UINT8}), own)
+
+
+def _load_tubevit(name: str, settings: dict[str, Any], dtype: str) -> VideoClassifier:
+    model = load_model(name, TubeViTForVideoClassification, dtype=dtype)
+    own = _load_processor(name, **settings)
+    if not isinstance(own, TubeViTVideoProcessor):
+        raise ValueError(f"{name} has a {type(own).__name__}; a TubeViT model needs a TubeViTVideoProcessor.")
+    processor = TubeViTVideoProcessor.from_dict({**own.to_dict(), **UINT8})
+    statistics = (list(own.image_mean), list(own.image_std))
+    model_normalizes_alike = own.do_rescale and own.do_normalize and statistics == _statistics(model.config)
+    return VideoClassifier(model, processor, None if model_normalizes_alike else own)
+
+
+def _statistics(config: Any) -> tuple[list[float], list[float]]:
+    mean, std = config.get_pixel_statistics()
+    return list(mean), list(std)
+
+
+def _load_processor(name: str, **settings: Any) -> Any:
+    try:
+        with quiet_library():
+            return AutoVideoProcessor.from_pretrained(name, **settings)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{name} has no video processor, which prepares the pixels: write one there with its save_pretrained."
+        ) from error
