@@ -26,7 +26,7 @@ RANGES = (
         lambda value: value >= 1,
     ),
     (
-        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "drop_path_rate"),
         "at least 0 and below 1",
         lambda value: 0 <= value < 1,
     ),
@@ -123,6 +123,9 @@ class TubeViTConfig(PreTrainedConfig):
         `num_labels` or `id2label`, and optionally `problem_type` and `loss_weight`.
     classifier_dropout (`float`, *optional*, defaults to 0.0):
         Dropout on the pooled vector before the classifier.
+    drop_path_rate (`float`, *optional*, defaults to 0.0):
+        Stochastic depth while training: the probability with which a branch of the last layer is left out for a sample;
+        it grows linearly from 0 in the first layer.
     image_mean (`list[float]`, *optional*, defaults to `[0.5, 0.5, 0.5]`):
         Mean per channel, used when pixels arrive as uint8: they are normalised inside the model as
         `(pixel * rescale_factor - image_mean) / image_std`. Float pixels are taken as already normalised.
@@ -167,6 +170,7 @@ class TubeViTConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    drop_path_rate: float | int = 0.0
     initializer_range: float | int = 0.02
     layer_norm_eps: float | int = 1e-6
     qkv_bias: bool = True

@@ -9,6 +9,7 @@ sees clips through a few sparse 3D tubes, with one set of weights for images and
 import os
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -81,7 +82,13 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
             )
         kwargs["use_safetensors"] = True
         _refuse_pickle(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        try:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} cannot be read ({error}): the file is damaged or "
+                "incomplete, fetch it again."
+            ) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze_untrained_weights()
         return loaded
@@ -107,7 +114,9 @@ class TubeViTModel(TubeViTPreTrainedModel):
         self.pre_layernorm = (
             nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.use_pre_layernorm else nn.Identity()
         )
-        self.layers = nn.ModuleList([TubeViTLayer(config) for _ in range(config.num_hidden_layers)])
+        last = max(1, config.num_hidden_layers - 1)
+        drop_paths = [config.drop_path_rate * index / last for index in range(config.num_hidden_layers)]
+        self.layers = nn.ModuleList([TubeViTLayer(config, drop_path) for drop_path in drop_paths])
         has_norm = config.final_layernorm != "none"
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if has_norm else nn.Identity()
         self.pooler = POOLING_CLASSES[config.pooling](config)

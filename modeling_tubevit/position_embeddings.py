@@ -148,8 +148,10 @@ POSITION_CLASSES = {
 
 def fixed_table(centers: tuple[Centers, ...], dim: int, temperature: float, like: torch.Tensor) -> torch.Tensor:
     """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
-    # Under torch.compile and torch.export the table becomes part of the graph; fake and other special tensors must
-    # not enter the cache, nor meet what is in it.
+    # Fake and other special tensors must not enter the cache, nor meet what is in it. torch.compile gets a constant,
+    # torch.export has the table in its graph.
+    if torch.compiler.is_dynamo_compiling():
+        return _constant_table(centers, dim, temperature, like.device, like.dtype)
     if type(like) is not torch.Tensor or torch.compiler.is_compiling():
         return _table(centers, dim, temperature, like.device, like.dtype)
     hashable = tuple(tuple(map(tuple, axes)) for axes in centers)
@@ -158,6 +160,9 @@ def fixed_table(centers: tuple[Centers, ...], dim: int, temperature: float, like
 
 def _table(centers, dim: int, temperature: float, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return torch.cat([sincos_position_embedding(axes, dim, temperature, device) for axes in centers]).to(dtype)
+
+
+_constant_table = torch.compiler.assume_constant_result(_table)
 
 
 @lru_cache(maxsize=32)

@@ -235,6 +235,8 @@ class TubeViTEmbeddings(nn.Module):
                 f"{name} must have {self.num_channels} channels on axis {rank - 3} ({axes}), got {pixels.shape[-3]} in "
                 f"shape {shape}."
             )
+        if 0 in shape:
+            raise ValueError(f"{name} holds nothing: its shape is {shape} ({axes}).")
         if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
             raise ValueError(f"{name} must be float (normalised) or uint8 (raw pixels), got {pixels.dtype}.")
         if self.check_pixels and pixels.is_floating_point() and not torch.isfinite(pixels).all():

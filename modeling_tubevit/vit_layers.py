@@ -162,10 +162,34 @@ class TubeViTLayerScale(nn.Module):
         return hidden_states * self.lambda1
 
 
-class TubeViTLayer(GradientCheckpointingLayer):
-    """One encoder block: `(batch, tokens, hidden_size)` to the same shape."""
+class TubeViTDropPath(nn.Module):
+    """
+    Stochastic depth: in training a branch is 0 for a sample with probability `rate`, and scaled by `1 / (1 - rate)` for the
+    others, so that its mean stays what it was.
+    """
 
-    def __init__(self, config: TubeViTConfig):
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return hidden_states
+        kept = hidden_states.new_empty(hidden_states.shape[0], 1, 1).bernoulli_(1 - self.rate)
+        return hidden_states * (kept / (1 - self.rate))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
+class TubeViTLayer(GradientCheckpointingLayer):
+    """
+    One encoder block: `(batch, tokens, hidden_size)` to the same shape.
+
+    drop_path: probability of leaving out a branch for a sample in training.
+    """
+
+    def __init__(self, config: TubeViTConfig, drop_path: float = 0.0):
         super().__init__()
         self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = TubeViTAttention(config)
@@ -175,6 +199,7 @@ class TubeViTLayer(GradientCheckpointingLayer):
         self.layer_scale1 = TubeViTLayerScale(config) if has_scale else nn.Identity()
         self.layer_scale2 = TubeViTLayerScale(config) if has_scale else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.drop_path = TubeViTDropPath(drop_path)
 
     def forward(
         self,
@@ -183,8 +208,9 @@ class TubeViTLayer(GradientCheckpointingLayer):
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         attended, _ = self.attention(self.layernorm_before(hidden_states), rotary=rotary, **kwargs)
-        hidden_states = hidden_states + self.dropout(self.layer_scale1(attended))
-        return hidden_states + self.dropout(self.layer_scale2(self.mlp(self.layernorm_after(hidden_states))))
+        hidden_states = hidden_states + self.drop_path(self.dropout(self.layer_scale1(attended)))
+        branch = self.mlp(self.layernorm_after(hidden_states))
+        return hidden_states + self.drop_path(self.dropout(self.layer_scale2(branch)))
 
 
 class TubeViTExtraAttention(GradientCheckpointingLayer):

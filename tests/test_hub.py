@@ -181,6 +181,15 @@ def test_a_pickle_checkpoint_is_refused(tmp_path):
         TubeViTModel.from_pretrained(tmp_path, use_safetensors=False)
 
 
+def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
+    make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="cannot be read .*damaged or incomplete") as error:
+        TubeViTForVideoClassification.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     config = ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
     ViTForImageClassification(config).save_pretrained(tmp_path)

@@ -139,7 +139,7 @@ def test_pooling_weights_are_those_that_make_the_pooled_vector():
     model = make_model(TubeViTForVideoClassification)
     clip = random_clip()
     weights = attention_weights(model, clip)
-    assert {index: values.shape for index, values in weights.items()} == {0: (2, 2, 2), 1: (1, 2, 2), 2: (1, 2, 2)}
+    assert {index: values.shape for index, values in weights.items()} == {0: (2, 2, 2), 1: (2, 2, 2), 2: (1, 2, 2)}
     assert sum(values.sum() for values in weights.values()) == pytest.approx(1)
     pooler = model.tubevit.pooler
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_a_query_that_is_zero_looks_everywhere_alike():
         model.pooler.attention.q_proj.bias.zero_()
     weights = attention_weights(model, random_clip())
     for values in weights.values():
-        np.testing.assert_allclose(values, 1 / 16, rtol=1e-5)
+        np.testing.assert_allclose(values, 1 / 20, rtol=1e-5)
 
 
 def test_images_and_joint_models_have_attention_too():
@@ -190,7 +190,7 @@ def test_images_and_joint_models_have_attention_too():
 
 
 def test_mean_pooling_has_no_attention():
-    with pytest.raises(ValueError, match="pooling='mean'.*no attention to show"):
+    with pytest.raises(ValueError, match=r"pooling='mean'.*no attention to show"):
         draw_attention(make_model(TubeViTModel, pooling="mean"), random_clip())
 
 
@@ -201,7 +201,7 @@ def test_the_tubes_picture_counts_tokens_and_names_frames():
     config = tiny_config()
     figure = draw_tubes(random_clip(), config)
     said = texts(figure)
-    assert "8 frames of 16×16 pixels" in said and f"{config.num_tokens()} tokens" in said
+    assert "8 frames of 16\N{MULTIPLICATION SIGN}16 pixels" in said and f"{config.num_tokens()} tokens" in said
     assert all(f"{tube.num_tokens(SIZE)} tokens" in said for tube in config.get_tubes())
     assert len(figure.axes) == len(config.tubes) + 1
     wide = draw_tubes(random_clip((8, 16, 32)), config)
@@ -211,7 +211,7 @@ def test_the_tubes_picture_counts_tokens_and_names_frames():
 def test_the_drawn_clip_moves_to_the_right():
     clip = drawn_clip(12, 24, 32)
     assert clip.shape == (12, 24, 32, 3)
-    centers = [np.average(np.arange(32), weights=frame.min(-1).mean(0) > 150) for frame in clip.astype(float)]
+    centers = [np.average(np.arange(32), weights=(frame.min(-1) > 200).sum(0)) for frame in clip]
     assert (np.diff(centers) > 0).all()
 
 

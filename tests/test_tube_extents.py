@@ -86,7 +86,7 @@ def test_painted_values_are_the_mean_over_the_tokens_that_read_a_pixel():
             count += mask
     painted = paint(tubes, values, SIZE)
     assert np.array_equal(np.isnan(painted), ~read_mask(tubes.values(), SIZE))
-    assert count.max() > 2
+    assert count.max() > 1
     np.testing.assert_allclose(painted[count > 0], (total / np.maximum(count, 1))[count > 0], rtol=1e-12)
 
 

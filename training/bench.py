@@ -25,7 +25,8 @@ from .predict import pick_device
 
 
 TRAINING_BATCH_SIZE = 2
-ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3}  # fewer where they take longer
+# Fewer where they take longer.
+ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3}
 DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `bench_clips.CLIP_KINDS`
 LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")

@@ -25,17 +25,17 @@ from .prepare_video import PrepareSettings, prepare_video
 
 
 FPS = 15.0  # the paper's, on Kinetics
-NUM_DRAWS = 14  # clips per round, each with a draw of its own: RandAugment has as many operations, of very different cost
+NUM_DRAWS = 14  # clips per round: RandAugment has as many operations, of very different cost
 STATUS = Path("/proc/self/status")
 
 
 def measure_loader(files: list[tuple[str, Path]], num_frames: int, device: str, rounds: int) -> list[dict[str, Any]]:
     """
-    A dictionary per `(title, path)`: milliseconds of one thread per clip for `"original"`, `"prepared"` (with crop and resize)
+    A dictionary per `(title, path)`: milliseconds per clip for `"original"`, `"prepared"` (with crop and resize)
     and `"augment"` (RandAugment), as `summarize` gives them, and `"augment_gpu"` on a GPU.
     """
     processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=FPS)
-    read = TrainingClips(processor, AugmentationConfig(), mirror=True)
+    read = TrainingClips(processor, AugmentationConfig(), mirror=True, num_threads=1)
     augment = ClipAugmentation(AugmentationConfig(), [round(255 * mean) for mean in processor.image_mean])
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -112,12 +112,12 @@ def format_loader(report: list[dict[str, Any]]) -> str:
     columns = ["", "original ms", "clips/s", "prepared ms", "clips/s", "faster", "RandAugment ms", "share"]
     rows = []
     for video in report:
-        original, prepared, augment = (video[name]["median_ms"] for name in ("original", "prepared", "augment"))
+        original, prepared, augment = (video[name]["cpu_ms"] for name in ("original", "prepared", "augment"))
         row = [video["title"], original, 1e3 / original, prepared, 1e3 / prepared, original / prepared]
         row += [augment, augment / (augment + prepared)]
         rows.append(row + ([video["augment_gpu"]["median_ms"]] if has_gpu else []))
     table = format_table(columns + (["on the GPU ms"] if has_gpu else []), rows)
     return (
-        f"A training clip of {report[0]['num_frames']} frames in a worker of the data loader, on one thread\n{table}\n"
-        "Reading includes the random crop. The share is RandAugment's of a prepared clip, where a worker does both."
+        f"A training clip of {report[0]['num_frames']} frames in a worker of the data loader: processor time of its thread\n"
+        f"{table}\nReading includes the random crop. The share is RandAugment's of a prepared clip, where a worker does both."
     )

@@ -37,7 +37,7 @@ class Canvas:
         self.text(MARGIN, 0.70, subtitle, size=11, color=FAINT_INK)
 
     def image(
-        self, x: float, y: float, height: float, pixels: np.ndarray, *, interpolation: str = "lanczos", **kwargs: Any
+        self, x: float, y: float, height: float, pixels: np.ndarray, *, interpolation: str = "hanning", **kwargs: Any
     ) -> float:
         """Place an image and return its width in inches; `kwargs` as matplotlib's `imshow` takes them."""
         width = height * pixels.shape[1] / pixels.shape[0]

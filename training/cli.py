@@ -22,6 +22,10 @@ COMMANDS = {
         "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
     ),
     "predict": ("tubevit.training.predict", "name what happens in videos and images"),
+    "eval": (
+        "tubevit.training.evaluate_video_classification",
+        "score a video classifier, ours or another, on a data set",
+    ),
     "check-data": ("tubevit.training.check_data", "find the files of a data set that cannot be read"),
     "prepare": ("tubevit.training.prepare", "copy a folder of videos to a form that decodes faster"),
     "convert": ("tubevit.training.convert", "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP"),

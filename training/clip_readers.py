@@ -50,14 +50,21 @@ class TrainingClips:
     With `sampling="fixed_rate"` the clip starts at a random time; with `"uniform"` it takes a random frame of each of
     `num_frames` equal segments (TSN).
 
-    processor: its `num_frames`, `sampling`, `fps`, `pad_mode`, `crop_size` and `resample` are used.
+    processor: its `num_frames`, `sampling`, `fps`, `pad_mode` and `crop_size` are used.
     mirror: whether half of the clips are mirrored.
+    num_threads: of the decoder; by default one in a data loader's worker, and otherwise one per core.
     """
 
     media = "video"
 
-    def __init__(self, processor: TubeViTVideoProcessor, config: AugmentationConfig, mirror: bool):
-        self.processor, self.mirror = processor, mirror
+    def __init__(
+        self,
+        processor: TubeViTVideoProcessor,
+        config: AugmentationConfig,
+        mirror: bool,
+        num_threads: int | None = None,
+    ):
+        self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.crop = _random_crop(processor, config)
         self.shape = (processor.num_frames, 3, *self.crop.size)
 
@@ -66,7 +73,11 @@ class TrainingClips:
         with draws_from(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
             pixels, _ = decode_video(
-                video_source(video), self._sample, frame_transform=SameCrop(self.crop), allow_partial=False
+                video_source(video),
+                self._sample,
+                frame_transform=SameCrop(self.crop),
+                num_threads=self.num_threads,
+                allow_partial=self.processor.allow_partial,
             )
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 Blocks = dict[str, type]  # name of a block to its dataclass
@@ -35,11 +35,13 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
     parser.add_argument("--config", metavar="FILE", help="YAML file with options, or the name of a recipe")
     for name, block in blocks.items():
         group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])
+        kinds_of = _field_kinds(block)
         for each in fields(block):
+            kinds = kinds_of[each.name]
             names = list(dict.fromkeys([f"--{each.name}", f"--{each.name.replace('_', '-')}"]))
             text = f"{each.metadata['help']} (default: {_default(each)})".replace("%", "%%")
-            switch = {"nargs": "?", "const": "true"} if bool in _kinds(each.type) else {}
-            metavar = {bool: "BOOL", int: "N", float: "X"}.get(_kinds(each.type)[0], "VALUE")
+            switch = {"nargs": "?", "const": "true"} if bool in kinds else {}
+            metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
             group.add_argument(
                 *names, dest=f"option:{each.name}", default=argparse.SUPPRESS, metavar=metavar, help=text, **switch
             )
@@ -73,8 +75,8 @@ def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
             raise ValueError(unknown_key(name, owners))
     config = {}
     for block_name, block in blocks.items():
-        mine = {each.name: each for each in fields(block) if each.name in values}
-        config[block_name] = block(**{name: convert(values[name], each.type, name) for name, each in mine.items()})
+        mine = {name: kinds for name, kinds in _field_kinds(block).items() if name in values}
+        config[block_name] = block(**{name: _convert(values[name], kinds, name) for name, kinds in mine.items()})
     return config
 
 
@@ -146,7 +148,10 @@ def convert(value: Any, annotation: Any, name: str) -> Any:
     >>> convert("1e-3", float, "learning_rate"), convert("null", int | None, "num_frames"), convert("yes", bool, "bf16")
     (0.001, None, True)
     """
-    kinds = _kinds(annotation)
+    return _convert(value, _kinds(annotation), name)
+
+
+def _convert(value: Any, kinds: tuple, name: str) -> Any:
     if value is None or (isinstance(value, str) and value.lower() in NOTHING):
         if type(None) in kinds:
             return None
@@ -206,6 +211,12 @@ def _kinds(annotation: Any) -> tuple:
     return tuple(sorted(kinds, key=lambda kind: (kind is type(None), kind is str)))
 
 
+def _field_kinds(block: type) -> dict[str, tuple]:
+    """Types of the fields of a dataclass, by name. Not from the fields themselves, whose `type` HfArgumentParser overwrites."""
+    hints = get_type_hints(block)
+    return {each.name: _kinds(hints[each.name]) for each in fields(block)}
+
+
 def _wanted(kinds: tuple) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     words = []
@@ -230,7 +241,7 @@ def _override(values: dict[str, Any], key: str, text: str, blocks: Blocks) -> No
     if not dot:
         values[first] = text
         return None
-    if dict not in _kinds(next(each.type for each in fields(blocks[owners[first]]) if each.name == first)):
+    if dict not in _field_kinds(blocks[owners[first]])[first]:
         raise ValueError(f"{key}: {first} is no mapping and has no entries.")
     entries = convert(values.get(first) or {}, dict, first)
     try:

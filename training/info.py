@@ -4,15 +4,13 @@
 import argparse
 from typing import Any
 
-from tubevit.presets import PRESETS, TUBES, preset_config
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models",
         nargs="*",
         metavar="MODEL",
-        help=f"{', '.join(PRESETS)} (default: all), or a checkpoint's name or folder",
+        help="tiny, small, base, large, huge (default: all of them), or a checkpoint's name or folder",
     )
     parser.add_argument(
         "--num-frames", default="32,64,128", metavar="N,...", help="frames of the clips (default: %(default)s)"
@@ -20,15 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=int, default=None, metavar="N", help="default: the model's, 224 for sizes"
     )
-    parser.add_argument("--tubes", choices=TUBES, default="main", help="tubes of the named sizes (default: main)")
+    parser.add_argument("--tubes", default="main", help="tubes of the named sizes: main (default), core, charades")
+    parser.add_argument(
+        "--interpolate-kernels", action="store_true", help="one kernel for all 3D tubes of named sizes"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
+    from tubevit.presets import PRESETS
+
     frames = _parse_frames(args.num_frames)
     reports = []
     for name in args.models or PRESETS:
-        config = _load_config(name, args.tubes, max(frames), args.image_size)
+        config = _load_config(name, args, max(frames))
         reports.append({"model": name} | describe(config, frames))
     if args.json:
         import json
@@ -135,12 +138,15 @@ def _parse_frames(text: str) -> list[int]:
     return frames
 
 
-def _load_config(name: str, tubes: str, num_frames: int, image_size: int | None):
-    sizes = {} if image_size is None else {"image_size": image_size}
-    if name in PRESETS:
-        return preset_config(name, tubes=tubes, num_frames=num_frames, allow_missing_tubes=True, **sizes)
+def _load_config(name: str, args: argparse.Namespace, num_frames: int):
+    from tubevit.presets import PRESETS, preset_config
+
     from .checkpoints import load_config
 
+    sizes = {} if args.image_size is None else {"image_size": args.image_size}
+    if name in PRESETS:
+        options = {"tubes": args.tubes, "interpolate_kernels": args.interpolate_kernels, "allow_missing_tubes": True}
+        return preset_config(name, num_frames=num_frames, **options, **sizes)
     config = load_config(name)
     config.image_size = sizes.get("image_size", config.image_size)
     return config

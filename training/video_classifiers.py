@@ -19,7 +19,13 @@ from .checkpoints import check_model_name, load_complete, load_model, quiet_libr
 from .clip_readers import UINT8
 
 
-OWN_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size")  # taken over from another model's processor
+OWN_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+)  # taken over from another model's processor
 FRAME_SETTINGS = ("num_frames", "frames_per_clip")  # what configs call the length of a clip
 DONE = {"do_resize": False, "do_center_crop": False, "do_sample_frames": False}
 

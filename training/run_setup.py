@@ -1,0 +1,176 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+From the configuration of a run to what it trains with: checked data, a model for their classes, clips, augmentation.
+
+Both training scripts start here. Nothing in it knows about Trainer; of several processes the first checks the files, and
+the others read what it found.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import set_seed
+
+from .augmentation import BatchAugmentation, flipped_labels
+from .check_data import BadVideo, check_videos, drop_bad, read_report, write_report
+from .clip_datasets import ClipCollator, ClipDataset, StreamedClips
+from .clip_readers import EvaluationClips, TrainingClips
+from .run_config import TrainingRun
+from .run_model import RunModel, checkpoint_classes, has_same_classes, load_run_config, make_model
+from .video_datasets import VideoData, load_video_dataset
+
+
+BAD_VIDEOS_FILE = "bad_videos.csv"
+
+
+@dataclass
+class RunSetup:
+    """
+    What a run trains with.
+
+    data: without the videos that cannot be read. counts: per split, how many videos are listed, cannot be read, are used.
+    train_clips, validation_clips: torch data sets; the latter `None` where there are no validation videos.
+    augment: what is done to a batch of training clips, on whatever device it is.
+    notes: what was decided on the way, one sentence each, for the user to read.
+    """
+
+    run: TrainingRun
+    data: VideoData
+    counts: dict[str, dict[str, int]]
+    model: RunModel
+    train_clips: ClipDataset | StreamedClips
+    validation_clips: ClipDataset | None
+    augment: BatchAugmentation
+    notes: list[str] = field(default_factory=list)
+
+    def collator(self, augments: bool) -> ClipCollator:
+        """
+        Samples to batches. With `augments` the workers augment them; otherwise batches keep their `sample_seeds`, which
+        `augment` needs and removes.
+        """
+        return ClipCollator(self.augment if augments else None, keep_seeds=not augments)
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The loss of the best answer that does not look at the video; `None` for streamed data, which are not counted."""
+        if "label" not in self.data.splits["train"].features or isinstance(self.train_clips, StreamedClips):
+            return None
+        return chance_loss(
+            self.data.splits["train"]["label"],
+            len(self.data.class_names),
+            self.data.multi_label,
+            self.run.augmentation.label_smoothing,
+        )
+
+
+def set_up(run: TrainingRun, folder: Path) -> RunSetup:
+    """
+    Load and check all that a run needs.
+
+    folder: where the report of broken videos goes; a report that is there is taken in place of a check.
+
+    Raises `ValueError`, `TypeError` or `OSError` in one line for whatever cannot be trained with.
+    """
+    set_seed(run.run.seed)
+    source = load_run_config(run.model)
+    listed = _load_data(run, source)
+    data = _without_bad_videos(run, listed, folder)
+    if "train" not in data.splits:
+        raise ValueError("The data have no training split.")
+    model = make_model(run.model, run.clips, data, source)
+    train_clips, validation_clips = make_clips(run, data, model, folder)
+    augment = BatchAugmentation(
+        run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
+    )
+    counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
+    notes = [*data.notes, *model.notes]
+    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, notes)
+
+
+def make_clips(run: TrainingRun, data: VideoData, model: RunModel, folder: Path) -> tuple[Any, Any]:
+    """Training clips, and validation clips of one view per video."""
+    flips = flipped_labels(run.augmentation.flip, data.class_names)
+    shared = {
+        "num_classes": len(data.class_names),
+        "multi_label": data.multi_label,
+        "seed": run.run.seed,
+        "on_bad_video": run.run.on_bad_video,
+        "max_bad_share": run.run.max_bad_share,
+        "bad_video_log": folder / "skipped_videos.csv",
+    }
+    read = TrainingClips(model.processor, run.augmentation, mirror=flips is not None)
+    train = data.splits["train"]
+    make = ClipDataset if hasattr(train, "__len__") else StreamedClips
+    if make is StreamedClips and run.training.max_steps < 0:
+        raise ValueError("A streamed data set has no length: set max_steps.")
+    train_clips = make(train, read, flipped_labels=flips, **shared)
+    validation = data.splits.get("validation")
+    if validation is None:
+        return train_clips, None
+    if not hasattr(validation, "__len__"):
+        raise ValueError("The validation split cannot be streamed: a score needs to know how many videos there are.")
+    return train_clips, ClipDataset(validation, EvaluationClips(model.processor), **shared)
+
+
+def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: float = 0.0) -> float:
+    """
+    The training loss of always answering with the share that each class has of the videos, in nats.
+
+    >>> round(chance_loss([0, 1, 2, 3], 4, False) / math.log(4), 6)
+    1.0
+    """
+    counts = Counter(
+        each for label in labels for each in (label or [] if multi_label else [label]) if each is not None
+    )
+    known = max(1, sum(label is not None for label in labels))
+    shares = [counts[index] / known for index in range(num_classes)]
+    if multi_label:
+        shares = [share * (1 - smoothing) + smoothing / 2 for share in shares]
+        return sum(_entropy(share) + _entropy(1 - share) for share in shares) / num_classes
+    return sum(_entropy(share * (1 - smoothing) + smoothing / num_classes) for share in shares)
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+
+
+def _load_data(run: TrainingRun, source: Any) -> VideoData:
+    data = load_video_dataset(run.data)
+    theirs = checkpoint_classes(source)
+    if theirs != data.class_names and has_same_classes(data.class_names, theirs):
+        data = load_video_dataset(run.data, class_names=theirs)
+        data.notes.append("Classes are in the checkpoint's order.")
+    return data
+
+
+def _without_bad_videos(run: TrainingRun, data: VideoData, folder: Path) -> VideoData:
+    report = folder / BAD_VIDEOS_FILE
+    with PartialState().main_process_first():  # the others read what the first one writes
+        if not report.is_file():
+            write_report(_find_bad_videos(run, data), report)
+    return drop_bad(data, read_report(report), run.run.on_bad_video, run.run.max_bad_share)
+
+
+def _find_bad_videos(run: TrainingRun, data: VideoData) -> list[BadVideo]:
+    if run.run.bad_video_report is not None:
+        return read_report(run.run.bad_video_report)
+    if not run.run.check_data or run.data.streaming:
+        return []
+    return check_videos(data)[0]
+
+
+def _count(listed: Any, used: Any) -> dict[str, int]:
+    if not hasattr(listed, "__len__"):
+        return {}
+    return {"listed": len(listed), "cannot_be_read": len(listed) - len(used), "used": len(used)}
+
+
+def _entropy(share: float) -> float:
+    return -share * math.log(share) if share > 0 else 0.0
