@@ -11,13 +11,12 @@ from torchvision.transforms import v2
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.training.augmentation import (
-    AugmentationConfig,
     BatchAugmentation,
     ClipAugmentation,
-    flipped_labels,
     mix_pixels,
     soften_labels,
 )
+from tubevit.training.augmentation_config import AugmentationConfig, flipped_labels
 from tubevit.training.sample_seeds import SharedEpoch, draws_from, sample_seed
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import VideoMAEConfig
 
-from tubevit.training import bench_model, bench_pipeline
+from tubevit.training import bench_loader, bench_model, bench_pipeline
 from tubevit.training.bench import add_arguments, chosen_sections, parse_names
 from tubevit.training.bench_clips import ClipKind, write_clips
 from tubevit.training.bench_decoding import RAW, VideoClips, measure_decoding
+from tubevit.training.bench_loader import format_growth, format_loader, measure_growth, measure_loader
 from tubevit.training.bench_memory import RESET, peak_memory_mib
 from tubevit.training.bench_model import PEERS, Setup, count, make_products, measure_models
 from tubevit.training.bench_pipeline import measure_pipelines
@@ -179,6 +180,21 @@ def test_both_routes_decode_the_same_frames(clip):
         assert np.abs(difference).max() <= 2, "colour conversion may round differently"
 
 
+def test_loading_is_measured_from_originals_and_copies(clip):
+    (video,) = measure_loader(clip, num_frames=8, device="cpu", rounds=1)
+    assert video["num_frames"] == 8 and video["bytes"] > 0 and video["prepared_bytes"] > 0
+    assert all(video[name]["cpu_ms"] > 0 for name in ("original", "prepared", "augment"))
+    assert "small clip" in format_loader([video])
+
+
+def test_memory_of_a_worker_is_followed(clip):
+    if not bench_loader.STATUS.is_file():
+        pytest.skip("needs /proc")
+    memory = measure_growth(clip[0][1], 20)
+    assert [number for number, _ in memory] == list(range(2, 21, 2)) and all(mib > 10 for _, mib in memory)
+    assert format_growth([(10, 5.0), (20, 6.0), (30, 7.0)]).endswith("+102.40 KiB per clip in the second half.")
+
+
 def test_decoding_is_compared_in_all_ways(clip):
     (report,) = measure_decoding(clip, rounds=1)
     for situation in ("worker", "request"):
@@ -219,6 +235,7 @@ def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch
         (["--against", "vivit", "--train"], ["forward", "training"]),
         (["--train"], ["training"]),
         (["--decoding"], ["decoding"]),
+        (["--loader"], ["loader"]),
         (["--tokenizer", "--pipeline", "a.mp4"], ["tokenizer", "pipeline"]),
     ],
 )

@@ -17,7 +17,8 @@ from video_files import full_decode, moving_frames, write_video
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, decode_video
-from tubevit.training.augmentation import AugmentationConfig, BatchAugmentation
+from tubevit.training.augmentation import BatchAugmentation
+from tubevit.training.augmentation_config import AugmentationConfig
 from tubevit.training.clip_datasets import BadVideoError, ClipCollator, ClipDataset, SetEpoch, StreamedClips
 from tubevit.training.clip_readers import EvaluationClips, SameCrop, TrainingClips, TrainingImages, video_source
 from tubevit.training.sample_seeds import draws_from, sample_seed

@@ -185,7 +185,7 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
     make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="cannot be read .*damaged or incomplete") as error:
+    with pytest.raises(ValueError, match=r"cannot be read .*damaged or incomplete") as error:
         TubeViTForVideoClassification.from_pretrained(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 

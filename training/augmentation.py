@@ -4,81 +4,21 @@ What training does to the pixels and labels of clips: random-resized crop, mirro
 CutMix, label smoothing. The operations are torchvision's; a draw holds for all frames of a clip. Pixels stay uint8.
 
 Crop and mirroring happen while a clip is read (`clip_readers`), the rest to a finished batch (`BatchAugmentation`): in the
-collator, or on the GPU, where RandAugment of 64 frames costs a millisecond instead of a second. The draws are the same.
-The paper augments by random crops, RandAugment(2, 10) and, on Something-Something, mixup 0.3 (table 10).
+collator, or on the GPU: RandAugment takes a core several times as long as reading the clip. The draws are the same.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from .class_names import mirrored_classes, names_a_side
+from .augmentation_config import AugmentationConfig
 from .sample_seeds import draws_from, sample_seed
 
 
-FLIPS = ("auto", "on", "off", "swap_labels")
 FRAMES_AT_ONCE = 8  # that mixup turns into floats, of every clip of a batch
 IGNORED_LABEL = -100  # of a video that could not be read; the loss leaves it out
-
-
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass
-class AugmentationConfig:
-    """Strength of each augmentation; 0 leaves it out."""
-
-    crop_min_area: float = _option(
-        0.25, "smallest share of a frame's area that a random crop takes; 1 for the whole frame"
-    )
-    crop_max_ratio: float = _option(4 / 3, "largest ratio of the sides of a random crop")
-    flip: str = _option("auto", "mirror half of the clips: on, off, swap_labels (left and right change places in the label "
-                                "too), or auto: off where a class names a side, else on")  # fmt: skip
-    rand_augment_layers: int = _option(2, "operations of RandAugment per clip")
-    rand_augment_magnitude: int = _option(10, "their strength, 0 to 30 as torchvision counts")
-    erasing_probability: float = _option(0.0, "share of clips in which a rectangle is erased")
-    mixup_alpha: float = _option(0.0, "mixup: both parameters of the beta distribution of the weights")
-    cutmix_alpha: float = _option(0.0, "CutMix likewise; with mixup as well, every batch draws one of them")
-    mix_probability: float = _option(1.0, "share of batches that are mixed")
-    label_smoothing: float = _option(0.0, "how much of a label is spread over all classes")
-
-    def __post_init__(self):
-        for name in ("erasing_probability", "mix_probability", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
-        for name in ("rand_augment_layers", "mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
-        if not 0 < self.crop_min_area <= 1:
-            raise ValueError(f"crop_min_area must be above 0 and at most 1, got {self.crop_min_area}.")
-        if self.crop_max_ratio < 1:
-            raise ValueError(f"crop_max_ratio must be at least 1, got {self.crop_max_ratio}.")
-        if not 0 <= self.rand_augment_magnitude <= 30:
-            raise ValueError(f"rand_augment_magnitude must be from 0 to 30, got {self.rand_augment_magnitude}.")
-        if self.flip not in FLIPS:
-            raise ValueError(f"flip must be one of {', '.join(FLIPS)}, got {self.flip!r}.")
-
-    @property
-    def has_soft_labels(self) -> bool:
-        """Whether labels become probabilities."""
-        return bool(self.mixup_alpha or self.cutmix_alpha or self.label_smoothing)
-
-
-def flipped_labels(flip: str, class_names: list[str]) -> dict[int, int] | None:
-    """
-    How mirroring changes labels: class index to that of the mirrored clip, where it is another one; `None` for no mirroring.
-
-    Something-Something has three such pairs, and "auto" leaves its clips as they are.
-    """
-    if flip == "auto":
-        flip = "off" if names_a_side(class_names) else "on"
-    if flip == "off":
-        return None
-    return mirrored_classes(class_names) if flip == "swap_labels" else {}
 
 
 class ClipAugmentation:

@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loader", nargs="*", metavar="FILE", help="measure training clips in a data loader; default: own clips"
     )
+    parser.add_argument(
+        "--loader-clips", type=int, metavar="N", help="with --loader: also memory of a worker while it reads N clips"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds that medians are taken of (default: 5 to 30)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file too")
 
@@ -117,7 +120,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     from .bench_model import PEERS
 
-    for name in ("num_frames", "image_size", "batch_size", "threads", "rounds"):
+    for name in ("num_frames", "image_size", "batch_size", "threads", "rounds", "loader_clips"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
@@ -200,17 +203,19 @@ def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> lis
         return measure_pipelines(files, args.preset, device, args.dtype, rounds)
 
 
-def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
-    from .bench_loader import measure_loader
+def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
+    from .bench_loader import measure_growth, measure_loader
 
     with _clips(args.loader, LOADER_CLIPS) as files:
-        return measure_loader(files, args.num_frames, device, rounds)
+        report = {"videos": measure_loader(files, args.num_frames, device, rounds)}
+        return report | ({"memory": measure_growth(files[0][1], args.loader_clips)} if args.loader_clips else {})
 
 
-def _format_loader(report: list[dict[str, Any]]) -> str:
-    from .bench_loader import format_loader
+def _format_loader(report: dict[str, Any]) -> str:
+    from .bench_loader import format_growth, format_loader
 
-    return format_loader(report)
+    memory = [format_growth(report["memory"])] if "memory" in report else []
+    return "\n".join([format_loader(report["videos"]), *memory])
 
 
 @contextmanager

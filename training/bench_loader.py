@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from tubevit.processing import TubeViTVideoProcessor
 
-from .augmentation import AugmentationConfig, ClipAugmentation
+from .augmentation import ClipAugmentation
+from .augmentation_config import AugmentationConfig
 from .bench_tables import format_table
 from .bench_timing import interleave, summarize
 from .clip_readers import TrainingClips
@@ -75,7 +77,7 @@ def _augment_clip(augment: ClipAugmentation, clip: torch.Tensor) -> None:
         augment(clip, seed)
 
 
-def measure_growth(path: Path, num_clips: int, num_frames: int = 32) -> list[tuple[int, float]]:
+def measure_growth(path: Path, num_clips: int) -> list[tuple[int, float]]:
     """
     Resident memory of a data loader's worker in MiB after so many clips of `path`: `(clips, MiB)`, ten times on the way.
 
@@ -84,15 +86,17 @@ def measure_growth(path: Path, num_clips: int, num_frames: int = 32) -> list[tup
     if not STATUS.is_file():
         raise OSError(f"There is no {STATUS} here, which says how much memory a process takes.")
     every = max(1, num_clips // 10)
-    loader = DataLoader(_MemoryProbe(path, num_clips, num_frames), num_workers=1, batch_size=None)
-    return [(number, mib) for number, mib in enumerate(loader, start=1) if number % every == 0]
+    loader = DataLoader(_MemoryProbe(path, num_clips), num_workers=1, batch_size=None)
+    progress = tqdm(loader, desc="reading clips", unit="clip", disable=None, leave=False)
+    return [(number, mib) for number, mib in enumerate(progress, start=1) if number % every == 0]
 
 
 class _MemoryProbe(Dataset):
-    """Reads a clip for every item and gives the memory of the process that did, in MiB."""
+    """Reads a small clip for every item and gives the memory of the process that did, in MiB."""
 
-    def __init__(self, path: Path, num_clips: int, num_frames: int):
-        processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=FPS)
+    def __init__(self, path: Path, num_clips: int):
+        pixels = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+        processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=8, fps=FPS, **pixels)
         self.read = TrainingClips(processor, AugmentationConfig(), mirror=True)
         self.augment = ClipAugmentation(AugmentationConfig(), [0, 0, 0])
         self.path, self.num_clips = str(path), num_clips
@@ -104,6 +108,14 @@ class _MemoryProbe(Dataset):
         self.augment(self.read({"path": self.path, "bytes": None}, index).pixels, index)
         (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) / 2**10
+
+
+def format_growth(memory: list[tuple[int, float]]) -> str:
+    """What `measure_growth` found, in a line, with what a clip adds once all buffers are there."""
+    points = ", ".join(f"{mib:,.0f} after {number:,}" for number, mib in memory)
+    (first, start), (last, end) = memory[len(memory) // 2], memory[-1]
+    growth = f"; {1024 * (end - start) / (last - first):+.2f} KiB per clip in the second half" if last > first else ""
+    return f"Memory of a worker in MiB: {points} clips{growth}."
 
 
 def format_loader(report: list[dict[str, Any]]) -> str:

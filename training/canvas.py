@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """What all pictures share: colours, and a matplotlib figure that is laid out in inches from its top left corner."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 # One colour per tube, in the order of the config.
 TUBE_COLORS = ("#ff9f1c", "#2ec4f1", "#ff5fa2", "#7ddf64", "#b79cff", "#ffe066")
 INK, FAINT_INK, EMPTY_COLOR = "#1d2430", "#6b7685", "#eef0f3"
-WIDTH, MARGIN = 14.8, 0.3  # inches
+WIDTH, MIN_WIDTH, MARGIN = 14.8, 9.5, 0.3  # inches; MIN_WIDTH holds title and subtitle
 
 
 class Canvas:
@@ -71,6 +72,18 @@ class Canvas:
         return axes
 
 
+def to_png(figure: Any, dpi: int = 90) -> bytes:
+    """A figure as a small PNG file, with a palette: for notebooks, as `IPython.display.Image(to_png(figure))`."""
+    from PIL import Image
+
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi)
+    # The octree keeps the few pixels of a bright outline, which a palette by frequency turns grey.
+    palette = Image.open(full).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette.save(small, "png", optimize=True)
+    return small.getvalue()
+
+
 def tube_colors(indices: Sequence[int]) -> list[str]:
     """The colours of the tubes with these indices in the config."""
     return [TUBE_COLORS[index % len(TUBE_COLORS)] for index in indices]
@@ -89,6 +102,12 @@ def darken(color: str) -> str:
 def dimensions(sizes: Sequence[int]) -> str:
     """`(8, 12, 12)` -> `"8×12×12"`."""
     return "\N{MULTIPLICATION SIGN}".join(map(str, sizes))
+
+
+def describe_size(size: Sequence[int]) -> str:
+    """`(32, 224, 224)` -> `"32 frames of 224×224 pixels"`; of one frame `"224×224 pixels"`."""
+    pixels = f"{dimensions(size[1:])} pixels"
+    return pixels if size[0] == 1 else f"{size[0]} frames of {pixels}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .cli import whole_number
-from .video_datasets import VideoData, add_data_arguments, data_config, load_video_dataset
+from .config_files import add_config_arguments, read_config
+from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import ProcessDied, map_in_processes
 
 
 REPORT_COLUMNS = ("split", "video_id", "path", "reason")
 ON_BAD_VIDEO = ("skip", "raise")
+BLOCKS = {"data": DataConfig}
 
 
 class BadVideo(NamedTuple):
@@ -39,7 +41,8 @@ class CheckedVideo(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_data_arguments(parser)
+    parser.usage = "tubevit check-data [DATA] [KEY=VALUE ...] [options]"
+    add_config_arguments(parser, BLOCKS)
     parser.add_argument("--every-frame", action="store_true", help="decode all frames, not the first and last only")
     parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
     parser.add_argument("--report", default="bad_videos.csv", metavar="FILE", help="default: bad_videos.csv")
@@ -47,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found and write the report; the exit code is 1 if a file cannot be read."""
-    data = load_video_dataset(data_config(args))
+    args.overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
+    data = load_video_dataset(read_config(args, BLOCKS)["data"])
     report = Path(args.report)
     if not report.absolute().parent.is_dir():
         raise FileNotFoundError(f"--report {report}: there is no folder {report.parent}.")

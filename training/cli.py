@@ -22,6 +22,11 @@ COMMANDS = {
         "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
     ),
     "predict": ("tubevit.training.predict", "name what happens in videos and images"),
+    "train": ("tubevit.training.run_video_classification", "fine-tune a video classifier on your videos"),
+    "train-loop": (
+        "tubevit.training.run_video_classification_no_trainer",
+        "the same as train, by a plain loop on Accelerate that is there to be changed",
+    ),
     "eval": (
         "tubevit.training.evaluate_video_classification",
         "score a video classifier, ours or another, on a data set",
@@ -86,6 +91,10 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments on one line, like every other error, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        if message.startswith("unrecognized arguments: -"):
+            close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
+            message = f"there is no option {unknown}" + (f", the nearest is {close[0]}" if close else "")
         self.exit(2, f"{self.prog}: error: {message} (`{self.prog} --help` lists all there is)\n")
 
 

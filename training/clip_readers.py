@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor, decode_video
 
-from .augmentation import AugmentationConfig
+from .augmentation_config import AugmentationConfig
 from .sample_seeds import draws_from
 
 

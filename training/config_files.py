@@ -152,8 +152,11 @@ def convert(value: Any, annotation: Any, name: str) -> Any:
 
 
 def _convert(value: Any, kinds: tuple, name: str) -> Any:
-    if value is None or (isinstance(value, str) and value.lower() in NOTHING):
-        if type(None) in kinds:
+    is_optional = type(None) in kinds
+    if is_optional and isinstance(value, str) and value.lower() in NOTHING:
+        return None
+    if value is None:
+        if is_optional:
             return None
         raise TypeError(f"{name} must be {_wanted(kinds)}, got nothing.")
     for kind in kinds:
@@ -279,3 +282,9 @@ def _find_file(name: str, recipes: Path | None) -> Path:
 def _default(each: Field) -> Any:
     value = each.default if each.default is not MISSING else each.default_factory()
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+def option_values(block: Any) -> dict[str, Any]:
+    """The options of a block that are not at their defaults."""
+    defaults = {each.name: each.default for each in fields(block)}
+    return {name: value for name, value in vars(block).items() if value not in (defaults[name], {})}

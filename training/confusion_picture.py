@@ -52,7 +52,6 @@ def draw_confusion_matrix(
                 column, row, f"{100 * shares[row, column]:.0f}", color=color, size=size, ha="center", va="center"
             )
     videos = plural(int(matrix.sum()), "video")
-    canvas.text(
-        MARGIN, TOP - 0.16, f"Rows: the true class. Columns: the predicted one. {videos}.", size=9, color=FAINT_INK
-    )
+    caption = f"Rows: the true class. Columns: the predicted one. Shades: share of the row's videos, in %. {videos}."
+    canvas.text(MARGIN, TOP - 0.16, caption, size=9, color=FAINT_INK)
     canvas.figure.savefig(path)

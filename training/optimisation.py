@@ -101,6 +101,12 @@ class WeightAverage:
             parameter.copy_(self.average[name])
             self.average[name].copy_(kept)
 
+    @torch.no_grad()
+    def copy_to_model(self) -> None:
+        """Give the model the averaged weights for good."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.average[name])
+
     def save(self, folder: str | Path) -> None:
         from safetensors.torch import save_file
 

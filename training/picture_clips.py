@@ -12,7 +12,7 @@ def drawn_clip(num_frames: int, height: int, width: int) -> np.ndarray:
     """A disc that moves to the right through the middle of the picture, uint8 `(num_frames, height, width, 3)`."""
     from .moving_shapes import Scene, draw_clip
 
-    background = ((0.13, 0.28, 0.42), (0.22, 0.47, 0.55), (0.20, 0.26, 0.45), (0.38, 0.52, 0.62))
+    background = ((0.16, 0.32, 0.44), (0.20, 0.40, 0.50), (0.18, 0.32, 0.45), (0.24, 0.42, 0.54))
     scene = Scene("circle", "right", (0.5, 0.22), 0.6 / num_frames, 0.18, (0.97, 0.95, 0.90), background)
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, dimensions, tube_colors
+from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, describe_size, dimensions, tube_colors
 from .film_strips import heat_strip, side_by_side, some_frames
 from .pictures_tubes import HEAD, LABELS_WIDTH, NUM_FRAMES_SHOWN, ROW_GAP, enlarged, name_frames, strip_row_height
 from .tube_extents import applied_tubes, paint
@@ -105,5 +105,4 @@ def _per_tube(weights: np.ndarray, tubes: Mapping[int, Any], size: tuple[int, in
 
 def _summary(config: Any, size: tuple[int, int, int], num_tokens: int) -> str:
     reader = "the pooling query" if config.pooling == "attention" else "the CLS token in the last layer"
-    what = f"{size[0]} frames of {dimensions(size[1:])} pixels" if size[0] > 1 else f"{dimensions(size[1:])} pixels"
-    return f"Attention of {reader} to {num_tokens} tokens, mean of the heads  ·  {what}"
+    return f"Attention of {reader} to {num_tokens} tokens, mean of the heads  ·  {describe_size(size)}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, MARGIN, WIDTH, Canvas, darken, dimensions, plural, tube_colors
+from .canvas import FAINT_INK, MARGIN, MIN_WIDTH, WIDTH, Canvas, darken, dimensions, plural, tube_colors
 
 
 ROWS, PATCH_COLUMNS = 8, 8  # kernels per column; of 2D kernels, per row too
@@ -29,15 +29,16 @@ def draw_kernels(model: Any) -> Any:
         shown = most_varied(weight, ROWS * PATCH_COLUMNS if tube.is_image_tube else ROWS)
         panels.append((_title(embeddings, tube, index), color, kernel_pictures(shown), _note(weight, shown)))
     # Panels side by side as far as the width goes, then below.
-    places, left, line = [], MARGIN, 0
+    places, left, line, right = [], MARGIN, 0, 0.0
     for _, _, pictures, _ in panels:
         width = _panel_width(pictures)
         if left > MARGIN and left + width > WIDTH - MARGIN:
             left, line = MARGIN, line + 1
         places.append((left, line))
+        right = max(right, left + width)
         left += width + PANEL_GAP
     line_height = PANEL_HEAD + ROWS * (CELL + CELL_GAP) + 0.3
-    canvas = Canvas(WIDTH, HEAD + (line + 1) * line_height)
+    canvas = Canvas(max(right + MARGIN, MIN_WIDTH), HEAD + (line + 1) * line_height)
     canvas.heading(
         "Kernels", "Those that vary most. Each is scaled by itself, and grey is 0; 3D kernels frame by frame."
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, dimensions, tube_colors
+from .canvas import FAINT_INK, INK, MARGIN, MIN_WIDTH, WIDTH, Canvas, darken, describe_size, dimensions, tube_colors
 from .film_strips import some_frames
 from .tube_extents import applied_tubes, central_token
 
@@ -38,22 +38,19 @@ def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
     colors = dict(zip(tubes, tube_colors(list(tubes)), strict=True))
     shown = {index: some_frames(tube.grid(size)[0], NUM_TIMES_SHOWN) for index, tube in tubes.items()}
     num_maps = sum(map(len, shown.values()))
-    room = WIDTH - MARGIN - LABELS_WIDTH - TUBE_GAP * (len(tubes) - 1) - GAP * (num_maps - len(tubes))
-    width = min(room / num_maps, LARGEST_MAP)
+    gaps = TUBE_GAP * (len(tubes) - 1) + GAP * (num_maps - len(tubes))
+    width = min((WIDTH - MARGIN - LABELS_WIDTH - gaps) / num_maps, LARGEST_MAP)
     height = width * size[1] / size[2]
-    low = min(float(values.min()) for row in similarities.values() for values in row.values())
-    canvas = Canvas(WIDTH, HEAD + MAPS_HEAD + len(tubes) * (height + GAP) + 0.3)
-    kind = config.position_embedding.replace("_", " ")
-    what = f"{size[0]} frames of {dimensions(size[1:])} pixels" if size[0] > 1 else f"{dimensions(size[1:])} pixels"
-    subtitle = (
-        f"Position embedding \u201c{kind}\u201d: cosine similarity of one token (circle) to all others  ·  {what}"
+    canvas = Canvas(
+        max(LABELS_WIDTH + num_maps * width + gaps + MARGIN, MIN_WIDTH),
+        HEAD + MAPS_HEAD + len(tubes) * (height + GAP) + 0.3,
     )
-    canvas.heading("Positions", subtitle)
-    canvas.color_scale(WIDTH - MARGIN, 0.42, COLORMAP, f"{low:.2f}", "1", "cosine similarity")
+    low = min(float(values.min()) for row in similarities.values() for values in row.values())
+    _draw_heading(canvas, config, size, low)
     for row, (index, tube) in enumerate(tubes.items()):
         top = HEAD + MAPS_HEAD + row * (height + GAP)
-        canvas.text(MARGIN, top + height / 2 - 0.08, "token of", size=9, color=FAINT_INK)
         name = dimensions(tube.kernel_size)
+        canvas.text(MARGIN, top + height / 2 - 0.08, "token of", size=9, color=FAINT_INK)
         canvas.text(MARGIN, top + height / 2 + 0.15, name, size=12, color=darken(colors[index]), weight="bold")
         left = LABELS_WIDTH
         for other, moments in shown.items():
@@ -123,6 +120,15 @@ def position_similarities(
         index: {other: grids[other] @ grids[index][central_token(tube, size)] for other in tubes}
         for index, tube in tubes.items()
     }
+
+
+def _draw_heading(canvas: Canvas, config: Any, size: Size, low: float) -> None:
+    """low: the smallest similarity."""
+    kind = config.position_embedding.replace("_", " ")
+    rule = "cosine similarity of one token (circle) to all others"
+    canvas.heading("Positions", f"Position embedding \u201c{kind}\u201d: {rule}  ·  {describe_size(size)}")
+    lowest = f"{low:.2f}".replace("-", "\N{MINUS SIGN}")
+    canvas.color_scale(canvas.width - MARGIN, 0.42, COLORMAP, lowest, "1", "cosine similarity")
 
 
 def _draw_map(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, dimensions, plural, tube_colors
+from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, describe_size, dimensions, plural, tube_colors
 from .film_strips import GAP, enlarge, film_strip, some_frames
 from .tube_extents import applied_tubes, central_token, read_mask
 
@@ -29,22 +29,23 @@ def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     tubes = applied_tubes(config, size)
     large, frames = enlarged(clip), some_frames(len(clip), NUM_FRAMES_SHOWN)
     colors = dict(zip(tubes, tube_colors(list(tubes)), strict=True))
-    rows = [strip_row_height(clip, len(frames))] * (len(tubes) + 1)
-    canvas = Canvas(WIDTH, HEAD + sum(rows) + ROW_GAP * len(rows) + FOOT)
+    height, num_rows = strip_row_height(clip, len(frames)), len(tubes) + (len(tubes) > 1)
+    canvas = Canvas(WIDTH, HEAD + num_rows * (height + ROW_GAP) + FOOT)
     num_tokens = sum(tube.num_tokens(size) for tube in tubes.values())
     canvas.heading("Tubes on a clip" if len(clip) > 1 else "Tubes on an image", _summary(size, num_tokens, tubes))
     name_frames(canvas, frames, HEAD - 0.08, clip.shape)
     top = HEAD
-    for height, (index, tube) in zip(rows, tubes.items(), strict=False):
+    for index, tube in tubes.items():
         label_tube(canvas, top, tube, colors[index], tube_notes(tube, size))
         filled = {0: central_token(tube, size)}
         strip = film_strip(large, frames, [tube], [colors[index]], size, DIMMING, filled)
         canvas.image(LABELS_WIDTH, top, height, strip)
         top += height + ROW_GAP
-    canvas.text(MARGIN, top + 0.3, "All tubes", size=12, weight="bold")
-    canvas.text(MARGIN, top + 0.53, plural(num_tokens, "token"), size=9, color=FAINT_INK)
-    strip = film_strip(large, frames, list(tubes.values()), list(colors.values()), size, DIMMING_OF_ALL)
-    canvas.image(LABELS_WIDTH, top, rows[-1], strip)
+    if len(tubes) > 1:
+        canvas.text(MARGIN, top + 0.3, "All tubes", size=12, weight="bold")
+        canvas.text(MARGIN, top + 0.53, plural(num_tokens, "token"), size=9, color=FAINT_INK)
+        strip = film_strip(large, frames, list(tubes.values()), list(colors.values()), size, DIMMING_OF_ALL)
+        canvas.image(LABELS_WIDTH, top, height, strip)
     legend = "Dimmed: not read. Filled: one token."
     if any(tube.num_merged > 1 for tube in tubes.values()):
         legend += " Faint outlines: the neighbours that space-to-depth merges into a token."
@@ -99,5 +100,4 @@ def _frame_width(num_shown: int, shape: tuple[int, ...]) -> tuple[float, float]:
 
 def _summary(size: tuple[int, int, int], num_tokens: int, tubes: dict[int, Any]) -> str:
     share = read_mask(tubes.values(), size).mean()
-    what = f"{size[0]} frames of {dimensions(size[1:])} pixels" if size[0] > 1 else f"{dimensions(size[1:])} pixels"
-    return f"{what}  ·  {plural(num_tokens, 'token')}, which read {share:.0%} of them"
+    return f"{describe_size(size)}  ·  {plural(num_tokens, 'token')}, which read {share:.0%} of them"

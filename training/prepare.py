@@ -169,7 +169,7 @@ def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, 
 
     from tubevit.processing import TubeViTVideoProcessor
 
-    from .augmentation import AugmentationConfig
+    from .augmentation_config import AugmentationConfig
     from .bench_timing import interleave
     from .clip_readers import TrainingClips
 

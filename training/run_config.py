@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .augmentation import AugmentationConfig
+from .augmentation_config import AugmentationConfig
 from .check_data import ON_BAD_VIDEO
 from .config_files import make_config, option
 from .video_datasets import DataConfig

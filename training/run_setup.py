@@ -16,7 +16,8 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from .augmentation import BatchAugmentation, flipped_labels
+from .augmentation import BatchAugmentation
+from .augmentation_config import flipped_labels
 from .check_data import BadVideo, check_videos, drop_bad, read_report, write_report
 from .clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from .clip_readers import EvaluationClips, TrainingClips

@@ -8,47 +8,43 @@ those of the training split in alphabetical order, unless a file or a checkpoint
 validation videos have is an error rather than one more output.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 from .annotation_files import FORMATS, Source, detect_format, find_sources, read_rows
 from .annotation_rows import VideoRow, split_of
 from .class_folders import hold_out
 from .class_names import ClassIndex, number_names, read_class_names, sort_names
+from .config_files import option
 from .csv_annotations import NUM_CHARADES_CLASSES, charades_names
 from .dataset_columns import DatasetColumns, make_dataset, open_dataset
 from .kinetics_annotations import check_num_classes
 from .ssv2_annotations import find_ssv2_labels, read_ssv2_labels
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class DataConfig:
     """Which videos (or images) and labels to use. Give `data`, or a file or folder for each split."""
 
-    data: str | None = _option(None, "folder, annotation file, or name of a data set on the Hub")
-    train_data: str | None = _option(None, "annotation file or class folders of the training split")
-    validation_data: str | None = _option(None, "likewise, of the validation split")
-    test_data: str | None = _option(None, "likewise, of the test split")
-    data_format: str = _option("auto", f"auto, or one of {', '.join(FORMATS)}")
-    video_folder: str | None = _option(None, "where the files lie (default: where the annotations are)")
-    class_names_file: str | None = _option(None, "class names, one per line or JSON (default: found in the data)")
-    num_classes: int | None = _option(
+    data: str | None = option(None, "folder, annotation file, or name of a data set on the Hub")
+    train_data: str | None = option(None, "annotation file or class folders of the training split")
+    validation_data: str | None = option(None, "likewise, of the validation split")
+    test_data: str | None = option(None, "likewise, of the test split")
+    data_format: str = option("auto", f"auto, or one of {', '.join(FORMATS)}")
+    video_folder: str | None = option(None, "where the files lie (default: where the annotations are)")
+    class_names_file: str | None = option(None, "class names, one per line or JSON (default: found in the data)")
+    num_classes: int | None = option(
         None, "how many classes there must be (default: what the data set is known to have)"
     )
-    multi_label: bool | None = _option(None, "several labels per video (default: what the format says)")
-    dataset_config_name: str | None = _option(None, "configuration of a data set on the Hub")
-    video_column: str | None = _option(None, "column of a data set on the Hub that holds videos or images")
-    label_column: str | None = _option(None, "column of a data set on the Hub that holds labels")
-    streaming: bool = _option(False, "read a data set of the Hub as it is downloaded")
-    validation_share: float = _option(0.25, "share of the training videos held out where there is no validation split")
-    split_seed: int = _option(0, "seed of that choice")
+    multi_label: bool | None = option(None, "several labels per video (default: what the format says)")
+    dataset_config_name: str | None = option(None, "configuration of a data set on the Hub")
+    video_column: str | None = option(None, "column of a data set on the Hub that holds videos or images")
+    label_column: str | None = option(None, "column of a data set on the Hub that holds labels")
+    streaming: bool = option(False, "read a data set of the Hub as it is downloaded")
+    validation_share: float = option(0.25, "share of the training videos held out where there is no validation split")
+    split_seed: int = option(0, "seed of that choice")
 
     def __post_init__(self):
         given = [self.train_data, self.validation_data, self.test_data]
@@ -62,28 +58,6 @@ class DataConfig:
             raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share}.")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {self.num_classes}.")
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """The fields of `DataConfig` as options of a command, `data` as its positional argument."""
-    group = parser.add_argument_group("the data")
-    for option in fields(DataConfig):
-        name, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
-        kind = (get_args(option.type) or (option.type,))[0]  # int of `int | None`
-        if option.name == "data":
-            group.add_argument("data", nargs="?", metavar="DATA", help=text)
-        elif kind is bool:
-            group.add_argument(name, action="store_true", help=text)
-        else:
-            metavar = {int: "N", float: "X", str: "NAME"}[kind]
-            group.add_argument(name, type=kind, default=option.default, metavar=metavar, help=text)
-
-
-def data_config(args: argparse.Namespace) -> DataConfig:
-    """The `DataConfig` that was asked for on the command line."""
-    given = {option.name: getattr(args, option.name) for option in fields(DataConfig)}
-    given["multi_label"] = given["multi_label"] or None  # a switch that is not thrown leaves it to the format
-    return DataConfig(**given)
 
 
 @dataclass

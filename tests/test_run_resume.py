@@ -1,0 +1,141 @@
+"""A run that is killed and resumed ends with the weights of one that is not, bit for bit; what cannot be resumed says so."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_runs import TINY_MODEL, arguments, make_run, make_videos
+
+from tubevit.training.run_files import last_checkpoint
+from tubevit.training.run_video_classification import train
+
+
+TESTS = Path(__file__).parent
+# Everything that draws random numbers, or that a checkpoint has to carry.
+RANDOM = {
+    "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
+    "drop_path_rate": 0.2,
+    "mixup_alpha": 0.3,
+    "erasing_probability": 0.25,
+    "ema_decay": 0.9,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "save_strategy": "steps",
+    "save_steps": 4,  # an epoch has five
+    "num_temporal_views": 1,
+    "num_spatial_views": 1,
+    "load_best_model_at_end": False,
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), 6, 2)
+
+
+@pytest.fixture(scope="module")
+def whole(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train(make_run(videos, folder, **RANDOM)) == 0
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def kill_behind(step: int, videos: Path, folder: Path, **options) -> None:
+    command = [sys.executable, str(TESTS / "tiny_runs.py"), "train", str(step)]
+    command += arguments(videos, folder, **{**RANDOM, **options})
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
+
+
+def losses(folder: Path) -> list[float]:
+    state = json.loads((folder / "trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+@pytest.mark.parametrize(("num_workers", "step"), [(0, 9), (2, 6)])
+def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, tmp_path):
+    folder = tmp_path / "run"
+    kill_behind(step, videos, folder, dataloader_num_workers=num_workers)
+    assert not (folder / "model.safetensors").exists()
+    assert train(make_run(videos, folder, resume=True, dataloader_num_workers=num_workers, **RANDOM)) == 0
+    expected, resumed = load_file(whole / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert losses(folder) == losses(whole)
+
+
+@pytest.fixture
+def unfinished(whole, tmp_path):
+    """A run with checkpoints and without an end."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "model.safetensors"))
+    for name in ("model.safetensors",):
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.copy(whole / checkpoint.name / name, checkpoint / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda tensors: {name: each for name, each in tensors.items() if name != "classifier.bias"},
+        lambda tensors: {**tensors, "other.weight": torch.zeros(2)},
+    ],
+    ids=["missing", "unexpected"],
+)
+def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
+    path = last_checkpoint(unfinished, True, []) / "model.safetensors"
+    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="does not hold the weights of this model"):
+        train(make_run(videos, unfinished, resume=True, **RANDOM))
+
+
+def test_an_incomplete_checkpoint_is_passed_over(unfinished):
+    notes = []
+    newest = last_checkpoint(unfinished, True, notes)
+    assert not notes
+    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "average.safetensors"):
+        broken = unfinished / "checkpoint-99"
+        shutil.copytree(newest, broken)
+        (broken / name).unlink()
+        assert last_checkpoint(unfinished, True, notes) == newest
+        assert name.split(".")[0] in notes.pop()
+        shutil.rmtree(broken)
+    for checkpoint in unfinished.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        last_checkpoint(unfinished, True, notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate=0.003, not 0.001"),
+        ({"seed": 1}, "seed=42, not 1"),
+        ({"model_config": TINY_MODEL}, "model_config"),
+    ],
+)
+def test_another_run_is_not_resumed(options, message, videos, unfinished):
+    with pytest.raises(ValueError, match=message):
+        train(make_run(videos, unfinished, **{**RANDOM, "resume": True, **options}))
+
+
+def test_other_data_are_not_resumed(videos, unfinished, tmp_path):
+    other = tmp_path / "videos"
+    shutil.copytree(videos, other)
+    (other / "train" / "red" / "5.mp4").unlink()
+    path = unfinished / "resolved_config.yaml"
+    path.write_text(path.read_text().replace(str(videos), str(other)))
+    with pytest.raises(ValueError, match=r"dataset\.json"):
+        train(make_run(other, unfinished, resume=True, **RANDOM))

@@ -1,0 +1,68 @@
+"""Tiny checkpoints of every video classifier of the library, with processors, as folders."""
+
+from pathlib import Path
+
+import torch
+import transformers
+from tiny_models import make_model
+from transformers import VideoMAEVideoProcessor, VivitVideoProcessor, VJEPA2VideoProcessor
+from transformers.models.timesformer.video_processing_timesformer import TimesformerVideoProcessor
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.processing import TubeViTVideoProcessor
+
+
+CLASSES = ["c", "a", "b", "d"]  # not in alphabetical order, as checkpoints of others may be
+SIZES = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
+SMALL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 16,
+    "initializer_range": 0.5,
+}
+VJEPA2 = {
+    "crop_size": 16,
+    "patch_size": 8,
+    "frames_per_clip": 4,
+    "tubelet_size": 2,
+    "hidden_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "mlp_ratio": 1,
+    "num_pooler_layers": 1,
+    "pred_hidden_size": 24,
+    "pred_num_attention_heads": 2,
+    "pred_num_hidden_layers": 1,
+    "initializer_range": 0.5,
+}
+PEERS = {
+    "videomae": ("VideoMAE", {**SMALL, "patch_size": 8, "num_frames": 4}, VideoMAEVideoProcessor, SIZES),
+    "vivit": ("Vivit", {**SMALL, "num_frames": 4, "tubelet_size": [2, 8, 8]}, VivitVideoProcessor, SIZES),
+    "timesformer": ("Timesformer", {**SMALL, "patch_size": 8, "num_frames": 4}, TimesformerVideoProcessor, SIZES),
+    "vjepa2": ("VJEPA2", VJEPA2, VJEPA2VideoProcessor, {"crop_size": 16}),
+}
+
+
+def id2label(names):
+    return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+
+
+def save_tubevit(folder: Path, names=CLASSES, processor=None, **config) -> Path:
+    """A TubeViT for clips of 8 frames of 16x16; its processor spreads them over the whole video unless told otherwise."""
+    make_model(TubeViTForVideoClassification, num_labels=len(names), **id2label(names), **config).save_pretrained(folder)
+    TubeViTVideoProcessor(**{"num_frames": 8, **SIZES, **(processor or {})}).save_pretrained(folder)
+    return folder
+
+
+def save_peer(folder: Path, name: str, names=CLASSES):
+    """A model of the library for clips of 4 frames of 16x16, with its own processor; returns both."""
+    prefix, config, processor_class, settings = PEERS[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{prefix}Config")(**config, **(id2label(names) if names else {"num_labels": 4}))
+    model = getattr(transformers, f"{prefix}ForVideoClassification")(config).eval()
+    processor = processor_class(**settings)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return model, processor

@@ -1,0 +1,200 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit train`: fine-tune a video classifier with Transformers' Trainer.
+
+    tubevit train --config finetune-small --data path/to/class/folders --output_dir runs/mine
+    tubevit train --config kinetics400-base data=path/to/kinetics400 run.dataloader_num_workers=16
+    torchrun --nproc-per-node 8 training/run_video_classification.py --config kinetics400-base --data path/to/kinetics400
+    tubevit train --config runs/mine/resolved_config.yaml resume=true
+
+Options are those of Transformers' examples where these have them, from the command line or a YAML file. Everything that may
+be wrong is found before the first step (`--dry-run` stops there), and nothing that exists is overwritten.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tubevit.training.config_files import add_config_arguments, read_config
+from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
+
+
+if TYPE_CHECKING:
+    from tubevit.training.run_setup import RunSetup
+    from tubevit.training.video_trainer import VideoTrainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser, BLOCKS)
+    parser.add_argument("--dry-run", action="store_true", help="make all checks and train on one batch; write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    return train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+
+
+def train(run: TrainingRun, dry_run: bool = False) -> int:
+    """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
+    from accelerate import PartialState
+
+    from tubevit.training.metrics import ClassificationMetrics
+    from tubevit.training.model_card import write_model_card
+    from tubevit.training.run_setup import set_up
+    from tubevit.training.run_summary import describe_clip, start_summary
+    from tubevit.training.video_trainer import VideoTrainer, training_arguments
+
+    with ExitStack() as stack:
+        training_arguments(run)  # finds out about processes and devices, and about wrong options
+        folder = claim_folder(run, dry_run, stack)
+        setup = set_up(run, folder)
+        has_validation = setup.validation_clips is not None
+        arguments = training_arguments(run, has_validation, ClassificationMetrics(setup.data.multi_label).best_metric)
+        clip = describe_clip(setup)
+        is_main = PartialState().is_main_process
+        if is_main:
+            print("\n".join(setup.notes))
+            print(start_summary(setup, arguments.world_size, arguments.device.type, clip), flush=True)
+        trainer = VideoTrainer(setup, arguments, 1e9 * clip.get("gflops", 0.0))
+        if dry_run:
+            try_one_batch(trainer)
+            return 0
+        checkpoint = begin_or_resume(setup, folder)
+        result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        finish(trainer, folder, result)
+    exit_code = evaluate_saved(run, folder) if has_validation else 0
+    if is_main:
+        write_model_card(folder, setup, trainer.state.log_history, folder / "evaluation" / "metrics.json")
+    if run.run.push_to_hub:
+        trainer.push_to_hub()
+    return exit_code
+
+
+def claim_folder(run: TrainingRun, dry_run: bool, stack: ExitStack) -> Path:
+    """The folder to write to: the run's, found to be usable; for a dry run one that goes with `stack`."""
+    from accelerate import PartialState
+
+    from tubevit.training.run_files import check_output_folder, unused_folder
+    from tubevit.training.run_setup import BAD_VIDEOS_FILE
+
+    folder = Path(run.run.output_dir)
+    if dry_run:
+        return stack.enter_context(unused_folder(folder))
+    state = PartialState()
+    if state.is_main_process:
+        if not run.run.resume and folder.is_dir() and [path.name for path in folder.iterdir()] == [BAD_VIDEOS_FILE]:
+            (folder / BAD_VIDEOS_FILE).unlink()  # of a run that ended there
+        check_output_folder(folder, run.run.resume)
+    state.wait_for_everyone()
+    return folder
+
+
+def begin_or_resume(setup: "RunSetup", folder: Path, find_checkpoint: Callable | None = None) -> Path | None:
+    """
+    Write what the run is, or find the checkpoint that it goes on from.
+
+    find_checkpoint: as `run_files.last_checkpoint`, for checkpoints that are not Trainer's.
+    """
+    from accelerate import PartialState
+
+    from tubevit.training.run_files import check_disk_space, check_same_run, last_checkpoint, write_run_files
+    from tubevit.training.run_setup import count_parameters
+
+    run, notes = setup.run, []
+    config = vars(run)
+    total, trained = count_parameters(setup.model.model)
+    checkpoint = None
+    if run.run.resume:
+        check_same_run(folder, config, setup.data.class_names, setup.counts)
+        checkpoint = (find_checkpoint or last_checkpoint)(folder, run.training.ema_decay > 0, notes)
+        notes.append(f"Going on from {checkpoint}.")
+    if run.run.save_strategy != "no":
+        check_disk_space(folder, total, trained, 1 + (run.run.save_total_limit or 2))
+    state = PartialState()
+    if state.is_main_process:
+        if checkpoint is None:
+            write_run_files(folder, config, setup.data.class_names, setup.counts)
+        for note in notes:
+            print(note, flush=True)
+    state.wait_for_everyone()
+    return checkpoint
+
+
+def try_one_batch(trainer: "VideoTrainer") -> None:
+    """The first batch, forward and backward."""
+    import torch
+
+    trainer.create_optimizer()
+    batches, num_items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    trainer.current_gradient_accumulation_steps = 1
+    model = trainer.accelerator.prepare(trainer.model)
+    loss = trainer.training_step(model, batches[0], num_items)
+    if not torch.isfinite(loss):
+        raise ValueError(f"The loss of the first batch is {loss.item()}.")
+    print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
+
+
+def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
+    """Save the model that is best, or last, what prepares its clips, and how training went."""
+    from tubevit.training.run_files import write_json
+    from tubevit.training.run_summary import end_summary
+
+    setup = trainer.setup
+    trainer.use_average()
+    if setup.run.model.lora_rank:
+        trainer.model = trainer.model.merge_and_unload()  # a plain model, which needs no PEFT
+    trainer.save_model(_internal_call=True)  # it is pushed to the Hub once it is evaluated
+    trainer.save_state()
+    metrics = {"train_loss": result.training_loss, "steps": trainer.state.global_step}
+    if trainer.state.best_metric is not None:
+        metrics[f"best_{trainer.args.metric_for_best_model}"] = trainer.state.best_metric
+        metrics["best_step"] = trainer.state.best_global_step
+    throughput = trainer.throughput(result.metrics["train_runtime"])
+    if trainer.is_world_process_zero():
+        setup.model.save_processors(str(folder))
+        write_json(folder / "train_metrics.json", metrics)
+        write_json(folder / "throughput.json", throughput)
+        trainer.create_model_card()
+        print(end_summary(metrics, throughput, folder), flush=True)
+
+
+def evaluate_saved(run: TrainingRun, folder: Path) -> int:
+    """
+    `tubevit eval` of the saved model, on all views of the validation videos, into `evaluation/`. Returns its exit code:
+    videos that were to be skipped do not make it fail, `metrics.json` counts them.
+    """
+    from accelerate import PartialState
+
+    from tubevit.training.evaluate_video_classification import EvaluatedModel, EvaluationRun, ViewConfig, evaluate
+
+    output = folder / "evaluation"
+    state = PartialState()
+    if state.is_main_process and output.is_dir() and not (output / "metrics.json").is_file():
+        shutil.rmtree(output)  # of a run that was killed there
+    state.wait_for_everyone()
+    if output.is_dir():
+        return 0
+    views = run.evaluation
+    config = {
+        "model": EvaluatedModel(str(folder), "float32"),
+        "data": run.data,
+        "views": ViewConfig(views.num_temporal_views, views.num_spatial_views, views.view_aggregation),
+        "run": EvaluationRun(
+            str(output),
+            split="validation",
+            batch_size=views.per_device_eval_batch_size,
+            dataloader_num_workers=run.run.dataloader_num_workers,
+            use_cpu=run.run.use_cpu,
+            allow_incomplete=run.run.on_bad_video == "skip",
+        ),
+    }
+    return evaluate(config)
+
+
+if __name__ == "__main__":
+    from tubevit.training.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

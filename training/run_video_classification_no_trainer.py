@@ -1,0 +1,126 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit train-loop`: what `tubevit train` does, without Trainer, by a loop on plain Accelerate that is there to be changed.
+
+    tubevit train-loop --config finetune-small --data path/to/class/folders --output_dir runs/mine
+    torchrun --nproc-per-node 8 training/run_video_classification_no_trainer.py --config kinetics400-base data=...
+    accelerate launch training/run_video_classification_no_trainer.py --config kinetics400-base data=...
+
+Options, recipes, checks and what ends up in the folder are the same, and so is the loss curve. Only checkpoints differ, so
+a run is resumed by the script that began it.
+"""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tubevit.training.config_files import add_config_arguments, read_config
+from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
+
+
+if TYPE_CHECKING:
+    from tubevit.training.training_loop import TrainingLoop
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser, BLOCKS)
+    parser.add_argument("--dry-run", action="store_true", help="make all checks and train on one batch; write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    return train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+
+
+def train(run: TrainingRun, dry_run: bool = False) -> int:
+    """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
+    from tubevit.training.loop_checkpoints import newest_checkpoint
+    from tubevit.training.metrics import ClassificationMetrics
+    from tubevit.training.model_card import write_model_card
+    from tubevit.training.run_setup import set_up
+    from tubevit.training.run_summary import describe_clip, start_summary
+    from tubevit.training.run_video_classification import begin_or_resume, claim_folder, evaluate_saved
+    from tubevit.training.training_loop import TrainingLoop
+    from tubevit.training.video_trainer import training_arguments
+
+    if run.run.trainer:
+        raise ValueError(
+            f"trainer={run.run.trainer} is for Trainer, and this script does without; use `tubevit train`."
+        )
+    with ExitStack() as stack:
+        training_arguments(run)  # finds out about processes and devices, and about wrong options
+        folder = claim_folder(run, dry_run, stack)
+        setup = set_up(run, folder)
+        has_validation = setup.validation_clips is not None
+        best_metric = ClassificationMetrics(setup.data.multi_label).best_metric
+        loop = TrainingLoop(setup, training_arguments(run, has_validation, best_metric), folder)
+        say, num_processes = loop.accelerator.print, loop.accelerator.num_processes
+        say("\n".join(setup.notes))
+        say(start_summary(setup, num_processes, loop.accelerator.device.type, describe_clip(setup)), flush=True)
+        if dry_run:
+            try_one_batch(loop)
+            return 0
+        if checkpoint := begin_or_resume(setup, folder, newest_checkpoint):
+            loop.resume(checkpoint)
+        loop.accelerator.init_trackers(folder.absolute().name)
+        seconds = loop.run()
+        finish(loop, seconds)
+    exit_code = evaluate_saved(run, folder) if has_validation else 0
+    if loop.accelerator.is_main_process:
+        write_model_card(folder, setup, loop.state.log_history, folder / "evaluation" / "metrics.json")
+        if run.run.push_to_hub:
+            push(folder, run.run.hub_model_id)
+    return exit_code
+
+
+def try_one_batch(loop: "TrainingLoop") -> None:
+    """The first batch, forward and backward."""
+    import torch
+
+    loss, _ = loop.step([next(loop.batches(loop.loader))])
+    if not torch.isfinite(loss):
+        raise ValueError(f"The loss of the first batch is {loss.item()}.")
+    loop.accelerator.print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
+
+
+def finish(loop: "TrainingLoop", seconds: float) -> None:
+    """Save the model that is best, or last, what prepares its clips, and how training went."""
+    from tubevit.training.model_card import write_model_card
+    from tubevit.training.run_files import write_json
+    from tubevit.training.run_summary import end_summary
+
+    state, folder = loop.state, loop.folder
+    loop.use_best()
+    loop.save_model()
+    loop.accelerator.end_trackers()
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    metrics = {"train_loss": sum(losses) / len(losses) if losses else None, "steps": state.global_step}
+    if state.best_metric is not None:
+        metrics[f"best_{loop.arguments.metric_for_best_model}"] = state.best_metric
+        metrics["best_step"] = state.best_step
+    if loop.accelerator.is_main_process:
+        throughput = loop.throughput(seconds)
+        loop.setup.model.save_processors(str(folder))
+        write_json(folder / "trainer_state.json", vars(state))
+        write_json(folder / "train_metrics.json", metrics)
+        write_json(folder / "throughput.json", throughput)
+        write_model_card(folder, loop.setup, state.log_history)
+        print(end_summary(metrics, throughput, folder), flush=True)
+    loop.accelerator.wait_for_everyone()
+
+
+def push(folder: Path, name: str | None) -> None:
+    """Upload the folder of a run, without its checkpoints."""
+    from huggingface_hub import create_repo, upload_folder
+
+    from tubevit.training.loop_checkpoints import PREFIX, UNFINISHED
+
+    name = create_repo(name or folder.absolute().name, exist_ok=True).repo_id
+    upload_folder(repo_id=name, folder_path=folder, ignore_patterns=[f"{PREFIX}*/**", f"{UNFINISHED}/**"])
+
+
+if __name__ == "__main__":
+    from tubevit.training.cli import main
+
+    sys.exit(main(["train-loop", *sys.argv[1:]]))

@@ -1,0 +1,273 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Trainer for clips: what Transformers' Trainer needs so that a run on video can be trusted, resumed and measured.
+
+- Clips travel as uint8. Loader workers augment them for a CPU; for a GPU this is done there.
+- One loss for every model, which takes the soft labels of mixup and counts videos over all ranks and accumulation steps.
+- A checkpoint that does not hold exactly the weights of the model stops the run. Trainer would warn and go on.
+- A loss that is no number is never written to a checkpoint.
+- Waiting for clips is timed.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+
+from tubevit.classification import classification_loss
+
+from .clip_datasets import ClipCollator, SetEpoch
+from .metrics import ClassificationMetrics
+from .model_card import write_model_card
+from .optimisation import WeightAverage, parameter_groups
+from .run_config import TrainingRun
+from .run_setup import RunSetup
+from .stop_training import StopWithoutLearning, check_loss
+
+
+FLOPS_PER_TRAINING_STEP = 3  # of a forward pass: the backward pass takes two
+
+
+def training_arguments(
+    run: TrainingRun, has_validation: bool = True, best_metric: str = "accuracy"
+) -> TrainingArguments:
+    """
+    What Trainer is told.
+
+    best_metric: by which the best checkpoint is chosen if the run does not say.
+
+    Raises `ValueError` for fields of `run.trainer` that it does not have or that have an own option.
+    """
+    training, evaluation, options = run.training, run.evaluation, run.run
+    evaluates = has_validation and evaluation.eval_strategy != "no"
+    metric = evaluation.metric_for_best_model or best_metric
+    values = {
+        "output_dir": options.output_dir,
+        "num_train_epochs": training.num_train_epochs,
+        "max_steps": training.max_steps,
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "per_device_eval_batch_size": evaluation.per_device_eval_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+        "optim": training.optim,
+        "adam_beta1": training.adam_beta1,
+        "adam_beta2": training.adam_beta2,
+        "adam_epsilon": training.adam_epsilon,
+        "lr_scheduler_type": training.lr_scheduler_type,
+        "warmup_steps": training.warmup_steps,
+        "max_grad_norm": training.max_grad_norm,
+        "bf16": training.mixed_precision == "bf16",
+        "fp16": training.mixed_precision == "fp16",
+        "activation_checkpointing": training.gradient_checkpointing,
+        "torch_compile": training.torch_compile,
+        "eval_strategy": evaluation.eval_strategy if evaluates else "no",
+        "eval_steps": evaluation.eval_steps,
+        "metric_for_best_model": metric,
+        "greater_is_better": not metric.endswith("loss"),
+        "load_best_model_at_end": evaluates and evaluation.load_best_model_at_end,
+        "save_strategy": options.save_strategy,
+        "save_steps": options.save_steps,
+        "save_total_limit": options.save_total_limit,
+        "logging_steps": options.logging_steps,
+        "report_to": [name.strip() for name in options.report_to.split(",")],
+        "dataloader_num_workers": options.dataloader_num_workers,
+        "use_cpu": options.use_cpu,
+        "push_to_hub": options.push_to_hub,
+        "hub_model_id": options.hub_model_id,
+        "hub_strategy": "end",
+        "seed": options.seed,
+        "data_seed": options.seed,
+    }
+    fixed = {
+        "remove_unused_columns": False,  # Trainer would remove what the collator needs
+        "label_names": ["labels"],
+        "logging_nan_inf_filter": False,  # it would show a loss of 0 for NaN
+        "dataloader_pin_memory": torch.cuda.is_available() and not options.use_cpu,
+    }
+    known = TrainingArguments.__dataclass_fields__
+    for name in options.trainer:
+        if name in values or name not in known:
+            why = f"has its own option, set {name}" if name in values else "is no field of TrainingArguments"
+            raise ValueError(f"trainer.{name} {why}.")
+    return TrainingArguments(**{**values, **fixed, **options.trainer})
+
+
+class VideoTrainer(Trainer):
+    """
+    setup: what is trained, and on what.
+    flops_per_clip: of a forward pass, for the log; 0 where it is not known.
+    """
+
+    def __init__(self, setup: RunSetup, args: TrainingArguments, flops_per_clip: float = 0.0):
+        self.setup, self.flops_per_clip = setup, flops_per_clip
+        self.model_config = setup.model.model.config
+        self.augments_batches = args.device.type != "cpu"
+        self.average: WeightAverage | None = None
+        self.seconds_waiting, self.num_clips = 0.0, 0
+        model, training = setup.model, setup.run.training
+        super().__init__(
+            model=model.model,
+            args=args,
+            train_dataset=setup.train_clips,
+            eval_dataset=setup.validation_clips,
+            data_collator=setup.collator(augments=not self.augments_batches),
+            processing_class=model.normalizer or model.processor,
+            compute_loss_func=self.loss,
+            compute_metrics=ClassificationMetrics(setup.data.multi_label),
+            preprocess_logits_for_metrics=lambda logits, labels: logits[0] if isinstance(logits, tuple) else logits,
+            callbacks=self._callbacks(),
+        )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            for name, value in (("ema_decay", training.ema_decay), ("lora_rank", setup.run.model.lora_rank)):
+                if value:
+                    raise ValueError(
+                        f"{name} does not work with weights that are split over GPUs; set {name}=0 or use DDP."
+                    )
+        self.model_accepts_loss_kwargs = False  # the loss is computed here, for every model alike
+
+    def _callbacks(self) -> list[TrainerCallback]:
+        training = self.setup.run.training
+        callbacks = [SetEpoch(self.setup.train_clips)]
+        callbacks.append(StopWithoutLearning(training.stop_if_flat_steps, self.setup.chance_loss))
+        if training.ema_decay:
+            callbacks.append(_UpdateAverage(self))
+        if training.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(training.early_stopping_patience))
+        return callbacks
+
+    # The loss
+
+    def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
+        return classification_loss(labels, outputs["logits"], self.model_config, num_items_in_batch)
+
+    # Batches
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return self.setup.model.prepare(super()._prepare_inputs(inputs))
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        # Labels are counted after mixing, which turns each into as many numbers as there are classes.
+        return super().get_batch_samples(self._augmented(epoch_iterator), num_batches, device)
+
+    def _augmented(self, iterator: Iterator) -> Iterator[dict[str, Any]]:
+        while True:
+            start = time.perf_counter()
+            batch = next(iterator, None)
+            self.seconds_waiting += time.perf_counter() - start
+            if batch is None:
+                return
+            self.num_clips += len(batch["labels"])
+            yield self.setup.augment(batch) if self.augments_batches else batch
+
+    def throughput(self, seconds: float) -> dict[str, float | int]:
+        """How fast training went that took `seconds`, and what share of them this process waited for clips."""
+        return {
+            "seconds": seconds,
+            "clips_per_second": self.num_clips * self.args.world_size / seconds,
+            "share_of_time_waiting_for_data": self.seconds_waiting / seconds,
+            "dataloader_num_workers": self.args.dataloader_num_workers,
+        }
+
+    def get_eval_dataloader(self, eval_dataset: Any = None):
+        augmenting, self.data_collator = self.data_collator, ClipCollator()
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = augmenting
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:
+        return FLOPS_PER_TRAINING_STEP * self.flops_per_clip * len(inputs["labels"])
+
+    # Optimizer and weights
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            groups = parameter_groups(
+                model,
+                self.setup.model.num_layers,
+                self.args.learning_rate,
+                self.args.weight_decay,
+                self.setup.run.training.layer_decay,
+            )
+            self.optimizer = optimizer_class(groups, **settings)
+        return self.optimizer
+
+    def evaluation_loop(self, *args, **kwargs):
+        with self.average.in_place() if self.average is not None else nullcontext():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def use_average(self) -> None:
+        """Give the model the averaged weights for good: those of the best checkpoint, if that one was loaded."""
+        if self.average is None:
+            return
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self.average.load(self.state.best_model_checkpoint)
+        self.average.copy_to_model()
+        self.average = None
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        check_loss(float(self._tr_loss), self.state.global_step)
+        super()._save_checkpoint(model, trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        # Before the rest, because the file that makes a checkpoint complete is written last.
+        if self.average is not None and self.args.should_save and output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            self.average.save(output_dir)
+        super().save_model(output_dir, _internal_call)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.setup.run.model.lora_rank:
+            check_adapters(self.model, Path(resume_from_checkpoint))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        lost, extra = load_result.missing_keys, load_result.unexpected_keys
+        if lost or extra:
+            raise ValueError(
+                f"The checkpoint does not hold the weights of this model: {len(lost)} are missing, {len(extra)} are not the "
+                f"model's, among them {(lost or extra)[0]}."
+            )
+
+    def create_model_card(self, **kwargs) -> None:
+        if self.is_world_process_zero():
+            write_model_card(Path(self.args.output_dir), self.setup, self.state.log_history)
+
+
+class _UpdateAverage(TrainerCallback):
+    """Averages the weights after each step; takes up the average of the checkpoint where a run is resumed."""
+
+    def __init__(self, trainer: VideoTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.average = WeightAverage(self.trainer.model, self.trainer.setup.run.training.ema_decay)
+        if state.global_step:
+            self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.average.update()
+
+
+def check_adapters(model: Any, checkpoint: Path) -> None:
+    """Raise a `ValueError` unless the adapters of a PEFT model are those of a checkpoint, number by number."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved, loaded = load_file(checkpoint / "adapter_model.safetensors"), get_peft_model_state_dict(model)
+    wrong = sorted(set(saved) ^ set(loaded)) or [
+        key for key in saved if not torch.equal(saved[key], loaded[key].cpu())
+    ]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} weights of the adapters in {checkpoint} were not loaded, among them {wrong[0]}."
+        )
