@@ -11,7 +11,7 @@ import numpy as np
 # One colour per tube, in the order of the config.
 TUBE_COLORS = ("#ff9f1c", "#2ec4f1", "#ff5fa2", "#7ddf64", "#b79cff", "#ffe066")
 INK, FAINT_INK, EMPTY_COLOR = "#1d2430", "#6b7685", "#eef0f3"
-WIDTH, MIN_WIDTH, MARGIN = 14.8, 9.5, 0.3  # inches; MIN_WIDTH holds title and subtitle
+WIDTH, MIN_WIDTH, MARGIN = 14.8, 10.0, 0.3  # inches; MIN_WIDTH holds title and subtitle
 
 
 class Canvas:

@@ -31,12 +31,14 @@ def film_strip(
     gap: float = GAP,
 ) -> np.ndarray:
     """
-    Some `frames` of a clip, dimmed where no tube reads them, with the tubes' boxes in their colours: of each token the first
-    application of the kernel, and fainter the neighbours that space-to-depth adds.
+    Some `frames` of a clip, dimmed where no tube reads them, with the tubes' boxes in their colours: of each token the
+    first application of the kernel, and fainter the neighbours that space-to-depth adds.
 
-    clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `size`, the clip that the tubes are applied to.
+    clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `size`, the clip that the tubes are applied
+        to.
     dimming: of pixels that are not read, from 0 (none) to 1 (a uniform dark grey).
-    filled: tokens to be filled with their tube's colour: the position of a tube in `tubes`, and the token's index in its grid.
+    filled: tokens to be filled with their tube's colour: the position of a tube in `tubes`, and the token's index in
+        its grid.
 
     Returns uint8 `(height, strip width, 3)`.
     """
@@ -61,7 +63,8 @@ def heat_strip(clip: np.ndarray, frames: Sequence[int], heat: np.ndarray, colorm
     Some `frames` of a clip in pale grey, under the colours of `heat`.
 
     clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `heat`.
-    heat: `(frames, height, width)`, from 0 to `top` in the colours of matplotlib's `colormap`; NaN leaves a pixel as it is.
+    heat: `(frames, height, width)`, from 0 to `top` in the colours of matplotlib's `colormap`; NaN leaves a pixel as
+        it is.
 
     Returns uint8 `(height, strip width, 3)`.
     """

@@ -23,8 +23,8 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
     """
     A video or image file as the model sees it, uint8 `(frames, height, width, 3)`; an image has one frame.
 
-    config: a `TubeViTConfig`. model_name: the checkpoint whose processors prepare the pixels; without, or where it has none,
-    ours do in the size of `config`. num_frames: by default those of `config`.
+    config: a `TubeViTConfig`. model_name: the checkpoint whose processors prepare the pixels; without, or where it has
+    none, ours do in the size of `config`. num_frames: by default those of `config`.
     """
     processor = _find_processor(model_name, config, kind_of(path))
     raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}

@@ -6,55 +6,59 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, describe_size, dimensions, tube_colors
+from .canvas import FAINT_INK, INK, MARGIN, Canvas, darken, describe_size, dimensions, tube_colors
 from .film_strips import heat_strip, side_by_side, some_frames
-from .pictures_tubes import HEAD, LABELS_WIDTH, NUM_FRAMES_SHOWN, ROW_GAP, enlarged, name_frames, strip_row_height
+from .pictures_tubes import (
+    HEAD,
+    LABELS_WIDTH,
+    NUM_FRAMES_SHOWN,
+    ROW_GAP,
+    enlarged,
+    name_frames,
+    picture_width,
+    strip_row_height,
+)
 from .tube_extents import applied_tubes, paint
 
 
 COLORMAP = "inferno"
+MIN_ROW_HEIGHT = 0.85  # inches, for the text beside it
 TOP_PERCENTILE = 98  # of the weights, at which the colours end
 
 
-def draw_attention(model: Any, clip: np.ndarray, title: str = "Attention pooling") -> Any:
+def draw_attention(model: Any, clip: np.ndarray) -> Any:
     """
-    A matplotlib `Figure` of where a TubeViT's pooling looks in a clip: its frames, the weights of each tube's tokens and of
-    all, in multiples of what every token would get if all were alike.
+    A matplotlib `Figure` of where a TubeViT's pooling looks in a clip: its frames, the weights of each tube's tokens
+    and of all, in multiples of what every token would get if all were alike.
 
-    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a model
-    whose pooling has no attention, and for a clip that the tubes do not fit.
+    model: in evaluation mode. clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image.
+    Raises `ValueError` for a model whose pooling has no attention, and for a clip that the tubes do not fit.
     """
     size = clip.shape[:3]
-    tubes = applied_tubes(model.config, size)
-    weights = attention_weights(model, clip)
+    tubes, weights = applied_tubes(model.config, size), attention_weights(model, clip)
     num_tokens = sum(values.size for values in weights.values())
     relative = {index: values * num_tokens for index, values in weights.items()}
-    top_value = float(np.percentile(np.concatenate([values.ravel() for values in relative.values()]), TOP_PERCENTILE))
-    large, frames = enlarged(clip), some_frames(len(clip), NUM_FRAMES_SHOWN)
-    height = strip_row_height(clip, len(frames))
-    canvas = Canvas(WIDTH, HEAD + (len(tubes) + 2) * (height + ROW_GAP) + 0.3)
-    canvas.heading(title, _summary(model.config, size, num_tokens))
-    canvas.color_scale(
-        WIDTH - MARGIN,
-        0.42,
-        COLORMAP,
-        "0",
-        f"{top_value:.2g}\N{MULTIPLICATION SIGN}",
-        "weight, in multiples of the mean",
-    )
-    name_frames(canvas, frames, HEAD - 0.08, clip.shape)
-    strips = [("Clip" if len(clip) > 1 else "Image", INK, "", side_by_side([large[frame] for frame in frames]))]
+    highest = float(np.percentile(np.concatenate([values.ravel() for values in relative.values()]), TOP_PERCENTILE))
+    frames = some_frames(len(clip), NUM_FRAMES_SHOWN)
+    large, height = enlarged(clip), strip_row_height(clip, len(frames))
+
+    def heat(*indices: int) -> np.ndarray:
+        painted = paint({index: tubes[index] for index in indices}, relative, size)
+        return heat_strip(large, frames, painted, COLORMAP, highest)
+
+    rows = [("Clip" if len(clip) > 1 else "Image", INK, "", side_by_side([large[frame] for frame in frames]))]
     for index, color in zip(tubes, tube_colors(list(tubes)), strict=True):
-        heat = paint({index: tubes[index]}, relative, size)
-        share, count = weights[index].sum(), weights[index].size
-        note = f"{share:.0%} of the attention,\n{count / num_tokens:.0%} of the tokens"
-        strip = heat_strip(large, frames, heat, COLORMAP, top_value)
-        strips.append((dimensions(tubes[index].kernel_size), darken(color), note, strip))
+        share, share_of_tokens = weights[index].sum(), weights[index].size / num_tokens
+        note = f"{share:.0%} of the attention,\n{share_of_tokens:.0%} of the tokens"
+        rows.append((dimensions(tubes[index].kernel_size), darken(color), note, heat(index)))
     if len(tubes) > 1:
-        heat = paint(tubes, relative, size)
-        strips.append(("All tubes", INK, "", heat_strip(large, frames, heat, COLORMAP, top_value)))
-    for row, (name, color, note, strip) in enumerate(strips):
-        top = HEAD + row * (height + ROW_GAP)
+        rows.append(("All tubes", INK, "", heat(*tubes)))
+    step = max(height, MIN_ROW_HEIGHT) + ROW_GAP
+    canvas = Canvas(picture_width(len(frames), clip.shape), HEAD + len(rows) * step + 0.2)
+    _draw_heading(canvas, model.config, size, num_tokens, highest)
+    name_frames(canvas, frames, HEAD - 0.08, clip.shape)
+    for row, (name, color, note, strip) in enumerate(rows):
+        top = HEAD + row * step
         canvas.text(MARGIN, top + 0.3, name, size=12, color=color, weight="bold")
         canvas.text(MARGIN, top + 0.42, note, size=9, color=FAINT_INK, va="top", linespacing=1.5)
         canvas.image(LABELS_WIDTH, top, height, strip)
@@ -63,13 +67,14 @@ def draw_attention(model: Any, clip: np.ndarray, title: str = "Attention pooling
 
 def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
     """
-    Weights with which the pooling of a TubeViT reads the tokens of a clip: of the pooling query, or with CLS pooling those of
-    the CLS token in the last layer. They are the mean over the heads, and sum to 1 over the tokens of all tubes.
+    Weights with which the pooling of a TubeViT reads the tokens of a clip: of the pooling query, or with CLS pooling
+    those of the CLS token in the last layer. They are the mean over the heads, and sum to 1 over the tokens of all
+    tubes.
 
     clip: uint8 `(frames, height, width, 3)`; one frame is an image.
 
-    Returns by index of the tube in the config `(time, rows, columns)` of its grid. Raises `ValueError` for a model whose
-    pooling has no attention.
+    Returns by index of the tube in the config `(time, rows, columns)` of its grid. Raises `ValueError` for a model
+    whose pooling has no attention.
     """
     import torch
 
@@ -103,6 +108,13 @@ def _per_tube(weights: np.ndarray, tubes: Mapping[int, Any], size: tuple[int, in
     return {index: part.reshape(tube.grid(size)) for (index, tube), part in parts}
 
 
-def _summary(config: Any, size: tuple[int, int, int], num_tokens: int) -> str:
-    reader = "the pooling query" if config.pooling == "attention" else "the CLS token in the last layer"
-    return f"Attention of {reader} to {num_tokens} tokens, mean of the heads  ·  {describe_size(size)}"
+def _draw_heading(canvas: Canvas, config: Any, size: tuple[int, int, int], num_tokens: int, highest: float) -> None:
+    """highest: the weight at the end of the colours, in multiples of the mean."""
+    is_pooling = config.pooling == "attention"
+    reader = "the pooling query" if is_pooling else "the CLS token in the last layer"
+    canvas.heading(
+        "Attention pooling" if is_pooling else "Attention of the CLS token",
+        f"Attention of {reader} to {num_tokens} tokens, mean of the heads  ·  {describe_size(size)}",
+    )
+    end = f"{highest:.2g}\N{MULTIPLICATION SIGN}"
+    canvas.color_scale(canvas.width - MARGIN, 0.30, COLORMAP, "0", end, "weight, in multiples of the mean")

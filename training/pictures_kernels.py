@@ -15,10 +15,11 @@ PANEL_GAP, PANEL_HEAD, HEAD = 0.45, 0.62, 0.95
 
 def draw_kernels(model: Any) -> Any:
     """
-    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube; an interpolated one appears at the shape of each tube.
+    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube; an interpolated one appears at the shape of
+    each tube.
 
-    Shown are those that vary most, and each is scaled by itself: grey is 0, and its largest value is black, white or a full
-    colour.
+    Shown are those that vary most, and each is scaled by itself: grey is 0, and its largest value is black, white or a
+    full colour.
     """
     embeddings = model.get_input_embeddings()
     panels = []
@@ -27,7 +28,7 @@ def draw_kernels(model: Any) -> Any:
     ):
         weight = embeddings.kernel(index)[0].detach().float().cpu().numpy()
         shown = most_varied(weight, ROWS * PATCH_COLUMNS if tube.is_image_tube else ROWS)
-        panels.append((_title(embeddings, tube, index), color, kernel_pictures(shown), _note(weight, shown)))
+        panels.append((dimensions(tube.kernel_size), color, kernel_pictures(shown), _note(weight, shown)))
     # Panels side by side as far as the width goes, then below.
     places, left, line, right = [], MARGIN, 0, 0.0
     for _, _, pictures, _ in panels:
@@ -39,9 +40,10 @@ def draw_kernels(model: Any) -> Any:
         left += width + PANEL_GAP
     line_height = PANEL_HEAD + ROWS * (CELL + CELL_GAP) + 0.3
     canvas = Canvas(max(right + MARGIN, MIN_WIDTH), HEAD + (line + 1) * line_height)
-    canvas.heading(
-        "Kernels", "Those that vary most. Each is scaled by itself, and grey is 0; 3D kernels frame by frame."
-    )
+    subtitle = "Those that vary most. Each is scaled by itself, and grey is 0; 3D kernels frame by frame."
+    if embeddings.interpolated_kernel is not None:
+        subtitle += " All 3D kernels are one, interpolated."
+    canvas.heading("Kernels", subtitle)
     for (title, color, pictures, note), (left, line) in zip(panels, places, strict=True):
         top = HEAD + line * line_height
         canvas.text(left, top + 0.24, title, size=12, color=darken(color), weight="bold")
@@ -87,11 +89,6 @@ def _columns(pictures: np.ndarray) -> int:
 
 def _panel_width(pictures: np.ndarray) -> float:
     return max(_columns(pictures) * (CELL + CELL_GAP) - CELL_GAP, 1.75)
-
-
-def _title(embeddings: Any, tube: Any, index: int) -> str:
-    interpolated = " (interpolated)" if embeddings.projection_of(index) is None else ""
-    return f"{dimensions(tube.kernel_size)}{interpolated}"
 
 
 def _note(weight: np.ndarray, shown: np.ndarray) -> str:

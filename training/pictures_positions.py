@@ -2,8 +2,8 @@
 """
 How alike the positions of tokens are (section 3.3): the similarity of one token's position embedding to all others'.
 
-A map that peaks at its own token and falls off around it says that tokens know where they lie; tubes whose maps peak at
-the same place share one space.
+A map that peaks at its own token and falls off around it says that tokens know where they lie; tubes whose maps peak
+at the same place share one space.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ Size = tuple[int, int, int]
 COLORMAP = "viridis"
 NUM_TIMES_SHOWN = 4  # maps per tube
 LABELS_WIDTH, HEAD, MAPS_HEAD, GAP, TUBE_GAP = 2.0, 0.95, 0.62, 0.08, 0.3  # inches
-LARGEST_MAP = 1.5
+LARGEST_MAP, MIN_ROW_HEIGHT = 1.5, 0.5
 
 
 def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
     """
-    A matplotlib `Figure` of similarity maps: for a token in the middle of each tube a row, with its similarity to all tokens
-    of all tubes, per tube and time.
+    A matplotlib `Figure` of similarity maps: for a token in the middle of each tube a row, with its similarity to all
+    tokens of all tubes, per tube and time.
 
-    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of that
-    config, whose learned positions are shown; not needed where they are fixed.
+    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of
+    that config, whose learned positions are shown; not needed where they are fixed.
 
     Raises `ValueError` for a model without positions, and for a size that the tubes do not fit.
     """
@@ -41,14 +41,15 @@ def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
     gaps = TUBE_GAP * (len(tubes) - 1) + GAP * (num_maps - len(tubes))
     width = min((WIDTH - MARGIN - LABELS_WIDTH - gaps) / num_maps, LARGEST_MAP)
     height = width * size[1] / size[2]
+    step = max(height, MIN_ROW_HEIGHT) + GAP
     canvas = Canvas(
         max(LABELS_WIDTH + num_maps * width + gaps + MARGIN, MIN_WIDTH),
-        HEAD + MAPS_HEAD + len(tubes) * (height + GAP) + 0.3,
+        HEAD + MAPS_HEAD + len(tubes) * step + 0.3,
     )
     low = min(float(values.min()) for row in similarities.values() for values in row.values())
     _draw_heading(canvas, config, size, low)
     for row, (index, tube) in enumerate(tubes.items()):
-        top = HEAD + MAPS_HEAD + row * (height + GAP)
+        top = HEAD + MAPS_HEAD + row * step
         name = dimensions(tube.kernel_size)
         canvas.text(MARGIN, top + height / 2 - 0.08, "token of", size=9, color=FAINT_INK)
         canvas.text(MARGIN, top + height / 2 + 0.15, name, size=12, color=darken(colors[index]), weight="bold")
@@ -69,8 +70,8 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     """
     What tells the tokens of a clip of `size` apart, float64 `(tokens, channels)`, the tokens of each tube in turn.
 
-    That is what is added to the tokens. A model with rotary positions adds nothing to tell its rows and columns apart; of
-    these it is cosine and sine of the angles, whose similarity is the mean cosine of the angles between two tokens.
+    That is what is added to the tokens. A model with rotary positions adds nothing to tell its rows and columns apart;
+    of these it is cosine and sine of the angles, whose similarity is the mean cosine of the angles between two tokens.
     """
     import torch
 
@@ -101,12 +102,13 @@ def position_similarities(
     vectors: np.ndarray, tubes: Mapping[int, Any], size: Size
 ) -> dict[int, dict[int, np.ndarray]]:
     """
-    Cosine similarities: for a tube the token in its middle, and for each other tube its similarity to all tokens of that.
+    Cosine similarities: for a tube the token in its middle, and for each other tube its similarity to all tokens of
+    that.
 
     vectors: as from `position_vectors`. tubes: by index in the config.
 
-    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position is similar
-    to none.
+    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position
+    is similar to none.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
@@ -128,7 +130,7 @@ def _draw_heading(canvas: Canvas, config: Any, size: Size, low: float) -> None:
     rule = "cosine similarity of one token (circle) to all others"
     canvas.heading("Positions", f"Position embedding \u201c{kind}\u201d: {rule}  ·  {describe_size(size)}")
     lowest = f"{low:.2f}".replace("-", "\N{MINUS SIGN}")
-    canvas.color_scale(canvas.width - MARGIN, 0.42, COLORMAP, lowest, "1", "cosine similarity")
+    canvas.color_scale(canvas.width - MARGIN, 0.30, COLORMAP, lowest, "1", "cosine similarity")
 
 
 def _draw_map(

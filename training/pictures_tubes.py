@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken, describe_size, dimensions, plural, tube_colors
+from .canvas import (
+    FAINT_INK,
+    INK,
+    MARGIN,
+    MIN_WIDTH,
+    WIDTH,
+    Canvas,
+    darken,
+    describe_size,
+    dimensions,
+    plural,
+    tube_colors,
+)
 from .film_strips import GAP, enlarge, film_strip, some_frames
 from .tube_extents import applied_tubes, central_token, read_mask
 
@@ -20,27 +32,32 @@ HEAD, ROW_GAP, FOOT = 1.25, 0.1, 0.5
 
 def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     """
-    A matplotlib `Figure` of what the tubes of a `TubeViTConfig` read of a clip: a row of frames for each tube and one for all.
+    A matplotlib `Figure` of what the tubes of a `TubeViTConfig` read of a clip: a row of frames for each tube and one
+    for all.
 
-    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a clip that
-    the tubes do not fit.
+    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a
+    clip that the tubes do not fit.
     """
     size = clip.shape[:3]
     tubes = applied_tubes(config, size)
     large, frames = enlarged(clip), some_frames(len(clip), NUM_FRAMES_SHOWN)
     colors = dict(zip(tubes, tube_colors(list(tubes)), strict=True))
-    height, num_rows = strip_row_height(clip, len(frames)), len(tubes) + (len(tubes) > 1)
-    canvas = Canvas(WIDTH, HEAD + num_rows * (height + ROW_GAP) + FOOT)
+    notes = {index: tube_notes(tube, size) for index, tube in tubes.items()}
+    height = strip_row_height(clip, len(frames))
+    # A row is as high as its frames, or as the text beside them.
+    steps = [max(height, 0.4 + 0.2 * len(lines)) + ROW_GAP for lines in notes.values()]
+    full_height = HEAD + sum(steps) + (height + ROW_GAP if len(tubes) > 1 else 0) + FOOT
+    canvas = Canvas(picture_width(len(frames), clip.shape), full_height)
     num_tokens = sum(tube.num_tokens(size) for tube in tubes.values())
     canvas.heading("Tubes on a clip" if len(clip) > 1 else "Tubes on an image", _summary(size, num_tokens, tubes))
     name_frames(canvas, frames, HEAD - 0.08, clip.shape)
     top = HEAD
-    for index, tube in tubes.items():
-        label_tube(canvas, top, tube, colors[index], tube_notes(tube, size))
+    for step, (index, tube) in zip(steps, tubes.items(), strict=True):
+        label_tube(canvas, top, tube, colors[index], notes[index])
         filled = {0: central_token(tube, size)}
         strip = film_strip(large, frames, [tube], [colors[index]], size, DIMMING, filled)
         canvas.image(LABELS_WIDTH, top, height, strip)
-        top += height + ROW_GAP
+        top += step
     if len(tubes) > 1:
         canvas.text(MARGIN, top + 0.3, "All tubes", size=12, weight="bold")
         canvas.text(MARGIN, top + 0.53, plural(num_tokens, "token"), size=9, color=FAINT_INK)
@@ -90,6 +107,12 @@ def strip_row_height(clip: np.ndarray, num_shown: int) -> float:
     """Height in inches of a row of `num_shown` frames that fills the picture's width, and is no higher than it should be."""
     width, _ = _frame_width(num_shown, clip.shape)
     return width * clip.shape[1] / clip.shape[2]
+
+
+def picture_width(num_shown: int, shape: tuple[int, ...]) -> float:
+    """Width in inches of a picture with rows of `num_shown` frames."""
+    width, step = _frame_width(num_shown, shape)
+    return max(LABELS_WIDTH + (num_shown - 1) * step + width + MARGIN, MIN_WIDTH)
 
 
 def _frame_width(num_shown: int, shape: tuple[int, ...]) -> tuple[float, float]:

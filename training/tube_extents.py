@@ -3,8 +3,8 @@
 Which pixels of a clip a tube's tokens read, for pictures of them (sections 3.2 and 3.4).
 
 A kernel is applied at every combination of its places in time, rows and columns, and space-to-depth merges a block of
-such places into a token. So what a token reads is a product of three sets, one per axis, and everything here follows from
-these. A clip of one frame is an image. Sizes are (frames, height, width) in frames and pixels.
+such places into a token. So what a token reads is a product of three sets, one per axis, and everything here follows
+from these. A clip of one frame is an image. Sizes are (frames, height, width) in frames and pixels.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ class Box(NamedTuple):
 
 def applied_tubes(config: Any, size: Size) -> dict[int, Any]:
     """
-    The tubes that a clip of `size` is tokenized with, as they are applied, by their index in the `TubeViTConfig`. Raises
-    `ValueError` for a size that they do not fit.
+    The tubes that a clip of `size` is tokenized with, as they are applied, by their index in the `TubeViTConfig`.
+    Raises `ValueError` for a size that they do not fit.
     """
     from tubevit.tubes import select_tubes
 
@@ -103,8 +103,8 @@ def central_token(tube: Any, size: Size) -> tuple[int, int, int]:
 
 def paint(tubes: Mapping[int, Any], values: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
     """
-    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean where several tokens read a pixel, NaN
-    where none does.
+    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean where several tokens read a
+    pixel, NaN where none does.
 
     tubes, values: by the same keys, a `Tube` and the values of its tokens, `(time, rows, columns)` of its grid.
     """
