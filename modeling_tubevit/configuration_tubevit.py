@@ -115,9 +115,10 @@ class TubeViTConfig(PreTrainedConfig):
         trained. They stay in eval mode and store no activations. See [`TubeViTModel.scale_up`].
     gate_layer (`int`, *optional*):
         For the same: index of the layer behind which the encoder's input is added once more, through a learned gate
-        that is closed at the start (eq. 8). `None` for no such connection.
+        that is closed at the start (eq. 8). `None` for no such connection. Recorded hidden states are those before it.
     num_extra_layers (`int`, *optional*, defaults to 0):
-        Number of further self-attention layers, spread evenly among the others (the ablation of table 8).
+        Number of further self-attention layers, spread evenly among the others (the ablation of table 8). Recorded hidden
+        states leave them out.
     heads (`dict[str, dict]`, *optional*):
         The data sets of [`TubeViTForJointClassification`] by name, each `{"modality": "video" or "image"}` with either
         `num_labels` or `id2label`, and optionally `problem_type` and `loss_weight`.
@@ -385,6 +386,11 @@ class TubeViTConfig(PreTrainedConfig):
         if self.num_frozen_layers > self.num_hidden_layers:
             raise ValueError(
                 f"num_frozen_layers must be at most num_hidden_layers, {self.num_hidden_layers}, got {self.num_frozen_layers}."
+            )
+        if self.num_frozen_layers and self.num_extra_layers:
+            raise ValueError(
+                f"num_extra_layers={self.num_extra_layers} adds layers that must be trained among those that "
+                f"num_frozen_layers={self.num_frozen_layers} freezes: use one of the two."
             )
         if self.gate_layer is not None and not self.num_frozen_layers <= self.gate_layer < self.num_hidden_layers:
             raise ValueError(

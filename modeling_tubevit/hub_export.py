@@ -28,7 +28,9 @@ def marked_for_export(model: PreTrainedModel) -> Iterator[None]:
     auto_class_of = {name.split(".")[1]: auto_class for auto_class, name in AUTO_MAP.items()}
     class_name = type(model).__name__
     if class_name not in auto_class_of:
-        raise ValueError(f"with_code=True exports the models {', '.join(auto_class_of)}, and this is a {class_name}.")
+        models = ", ".join(name for name, auto_class in auto_class_of.items() if auto_class != "AutoConfig")
+        hint = "; export what to_classifier makes of it" if hasattr(model, "to_classifier") else ""
+        raise ValueError(f"with_code=True exports the models {models}, and this is a {class_name}{hint}.")
     auto_map = getattr(model.config, "auto_map", None)
     model.config.auto_map = dict(AUTO_MAP)
     model._auto_class = auto_class_of[class_name]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from .configuration_tubevit import TubeViTConfig
 from .conversion_report import ConversionReport
@@ -28,7 +29,7 @@ POSITIONS = ("transfer", "fixed")
 DECIDED_BY_SOURCE = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
     *("qkv_bias", "num_channels", "use_pre_layernorm", "use_gated_mlp", "num_register_tokens", "rope_theta"),
-    *("position_embedding", "position_grid", "position_interpolation", "pooler_act", "use_cls_token"),
+    *("position_grid", "position_interpolation", "pooler_act", "use_cls_token", "final_layernorm", "layerscale_value"),
 )
 
 
@@ -111,12 +112,33 @@ def make_config(
     if keeps_labels:
         labels = source.model_config
         values |= {"id2label": labels.id2label, "label2id": labels.label2id, "problem_type": labels.problem_type}
+    if overrides.get("position_embedding", choices.positions) != choices.positions and "transfer" in (
+        choices.positions,
+        overrides["position_embedding"],
+    ):
+        raise ValueError(
+            f"position_embedding={overrides['position_embedding']!r} contradicts positions={choices.positions!r}; the kinds other "
+            "than 'transfer' go with positions='fixed'."
+        )
     for key in set(overrides) & set(DECIDED_BY_SOURCE):
         if overrides[key] != values.get(key):
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint decides it: {values.get(key)!r}."
             )
-    return _with_patch_tube(values | dict(overrides), choices.tubes, patch)
+    made = _with_patch_tube(values | dict(overrides), choices.tubes, patch)
+    _refuse_unknown(overrides)
+    return made
+
+
+def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` for what is no field of the configuration, such as an argument of `from_pretrained`."""
+    known = {*TubeViTConfig.__annotations__, *PreTrainedConfig.__annotations__, "num_labels"} - {"dtype"}
+    for name in overrides:
+        if name not in known:
+            raise ValueError(
+                f"{name} is no field of TubeViTConfig; arguments for loading the source go into source_kwargs, such as "
+                f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
+            )
 
 
 def _pooling_fields(source: ImageSource, pooling: str) -> dict[str, str]:

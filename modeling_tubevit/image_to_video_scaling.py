@@ -37,7 +37,8 @@ def scale_up(
     The tubes' kernels are taken over bit by bit. Where the large model is wider, space-to-depth with more neighbours makes
     up the width (`widen_tube`), so there are no new weights. The 2D tube is the large model's own patch.
 
-    small: a TubeViT, or the name or folder of one; its labels become the new model's.
+    small: a TubeViT, or the name or folder of one; its labels (of a joint model: its heads, for a joint `model_class`)
+        become the new model's unless others are given.
     large: an image model of Transformers, or the name or folder of one, as `from_image_checkpoint` takes it.
     num_frozen_layers: layers before which nothing is trained, s in the paper (26 of the 32 of ViT-H).
     gate: whether the encoder's input is added once more behind layer s, through a gate that is closed at the start (eq. 8).
@@ -45,8 +46,11 @@ def scale_up(
     model_class: of the result.
     kwargs: for `model_class.from_image_checkpoint`, such as `positions`, `image_size` and fields of `TubeViTConfig`.
 
-    Raises `ValueError` where the widths do not fit together, and as `from_image_checkpoint` does.
+    The result has the wider of the two dtypes. Raises `ValueError` where the widths do not fit together, and as
+    `from_image_checkpoint` does.
     """
+    if "tubes" in kwargs:
+        raise ValueError("scale_up takes the tubes of the small model; change them there, with set_tubes.")
     if not isinstance(small, TubeViTPreTrainedModel):
         small = TubeViTModel.from_pretrained(small)
     if isinstance(large, PreTrainedModel):
@@ -55,7 +59,8 @@ def scale_up(
             return scale_up(
                 small, folder, num_frozen_layers=num_frozen_layers, gate=gate, model_class=model_class, **kwargs
             )
-    config, (width, num_layers, patch) = small.config, _image_model_sizes(large)
+    config = small.config
+    width, num_layers, patch = _image_model_sizes(large, kwargs.get("source_kwargs") or {})
     indices, tubes = [], []
     for index, tube in enumerate(config.get_tubes()):
         if not tube.is_image_tube:
@@ -63,16 +68,16 @@ def scale_up(
             tubes.append(widen_tube(tube, config.hidden_size, width))
         elif tube.kernel_size[1:] == patch and tube.stride[1:] == patch:
             tubes.append(replace(tube, offset=(0, 0, 0), space_to_depth=(1, 1, 1)))
-    labels = {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
     settings = {
         "tubes": [tube.to_dict() for tube in tubes],
         "num_frames": config.num_frames,
         "tube_init": "random",
         "num_frozen_layers": num_frozen_layers,
         "gate_layer": num_frozen_layers if gate and num_frozen_layers < num_layers else None,
-        **(labels if model_class is not TubeViTModel and "num_labels" not in kwargs else {}),
+        **_labels(config, model_class, kwargs),
     }
     model = model_class.from_image_checkpoint(large, **settings | kwargs)
+    model.to(torch.promote_types(small.dtype, model.dtype))
     _warn_of_other_pixels(config, model.config)
     _copy_kernels(small, indices, model)
     return model
@@ -115,9 +120,24 @@ def widen_tube(tube: Tube, width: int, new_width: int) -> Tube:
     return replace(tube, space_to_depth=max(choices, key=preference))
 
 
-def _image_model_sizes(name: str | os.PathLike) -> tuple[int, int, tuple[int, int]]:
+def _labels(config: TubeViTConfig, model_class: type[TubeViTPreTrainedModel], given: dict) -> dict:
+    """The fields that carry the small model's labels over, where `model_class` has such and no others are given."""
+    if config.heads and hasattr(model_class, "to_classifier"):
+        return {} if "heads" in given else {"heads": config.heads}
+    if not hasattr(model_class, "classify") or {"num_labels", "id2label", "label2id"} & set(given):
+        return {}
+    if config.heads:
+        raise ValueError(
+            f"The small model has heads for {', '.join(config.heads)}: say with num_labels or id2label what the new classifier "
+            "tells apart, or take to_classifier of the small one."
+        )
+    return {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
+
+
+def _image_model_sizes(name: str | os.PathLike, source_kwargs: dict) -> tuple[int, int, tuple[int, int]]:
     """Width, number of layers and patch (rows, columns) of an image model."""
-    config = AutoConfig.from_pretrained(name)
+    where = ("revision", "token", "subfolder", "cache_dir", "local_files_only", "trust_remote_code")
+    config = AutoConfig.from_pretrained(name, **{key: source_kwargs[key] for key in where if key in source_kwargs})
     config = getattr(config, "vision_config", config)
     patch = getattr(config, "patch_size", None)
     if patch is None or not hasattr(config, "num_hidden_layers"):

@@ -15,10 +15,28 @@ from .tubes import Size, Tube
 
 
 def resize_kernel(weight: torch.Tensor, kernel_size: Size) -> torch.Tensor:
-    """`(outputs, channels, t, h, w)` resized tri-linearly to `kernel_size`; pixel centres correspond, not corners."""
-    if tuple(weight.shape[2:]) == tuple(kernel_size):
-        return weight
-    return nn.functional.interpolate(weight, size=tuple(kernel_size), mode="trilinear", align_corners=False)
+    """
+    `(outputs, channels, t, h, w)` resized tri-linearly to `kernel_size`; pixel centres correspond, not corners.
+
+    The same as `torch.nn.functional.interpolate(mode="trilinear")`, by a matrix product per axis, which has a deterministic
+    backward pass on GPUs, too.
+    """
+    for axis, size in zip((2, 3, 4), kernel_size, strict=True):
+        if weight.shape[axis] != size:
+            matrix = torch.tensor(_linear_weights(weight.shape[axis], size), dtype=weight.dtype, device=weight.device)
+            weight = (weight.transpose(axis, -1) @ matrix).transpose(axis, -1)
+    return weight
+
+
+def _linear_weights(old_size: int, new_size: int) -> list[list[float]]:
+    """Weights `(old_size, new_size)` of linear interpolation along an axis, held at both ends."""
+    weights = [[0.0] * new_size for _ in range(old_size)]
+    for new in range(new_size):
+        place = min(max((new + 0.5) * old_size / new_size - 0.5, 0.0), old_size - 1.0)
+        low = min(int(place), max(old_size - 2, 0))
+        weights[low][new] += 1 - (place - low)
+        weights[min(low + 1, old_size - 1)][new] += place - low
+    return weights
 
 
 class TubeViTInterpolatedKernel(nn.Module):
@@ -47,11 +65,18 @@ class TubeViTInterpolatedKernel(nn.Module):
         return super().train(mode)
 
     def _resized(self, num_outputs: int, kernel_size: Size) -> torch.Tensor:
-        """The resized weight; in eval mode without gradients it is kept until the weights change."""
+        """
+        The resized weight; in eval mode without gradients it is kept until the weights change.
+
+        Changes are seen by the parameter's version, which counts in-place operations, and by its place in memory. Writing
+        through `weight.data` goes by both: call `train()` or `eval()` after it.
+        """
         weight = self.weight
+        if torch.compiler.is_compiling():
+            return resize_kernel(weight[:num_outputs], kernel_size)
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        # An inference tensor does not count its changes; fake tensors and graphs must not meet what is kept.
-        plain = type(weight.data) is torch.Tensor and not weight.is_inference() and not torch.compiler.is_compiling()
+        # An inference tensor does not count its changes; fake tensors must not meet what is kept.
+        plain = type(weight.data) is torch.Tensor and not weight.is_inference()
         if self.training or needs_graph or not plain:
             return resize_kernel(weight[:num_outputs], kernel_size)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)

@@ -48,6 +48,10 @@ class TubeViTJointOutput(ModelOutput):
     """
 )
 class TubeViTForJointClassification(TubeViTPreTrainedModel):
+    # Losses are means over each head's own labels, and Trainer divides them by the accumulation steps: the count that it
+    # would give otherwise adds up labels of different heads.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: TubeViTConfig):
         if not config.heads:
             raise ValueError(
@@ -57,9 +61,11 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         super().__init__(config)
         self.tubevit = TubeViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifiers = nn.ModuleDict(
-            {name: nn.Linear(config.pooled_size, head["num_labels"]) for name, head in config.heads.items()}
-        )
+        self.classifiers = nn.ModuleDict()
+        for name, head in config.heads.items():
+            if hasattr(self.classifiers, name):
+                raise ValueError(f"heads: {name!r} cannot name a data set, because torch's ModuleDict uses that name.")
+            self.classifiers[name] = nn.Linear(config.pooled_size, head["num_labels"])
         self.loss_function = classification_loss
         self.post_init()
 
@@ -70,10 +76,9 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        image_labels: torch.Tensor | None = None,
+        image_targets: torch.Tensor | None = None,
         head: str | None = None,
         image_head: str | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TubeViTJointOutput:
         r"""
@@ -83,36 +88,34 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
             Images. Give clips, images, or a batch of each.
         labels (`torch.Tensor`, *optional*):
             Labels of the clips, or of the images if there are no clips, as the head's problem type needs them.
-        image_labels (`torch.Tensor`, *optional*):
-            Labels of images that come beside clips.
+        image_targets (`torch.Tensor`, *optional*):
+            Labels of images that come beside clips. (Trainer takes every argument with "label" in its name for one that
+            each batch has.)
         head (`str`, *optional*):
             Data set of the clips (of the images if there are no clips), whose head is used. May be left out if there
             is one data set of this kind.
         image_head (`str`, *optional*):
             Likewise of images that come beside clips.
-        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-            Number of elements of `labels` over all gradient accumulation steps and ranks, by which the loss is divided.
-            Trainer gives it. The count of `image_labels` is taken to be in proportion.
         """
         if pixel_values_videos is None:
-            if image_labels is not None or image_head is not None:
+            if pixel_values is None:
+                raise ValueError("Give pixel_values_videos (clips), pixel_values (images), or both.")
+            if image_targets is not None or image_head is not None:
                 raise ValueError(
-                    "image_labels and image_head are for images beside videos; without, use labels and head."
+                    "image_targets and image_head are for images beside videos; without, use labels and head."
                 )
             name = self._head_name(head, "image", "head")
             outputs, logits = self._images(pixel_values, name, **kwargs)
-            loss = self._loss(name, logits, labels, num_items_in_batch)
+            loss = self._loss(name, logits, labels)
             return TubeViTJointOutput(loss, logits, None, outputs.hidden_states, outputs.attentions)
 
         name = self._head_name(head, "video", "head")
         outputs, logits = self._videos(pixel_values_videos, name, **kwargs)
-        losses, image_logits = [self._loss(name, logits, labels, num_items_in_batch)], None
+        losses, image_logits = [self._loss(name, logits, labels)], None
         if pixel_values is not None:
             image_name = self._head_name(image_head, "image", "image_head")
             _, image_logits = self._images(pixel_values, image_name, **kwargs)
-            if num_items_in_batch is not None and labels is not None and image_labels is not None:
-                num_items_in_batch = num_items_in_batch * image_labels.numel() / labels.numel()
-            losses.append(self._loss(image_name, image_logits, image_labels, num_items_in_batch))
+            losses.append(self._loss(image_name, image_logits, image_targets))
         losses = [loss for loss in losses if loss is not None]
         return TubeViTJointOutput(
             sum(losses) if losses else None, logits, image_logits, outputs.hidden_states, outputs.attentions
@@ -147,12 +150,12 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         outputs = self.tubevit(pixel_values=pixels, return_dict=True, **kwargs)
         return outputs, self.classifiers[name](self.dropout(outputs.pooler_output))
 
-    def _loss(self, name: str, logits: torch.Tensor, labels: torch.Tensor | None, num_items) -> torch.Tensor | None:
+    def _loss(self, name: str, logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
         if labels is None:
             return None
         head = self.config.heads[name]
         problem = SimpleNamespace(problem_type=head["problem_type"])
-        return head["loss_weight"] * self.loss_function(labels, logits, problem, num_items_in_batch=num_items)
+        return head["loss_weight"] * self.loss_function(labels, logits, problem)
 
     def _head_name(self, name: str | None, modality: str, argument: str) -> str:
         fitting = [known for known, head in self.config.heads.items() if head["modality"] == modality]

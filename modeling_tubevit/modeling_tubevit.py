@@ -94,7 +94,10 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
         return loaded
 
     def freeze_untrained_weights(self) -> None:
-        """Stop gradients for the weights that this model does not train: those before `config.num_frozen_layers`."""
+        """
+        Stop gradients for the weights that this model does not train: those before `config.num_frozen_layers`. To train
+        them again, load the checkpoint with `from_pretrained(path, num_frozen_layers=0)`: the forward pass follows the config.
+        """
         for module in getattr(self, self.base_model_prefix, self).frozen_modules():
             module.requires_grad_(False)
 
@@ -164,6 +167,8 @@ class TubeViTModel(TubeViTPreTrainedModel):
             rotary = self.embeddings.rotary(hidden_states, pixel_values, pixel_values_videos)
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
+            if index == num_frozen > 0 and has_grad:
+                hidden_states.requires_grad_()  # reentrant checkpointing needs an input with a gradient
             with torch.set_grad_enabled(has_grad and index >= num_frozen):
                 hidden_states = layer(hidden_states, rotary=rotary, **kwargs)
             for extra_layer in self._extra_layers_behind(index):

@@ -58,7 +58,7 @@ class TubeViTRotaryPositions(nn.Module):
         Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
         """
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _tables
+        make = _cached_tables if plain else _constant_tables if torch.compiler.is_dynamo_compiling() else _tables
         return make(
             tubes, size, self.patch, self.head_dim, self.theta, self.num_prefix_tokens, tokens.device, tokens.dtype
         )
@@ -69,6 +69,9 @@ def _tables(tubes, size: Size, patch, head_dim: int, theta: float, num_prefix: i
     angles += [rotary_angles(tube, size, patch, head_dim, theta) for tube in tubes]
     angles = torch.cat(angles)
     return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
+
+
+_constant_tables = torch.compiler.assume_constant_result(_tables)
 
 
 @lru_cache(maxsize=32)

@@ -115,7 +115,7 @@ class TubeViTTransferredPositions(nn.Module):
         settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
         # As with the fixed table: what is being traced must not enter the cache.
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _tables
+        make = _cached_tables if plain else _constant_tables if torch.compiler.is_dynamo_compiling() else _tables
         time, rows, columns = make(centers, *map(_hashable, settings), tokens.device)
         positions = time[:, None, None].expand(-1, *map(len, centers[1:]), -1)
         if self.grid is not None:
@@ -130,7 +130,8 @@ class TubeViTTransferredPositions(nn.Module):
             values as they are, with no product to round them.
         """
         grid = self.grid[0].unflatten(0, self.shape)
-        with torch.autocast(grid.device.type, enabled=False):  # which would take these products to half precision
+        device = "cpu" if grid.device.type == "meta" else grid.device.type  # autocast does not know the meta device
+        with torch.autocast(device, enabled=False):  # which would take these products to half precision
             grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
             if rows is not None:
                 grid = torch.einsum("nr,rcd->ncd", rows.to(grid.dtype), grid)
@@ -156,6 +157,9 @@ def _tables(centers, size: Size, patch, shape, mode: str, dim: int, temperature:
                 weights = interpolation_weights(coordinates, count, shape[axis], mode).to(device, dtype)
         tables.append(weights)
     return tables
+
+
+_constant_tables = torch.compiler.assume_constant_result(_tables)
 
 
 @lru_cache(maxsize=64)

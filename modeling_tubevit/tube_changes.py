@@ -23,6 +23,7 @@ class TubeChangesMixin:
         checkpoint with `from_pretrained(path, tubes=..., num_frames=...)` does the same.
 
         Raises `ValueError` for tubes that the config does not allow or the weights do not fit; nothing is changed then.
+        Learned positions fit the tubes and the clip that they were made for alone.
         """
         config = copy.deepcopy(self.config)
         config.tubes = tubes
@@ -37,6 +38,11 @@ class TubeChangesMixin:
                 f"The kernels of this model are {_describe(old)} (frames x rows x columns, channels that they make per token), "
                 f"the new tubes need {_describe(new)}. Strides and offsets may change; interpolate_kernels=True in the config "
                 "lets 3D kernels change, too."
+            )
+        if config.position_embedding == "learned" and _grids(config) != _grids(self.config):
+            raise ValueError(
+                "position_embedding='learned' has a vector for each token of the configured clip: the new tubes, num_frames or "
+                "image_size would need others. Clips of another size need no change; 'fixed' allows any tubes."
             )
         self.config.tubes, self.config.num_frames, self.config.image_size = (
             config.tubes,
@@ -70,10 +76,16 @@ class TubeChangesMixin:
 
 def _kernels_needed(config) -> list[tuple]:
     """What decides the shape of each kernel that a model of this config holds."""
-    tubes = config.get_tubes()
-    if config.interpolate_kernels:
+    tubes, kernels = config.get_tubes(), []
+    if config.interpolate_kernels and not all(tube.is_image_tube for tube in tubes):
+        kernels = [(tuple(config.interpolated_kernel_size), config.hidden_size)]
         tubes = [tube for tube in tubes if tube.is_image_tube]
-    return [(tube.kernel_size, config.hidden_size // tube.num_merged) for tube in tubes]
+    return kernels + [(tube.kernel_size, config.hidden_size // tube.num_merged) for tube in tubes]
+
+
+def _grids(config) -> list[tuple]:
+    size = (config.num_frames, *config.image_height_width)
+    return [tube.grid(size) for tube in config.get_tubes()]
 
 
 def _describe(kernels: list[tuple]) -> str:

@@ -11,6 +11,14 @@ TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
 
 
+@pytest.fixture(autouse=True)
+def compile_afresh():
+    """Each test compiles for itself: torch stops compiling a function that was compiled for many models."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.reset()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real clips, which lie beside the repository on the project's machines only."""

@@ -228,17 +228,26 @@ def test_a_model_that_breaks_down_scores_nothing(videos, model, tmp_path, capsys
 @pytest.mark.parametrize("name", PEERS)
 def test_models_of_the_library_get_what_their_own_processor_gives(name, videos, tmp_path):
     model, processor = save_peer(tmp_path / "model", name)
-    assert run_eval(tmp_path / "model", videos, tmp_path / "out", "num_temporal_views=2") == 0
+    num_crops = 3 if processor.do_center_crop else 1
+    options = ["num_temporal_views=2", f"num_spatial_views={num_crops}"]
+    assert run_eval(tmp_path / "model", videos, tmp_path / "out", *options) == 0
     classifier = load_video_classifier(str(tmp_path / "model"), {})
     frames = tiny_clips(batch=1, frames=4, size=30, dtype=torch.uint8)[0, ..., :24]
     inputs = processor(frames, return_tensors="pt")
     with torch.no_grad():
-        expected = model(**inputs).logits
+        expected = model(**inputs).logits.reshape(1, -1)
     clips = classifier.processor(frames, return_tensors="pt").pixel_values_videos
     torch.testing.assert_close(classifier(clips), expected)
     metrics = read_json(tmp_path / "out" / "metrics.json")
-    assert metrics["num_scored"] == 7 and metrics["num_frames"] == 4 and metrics["crop_size"] == [16, 16]
-    assert pq.read_table(tmp_path / "out" / "predictions.parquet").num_rows == 7 * 6
+    assert metrics["num_scored"] == 7 and metrics["num_frames"] == 4
+    assert metrics["crop_size"] == ({"height": 16, "width": 16} if processor.do_center_crop else None)
+    assert pq.read_table(tmp_path / "out" / "predictions.parquet").num_rows == 7 * 2 * num_crops
+
+
+def test_a_model_that_crops_nothing_has_no_spatial_views(videos, tmp_path, capsys):
+    save_peer(tmp_path / "model", "videoprism")
+    assert run_eval(tmp_path / "model", videos, tmp_path / "out") == 2
+    assert "num_spatial_views=3 cuts crops of crop_size and needs do_center_crop=True" in one_line(capsys)
 
 
 def test_pixels_are_normalized_by_the_processor_where_the_model_would_do_it_otherwise(model, tmp_path):

@@ -235,7 +235,10 @@ def test_interpolated_kernels_and_added_layers_have_their_place_in_the_report(tm
         ({"positions": "learned"}, "positions must be one of transfer, fixed, got 'learned'"),
         ({"tube_init": "mean"}, "tube_init must be one of central, average, random, got 'mean'"),
         ({"hidden_size": 48}, "hidden_size=48 was given, but the checkpoint decides it: 24"),
-        ({"position_embedding": "none"}, "position_embedding='none' was given"),
+        ({"position_embedding": "none"}, "position_embedding='none' contradicts positions='transfer'"),
+        ({"position_embedding": "transfer", "positions": "fixed"}, "contradicts positions='fixed'"),
+        ({"revision": "main"}, r"revision is no field.*source_kwargs=\{'revision': 'main'\}"),
+        ({"final_layernorm": "none"}, "final_layernorm='none' was given, but the checkpoint decides it"),
         ({"tubes": [{"kernel_size": [1, 4, 4], "stride": [1, 4, 4]}]}, "2D tube of this checkpoint is its patch"),
         ({"num_frame": 16}, "no field 'num_frame'"),
         (
@@ -308,3 +311,16 @@ def test_a_joint_model_gets_the_encoder_and_new_heads(tmp_path):
     source, model, report = convert(tmp_path, "vit classifier", TubeViTForJointClassification, heads=heads)
     assert {entry["how"] for name, entry in report.target.items() if "classifiers." in name} == {"random", "zero"}
     assert set(report.target) == set(model.state_dict()) and len(report.source) == len(source.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["none", "learned", "fixed_without_stride"])
+def test_other_positions_go_with_fixed(kind, tmp_path):
+    source = ViTModel(ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+                                image_size=16, patch_size=8))  # fmt: skip
+    source.save_pretrained(tmp_path)
+    tubes = [{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}]
+    model = TubeViTModel.from_image_checkpoint(
+        tmp_path, positions="fixed", position_embedding=kind, tubes=tubes, num_frames=4
+    )
+    assert model.config.position_embedding == kind
+    assert torch.equal(model.layers[0].mlp.fc1.weight, source.layers[0].mlp.fc1.weight)

@@ -5,7 +5,13 @@ import torch
 from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
 from transformers import ViTConfig, ViTForImageClassification
 
-from tubevit import Tube, TubeViTForVideoClassification, TubeViTModel, scale_up
+from tubevit import (
+    Tube,
+    TubeViTForJointClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+    scale_up,
+)
 from tubevit.image_to_video_scaling import widen_tube
 
 
@@ -106,15 +112,16 @@ def test_activations_before_the_trained_layers_are_not_stored():
 def test_gradient_checkpointing_and_freezing_go_together():
     overrides = {"num_hidden_layers": 3, "num_frozen_layers": 1, "gate_layer": 1}
     gradients = []
-    for checkpointing in (False, True):
+    for use_reentrant in (None, False, True):
         model = make_model(TubeViTForVideoClassification, **overrides).train()
-        if checkpointing:
-            model.activation_checkpointing_enable()
+        if use_reentrant is not None:
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
         model(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss.backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient)
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
@@ -156,6 +163,34 @@ def test_labels_come_from_the_small_model_unless_others_are_given(small):
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.id2label[3] == "action 3"
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.gate_layer is None
     assert scale_up(small, large_vit(), num_frozen_layers=1, num_labels=7).config.num_labels == 7
+
+
+def test_kernels_stay_bit_identical_where_the_image_model_is_in_half_precision(small):
+    model = scale_up(small, large_vit().bfloat16(), num_frozen_layers=2)
+    assert model.dtype == torch.float32
+    assert torch.equal(model.tubevit.embeddings.kernel(0)[0], small.tubevit.embeddings.kernel(0)[0])
+
+
+def test_an_interpolated_small_model_lends_its_resized_kernels():
+    small = make_model(TubeViTForVideoClassification, interpolate_kernels=True, interpolated_kernel_size=[4, 3, 3])
+    model = scale_up(small, large_vit(), num_frozen_layers=2)
+    for index in (0, 1):
+        assert torch.equal(model.tubevit.embeddings.kernel(index)[0], small.tubevit.embeddings.kernel(index)[0])
+
+
+def test_a_joint_model_hands_on_its_heads_and_to_a_plain_one_only_by_word():
+    heads = {"actions": {"modality": "video", "num_labels": 3}, "things": {"modality": "image", "num_labels": 4}}
+    small = make_model(TubeViTForJointClassification, heads=heads)
+    model = scale_up(small, large_vit(), num_frozen_layers=2, model_class=TubeViTForJointClassification)
+    assert model.config.heads == small.config.heads
+    with pytest.raises(ValueError, match="small model has heads for actions, things"):
+        scale_up(small, large_vit(), num_frozen_layers=2)
+    assert scale_up(small, large_vit(), num_frozen_layers=2, num_labels=3).config.num_labels == 3
+
+
+def test_other_tubes_go_to_the_small_model(small):
+    with pytest.raises(ValueError, match="takes the tubes of the small model"):
+        scale_up(small, large_vit(), num_frozen_layers=2, tubes=TINY_TUBES)
 
 
 @pytest.mark.parametrize(

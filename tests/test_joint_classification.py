@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import make_model, tiny_clips, tiny_config
+from transformers import Trainer, TrainingArguments
 
 from tubevit import TubeViTForImageClassification, TubeViTForJointClassification, TubeViTForVideoClassification
 
@@ -85,8 +86,8 @@ def test_a_head_is_found_where_there_is_one_of_its_kind_and_asked_for_otherwise(
         model(tiny_clips(), head="objects")
     with pytest.raises(ValueError, match="there is no data set 'object'; there are actions, charades, objects"):
         model(pixel_values=images(), head="object")
-    with pytest.raises(ValueError, match="image_labels and image_head are for images beside videos"):
-        model(pixel_values=images(), image_labels=torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="image_targets and image_head are for images beside videos"):
+        model(pixel_values=images(), image_targets=torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="there is no data set 'x'"):
         model.to_classifier("x")
 
@@ -98,14 +99,33 @@ def test_views_are_averaged_by_the_heads_problem(model):
         torch.testing.assert_close(squash(model(views, head=name).logits), single.mean(0))
 
 
-def test_counted_items_make_accumulated_losses_add_up(model):
-    clips, labels, image_labels = tiny_clips(4), torch.tensor([1, 2, 0, 0]), torch.tensor([0, 3, 5, 1])
-    whole = model(clips, images(4), labels, image_labels, head="actions", num_items_in_batch=4).loss
-    halves = [
-        model(clips[i], images(4)[i], labels[i], image_labels[i], head="actions", num_items_in_batch=4).loss
-        for i in (slice(0, 2), slice(2, 4))
+def test_trainer_accumulates_over_heads_as_over_batches_and_evaluates(model, tmp_path):
+    rows = [
+        {"pixel_values_videos": tiny_clips(1, seed=seed)[0], "labels": torch.tensor(seed % 3), "head": "actions"}
+        for seed in range(4)
     ]
-    torch.testing.assert_close(sum(halves), whole)
+
+    def collate(samples):
+        batch = {key: torch.stack([row[key] for row in samples]) for key in ("pixel_values_videos", "labels")}
+        return batch | {"head": samples[0]["head"]}
+
+    weights = []
+    for batch_size, steps in ((4, 1), (2, 2)):
+        copied = TubeViTForJointClassification(model.config)
+        copied.load_state_dict(model.state_dict())
+        arguments = TrainingArguments(
+            str(tmp_path / str(steps)), per_device_train_batch_size=batch_size, gradient_accumulation_steps=steps,
+            max_steps=1, learning_rate=0.1, optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0,
+            remove_unused_columns=False, use_cpu=True, report_to="none", disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(
+            copied, arguments, data_collator=collate, train_dataset=rows, eval_dataset=rows,
+            compute_metrics=lambda result: {"top1": (result.predictions.argmax(-1) == result.label_ids).mean()},
+        )  # fmt: skip
+        trainer.train()
+        weights.append(copied.classifiers["actions"].weight)
+        assert {"eval_loss", "eval_top1"} <= set(trainer.evaluate())
+    torch.testing.assert_close(*weights)
 
 
 def test_save_and_load(model, tmp_path):
@@ -143,3 +163,14 @@ def test_heads_that_make_no_model_are_refused(heads, message):
 def test_a_model_without_heads_is_refused():
     with pytest.raises(ValueError, match="needs heads in the config"):
         TubeViTForJointClassification(tiny_config())
+
+
+def test_a_name_that_torch_uses_itself_is_refused():
+    heads = {"keys": {"modality": "video", "num_labels": 3}}
+    with pytest.raises(ValueError, match="'keys' cannot name a data set"):
+        TubeViTForJointClassification(tiny_config(heads=heads))
+
+
+def test_a_forward_pass_without_pixels_says_so(model):
+    with pytest.raises(ValueError, match="Give pixel_values_videos"):
+        model()

@@ -119,6 +119,39 @@ def test_tubes_that_the_weights_do_not_fit_are_refused_and_nothing_changes():
     assert model.config.tubes == old
 
 
+def test_learned_positions_keep_their_tubes():
+    model = make_model(TubeViTModel, position_embedding="learned", **INTERPOLATED)
+    with pytest.raises(ValueError, match="'learned' has a vector for each token"):
+        model.set_tubes(OTHER_TUBES)
+    with pytest.raises(ValueError, match="'learned' has a vector for each token"):
+        model.set_tubes(TINY_TUBES, num_frames=16)
+    model.set_tubes(TINY_TUBES)
+
+
+def test_interpolated_kernels_need_a_3d_tube_before_and_after():
+    flat = [OTHER_TUBES[0]]
+    for tubes, others in ((TINY_TUBES, flat), (flat, TINY_TUBES)):
+        with pytest.raises(ValueError, match="kernels of this model are"):
+            make_model(TubeViTModel, **INTERPOLATED, tubes=tubes).set_tubes(others)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        INTERPOLATED,
+        {"position_embedding": "learned"},
+        {"num_extra_layers": 2, "gate_layer": 1},
+        {"position_embedding": "transfer", "position_grid": [3, 3]},
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_every_option_compiles_without_graph_breaks(values, training):
+    model = make_model(TubeViTModel, **values).train(training)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    clips = tiny_clips()
+    torch.testing.assert_close(compiled(pixel_values_videos=clips)[0], model(pixel_values_videos=clips)[0])
+
+
 def test_charades_tubes_lengthen_the_main_configurations_kernels():
     config = preset_config("tiny", num_hidden_layers=1, interpolate_kernels=True)
     model = make_model(TubeViTModel, config)
@@ -198,6 +231,7 @@ def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
         ({"interpolated_kernel_size": [8, 8]}, "interpolated_kernel_size must be three integers"),
         ({"interpolated_kernel_size": [8, 8, 0]}, "interpolated_kernel_size must be at least 1"),
         ({"num_frozen_layers": 3}, "num_frozen_layers must be at most num_hidden_layers, 2, got 3"),
+        ({"num_frozen_layers": 1, "num_extra_layers": 2}, "num_extra_layers=2.*num_frozen_layers=1"),
         ({"num_frozen_layers": -1}, "num_frozen_layers must be at least 0"),
         ({"num_frozen_layers": 1, "gate_layer": 0}, "gate_layer must be a layer that is trained.*1 to 1, got 0"),
         ({"gate_layer": 2}, "gate_layer must be a layer.*0 to 1, got 2"),
@@ -213,7 +247,7 @@ def test_options_that_make_no_model_are_refused(values, message):
     "values",
     [
         {"position_embedding": "learned"},
-        {**INTERPOLATED, "num_extra_layers": 2, "gate_layer": 1, "num_frozen_layers": 1},
+        {**INTERPOLATED, "num_extra_layers": 2, "gate_layer": 1},
         {"pooling": "cls", "num_register_tokens": 2, "use_gated_mlp": True, "layerscale_value": 0.1},
         {"position_embedding": "transfer", "position_grid": [2, 2], "use_pre_layernorm": True},
     ],

@@ -185,7 +185,9 @@ def test_compile_gives_the_same_logits_without_graph_breaks():
 def test_compile_takes_the_position_table_as_a_constant():
     graphs = []
     model = make_model(TubeViTModel)
-    compiled = torch.compile(model, fullgraph=True, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+    compiled = torch.compile(
+        model, fullgraph=True, backend=lambda graph, inputs: graphs.append(graph) or graph.forward
+    )
     clips = tiny_clips()
     torch.testing.assert_close(compiled(pixel_values_videos=clips)[0], model(pixel_values_videos=clips)[0])
     assert graphs and not [node for graph in graphs for node in graph.graph.nodes if "sin" in str(node.target)]

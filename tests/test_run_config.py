@@ -98,7 +98,7 @@ def test_values_take_the_type_of_their_field(value, annotation, expected):
     ("value", "annotation"), [("1.5", int), ("x", float), (True, float), ("2", bool), (None, int), ([], str)]
 )
 def test_values_of_other_types_are_named(value, annotation):
-    with pytest.raises(TypeError, match="^some_name must be "):
+    with pytest.raises(TypeError, match=r"^some_name must be "):
         convert(value, annotation, "some_name")
 
 

@@ -64,11 +64,11 @@ def make_videos(root: Path, num_train: int = 6, num_validation: int = 3, suffix:
     return root
 
 
-def make_run(data: Path, output: Path, **options) -> TrainingRun:
+def make_run(data: Path, output: Path, /, **options) -> TrainingRun:
     return TrainingRun.of(**{**OPTIONS, "data": str(data), "output_dir": str(output), **options})
 
 
-def arguments(data: Path, output: Path, **options) -> list[str]:
+def arguments(data: Path, output: Path, /, **options) -> list[str]:
     """The same as arguments of `tubevit train`."""
     options = {**OPTIONS, "data": data, "output_dir": output, **options}
     return [f"{name}={value}" for name, value in options.items()]
@@ -89,4 +89,15 @@ if __name__ == "__main__":
 
     callbacks = VideoTrainer._callbacks
     VideoTrainer._callbacks = lambda self: [*callbacks(self), KilledBehind(step)]
+
+    from tubevit.training.training_loop import TrainingLoop
+
+    evaluate_and_save = TrainingLoop._evaluate_and_save
+
+    def kill_behind(loop, moment):
+        evaluate_and_save(loop, moment)
+        if moment == "steps":
+            KilledBehind(step).on_step_end(None, loop.state, None)
+
+    TrainingLoop._evaluate_and_save = kill_behind
     sys.exit(main([command, *sys.argv[3:]]))

@@ -5,7 +5,12 @@ from pathlib import Path
 import torch
 import transformers
 from tiny_models import make_model
-from transformers import VideoMAEVideoProcessor, VivitVideoProcessor, VJEPA2VideoProcessor
+from transformers import (
+    LlavaOnevisionVideoProcessor,
+    VideoMAEVideoProcessor,
+    VivitVideoProcessor,
+    VJEPA2VideoProcessor,
+)
 from transformers.models.timesformer.video_processing_timesformer import TimesformerVideoProcessor
 
 from tubevit import TubeViTForVideoClassification
@@ -37,11 +42,24 @@ VJEPA2 = {
     "pred_num_hidden_layers": 1,
     "initializer_range": 0.5,
 }
+# Squashes frames to a square instead of cutting one out, so there are no spatial views of it.
+VIDEOPRISM = {
+    "image_size": 16,
+    "num_frames": 4,
+    "tubelet_size": [1, 8, 8],
+    "hidden_size": 24,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_spatial_layers": 1,
+    "num_temporal_layers": 1,
+    "initializer_range": 0.5,
+}
 PEERS = {
     "videomae": ("VideoMAE", {**SMALL, "patch_size": 8, "num_frames": 4}, VideoMAEVideoProcessor, SIZES),
     "vivit": ("Vivit", {**SMALL, "num_frames": 4, "tubelet_size": [2, 8, 8]}, VivitVideoProcessor, SIZES),
     "timesformer": ("Timesformer", {**SMALL, "patch_size": 8, "num_frames": 4}, TimesformerVideoProcessor, SIZES),
     "vjepa2": ("VJEPA2", VJEPA2, VJEPA2VideoProcessor, {"crop_size": 16}),
+    "videoprism": ("VideoPrism", VIDEOPRISM, LlavaOnevisionVideoProcessor, {"size": {"height": 16, "width": 16}}),
 }
 
 
@@ -51,7 +69,9 @@ def id2label(names):
 
 def save_tubevit(folder: Path, names=CLASSES, processor=None, **config) -> Path:
     """A TubeViT for clips of 8 frames of 16x16; its processor spreads them over the whole video unless told otherwise."""
-    make_model(TubeViTForVideoClassification, num_labels=len(names), **id2label(names), **config).save_pretrained(folder)
+    make_model(TubeViTForVideoClassification, num_labels=len(names), **id2label(names), **config).save_pretrained(
+        folder
+    )
     TubeViTVideoProcessor(**{"num_frames": 8, **SIZES, **(processor or {})}).save_pretrained(folder)
     return folder
 
@@ -60,7 +80,8 @@ def save_peer(folder: Path, name: str, names=CLASSES):
     """A model of the library for clips of 4 frames of 16x16, with its own processor; returns both."""
     prefix, config, processor_class, settings = PEERS[name]
     torch.manual_seed(0)
-    config = getattr(transformers, f"{prefix}Config")(**config, **(id2label(names) if names else {"num_labels": 4}))
+    config_class = getattr(transformers, f"{prefix}VisionConfig", None) or getattr(transformers, f"{prefix}Config")
+    config = config_class(**config, **(id2label(names) if names else {"num_labels": 4}))
     model = getattr(transformers, f"{prefix}ForVideoClassification")(config).eval()
     processor = processor_class(**settings)
     model.save_pretrained(folder)

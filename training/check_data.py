@@ -142,6 +142,8 @@ def drop_bad(data: VideoData, bad: list[BadVideo], on_bad_video: str = "skip", m
     splits, notes = dict(data.splits), list(data.notes)
     for split, rows in data.splits.items():
         here = {video.video_id: video for video in bad if video.split == split}
+        if not here:
+            continue  # nothing is known of a stream, which cannot be counted either
         kept = [index for index, video_id in enumerate(rows["video_id"]) if video_id not in here]
         num_bad = len(rows) - len(kept)
         if not num_bad:

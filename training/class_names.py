@@ -17,6 +17,7 @@ from .annotation_rows import read_text
 
 MAX_NUMBERED = 100_000  # a label above this is a mistake, or a video id
 
+
 def read_class_names(path: str | Path) -> list[str]:
     """
     Names in the order of their indices, from a list with a name per line, a JSON list, or a JSON dictionary from name to

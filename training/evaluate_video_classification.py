@@ -91,10 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if videos could not be scored and `allow_incomplete` is not set."""
+    from accelerate import PartialState
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of loading weights, one for every rank
-    return evaluate(read_config(args, BLOCKS), args.dry_run)
+    exit_code = evaluate(read_config(args, BLOCKS), args.dry_run)
+    PartialState().destroy_process_group()
+    return exit_code
 
 
 def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
@@ -133,7 +136,6 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
         if not dry_run:
             write_results(folder, results, throughput.summary(), config, classifier, data.split)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
     return 0 if results.counts()["is_complete"] or options.allow_incomplete else INCOMPLETE
 
 
@@ -170,8 +172,8 @@ def write_results(
         "num_frames": processor.num_frames,
         "fps": processor.fps,
         "pad_mode": processor.pad_mode,
-        "short_side": processor.size.get("shortest_edge"),
-        "crop_size": [processor.crop_size["height"], processor.crop_size["width"]],
+        "size": {name: value for name, value in dict(processor.size).items() if value is not None},
+        "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,
     }
     write_json(folder / "metrics.json", without_nan(metrics | counts | description))
 

@@ -2,6 +2,7 @@
 """`tubevit info`: tokens, parameters and arithmetic of the named sizes, or of a checkpoint, without running anything."""
 
 import argparse
+import copy
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=int, default=None, metavar="N", help="default: the model's, 224 for sizes"
     )
-    parser.add_argument("--tubes", default="main", help="tubes of the named sizes: main (default), core, charades")
+    parser.add_argument("--tubes", default=None, help="tubes of the named sizes: main (default), core, charades")
     parser.add_argument(
         "--interpolate-kernels", action="store_true", help="one kernel for all 3D tubes of named sizes"
     )
@@ -56,6 +57,7 @@ def describe(config, frames: list[int]) -> dict[str, Any]:
 
     from tubevit import TubeViTModel
 
+    config = copy.deepcopy(config)
     height, width = config.image_height_width
     config._attn_implementation = "eager"  # the counter looks into it
     with torch.device("meta"):
@@ -145,8 +147,14 @@ def _load_config(name: str, args: argparse.Namespace, num_frames: int):
 
     sizes = {} if args.image_size is None else {"image_size": args.image_size}
     if name in PRESETS:
-        options = {"tubes": args.tubes, "interpolate_kernels": args.interpolate_kernels, "allow_missing_tubes": True}
+        options = {
+            "tubes": args.tubes or "main",
+            "interpolate_kernels": args.interpolate_kernels,
+            "allow_missing_tubes": True,
+        }
         return preset_config(name, num_frames=num_frames, **options, **sizes)
+    if args.tubes or args.interpolate_kernels:
+        raise ValueError(f"--tubes and --interpolate-kernels are for the named sizes; {name} has tubes of its own.")
     config = load_config(name)
     config.image_size = sizes.get("image_size", config.image_size)
     return config

@@ -7,8 +7,9 @@ therefore holds for VideoMAE and ViViT as for TubeViT.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,41 @@ import torch
 from torch import nn
 
 
-LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?)\.(\d+)\.")
-BEFORE_LAYERS = re.compile(r"(?:^|\.)(?:embeddings?|patch_embeddings?|pre_layernorm)\.")
+LAYER = re.compile(r"(?:^|\.)((?:spatial_|temporal_)?(?:layers?|blocks?))\.(\d+)\.")
+BEFORE_LAYERS = re.compile(r"(?:^|\.)(?:\w+_)?(?:embeddings?|pre_layernorm)\.")
 AVERAGE_FILE = "average.safetensors"
 
 
-def depth_of(name: str, num_layers: int) -> int:
+class Depths:
     """
-    How deep a parameter lies: 0 before the layers, `i + 1` in layer `i`, `num_layers + 1` behind them.
+    How deep the parameters of a model lie: 0 before the layers, `i + 1` in layer `i`, `num_layers + 1` behind them.
 
-    >>> [depth_of(name, 12) for name in ("tubevit.embeddings.cls_token", "tubevit.layers.3.mlp.fc1.bias", "classifier.bias")]
-    [0, 4, 13]
+    Where there are spatial and then temporal layers (VideoPrism) they are counted on.
+
+    >>> depths = Depths(["embeddings.cls_token", "layers.0.mlp.fc1.bias", "layers.1.mlp.fc1.bias", "classifier.bias"])
+    >>> depths.num_layers, depths("embeddings.cls_token"), depths("layers.1.mlp.fc1.bias"), depths("classifier.bias")
+    (2, 0, 2, 3)
     """
-    if match := LAYER.search(name):
-        return int(match[1]) + 1
-    return 0 if BEFORE_LAYERS.search(name) else num_layers + 1
+
+    def __init__(self, names: Iterable[str]):
+        sizes: dict[str, int] = {}  # of each stack of layers, in the order of the model
+        for match in filter(None, map(LAYER.search, names)):
+            sizes[match[1]] = max(sizes.get(match[1], 0), int(match[2]) + 1)
+        self.offsets = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+        self.num_layers = sum(sizes.values())
+
+    def __call__(self, name: str) -> int:
+        if match := LAYER.search(name):
+            return self.offsets[match[1]] + int(match[2]) + 1
+        return 0 if BEFORE_LAYERS.search(name) else self.num_layers + 1
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Depths":
+        return cls(name for name, _ in model.named_parameters())
 
 
 def parameter_groups(
-    model: nn.Module, num_layers: int, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """
     Groups for a torch optimizer, the deepest first, because the first one's learning rate is what gets logged.
@@ -42,14 +59,15 @@ def parameter_groups(
     A parameter at depth `d` learns at `learning_rate * layer_decay ** (num_layers + 1 - d)`. Weight decay is for weight
     matrices alone: biases, norms, tokens, positions and gates are none.
     """
+    depth_of = Depths.of(model)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 and name.endswith("weight")
-        depth = depth_of(name, num_layers)
+        depth = depth_of(name)
         group = groups.setdefault((-depth, not decays), {"params": []})
-        group["lr"] = learning_rate * layer_decay ** (num_layers + 1 - depth)
+        group["lr"] = learning_rate * layer_decay ** (depth_of.num_layers + 1 - depth)
         group["weight_decay"] = weight_decay if decays else 0.0
         group["params"].append(parameter)
     if not groups:
@@ -57,13 +75,16 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups)]
 
 
-def freeze_layers(model: nn.Module, num_frozen: int, num_layers: int) -> None:
+def freeze_layers(model: nn.Module, num_frozen: int) -> None:
     """Stop training of the first `num_frozen` layers and of what lies before them. Raises `ValueError` for too many."""
-    if num_frozen > num_layers:
-        raise ValueError(f"num_frozen_layers={num_frozen} is more than the {num_layers} layers that there are.")
+    depth_of = Depths.of(model)
+    if num_frozen > depth_of.num_layers:
+        raise ValueError(
+            f"num_frozen_layers={num_frozen} is more than the {depth_of.num_layers} layers that there are."
+        )
     if num_frozen:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(depth_of(name, num_layers) > num_frozen and parameter.requires_grad)
+            parameter.requires_grad_(depth_of(name) > num_frozen and parameter.requires_grad)
 
 
 class WeightAverage:

@@ -207,6 +207,20 @@ class TrainingRun:
     evaluation: EvaluationConfig
     run: RunConfig
 
+    def __post_init__(self):
+        evaluation, options = self.evaluation, self.run
+        if evaluation.eval_strategy == "no":
+            if self.training.early_stopping_patience:
+                raise ValueError("early_stopping_patience needs evaluations: set eval_strategy=epoch or steps.")
+        elif evaluation.load_best_model_at_end:
+            same = evaluation.eval_strategy == options.save_strategy
+            if not same or (options.save_strategy == "steps" and options.save_steps % evaluation.eval_steps):
+                raise ValueError(
+                    "load_best_model_at_end needs a checkpoint where there is an evaluation: set save_strategy="
+                    f"{evaluation.eval_strategy}, save_steps a multiple of eval_steps={evaluation.eval_steps}, or "
+                    "load_best_model_at_end=false."
+                )
+
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
         """From options by their names; the others have their defaults."""

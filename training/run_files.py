@@ -52,8 +52,8 @@ def check_output_folder(path: Path, resume: bool) -> None:
         raise FileExistsError(
             f"output_dir={path} is not empty: name another one, or go on with its run by resume=true."
         )
-    if resume and not path.is_dir():
-        raise FileNotFoundError(f"There is nothing to resume: there is no folder {path}.")
+    if resume and not (path / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path) as file:
@@ -108,8 +108,6 @@ def check_same_run(folder: Path, config: Mapping[str, Any], class_names: list[st
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"There is nothing to resume: {folder} has no {CONFIG_FILE}.")
     before = make_config(load_config_file(str(path), blocks), blocks)
     for name in blocks:
         if name in FREE_ON_RESUME:

@@ -23,6 +23,7 @@ from .checkpoints import check_model_name, quiet_library
 from .class_names import plain_name
 from .optimisation import freeze_layers
 from .run_config import ClipConfig, ModelConfig
+from .video_classifiers import DONE, reading_settings
 from .video_datasets import VideoData
 
 
@@ -40,18 +41,13 @@ class RunModel:
     normalizer: Any = None
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def num_layers(self) -> int:
-        return self.model.config.num_hidden_layers
-
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of uint8 clips as the model takes it."""
         if self.normalizer is None or "pixel_values_videos" not in batch:
             return batch
         batch = dict(batch)
         clips = batch.pop("pixel_values_videos")
-        done = {"do_resize": False, "do_center_crop": False, "do_sample_frames": False}
-        pixels = self.normalizer(list(clips), return_tensors="pt", **done)
+        pixels = self.normalizer(list(clips), return_tensors="pt", **DONE)
         return {**{name: each.to(self.model.dtype) for name, each in pixels.items()}, **batch}
 
     def save_processors(self, folder: str) -> None:
@@ -121,7 +117,7 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
         made.processor = _tubevit_processor(model.config, clips)
     else:
         made.normalizer, made.processor = _other_processors(config, model.config, clips)
-        freeze_layers(model, config.num_frozen_layers or 0, made.num_layers)
+        freeze_layers(model, config.num_frozen_layers or 0)
     if config.lora_rank:
         made.model = _with_adapters(config, model)
     return made
@@ -228,19 +224,17 @@ def _other_processors(config: ModelConfig, model_config: Any, clips: ClipConfig)
 
     with quiet_library():
         own = AutoVideoProcessor.from_pretrained(config.model_name_or_path, **_hub_options(config))
-    settings = {
-        name: getattr(own, name)
-        for name in ("size", "crop_size", "resample", "do_center_crop", "do_resize")
-        if getattr(own, name, None) is not None
-    }
-    num_frames = getattr(model_config, "num_frames", None) or getattr(model_config, "frames_per_clip", None)
+    settings = reading_settings(own, model_config)
+    num_frames = settings["num_frames"]
+    if not settings["do_center_crop"] and "height" in (size := dict(settings["size"])):
+        settings["crop_size"] = size  # of random crops in training; in evaluation there are none
     if clips.num_frames not in (None, num_frames):
         raise ValueError(
             f"num_frames={clips.num_frames}, but {config.model_name_or_path} takes clips of {num_frames}."
         )
     if clips.image_size is not None:
         raise ValueError("image_size is for TubeViT; another model has the size of its checkpoint.")
-    return own, TubeViTVideoProcessor(**{**settings, "num_frames": num_frames, **_sampling(clips)})
+    return own, TubeViTVideoProcessor(**settings, **_sampling(clips))
 
 
 def _sampling(clips: ClipConfig) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from tubevit.processing import TubeViTVideoProcessor
+
 from .augmentation import BatchAugmentation
 from .augmentation_config import flipped_labels
 from .check_data import BadVideo, check_videos, drop_bad, read_report, write_report
@@ -27,6 +29,11 @@ from .video_datasets import VideoData, load_video_dataset
 
 
 BAD_VIDEOS_FILE = "bad_videos.csv"
+# What there is to choose a checkpoint by, with one label per video and with several.
+METRICS = {
+    False: ("accuracy", "top5_accuracy", "mean_class_accuracy", "loss"),
+    True: ("mean_average_precision", "loss"),
+}
 
 
 @dataclass
@@ -35,7 +42,8 @@ class RunSetup:
     What a run trains with.
 
     data: without the videos that cannot be read. counts: per split, how many videos are listed, cannot be read, are used.
-    train_clips, validation_clips: torch data sets; the latter `None` where there are no validation videos.
+    train_clips, validation_clips: torch data sets; the latter `None` where there are no validation videos, or
+        they are streamed.
     augment: what is done to a batch of training clips, on whatever device it is.
     notes: what was decided on the way, one sentence each, for the user to read.
     """
@@ -83,13 +91,17 @@ def set_up(run: TrainingRun, folder: Path) -> RunSetup:
     data = _without_bad_videos(run, listed, folder)
     if "train" not in data.splits:
         raise ValueError("The data have no training split.")
+    _check_metric(run, data)
     model = make_model(run.model, run.clips, data, source)
+    _check_views(run, model)
     train_clips, validation_clips = make_clips(run, data, model, folder)
     augment = BatchAugmentation(
         run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
     notes = [*data.notes, *model.notes]
+    if "validation" in data.splits and validation_clips is None:
+        notes.append("The validation split is streamed: it is scored at the end and not while training.")
     return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, notes)
 
 
@@ -111,10 +123,8 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, folder: Path)
         raise ValueError("A streamed data set has no length: set max_steps.")
     train_clips = make(train, read, flipped_labels=flips, **shared)
     validation = data.splits.get("validation")
-    if validation is None:
+    if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
         return train_clips, None
-    if not hasattr(validation, "__len__"):
-        raise ValueError("The validation split cannot be streamed: a score needs to know how many videos there are.")
     return train_clips, ClipDataset(validation, EvaluationClips(model.processor), **shared)
 
 
@@ -142,6 +152,20 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
 
 
+def _check_metric(run: TrainingRun, data: VideoData) -> None:
+    # Trainer would find out at the first evaluation.
+    known = METRICS[data.multi_label]
+    metric = run.evaluation.metric_for_best_model
+    if metric is not None and metric.removeprefix("eval_") not in known:
+        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {metric!r}.")
+
+
+def _check_views(run: TrainingRun, model: RunModel) -> None:
+    # The evaluation at the end makes them; by then it would be too late.
+    views = {name: getattr(run.evaluation, name) for name in ("num_temporal_views", "num_spatial_views")}
+    TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
+
+
 def _load_data(run: TrainingRun, source: Any) -> VideoData:
     data = load_video_dataset(run.data)
     theirs = checkpoint_classes(source)
@@ -152,6 +176,8 @@ def _load_data(run: TrainingRun, source: Any) -> VideoData:
 
 
 def _without_bad_videos(run: TrainingRun, data: VideoData, folder: Path) -> VideoData:
+    if run.data.streaming:  # what a stream holds is found out while it is read
+        return data
     report = folder / BAD_VIDEOS_FILE
     with PartialState().main_process_first():  # the others read what the first one writes
         if not report.is_file():
@@ -162,7 +188,7 @@ def _without_bad_videos(run: TrainingRun, data: VideoData, folder: Path) -> Vide
 def _find_bad_videos(run: TrainingRun, data: VideoData) -> list[BadVideo]:
     if run.run.bad_video_report is not None:
         return read_report(run.run.bad_video_report)
-    if not run.run.check_data or run.data.streaming:
+    if not run.run.check_data:
         return []
     return check_videos(data)[0]
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .optimisation import Depths
 from .run_setup import RunSetup, count_parameters
 
 
@@ -37,14 +38,19 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
 
     clip: what `describe_clip` gave.
     """
-    config, processor = setup.model.model.config, setup.model.processor
-    total, trained = count_parameters(setup.model.model)
+    model, config, processor = setup.model.model, setup.model.model.config, setup.model.processor
+    kind = (
+        f"{type(model.get_base_model()).__name__} with adapters"
+        if hasattr(model, "get_base_model")
+        else type(model).__name__
+    )
+    total, trained = count_parameters(model)
     effective, steps = count_steps(setup, num_processes)
     training = setup.run.training
     rate = f"at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else "spread over the video"
     crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
     lines = {
-        "model": f"{type(setup.model.model).__name__}, {config.num_hidden_layers} layers of width {config.hidden_size}",
+        "model": f"{kind}, {Depths.of(model).num_layers} layers of width {config.hidden_size}",
         "parameters": f"{total / 1e6:.2f} M: {trained / 1e6:.2f} M trained, {(total - trained) / 1e6:.2f} M frozen",
         "clip": f"{processor.num_frames} frames of {crop}, {rate}",
     }

@@ -65,7 +65,7 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
         checkpoint = begin_or_resume(setup, folder)
         result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         finish(trainer, folder, result)
-    exit_code = evaluate_saved(run, folder) if has_validation else 0
+    exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
     if is_main:
         write_model_card(folder, setup, trainer.state.log_history, folder / "evaluation" / "metrics.json")
     if run.run.push_to_hub:

@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+    from accelerate import PartialState
+
+    exit_code = train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+    PartialState().destroy_process_group()
+    return exit_code
 
 
 def train(run: TrainingRun, dry_run: bool = False) -> int:
@@ -93,7 +97,8 @@ def finish(loop: "TrainingLoop", seconds: float) -> None:
     state, folder = loop.state, loop.folder
     loop.use_best()
     loop.save_model()
-    loop.accelerator.end_trackers()
+    for tracker in loop.accelerator.trackers:  # not end_training: the evaluation still needs the other ranks
+        tracker.finish()
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     metrics = {"train_loss": sum(losses) / len(losses) if losses else None, "steps": state.global_step}
     if state.best_metric is not None:

@@ -73,8 +73,8 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
     if args.model is None:
         from tubevit.presets import preset_config
 
-        frames = {} if args.num_frames is None else {"num_frames": args.num_frames}
-        return None, preset_config(args.preset or "base", tubes=args.tubes or "main", **frames)
+        frames = args.num_frames or (128 if args.tubes == "charades" else 32)  # as in the paper
+        return None, preset_config(args.preset or "base", tubes=args.tubes or "main", num_frames=frames)
 
     from transformers.utils import logging
 

@@ -64,7 +64,6 @@ class TrainingLoop:
         optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         groups = parameter_groups(
             model,
-            setup.model.num_layers,
             self.training.learning_rate,
             self.training.weight_decay,
             self.training.layer_decay,
@@ -200,10 +199,13 @@ class TrainingLoop:
     def _evaluate_and_save(self, moment: str) -> None:
         """What is due behind a step ("steps") or an epoch ("epoch")."""
         step, arguments = self.state.global_step, self.arguments
-        is_last = step == self.num_steps
-        if arguments.eval_strategy == moment and (moment == "epoch" or step % arguments.eval_steps == 0):
+
+        def is_due(strategy: str, num_steps: float) -> bool:
+            return strategy == moment and (moment == "epoch" or step % num_steps == 0 or step == self.num_steps)
+
+        if is_due(arguments.eval_strategy, arguments.eval_steps):
             self._note_metrics(self.evaluate())
-        if arguments.save_strategy == moment and (moment == "epoch" or step % arguments.save_steps == 0 or is_last):
+        if is_due(arguments.save_strategy, arguments.save_steps):
             self.state.loss_since_log = self.accelerator.reduce(self.loss_since_log, "mean").item()
             check_loss(self.state.loss_since_log, step)
             save_checkpoint(self.folder, self.accelerator, self.state, self.average, self.options.save_total_limit)

@@ -19,13 +19,8 @@ from .checkpoints import check_model_name, load_complete, load_model, quiet_libr
 from .clip_readers import UINT8
 
 
-OWN_SETTINGS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "crop_size",
-)  # taken over from another model's processor
+OWN_SETTINGS = ("size", "resample", "crop_size")  # that are taken over from another model's processor
+OWN_SWITCHES = ("do_resize", "do_center_crop")  # likewise
 FRAME_SETTINGS = ("num_frames", "frames_per_clip")  # what configs call the length of a clip
 DONE = {"do_resize": False, "do_center_crop": False, "do_sample_frames": False}
 
@@ -51,7 +46,7 @@ class VideoClassifier:
         if self.normalizer is not None:
             inputs = dict(self.normalizer(list(clips), return_tensors="pt", **DONE))
             inputs = {name: pixels.to(self.model.dtype) for name, pixels in inputs.items()}
-        return self.model(**inputs).logits.float()
+        return self.model(**inputs).logits.float().reshape(len(clips), -1)  # VideoPrism has (clips, 1, classes)
 
     @property
     def num_views(self) -> int:
@@ -95,12 +90,22 @@ def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "aut
         raise ValueError(f"{name} is a {config.model_type} model, which the library has no video classifier of.")
     model = load_complete(AutoModelForVideoClassification, name, dtype=dtype)
     own = _load_processor(name)
-    taken = {key: getattr(own, key) for key in OWN_SETTINGS if getattr(own, key, None) is not None}
-    num_frames = next((getattr(config, key) for key in FRAME_SETTINGS if hasattr(config, key)), None)
-    settings = {"num_frames": num_frames, **settings}
+    settings = {**reading_settings(own, config), **settings}
     if settings["num_frames"] is None:
         raise ValueError(f"{name} does not say how many frames a clip has; set num_frames.")
-    return VideoClassifier(model, TubeViTVideoProcessor(**{**taken, **settings, **UINT8}), own)
+    return VideoClassifier(model, TubeViTVideoProcessor(**{**settings, **UINT8}), own)
+
+
+def reading_settings(own: Any, config: Any) -> dict[str, Any]:
+    """
+    What of another model decides how our processor reads its clips.
+
+    own: its processor. config: of the model. The length of a clip is `None` where that does not say.
+    """
+    taken = {key: getattr(own, key) for key in OWN_SETTINGS if getattr(own, key, None) is not None}
+    taken |= {key: bool(getattr(own, key, None)) for key in OWN_SWITCHES}  # there None means no
+    num_frames = next((getattr(config, key) for key in FRAME_SETTINGS if hasattr(config, key)), None)
+    return {"num_frames": num_frames, **taken}
 
 
 def _load_tubevit(name: str, settings: dict[str, Any], dtype: str) -> VideoClassifier:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from tubevit.classification import classification_loss
 
@@ -30,6 +31,25 @@ from .stop_training import StopWithoutLearning, check_loss
 
 
 FLOPS_PER_TRAINING_STEP = 3  # of a forward pass: the backward pass takes two
+# Options that TrainingArguments has by the same name, by block.
+SHARED = {
+    "training": (
+        *(
+            "num_train_epochs",
+            "max_steps",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "learning_rate",
+        ),
+        *("weight_decay", "optim", "adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "warmup_steps"),
+        *("max_grad_norm", "torch_compile"),
+    ),
+    "evaluation": ("per_device_eval_batch_size", "eval_steps"),
+    "run": (
+        *("output_dir", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "dataloader_num_workers"),
+        *("use_cpu", "push_to_hub", "hub_model_id", "seed"),
+    ),
+}
 
 
 def training_arguments(
@@ -45,42 +65,17 @@ def training_arguments(
     training, evaluation, options = run.training, run.evaluation, run.run
     evaluates = has_validation and evaluation.eval_strategy != "no"
     metric = evaluation.metric_for_best_model or best_metric
-    values = {
-        "output_dir": options.output_dir,
-        "num_train_epochs": training.num_train_epochs,
-        "max_steps": training.max_steps,
-        "per_device_train_batch_size": training.per_device_train_batch_size,
-        "per_device_eval_batch_size": evaluation.per_device_eval_batch_size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "learning_rate": training.learning_rate,
-        "weight_decay": training.weight_decay,
-        "optim": training.optim,
-        "adam_beta1": training.adam_beta1,
-        "adam_beta2": training.adam_beta2,
-        "adam_epsilon": training.adam_epsilon,
-        "lr_scheduler_type": training.lr_scheduler_type,
-        "warmup_steps": training.warmup_steps,
-        "max_grad_norm": training.max_grad_norm,
+    values = {name: getattr(getattr(run, block), name) for block, names in SHARED.items() for name in names}
+    values |= {
         "bf16": training.mixed_precision == "bf16",
         "fp16": training.mixed_precision == "fp16",
         "activation_checkpointing": training.gradient_checkpointing,
-        "torch_compile": training.torch_compile,
         "eval_strategy": evaluation.eval_strategy if evaluates else "no",
-        "eval_steps": evaluation.eval_steps,
         "metric_for_best_model": metric,
         "greater_is_better": not metric.endswith("loss"),
         "load_best_model_at_end": evaluates and evaluation.load_best_model_at_end,
-        "save_strategy": options.save_strategy,
-        "save_steps": options.save_steps,
-        "save_total_limit": options.save_total_limit,
-        "logging_steps": options.logging_steps,
-        "report_to": [name.strip() for name in options.report_to.split(",")],
-        "dataloader_num_workers": options.dataloader_num_workers,
-        "use_cpu": options.use_cpu,
-        "push_to_hub": options.push_to_hub,
-        "hub_model_id": options.hub_model_id,
+        "report_to": _trackers(options.report_to),
         "hub_strategy": "end",
-        "seed": options.seed,
         "data_seed": options.seed,
     }
     fixed = {
@@ -95,6 +90,17 @@ def training_arguments(
             why = f"has its own option, set {name}" if name in values else "is no field of TrainingArguments"
             raise ValueError(f"trainer.{name} {why}.")
     return TrainingArguments(**{**values, **fixed, **options.trainer})
+
+
+def _trackers(names: str) -> list[str]:
+    """Where Trainer logs to. Raises `ImportError` for what is not installed, before any work is done."""
+    trackers = [name.strip() for name in names.split(",")]
+    installed = get_available_reporting_integrations()
+    for name in trackers:
+        if name not in ("none", "all", *installed):
+            there = f"; there are: {', '.join(installed)}." if installed else "."
+            raise ImportError(f"report_to={name} needs the package: pip install {name}{there}")
+    return trackers
 
 
 class VideoTrainer(Trainer):
@@ -119,7 +125,7 @@ class VideoTrainer(Trainer):
             processing_class=model.normalizer or model.processor,
             compute_loss_func=self.loss,
             compute_metrics=ClassificationMetrics(setup.data.multi_label),
-            preprocess_logits_for_metrics=lambda logits, labels: logits[0] if isinstance(logits, tuple) else logits,
+            preprocess_logits_for_metrics=_logits_alone,
             callbacks=self._callbacks(),
         )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -136,14 +142,15 @@ class VideoTrainer(Trainer):
         callbacks.append(StopWithoutLearning(training.stop_if_flat_steps, self.setup.chance_loss))
         if training.ema_decay:
             callbacks.append(_UpdateAverage(self))
-        if training.early_stopping_patience:
+        if training.early_stopping_patience and self.setup.validation_clips is not None:
             callbacks.append(EarlyStoppingCallback(training.early_stopping_patience))
         return callbacks
 
     # The loss
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
-        return classification_loss(labels, outputs["logits"], self.model_config, num_items_in_batch)
+        logits = outputs["logits"].reshape(len(labels), -1)  # VideoPrism has (clips, 1, classes)
+        return classification_loss(labels, logits, self.model_config, num_items_in_batch)
 
     # Batches
 
@@ -191,13 +198,20 @@ class VideoTrainer(Trainer):
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
             groups = parameter_groups(
                 model,
-                self.setup.model.num_layers,
                 self.args.learning_rate,
                 self.args.weight_decay,
                 self.setup.run.training.layer_decay,
             )
             self.optimizer = optimizer_class(groups, **settings)
         return self.optimizer
+
+    def train(self, *args, **kwargs):
+        try:
+            return super().train(*args, **kwargs)
+        finally:  # an error is said on a line of its own, not behind a progress bar
+            for callback in self.callback_handler.callbacks:
+                if getattr(callback, "training_bar", None) is not None:
+                    callback.training_bar.close()
 
     def evaluation_loop(self, *args, **kwargs):
         with self.average.in_place() if self.average is not None else nullcontext():
@@ -241,6 +255,12 @@ class VideoTrainer(Trainer):
     def create_model_card(self, **kwargs) -> None:
         if self.is_world_process_zero():
             write_model_card(Path(self.args.output_dir), self.setup, self.state.log_history)
+
+
+def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """Logits `(clips, classes)` out of all that a model returns."""
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits.reshape(len(logits), -1)
 
 
 class _UpdateAverage(TrainerCallback):
