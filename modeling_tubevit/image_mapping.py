@@ -24,7 +24,7 @@ NOT_NEEDED = (
     ("position_ids", "indices, not weights"),
 )
 # Parts of a TubeViT that no image model has.
-ADDED_PARTS = ("extra_layers.", "gate.")
+ADDED_PARTS = ("extra_layers.", "gate.", "embeddings.positions.table_")
 
 
 class ImageMapping:

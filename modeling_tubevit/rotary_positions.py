@@ -17,9 +17,12 @@ from .transferred_positions import patch_coordinates
 from .tubes import Size, Tube
 
 
-def rotary_angles(tube: Tube, size: Size, patch: tuple[int, int] | None, head_dim: int, theta: float) -> torch.Tensor:
+def rotary_angles(
+    centers: tuple, size: Size, patch: tuple[int, int] | None, head_dim: int, theta: float
+) -> torch.Tensor:
     """
-    Angles by which queries and keys of one tube's tokens turn, in a clip of `size` = (frames, height, width).
+    Angles by which queries and keys of one tube's tokens turn, from their `centers` (`Tube.centers`) in a clip of `size` =
+    (frames, height, width).
 
     With y and x the centre's place in the frame, from -1 to 1 over its whole patches, the angles are `2 pi y w_j` and then
     `2 pi x w_j` for `w_j = theta^(-4 j / head_dim)`, and all of them once more for the second half of the head.
@@ -27,7 +30,6 @@ def rotary_angles(tube: Tube, size: Size, patch: tuple[int, int] | None, head_di
     Returns `(tokens, head_dim)` in float64, tokens in (time, height, width) order.
     """
     frequencies = theta ** -(torch.arange(head_dim // 4, dtype=torch.float64) * 4 / head_dim)
-    centers = tube.centers(size)
     grid = [len(axis) for axis in centers]
 
     def along(axis: int) -> torch.Tensor:
@@ -59,14 +61,16 @@ class TubeViTRotaryPositions(nn.Module):
         """
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
         make = _cached_tables if plain else _constant_tables if torch.compiler.is_dynamo_compiling() else _tables
+        # Plain numbers, which torch.compile takes as constants.
+        centers = tuple(tuple(map(tuple, tube.centers(size))) for tube in tubes)
         return make(
-            tubes, size, self.patch, self.head_dim, self.theta, self.num_prefix_tokens, tokens.device, tokens.dtype
+            centers, size, self.patch, self.head_dim, self.theta, self.num_prefix_tokens, tokens.device, tokens.dtype
         )
 
 
-def _tables(tubes, size: Size, patch, head_dim: int, theta: float, num_prefix: int, device, dtype):
+def _tables(centers, size: Size, patch, head_dim: int, theta: float, num_prefix: int, device, dtype):
     angles = [torch.zeros(num_prefix, head_dim, dtype=torch.float64)]
-    angles += [rotary_angles(tube, size, patch, head_dim, theta) for tube in tubes]
+    angles += [rotary_angles(axes, size, patch, head_dim, theta) for axes in centers]
     angles = torch.cat(angles)
     return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
 

@@ -237,7 +237,10 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
             {"metric_for_best_model": "precision"},
             "metric_for_best_model must be one of accuracy, ",
         ),
-        ({"metric_for_best_model": "top5_accuracy"}, "metric_for_best_model=top5_accuracy is not among eval_loss, "),
+        (
+            {"metric_for_best_model": "top5_accuracy"},
+            "must be one of accuracy, mean_class_accuracy, loss with 3 classes, got 'top5_accuracy'.",
+        ),
         ({"resume": True}, "There is nothing to resume"),
     ],
 )

@@ -96,6 +96,10 @@ WRONG_OPTIONS = {
     "too many frozen layers": (["num_frozen_layers=3"], ("num_frozen_layers",)),
     "no such optimizer": (["optim=adan"], ("adan",)),
     "metric that there is not": (["metric_for_best_model=acuracy"], ("acuracy", "accuracy")),
+    "metric that so few classes do not have": (
+        ["metric_for_best_model=eval_top5_accuracy"],
+        ("eval_top5_accuracy", "one of accuracy, mean_class_accuracy, loss with 3 classes"),
+    ),
     "strategies that differ": (["save_strategy=steps"], ("save_strategy=epoch", "load_best_model_at_end=false")),
     "early stopping without evaluation": (["eval_strategy=no", "early_stopping_patience=2"], ("eval_strategy=epoch",)),
     "another config field": (["model_config.hiden_size=3"], ("hidden_size",)),

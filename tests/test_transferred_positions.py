@@ -67,7 +67,7 @@ def test_the_temporal_code_is_the_fixed_one_less_its_start():
 
 def test_rotary_angles_by_hand():
     """One row of two patches, heads of 8 channels: two frequencies per axis."""
-    angles = rotary_angles(Tube((1, 4, 4), (1, 4, 4)), (1, 4, 8), (4, 4), head_dim=8, theta=100.0)
+    angles = rotary_angles(Tube((1, 4, 4), (1, 4, 4)).centers((1, 4, 8)), (1, 4, 8), (4, 4), head_dim=8, theta=100.0)
     turn = math.pi * torch.tensor([1.0, 0.1], dtype=torch.float64)
     zero = torch.zeros(2, dtype=torch.float64)
     left, right = torch.cat((zero, -turn)), torch.cat((zero, turn))

@@ -101,10 +101,21 @@ def plain_name(name: str) -> str:
 
 
 class ClassIndex:
-    """Finds the index of a class by its name, or else by what its name is without case and underscores."""
+    """
+    Finds the index of a class by its name, or else by what its name is without case and underscores.
 
-    def __init__(self, names: Sequence[str]):
+    names: in the order of the indices that are wanted.
+    counted: in the order that labels count which are integers. By default that of `names`; but where these are the numbers
+        from 0 in another order, a label is the class of that number.
+
+    >>> ClassIndex(["b", "a"])(0), ClassIndex(["b", "a"], counted=["a", "b"])(0), ClassIndex(["1", "0"])(0)
+    (0, 1, 1)
+    """
+
+    def __init__(self, names: Sequence[str], counted: Sequence[str] | None = None):
         self.names = list(names)
+        numbers = [str(index) for index in range(len(self.names))]
+        self.counted = list(counted or (numbers if sorted(numbers) == sorted(self.names) else self.names))
         self.exact = {name: index for index, name in enumerate(self.names)}
         plain = [plain_name(name) for name in self.names]
         self.plain = {name: index for index, name in enumerate(plain) if plain.count(name) == 1}
@@ -112,11 +123,11 @@ class ClassIndex:
     def __call__(self, label: str | int) -> int:
         """Raises `ValueError` for a name that is not there and an index out of range."""
         if isinstance(label, int):
-            if not 0 <= label < len(self.names):
+            if not 0 <= label < len(self.counted):
                 raise ValueError(
-                    f"label {label} is out of range: there are {len(self.names)} classes, counted from 0."
+                    f"label {label} is out of range: there are {len(self.counted)} classes, counted from 0."
                 )
-            return label
+            label = self.counted[label]
         index = self.exact.get(label)
         if index is None:
             index = self.plain.get(plain_name(label))

@@ -45,7 +45,8 @@ class DatasetColumns:
 
     dataset: a `datasets.Dataset` or `IterableDataset`, from whose columns the choice is made.
     video_column, label_column: names, where the usual ones and the types of the columns do not tell.
-    class_names: of a checkpoint or a file; by default those that the data set has.
+    class_names: of a checkpoint; by default those of a file, or else those that the data set has.
+    counted_names: of a file, in the order that labels count which are numbers without names.
 
     Sets `media` ("video" or "image"), `names` (of the classes, in the order of their indices, `None` where the data set
     has no labels), and `is_multi_label`.
@@ -57,6 +58,7 @@ class DatasetColumns:
         video_column: str | None = None,
         label_column: str | None = None,
         class_names: list[str] | None = None,
+        counted_names: list[str] | None = None,
     ):
         self.features = dataset.features
         if self.features is None:
@@ -67,10 +69,10 @@ class DatasetColumns:
         self.own_names, self.is_multi_label = None, False
         if self.label_column is not None:
             self.is_multi_label, self.own_names = _label_type(self.features[self.label_column])
-        self.names = class_names or self.own_names
+        self.names = class_names or counted_names or self.own_names
         if self.names is None and self.label_column is not None:
             self.names = self._collect_names(dataset)
-        self.index_of = None if self.names is None else ClassIndex(self.names)
+        self.index_of = None if self.names is None else ClassIndex(self.names, counted_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
         """`dataset` with our columns. Rows that have no id are called `<split>/<number>`."""

@@ -154,10 +154,11 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def _check_metric(run: TrainingRun, data: VideoData) -> None:
     # Trainer would find out at the first evaluation.
-    known = METRICS[data.multi_label]
+    num_classes = len(data.class_names)
+    known = [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or num_classes > 5]
     metric = run.evaluation.metric_for_best_model
     if metric is not None and metric.removeprefix("eval_") not in known:
-        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)}, got {metric!r}.")
+        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)} with {num_classes} classes, got {metric!r}.")
 
 
 def _check_views(run: TrainingRun, model: RunModel) -> None:

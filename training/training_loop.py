@@ -212,9 +212,7 @@ class TrainingLoop:
 
     def _note_metrics(self, metrics: dict[str, float]) -> None:
         name = self.arguments.metric_for_best_model
-        value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
-        if value is None:
-            raise ValueError(f"metric_for_best_model={name} is not among {', '.join(metrics)}.")
+        value = metrics[name if name.startswith("eval_") else f"eval_{name}"]
         best = self.state.best_metric
         if best is None or (value > best if self.arguments.greater_is_better else value < best):
             self.state.best_metric, self.state.best_step = value, self.state.global_step

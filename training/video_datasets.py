@@ -16,7 +16,7 @@ from typing import Any
 from .annotation_files import FORMATS, Source, detect_format, find_sources, read_rows
 from .annotation_rows import VideoRow, split_of
 from .class_folders import hold_out
-from .class_names import ClassIndex, number_names, read_class_names, sort_names
+from .class_names import ClassIndex, number_names, plain_name, read_class_names, sort_names
 from .config_files import option
 from .csv_annotations import NUM_CHARADES_CLASSES, charades_names
 from .dataset_columns import DatasetColumns, make_dataset, open_dataset
@@ -89,7 +89,8 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
     Read the annotations that `config` names.
 
     class_names: of the checkpoint that is to be evaluated or trained on. Labels are then matched with these, by name;
-        case and underscores do not matter.
+        case and underscores do not matter. Labels that are integers have the names that `class_names_file` counts; without
+        such a file they are taken for the order of `class_names`, unless these are numbers (or codes of Charades) themselves.
 
     Raises `ValueError` or `FileNotFoundError`, in one line, for annotations that cannot be used. Whether the videos can
     is not looked at: see `check_data`.
@@ -130,7 +131,7 @@ def _load_files(config: DataConfig, sources: list[Source], data_format: str, cla
     )
     if class_names is None:
         _check_count(names, config, data_format)
-    index_of = ClassIndex(names)
+    index_of = ClassIndex(names, _counted_names(config, declared, names))
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         rows = splits[split]
@@ -148,6 +149,12 @@ def _declared_names(config: DataConfig, sources: list[Source], data_format: str)
         return read_ssv2_labels(path, config.num_classes)
     names = read_class_names(config.class_names_file) if config.class_names_file else None
     return charades_names(names) if data_format == "charades" else names
+
+
+def _counted_names(config: DataConfig, declared: list[str] | None, names: list[str]) -> list[str] | None:
+    """The classes in the order that integer labels count, `None` where nothing but `names` says which it is."""
+    is_other_order = declared is not None and sorted(map(plain_name, declared)) == sorted(map(plain_name, names))
+    return declared if config.class_names_file or is_other_order else None
 
 
 def _names_of(rows: Iterable[VideoRow]) -> list[str]:
@@ -223,16 +230,16 @@ def adapt_datasets(
     config: its columns, class names and holding out are used.
     """
     config = config or DataConfig(data="datasets")
-    names = class_names or (read_class_names(config.class_names_file) if config.class_names_file else None)
+    counted = read_class_names(config.class_names_file) if config.class_names_file else None
     first = splits.get("train", next(iter(splits.values()), None))
     if first is None:
         raise ValueError("The data set has no splits.")
-    columns = DatasetColumns(first, config.video_column, config.label_column, names)
+    columns = DatasetColumns(first, config.video_column, config.label_column, class_names, counted)
     if class_names is None and config.num_classes not in (None, len(columns.names or [])):
         raise ValueError(f"There are {len(columns.names or [])} classes where {config.num_classes} are expected.")
     data = VideoData({}, columns.names or [], columns.media, columns.is_multi_label, "datasets")
     for split, dataset in splits.items():
-        own = DatasetColumns(dataset, config.video_column, config.label_column, columns.names)
+        own = DatasetColumns(dataset, config.video_column, config.label_column, columns.names, counted)
         data.splits[_standard_split(split, data)] = own.apply(dataset, split)
     _hold_out_datasets(data, config)
     return data

@@ -4,7 +4,8 @@ Trainer for clips: what Transformers' Trainer needs so that a run on video can b
 
 - Clips travel as uint8. Loader workers augment them for a CPU; for a GPU this is done there.
 - One loss for every model, which takes the soft labels of mixup and counts videos over all ranks and accumulation steps.
-- A checkpoint that does not hold exactly the weights of the model stops the run. Trainer would warn and go on.
+- A checkpoint is read as `from_pretrained` reads it, for the library saves some models under other names than they have. One
+  that does not hold exactly the weights of the model stops the run. Trainer would warn and go on.
 - A loss that is no number is never written to a checkpoint.
 - Waiting for clips is timed.
 """
@@ -21,6 +22,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from tubevit.classification import classification_loss
 
+from .checkpoints import quiet_library
 from .clip_datasets import ClipCollator, SetEpoch
 from .metrics import ClassificationMetrics
 from .model_card import write_model_card
@@ -240,17 +242,22 @@ class VideoTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._saves_whole_model():
+            load_weights(self.model, resume_from_checkpoint)
+            return
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.setup.run.model.lora_rank:
             check_adapters(self.model, Path(resume_from_checkpoint))
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        lost, extra = load_result.missing_keys, load_result.unexpected_keys
-        if lost or extra:
-            raise ValueError(
-                f"The checkpoint does not hold the weights of this model: {len(lost)} are missing, {len(extra)} are not the "
-                f"model's, among them {(lost or extra)[0]}."
-            )
+    def _load_best_model(self) -> None:
+        if self._saves_whole_model():
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def _saves_whole_model(self) -> bool:
+        """Whether a checkpoint is what `save_pretrained` writes: no adapters alone, no weights split over GPUs."""
+        return not (self.setup.run.model.lora_rank or self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def create_model_card(self, **kwargs) -> None:
         if self.is_world_process_zero():
@@ -276,6 +283,30 @@ class _UpdateAverage(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer.average.update()
+
+
+def load_weights(model: Any, checkpoint: str | Path) -> None:
+    """
+    Give a model the weights of a folder that `save_pretrained` wrote, by the names that `from_pretrained` finds them under.
+
+    Raises `ValueError` unless the folder holds exactly the weights of the model; this is then as it was.
+    """
+    with quiet_library():
+        saved, info = type(model).from_pretrained(
+            checkpoint,
+            config=model.config,
+            dtype=model.dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    lost = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    extra = sorted(info["unexpected_keys"])
+    if lost or extra:
+        raise ValueError(
+            f"{checkpoint} does not hold the weights of this model: {len(lost)} are missing or of another shape, "
+            f"{len(extra)} are not the model's, among them {(lost or extra)[0]}."
+        )
+    model.load_state_dict(saved.state_dict())
 
 
 def check_adapters(model: Any, checkpoint: Path) -> None:
