@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import TINY_MODEL, arguments, make_run, make_videos
+from video_classifiers import PEERS, save_peer
 
 from tubevit.training.run_files import last_checkpoint
 from tubevit.training.run_video_classification import train
+from tubevit.training.video_trainer import load_weights
 
 
 TESTS = Path(__file__).parent
@@ -95,10 +97,51 @@ def unfinished(whole, tmp_path):
     ids=["missing", "unexpected"],
 )
 def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
-    path = last_checkpoint(unfinished, True, []) / "model.safetensors"
-    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
+    edit_weights(last_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model"):
         train(make_run(videos, unfinished, resume=True, **RANDOM))
+
+
+def edit_weights(checkpoint: Path, edit) -> None:
+    path = checkpoint / "model.safetensors"
+    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_weights_are_found_under_the_names_that_the_library_saves_them_by(name, tmp_path):
+    model, _ = save_peer(tmp_path, name)
+    expected = {key: each.clone() for key, each in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    load_weights(model, tmp_path)
+    assert all(torch.equal(each, expected[key]) for key, each in model.state_dict().items())
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    for lost in load_file(tmp_path / "model.safetensors"):
+        save_peer(tmp_path, name)
+        edit_weights(tmp_path, lambda tensors: {key: each for key, each in tensors.items() if key != lost})  # noqa: B023
+        with pytest.raises(ValueError, match="does not hold the weights of this model"):
+            load_weights(model, tmp_path)
+    assert not any(parameter.any() for parameter in model.parameters())
+    save_peer(tmp_path, name)
+    edit_weights(tmp_path, lambda tensors: {**tensors, "classifier.bias": torch.zeros(5)})
+    with pytest.raises(ValueError, match="1 are missing or of another shape, 0 are not the model's"):
+        load_weights(model, tmp_path)
+
+
+def test_a_model_that_the_library_saves_under_other_names_is_resumed(videos, tmp_path):
+    save_peer(tmp_path / "source", "vivit", ["blue", "green", "red"])
+    options = {**RANDOM, "model_config": None, "preset": None, "model_name_or_path": str(tmp_path / "source")}
+    options |= {"drop_path_rate": None, "num_frames": None, "image_size": None, "short_side": None, "max_steps": 6}
+    assert train(make_run(videos, tmp_path / "whole", **options)) == 0
+    left_out = shutil.ignore_patterns("evaluation", "model.safetensors", "checkpoint-6")
+    shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=left_out)
+    start = tmp_path / "whole" / "checkpoint-4" / "model.safetensors"
+    shutil.copy(start, tmp_path / "run" / "checkpoint-4")
+    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert expected.keys() == resumed.keys() == load_file(start).keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
 def test_an_incomplete_checkpoint_is_passed_over(unfinished):

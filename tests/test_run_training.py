@@ -18,12 +18,18 @@ from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
 
 from tubevit.training.cli import main
-from tubevit.training.run_config import BLOCKS
+from tubevit.training.run_config import BLOCKS, ClipConfig, ModelConfig
+from tubevit.training.run_model import load_run_config, make_model
+from tubevit.training.run_setup import set_up
 from tubevit.training.run_video_classification import train
+from tubevit.training.video_classifiers import load_video_classifier
+from tubevit.training.video_datasets import DataConfig, load_video_dataset
 
 
 TESTS = Path(__file__).parent
 NAMES = sorted(CLASSES)
+NOISE = torch.randint(0, 256, (9, 3, 30, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+RAW = {"do_rescale": False, "do_normalize": False}
 ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
 
 
@@ -203,6 +209,37 @@ def test_from_a_tubevit_with_other_classes_there_is_a_new_classifier_if_asked_fo
     assert set(after) - same == {"classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.parametrize("kind", ["list", "datasets"])
+def test_numbered_labels_keep_their_names_in_the_checkpoints_order(kind, videos, tmp_path):
+    """The file counts blue, green, red; the checkpoint does not."""
+    import datasets
+
+    source = save_tubevit(tmp_path / "source", ["red", "blue", "green"])
+    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
+    rows = [(str(path), NAMES.index(path.parent.name)) for path in sorted((videos / "train").rglob("*.mp4"))]
+    (tmp_path / "list.txt").write_text("".join(f"{path} {index}\n" for path, index in rows))
+    if kind == "datasets":
+        columns = {"video": [{"path": path, "bytes": None} for path, _ in rows], "label": [index for _, index in rows]}
+        columns["id"] = [path for path, _ in rows]
+        types = {
+            "video": datasets.Video(decode=False),
+            "label": datasets.Value("int64"),
+            "id": datasets.Value("string"),
+        }
+        features = datasets.Features(types)
+        splits = {"train": datasets.Dataset.from_dict(columns, features=features)}
+        datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    data = {
+        "list": {"train_data": str(tmp_path / "list.txt"), "data": None},
+        "datasets": {"data": str(tmp_path / "saved")},
+    }
+    options = {"preset": None, "model_config": None, "class_names_file": str(tmp_path / "names.txt"), **data[kind]}
+    setup = set_up(make_run(videos, tmp_path / "run", model_name_or_path=str(source), **options), tmp_path)
+    assert setup.data.class_names == ["red", "blue", "green"]
+    for row in [*setup.data.splits["train"], *setup.data.splits["validation"]]:
+        assert setup.data.class_names[row["label"]] == Path(row["video_id"]).parent.name
+
+
 def test_from_an_image_model(videos, tmp_path):
     make_source("vit").save_pretrained(tmp_path / "source")
     options = {
@@ -229,6 +266,34 @@ def test_another_video_classifier(name, videos, tmp_path):
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 9
     saved = AutoModelForVideoClassification.from_pretrained(tmp_path / "run").config
     assert saved.model_type.startswith(name) and saved.problem_type == "single_label_classification"
+
+
+def test_training_reads_videos_as_evaluation_does(videos, tmp_path):
+    for name in PEERS:
+        source = str(tmp_path / name)
+        save_peer(Path(source), name, NAMES)
+        data = load_video_dataset(DataConfig(data=str(videos)))
+        config = ModelConfig(model_name_or_path=source)
+        trained = make_model(config, ClipConfig(), data, load_run_config(config)).processor
+        evaluated = load_video_classifier(source, {}).processor
+        clips = [each.preprocess(NOISE, return_tensors="pt", **RAW) for each in (trained, evaluated)]
+        assert torch.equal(*(each.pixel_values_videos for each in clips)), name
+        assert clips[0].pixel_values_videos.shape[-2:] == (16, 16), name
+
+
+def test_the_best_model_is_loaded_that_the_library_saves_under_other_names(videos, tmp_path):
+    save_peer(tmp_path / "source", "videomae", NAMES)
+    own = {"model_name_or_path": str(tmp_path / "source"), "num_frames": None, "image_size": None, "short_side": None}
+    options = {"preset": None, "model_config": None, "num_train_epochs": 2, "save_total_limit": 2}
+    # Two epochs of so small steps score the same, and then the first is the best.
+    assert train(make_run(videos, tmp_path / "run", learning_rate=1e-5, **options, **own, **ONE_VIEW)) == 0
+    state = state_of(tmp_path / "run")
+    assert state["best_global_step"] < state["global_step"]
+    steps = (state["best_global_step"], state["global_step"])
+    best, last = (load_file(tmp_path / "run" / f"checkpoint-{step}" / "model.safetensors") for step in steps)
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert not torch.equal(best["classifier.weight"], last["classifier.weight"])
+    assert saved.keys() == best.keys() and all(torch.equal(saved[name], best[name]) for name in best)
 
 
 def test_several_labels_per_video(videos, tmp_path):

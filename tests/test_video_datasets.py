@@ -335,6 +335,29 @@ def test_labels_are_matched_with_those_of_a_checkpoint_by_name(tmp_path):
     assert [row["label"] for row in data.splits["train"]] == [2, 0] and data.class_names == names
 
 
+def test_numbers_are_matched_with_the_numbers_of_a_checkpoint(tmp_path):
+    """As sorting them as text orders them."""
+    (tmp_path / "train.txt").write_text("".join(f"{index}.mp4 {index}\n" for index in range(11)))
+    names = sorted(map(str, range(11)))
+    data = load(train_data=tmp_path / "train.txt", class_names=names, validation_share=0.0)
+    assert [row[1] for row in table(data, "train")] == list(map(str, range(11)))
+
+
+def test_codes_of_charades_are_matched_with_those_of_a_checkpoint(tmp_path):
+    add_table(tmp_path / "Charades_v1_train.csv", [{"id": "A", "actions": "c003 1.0 2.0"}])
+    codes, named = [f"c{index:03d}" for index in range(156, -1, -1)], [f"Doing {index}" for index in range(157)]
+    for names, label in ((codes, "c003"), (named, "Doing 3")):
+        data = load(train_data=tmp_path / "Charades_v1_train.csv", class_names=names, validation_share=0.0)
+        assert [row[1] for row in table(data, "train")] == [[label]]
+
+
+def test_the_file_that_names_numbers_may_not_name_other_classes_than_the_checkpoint(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    (tmp_path / "names.txt").write_text("hop\n")
+    config = {"train_data": tmp_path / "train.txt", "class_names_file": tmp_path / "names.txt"}
+    assert "label 'hop' is not a class" in error_of(class_names=["skip"], **config)
+
+
 def test_real_labels_csv(shared_data):
     from_csv, from_folders = load(data=shared_data / "finetune" / "labels.csv"), load(data=shared_data / "finetune")
     lists = load(

@@ -158,7 +158,9 @@ def _check_metric(run: TrainingRun, data: VideoData) -> None:
     known = [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or num_classes > 5]
     metric = run.evaluation.metric_for_best_model
     if metric is not None and metric.removeprefix("eval_") not in known:
-        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)} with {num_classes} classes, got {metric!r}.")
+        raise ValueError(
+            f"metric_for_best_model must be one of {', '.join(known)} with {num_classes} classes, got {metric!r}."
+        )
 
 
 def _check_views(run: TrainingRun, model: RunModel) -> None:
