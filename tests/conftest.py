@@ -1,7 +1,13 @@
 """Shared by all tests: `import video_files` works from any test file, and `shared_data` finds the real clips."""
 
+import os
 import sys
 from pathlib import Path
+
+
+# Before torch is loaded, here and in the processes that tests start: tiny tensors gain nothing from more threads, and sums are
+# the same bit for bit only with the same number of them.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 

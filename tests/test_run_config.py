@@ -239,3 +239,10 @@ def test_engine_configs_are_read_by_accelerate(path):
     assert config.num_processes == yaml.safe_load(path.read_text())["num_processes"]
     wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
     assert wrapped in (None, *TubeViTForVideoClassification._no_split_modules)
+
+
+def test_a_size_given_as_an_argument_takes_the_place_of_the_recipes_checkpoint():
+    config = read("--config", "finetune-small", "--preset", "tiny", "data=videos")
+    assert (config["model"].preset, config["model"].model_name_or_path) == ("tiny", None)
+    with pytest.raises(ValueError, match="not both"):
+        read("--preset", "tiny", "model_name_or_path=x", "data=videos")

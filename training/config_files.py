@@ -47,6 +47,10 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
             )
 
 
+# One takes the other's place: a size that is given as an argument replaces the checkpoint that a recipe names.
+ALTERNATIVES = ("preset", "model_name_or_path")
+
+
 def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
     """
     Block name to dataclass, from what `add_config_arguments` added: defaults, then the file, then arguments.
@@ -62,6 +66,10 @@ def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None =
         if not equals:
             raise ValueError(f"{pair!r} is not of the form key=value.")
         given[key.strip().lstrip("-").replace("-", "_")] = text
+    names = {key.rpartition(".")[2] for key in given}
+    for name, other in (ALTERNATIVES, ALTERNATIVES[::-1]):
+        if name in names and other not in names:
+            values.pop(other, None)
     for key, text in given.items():
         _override(values, key, text, blocks)
     return make_config(values, blocks)

@@ -80,6 +80,7 @@ def training_arguments(
         "hub_strategy": "end",
         "data_seed": options.seed,
     }
+    values["use_cpu"] = options.use_cpu or not torch.accelerator.is_available()
     fixed = {
         "remove_unused_columns": False,  # Trainer would remove what the collator needs
         "label_names": ["labels"],
