@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import torch
 from torch import nn
+from torch.autograd.forward_ad import unpack_dual
 
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
@@ -27,14 +28,57 @@ def gather_tube(video: torch.Tensor, tube: Tube) -> torch.Tensor:
 
     Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`, in (time, height, width) order.
     """
-    windows = video
+    packed, pack_size = _pack_pixels(video, tube)
+    windows = packed
     grid = tube.kernel_grid((video.shape[1], video.shape[3], video.shape[4]))
-    for axis, dim in enumerate((1, 3, 4)):
-        kernel, stride = tube.kernel_size[axis], tube.kernel_stride[axis]
+    for axis, (dim, unit) in enumerate(((1, 1), (3, 1), (4, pack_size))):
+        kernel, stride, start = (
+            n // unit for n in (tube.kernel_size[axis], tube.kernel_stride[axis], tube.offset[axis])
+        )
         used = (grid[axis] - 1) * stride + kernel
-        windows = windows.narrow(dim, tube.offset[axis], used).unfold(dim, kernel, stride)
+        windows = windows.narrow(dim, start, used).unfold(dim, kernel, stride)
     # (batch, nt, channels, nh, nw, kt, kh, kw) -> (batch, nt, nh, nw, channels, kt, kh, kw)
-    return windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
+    gathered = windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
+    return gathered if pack_size == 1 else gathered.view(video.dtype)
+
+
+def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
+    """
+    `video` with neighbouring pixels of a row seen as one value, and how many: as many as fit into 16 bytes and divide what a
+    tube counts along the row. Gathering copies values one at a time, so this makes it up to 16 times faster.
+    """
+    *strides, last_stride = video.stride()
+    if last_stride == 1 and _is_plain_memory(video):
+        counts = (
+            tube.kernel_size[2],
+            tube.kernel_stride[2],
+            tube.offset[2],
+            video.shape[4],
+            video.storage_offset(),
+            *strides,
+        )
+        for dtype in (torch.complex128, torch.int64, torch.int32, torch.int16):
+            pack_size = dtype.itemsize // video.element_size()
+            fits = pack_size > 1 and all(count % pack_size == 0 for count in counts)
+            if fits and video.data_ptr() % dtype.itemsize == 0:
+                return video.view(dtype), pack_size
+    return video, 1
+
+
+def _is_plain_memory(video: torch.Tensor) -> bool:
+    """Whether nobody needs to understand what is done to `video`: no compiler, and no derivative of any kind."""
+    if (
+        video.requires_grad
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or type(video) is not torch.Tensor
+    ):
+        return False
+    try:
+        video.data_ptr()
+    except RuntimeError:  # of torch.func's transforms
+        return False
+    return unpack_dual(video).tangent is None
 
 
 def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:

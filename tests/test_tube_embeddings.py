@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_model, tiny_clips, tiny_config
 from torch import nn
+from torch.autograd import forward_ad
 
 from tubevit import Tube, TubeViTModel
 from tubevit.position_embeddings import sincos_position_embedding
@@ -169,6 +170,49 @@ def test_gather_copies_only_what_the_tube_reads():
     pixels = gather_tube(video, tube)
     assert pixels.shape == (1, 2 * 2 * 2, 3, 4, 2, 2)
     assert torch.equal(pixels[0, 3], video[0, 0:4, :, 8:10, 8:10].transpose(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("tube", "width", "left"),
+    [
+        (Tube((4, 8, 16), (4, 8, 16), (1, 0, 0)), 48, 0),  # sixteen bytes at a time, in any dtype
+        (Tube((2, 4, 4), (3, 6, 12), (0, 1, 8)), 40, 0),
+        (Tube((2, 4, 4), (3, 6, 12), (0, 1, 8)), 40, 3),  # a crop that begins between two values
+        (Tube((2, 4, 6), (3, 6, 10), (0, 1, 2)), 42, 2),
+        (Tube((2, 4, 8), (3, 6, 8), (0, 0, 8)), 41, 0),  # rows of odd length
+        (Tube((1, 3, 5), (2, 4, 7), (0, 0, 1)), 40, 0),
+        (Tube((2, 8, 8), (4, 8, 8), space_to_depth=(2, 1, 2)), 32, 0),
+    ],
+)
+def test_gathered_pixels_are_those_of_the_windows(tube, width, left, dtype):
+    frames, height = 12, 18
+    whole = (255 * torch.rand(2, frames, 3, height, width + left)).to(dtype)
+    video = whole[..., left:]
+    nt, nh, nw = tube.kernel_grid((frames, height, width))
+    (kt, kh, kw), (st, sh, sw), (ot, oh, ow) = tube.kernel_size, tube.kernel_stride, tube.offset
+    windows = [
+        video[:, (t := ot + i * st) : t + kt, :, (y := oh + j * sh) : y + kh, (x := ow + k * sw) : x + kw].transpose(
+            1, 2
+        )
+        for i in range(nt)
+        for j in range(nh)
+        for k in range(nw)
+    ]
+    gathered = gather_tube(video, tube)
+    assert gathered.dtype == dtype
+    assert torch.equal(gathered, torch.stack(windows, dim=1))
+    if dtype.is_floating_point:  # the way that gradients take
+        assert torch.equal(gather_tube(video.clone().requires_grad_(), tube), gathered)
+
+
+def test_gathering_can_be_transformed_and_derived():
+    videos, tube = tiny_clips(batch=2)[:, None], Tube((4, 8, 8), (4, 8, 8))
+    mapped = torch.func.vmap(lambda video: gather_tube(video, tube))(videos)
+    assert torch.equal(mapped, torch.stack([gather_tube(video, tube) for video in videos]))
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(gather_tube(forward_ad.make_dual(videos[0], videos[1]), tube)).tangent
+    assert torch.equal(tangent, gather_tube(videos[1], tube))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
