@@ -75,6 +75,10 @@ class TubeViTConfig(PreTrainedConfig):
         head of "Scaling Vision Transformers"), `"mean"` of the tubes' tokens, or `"cls"`, an extra token in front of the
         others. For image checkpoints also `"cls_mean"`, these two one after the other (DINOv2's classifier), and
         `"cls_registers"`, the CLS and the register tokens one after the other (a distilled DeiT's classifiers).
+    kernel_initialization (`str`, *optional*, defaults to `"normal"`):
+        How the kernels start: `"normal"`, as all weights, or `"temporal_difference"`, ours, for training on a few hundred
+        clips without an image checkpoint: the mean over time is taken out of every kernel that spans several frames, so
+        that at first its tokens are blind to what stands still, and the scale is that of its inputs' number.
     interpolate_kernels (`bool`, *optional*, defaults to `False`):
         Whether one learned kernel is resized tri-linearly to every 3D tube (section 3.4), in place of a kernel per tube.
         The weights then fit tubes of any number and shape. 2D tubes keep their own kernels.
@@ -181,6 +185,7 @@ class TubeViTConfig(PreTrainedConfig):
     tubes: list[dict] | tuple[dict, ...] | None = None
     allow_missing_tubes: bool = False
     pooling: Literal["attention", "mean", "cls", "cls_mean", "cls_registers"] = "attention"
+    kernel_initialization: Literal["normal", "temporal_difference"] = "normal"
     interpolate_kernels: bool = False
     interpolated_kernel_size: list[int] | tuple[int, int, int] = (8, 8, 8)
     position_embedding: Literal["fixed", "fixed_without_stride", "learned", "none", "transfer"] = "fixed"

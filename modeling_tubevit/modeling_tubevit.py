@@ -28,7 +28,7 @@ from .position_embeddings import TubeViTLearnedPositions
 from .starting_from_images import ImageCheckpointMixin
 from .transferred_positions import TubeViTTransferredPositions
 from .tube_changes import TubeChangesMixin
-from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection
+from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_
 from .vit_layers import TubeViTAttention, TubeViTExtraAttention, TubeViTGate, TubeViTLayer, TubeViTLayerScale
 
 
@@ -52,7 +52,11 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
         """Truncated normal for every kernel, query and token, as ViT has it; zero biases."""
         std = self.config.initializer_range
         if isinstance(module, (nn.Linear, TubeViTTubeProjection, TubeViTInterpolatedKernel)):
-            init.trunc_normal_(module.weight, mean=0.0, std=std)
+            is_kernel = not isinstance(module, nn.Linear)
+            if is_kernel and self.config.kernel_initialization == "temporal_difference":
+                init_temporal_difference_(module.weight)
+            else:
+                init.trunc_normal_(module.weight, mean=0.0, std=std)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, TubeViTEmbeddings):

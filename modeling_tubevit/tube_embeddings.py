@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 from torch.autograd.forward_ad import unpack_dual
+from transformers import initialization as init
 
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
@@ -110,6 +111,15 @@ def _scale_and_shift(
     with torch.inference_mode(False):
         std, mean = (torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1) for values in (std, mean))
         return rescale_factor / std, -mean / std
+
+
+def init_temporal_difference_(weight: torch.Tensor) -> None:
+    """
+    Start a kernel `(outputs, channels, t, h, w)` that spans several frames as weighted differences between them: normal with
+    the variance of one over its inputs' number, without its mean over time. A kernel of one frame keeps its mean.
+    """
+    start = torch.randn_like(weight, requires_grad=False) * weight[0].numel() ** -0.5
+    init.copy_(weight, start - start.mean(dim=2, keepdim=True) if weight.shape[2] > 1 else start)
 
 
 class TubeViTTubeProjection(nn.Module):

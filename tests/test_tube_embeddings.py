@@ -315,3 +315,26 @@ def test_pixels_that_are_not_finite_are_found_under_the_debug_flag():
     make_model(TubeViTModel)(pixel_values_videos=clips)
     with pytest.raises(ValueError, match=r"not finite at index \(1, 2, 0, 3, 4\)"):
         make_model(TubeViTModel, check_pixels=True)(pixel_values_videos=clips)
+
+
+def test_kernels_that_start_as_differences_are_blind_to_what_stands_still():
+    model = TubeViTModel(tiny_config(kernel_initialization="temporal_difference")).double()
+    embeddings = model.embeddings
+    still = tiny_clips(dtype=torch.float64)[:, :1].expand(-1, 8, -1, -1, -1)
+    for index, tube in enumerate(embeddings.tubes):
+        weight, _ = embeddings.kernel(index)
+        scale = weight.std() * weight[0].numel() ** 0.5
+        assert 0.7 < scale < 1.2  # of independent inputs of variance one the outputs have about that, too
+        tokens = embeddings.projections[index](gather_tube(still, tube))
+        assert (tokens.abs().max() < 1e-6) == (not tube.is_image_tube)  # the means were taken in float32
+    moving = embeddings(pixel_values_videos=tiny_clips(dtype=torch.float64))
+    assert (moving - embeddings(pixel_values_videos=still)).abs().max() > 0.1
+
+
+def test_the_start_of_kernels_is_not_drawn_over_loaded_ones(tmp_path):
+    model = make_model(TubeViTModel, kernel_initialization="temporal_difference")
+    torch.nn.init.ones_(model.embeddings.projections[0].weight)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(
+        TubeViTModel.from_pretrained(tmp_path).embeddings.projections[0].weight, model.embeddings.projections[0].weight
+    )
