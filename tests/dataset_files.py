@@ -6,7 +6,10 @@ import json
 import tempfile
 from pathlib import Path
 
+import pytest
 from video_files import moving_frames, write_video
+
+from tubevit.training.video_datasets import DataConfig, VideoData, load_video_dataset
 
 
 @functools.cache
@@ -46,3 +49,53 @@ def class_folders(root: Path, splits: dict[str, dict[str, int]], suffix: str = "
             for index in range(number):
                 add_clip(root / split / name / f"{index}{suffix}")
     return root
+
+
+def ssv2(folder: Path, num_classes: int = 174) -> tuple[Path, list[str]]:
+    """Annotations of Something-Something V2 in `folder`, and the names of its classes."""
+    templates = [f"Doing [something] {index} to [something]" for index in range(num_classes)]
+    names = [text.replace("[", "").replace("]", "") for text in templates]
+    add_json(folder / "something-something-v2-labels.json", {name: str(index) for index, name in enumerate(names)})
+    entries = [
+        {
+            "id": str(10 + index),
+            "label": f"doing cup {index} to cup",
+            "template": templates[index],
+            "placeholders": ["cup"],
+        }
+        for index in (170, 3)
+    ]
+    add_json(folder / "something-something-v2-train.json", entries)
+    add_json(folder / "something-something-v2-validation.json", entries[1:])
+    add_json(folder / "something-something-v2-test.json", [{"id": "7"}])
+    return folder, names
+
+
+def load(class_names=None, **config) -> VideoData:
+    return load_video_dataset(
+        DataConfig(**{name: str(value) if isinstance(value, Path) else value for name, value in config.items()}),
+        class_names,
+    )
+
+
+def table(data: VideoData, split: str) -> list[tuple]:
+    """`(id, label by name, file that is there or None)` of each row."""
+
+    def name_of(label):
+        if isinstance(label, list):
+            return [data.class_names[index] for index in label]
+        return None if label is None else data.class_names[label]
+
+    rows = []
+    for row in data.splits[split]:
+        path = Path(row[data.media]["path"])
+        rows.append((row["video_id"], name_of(row["label"]), path.name if path.is_file() else None))
+    return rows
+
+
+def error_of(**config) -> str:
+    """What is said, in one line, about data that cannot be loaded."""
+    with pytest.raises((ValueError, OSError)) as caught:
+        load(**config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -57,6 +57,18 @@ def test_draws_depend_on_the_seed_alone():
     assert any(not torch.equal(augment(clip, seed), first) for seed in range(4, 9))
 
 
+def test_what_is_erased_does_not_follow_from_what_is_mirrored():
+    augment = ClipAugmentation(AugmentationConfig(**NOTHING, erasing_probability=0.5), [127, 102, 76])
+    clip, number = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 800
+    mirrored, erased = [], []
+    for seed in (sample_seed(0, 0, str(index)) for index in range(number)):
+        with draws_from(seed):  # as `TrainingClips` begins
+            mirrored.append(bool(torch.rand(()) < 0.5))
+        erased.append(bool(augment(clip, seed).any()))
+    correlation = np.corrcoef(mirrored, erased)[0, 1]
+    assert abs(correlation) < 4.5 / number**0.5
+
+
 def test_the_global_generator_goes_on_as_if_nothing_had_been_drawn():
     torch.manual_seed(5)
     expected = torch.rand(4)

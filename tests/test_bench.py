@@ -27,6 +27,7 @@ from tubevit.training.bench_tables import (
 )
 from tubevit.training.bench_timing import Timing, interleave, ratios, summarize
 from tubevit.training.bench_tokenizer import measure_tokenizer
+from tubevit.training.bench_waiting import format_waiting, measure_waiting
 from tubevit.training.cli import main
 
 
@@ -185,6 +186,16 @@ def test_loading_is_measured_from_originals_and_copies(clip):
     assert video["num_frames"] == 8 and video["bytes"] > 0 and video["prepared_bytes"] > 0
     assert all(video[name]["cpu_ms"] > 0 for name in ("original", "prepared", "augment"))
     assert "small clip" in format_loader([video])
+
+
+def test_waiting_of_a_training_step_is_a_share_of_it(clip):
+    report = measure_waiting(clip[0][1], "tiny", num_frames=32, device="cpu", batch_size=1, num_workers=0, rounds=1)
+    assert all(0 < report[name] < 1 for name in ("original", "prepared"))
+    text = format_waiting({**report, "original": 0.5, "prepared": 0.25})
+    assert (
+        "50% is spent waiting for clips from the original and 25% from the prepared copy, with 0 loader workers"
+        in text
+    )
 
 
 def test_memory_of_a_worker_is_followed(clip):

@@ -130,6 +130,23 @@ def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
 # The same draws, whoever makes them
 
 
+def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(8, 32, 96), fps=8)
+    squeezed = {"size": {"height": 16, "width": 16}}
+    whole = reader(config=WHOLE_FRAME, **squeezed)
+    whole.crop.ratio = (1.0, 1.0)
+    clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
+    expected = EvaluationClips(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
+    assert (clip.int() - expected.int()).abs().max() <= 1
+    for seed in range(20):  # crops have the frame's proportions, within the ratio, and lie in it
+        params = SameCrop(reader().crop, squeezes=True)
+        torch.manual_seed(seed)
+        params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
+        top, left, height, width = (params.params[name] for name in ("top", "left", "height", "width"))
+        assert min(top, left) >= 0 and top + height <= 32 and left + width <= 96
+        assert 2.0 < width / height < 4.6
+
+
 def test_draws_do_not_depend_on_workers_order_and_batch(rows):
     clips = ClipDataset(rows, reader(mirror=True), 2, seed=3)
     expected = batches(clips)

@@ -2,17 +2,16 @@
 
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tiny_runs
 import torch
-from safetensors.torch import load_file, save_file
-from tiny_runs import TINY_MODEL, arguments, make_run, make_videos
+from safetensors.torch import load_file
+from tiny_runs import ONE_VIEW, WRONG_WEIGHTS, arguments, edit_weights, environment, kill_behind, make_run, make_videos
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
@@ -22,7 +21,6 @@ from tubevit.training.training_loop import TrainingLoop, seed_everything
 
 TESTS = Path(__file__).parent
 SCRIPT = Path(__file__).parents[1] / "training" / "run_video_classification_no_trainer.py"
-ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
 # All that both scripts have to do alike, but for dropout, whose draws the loop makes independent of what went before.
 SHARED = {
     **ONE_VIEW,
@@ -36,20 +34,7 @@ SHARED = {
     "save_steps": 2,
     "logging_steps": 2,
 }
-RANDOM = {
-    **ONE_VIEW,
-    "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
-    "drop_path_rate": 0.2,
-    "mixup_alpha": 0.3,
-    "erasing_probability": 0.25,
-    "ema_decay": 0.9,
-    "eval_strategy": "steps",
-    "eval_steps": 4,
-    "save_strategy": "steps",
-    "save_steps": 4,  # an epoch has five
-    "logging_steps": 3,
-    "load_best_model_at_end": False,
-}
+RANDOM = {**tiny_runs.RANDOM, "logging_steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -103,23 +88,11 @@ def test_trainer_and_loop_have_one_curve_and_the_same_files(videos, tmp_path):
     assert metrics[0].keys() == metrics[1].keys() and metrics[0]["best_step"] == metrics[1]["best_step"]
 
 
-def environment():
-    return {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
 @pytest.mark.parametrize(("num_workers", "step"), [(0, 6), (2, 10)])
 def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, tmp_path):
     folder = tmp_path / "run"
     options = {**RANDOM, "dataloader_num_workers": num_workers}
-    command = [
-        sys.executable,
-        str(TESTS / "tiny_runs.py"),
-        "train-loop",
-        str(step),
-        *arguments(videos, folder, **options),
-    ]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
+    kill_behind(step, videos, folder, command="train-loop", **options)
     assert max(find_checkpoints(folder)) == step // 4 * 4 and not (folder / "model.safetensors").exists()
     assert train(videos, folder, resume=True, **options) == 0
     assert_same_weights(folder, whole)
@@ -192,17 +165,9 @@ def unfinished(whole, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda tensors: {name: each for name, each in tensors.items() if name != "classifier.bias"},
-        lambda tensors: {**tensors, "other.weight": torch.zeros(2)},
-    ],
-    ids=["missing", "unexpected"],
-)
+@pytest.mark.parametrize("edit", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
 def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
-    path = newest_checkpoint(unfinished, True, []) / "model.safetensors"
-    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
+    edit_weights(newest_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model") as error:
         train(videos, unfinished, resume=True, **RANDOM)
     assert "\n" not in str(error.value)
@@ -256,7 +221,10 @@ def test_what_cannot_work_is_one_line(options, message, videos, tmp_path, capsys
 
 def test_a_loss_that_is_no_number_is_never_saved(videos, tmp_path, monkeypatch):
     step = TrainingLoop.step
-    broken = lambda loop, group: (step(loop, group)[0] * math.nan, None)  # noqa: E731
+
+    def broken(loop, group):
+        return step(loop, group)[0] * math.nan, None
+
     monkeypatch.setattr(TrainingLoop, "step", broken)
     with pytest.raises(ValueError, match="The loss is nan at step 4"):
         train(
@@ -306,9 +274,8 @@ def test_a_stream_is_trained_on(videos, tmp_path):
         "video": [{"path": str(path), "bytes": None} for path in paths],
         "label": [path.parent.name for path in paths],
     }
-    datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk(
-        tmp_path / "data"
-    )
+    splits = {"train": datasets.Dataset.from_dict(rows, features=features)}
+    datasets.DatasetDict({**splits, "validation": splits["train"].select(range(5))}).save_to_disk(tmp_path / "data")
     options = {
         "streaming": True,
         "max_steps": 6,
@@ -321,6 +288,19 @@ def test_a_stream_is_trained_on(videos, tmp_path):
     ours, theirs = history(tmp_path / "loop"), history(tmp_path / "trainer")
     assert [entry["step"] for entry in ours] == [1, 2, 3, 4, 5, 6]
     assert [entry["loss"] for entry in ours] == pytest.approx([entry["loss"] for entry in theirs], rel=1e-5)
+    for run in ("loop", "trainer"):  # a stream of validation videos is scored at the end
+        assert json.loads((tmp_path / run / "evaluation" / "metrics.json").read_text())["num_scored"] == 5
+
+
+def test_the_training_loss_is_the_mean_over_all_steps_however_they_are_logged(videos, tmp_path):
+    options = {**ONE_VIEW, "max_steps": 3, "eval_strategy": "no", "save_strategy": "no"}
+    means = []
+    for logging_steps in (1, 2, 9):
+        folder = tmp_path / str(logging_steps)
+        assert train(videos, folder, logging_steps=logging_steps, **options) == 0
+        means.append(json.loads((folder / "train_metrics.json").read_text())["train_loss"])
+    logged = [entry["loss"] for entry in history(tmp_path / "1") if "loss" in entry]
+    assert means == pytest.approx([sum(logged) / 3] * 3, rel=1e-5)
 
 
 def test_draws_follow_the_seed():

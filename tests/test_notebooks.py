@@ -27,8 +27,8 @@ def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_three():
-    assert NAMES == ["01_quickstart", "02_from_image_vit", "03_tubes_by_hand"]
+def test_there_are_four():
+    assert NAMES == ["01_quickstart", "02_from_image_vit", "03_tubes_by_hand", "04_fine_tuning"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

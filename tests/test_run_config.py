@@ -16,9 +16,9 @@ from tubevit.training.config_files import (
     convert,
     load_config_file,
     make_config,
-    read_config,
     write_yaml,
 )
+from tubevit.training.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
 from tubevit.training.video_trainer import training_arguments
 
@@ -29,8 +29,12 @@ RECIPE_FILES = sorted(RECIPES.glob("*.yaml"))
 
 def read(*argv: str) -> dict:
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, BLOCKS)
-    return read_config(parser.parse_args(argv), BLOCKS, RECIPES)
+    add_config_arguments(parser, ALL_BLOCKS)
+    return vars(read_run(parser.parse_args(argv)))
+
+
+def datasets_of(recipe: Path) -> list[str]:
+    return list(yaml.safe_load(recipe.read_text())["datasets"])
 
 
 def test_names_are_unique_over_all_blocks():
@@ -71,6 +75,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
 def test_transformers_own_parser_reads_the_same():
     argv = ["--preset", "tiny", "--data", "videos", "--learning_rate", "1e-3", "--num_frames", "8", "--use_cpu"]
     theirs = HfArgumentParser(list(BLOCKS.values())).parse_args_into_dataclasses(argv)
+    theirs = vars(TrainingRun(**dict(zip(BLOCKS, theirs, strict=True)))).values()
     assert [asdict(block) for block in theirs] == [asdict(block) for block in read(*argv).values()]
 
 
@@ -180,7 +185,11 @@ def test_every_recipe_says_where_its_values_come_from(path):
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_every_recipe_makes_a_run_and_a_model(path):
-    run = TrainingRun(**read("--config", path.stem, "data=videos"))
+    if path.stem.startswith("joint-"):
+        run = JointRun(**read("--config", path.stem, *(f"datasets.{name}.data=here" for name in datasets_of(path))))
+        assert {run.run_of(name).data.data for name in run.names} == {"here"}
+    else:
+        run = TrainingRun(**read("--config", path.stem, "data=videos"))
     settings = dict(run.model.model_config)
     if positions := settings.pop("positions", None):
         settings["position_embedding"] = positions
@@ -226,7 +235,19 @@ def test_there_is_a_recipe_for_each_of_the_papers():
         for data in ("kinetics400", "kinetics600", "kinetics700", "ssv2", "charades")
         for size in ("base", "large", "huge")
     }
-    assert {path.stem for path in RECIPE_FILES} == {*names, "finetune-small"}
+    names |= {f"joint-imagenet-kinetics{number}-{size}" for number in (400, 600, 700) for size in ("base", "large")}
+    assert {path.stem for path in RECIPE_FILES} == {*names, "finetune-small", "joint-small"}
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+@pytest.mark.parametrize("number", [400, 600, 700])
+def test_joint_recipes_are_those_of_their_videos_with_images_beside(number, size):
+    alone = TrainingRun(**read("--config", f"kinetics{number}-{size}", "data=here"))
+    path = RECIPES / f"joint-imagenet-kinetics{number}-{size}.yaml"
+    run = JointRun(**read("--config", str(path), *(f"datasets.{name}.data=here" for name in datasets_of(path))))
+    assert run.run_of(f"kinetics{number}") == alone
+    assert [run.options_of(name).kind for name in run.names] == ["video", "image"]
+    assert run.run_of("imagenet1k").data.num_classes == 1000
 
 
 @pytest.mark.parametrize(
@@ -246,3 +267,12 @@ def test_a_size_given_as_an_argument_takes_the_place_of_the_recipes_checkpoint()
     assert (config["model"].preset, config["model"].model_name_or_path) == ("tiny", None)
     with pytest.raises(ValueError, match="not both"):
         read("--preset", "tiny", "model_name_or_path=x", "data=videos")
+
+
+def test_layers_of_random_weights_learn_alike_unless_it_is_said():
+    def decay(**options):
+        return TrainingRun.of(data="videos", **options).training.layer_decay
+
+    assert decay(preset="tiny") == 1
+    assert decay(model_name_or_path="a/model") == 0.75
+    assert decay(preset="tiny", layer_decay=0.5) == decay(model_name_or_path="a/model", layer_decay=0.5) == 0.5

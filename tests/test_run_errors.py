@@ -167,7 +167,7 @@ def test_views_that_the_model_does_not_have_are_found_at_the_start(videos, capsy
     options = {"preset": None, "model_config": None, "num_frames": None, "image_size": None, "short_side": None}
     argv = arguments(videos, tmp_path / "run", model_name_or_path=tmp_path / "source", **options)
     expect_error(capsys, argv, "num_spatial_views=3")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["bad_videos.csv"]
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_adapters_need_peft(videos, capsys, tmp_path, monkeypatch):

@@ -1,40 +1,18 @@
 """A run that is killed and resumed ends with the weights of one that is not, bit for bit; what cannot be resumed says so."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from tiny_runs import TINY_MODEL, arguments, make_run, make_videos
+from safetensors.torch import load_file
+from tiny_runs import RANDOM, TINY_MODEL, WRONG_WEIGHTS, edit_weights, kill_behind, make_run, make_videos
 from video_classifiers import PEERS, save_peer
 
 from tubevit.training.run_files import last_checkpoint
 from tubevit.training.run_video_classification import train
 from tubevit.training.video_trainer import load_weights
-
-
-TESTS = Path(__file__).parent
-# Everything that draws random numbers, or that a checkpoint has to carry.
-RANDOM = {
-    "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
-    "drop_path_rate": 0.2,
-    "mixup_alpha": 0.3,
-    "erasing_probability": 0.25,
-    "ema_decay": 0.9,
-    "eval_strategy": "steps",
-    "eval_steps": 4,
-    "save_strategy": "steps",
-    "save_steps": 4,  # an epoch has five
-    "num_temporal_views": 1,
-    "num_spatial_views": 1,
-    "load_best_model_at_end": False,
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +27,6 @@ def whole(videos, tmp_path_factory):
     return folder
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def kill_behind(step: int, videos: Path, folder: Path, **options) -> None:
-    command = [sys.executable, str(TESTS / "tiny_runs.py"), "train", str(step)]
-    command += arguments(videos, folder, **{**RANDOM, **options})
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
-
-
 def losses(folder: Path) -> list[float]:
     state = json.loads((folder / "trainer_state.json").read_text())
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
@@ -68,7 +35,7 @@ def losses(folder: Path) -> list[float]:
 @pytest.mark.parametrize(("num_workers", "step"), [(0, 9), (2, 6)])
 def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, tmp_path):
     folder = tmp_path / "run"
-    kill_behind(step, videos, folder, dataloader_num_workers=num_workers)
+    kill_behind(step, videos, folder, dataloader_num_workers=num_workers, **RANDOM)
     assert not (folder / "model.safetensors").exists()
     assert train(make_run(videos, folder, resume=True, dataloader_num_workers=num_workers, **RANDOM)) == 0
     expected, resumed = load_file(whole / "model.safetensors"), load_file(folder / "model.safetensors")
@@ -88,23 +55,11 @@ def unfinished(whole, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda tensors: {name: each for name, each in tensors.items() if name != "classifier.bias"},
-        lambda tensors: {**tensors, "other.weight": torch.zeros(2)},
-    ],
-    ids=["missing", "unexpected"],
-)
+@pytest.mark.parametrize("edit", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
 def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
     edit_weights(last_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model"):
         train(make_run(videos, unfinished, resume=True, **RANDOM))
-
-
-def edit_weights(checkpoint: Path, edit) -> None:
-    path = checkpoint / "model.safetensors"
-    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -172,6 +127,13 @@ def test_an_incomplete_checkpoint_is_passed_over(unfinished):
 def test_another_run_is_not_resumed(options, message, videos, unfinished):
     with pytest.raises(ValueError, match=message):
         train(make_run(videos, unfinished, **{**RANDOM, "resume": True, **options}))
+
+
+def test_another_number_of_processes_does_not_resume(videos, unfinished):
+    path = unfinished / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_processes": 2}))
+    with pytest.raises(ValueError, match=r"began with 2 processes, not 1, .* resume it with 2"):
+        train(make_run(videos, unfinished, resume=True, **RANDOM))
 
 
 def test_other_data_are_not_resumed(videos, unfinished, tmp_path):

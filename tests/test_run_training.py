@@ -1,7 +1,6 @@
 """`tubevit train` from videos to a saved model that answers, with whatever model it starts from."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from small_image_models import make_source
-from tiny_runs import CLASSES, arguments, make_run, make_videos
+from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_run, make_videos
 from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
 
@@ -30,7 +29,6 @@ TESTS = Path(__file__).parent
 NAMES = sorted(CLASSES)
 NOISE = torch.randint(0, 256, (9, 3, 30, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 RAW = {"do_rescale": False, "do_normalize": False}
-ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +163,7 @@ def test_two_processes_change_nothing(many_videos, whole_batches, tmp_path):
     script = TESTS.parent / "training" / "run_video_classification.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     command += arguments(many_videos, tmp_path / "run", per_device_train_batch_size=8, **SPLIT)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same_course(tmp_path / "run", whole_batches)
     assert "16 = 8 clips x 2 x cpu" in result.stdout

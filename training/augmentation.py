@@ -39,7 +39,8 @@ class ClipAugmentation:
             self.transforms.append(v2.RandomErasing(config.erasing_probability, value=fill))
 
     def __call__(self, clip: torch.Tensor, seed: int) -> torch.Tensor:
-        with draws_from(seed):
+        # Not `seed` itself, from which crop and mirroring were drawn: only mirrored clips would be erased.
+        with draws_from(sample_seed(seed, 0, "augmentation")):
             for transform in self.transforms:
                 clip = transform(clip)
         return clip

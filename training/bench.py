@@ -21,6 +21,7 @@ from .bench_tables import (
     format_tokenizer,
     format_training,
 )
+from .option_files import add_option_file
 from .predict import pick_device
 
 
@@ -33,6 +34,7 @@ LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_option_file(parser)
     model = parser.add_argument_group("what is run")
     model.add_argument(
         "--preset", default="base", help="TubeViT's size: tiny, small, base, large, huge (default: base)"
@@ -76,10 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--loader", nargs="*", metavar="FILE", help="measure training clips in a data loader; default: own clips"
     )
     parser.add_argument(
+        "--loader-workers", type=int, metavar="N", help="with --loader: processes that read (default: one per core)"
+    )
+    parser.add_argument(
         "--loader-clips", type=int, metavar="N", help="with --loader: also memory of a worker while it reads N clips"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds that medians are taken of (default: 5 to 30)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file too")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="one round of each, to see that it works; write nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,10 +105,12 @@ def run(args: argparse.Namespace) -> int:
     report = {"machine": machine, "device": device, "dtype": args.dtype}
     for name in chosen_sections(args):
         measure, show = SECTIONS[name]
-        report[name] = measure(args, device, args.rounds or ROUNDS[name])
+        report[name] = measure(args, device, 1 if args.dry_run else args.rounds or ROUNDS[name])
         print("\n" + show(report[name]), flush=True)
     machine["load_at_end"] = describe_machine(device)["load"]
-    if args.json:
+    if args.dry_run:
+        print("\nDry run: of one round each, these numbers mean little; nothing was written.")
+    elif args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
@@ -120,7 +130,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     from .bench_model import PEERS
 
-    for name in ("num_frames", "image_size", "batch_size", "threads", "rounds", "loader_clips"):
+    for name in ("num_frames", "image_size", "batch_size", "threads", "rounds", "loader_workers", "loader_clips"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
@@ -204,18 +214,26 @@ def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> lis
 
 
 def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
-    from .bench_loader import measure_growth, measure_loader
+    from tubevit.processing.cpu_cores import num_cores
 
+    from .bench_loader import measure_growth, measure_loader
+    from .bench_waiting import measure_waiting
+
+    batch_size, num_workers = args.batch_size or TRAINING_BATCH_SIZE, args.loader_workers or num_cores()
     with _clips(args.loader, LOADER_CLIPS) as files:
         report = {"videos": measure_loader(files, args.num_frames, device, rounds)}
+        report["waiting"] = measure_waiting(
+            files[0][1], args.preset, args.num_frames, device, batch_size, num_workers, rounds
+        )
         return report | ({"memory": measure_growth(files[0][1], args.loader_clips)} if args.loader_clips else {})
 
 
 def _format_loader(report: dict[str, Any]) -> str:
     from .bench_loader import format_growth, format_loader
+    from .bench_waiting import format_waiting
 
     memory = [format_growth(report["memory"])] if "memory" in report else []
-    return "\n".join([format_loader(report["videos"]), *memory])
+    return "\n".join([format_loader(report["videos"]), format_waiting(report["waiting"]), *memory])
 
 
 @contextmanager

@@ -12,7 +12,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 STATUS = Path("/proc/self/status")
@@ -21,12 +23,14 @@ RESET_PEAK = "5"  # resets VmHWM to VmRSS, see proc(5)
 KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def peak_memory_mib(setup: dict) -> float | None:
+def peak_memory_mib(setup: dict, module: str = "tubevit.training.bench_memory") -> float | None:
     """
     MiB that one step of a model takes beyond its weights and inputs; `None` where the kernel keeps no such count.
 
-    setup: the fields of `bench_model.Setup`. Takes as long as building the model and two steps. Raises
-    `ChildProcessError` if the process fails, for want of memory for instance.
+    setup: the fields of `bench_model.Setup`, or what else `module` makes a step of, which it gives to `print_peak`.
+
+    Takes as long as building the model and two steps. Raises `ChildProcessError` if the process fails, for want of memory for
+    instance.
     """
     if not (RESET.is_file() and os.access(RESET, os.W_OK)):
         return None
@@ -34,7 +38,7 @@ def peak_memory_mib(setup: dict) -> float | None:
 
     # Threads have buffers of their own, so the child uses as many as its parent.
     environment = os.environ | KEEP_NOTHING | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-m", "tubevit.training.bench_memory", json.dumps(setup)]
+    command = [sys.executable, "-m", module, json.dumps(setup)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         last_words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -45,7 +49,11 @@ def peak_memory_mib(setup: dict) -> float | None:
 def main() -> None:
     from .bench_model import Setup, build_model, make_step
 
-    step = make_step(*build_model(Setup(**json.loads(sys.argv[1]))))
+    print_peak(make_step(*build_model(Setup(**json.loads(sys.argv[1])))))
+
+
+def print_peak(step: Callable[[], Any]) -> None:
+    """Do a step twice and print by how many MiB the second one raises the memory of this process."""
     step()
     RESET.write_text(RESET_PEAK)
     before = _status_kib("VmRSS")

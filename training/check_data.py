@@ -8,6 +8,7 @@ frame are decoded, which finds files that are missing, empty, cut off or no vide
 
 import argparse
 import csv
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every-frame", action="store_true", help="decode all frames, not the first and last only")
     parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
     parser.add_argument("--report", default="bad_videos.csv", metavar="FILE", help="default: bad_videos.csv")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read the annotations and one file of each split; write nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--report {report}: there is no folder {report.parent}.")
     for note in data.notes:
         print(note)
+    if args.dry_run:
+        return dry_run(data, args.every_frame)
     bad, seconds = check_videos(data, args.every_frame, args.workers)
     total = sum(len(rows) for rows in data.splits.values())
     for split, rows in data.splits.items():
@@ -70,6 +76,20 @@ def run(args: argparse.Namespace) -> int:
     return 1
 
 
+def dry_run(data: VideoData, every_frame: bool = False) -> int:
+    """Print what the annotations name, and try the first file of each split; the exit code is 1 if one cannot be read."""
+    _check_not_streamed(data)
+    for split, rows in data.splits.items():
+        print(f"{split}: {len(rows):,} {data.media}s")
+    print(f"{len(data.class_names)} classes")
+    first = {split: rows.select(range(min(1, len(rows)))) for split, rows in data.splits.items()}
+    bad, _ = check_videos(replace(data, splits=first), every_frame, num_workers=1)
+    for video in bad:
+        print(f"{video.path} cannot be read: {video.reason}")
+    print("Dry run: the first file of each split was tried; nothing was written.")
+    return 1 if bad else 0
+
+
 def check_videos(
     data: VideoData, every_frame: bool = False, num_workers: int | None = None
 ) -> tuple[list[BadVideo], float]:
@@ -78,9 +98,7 @@ def check_videos(
 
     Raises `ValueError` for streamed data, which is there only while it is read.
     """
-    for split, rows in data.splits.items():
-        if not hasattr(rows, "__len__"):
-            raise ValueError(f"The {split} split is streamed: it cannot be checked before it is read.")
+    _check_not_streamed(data)
     total = sum(len(rows) for rows in data.splits.values())
     check = partial(check_row, media=data.media, every_frame=every_frame)
     items = ((split, index, row) for split, rows in data.splits.items() for index, row in enumerate(rows))
@@ -95,6 +113,12 @@ def check_videos(
     order = list(data.splits)
     bad.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
     return [video for _, video in bad], seconds
+
+
+def _check_not_streamed(data: VideoData) -> None:
+    for split, rows in data.splits.items():
+        if not hasattr(rows, "__len__"):
+            raise ValueError(f"The {split} split is streamed: it cannot be checked before it is read.")
 
 
 def check_row(item: tuple[str, int, dict], media: str, every_frame: bool) -> CheckedVideo:

@@ -43,16 +43,12 @@ def check_model_name(name: str) -> None:
     looks_local = name.startswith((".", "~", "/")) or name.count("/") != 1 or path.parent.is_dir()
     if not path.is_dir() and looks_local:
         raise FileNotFoundError(f"There is no model folder {name}.")
+    if path.is_dir() and not any(path.iterdir()):
+        raise FileNotFoundError(
+            f"{name} is empty, it has no config.json: what is to write a model there has not ended yet, or was stopped."
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name} has no config.json: it is not a folder that save_pretrained wrote.")
-
-
-def check_output_folder(path: Path) -> None:
-    """Raise an `OSError` for a folder to write that is a file or not empty."""
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; a folder is needed.")
-    if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} is not empty; name a new folder.")
 
 
 def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
@@ -73,6 +69,12 @@ def load_model(name: str, model_class: type | None = None, **kwargs) -> Any:
         model_class = getattr(tubevit, architectures[0], None)
         if model_class is None:
             raise ValueError(f"{name} names the class {architectures[0]!r}, which this package does not have.")
+    elif config.heads and hasattr(model_class, "classify"):
+        first = next(iter(config.heads))
+        raise ValueError(
+            f"{name} is a joint model, with heads for {', '.join(config.heads)}; a classifier for one of them is what "
+            f"`tubevit export {name} NEW_FOLDER --dataset {first}` writes, and `tubevit train` to its folder {first}/."
+        )
     return load_complete(model_class, name, **kwargs)
 
 

@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
+from .option_files import parse_arguments
+
 
 COMMANDS = {
     "demo": (
@@ -22,7 +24,7 @@ COMMANDS = {
         "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
     ),
     "predict": ("tubevit.training.predict", "name what happens in videos and images"),
-    "train": ("tubevit.training.run_video_classification", "fine-tune a video classifier on your videos"),
+    "train": ("tubevit.training.run_video_classification", "fine-tune a classifier on videos, images, or both"),
     "train-loop": (
         "tubevit.training.run_video_classification_no_trainer",
         "the same as train, by a plain loop on Accelerate that is there to be changed",
@@ -33,10 +35,18 @@ COMMANDS = {
     ),
     "check-data": ("tubevit.training.check_data", "find the files of a data set that cannot be read"),
     "prepare": ("tubevit.training.prepare", "copy a folder of videos to a form that decodes faster"),
+    "make-data": ("tubevit.training.make_data", "write a data set in which motion alone decides the class"),
+    "baselines": (
+        "tubevit.training.simple_baselines",
+        "score linear classifiers of one frame and of motion energy, to compare a model with",
+    ),
     "convert": ("tubevit.training.convert", "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP"),
     "export": ("tubevit.training.export", "write a checkpoint with its code, to be loaded without this package"),
     "info": ("tubevit.training.info", "print tokens, parameters and GFLOPs of the named sizes, or of a checkpoint"),
     "ablations": ("tubevit.training.ablations", "list the paper's ablations, each a configuration, with its numbers"),
+    "sweep": ("tubevit.training.sweep", "train the paper's ablations at a small size, and compare the order of rows"),
+    "compare": ("tubevit.training.compare", "race against the library's video models with equal training FLOPs"),
+    "results": ("tubevit.training.results", "make RESULTS.md out of the result files of sweep and compare"),
     "show": ("tubevit.training.show", "draw the tubes on a clip, the kernels, the positions or the attention"),
     "bench": ("tubevit.training.bench", "time the model, its tokenizer, decoding and pipeline, and compare them"),
     "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),
@@ -54,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
     module.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="on an error, show where it happened")
-    args = parser.parse_args(argv[1:])
+    shows_traceback = "--traceback" in argv
     try:
-        return module.run(args) or 0
+        return module.run(parse_arguments(parser, argv[1:])) or 0
     except KeyboardInterrupt:
         print(f"\ntubevit {name}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError) as error:
-        if args.traceback:
+        if shows_traceback:
             raise
         print(f"tubevit {name}: error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -41,30 +41,30 @@ class BadVideos:
     """
     Decides what a video that cannot be read means, and counts them over all workers.
 
-    num_slots: how many counters there are: one per row, or one per worker of a stream. Each is written by one process only,
-        so no lock is needed.
+    num_rows: how many videos there are, `None` for a stream. There is a counter per row, which counts it once, or one per
+        worker of a stream. Each is written by one process only, so no lock is needed.
     on_bad_video: "skip" or "raise".
-    max_share: the share of bad videos above which skipping ends with a `BadVideoError`.
+    max_share: the share of bad videos, of all rows or of those read from a stream, above which skipping ends with a
+        `BadVideoError`.
     log_file: a CSV file to which bad videos are added, `video_id,path,reason`.
     """
 
-    def __init__(self, num_slots: int, on_bad_video: str, max_share: float, log_file: str | Path | None):
+    def __init__(self, num_rows: int | None, on_bad_video: str, max_share: float, log_file: str | Path | None):
         if on_bad_video not in ON_BAD_VIDEO:
             raise ValueError(f"on_bad_video must be skip or raise, got {on_bad_video!r}.")
         if not 0 <= max_share <= 1:
             raise ValueError(f"max_bad_share must be from 0 to 1, got {max_share}.")
-        self.on_bad_video, self.max_share, self.log_file = on_bad_video, max_share, log_file
-        self.read = torch.zeros(num_slots, dtype=torch.int64).share_memory_()
-        self.bad = torch.zeros(num_slots, dtype=torch.int64).share_memory_()
+        self.num_rows, self.on_bad_video, self.max_share, self.log_file = num_rows, on_bad_video, max_share, log_file
+        num_counters = MAX_WORKERS if num_rows is None else num_rows
+        self.read = torch.zeros(num_counters, dtype=torch.int64).share_memory_()
+        self.bad = torch.zeros(num_counters, dtype=torch.int64).share_memory_()
 
-    def report(self, video_id: str, path: str | None, error: Exception, total: int | None = None) -> None:
-        """
-        Log a bad video, which was counted already.
+    def count(self, counters: torch.Tensor, slot: int) -> None:
+        """Count a video in `read` or `bad`, under the index of its row or of the worker."""
+        counters[slot] = counters[slot] + 1 if self.num_rows is None else 1
 
-        total: of how many videos bad ones are a share; by default of those that were read.
-
-        Raises `BadVideoError` if it may not be skipped.
-        """
+    def report(self, video_id: str, path: str | None, error: Exception) -> None:
+        """Log a bad video, which was counted already. Raises `BadVideoError` if it may not be skipped."""
         reason = " ".join(str(error).split()) or type(error).__name__
         if self.on_bad_video == "raise":
             raise BadVideoError(f"{video_id}: {reason} (on_bad_video=skip goes on without it)") from error
@@ -73,32 +73,60 @@ class BadVideos:
             with open(self.log_file, "a", newline="") as file:
                 csv.writer(file).writerow([video_id, path or "", reason])
         num_bad, num_read = int(self.bad.sum()), int(self.read.sum())
-        if total is None and num_read < MIN_STREAMED:
+        if self.num_rows is None and num_read < MIN_STREAMED:
             return
-        if num_bad > self.max_share * (total or num_read):
+        total = self.num_rows or num_read
+        if num_bad > self.max_share * total:
             raise BadVideoError(
-                f"{num_bad} of {total or num_read} videos cannot be read, more than max_bad_share={self.max_share:g} allows; "
+                f"{num_bad} of {total} videos cannot be read, more than max_bad_share={self.max_share:g} allows; "
                 f"the last one: {video_id}: {reason}"
             ) from error
 
 
-class _ClipSource:
-    """What map-style and streamed clips share: reading a row, labels, epochs."""
+class _Clips:
+    """What map-style and streamed clips share: reading a row, labels, epochs. Parameters are those of `ClipDataset`."""
 
-    def __init__(self, read, num_classes: int, multi_label: bool, flipped_labels: dict[int, int], seed: int):
-        self.read, self.num_classes, self.multi_label = read, num_classes, multi_label
-        self.flipped_labels, self.seed, self.epoch = flipped_labels, seed, SharedEpoch()
+    def __init__(
+        self,
+        rows: Any,
+        read: Any,
+        num_classes: int,
+        multi_label: bool = False,
+        flipped_labels: dict[int, int] | None = None,
+        seed: int = 0,
+        on_bad_video: str = "skip",
+        max_bad_share: float = 0.05,
+        bad_video_log: str | Path | None = None,
+    ):
+        num_rows = len(rows) if hasattr(rows, "__len__") else None
+        if num_rows == 0:
+            raise ValueError("There are no videos to read: the split is empty.")
+        self.rows, self.read, self.num_classes, self.multi_label = rows, read, num_classes, multi_label
+        self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
+        self.bad_videos = BadVideos(num_rows, on_bad_video, max_bad_share, bad_video_log)
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew: in this process and in the workers, those that are running too."""
         self.epoch.value = epoch
 
-    def _sample(self, row: dict[str, Any], clip: Clip | None, seed: int) -> dict[str, Any]:
-        """The sample of a row; without a clip, that of a video that cannot be read."""
-        pixels = torch.zeros(self.read.shape, dtype=torch.uint8) if clip is None else clip.pixels
+    @property
+    def num_bad(self) -> int:
+        """Videos that could not be read so far, over all workers of this process; those of a stream each time."""
+        return int(self.bad_videos.bad.sum())
+
+    def _sample(self, row: dict[str, Any], slot: int, epoch: int) -> dict[str, Any]:
+        """The sample of a row, black pixels without a label where it cannot be read. slot: see `BadVideos.count`."""
+        seed = sample_seed(self.seed, epoch, row["video_id"])
+        self.bad_videos.count(self.bad_videos.read, slot)
+        clip: Clip | None = None
+        try:
+            clip = self.read(row[self.read.media], seed)
+        except (ValueError, OSError) as error:
+            self.bad_videos.count(self.bad_videos.bad, slot)
+            self.bad_videos.report(row["video_id"], row[self.read.media].get("path"), error)
         return {
-            self.pixels_name: pixels,
+            self.pixels_name: torch.zeros(self.read.shape, dtype=torch.uint8) if clip is None else clip.pixels,
             "labels": self._label(None if clip is None else row["label"], clip is not None and clip.is_mirrored),
             "sample_seed": seed,
             "video_id": row["video_id"],
@@ -116,7 +144,7 @@ class _ClipSource:
         return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label, dtype=torch.int64), 1.0)
 
 
-class ClipDataset(_ClipSource, Dataset):
+class ClipDataset(_Clips, Dataset):
     """
     The clips of a split, decoded when they are asked for.
 
@@ -125,51 +153,23 @@ class ClipDataset(_ClipSource, Dataset):
     num_classes, multi_label: of the `VideoData`; labels are indices, or multi-hot vectors.
     flipped_labels: what becomes of a label when a clip is mirrored, see `augmentation.flipped_labels`.
     seed: of all draws, together with epoch and video.
-    on_bad_video, max_bad_share, bad_video_log: see `BadVideos`; the share is one of all rows.
+    on_bad_video, max_bad_share, bad_video_log: see `BadVideos`.
 
     An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_bad"}`.
     """
-
-    def __init__(
-        self,
-        rows: Any,
-        read: Any,
-        num_classes: int,
-        multi_label: bool = False,
-        flipped_labels: dict[int, int] | None = None,
-        seed: int = 0,
-        on_bad_video: str = "skip",
-        max_bad_share: float = 0.05,
-        bad_video_log: str | Path | None = None,
-    ):
-        if not len(rows):
-            raise ValueError("There are no videos to read: the split is empty.")
-        super().__init__(read, num_classes, multi_label, flipped_labels or {}, seed)
-        self.rows = rows
-        self.bad_videos = BadVideos(len(rows), on_bad_video, max_bad_share, bad_video_log)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.rows[index]
-        seed = sample_seed(self.seed, self.epoch.value, row["video_id"])
-        self.bad_videos.read[index] = 1
-        try:
-            clip = self.read(row[self.read.media], seed)
-        except (ValueError, OSError) as error:
-            self.bad_videos.bad[index] = 1
-            self.bad_videos.report(row["video_id"], row[self.read.media].get("path"), error, total=len(self))
-            clip = None
-        return self._sample(row, clip, seed)
+        return self.read_row(index, self.epoch.value)
 
-    @property
-    def num_bad(self) -> int:
-        """Videos that could not be read so far, each counted once, over all workers of this process."""
-        return int(self.bad_videos.bad.sum())
+    def read_row(self, index: int, epoch: int) -> dict[str, Any]:
+        """An item as it is in an epoch, whichever the current one is."""
+        return self._sample(self.rows[index], index, epoch)
 
 
-class StreamedClips(_ClipSource, IterableDataset):
+class StreamedClips(_Clips, IterableDataset):
     """
     As `ClipDataset` over a `datasets.IterableDataset`, whose shards are divided among the workers.
 
@@ -177,41 +177,13 @@ class StreamedClips(_ClipSource, IterableDataset):
     them, where Trainer asks `datasets` to (`state_dict`); the buffer of a shuffled stream is lost on the way.
     """
 
-    def __init__(
-        self,
-        rows: Any,
-        read: Any,
-        num_classes: int,
-        multi_label: bool = False,
-        flipped_labels: dict[int, int] | None = None,
-        seed: int = 0,
-        on_bad_video: str = "skip",
-        max_bad_share: float = 0.05,
-        bad_video_log: str | Path | None = None,
-    ):
-        super().__init__(read, num_classes, multi_label, flipped_labels or {}, seed)
-        self.rows = rows
-        self.bad_videos = BadVideos(MAX_WORKERS, on_bad_video, max_bad_share, bad_video_log)
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
-        slot = worker.id if worker else 0
         self.rows.set_epoch(self.epoch.value)
         for row in self.rows:
-            seed = sample_seed(self.seed, self.epoch.value, row["video_id"])
-            self.bad_videos.read[slot] += 1
-            try:
-                clip = self.read(row[self.read.media], seed)
-            except (ValueError, OSError) as error:
-                self.bad_videos.bad[slot] += 1
-                self.bad_videos.report(row["video_id"], row[self.read.media].get("path"), error)
-                continue
-            yield self._sample(row, clip, seed)
-
-    @property
-    def num_bad(self) -> int:
-        """How often a video could not be read so far, over all workers of this process."""
-        return int(self.bad_videos.bad.sum())
+            sample = self._sample(row, worker.id if worker else 0, self.epoch.value)
+            if not sample["is_bad"]:
+                yield sample
 
 
 class ClipCollator:

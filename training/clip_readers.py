@@ -7,6 +7,7 @@ saved model cannot differ in it. Frames are cropped and resized while they are d
 """
 
 import io
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -66,6 +67,7 @@ class TrainingClips:
     ):
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.crop = _random_crop(processor, config)
+        self.squeezes = "height" in dict(processor.size)
         self.shape = (processor.num_frames, 3, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
@@ -75,7 +77,7 @@ class TrainingClips:
             pixels, _ = decode_video(
                 video_source(video),
                 self._sample,
-                frame_transform=SameCrop(self.crop),
+                frame_transform=SameCrop(self.crop, self.squeezes),
                 num_threads=self.num_threads,
                 allow_partial=self.processor.allow_partial,
             )
@@ -96,6 +98,7 @@ class TrainingImages:
     def __init__(self, processor: TubeViTImageProcessor, config: AugmentationConfig, mirror: bool):
         self.mirror = mirror
         self.crop = _random_crop(processor, config)
+        self.squeezes = "height" in dict(processor.size)
         self.shape = (3, *self.crop.size)
 
     def __call__(self, image: dict[str, Any], seed: int) -> Clip:
@@ -103,7 +106,7 @@ class TrainingImages:
         pixels = read_image(image)
         with draws_from(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
-            pixels = self.crop(pixels)
+            pixels = SameCrop(self.crop, self.squeezes)(pixels[None])[0]
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
 
@@ -147,15 +150,28 @@ def read_image(image: dict[str, Any]) -> torch.Tensor:
 
 
 class SameCrop:
-    """Crops and resizes the frames of one clip, group by group, by a draw for the first group."""
+    """
+    Crops and resizes the frames of one clip, group by group, by a draw for the first group.
 
-    def __init__(self, crop: v2.RandomResizedCrop):
-        self.crop, self.params = crop, None
+    squeezes: whether crops are drawn in the frame squeezed into a square, as the processor of the clips does it. Their ratio of
+        sides is then that in the square.
+    """
+
+    def __init__(self, crop: v2.RandomResizedCrop, squeezes: bool = False):
+        self.crop, self.squeezes, self.params = crop, squeezes, None
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         if self.params is None:
-            self.params = self.crop.make_params([frames])
+            self.params = self._squeezed(frames) if self.squeezes else self.crop.make_params([frames])
         return self.crop.transform(frames, self.params)
+
+    def _squeezed(self, frames: torch.Tensor) -> dict[str, int]:
+        height, width = frames.shape[-2:]
+        side = max(height, width)
+        params = self.crop.make_params([frames[:1, :, :1, :1].expand(-1, -1, side, side)])
+        scales = {"top": height / side, "height": height / side, "left": width / side, "width": width / side}
+        params |= {name: math.floor(params[name] * scale) for name, scale in scales.items()}
+        return params | {name: max(1, params[name]) for name in ("height", "width")}
 
 
 def _random_crop(processor: Any, config: AugmentationConfig) -> v2.RandomResizedCrop:

@@ -59,6 +59,11 @@ def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None =
 
     Raises `ValueError` or `TypeError` in one line, for an unknown key with the nearest one.
     """
+    return make_config(read_options(args, blocks, recipes), blocks)
+
+
+def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
+    """As `read_config`, but option name to value: those that were given, as they were."""
     values = load_config_file(args.config, blocks, recipes) if args.config else {}
     given = {name.removeprefix("option:"): text for name, text in vars(args).items() if name.startswith("option:")}
     for pair in args.overrides:
@@ -72,7 +77,7 @@ def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None =
             values.pop(other, None)
     for key, text in given.items():
         _override(values, key, text, blocks)
-    return make_config(values, blocks)
+    return values
 
 
 def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
@@ -240,7 +245,7 @@ def _wanted(kinds: tuple) -> str:
 
 
 def _override(values: dict[str, Any], key: str, text: str, blocks: Blocks) -> None:
-    """Set `values[key]`; `block.key` is the same, and `key.entry` sets an entry of a mapping."""
+    """Set `values[key]`; `block.key` is the same, and `key.entry` (`key.entry.entry`) sets an entry of a mapping."""
     import yaml
 
     owners = _owners(blocks)
@@ -257,11 +262,22 @@ def _override(values: dict[str, Any], key: str, text: str, blocks: Blocks) -> No
     entries = convert(values.get(first) or {}, dict, first)
     try:
         number = float(text)
-        entries = {**entries, rest: int(number) if text.strip("+-").isdecimal() else number}
+        value = int(number) if text.strip("+-").isdecimal() else number
     except ValueError:
-        entries = {**entries, rest: yaml.safe_load(text)}
-    values[first] = entries
+        value = yaml.safe_load(text)
+    values[first] = _with_entry(entries, rest.split("."), value, key)
     return None
+
+
+def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
+    """A copy of `mapping` in which the entry at `path`, a name on each level, is `value`."""
+    name, *rest = path
+    if rest:
+        inner = mapping.get(name) or {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"{key}: {name} is no mapping and has no entries.")
+        value = _with_entry(inner, rest, value, key)
+    return {**mapping, name: value}
 
 
 def _owners(blocks: Blocks) -> dict[str, str]:

@@ -46,10 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import tubevit
 
-    from .checkpoints import check_model_name, check_output_folder
+    from .checkpoints import check_model_name
+    from .library_noise import hide_library_noise
+    from .output_folders import check_new_folder
 
+    hide_library_noise()
     check_model_name(args.source)
-    check_output_folder(args.output)
+    check_new_folder(args.output)
     _check_arguments(args)
     labels = {} if args.labels is None else {"num_labels": args.labels}
     model, report = getattr(tubevit, TASKS[args.task]).from_image_checkpoint(

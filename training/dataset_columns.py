@@ -7,6 +7,7 @@ The library would decode with torchcodec, and one file that it cannot read ends 
 for our own decoder. Labels come as class indices, as names or as numbers without names, alone or in lists.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class DatasetColumns:
         features = _features(self.media, self.names, self.is_multi_label)
         dataset = dataset.cast_column(self.video_column, features[self.media])
         if isinstance(dataset, datasets.IterableDataset):
-            convert = lambda row, index: self._convert(row, index, split)  # noqa: E731
+            convert = partial(self._convert, split=split)
             return dataset.map(convert, with_indices=True, remove_columns=list(self.features), features=features)
         rest = dataset.remove_columns([self.video_column])  # what the rows below need, without the videos
         rows = [self._convert(row, index, split) for index, row in enumerate(rest)]

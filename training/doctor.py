@@ -11,27 +11,21 @@ import argparse
 import platform
 import statistics
 import time
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires, version
 from typing import Any
 
+from .installed_packages import REQUIRED, installed_versions
+from .option_files import add_option_file
 
-PACKAGES = (
-    "tubevit",
-    "torch",
-    "torchvision",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "av",
-    "matplotlib",
-)
+
 TOKENS, WIDTH, MLP_WIDTH = 539, 768, 3072  # TubeViT-B's largest product: (tokens, width) x (width, MLP width)
 PAYS_FROM = 1.15  # a smaller gain is within what other load on the machine does to a measurement
 EXACT_BELOW = 1e-5  # relative error that counts as float32; bfloat16 has about 2e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_option_file(parser)
+    parser.add_argument("--dry-run", action="store_true", help="leave the measurement out")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure matrix products (default: 2)")
 
 
@@ -43,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         _print_section("machine", describe_machine())
         _print_section("video decoding", describe_decoder(broken))
         _print_section("attention backends", describe_attention())
-        _print_section("float32 matrix products", describe_matmul(measure_matmul(args.seconds), warnings))
+        if not args.dry_run:
+            _print_section("float32 matrix products", describe_matmul(measure_matmul(args.seconds), warnings))
         broken += find_broken_operators()
     for line in broken:
         print(f"\nbroken: {line}")
@@ -56,14 +51,13 @@ def run(args: argparse.Namespace) -> int:
 
 def describe_versions(broken: list[str]) -> dict[str, str]:
     """Package to version; what is missing, or too old for what it is installed with, is added to `broken`."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
+    found = installed_versions()
+    for name in REQUIRED:
+        if found[name] is None:
             broken.append(f"{name} is not installed: pip install -e . in the checkout, or pip install {name}.")
-    for package, needed in (("tubevit", PACKAGES[1:]), ("torchvision", ("torch",))):
+    absent = {name: "missing" if name in REQUIRED else "not installed, optional" for name in found}
+    found = {"python": platform.python_version()} | {name: each or absent[name] for name, each in found.items()}
+    for package, needed in (("tubevit", REQUIRED[1:]), ("torchvision", ("torch",))):
         broken += _unmet(package, needed, found)
     return found
 

@@ -6,14 +6,15 @@
     tubevit eval --config evaluation.yaml num_temporal_views=4 num_spatial_views=3
     torchrun --nproc-per-node 8 training/evaluate_video_classification.py --config evaluation.yaml
 
-Any model of `AutoModelForVideoClassification` will do, so that TubeViT and others are compared by one tool. A number is
+Any model of `AutoModelForVideoClassification` will do, so that TubeViT and others are compared by one tool, and a
+TubeViT for images, which are scored in one view. A number is
 worth what it was measured on: `metrics.json` says how many videos were scored, missing and skipped and how views were
 taken and averaged; a video that cannot be read is never replaced, and unless all were scored the exit code is 1.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,9 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if videos could not be scored and `allow_incomplete` is not set."""
     from accelerate import PartialState
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of loading weights, one for every rank
+    from tubevit.training.library_noise import hide_library_noise
+
+    hide_library_noise()
     exit_code = evaluate(read_config(args, BLOCKS), args.dry_run)
     PartialState().destroy_process_group()
     return exit_code
@@ -116,6 +118,9 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     if accelerator.is_main_process:
         _check_folder(folder, dry_run)
     classifier = load_video_classifier(model.model_name_or_path, views.processor_settings(), model.dtype)
+    if classifier.media == "image":
+        views = replace(views, num_temporal_views=1, num_spatial_views=1)
+        config = {**config, "views": views}
     data = load_evaluation_data(config["data"], classifier, options.split)
     for note in data.notes:
         say(note)
@@ -132,7 +137,7 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     predictions = [each._replace(label=data.label_of(each.label)) for each in predictions]
     results = ScoredVideos.of(predictions, data.class_names, views.view_aggregation, classifier.multi_label)
     if accelerator.is_main_process:
-        _print_results(results, throughput.summary(), None if dry_run else folder)
+        _print_results(results, throughput.summary(), None if dry_run else folder, classifier.media)
         if not dry_run:
             write_results(folder, results, throughput.summary(), config, classifier, data.split)
     accelerator.wait_for_everyone()
@@ -159,57 +164,61 @@ def write_results(
             folder / "confusion_matrix.png", results.confusion(), results.class_names, Path(name).name, subtitle
         )
     write_json(folder / "throughput.json", throughput)
-    views, processor = config["views"], classifier.processor
     description = {
         "model": name,
         "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
         "split": split,
         "num_classes": len(results.class_names),
-        "num_temporal_views": views.num_temporal_views,
-        "num_spatial_views": views.num_spatial_views,
-        "view_aggregation": views.view_aggregation,
-        "sampling": processor.sampling,
-        "num_frames": processor.num_frames,
-        "fps": processor.fps,
-        "pad_mode": processor.pad_mode,
-        "size": {name: value for name, value in dict(processor.size).items() if value is not None},
-        "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,
+        **_reading(classifier, config["views"]),
     }
     write_json(folder / "metrics.json", without_nan(metrics | counts | description))
 
 
-def _check_folder(folder: Path, dry_run: bool) -> None:
-    from tubevit.training.checkpoints import check_output_folder
-    from tubevit.training.run_files import check_output_folder as check_writable
-    from tubevit.training.run_files import unused_folder
+def _reading(classifier: Any, views: ViewConfig) -> dict[str, Any]:
+    """How videos (or images) were read."""
+    processor = classifier.processor
+    clip = ("sampling", "num_frames", "fps", "pad_mode") if classifier.media == "video" else ()
+    return {
+        "num_temporal_views": views.num_temporal_views,
+        "num_spatial_views": views.num_spatial_views,
+        "view_aggregation": views.view_aggregation,
+        **{name: getattr(processor, name) for name in clip},
+        "size": {name: value for name, value in dict(processor.size).items() if value is not None},
+        "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,
+    }
 
-    check_output_folder(folder)
+
+def _check_folder(folder: Path, dry_run: bool) -> None:
+    from tubevit.training.output_folders import check_new_folder, make_writable, untouched
+
+    check_new_folder(folder)
     if dry_run:
-        with unused_folder(folder):
+        with untouched(folder):
             return
-    check_writable(folder, resume=False)
+    make_writable(folder)
 
 
 def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int) -> str:
     number = f"{len(data.rows):,}" if hasattr(data.rows, "__len__") else "a stream of"
-    processor = classifier.processor
-    rate = f" at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else " over the whole video"
+    processor, read = classifier.processor, "one view"
+    if classifier.media == "video":
+        rate = f" at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else " over the whole video"
+        number_of_views = f"{views.num_temporal_views} x {views.num_spatial_views} views"
+        read = f"{number_of_views} of {processor.num_frames} frames{rate}, aggregated by {views.view_aggregation}"
     return (
-        f"{type(classifier.model).__name__}, {len(data.class_names)} classes, on {number} {data.split} videos: "
-        f"{views.num_temporal_views} x {views.num_spatial_views} views of {processor.num_frames} frames{rate}, "
-        f"aggregated by {views.view_aggregation}, {classifier.model.dtype} on {num_processes} x "
-        f"{classifier.model.device.type}."
+        f"{type(classifier.model).__name__}, {len(data.class_names)} classes, on {number} {data.split} "
+        f"{classifier.media}s: {read}, {classifier.model.dtype} on {num_processes} x {classifier.model.device.type}."
     )
 
 
-def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None) -> None:
+def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None, media: str) -> None:
     counts = results.counts()
     for name, value in results.metrics().items():
         print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
     if not results.has_labels:
-        print("No label of these videos is known: there are predictions and no metrics.")
+        print(f"No label of these {media}s is known: there are predictions and no metrics.")
     print(
-        f"  {counts['num_scored']:,} of {counts['num_videos']:,} videos scored, {counts['num_missing']:,} missing, "
+        f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
         f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
         f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of it "
         "waiting for data"
@@ -218,7 +227,9 @@ def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None
         print("  More dataloader_num_workers, or `tubevit prepare`, would make it faster.")
     left_out = [each for each in results.predictions if each.logits is None]
     if left_out:
-        print(f"INCOMPLETE: the numbers leave out {len(left_out)} of {counts['num_videos']} videos:", file=sys.stderr)
+        print(
+            f"INCOMPLETE: the numbers leave out {len(left_out)} of {counts['num_videos']} {media}s:", file=sys.stderr
+        )
     for video in left_out[:MAX_REASONS_SHOWN]:
         print(f"  {video.path or video.video_id}: {video.reason}", file=sys.stderr)
     if folder is not None:

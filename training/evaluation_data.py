@@ -59,8 +59,10 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
         data = load_video_dataset(config)
         to_class = _match_classes(data, names, classifier.model.config.num_labels)
     rows, split = _pick_split(data, split)
-    if data.media != "video":
-        raise ValueError("The data are images; a video classifier is evaluated on videos.")
+    if data.media != classifier.media:
+        raise ValueError(
+            f"The data are {data.media}s; a classifier of {classifier.media}s is evaluated on {classifier.media}s."
+        )
     if _any_label(rows) and data.multi_label != classifier.multi_label:
         kinds = {True: "several labels per video", False: "one label per video"}
         raise ValueError(

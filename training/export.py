@@ -8,13 +8,21 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="folder of a TubeViT checkpoint, or its name on the Hub")
     parser.add_argument("output", type=Path, help="folder to write; it must be new or empty")
+    parser.add_argument("--dataset", metavar="NAME", help="of a joint model: the classifier of this data set alone")
 
 
 def run(args: argparse.Namespace) -> None:
-    from .checkpoints import check_output_folder, load_model, load_processors
+    from .checkpoints import load_model, load_processors
+    from .library_noise import hide_library_noise
+    from .output_folders import check_new_folder
 
-    check_output_folder(args.output)
+    hide_library_noise()
+    check_new_folder(args.output)
     model = load_model(args.model)
+    if args.dataset is not None:
+        if not hasattr(model, "to_classifier"):
+            raise ValueError(f"--dataset is for joint models, and {args.model} is a {type(model).__name__}.")
+        model = model.to_classifier(args.dataset)
     for part in (model, *load_processors(args.model)):
         part.save_pretrained(args.output, with_code=True)
     auto_class = type(model).__name__.replace("TubeViTFor", "AutoModelFor").replace("TubeViTModel", "AutoModel")

@@ -89,6 +89,25 @@ def describe(config, frames: list[int]) -> dict[str, Any]:
     }
 
 
+def describe_image(config) -> dict[str, Any]:
+    """Of one image: `{"image_size", "tokens", "tokens_per_tube", "gflops"}`, as `describe` counts them of a clip."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tubevit import TubeViTModel
+
+    config = copy.deepcopy(config)
+    height, width = config.image_height_width
+    tokens = config.num_image_tokens()
+    config._attn_implementation = "eager"
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = TubeViTModel(config).eval().requires_grad_(False)
+        model(pixel_values=torch.empty(1, config.num_channels, height, width))
+    per_tube = [tube.num_tokens((1, height, width)) for tube in config.get_image_tubes()]
+    gflops = counter.get_total_flops() / 1e9
+    return {"image_size": [height, width], "tokens": tokens, "tokens_per_tube": per_tube, "gflops": gflops}
+
+
 def format_table(reports: list[dict[str, Any]]) -> str:
     """One row per model and clip length."""
     head = ("model", "layers", "width", "heads", "parameters", "of tubes", "clip", "tokens", "per tube", "GFLOP")

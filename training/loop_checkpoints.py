@@ -27,7 +27,7 @@ class LoopState:
 
     global_step: optimizer steps taken. epoch: passes over the data that are complete. num_batches: of the current pass, seen.
     log_history: what was logged, as Trainer keeps it.
-    loss_since_log, last_logged: sum of the losses since the step at which one was logged.
+    logged_loss: sum of the losses up to the step at which one was logged, `last_logged`. loss_since_log: and since then.
     best_metric, best_step: of the evaluations so far. num_without_progress: evaluations since then.
     """
 
@@ -35,6 +35,7 @@ class LoopState:
     epoch: int = 0
     num_batches: int = 0
     log_history: list[dict[str, Any]] = field(default_factory=list)
+    logged_loss: float = 0.0
     loss_since_log: float = 0.0
     last_logged: int = 0
     best_metric: float | None = None

@@ -11,7 +11,6 @@ backwards or mirrored, a clip moving left is a valid clip moving right. The best
 
 import colorsys
 import json
-import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from tubevit.processing.cpu_cores import num_cores
+
+from .shape_outlines import distance_to_edge
 
 
 SHAPES = ("circle", "cross", "triangle")
@@ -91,12 +92,15 @@ def draw_clip(scene: Scene, num_frames: int = 32, side: int = 80) -> np.ndarray:
     return np.stack([_draw_frame(scene, frame, background, contrast) for frame in range(num_frames)])
 
 
-def write_clip(path: Path, frames: np.ndarray, fps: int = 16) -> None:
-    """Encode `frames`, uint8 `(frames, height, width, 3)`, as an H.264 mp4."""
+def write_clip(
+    path: Path, frames: np.ndarray, fps: int = 16, codec: str = "libx264", options: dict[str, str] | None = None
+) -> None:
+    """Encode `frames`, uint8 `(frames, height, width, 3)`, by default as an H.264 mp4; `options` are FFmpeg's."""
     import av
 
+    options = {"crf": "18", "preset": "veryfast"} if options is None else options
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1  # the frames are too small to share among threads
@@ -171,26 +175,9 @@ def _draw_frame(scene: Scene, frame: int, background: np.ndarray, contrast: np.n
     pixel_centers = (np.arange(side, dtype=np.float32) + 0.5) / side
     # Offset to the shape's centre by the shorter way around the torus, in [-0.5, 0.5).
     y, x = ((pixel_centers - center + 0.5) % 1.0 - 0.5 for center in scene.center(frame))
-    distance = _distance_to_edge(scene.shape, y[:, None], x[None, :], scene.radius)
+    distance = distance_to_edge(scene.shape, y[:, None], x[None, :], scene.radius)
     coverage = np.clip(0.5 - distance * side, 0, 1)[..., None]
     return np.rint(background + contrast * coverage).astype(np.uint8)
-
-
-def _distance_to_edge(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance (negative inside) to the edge of a shape around the origin, with the area of the circle's.
-
-    Constants are Python floats: NumPy's own would make float64 of float32 coordinates, at twice the time.
-    """
-    if shape == "circle":
-        return np.hypot(y, x) - radius
-    if shape == "cross":  # two bars, three times as long as wide: of half length a, the area is 20/9 a^2
-        half_length = radius * math.sqrt(math.pi * 9 / 20)
-        y, x = np.abs(y), np.abs(x)
-        bars = (np.maximum(x - half_length, y - half_length / 3), np.maximum(x - half_length / 3, y - half_length))
-        return np.minimum(*bars)
-    # An upright equilateral triangle of inradius r has the area 3 sqrt(3) r^2 and the origin as its centroid.
-    inradius = radius * math.sqrt(math.pi / (3 * math.sqrt(3)))
-    return np.maximum(y, np.abs(x) * (math.sqrt(3) / 2) - y / 2) - inradius
 
 
 def _blend_corners(corners: np.ndarray, side: int) -> np.ndarray:

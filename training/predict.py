@@ -15,13 +15,15 @@ from typing import Any
 
 from .cli import one_line, whole_number
 from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
+from .option_files import add_option_file
 
 
 BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="video or image file, URL, or folder of them")
+    add_option_file(parser)
+    parser.add_argument("clips", nargs="*", metavar="CLIP", help="video or image file, URL, or folder of them")
     parser.add_argument("--model", required=True, help="folder of a TubeViT checkpoint, or its name on the Hub")
     parser.add_argument("--top-k", type=whole_number(1), default=5, metavar="K", help="labels per clip (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -35,22 +37,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="default: the checkpoint's"
     )
+    parser.add_argument("--dry-run", action="store_true", help="make all checks and classify the first clip alone")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print predictions; the exit code is 1 if a clip could not be read, after all others are done."""
     from tqdm.auto import tqdm
-    from transformers.utils import logging
 
     from .checkpoints import load_config
+    from .library_noise import hide_library_noise
 
     load_config(args.model)  # a wrong name is said before anything else
     clips = expand_clips(args.clips)
-    logging.disable_progress_bar()
+    hide_library_noise()
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
     classify = make_classifier(args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype)
+    num_clips, clips = len(clips), clips[:1] if args.dry_run else clips
     results = []
     # `disable=None` shows the bar on a terminal only.
     with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
@@ -60,16 +64,20 @@ def run(args: argparse.Namespace) -> int:
                 tqdm.write(format_result(results[-1]), file=sys.stdout)
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
+    if args.dry_run:
+        print(f"Dry run: the first of {num_clips} clips was tried.", file=sys.stderr)
     broken = [result for result in results if "error" in result]
     if broken:
-        print(f"{len(broken)} of {len(results)} clips could not be read:", file=sys.stderr)
-        for result in broken:
-            print(f"  {result['file']}: {result['error']}", file=sys.stderr)
+        reasons = [f"\n  {result['file']}: {result['error']}" for result in broken] if args.json else []
+        end = ":" if reasons else "."
+        print(f"{len(broken)} of {len(results)} clips could not be read{end}{''.join(reasons)}", file=sys.stderr)
     return 1 if broken else 0
 
 
 def expand_clips(names: list[str]) -> list[str]:
     """The files to classify: folders are searched for videos and images, everything else is kept as it was given."""
+    if not names:
+        raise ValueError("Give videos or images to classify, or folders of them.")
     clips = []
     for name in names:
         if not Path(name).is_dir():
@@ -87,7 +95,8 @@ def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, A
     try:
         return {**result, "predictions": classify(clip)}
     except (ValueError, TypeError, OSError) as error:
-        return {**result, "error": one_line(error).removeprefix(f"{clip}: ")}
+        text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        return {**result, "error": text.removeprefix(f"{clip}: ")}
 
 
 def make_classifier(

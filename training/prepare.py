@@ -17,6 +17,8 @@ from typing import Any
 
 from .cli import whole_number
 from .media_files import VIDEO_SUFFIXES, list_files
+from .option_files import add_option_file
+from .output_folders import untouched
 from .worker_processes import ProcessDied, map_in_processes
 
 
@@ -26,8 +28,9 @@ NUM_TIMED, ROUNDS, NUM_STARTS = 8, 5, 3  # videos on which reading is timed, how
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FOLDER", help="folder of videos, searched with all below it")
-    parser.add_argument("target", metavar="OUT", help="folder for the copies")
+    add_option_file(parser)
+    parser.add_argument("source", nargs="?", metavar="FOLDER", help="folder of videos, searched with all below it")
+    parser.add_argument("target", nargs="?", metavar="OUT", help="folder for the copies")
     parser.add_argument(
         "--short-side", type=int, default=256, metavar="N", help="pixels, never enlarged (default: 256)"
     )
@@ -39,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-frames", type=whole_number(1), default=32, metavar="N", help="of the clips that are timed at the end"
     )
     parser.add_argument("--no-timing", action="store_true", help="do not measure how much faster decoding became")
+    parser.add_argument("--dry-run", action="store_true", help="make all checks and copy one video; leave nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,8 +50,12 @@ def run(args: argparse.Namespace) -> int:
     from .prepare_video import PrepareSettings
 
     settings = PrepareSettings(args.short_side, args.gop, args.crf, args.preset)
+    if args.source is None or args.target is None:
+        raise ValueError("Give a folder of videos and a folder for their copies: tubevit prepare FOLDER OUT.")
     source, target = Path(args.source), Path(args.target)
     pairs = plan_copies(source, target)
+    if args.dry_run:
+        return dry_run(pairs, target, settings)
     claim_target(target, vars(settings))
     waiting = [pair for pair in pairs if is_stale(*pair)]
     if len(waiting) < len(pairs):
@@ -90,22 +98,37 @@ def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return [(originals[0], copy) for copy, originals in by_copy.items()]
 
 
-def claim_target(target: Path, settings: dict[str, Any]) -> None:
-    """
-    Create `target` and note the settings in it. Raises `ValueError` if it holds copies that were made with others, or
-    something else.
-    """
+def dry_run(pairs: list[tuple[Path, Path]], target: Path, settings: Any) -> int:
+    """Make all checks and copy the first video to a folder that is removed; the exit code is 1 if it cannot be read."""
+    check_target(target, vars(settings))
+    waiting = [pair for pair in pairs if is_stale(*pair)]
+    with untouched(target) as temporary:
+        check_disk(target, waiting)
+        print(f"{len(waiting):,} of {len(pairs):,} videos are to be copied to {target}.")
+        original, copy = pairs[0][0], temporary / pairs[0][1].name
+        reason = prepare_one((original, copy), settings)
+        sizes = describe_sizes([(original, copy)]) if reason is None else f"cannot be read: {reason}"
+    print(f"Dry run: {original}: {sizes}; nothing was left behind.")
+    return 0 if reason is None else 1
+
+
+def check_target(target: Path, settings: dict[str, Any]) -> None:
+    """Raise a `ValueError` if `target` holds copies that were made with other settings, or something else."""
     record = target / SETTINGS_FILE
     if record.is_file():
         earlier = json.loads(record.read_text())
         if earlier != settings:
             changed = [f"{name}={earlier.get(name)}" for name in settings if earlier.get(name) != settings[name]]
             raise ValueError(f"{target} was prepared with {', '.join(changed)}: use the same, or another folder.")
-        return
-    if target.is_dir() and any(target.iterdir()):
+    elif target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty and was not made by `tubevit prepare`: give another folder.")
+
+
+def claim_target(target: Path, settings: dict[str, Any]) -> None:
+    """Create `target` and note the settings in it. Raises `ValueError` as `check_target`."""
+    check_target(target, settings)
     target.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(settings, indent=2) + "\n")
+    (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def is_stale(original: Path, copy: Path) -> bool:

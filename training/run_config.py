@@ -21,6 +21,8 @@ RECIPES = Path(__file__).parent / "recipes"
 MIXED_PRECISION = ("no", "bf16", "fp16")
 AGGREGATIONS = ("probs", "logits", "max")
 STRATEGIES = ("no", "steps", "epoch")
+LAYER_DECAY = 0.75  # from a checkpoint
+BAD_VIDEOS_FILE = "bad_videos.csv"  # in the folder of a run, what the check before training found
 
 
 @dataclass
@@ -74,6 +76,9 @@ class ClipConfig:
     fps: float | None = option(None, "their rate per second; none spreads them over the whole video (TSN)")
     image_size: int | None = option(None, "height and width of a frame (default: the model's)")
     short_side: int | None = option(None, "frames are resized to this before views are cropped (default: image_size)")
+    fit: Literal["crop", "squeeze"] = option(
+        "crop", "of frames that are not square, crop views, or squeeze each whole frame into a square"
+    )
     pad_mode: Literal["loop", "last", "error"] = option("loop", "what a clip does that is longer than its video")
 
     def __post_init__(self):
@@ -93,7 +98,11 @@ class TrainingConfig:
     per_device_train_batch_size: int = option(8, "clips per device and forward pass")
     gradient_accumulation_steps: int = option(1, "forward passes per optimizer step")
     learning_rate: float = option(1e-4, "of the classifier, and of all layers without layer_decay")
-    layer_decay: float = option(0.75, "factor on the learning rate from each layer to the one before it; 1 for none")
+    layer_decay: float | None = option(
+        None,
+        "factor on the learning rate from each layer to the one before it; 1 for none (default: 0.75 from a checkpoint, "
+        "1 from random weights)",
+    )
     weight_decay: float = option(0.05, "of weight matrices; biases, norms and embeddings have none")
     optim: str = option("adamw_torch", "an optimizer of Transformers' Trainer")
     adam_beta1: float = option(0.9, "of Adam")
@@ -121,7 +130,7 @@ class TrainingConfig:
             raise ValueError(f"num_train_epochs must be above 0, got {self.num_train_epochs}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}.")
-        if not 0 < self.layer_decay <= 1:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}.")
@@ -208,23 +217,34 @@ class TrainingRun:
     run: RunConfig
 
     def __post_init__(self):
-        evaluation, options = self.evaluation, self.run
-        if evaluation.eval_strategy == "no":
-            if self.training.early_stopping_patience:
-                raise ValueError("early_stopping_patience needs evaluations: set eval_strategy=epoch or steps.")
-        elif evaluation.load_best_model_at_end:
-            same = evaluation.eval_strategy == options.save_strategy
-            if not same or (options.save_strategy == "steps" and options.save_steps % evaluation.eval_steps):
-                raise ValueError(
-                    "load_best_model_at_end needs a checkpoint where there is an evaluation: set save_strategy="
-                    f"{evaluation.eval_strategy}, save_steps a multiple of eval_steps={evaluation.eval_steps}, or "
-                    "load_best_model_at_end=false."
-                )
+        check_strategies(self.training, self.evaluation, self.run)
+        complete_layer_decay(self.model, self.training)
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
         """From options by their names; the others have their defaults."""
         return cls(**make_config(options, BLOCKS))
+
+
+def complete_layer_decay(model: ModelConfig, training: TrainingConfig) -> None:
+    """Where it is not given: the first of twelve layers of a checkpoint learns at 3 % of the rate, of random weights like all."""
+    if training.layer_decay is None:
+        training.layer_decay = 1.0 if model.model_name_or_path is None else LAYER_DECAY
+
+
+def check_strategies(training: TrainingConfig, evaluation: EvaluationConfig, options: RunConfig) -> None:
+    """Raise a `ValueError` where evaluations or checkpoints are missing that other options need."""
+    if evaluation.eval_strategy == "no":
+        if training.early_stopping_patience:
+            raise ValueError("early_stopping_patience needs evaluations: set eval_strategy=epoch or steps.")
+    elif evaluation.load_best_model_at_end:
+        same = evaluation.eval_strategy == options.save_strategy
+        if not same or (options.save_strategy == "steps" and options.save_steps % evaluation.eval_steps):
+            raise ValueError(
+                "load_best_model_at_end needs a checkpoint where there is an evaluation: set save_strategy="
+                f"{evaluation.eval_strategy}, save_steps a multiple of eval_steps={evaluation.eval_steps}, or "
+                "load_best_model_at_end=false."
+            )
 
 
 def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:

@@ -12,75 +12,42 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from .config_files import load_config_file, make_config, write_yaml
+from .installed_packages import installed_versions
+from .output_folders import check_new_folder
 
 
-PACKAGES = (
-    "tubevit",
-    "torch",
-    "torchvision",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "av",
-    "peft",
-    "numpy",
-)
 CONFIG_FILE = "resolved_config.yaml"
 # What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
 FREE_ON_RESUME = ("run", "evaluation")
 BYTES_PER_GB = 1e9
+ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of several by their names
 
 
-def check_output_folder(path: Path, resume: bool) -> None:
+def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()) -> None:
     """
-    Raise an `OSError` of one line for a folder that a run cannot use: a file, not writable, not empty without `resume`.
+    Raise an `OSError` of one line for a folder that a run cannot begin in, or with `resume` go on in.
 
-    The folder is made where it is not there yet.
+    may_hold: names of files that may be there before the run begins.
     """
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"output_dir={path} is a file; a folder is needed.")
-    if not resume and path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(
-            f"output_dir={path} is not empty: name another one, or go on with its run by resume=true."
-        )
-    if resume and not (path / CONFIG_FILE).is_file():
+    if not resume:
+        check_new_folder(path, "name another output_dir, or go on with its run by resume=true", may_hold)
+    elif not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path) as file:
-            file.write(bytes(1 << 16))
-            file.flush()
-    except OSError as error:
-        raise type(error)(f"output_dir={path} cannot be written: {error.strerror or error}.") from None
 
 
-@contextmanager
-def unused_folder(path: Path) -> Iterator[Path]:
-    """For a dry run: `path` is checked, and a folder that is made by it is removed; a temporary one is there to write to."""
-    parents = [path, *path.parents]
-    new = [folder for folder in parents if not folder.exists()]
-    try:
-        check_output_folder(path, resume=False)
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
-    finally:
-        for folder in new:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def check_disk_space(path: Path, num_parameters: int, num_trained: int, num_checkpoints: int) -> None:
-    """Raise an `OSError` if checkpoints, of weights and twice as much for what is trained, will not fit beside each other."""
-    needed = 4 * (num_parameters + 2 * num_trained) * num_checkpoints
+def check_disk_space(
+    path: Path, num_parameters: int, num_trained: int, num_checkpoints: int, num_copies: int = 0
+) -> None:
+    """
+    Raise an `OSError` if checkpoints, of weights and twice as much for what is trained, will not fit beside each other, and
+    `num_copies` of the weights alone.
+    """
+    needed = 4 * ((num_parameters + 2 * num_trained) * num_checkpoints + num_parameters * num_copies)
     free = shutil.disk_usage(path).free
     if free < needed:
         raise OSError(
@@ -90,7 +57,7 @@ def check_disk_space(path: Path, num_parameters: int, num_trained: int, num_chec
 
 
 def write_run_files(
-    folder: Path, config: Mapping[str, Any], class_names: list[str], counts: Mapping[str, Any] | None = None
+    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any] | None = None
 ) -> None:
     """
     What a run is, into its folder.
@@ -104,7 +71,9 @@ def write_run_files(
         write_json(folder / "dataset.json", counts)
 
 
-def check_same_run(folder: Path, config: Mapping[str, Any], class_names: list[str], counts: Mapping[str, Any]) -> None:
+def check_same_run(
+    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any]
+) -> None:
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
@@ -113,13 +82,21 @@ def check_same_run(folder: Path, config: Mapping[str, Any], class_names: list[st
         if name in FREE_ON_RESUME:
             continue
         for option, value in vars(before[name]).items():
-            if value != getattr(config[name], option):
+            now = getattr(config[name], option)
+            # Batches are drawn, and parameters counted, in the order in which data sets are named.
+            if value != now or (option == "datasets" and list(value) != list(now)):
                 raise ValueError(
-                    f"The run in {folder} has {option}={value!r}, not {getattr(config[name], option)!r}: resume it with its "
+                    f"The run in {folder} has {option}={value!r}, not {now!r}: resume it with its "
                     f"own options (--config {path}), or name another output_dir."
                 )
     if "run" in config and before["run"].seed != config["run"].seed:
         raise ValueError(f"The run in {folder} has seed={before['run'].seed}, not {config['run'].seed}.")
+    then, now = json.loads((folder / "environment.json").read_text())["num_processes"], _num_processes()
+    if then != now:
+        raise ValueError(
+            f"The run in {folder} began with {then} processes, not {now}, which would make its batches others: resume it with "
+            f"{then}."
+        )
     for file, now in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
         then = json.loads((folder / file).read_text(encoding="utf-8"))
         if then != json.loads(json.dumps(now)):
@@ -166,8 +143,13 @@ def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
     return None
 
 
-def label_map(class_names: list[str]) -> dict[str, Any]:
-    """Classes by index, and a checksum by which two orders of the same classes are told apart at a glance."""
+def label_map(class_names: ClassNames) -> dict[str, Any]:
+    """
+    Classes by index, and a checksum by which two orders of the same classes are told apart at a glance; of several data sets,
+    by their names.
+    """
+    if isinstance(class_names, Mapping):
+        return {name: label_map(names) for name, names in class_names.items()}
     digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()
     return {"id2label": {str(index): name for index, name in enumerate(class_names)}, "sha256": digest}
 
@@ -176,20 +158,19 @@ def describe_environment() -> dict[str, Any]:
     """Versions, machine and command."""
     import torch
 
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    versions = {name: version for name, version in installed_versions().items() if version is not None}
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "versions": {"python": platform.python_version(), **versions},
         "system": f"{platform.system()} {platform.machine()}",
         "gpus": gpus,
-        "num_processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "num_processes": _num_processes(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def _num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def write_json(path: Path, content: Any) -> None:

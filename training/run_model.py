@@ -2,8 +2,8 @@
 """
 The model of a training run, and the processors that belong to it.
 
-It is a TubeViT of a named size, a TubeViT checkpoint, an image model that becomes a TubeViT, or any other model of
-`AutoModelForVideoClassification`. Its classes are those of the data. A classifier that the checkpoint has is kept where its
+It is a TubeViT of a named size, a TubeViT checkpoint, an image model that becomes a TubeViT, or, for videos, any other model
+of `AutoModelForVideoClassification`. Its classes are those of the data. A classifier that the checkpoint has is kept where its
 classes have the same names, in the checkpoint's order; weights that a checkpoint lacks are an error, but for a classifier's.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForVideoClassification
 
-from tubevit import TubeViTForVideoClassification, scale_up
+from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, scale_up
 from tubevit.image_families import FAMILIES
 from tubevit.presets import preset_config
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
@@ -25,6 +25,10 @@ from .optimisation import freeze_layers
 from .run_config import ClipConfig, ModelConfig
 from .video_classifiers import DONE, reading_settings
 from .video_datasets import VideoData
+
+
+CLASSIFIERS = {"video": TubeViTForVideoClassification, "image": TubeViTForImageClassification}
+IMAGE_SETTINGS = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "resample")
 
 
 @dataclass
@@ -50,13 +54,17 @@ class RunModel:
         pixels = self.normalizer(list(clips), return_tensors="pt", **DONE)
         return {**{name: each.to(self.model.dtype) for name, each in pixels.items()}, **batch}
 
+    def processor_of(self, media: str) -> TubeViTVideoProcessor | TubeViTImageProcessor:
+        """What prepares videos, or images in the same way."""
+        if media == "video":
+            return self.processor
+        return TubeViTImageProcessor(**{name: getattr(self.processor, name) for name in IMAGE_SETTINGS})
+
     def save_processors(self, folder: str) -> None:
         """Beside a TubeViT also what prepares images for it."""
         (self.normalizer or self.processor).save_pretrained(folder)
         if self.normalizer is None:
-            names = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "resample")
-            settings = {name: getattr(self.processor, name) for name in names}
-            TubeViTImageProcessor(**settings).save_pretrained(folder)
+            self.processor_of("image").save_pretrained(folder)
 
 
 def load_run_config(config: ModelConfig) -> Any:
@@ -65,12 +73,12 @@ def load_run_config(config: ModelConfig) -> Any:
         return None
     check_model_name(config.model_name_or_path)
     with quiet_library():
-        return AutoConfig.from_pretrained(config.model_name_or_path, **_hub_options(config))
+        return AutoConfig.from_pretrained(config.model_name_or_path, **hub_options(config))
 
 
-def checkpoint_classes(source: Any) -> list[str] | None:
-    """Names of the classes of a video classifier, `None` where there is no classifier or it only numbers them."""
-    if source is None or not _has_classifier(source):
+def checkpoint_classes(source: Any, media: str = "video") -> list[str] | None:
+    """Names of the classes of a video (or image) classifier, `None` where there is none or it only numbers them."""
+    if source is None or not _has_classifier(source, media):
         return None
     names = [str(source.id2label[index]) for index in range(source.num_labels)]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
@@ -88,10 +96,7 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
     Raises `ValueError` for what does not fit together: other classes than the checkpoint's, tubes that the clip does not
     hold, options that the model does not have.
     """
-    if data.media != "video":
-        raise ValueError(f"This command trains on videos, and the data are {data.media}s.")
-    if len(data.class_names) < 2:
-        raise ValueError(f"Training needs at least 2 classes, and the data have {len(data.class_names)}.")
+    check_classes(data)
     notes: list[str] = []
     settings = {
         "id2label": dict(enumerate(data.class_names)),
@@ -101,20 +106,16 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
     }
     if config.drop_path_rate is not None:
         settings["drop_path_rate"] = config.drop_path_rate
-    if source is None:
-        settings |= _tubevit_settings(config, clips)
-        model = TubeViTForVideoClassification(preset_config(config.preset, **settings))
-        notes.append(f"The TubeViT {config.preset} starts from random weights.")
-    elif source.model_type in FAMILIES:
-        model = _from_image_model(config, settings | _tubevit_settings(config, clips))
-        notes.append(f"{config.model_name_or_path}, an image model, becomes a TubeViT with a new classifier.")
+    if source is None or source.model_type in FAMILIES:
+        settings |= tubevit_settings(config, clips)
+        model = new_tubevit(config, source, CLASSIFIERS[data.media], settings, notes)
     else:
         model = _from_video_model(config, clips, data, source, settings, notes)
     if config.attn_implementation is not None:
         model.set_attn_implementation(config.attn_implementation)
     made = RunModel(model, None, notes=notes)
     if model.config.model_type == "tubevit":
-        made.processor = _tubevit_processor(model.config, clips)
+        made.processor = tubevit_processor(model.config, clips)
     else:
         made.normalizer, made.processor = _other_processors(config, model.config, clips)
         freeze_layers(model, config.num_frozen_layers or 0)
@@ -123,7 +124,24 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
     return made
 
 
-def _tubevit_settings(config: ModelConfig, clips: ClipConfig) -> dict[str, Any]:
+def check_classes(data: VideoData) -> None:
+    """Raise a `ValueError` if there is nothing to tell apart."""
+    if len(data.class_names) < 2:
+        raise ValueError(f"Training needs at least 2 classes, and the data have {len(data.class_names)}.")
+
+
+def new_tubevit(
+    config: ModelConfig, source: Any, model_class: type, settings: dict[str, Any], notes: list[str]
+) -> Any:
+    """A TubeViT of a named size, or if `source` is an image model's config, out of that model; says in `notes` which."""
+    if source is None:
+        notes.append(f"The TubeViT {config.preset} starts from random weights.")
+        return model_class(preset_config(config.preset, **settings))
+    notes.append(f"{config.model_name_or_path}, an image model, becomes a TubeViT with a new classifier.")
+    return _from_image_model(config, model_class, settings)
+
+
+def tubevit_settings(config: ModelConfig, clips: ClipConfig) -> dict[str, Any]:
     given = {
         "num_frames": clips.num_frames,
         "image_size": clips.image_size,
@@ -132,16 +150,18 @@ def _tubevit_settings(config: ModelConfig, clips: ClipConfig) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _from_image_model(config: ModelConfig, settings: dict[str, Any]) -> Any:
-    name, hub_options = config.model_name_or_path, _hub_options(config)
+def _from_image_model(config: ModelConfig, model_class: type, settings: dict[str, Any]) -> Any:
+    name, kwargs = config.model_name_or_path, {"source_kwargs": hub_options(config)}
     if config.scale_tubes_from is None:
-        return TubeViTForVideoClassification.from_image_checkpoint(name, source_kwargs=hub_options, **settings)
+        return model_class.from_image_checkpoint(name, **kwargs, **settings)
     if config.num_frozen_layers is None:
         raise ValueError("scale_tubes_from needs num_frozen_layers: the paper freezes 26 of the 32 layers of ViT-H.")
     check_model_name(config.scale_tubes_from)
     num_frozen = settings.pop("num_frozen_layers")
-    settings = {"num_labels": len(settings["id2label"]), **settings}
-    return scale_up(config.scale_tubes_from, name, num_frozen_layers=num_frozen, source_kwargs=hub_options, **settings)
+    kwargs |= {"num_frozen_layers": num_frozen, "model_class": model_class}
+    if "id2label" in settings:
+        kwargs["num_labels"] = len(settings["id2label"])
+    return scale_up(config.scale_tubes_from, name, **{**kwargs, **settings})
 
 
 def _from_video_model(
@@ -153,24 +173,29 @@ def _from_video_model(
         raise ValueError(
             f"{config.model_name_or_path} is a {source.model_type!r} model, of which there is no video classifier."
         )
-    keeps_classifier = has_same_classes(data.class_names, checkpoint_classes(source))
-    if _has_classifier(source) and not keeps_classifier:
+    keeps_classifier = has_same_classes(data.class_names, checkpoint_classes(source, data.media))
+    if _has_classifier(source, data.media) and not keeps_classifier:
         if not config.ignore_mismatched_sizes:
             raise ValueError(_other_classes(config, data, source))
         notes.append(f"The classifier of {config.model_name_or_path} is replaced by a new one.")
     is_tubevit = source.model_type == "tubevit"
-    settings |= _tubevit_settings(config, clips) if is_tubevit else {}
+    if data.media == "image" and not is_tubevit:
+        raise ValueError(
+            f"The data are images, which {config.model_name_or_path}, a {source.model_type} model, does not classify."
+        )
+    if is_tubevit:
+        settings |= {**tubevit_settings(config, clips), "heads": None}  # those are for joint training
     for name in settings:
         if not hasattr(source, name):
             raise ValueError(f"A {source.model_type} model has no {name} in its configuration.")
-    model_class = TubeViTForVideoClassification if is_tubevit else AutoModelForVideoClassification
+    model_class = CLASSIFIERS[data.media] if is_tubevit else AutoModelForVideoClassification
     with quiet_library():
         model, info = model_class.from_pretrained(
             config.model_name_or_path,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
-            **_hub_options(config),
+            **hub_options(config),
             **settings,
         )
     _check_loaded(config, model, info, keeps_classifier)
@@ -193,7 +218,7 @@ def _check_loaded(config: ModelConfig, model: Any, info: dict[str, Any], keeps_c
 
 
 def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
-    theirs = checkpoint_classes(source)
+    theirs = checkpoint_classes(source, data.media)
     difference = f"{source.num_labels} classes, the data {len(data.class_names)}"
     if theirs is None:
         difference += "; the checkpoint does not name its own"
@@ -206,11 +231,14 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     )
 
 
-def _tubevit_processor(config: Any, clips: ClipConfig) -> TubeViTVideoProcessor:
+def tubevit_processor(config: Any, clips: ClipConfig) -> TubeViTVideoProcessor:
     height, width = config.image_height_width
+    short_side = clips.short_side or min(height, width)
+    scale = short_side / min(height, width)
+    squeezed = {"height": round(scale * height), "width": round(scale * width)}
     return TubeViTVideoProcessor(
         num_frames=config.num_frames,
-        size={"shortest_edge": clips.short_side or min(height, width)},
+        size=squeezed if clips.fit == "squeeze" else {"shortest_edge": short_side},
         crop_size={"height": height, "width": width},
         image_mean=config.image_mean,
         image_std=config.image_std,
@@ -223,7 +251,7 @@ def _other_processors(config: ModelConfig, model_config: Any, clips: ClipConfig)
     from transformers import AutoVideoProcessor
 
     with quiet_library():
-        own = AutoVideoProcessor.from_pretrained(config.model_name_or_path, **_hub_options(config))
+        own = AutoVideoProcessor.from_pretrained(config.model_name_or_path, **hub_options(config))
     settings = reading_settings(own, model_config)
     num_frames = settings["num_frames"]
     if not settings["do_center_crop"] and "height" in (size := dict(settings["size"])):
@@ -232,8 +260,8 @@ def _other_processors(config: ModelConfig, model_config: Any, clips: ClipConfig)
         raise ValueError(
             f"num_frames={clips.num_frames}, but {config.model_name_or_path} takes clips of {num_frames}."
         )
-    if clips.image_size is not None:
-        raise ValueError("image_size is for TubeViT; another model has the size of its checkpoint.")
+    if clips.image_size is not None or clips.fit != "crop":
+        raise ValueError("image_size and fit are for TubeViT; another model has those of its checkpoint.")
     return own, TubeViTVideoProcessor(**settings, **_sampling(clips))
 
 
@@ -263,9 +291,9 @@ def _with_adapters(config: ModelConfig, model: Any) -> Any:
     )
 
 
-def _has_classifier(source: Any) -> bool:
-    return any(name.endswith("ForVideoClassification") for name in source.architectures or [])
+def _has_classifier(source: Any, media: str) -> bool:
+    return any(name.endswith(f"For{media.title()}Classification") for name in source.architectures or [])
 
 
-def _hub_options(config: ModelConfig) -> dict[str, Any]:
+def hub_options(config: ModelConfig) -> dict[str, Any]:
     return {"revision": config.model_revision, "trust_remote_code": config.trust_remote_code}

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 from tubevit.processing import TubeViTVideoProcessor
@@ -22,13 +23,14 @@ from .augmentation import BatchAugmentation
 from .augmentation_config import flipped_labels
 from .check_data import BadVideo, check_videos, drop_bad, read_report, write_report
 from .clip_datasets import ClipCollator, ClipDataset, StreamedClips
-from .clip_readers import EvaluationClips, TrainingClips
-from .run_config import TrainingRun
+from .clip_readers import EvaluationClips, TrainingClips, TrainingImages
+from .metrics import ClassificationMetrics
+from .run_config import BAD_VIDEOS_FILE, TrainingRun
 from .run_model import RunModel, checkpoint_classes, has_same_classes, load_run_config, make_model
 from .video_datasets import VideoData, load_video_dataset
 
 
-BAD_VIDEOS_FILE = "bad_videos.csv"
+SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # found while training
 # What there is to choose a checkpoint by, with one label per video and with several.
 METRICS = {
     False: ("accuracy", "top5_accuracy", "mean_class_accuracy", "loss"),
@@ -57,12 +59,23 @@ class RunSetup:
     augment: BatchAugmentation
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def class_names(self) -> list[str]:
+        return self.data.class_names
+
     def collator(self, augments: bool) -> ClipCollator:
         """
         Samples to batches. With `augments` the workers augment them; otherwise batches keep their `sample_seeds`, which
         `augment` needs and removes.
         """
         return ClipCollator(self.augment if augments else None, keep_seeds=not augments)
+
+    def evaluation_collator(self) -> ClipCollator:
+        return ClipCollator()
+
+    @property
+    def compute_metrics(self) -> ClassificationMetrics:
+        return ClassificationMetrics(self.data.multi_label)
 
     @property
     def chance_loss(self) -> float | None:
@@ -81,32 +94,39 @@ def set_up(run: TrainingRun, folder: Path) -> RunSetup:
     """
     Load and check all that a run needs.
 
-    folder: where the report of broken videos goes; a report that is there is taken in place of a check.
+    folder: where the report of broken videos goes; a run that is resumed takes it in place of a check.
 
     Raises `ValueError`, `TypeError` or `OSError` in one line for whatever cannot be trained with.
     """
     set_seed(run.run.seed)
     source = load_run_config(run.model)
-    listed = _load_data(run, source)
-    data = _without_bad_videos(run, listed, folder)
-    if "train" not in data.splits:
-        raise ValueError("The data have no training split.")
-    _check_metric(run, data)
-    model = make_model(run.model, run.clips, data, source)
-    _check_views(run, model)
-    train_clips, validation_clips = make_clips(run, data, model, folder)
+    listed = load_data(run, source)
+    check_metric(run.evaluation.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
+    model = make_model(run.model, run.clips, listed, source)
+    check_views(run, model)
+    data = without_bad_videos(run, listed, folder)  # behind all that is found at once: it may take an hour
+    setup = set_up_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
+    if "validation" in data.splits and setup.validation_clips is None:
+        setup.notes.append("The validation split is streamed: it is scored at the end and not while training.")
+    return setup
+
+
+def set_up_data(run: TrainingRun, listed: VideoData, data: VideoData, model: RunModel, skipped: Path) -> RunSetup:
+    """
+    The clips of a data set, and what is done to them.
+
+    listed: what the annotations name. data: of it, what can be read. skipped: file for what turns out later not to be.
+    """
+    train_clips, validation_clips = make_clips(run, data, model, skipped)
     augment = BatchAugmentation(
         run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
-    notes = [*data.notes, *model.notes]
-    if "validation" in data.splits and validation_clips is None:
-        notes.append("The validation split is streamed: it is scored at the end and not while training.")
-    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, notes)
+    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, [*data.notes, *model.notes])
 
 
-def make_clips(run: TrainingRun, data: VideoData, model: RunModel, folder: Path) -> tuple[Any, Any]:
-    """Training clips, and validation clips of one view per video."""
+def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path) -> tuple[Any, Any]:
+    """Training clips (or images), and validation clips of one view per video; `skipped` as in `set_up_data`."""
     flips = flipped_labels(run.augmentation.flip, data.class_names)
     shared = {
         "num_classes": len(data.class_names),
@@ -114,9 +134,11 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, folder: Path)
         "seed": run.run.seed,
         "on_bad_video": run.run.on_bad_video,
         "max_bad_share": run.run.max_bad_share,
-        "bad_video_log": folder / "skipped_videos.csv",
+        "bad_video_log": skipped,
     }
-    read = TrainingClips(model.processor, run.augmentation, mirror=flips is not None)
+    read_training = TrainingClips if data.media == "video" else TrainingImages
+    processor = model.processor_of(data.media)
+    read = read_training(processor, run.augmentation, mirror=flips is not None)
     train = data.splits["train"]
     make = ClipDataset if hasattr(train, "__len__") else StreamedClips
     if make is StreamedClips and run.training.max_steps < 0:
@@ -125,7 +147,7 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, folder: Path)
     validation = data.splits.get("validation")
     if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
         return train_clips, None
-    return train_clips, ClipDataset(validation, EvaluationClips(model.processor), **shared)
+    return train_clips, ClipDataset(validation, EvaluationClips(processor), **shared)
 
 
 def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: float = 0.0) -> float:
@@ -152,43 +174,64 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
 
 
-def _check_metric(run: TrainingRun, data: VideoData) -> None:
-    # Trainer would find out at the first evaluation.
-    num_classes = len(data.class_names)
-    known = [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or num_classes > 5]
-    metric = run.evaluation.metric_for_best_model
+def metrics_of(data: VideoData) -> list[str]:
+    """What a checkpoint can be chosen by."""
+    return [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or len(data.class_names) > 5]
+
+
+def check_metric(metric: str | None, known: list[str], where: str) -> None:
+    """Raise a `ValueError` for a metric that there is not `where`. Trainer would find out at the first evaluation."""
     if metric is not None and metric.removeprefix("eval_") not in known:
-        raise ValueError(
-            f"metric_for_best_model must be one of {', '.join(known)} with {num_classes} classes, got {metric!r}."
-        )
+        raise ValueError(f"metric_for_best_model must be one of {', '.join(known)} {where}, got {metric!r}.")
 
 
-def _check_views(run: TrainingRun, model: RunModel) -> None:
+def check_views(run: TrainingRun, model: RunModel) -> None:
     # The evaluation at the end makes them; by then it would be too late.
     views = {name: getattr(run.evaluation, name) for name in ("num_temporal_views", "num_spatial_views")}
     TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
 
 
-def _load_data(run: TrainingRun, source: Any) -> VideoData:
+def load_data(run: TrainingRun, source: Any) -> VideoData:
+    """The data set, with its classes in the order of the checkpoint if that has the same ones."""
     data = load_video_dataset(run.data)
-    theirs = checkpoint_classes(source)
+    return in_order_of(checkpoint_classes(source, data.media), run, data)
+
+
+def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:
+    """`data`, read anew if a checkpoint has their classes in another order. Raises `ValueError` without a training split."""
     if theirs != data.class_names and has_same_classes(data.class_names, theirs):
         data = load_video_dataset(run.data, class_names=theirs)
         data.notes.append("Classes are in the checkpoint's order.")
+    if "train" not in data.splits:
+        raise ValueError("The data have no training split.")
     return data
 
 
-def _without_bad_videos(run: TrainingRun, data: VideoData, folder: Path) -> VideoData:
+def without_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str = BAD_VIDEOS_FILE) -> VideoData:
+    """
+    `data` without what cannot be read, which a file in `folder` names.
+
+    Raises `ValueError` if that is too much, or all.
+    """
     if run.data.streaming:  # what a stream holds is found out while it is read
         return data
-    report = folder / BAD_VIDEOS_FILE
-    with PartialState().main_process_first():  # the others read what the first one writes
-        if not report.is_file():
-            write_report(_find_bad_videos(run, data), report)
-    return drop_bad(data, read_report(report), run.run.on_bad_video, run.run.max_bad_share)
+    found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
+    (bad,) = broadcast_object_list(found)  # what the first process found
+    return drop_bad(data, bad, run.run.on_bad_video, run.run.max_bad_share)
 
 
-def _find_bad_videos(run: TrainingRun, data: VideoData) -> list[BadVideo]:
+def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[BadVideo]:
+    """By a check, whose report is there for the user and for a resumed run if there are any."""
+    if run.run.resume:
+        report = Path(run.run.output_dir) / file_name
+        return read_report(report) if report.is_file() else []
+    bad = _check_files(run, data)
+    if bad:
+        write_report(bad, folder / file_name)
+    return bad
+
+
+def _check_files(run: TrainingRun, data: VideoData) -> list[BadVideo]:
     if run.run.bad_video_report is not None:
         return read_report(run.run.bad_video_report)
     if not run.run.check_data:

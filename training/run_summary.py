@@ -10,13 +10,15 @@ from .run_setup import RunSetup, count_parameters
 
 
 def describe_clip(setup: RunSetup) -> dict[str, Any]:
-    """Of a TubeViT, tokens and GFLOPs of one clip, as `info.describe` counts them; nothing of other models."""
-    from .info import describe
+    """Of a TubeViT, tokens and GFLOPs of one clip (or image), as `info.describe` counts them; nothing of other models."""
+    from .info import describe, describe_image
 
     config = setup.model.model.config
     if config.model_type != "tubevit":
         return {}
     config = type(config).from_dict(config.to_dict())  # describing switches the attention of its config
+    if setup.data.media == "image":
+        return describe_image(config)
     return describe(config, [config.num_frames])["clips"][0]
 
 
@@ -44,31 +46,49 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         if hasattr(model, "get_base_model")
         else type(model).__name__
     )
-    total, trained = count_parameters(model)
     effective, steps = count_steps(setup, num_processes)
-    training = setup.run.training
-    rate = f"at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else "spread over the video"
-    crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
+    training, media = setup.run.training, setup.data.media
+    unit = "clip" if media == "video" else "image"
     lines = {
         "model": f"{kind}, {Depths.of(model).num_layers} layers of width {config.hidden_size}",
-        "parameters": f"{total / 1e6:.2f} M: {trained / 1e6:.2f} M trained, {(total - trained) / 1e6:.2f} M frozen",
-        "clip": f"{processor.num_frames} frames of {crop}, {rate}",
+        "parameters": describe_parameters(model),
+        unit: describe_reading(processor, media),
     }
     if clip:
-        tubes = ("x".join(map(str, tube.kernel_size)) for tube in config.get_tubes())
-        per_tube = ", ".join(f"{tube}: {count}" for tube, count in zip(tubes, clip["tokens_per_tube"], strict=True))
-        lines["tokens per clip"] = f"{clip['tokens']:,} ({per_tube})"
-        lines["arithmetic per clip"] = f"{clip['gflops']:.3g} GFLOPs forward"
+        tubes = config.get_tubes() if media == "video" else config.get_image_tubes()
+        names = ("x".join(map(str, tube.kernel_size)) for tube in tubes)
+        per_tube = ", ".join(f"{name}: {count}" for name, count in zip(names, clip["tokens_per_tube"], strict=True))
+        lines[f"tokens per {unit}"] = f"{clip['tokens']:,} ({per_tube})"
+        lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
     for split, counts in setup.counts.items():
-        bad = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
-        lines[f"{split} videos"] = f"{counts['used']:,}{bad}" if counts else "a stream"
+        lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = f"{len(setup.data.class_names)}"
     lines["effective batch"] = (
-        f"{effective} = {training.per_device_train_batch_size} clips x {num_processes} x {device} x "
+        f"{effective} = {training.per_device_train_batch_size} {unit}s x {num_processes} x {device} x "
         f"{training.gradient_accumulation_steps} accumulated"
     )
     lines["steps"] = f"{steps:,}"
     return format_lines(lines)
+
+
+def describe_parameters(model: Any) -> str:
+    total, trained = count_parameters(model)
+    return f"{total / 1e6:.2f} M: {trained / 1e6:.2f} M trained, {(total - trained) / 1e6:.2f} M frozen"
+
+
+def describe_reading(processor: Any, media: str) -> str:
+    """What is read of a video, or of an image."""
+    crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
+    if media == "image":
+        return crop
+    rate = f"at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else "spread over the video"
+    return f"{processor.num_frames} frames of {crop}, {rate}"
+
+
+def describe_counts(counts: dict[str, int]) -> str:
+    """How many videos of a split are used, and how many cannot be."""
+    bad = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
+    return f"{counts['used']:,}{bad}" if counts else "a stream"
 
 
 def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Path) -> str:

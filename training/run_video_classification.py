@@ -1,12 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit train`: fine-tune a video classifier with Transformers' Trainer.
+`tubevit train`: fine-tune a classifier of videos, or of images, with Transformers' Trainer.
 
     tubevit train --config finetune-small --data path/to/class/folders --output_dir runs/mine
     tubevit train --config kinetics400-base data=path/to/kinetics400 run.dataloader_num_workers=16
     torchrun --nproc-per-node 8 training/run_video_classification.py --config kinetics400-base --data path/to/kinetics400
     tubevit train --config runs/mine/resolved_config.yaml resume=true
+    tubevit train --config joint-small datasets.videos.data=path/to/videos datasets.images.data=path/to/images
 
+The last one trains on several data sets at once, see `joint_config` and `run_joint_training`.
 Options are those of Transformers' examples where these have them, from the command line or a YAML file. Everything that may
 be wrong is found before the first step (`--dry-run` stops there), and nothing that exists is overwritten.
 """
@@ -14,27 +16,37 @@ be wrong is found before the first step (`--dry-run` stops there), and nothing t
 import argparse
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tubevit.training.config_files import add_config_arguments, read_config
-from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
+from tubevit.training.config_files import add_config_arguments
+from tubevit.training.joint_config import ALL_BLOCKS, JointRun, read_run
+from tubevit.training.run_config import BAD_VIDEOS_FILE, TrainingRun
 
 
 if TYPE_CHECKING:
+    from tubevit.training.joint_setup import JointSetup
     from tubevit.training.run_setup import RunSetup
     from tubevit.training.video_trainer import VideoTrainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_arguments(parser, BLOCKS)
+    add_config_arguments(parser, ALL_BLOCKS)
     parser.add_argument("--dry-run", action="store_true", help="make all checks and train on one batch; write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    return train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+    from tubevit.training.library_noise import hide_library_noise
+
+    hide_library_noise()
+    run = read_run(args)
+    if isinstance(run, JointRun):
+        from tubevit.training.run_joint_training import train_jointly
+
+        return train_jointly(run, dry_run=args.dry_run)
+    return train(run, dry_run=args.dry_run)
 
 
 def train(run: TrainingRun, dry_run: bool = False) -> int:
@@ -73,26 +85,37 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     return exit_code
 
 
-def claim_folder(run: TrainingRun, dry_run: bool, stack: ExitStack) -> Path:
-    """The folder to write to: the run's, found to be usable; for a dry run one that goes with `stack`."""
+def claim_folder(
+    run: TrainingRun | JointRun, dry_run: bool, stack: ExitStack, reports: Sequence[str] = (BAD_VIDEOS_FILE,)
+) -> Path:
+    """
+    The folder to write to: the run's, found to be usable; for a dry run one that goes with `stack`.
+
+    reports: names of files that a run leaves behind which ends because too much cannot be read.
+    """
     from accelerate import PartialState
 
-    from tubevit.training.run_files import check_output_folder, unused_folder
-    from tubevit.training.run_setup import BAD_VIDEOS_FILE
+    from tubevit.training.output_folders import make_writable, untouched
+    from tubevit.training.run_files import check_output_folder
 
-    folder = Path(run.run.output_dir)
-    if dry_run:
-        return stack.enter_context(unused_folder(folder))
+    folder, resume = Path(run.run.output_dir), run.run.resume
     state = PartialState()
+    if state.is_main_process or dry_run:
+        check_output_folder(folder, resume, may_hold=reports)
+    if dry_run:
+        return stack.enter_context(untouched(folder))
     if state.is_main_process:
-        if not run.run.resume and folder.is_dir() and [path.name for path in folder.iterdir()] == [BAD_VIDEOS_FILE]:
-            (folder / BAD_VIDEOS_FILE).unlink()  # of a run that ended there
-        check_output_folder(folder, run.run.resume)
+        make_writable(folder)
+        if not resume:
+            for name in reports:
+                (folder / name).unlink(missing_ok=True)
     state.wait_for_everyone()
     return folder
 
 
-def begin_or_resume(setup: "RunSetup", folder: Path, find_checkpoint: Callable | None = None) -> Path | None:
+def begin_or_resume(
+    setup: "RunSetup | JointSetup", folder: Path, find_checkpoint: Callable | None = None
+) -> Path | None:
     """
     Write what the run is, or find the checkpoint that it goes on from.
 
@@ -102,21 +125,23 @@ def begin_or_resume(setup: "RunSetup", folder: Path, find_checkpoint: Callable |
 
     from tubevit.training.run_files import check_disk_space, check_same_run, last_checkpoint, write_run_files
     from tubevit.training.run_setup import count_parameters
+    from tubevit.training.worker_processes import note_on_workers
 
-    run, notes = setup.run, []
+    run, notes = setup.run, note_on_workers(setup.run.run.dataloader_num_workers)
     config = vars(run)
     total, trained = count_parameters(setup.model.model)
     checkpoint = None
     if run.run.resume:
-        check_same_run(folder, config, setup.data.class_names, setup.counts)
+        check_same_run(folder, config, setup.class_names, setup.counts)
         checkpoint = (find_checkpoint or last_checkpoint)(folder, run.training.ema_decay > 0, notes)
         notes.append(f"Going on from {checkpoint}.")
     if run.run.save_strategy != "no":
-        check_disk_space(folder, total, trained, 1 + (run.run.save_total_limit or 2))
+        num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
+        check_disk_space(folder, total, trained, 1 + (run.run.save_total_limit or 2), num_copies)
     state = PartialState()
     if state.is_main_process:
         if checkpoint is None:
-            write_run_files(folder, config, setup.data.class_names, setup.counts)
+            write_run_files(folder, config, setup.class_names, setup.counts)
         for note in notes:
             print(note, flush=True)
     state.wait_for_everyone()

@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tubevit.training.config_files import add_config_arguments, read_config
-from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
+from tubevit.training.config_files import add_config_arguments
+from tubevit.training.joint_config import JointRun, read_run
+from tubevit.training.run_config import BLOCKS, TrainingRun
 
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    exit_code = train(TrainingRun(**read_config(args, BLOCKS, RECIPES)), dry_run=args.dry_run)
+    from tubevit.training.library_noise import hide_library_noise
+
+    hide_library_noise()
+    run = read_run(args)
+    if isinstance(run, JointRun):
+        raise ValueError("train-loop trains on one data set; use `tubevit train` for several.")
+    exit_code = train(run, dry_run=args.dry_run)
     PartialState().destroy_process_group()
     return exit_code
 
@@ -70,7 +77,7 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
         loop.accelerator.init_trackers(folder.absolute().name)
         seconds = loop.run()
         finish(loop, seconds)
-    exit_code = evaluate_saved(run, folder) if has_validation else 0
+    exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
     if loop.accelerator.is_main_process:
         write_model_card(folder, setup, loop.state.log_history, folder / "evaluation" / "metrics.json")
         if run.run.push_to_hub:
@@ -99,8 +106,7 @@ def finish(loop: "TrainingLoop", seconds: float) -> None:
     loop.save_model()
     for tracker in loop.accelerator.trackers:  # not end_training: the evaluation still needs the other ranks
         tracker.finish()
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    metrics = {"train_loss": sum(losses) / len(losses) if losses else None, "steps": state.global_step}
+    metrics = {"train_loss": loop.mean_loss(), "steps": state.global_step}
     if state.best_metric is not None:
         metrics[f"best_{loop.arguments.metric_for_best_model}"] = state.best_metric
         metrics["best_step"] = state.best_step

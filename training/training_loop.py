@@ -8,7 +8,6 @@ resumed in mid-epoch goes on as if it had never been killed, and evaluating more
 
 import random
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments, get_scheduler
 
@@ -32,6 +31,7 @@ from .run_setup import RunSetup
 from .run_summary import count_steps
 from .sample_seeds import sample_seed
 from .stop_training import StopWithoutLearning, check_loss
+from .timed_batches import TimedBatches
 
 
 class TrainingLoop:
@@ -46,6 +46,7 @@ class TrainingLoop:
         self.training, self.options = setup.run.training, setup.run.run
         self.accelerator = make_accelerator(arguments, folder)
         self.augments_batches = self.accelerator.device.type != "cpu"
+        self.batches = TimedBatches(setup.augment if self.augments_batches else None)
         self.num_steps = count_steps(setup, self.accelerator.num_processes)[1]
         self.config = setup.model.model.config
         self._prepare()
@@ -54,7 +55,6 @@ class TrainingLoop:
         self.metrics = ClassificationMetrics(setup.data.multi_label)
         self.state = LoopState()
         self.loss_since_log = torch.zeros((), device=self.accelerator.device)
-        self.seconds_waiting, self.num_clips = 0.0, 0
 
     def _prepare(self) -> None:
         """Loaders, optimizer and schedule, as Trainer makes them."""
@@ -167,18 +167,6 @@ class TrainingLoop:
             self.average.update()
         return total, gradient_norm
 
-    def batches(self, loader: Any) -> Iterator[dict[str, Any]]:
-        """Batches as the loss takes them; waiting for them is timed."""
-        iterator = iter(loader)
-        while True:
-            start = time.perf_counter()
-            batch = next(iterator, None)
-            self.seconds_waiting += time.perf_counter() - start
-            if batch is None:
-                return
-            self.num_clips += len(batch["labels"])
-            yield self.setup.augment(batch) if self.augments_batches else batch
-
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Metrics of one view of every validation video, `eval_loss` among them, with the averaged weights if there are such."""
@@ -227,7 +215,9 @@ class TrainingLoop:
 
     def _log_training(self, gradient_norm: Any, learning_rate: float) -> None:
         num_steps = self.state.global_step - self.state.last_logged
-        entry = {"loss": self.accelerator.reduce(self.loss_since_log, "mean").item() / num_steps}
+        loss = self.accelerator.reduce(self.loss_since_log, "mean").item()
+        self.state.logged_loss += loss
+        entry = {"loss": loss / num_steps}
         if gradient_norm is not None:
             entry["grad_norm"] = float(gradient_norm)
         self._log({**entry, "learning_rate": learning_rate})
@@ -266,14 +256,15 @@ class TrainingLoop:
         if self.accelerator.is_main_process:
             model.save_pretrained(self.folder, state_dict=weights)
 
+    def mean_loss(self) -> float:
+        """Over all steps; called on all ranks."""
+        rest = self.accelerator.reduce(self.loss_since_log, "mean").item()
+        return (self.state.logged_loss + rest) / self.state.global_step
+
     def throughput(self, seconds: float) -> dict[str, float | int]:
-        """How fast training went that took `seconds`, and what share of them this process waited for clips."""
-        return {
-            "seconds": seconds,
-            "clips_per_second": self.num_clips * self.accelerator.num_processes / seconds,
-            "share_of_time_waiting_for_data": self.seconds_waiting / seconds,
-            "dataloader_num_workers": self.options.dataloader_num_workers,
-        }
+        """As `TimedBatches.throughput`."""
+        num_processes, num_workers = self.accelerator.num_processes, self.options.dataloader_num_workers
+        return self.batches.throughput(seconds, num_processes, num_workers)
 
 
 def make_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:
@@ -283,7 +274,7 @@ def make_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:
         mixed_precision=precision,
         cpu=arguments.use_cpu,
         log_with=arguments.report_to or None,
-        project_dir=str(folder),
+        project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
         # The same order of videos for any number of ranks, and a new one in each epoch.
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=arguments.data_seed),
         # Peers have weights that their classifier does not use; with checkpointing torch cannot look for such.

@@ -10,7 +10,7 @@ Trainer for clips: what Transformers' Trainer needs so that a run on video can b
 - Waiting for clips is timed.
 """
 
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,13 +23,13 @@ from transformers.integrations import get_available_reporting_integrations
 from tubevit.classification import classification_loss
 
 from .checkpoints import quiet_library
-from .clip_datasets import ClipCollator, SetEpoch
-from .metrics import ClassificationMetrics
+from .clip_datasets import SetEpoch
 from .model_card import write_model_card
 from .optimisation import WeightAverage, parameter_groups
 from .run_config import TrainingRun
 from .run_setup import RunSetup
 from .stop_training import StopWithoutLearning, check_loss
+from .timed_batches import TimedBatches
 
 
 FLOPS_PER_TRAINING_STEP = 3  # of a forward pass: the backward pass takes two
@@ -84,6 +84,7 @@ def training_arguments(
     fixed = {
         "remove_unused_columns": False,  # Trainer would remove what the collator needs
         "label_names": ["labels"],
+        "disable_tqdm": not sys.stderr.isatty(),  # as all other progress bars of ours
         "logging_nan_inf_filter": False,  # it would show a loss of 0 for NaN
         "dataloader_pin_memory": torch.cuda.is_available() and not options.use_cpu,
     }
@@ -115,19 +116,19 @@ class VideoTrainer(Trainer):
     def __init__(self, setup: RunSetup, args: TrainingArguments, flops_per_clip: float = 0.0):
         self.setup, self.flops_per_clip = setup, flops_per_clip
         self.model_config = setup.model.model.config
-        self.augments_batches = args.device.type != "cpu"
+        augments_batches = args.device.type != "cpu"
+        self.batches = TimedBatches(setup.augment if augments_batches else None)
         self.average: WeightAverage | None = None
-        self.seconds_waiting, self.num_clips = 0.0, 0
         model, training = setup.model, setup.run.training
         super().__init__(
             model=model.model,
             args=args,
             train_dataset=setup.train_clips,
             eval_dataset=setup.validation_clips,
-            data_collator=setup.collator(augments=not self.augments_batches),
+            data_collator=setup.collator(augments=not augments_batches),
             processing_class=model.normalizer or model.processor,
             compute_loss_func=self.loss,
-            compute_metrics=ClassificationMetrics(setup.data.multi_label),
+            compute_metrics=setup.compute_metrics,
             preprocess_logits_for_metrics=_logits_alone,
             callbacks=self._callbacks(),
         )
@@ -141,13 +142,17 @@ class VideoTrainer(Trainer):
 
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
-        callbacks = [SetEpoch(self.setup.train_clips)]
+        callbacks = [SetEpoch(self._follows_epochs())]
         callbacks.append(StopWithoutLearning(training.stop_if_flat_steps, self.setup.chance_loss))
         if training.ema_decay:
             callbacks.append(_UpdateAverage(self))
         if training.early_stopping_patience and self.setup.validation_clips is not None:
             callbacks.append(EarlyStoppingCallback(training.early_stopping_patience))
         return callbacks
+
+    def _follows_epochs(self) -> Any:
+        """What has to know which epoch it is, by its `set_epoch`."""
+        return self.setup.train_clips
 
     # The loss
 
@@ -162,29 +167,14 @@ class VideoTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         # Labels are counted after mixing, which turns each into as many numbers as there are classes.
-        return super().get_batch_samples(self._augmented(epoch_iterator), num_batches, device)
-
-    def _augmented(self, iterator: Iterator) -> Iterator[dict[str, Any]]:
-        while True:
-            start = time.perf_counter()
-            batch = next(iterator, None)
-            self.seconds_waiting += time.perf_counter() - start
-            if batch is None:
-                return
-            self.num_clips += len(batch["labels"])
-            yield self.setup.augment(batch) if self.augments_batches else batch
+        return super().get_batch_samples(self.batches(epoch_iterator), num_batches, device)
 
     def throughput(self, seconds: float) -> dict[str, float | int]:
-        """How fast training went that took `seconds`, and what share of them this process waited for clips."""
-        return {
-            "seconds": seconds,
-            "clips_per_second": self.num_clips * self.args.world_size / seconds,
-            "share_of_time_waiting_for_data": self.seconds_waiting / seconds,
-            "dataloader_num_workers": self.args.dataloader_num_workers,
-        }
+        """As `TimedBatches.throughput`."""
+        return self.batches.throughput(seconds, self.args.world_size, self.args.dataloader_num_workers)
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
-        augmenting, self.data_collator = self.data_collator, ClipCollator()
+        augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:

@@ -47,13 +47,24 @@ def map_in_processes(
 
 def choose_num_workers(num_workers: int | None, num_items: int) -> int:
     """Number of processes for so many items. Raises `ValueError` for less than one."""
+    from tubevit.processing.cpu_cores import num_cores
+
     if num_workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_workers = min(cores, num_items // FILES_PER_PROCESS)
+        num_workers = min(num_cores(), num_items // FILES_PER_PROCESS)
         return max(1, num_workers)
     if num_workers < 1:
         raise ValueError(f"The number of workers must be at least 1, got {num_workers}.")
     return num_workers
+
+
+def note_on_workers(num_workers: int) -> list[str]:
+    """A sentence if there are to be more loader workers than cores, over all training processes of this machine."""
+    from tubevit.processing.cpu_cores import num_cores
+
+    total, cores = num_workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), num_cores()
+    if total <= cores:
+        return []
+    return [f"{total} loader workers share {cores} cores: a smaller dataloader_num_workers may be faster."]
 
 
 def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Iterator[tuple[Any, Any]]:

@@ -1,0 +1,190 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Six things that two people do, as the angles of their joints over time: the classes of UT-Interaction.
+
+This is a simulation, made by looking at training clips of UT-Interaction and at no others; no measurement of people is in it.
+Each action is random in who moves when, how far and how high, and who does it faces right. Angles, lengths and times are
+those of `figure_people`: radians, body heights, shares of the clip.
+"""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from .figure_people import FAR, NEAR, Person, smooth, standing
+
+
+SIDES = (NEAR, FAR)
+ONLOOKERS = 0.12  # share of pointing clips in which somebody else is there
+Range = tuple[float, float]
+
+
+class Stroke(NamedTuple):
+    """When something begins, is reached, is left and has ended, as shares of the clip."""
+
+    begin: float
+    reached: float
+    left: float
+    end: float
+
+    def weight(self, times: np.ndarray) -> np.ndarray:
+        """How far it is done at each of `times`, from 0 to 1."""
+        rise = smooth((times - self.begin) / (self.reached - self.begin))
+        return rise * (1 - smooth((times - self.left) / (self.end - self.left)))
+
+
+def random_stroke(rng: np.random.Generator, begin: float, rise: Range, stay: Range, fall: Range) -> Stroke:
+    """A stroke from `begin` on whose three parts last as long as the ranges say."""
+    return Stroke(*accumulate([begin, *(rng.uniform(*part) for part in (rise, stay, fall))]))
+
+
+def flexing(begin: float, end: float) -> Stroke:
+    """What is done most half-way between two times."""
+    middle = (begin + end) / 2
+    return Stroke(begin, middle, middle, end)
+
+
+def act(action: str, rng: np.random.Generator, times: np.ndarray) -> list[Person]:
+    """
+    The people of a clip at `times` (shares of the clip): whoever acts, who faces right, and then the other, who faces left.
+
+    action: one of `ACTIONS`.
+    """
+    distance = rng.uniform(0.55, 1.0)
+    first, second = standing(rng, times), standing(rng, times, start=distance, facing=-1)
+    begin = rng.uniform(0.12, 0.4)
+    ACTIONS[action](first, second, begin, rng)
+    is_alone = action == "pointing" and rng.uniform() >= ONLOOKERS
+    return [first] if is_alone else [first, second]
+
+
+def _shake_hands(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    way, share = second.start - uniform(0.36, 0.5), uniform(0.3, 0.7)
+    ways = way * share, way * (1 - share)
+    arrival = begin + uniform(0.08, 0.2)
+    first.walk(begin, arrival, ways[0])
+    second.walk(begin + uniform(-0.05, 0.08), arrival + uniform(0, 0.05), ways[1])
+    grip = random_stroke(rng, arrival + uniform(-0.08, 0.02), rise=(0.08, 0.15), stay=(0.15, 0.4), fall=(0.05, 0.12))
+    weights = [grip._replace(begin=grip.begin + uniform(-0.02, 0.03)).weight(times) for _ in range(2)]
+    for person, weight in zip((first, second), weights, strict=True):
+        person.lean = person.lean + uniform(0, 0.15) * weight
+    # Both give the right hand, or in the mirror the left: near to the camera of the one, far of the other.
+    side = int(rng.integers(2))
+    pumping = uniform(0.008, 0.04) * np.sin(2 * np.pi * (times * uniform(5, 12) + uniform()))
+    below_shoulders = np.stack([uniform(0.12, 0.2) + pumping, 0 * times], axis=-1)
+    target = (first.joints().shoulder + second.joints().shoulder) / 2 + below_shoulders
+    first.reach(side, weights[0], target)
+    second.reach(1 - side, weights[1], target)
+    for person, came in ((first, ways[0]), (second, ways[1])):
+        if uniform() < 0.7:
+            leaving = grip.end + uniform(0, 0.08)
+            person.walk(leaving, leaving + uniform(0.12, 0.25), -came * uniform(0.3, 1))
+
+
+def _hug(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    way, share = second.start - uniform(0.06, 0.16), uniform(0.25, 0.75)
+    embrace = random_stroke(rng, begin, rise=(0.12, 0.25), stay=(0.15, 0.35), fall=(0.08, 0.18))
+    for person, own, delay in ((first, way * share, (0, 0)), (second, way * (1 - share), (-0.04, 0.06))):
+        person.walk(begin + uniform(*delay), embrace.reached, own)
+        weight = embrace._replace(begin=begin + uniform(-0.02, 0.08)).weight(times)
+        for side in SIDES:
+            person.pose_arm(side, weight, angle=uniform(1.0, 1.7), bend=uniform(0.2, 1.0))
+        person.lean = person.lean + uniform(0, 0.2) * weight
+        person.walk(embrace.left, embrace.end + uniform(0.02, 0.1), -own * uniform(0.6, 1))
+
+
+def _kick(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    arrival = _come_near(first, second, begin, rng, gap=(0.45, 0.7), lasting=(0.06, 0.18))
+    kick = random_stroke(rng, arrival + uniform(-0.05, 0.05), rise=(0.06, 0.12), stay=(0, 0.06), fall=(0.06, 0.14))
+    weight, leg = kick.weight(times), int(rng.integers(2))
+    drawn_up = flexing(kick.begin, kick.reached).weight(times)
+    first.thighs[leg] += weight * (uniform(0.9, 1.7) - first.thighs[leg])
+    first.knees[leg] *= 1 - weight
+    first.knees[leg] -= uniform(0.8, 1.4) * drawn_up + uniform(0, 0.3) * weight
+    first.lean = first.lean - uniform(0.1, 0.4) * weight
+    for side in SIDES:
+        first.pose_arm(side, weight * uniform(0.3, 1), angle=uniform(-0.6, 0.9), bend=uniform(0, 0.7))
+    hit = kick.reached - 0.02
+    second.walk(hit, kick.reached + uniform(0.08, 0.2), -uniform(0.02, 0.25))
+    bent = smooth((times - hit) / uniform(0.07, 0.14)) - uniform(0.3, 1) * smooth((times - kick.end) / 0.2)
+    second.lean = second.lean + bent * uniform(-0.25, 0.35)
+    if uniform() < 0.5:
+        guard = kick._replace(left=kick.end, end=kick.end + 0.1).weight(times)
+        for side in SIDES:
+            second.pose_arm(side, guard, angle=uniform(0.1, 0.8), bend=uniform(0.3, 0.9))
+    if uniform() < 0.6:
+        first.walk(kick.end, kick.end + uniform(0.1, 0.25), -uniform(0.1, 0.4))
+
+
+def _point(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    stroke = random_stroke(rng, begin + uniform(0, 0.15), rise=(0.08, 0.16), stay=(0.2, 0.45), fall=(0.08, 0.16))
+    weight, side = stroke.weight(times), int(rng.integers(2))
+    first.pose_arm(side, weight, angle=uniform(1.25, 1.9), bend=uniform(0, 0.15))
+    first.elbows[side] += uniform(0, 0.8) * flexing(stroke.begin, stroke.reached).weight(times)
+    first.lean = first.lean + uniform(-0.05, 0.08) * weight
+
+
+def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.6), lasting=(0.06, 0.18))
+    punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.04, 0.09), stay=(0, 0.05), fall=(0.06, 0.14))
+    weight, side = punch.weight(times), int(rng.integers(2))
+    first.pose_arm(side, weight, angle=uniform(1.3, 1.9), bend=uniform(0, 0.2))
+    drawn_back = Stroke(punch.begin - 0.1, punch.begin - 0.02, punch.begin, punch.reached).weight(times)
+    first.pose_arm(side, drawn_back * uniform(), angle=uniform(-0.8, 0.2), bend=uniform(1.4, 2.4))
+    first.lean = first.lean + uniform(0.1, 0.5) * weight
+    if uniform() < 0.5:
+        first.pose_arm(1 - side, weight, angle=uniform(-0.5, 0.5), bend=uniform(0.6, 1.7))
+    reeling = Stroke(
+        punch.reached - 0.01,
+        punch.reached + uniform(0.03, 0.08),
+        punch.reached + uniform(0.08, 0.2),
+        punch.end + uniform(0.1, 0.3),
+    )
+    second.lean = second.lean - uniform(0.15, 0.6) * reeling.weight(times)
+    second.walk(punch.reached, punch.reached + uniform(0.08, 0.25), -uniform(0.02, 0.45))
+    if uniform() < 0.5:
+        first.walk(punch.end, punch.end + uniform(0.1, 0.25), -uniform(0.05, 0.4))
+
+
+def _push(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
+    uniform, times = rng.uniform, first.times
+    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.58), lasting=(0.08, 0.2))
+    push = random_stroke(rng, arrival + uniform(-0.08, 0.03), rise=(0.06, 0.12), stay=(0.03, 0.15), fall=(0.06, 0.16))
+    weight, touch = push.weight(times), push.reached
+    for side in SIDES:
+        first.pose_arm(side, weight, angle=uniform(1.2, 1.7), bend=uniform(0, 0.25))
+    first.lean = first.lean + uniform(0.1, 0.45) * weight
+    first.walk(push.begin, push.left, uniform(0, 0.2))
+    second.walk(touch - 0.03, touch + uniform(0.15, 0.4), -uniform(0.3, 1.1))
+    reeling = Stroke(touch - 0.03, touch + 0.04, touch + 0.1, touch + 0.3).weight(times)
+    second.lean = second.lean - uniform(0.05, 0.35) * reeling
+    raised = Stroke(touch, touch + 0.06, touch + 0.12, touch + 0.3).weight(times)
+    for side in SIDES:
+        second.pose_arm(side, raised * uniform(0, 0.8), angle=uniform(0.2, 1.3), bend=uniform(0, 0.5))
+
+
+def _come_near(
+    first: Person, second: Person, begin: float, rng: np.random.Generator, gap: Range, lasting: Range
+) -> float:
+    """The first walks towards the second until `gap` is between their hips; returns when that is."""
+    way, arrival = second.start - rng.uniform(*gap), begin + rng.uniform(*lasting)
+    if way > 0.04:
+        first.walk(begin, arrival, way)
+    return arrival
+
+
+ACTIONS: dict[str, Callable[[Person, Person, float, np.random.Generator], None]] = {
+    "hand_shaking": _shake_hands,
+    "hugging": _hug,
+    "kicking": _kick,
+    "pointing": _point,
+    "punching": _punch,
+    "pushing": _push,
+}

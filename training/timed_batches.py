@@ -1,0 +1,41 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""Batches on their way from a data loader to the model: how many clips there were, and how long they were waited for."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+Batch = dict[str, Any]
+
+
+class TimedBatches:
+    """
+    augment: what is done to each batch once it is here; `None` where the loader's workers did it.
+
+    Sets `num_clips` and `seconds_waiting`, over all loaders.
+    """
+
+    def __init__(self, augment: Callable[[Batch], Batch] | None):
+        self.augment = augment
+        self.num_clips, self.seconds_waiting = 0, 0.0
+
+    def __call__(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        batches = iter(loader)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waiting += time.perf_counter() - start
+            if batch is None:
+                return
+            self.num_clips += len(batch["labels"])
+            yield batch if self.augment is None else self.augment(batch)
+
+    def throughput(self, seconds: float, num_processes: int, num_workers: int) -> dict[str, float | int]:
+        """How fast training went that took `seconds`, and what share of them this process waited for clips."""
+        return {
+            "seconds": seconds,
+            "clips_per_second": self.num_clips * num_processes / seconds,
+            "share_of_time_waiting_for_data": self.seconds_waiting / seconds,
+            "dataloader_num_workers": num_workers,
+        }
