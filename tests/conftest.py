@@ -25,6 +25,14 @@ def compile_afresh():
         sys.modules["torch"].compiler.reset()
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Commands set the number of threads of their process; other tests compare sums bit for bit."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real clips, which lie beside the repository on the project's machines only."""

@@ -23,7 +23,7 @@ from tiny_runs import (
     make_run,
     make_videos,
 )
-from transformers import pipeline
+from transformers import AutoConfig, pipeline
 from video_classifiers import save_peer, save_tubevit
 
 from tubevit import TubeViTForJointClassification
@@ -148,6 +148,21 @@ def test_a_classifier_is_exported_of_the_joint_model_and_the_joint_model_is_none
 
 JOINT_RANDOM = {**RANDOM, "num_train_epochs": 2, "gradient_accumulation_steps": 2}
 OWN_RANDOM = {"clips": {"weight": 2}, "pictures": {"mixup_alpha": 0, "per_device_train_batch_size": 3}}
+
+
+def test_each_data_set_of_a_run_becomes_a_row_of_results(data, trained, tmp_path):
+    runs = [str(trained / name) for name in NAMES]
+    assert main(["results", str(tmp_path / "results"), "--add", *runs, "--title", "Colours"]) == 0
+    files = sorted((tmp_path / "results").glob("**/*.json"))
+    clips, pictures = (read_json(path) for path in files)
+    score = {"accuracy": 1.0, "correct": 6, "number": 6, "listed": 6, "chance": 1 / 3}
+    assert clips["scores"]["validation"] == score and clips["views"] == "2 x 3" and pictures["views"] == "1 x 1"
+    config = AutoConfig.from_pretrained(trained / "pictures")
+    assert pictures["tokens"] == config.num_image_tokens() and pictures["tokens"] != clips["tokens"]
+    assert f"datasets.clips.data={data['clips'].name} datasets.clips.weight=2" in clips["command"]
+    text = (tmp_path / "results" / "RESULTS.md").read_text()
+    assert "**Data set clips of a joint run**" in text and text.count("| 100.0 |") == 2
+    assert not any(str(tmp_path.parent) in path.read_text() for path in files)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from tiny_experiments import made_result
 from tubevit.training.cli import main
 from tubevit.training.experiments import Label, write_numbers, write_result
 from tubevit.training.results import make_report
+from tubevit.training.sweep_tables import TABLES
 
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,28 @@ def test_tables_of_other_commands_are_shown_as_they_are(tmp_path):
     write_numbers(label, tmp_path, "cpu", settings={"seeds": [0, 1, 2]}, seconds=3.0, table=table)
     text = make_report(tmp_path, tmp_path)
     assert "## Linear classifiers (cpu)" in text and "| order | 49.0 |" in text and "Seeds 0, 1, 2." in text
+
+
+def test_tables_of_the_same_columns_are_one(tmp_path):
+    for position, name in enumerate(["later", "earlier"]):
+        label = Label("baselines", "Linear classifiers", "cpu", name, [], "tubevit baselines --made", -position)
+        table = {"columns": ["", "one frame"], "rows": [[name, "49.0"]]}
+        write_numbers(label, tmp_path, "cpu", settings={}, seconds=0, table=table)
+    text = make_report(tmp_path, tmp_path)
+    assert "| ---: |\n| earlier | 49.0 |\n| later | 49.0 |\n" in text and "(not recorded of 2 of 2 results)" in text
+
+
+def test_experiments_without_results_are_named(tmp_path):
+    write_all(tmp_path, some_results())
+    (line,) = (line for line in make_report(tmp_path, tmp_path).splitlines() if line.startswith("Not here yet, "))
+    assert "Table 5: " in line and "tubevit sweep 7b" in line and "tubevit baselines" in line and "--add RUN" in line
+    assert "Table 7a" not in line and "Table 14" not in line and "tubevit compare" not in line
+    for name in TABLES:
+        write_all(tmp_path, [made_result(f"table_{name}", "one")])
+    for group in ("baselines", "train_clips"):
+        label = Label(group, group, "cpu", group, [], "tubevit", 0)
+        write_numbers(label, tmp_path, "cpu", settings={}, seconds=0)
+    assert "Not here yet" not in make_report(tmp_path, tmp_path)
 
 
 def test_changed_sources_and_several_commits_are_said(tmp_path):

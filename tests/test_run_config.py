@@ -197,15 +197,12 @@ def test_every_recipe_makes_a_run_and_a_model(path):
     if tubes is not None:
         settings["tubes"] = [*tubes, {"kernel_size": [1, 16, 16], "stride": [32, 16, 16]}]
     size = path.stem.split("-")[-1]
-    config = TubeViTConfig(
-        **PRESETS.get(size, PRESETS["base"]),
-        **settings,
-        num_frames=run.clips.num_frames,
-        image_size=run.clips.image_size,
-    )
+    num_frames, side = run.clips.num_frames, run.clips.image_size
+    sizes = {**PRESETS.get(size, PRESETS["base"]), **settings}
+    config = TubeViTConfig(**sizes, num_frames=num_frames, image_size=side)
     with torch.device("meta"):
         model = TubeViTForVideoClassification(config)
-        assert model(torch.empty(1, run.clips.num_frames, 3, 224, 224)).logits.shape == (1, 2)
+        assert model(torch.empty(1, num_frames, 3, side, side)).logits.shape == (1, 2)
 
 
 def test_the_papers_values_are_in_its_recipes():
@@ -236,7 +233,7 @@ def test_there_is_a_recipe_for_each_of_the_papers():
         for size in ("base", "large", "huge")
     }
     names |= {f"joint-imagenet-kinetics{number}-{size}" for number in (400, 600, 700) for size in ("base", "large")}
-    assert {path.stem for path in RECIPE_FILES} == {*names, "finetune-small", "joint-small"}
+    assert {path.stem for path in RECIPE_FILES} == {*names, "finetune-small", "joint-small", "joint-figures"}
 
 
 @pytest.mark.parametrize("size", ["base", "large"])

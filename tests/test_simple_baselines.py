@@ -10,6 +10,7 @@ from dataset_files import class_folders
 from tubevit.training.cli import main
 from tubevit.training.grey_clips import GREY_SIDE, grey_made, grey_read, to_grey
 from tubevit.training.motion_set import MotionSet
+from tubevit.training.results import load_results
 from tubevit.training.simple_baselines import (
     FEATURES,
     PENALTIES,
@@ -137,6 +138,49 @@ def test_the_command_scores_made_sets(tmp_path, capsys):
     results = json.loads((tmp_path / "out.json").read_text())
     assert [result["data"] for result in results] == ["made, order, level 2", "made, speed, level 2"]
     assert all(len(result["accuracies"]) == 2 for result in results)
+
+
+def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
+    sizes = ["--num-train", "12", "--num-validation", "6", "--num-frames", "8", "--image-size", "16", "--seeds", "2"]
+    arguments = ["baselines", "--made", "--task", "order", "speed", "--level", "2", *sizes]
+    output = ["--json", str(tmp_path / "out.json"), "--output", str(tmp_path / "results")]
+    assert main([*arguments, *output]) == 0
+    scores = [result["accuracies"] for result in json.loads((tmp_path / "out.json").read_text())]
+    results = load_results(tmp_path / "results")
+    # In the order of make-data, in which speed stands behind order.
+    assert [result["name"] for result in results] == ["made-order-level2", "made-speed-level2"]
+    assert [result["accuracies"] for result in results] == scores
+    assert results[0]["settings"]["seeds"] == [0, 1] and results[0]["seconds"] > 0
+    assert main(["results", str(tmp_path / "results")]) == 0
+    text = (tmp_path / "results" / "RESULTS.md").read_text()
+    tables = [line for line in text.splitlines() if line.startswith("|  |")]
+    assert len(tables) == 1 and all(f"{name}, %" in tables[0] for name in ["chance", *FEATURES])
+    for result, accuracies in zip(results, scores, strict=True):
+        (row,) = (
+            line for line in text.splitlines() if line.startswith(f"| made, {result['settings']['task']}, level 2")
+        )
+        shares = [100 * each["motion energy"] for each in accuracies]
+        assert f"| {np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f} | 2 | 12 | 6 | 8 |" in row
+    command = next(line for line in text.splitlines() if line.startswith("    tubevit baselines"))
+    assert sorted(command.split()[1:]) == sorted(arguments)
+    # The same again is fine, and other clips in its place are refused before they are drawn.
+    assert main([*arguments, *output]) == 0
+    assert main([*arguments[:-4], "--seeds", "3", *output]) == 2
+    assert "has other settings" in capsys.readouterr().err
+
+
+def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
+    folder = class_folders(tmp_path / "my data", {"train": {"hop": 2, "skip": 2}, "val": {"hop": 1, "skip": 1}})
+    other = tmp_path / "other"
+    other.mkdir()
+    for here, data in ((folder.parent, "my data"), (other, "my data")):
+        monkeypatch.chdir(here)
+        output = tmp_path / f"from {here.name}"
+        assert main(["baselines", str(folder), "split_seed=3", "--num-frames", "4", "--output", str(output)]) == 0
+        (result,) = load_results(output)
+        assert result["settings"]["options"] == {"data": data, "split_seed": 3}
+        assert result["command"] == f"tubevit baselines 'data={data}' split_seed=3 --num-frames 4"
+        assert result["table"]["rows"][0][0] == data and str(tmp_path) not in json.dumps(result)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,10 @@ COMMANDS = {
     "ablations": ("tubevit.training.ablations", "list the paper's ablations, each a configuration, with its numbers"),
     "sweep": ("tubevit.training.sweep", "train the paper's ablations at a small size, and compare the order of rows"),
     "compare": ("tubevit.training.compare", "race against the library's video models with equal training FLOPs"),
-    "results": ("tubevit.training.results", "make RESULTS.md out of the result files of sweep and compare"),
+    "results": (
+        "tubevit.training.results",
+        "make RESULTS.md out of result files: of sweep, compare, baselines and finished runs",
+    ),
     "show": ("tubevit.training.show", "draw the tubes on a clip, the kernels, the positions or the attention"),
     "bench": ("tubevit.training.bench", "time the model, its tokenizer, decoding and pipeline, and compare them"),
     "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),

@@ -2,8 +2,9 @@
 """
 `tubevit results`: RESULTS.md out of result files alone, with the command, machine, commit and seeds behind every table.
 
-The folder holds the JSON files of `sweep` and `compare`, and of whatever else writes such (`experiments.write_numbers`),
-and `notes.yaml`: what did not work, as a list of `title` and `text`. The same files make the same text.
+The folder holds the JSON files of `sweep`, `compare` and `baselines`, and of whatever else writes such
+(`experiments.write_numbers`), and `notes.yaml`: what did not work, as a list of `title` and `text`. `--add` makes such files of
+finished runs of `tubevit train` first. The same files make the same text.
 """
 
 import argparse
@@ -22,14 +23,28 @@ NOTES = "notes.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of result files")
     parser.add_argument(
+        "--add",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="write result files of these finished runs of `tubevit train`; of a joint run name the folder of a data set",
+    )
+    parser.add_argument("--title", help="of the added runs' table (default: one for each data set)")
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="Markdown file to write (default: RESULTS.md in the folder)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.title and not args.add:
+        raise ValueError("--title is of the runs that --add names.")
+    if args.output and not args.output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output {args.output}: there is no folder {args.output.parent}.")
+    if args.add:
+        from .run_results import add_runs
+
+        print("\n".join(f"Wrote {path}." for path in add_runs(args.add, args.folder, args.title)))
     output = args.output or args.folder / "RESULTS.md"
-    if not output.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--output {output}: there is no folder {output.parent}.")
     text = make_report(args.folder, output.absolute().parent)
     output.write_text(text, encoding="utf-8")
     print(f"Wrote {output}.")
@@ -44,12 +59,12 @@ def make_report(folder: Path, home: Path) -> str:
 
     Raises `ValueError` or `OSError`, in one line, for a folder without results, and for a file that is none.
     """
-    from .results_sections import group_order, head, notes_section, section
+    from .results_sections import group_order, head, notes_section, section, what_is_missing
 
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in load_results(folder):
         groups.setdefault((result["size"], result["group"]), []).append(result)
-    parts = [head(list(groups))]
+    parts = [head(list(groups)), *what_is_missing({group for _, group in groups})]
     for size, group in sorted(groups, key=group_order):
         members = groups[size, group]
         check_alike(members)

@@ -2,7 +2,7 @@
 """
 The folder of a run: found to be usable before any work is done, filled with what the run is, never overwritten.
 
-`resolved_config.yaml` holds every option, `environment.json` the versions and the machine, `label_map.json` the classes,
+`resolved_config.yaml` holds every option, `environment.json` the versions, the commit and the machine, `label_map.json` the classes,
 `dataset.json` how many videos there are. A run that is resumed must agree with them.
 """
 
@@ -155,8 +155,11 @@ def label_map(class_names: ClassNames) -> dict[str, Any]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command."""
+    """Versions, machine and command, commit of the sources and day."""
     import torch
+
+    from .bench_timing import describe_machine
+    from .experiments import provenance
 
     versions = {name: version for name, version in installed_versions().items() if version is not None}
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -166,6 +169,7 @@ def describe_environment() -> dict[str, Any]:
         "gpus": gpus,
         "num_processes": _num_processes(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        **provenance(describe_machine("cpu")),  # the GPUs stand above
     }
 
 

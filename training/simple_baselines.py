@@ -12,6 +12,7 @@ A video model that does no better than the last has not been shown to see more t
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from .video_datasets import DataConfig, load_video_dataset
 
 
 BLOCKS = {"data": DataConfig}
+FRAMES_OF_FILES, FRAMES_OF_MADE = 32, 16
 NUM_TIME_BINS = 3
 PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
 
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-frames", type=whole_number(2), metavar="N", help="default: 32 of files, 16 of made clips"
     )
     parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="write result files there, for `tubevit results FOLDER`"
+    )
     made = parser.add_argument_group("made data", "The sets of `tubevit make-data`, drawn in memory.")
     made.add_argument("--made", action="store_true", help="score made sets instead of DATA")
     made.add_argument("--task", nargs="+", choices=TASK_NAMES, default=list(TASK_NAMES), help="default: each")
@@ -59,13 +64,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table and write the JSON file."""
+    """Print a table and write the files that were asked for."""
+    from .baseline_results import check_files, write_baselines
+
     if args.json and not Path(args.json).absolute().parent.is_dir():
         raise FileNotFoundError(f"--json {args.json}: there is no folder {Path(args.json).parent}.")
     if args.made and (given := _data_options(args)):
         raise ValueError(f"Give {given[0]!r} or --made, not both.")
+    args.task, args.level = list(dict.fromkeys(args.task)), list(dict.fromkeys(args.level))
+    if args.output:
+        check_files(args.output, args)
     results = score_made(args) if args.made else [score_files(args)]
     print(format_table(results))
+    if args.output:
+        print("\n".join(f"Wrote {path}." for path in write_baselines(results, args.output, args)))
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
     return 0
@@ -77,12 +89,18 @@ def _data_options(args: argparse.Namespace) -> list[str]:
     return [*args.overrides, *filter(None, [args.config]), *(f"--{name}" for name in options)]
 
 
+def read_data_config(args: argparse.Namespace) -> DataConfig:
+    """The data set that the arguments name."""
+    overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
+    return read_config(argparse.Namespace(**vars(args) | {"overrides": overrides}), BLOCKS)["data"]
+
+
 def score_files(args: argparse.Namespace) -> dict[str, Any]:
     """The result on the data set that the arguments name: `score` on its training and validation split, and what it was."""
     from .grey_clips import grey_read
 
-    args.overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
-    config = read_config(args, BLOCKS)["data"]
+    begin = time.perf_counter()
+    config = read_data_config(args)
     if config.streaming:
         raise ValueError("Baselines need all videos at once, which streaming=true does not give: leave it out.")
     data = load_video_dataset(config)
@@ -92,10 +110,11 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"The data has no {missing[0]} split; there are: {', '.join(data.splits)}.")
     for note in data.notes:
         print(note)
-    num_frames = args.num_frames or 32
+    num_frames = args.num_frames or FRAMES_OF_FILES
     splits = [Clips(*grey_read(data.splits[name], num_frames, name)) for name in ("train", "validation")]
     about = {"data": config.data or config.train_data, "num_classes": len(data.class_names), "num_frames": num_frames}
-    return about | _sizes(*splits) | {"accuracies": [score(*splits)]}
+    about |= _sizes(*splits) | {"accuracies": [score(*splits)]}
+    return about | {"seconds": round(time.perf_counter() - begin, 2)}
 
 
 def score_made(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -103,10 +122,10 @@ def score_made(args: argparse.Namespace) -> list[dict[str, Any]]:
     from .grey_clips import grey_made
     from .motion_set import MotionSet
 
-    results, num_frames = [], args.num_frames or 16
+    results, num_frames = [], args.num_frames or FRAMES_OF_MADE
     for task in args.task:
         for level in args.level:
-            accuracies = []
+            begin, accuracies = time.perf_counter(), []
             for seed in range(args.seeds):
                 common = {"num_frames": num_frames, "image_size": args.image_size, "seed": seed}
                 train = MotionSet(task, level, "train", args.num_train, **common)
@@ -114,7 +133,8 @@ def score_made(args: argparse.Namespace) -> list[dict[str, Any]]:
                 splits = Clips(*grey_made(train)), Clips(*grey_made(validation))
                 accuracies.append(score(*splits))
             about = {"data": f"made, {task}, level {level}", "num_classes": len(train.class_names)}
-            results.append(about | {"num_frames": num_frames} | _sizes(*splits) | {"accuracies": accuracies})
+            about |= {"num_frames": num_frames, **_sizes(*splits), "accuracies": accuracies}
+            results.append(about | {"seconds": round(time.perf_counter() - begin, 2)})
     return results
 
 
