@@ -44,6 +44,15 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     assert losses(folder) == losses(whole)
 
 
+def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    assert "holds a finished run: nothing is left to train" in capsys.readouterr().out
+    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
+    assert set(changed) <= {"README.md", "training_args.bin"}
+
+
 @pytest.fixture
 def unfinished(whole, tmp_path):
     """A run with checkpoints and without an end."""

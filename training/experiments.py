@@ -100,6 +100,8 @@ def run_all(
     waves = _waves_of_starts([run.experiment for run in missing], folder)
     trained = {start.key for wave in waves for start in wave}
     total = len(trained) + sum(run.experiment.key not in trained for run in missing)
+    if total:
+        print(f"{total} runs to do, results in {folder}; one that is done is not done again.", flush=True)
     with tqdm(total=total, desc="runs", unit="run", disable=None) as progress:
         for wave in waves:
             for _ in _in_processes([(each, folder, device, threads) for each in wave], jobs):

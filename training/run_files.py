@@ -16,6 +16,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from .config_files import load_config_file, make_config, write_yaml
 from .installed_packages import installed_versions
 from .output_folders import check_new_folder
@@ -179,3 +181,15 @@ def _num_processes() -> int:
 
 def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def was_finished(folder: Path, num_clips: int) -> bool:
+    """
+    Whether a resumed run had nothing left to train, so that what an earlier call recorded stays; says so.
+
+    num_clips: that were trained on in this call.
+    """
+    if num_clips or not (folder / "train_metrics.json").is_file():
+        return False
+    PartialState().print(f"{folder} holds a finished run: nothing is left to train.", flush=True)
+    return True

@@ -164,13 +164,15 @@ def try_one_batch(trainer: "VideoTrainer") -> None:
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.run_files import write_json
+    from tubevit.training.run_files import was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
     setup = trainer.setup
     trainer.use_average()
     if setup.run.model.lora_rank:
         trainer.model = trainer.model.merge_and_unload()  # a plain model, which needs no PEFT
+    if was_finished(folder, trainer.batches.num_clips):
+        return
     trainer.save_model(_internal_call=True)  # it is pushed to the Hub once it is evaluated
     trainer.save_state()
     metrics = {"train_loss": result.training_loss, "steps": trainer.state.global_step}

@@ -98,10 +98,12 @@ def try_one_batch(loop: "TrainingLoop") -> None:
 def finish(loop: "TrainingLoop", seconds: float) -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
     from tubevit.training.model_card import write_model_card
-    from tubevit.training.run_files import write_json
+    from tubevit.training.run_files import was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
     state, folder = loop.state, loop.folder
+    if was_finished(folder, loop.batches.num_clips):
+        return
     loop.use_best()
     loop.save_model()
     for tracker in loop.accelerator.trackers:  # not end_training: the evaluation still needs the other ranks

@@ -50,7 +50,8 @@ class DataConfig:
         given = [self.train_data, self.validation_data, self.test_data]
         if (self.data is None) == (not any(given)):
             raise ValueError(
-                "Give data, or train_data, validation_data and test_data (as many as there are), not both."
+                "Give data, or train_data, validation_data and test_data (as many as there are)"
+                + (", not both." if any(given) else ".")
             )
         if self.data_format not in ("auto", *FORMATS):
             raise ValueError(f"data_format must be auto or one of {', '.join(FORMATS)}, got {self.data_format!r}.")
