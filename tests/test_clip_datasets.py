@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from dataset_files import add_clip, class_folders, clip_bytes
+from dataset_files import add_clip, class_folders
 from PIL import Image
 from small_processors import SMALL, video_processor
 from tiny_models import make_model
@@ -344,7 +344,7 @@ def test_sources_in_bytes_and_on_other_file_systems(tmp_path):
     path = add_clip(tmp_path / "a.mp4")
     read = reader()
     expected = read({"path": str(path), "bytes": None}, 5).pixels
-    for video in ({"path": None, "bytes": clip_bytes()}, {"path": f"file://{path}", "bytes": None}):
+    for video in ({"path": None, "bytes": path.read_bytes()}, {"path": f"file://{path}", "bytes": None}):
         assert torch.equal(read(video, 5).pixels, expected)
     assert video_source({"path": "https://x/y.mp4", "bytes": None}) == {"path": "https://x/y.mp4", "bytes": None}
 
