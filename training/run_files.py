@@ -189,7 +189,10 @@ def was_finished(folder: Path, num_clips: int) -> bool:
 
     num_clips: that were trained on in this call.
     """
-    if num_clips or not (folder / "train_metrics.json").is_file():
+    state = PartialState()
+    is_done = num_clips == 0 and (folder / "train_metrics.json").is_file()
+    state.wait_for_everyone()  # all have looked before the first writes the file
+    if not is_done:
         return False
-    PartialState().print(f"{folder} holds a finished run: nothing is left to train.", flush=True)
+    state.print(f"{folder} holds a finished run: nothing is left to train.", flush=True)
     return True

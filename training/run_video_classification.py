@@ -202,7 +202,9 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
     if state.is_main_process and output.is_dir() and not (output / "metrics.json").is_file():
         shutil.rmtree(output)  # of a run that was killed there
     state.wait_for_everyone()
-    if output.is_dir():
+    is_done = output.is_dir()
+    state.wait_for_everyone()  # all have looked before the first makes the folder
+    if is_done:
         return 0
     views = run.evaluation
     config = {
