@@ -10,20 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from tubevit import TubeViTForJointClassification
 from tubevit.dataset_heads import complete_heads
 from tubevit.image_families import FAMILIES
 
-from .checkpoints import load_model, quiet_library
+from .checkpoints import load_model
 from .run_config import ClipConfig, ModelConfig
 from .run_model import (
     RunModel,
     check_classes,
     has_same_classes,
-    hub_options,
+    load_with_report,
     new_tubevit,
     tubevit_processor,
     tubevit_settings,
@@ -111,15 +110,7 @@ def _from_tubevit(
                 f"classes, which are not the {len(each.class_names)} of the data: set ignore_mismatched_sizes=true for a "
                 "new one, or name the data set otherwise."
             )
-    with quiet_library():
-        model, info = TubeViTForJointClassification.from_pretrained(
-            config.model_name_or_path,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-            **hub_options(config),
-            **settings,
-        )
+    model, info = load_with_report(TubeViTForJointClassification, config, settings)
     kept_parts = ("tubevit.", *(f"classifiers.{name}." for name in kept))
     lost = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
     if lost := sorted(key for key in lost if key.startswith(kept_parts)):

@@ -1,7 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """From the configuration of a joint run to what it trains with: each data set as in a run of its own, and one model for all."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,11 +102,7 @@ class JointSetup:
 
     def count_steps(self, world_size: int) -> int:
         """Optimizer steps of the whole run."""
-        training = self.run.training
-        if training.max_steps > 0:
-            return training.max_steps
-        batches = count_batches(self.num_train, self.batch_sizes, world_size)
-        return math.ceil(training.num_train_epochs * max(1, math.ceil(batches / training.gradient_accumulation_steps)))
+        return self.run.training.count_steps(count_batches(self.num_train, self.batch_sizes, world_size))
 
 
 def set_up_jointly(run: JointRun, folder: Path) -> JointSetup:

@@ -7,6 +7,7 @@ start from; the paper's values are in `recipes/`. A TubeViT from scratch needs m
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -134,6 +135,14 @@ class TrainingConfig:
             raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}.")
+
+    def count_steps(self, batches_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        if self.max_steps > 0:
+            return self.max_steps
+        return math.ceil(
+            self.num_train_epochs * max(1, math.ceil(batches_per_epoch / self.gradient_accumulation_steps))
+        )
 
 
 @dataclass

@@ -189,8 +189,18 @@ def _from_video_model(
         if not hasattr(source, name):
             raise ValueError(f"A {source.model_type} model has no {name} in its configuration.")
     model_class = CLASSIFIERS[data.media] if is_tubevit else AutoModelForVideoClassification
+    model, info = load_with_report(model_class, config, settings)
+    _check_loaded(config, model, info, keeps_classifier)
+    if not keeps_classifier:
+        model.classifier = nn.Linear(model.classifier.in_features, len(data.class_names))
+        model._init_weights(model.classifier)
+    return model
+
+
+def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The checkpoint as a `model_class`, and which of its weights are missing or of another shape."""
     with quiet_library():
-        model, info = model_class.from_pretrained(
+        return model_class.from_pretrained(
             config.model_name_or_path,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -198,11 +208,6 @@ def _from_video_model(
             **hub_options(config),
             **settings,
         )
-    _check_loaded(config, model, info, keeps_classifier)
-    if not keeps_classifier:
-        model.classifier = nn.Linear(model.classifier.in_features, len(data.class_names))
-        model._init_weights(model.classifier)
-    return model
 
 
 def _check_loaded(config: ModelConfig, model: Any, info: dict[str, Any], keeps_classifier: bool) -> None:

@@ -29,9 +29,7 @@ def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int | None]:
     effective = batch * training.gradient_accumulation_steps
     if training.max_steps > 0:
         return effective, training.max_steps
-    batches = math.ceil(len(setup.train_clips) / batch)
-    per_epoch = max(1, math.ceil(batches / training.gradient_accumulation_steps))
-    return effective, math.ceil(training.num_train_epochs * per_epoch)
+    return effective, training.count_steps(math.ceil(len(setup.train_clips) / batch))
 
 
 def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[str, Any]) -> str:
