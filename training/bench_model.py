@@ -14,12 +14,12 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import PRESETS, preset_config
 
+from .arithmetic import count_flops
 from .bench_memory import peak_memory_mib
 from .bench_timing import interleave, ratios, summarize
 
@@ -166,9 +166,7 @@ def count(setup: Setup) -> dict[str, Any]:
     Found by running the model on torch's meta device, which computes shapes only.
     """
     model, inputs = build_model(replace(setup, batch_size=1, attn="eager", train=False, dtype="float32"), "meta")
-    model.requires_grad_(False)
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with torch.no_grad(), torch.device("meta"):
         outputs = model(**inputs, output_hidden_states=True)
     (clip,) = inputs.values()
     return {
@@ -176,7 +174,7 @@ def count(setup: Setup) -> dict[str, Any]:
         "image_size": clip.shape[-1],
         "tokens": outputs.hidden_states[-1].shape[1],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "gflops": counter.get_total_flops() / 1e9,
+        "gflops": count_flops(model, **inputs) / 1e9,
     }
 
 

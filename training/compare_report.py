@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from .arithmetic import FLOPS_PER_TRAINING_STEP
 from .sweep_report import SPREAD_COLUMNS, Row, collect_rows, exceeds_spread, have_spread
 
 
@@ -17,9 +18,9 @@ def by_model(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
 
 
 def training_tflops(result: dict[str, Any]) -> float:
-    """What was spent on a run: forward passes, and backward passes of twice their cost."""
-    batch = result["settings"]["recipe"]["batch_size"]
-    return 3e-3 * result["gflops"] * batch * result["steps"]
+    """What was spent on a run."""
+    gflops_per_step = FLOPS_PER_TRAINING_STEP * result["gflops"] * result["settings"]["recipe"]["batch_size"]
+    return 1e-3 * gflops_per_step * result["steps"]
 
 
 def race_cells(results: Sequence[dict[str, Any]], speed: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from .arithmetic import count_flops
 from .experiment_settings import Data
 
 
@@ -199,14 +199,8 @@ def count_gflops(model: nn.Module, data: Data, kind: str = "video") -> float:
     """
     GFLOPs of the forward pass of one clip or image: a multiplication and an addition are two operations, in matrix
     products and convolutions alone.
-
-    Found on torch's meta device, which computes shapes only, with eager attention, into which the counter looks.
     """
-    on_meta = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
-    on_meta.config._attn_implementation = "eager"
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        on_meta(**example_input(data, kind, device="meta"))
-    return counter.get_total_flops() / 1e9
+    return count_flops(model, **example_input(data, kind)) / 1e9
 
 
 def count_tokens(model: nn.Module, data: Data, kind: str = "video") -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .arithmetic import FLOPS_PER_TRAINING_STEP
 from .experiment_data import LabelledPixels, Pixels, batch_of, image_view_of, views_of
 from .experiment_models import INPUT_NAMES, count_gflops, count_tokens
 from .experiment_settings import Experiment, Recipe, kinds_in_turn
@@ -135,8 +136,8 @@ def _score(correct: int, labels: torch.Tensor) -> dict[str, Any]:
 
 
 def training_gflops(recipe: Recipe, gflops_per_clip: float) -> float:
-    """What a run takes: for each clip a forward pass, and a backward pass of twice its cost."""
-    return 3 * gflops_per_clip * recipe.batch_size * recipe.steps
+    """What a run takes."""
+    return FLOPS_PER_TRAINING_STEP * gflops_per_clip * recipe.batch_size * recipe.steps
 
 
 def steps_for(recipe: Recipe, gflops_per_clip: float, budget_gflops: float) -> int:
@@ -144,5 +145,7 @@ def steps_for(recipe: Recipe, gflops_per_clip: float, budget_gflops: float) -> i
     per_step = training_gflops(recipe, gflops_per_clip) / recipe.steps
     steps = round(budget_gflops / per_step)
     if steps < 1:
-        raise ValueError(f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step, which takes {per_step:,.0f}.")
+        raise ValueError(
+            f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step, which takes {per_step:,.0f}: raise the steps."
+        )
     return steps

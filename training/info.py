@@ -53,29 +53,23 @@ def describe(config, frames: list[int]) -> dict[str, Any]:
     They are found by running the model on torch's meta device, which computes shapes only.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    from tubevit import TubeViTModel
+    from .arithmetic import count_flops
 
-    config = copy.deepcopy(config)
-    height, width = config.image_height_width
-    config._attn_implementation = "eager"  # the counter looks into it
-    with torch.device("meta"):
-        model = TubeViTModel(config).eval().requires_grad_(False)
-        clips = []
-        for num_frames in frames:
-            size = (num_frames, height, width)
-            with FlopCounterMode(display=False) as counter:
-                model(pixel_values_videos=torch.empty(1, num_frames, config.num_channels, height, width))
-            clips.append(
-                {
-                    "num_frames": num_frames,
-                    "image_size": [height, width],
-                    "tokens": config.num_tokens(num_frames),
-                    "tokens_per_tube": [tube.num_tokens(size) for tube in config.get_tubes()],
-                    "gflops": counter.get_total_flops() / 1e9,
-                }
-            )
+    model, (height, width) = _on_meta(config), config.image_height_width
+    clips = []
+    for num_frames in frames:
+        size = (num_frames, height, width)
+        pixels = torch.empty(1, num_frames, config.num_channels, height, width, device="meta")
+        clips.append(
+            {
+                "num_frames": num_frames,
+                "image_size": [height, width],
+                "tokens": config.num_tokens(num_frames),
+                "tokens_per_tube": [tube.num_tokens(size) for tube in config.get_tubes()],
+                "gflops": count_flops(model, pixel_values_videos=pixels) / 1e9,
+            }
+        )
     embeddings = model.embeddings
     kernels = [embeddings.projections, *([embeddings.interpolated_kernel] if embeddings.interpolated_kernel else [])]
     return {
@@ -92,20 +86,27 @@ def describe(config, frames: list[int]) -> dict[str, Any]:
 def describe_image(config) -> dict[str, Any]:
     """Of one image: `{"image_size", "tokens", "tokens_per_tube", "gflops"}`, as `describe` counts them of a clip."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from .arithmetic import count_flops
+
+    height, width = config.image_height_width
+    pixels = torch.empty(1, config.num_channels, height, width, device="meta")
+    return {
+        "image_size": [height, width],
+        "tokens": config.num_image_tokens(),
+        "tokens_per_tube": [tube.num_tokens((1, height, width)) for tube in config.get_image_tubes()],
+        "gflops": count_flops(_on_meta(config), pixel_values=pixels) / 1e9,
+    }
+
+
+def _on_meta(config):
+    """The base model, for its shapes alone."""
+    import torch
 
     from tubevit import TubeViTModel
 
-    config = copy.deepcopy(config)
-    height, width = config.image_height_width
-    tokens = config.num_image_tokens()
-    config._attn_implementation = "eager"
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = TubeViTModel(config).eval().requires_grad_(False)
-        model(pixel_values=torch.empty(1, config.num_channels, height, width))
-    per_tube = [tube.num_tokens((1, height, width)) for tube in config.get_image_tubes()]
-    gflops = counter.get_total_flops() / 1e9
-    return {"image_size": [height, width], "tokens": tokens, "tokens_per_tube": per_tube, "gflops": gflops}
+    with torch.device("meta"):
+        return TubeViTModel(copy.deepcopy(config))
 
 
 def format_table(reports: list[dict[str, Any]]) -> str:

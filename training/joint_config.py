@@ -95,7 +95,9 @@ class JointConfig:
         try:
             return make_config({**vars(augmentation), **values}, DATASET_BLOCKS)
         except (ValueError, TypeError) as error:
-            hint = "" if any(str(key).endswith("data") for key in values) else f" Set datasets.{name}.data."
+            names = ", ".join(self.datasets)
+            hint = f" Set datasets.{name}.data; the data sets of this run are {names}."
+            hint = "" if any(str(key).endswith("data") for key in values) else hint
             raise type(error)(f"datasets.{name}: {error}{hint}") from None
 
 

@@ -20,10 +20,11 @@ from transformers import TrainingArguments
 
 from tubevit.classification import classification_loss
 
+from .arithmetic import FLOPS_PER_TRAINING_STEP
 from .augmentation import IGNORED_LABEL
 from .joint_model_card import write_joint_card
 from .joint_setup import MEAN_SCORE, JointSetup
-from .video_trainer import FLOPS_PER_TRAINING_STEP, VideoTrainer
+from .video_trainer import VideoTrainer
 
 
 class JointTrainer(VideoTrainer):

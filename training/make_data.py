@@ -81,8 +81,17 @@ def describe(args: argparse.Namespace) -> str:
         f"{args.target}: {args.num_train:,} {what} to train on and {args.num_validation:,} to evaluate on",
         f"{num_classes} classes; guessing is right in {1 / num_classes:.1%}{note}",
     ]
+    return "\n".join([*lines, next_command(args)])
+
+
+def next_command(args: argparse.Namespace) -> str:
+    """What trains on the files, or why no preset does."""
+    from tubevit.presets import preset_config
+
     options = "" if args.images else f" num_frames={args.num_frames}"
-    lines.append(
-        f"next: tubevit train preset=tiny data='{args.target}'{options} image_size={args.image_size} learning_rate=1e-3"
-    )
-    return "\n".join(lines)
+    sizes = {"image_size": args.image_size} | ({} if args.images else {"num_frames": args.num_frames})
+    try:
+        preset_config("tiny", **sizes)
+    except ValueError as error:
+        return f"No preset takes them as they are, only tubes that fit: {error}"
+    return f"next: tubevit train preset=tiny data='{args.target}'{options} image_size={args.image_size} learning_rate=1e-3"

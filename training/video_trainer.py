@@ -22,6 +22,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from tubevit.classification import classification_loss
 
+from .arithmetic import FLOPS_PER_TRAINING_STEP
 from .checkpoints import quiet_library
 from .clip_datasets import SetEpoch
 from .model_card import write_model_card
@@ -32,7 +33,6 @@ from .stop_training import StopWithoutLearning, check_loss
 from .timed_batches import TimedBatches
 
 
-FLOPS_PER_TRAINING_STEP = 3  # of a forward pass: the backward pass takes two
 # Options that TrainingArguments has by the same name, by block.
 SHARED = {
     "training": (
