@@ -158,7 +158,10 @@ def test_data_sets_in_another_order_are_another_run(tmp_path):
         (["datasets.videos.kind=sound"], r"^datasets\.videos: kind must be one of video, image"),
         (["datasets.videos.data_format=lst"], r"^datasets\.videos: data_format must be auto or one of"),
         (["datasets.videos.per_device_train_batch_size=0"], "must be at least 1, got 0"),
-        (["datasets.images.weight=2"], r"^datasets\.images: Give data, or .* Set datasets\.images\.data\."),
+        (
+            ["datasets.images.weight=2"],
+            r"^datasets\.images: Give data, or .* Set datasets\.images\.data; .* are videos, images\.",
+        ),
         (["datasets.videos=clips"], r"^datasets\.videos must be a mapping of options, got 'clips'"),
         (["datasets=clips"], "^datasets must be a mapping"),
         (["datasets.my.videos.data=clips"], r"^datasets\.my: There is no option 'videos'"),

@@ -66,6 +66,15 @@ def test_a_parser_without_a_file_takes_what_it_always_took():
     assert parse_arguments(parser, ["a=b"]).pairs == ["a=b"]
 
 
+def test_files_and_pairs_stand_on_both_sides_of_an_option():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pairs", nargs="*")
+    parser.add_argument("--dry-run", action="store_true")
+    assert parse_arguments(parser, ["--dry-run", "a=b"]).pairs == ["a=b"]
+    assert parse_arguments(parser, ["a=b", "--dry-run", "c=d"]).pairs == ["a=b", "c=d"]
+    assert parse("a.mp4", "--json", "b.mp4")["clips"] == ["a.mp4", "b.mp4"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

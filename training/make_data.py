@@ -85,13 +85,13 @@ def describe(args: argparse.Namespace) -> str:
 
 
 def next_command(args: argparse.Namespace) -> str:
-    """What trains on the files, or why no preset does."""
+    """What trains on the files: with a preset's tubes, or those of them that fit."""
     from tubevit.presets import preset_config
 
     options = "" if args.images else f" num_frames={args.num_frames}"
     sizes = {"image_size": args.image_size} | ({} if args.images else {"num_frames": args.num_frames})
     try:
         preset_config("tiny", **sizes)
-    except ValueError as error:
-        return f"No preset takes them as they are, only tubes that fit: {error}"
+    except ValueError:
+        options += " model_config.allow_missing_tubes=true"
     return f"next: tubevit train preset=tiny data='{args.target}'{options} image_size={args.image_size} learning_rate=1e-3"

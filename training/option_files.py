@@ -35,7 +35,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> arg
     """
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", FILE_OPTION)}
     if not any(action.dest == FILE_OPTION for action in parser._actions):
-        return parser.parse_args(argv)
+        return parser.parse_intermixed_args(argv)  # pairs may stand on both sides of an option
     pairs, others = _split_pairs(argv)
     name = _name_of_file(others)
     values = {} if name is None else _read_file(Path(name).expanduser())
@@ -44,7 +44,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> arg
         if key not in actions:
             raise ValueError(unknown_key(key, actions))
     options = [part for key, value in values.items() for part in _as_arguments(actions[key], value)]
-    args = parser.parse_args([*options, *others])
+    args = parser.parse_intermixed_args([*options, *others])
     for key, value in values.items():
         if not actions[key].option_strings and not getattr(args, key):
             setattr(args, key, _as_list(value) if actions[key].nargs in ("*", "+") else str(value))
