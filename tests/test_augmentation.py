@@ -227,6 +227,8 @@ def test_the_epoch_is_one_for_all_who_share_it():
         {"flip": "yes"},
         {"rand_augment_layers": -1},
         {"rand_augment_magnitude": 31},
+        {"min_time_share": 0},
+        {"min_time_share": 1.1},
         {"erasing_probability": 1.5},
         {"mixup_alpha": -0.1},
         {"label_smoothing": 2.0},

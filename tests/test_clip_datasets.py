@@ -98,6 +98,26 @@ def test_uniform_training_clips_take_a_frame_of_every_segment(tmp_path):
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16)
 
 
+def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_said(tmp_path):
+    read = reader(config=AugmentationConfig(min_time_share=0.5), sampling="uniform")
+    metadata = type("Metadata", (), {"total_num_frames": 160, "fps": 20, "duration": 8.0})()
+    steps, firsts = set(), set()
+    for seed in range(60):
+        with draws_from(seed):
+            chosen = read._sample(metadata)
+        distances = np.diff(chosen)
+        assert chosen.shape == (8,) and 0 <= chosen.min() and chosen.max() < 160
+        assert distances.max() - distances.min() <= 1 and 10 <= distances.mean() + 1e-9 < 20.2
+        steps.add(distances.min())
+        firsts.add(chosen[0])
+    assert min(steps) < 12 and max(steps) > 17 and len(firsts) > 20
+    few = type("Metadata", (), {"total_num_frames": 9, "fps": 20, "duration": 0.45})()
+    with draws_from(0):
+        assert (np.diff(read._sample(few)) >= 1).all(), "no frame is shown twice where there are enough"
+    path = write_video(tmp_path / "a.mp4", moving_frames(5, 32, 40), fps=10)
+    assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
+
+
 @pytest.mark.parametrize(("pad_mode", "last"), [("loop", [0, 1, 2]), ("last", [4, 4, 4])])
 def test_short_videos_loop_or_hold_their_last_frame(tmp_path, pad_mode, last):
     path = write_video(tmp_path / "a.mp4", moving_frames(5, 32, 40), fps=10)

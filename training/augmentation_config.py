@@ -23,6 +23,11 @@ class AugmentationConfig:
     crop_max_ratio: float = option(4 / 3, "largest ratio of the sides of a random crop")
     flip: str = option("auto", "mirror half of the clips: on, off, swap_labels (left and right change places in the label "
                                 "too), or auto: off where a class names a side, else on")  # fmt: skip
+    min_time_share: float | None = option(
+        None,
+        "of clips without a rate: a clip spans a random share of the video, at least this, and its frames are equally far "
+        "apart (default: a random frame of each of num_frames equal parts, TSN)",
+    )
     rand_augment_layers: int = option(2, "operations of RandAugment per clip")
     rand_augment_magnitude: int = option(10, "their strength, 0 to 30 as torchvision counts")
     erasing_probability: float = option(0.0, "share of clips in which a rectangle is erased")
@@ -40,6 +45,8 @@ class AugmentationConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
         if not 0 < self.crop_min_area <= 1:
             raise ValueError(f"crop_min_area must be above 0 and at most 1, got {self.crop_min_area}.")
+        if self.min_time_share is not None and not 0 < self.min_time_share <= 1:
+            raise ValueError(f"min_time_share must be above 0 and at most 1, got {self.min_time_share}.")
         if self.crop_max_ratio < 1:
             raise ValueError(f"crop_max_ratio must be at least 1, got {self.crop_max_ratio}.")
         if not 0 <= self.rand_augment_magnitude <= 30:

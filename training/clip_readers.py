@@ -10,6 +10,7 @@ import io
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torchvision.transforms import v2
 
@@ -49,7 +50,8 @@ class TrainingClips:
     Reads a random clip of a video: a random time, a random crop, mirrored at random.
 
     With `sampling="fixed_rate"` the clip starts at a random time; with `"uniform"` it takes a random frame of each of
-    `num_frames` equal segments (TSN).
+    `num_frames` equal segments (TSN), or if the configuration has a `min_time_share`, equally spaced frames of a random part
+    of the video. Videos of fewer frames than a clip are padded as the processor does it.
 
     processor: its `num_frames`, `sampling`, `fps`, `pad_mode` and `crop_size` are used.
     mirror: whether half of the clips are mirrored.
@@ -66,6 +68,7 @@ class TrainingClips:
         num_threads: int | None = None,
     ):
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
+        self.min_time_share = config.min_time_share
         self.crop = _random_crop(processor, config)
         self.squeezes = "height" in dict(processor.size)
         self.shape = (processor.num_frames, 3, *self.crop.size)
@@ -84,10 +87,27 @@ class TrainingClips:
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
     def _sample(self, metadata):
+        num_frames, total = self.processor.num_frames, metadata.total_num_frames
+        if self.processor.sampling == "uniform" and self.min_time_share is not None and total > num_frames:
+            return random_span(total, num_frames, self.min_time_share)
         fps = {"fps": self.processor.fps} if self.processor.sampling == "fixed_rate" else {}
         return self.processor.sample_frames(
-            metadata, num_frames=self.processor.num_frames, clip_start="random", num_temporal_views=1, **fps
+            metadata, num_frames=num_frames, clip_start="random", num_temporal_views=1, **fps
         )
+
+
+def random_span(total: int, num_frames: int, min_share: float) -> np.ndarray:
+    """
+    Indices of `num_frames` equally spaced frames of a random part of `total`, which is at least `min_share` of them, and as many
+    as there are indices.
+
+    >>> random_span(8, 4, min_share=1.0)
+    array([1, 3, 5, 7])
+    """
+    share, start = torch.rand(2).tolist()
+    length = max(num_frames, total * (min_share + (1 - min_share) * share))
+    first = (total - length) * start
+    return np.floor(first + (np.arange(num_frames) + 0.5) * length / num_frames).astype(int)
 
 
 class TrainingImages:

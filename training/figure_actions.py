@@ -17,6 +17,14 @@ from .figure_people import FAR, NEAR, Person, smooth, standing
 
 
 SIDES = (NEAR, FAR)
+BEGINNINGS = {  # shares of the clip
+    "hand_shaking": (0.12, 0.22),
+    "hugging": (0.13, 0.24),
+    "kicking": (0.12, 0.36),
+    "pointing": (0.08, 0.2),
+    "punching": (0.2, 0.4),
+    "pushing": (0.17, 0.36),
+}
 ONLOOKERS = 0.12  # share of pointing clips in which somebody else is there
 Range = tuple[float, float]
 
@@ -54,8 +62,7 @@ def act(action: str, rng: np.random.Generator, times: np.ndarray) -> list[Person
     """
     distance = rng.uniform(0.55, 1.0)
     first, second = standing(rng, times), standing(rng, times, start=distance, facing=-1)
-    begin = rng.uniform(0.12, 0.4)
-    ACTIONS[action](first, second, begin, rng)
+    ACTIONS[action](first, second, rng.uniform(*BEGINNINGS[action]), rng)
     is_alone = action == "pointing" and rng.uniform() >= ONLOOKERS
     return [first] if is_alone else [first, second]
 
@@ -64,30 +71,30 @@ def _shake_hands(first: Person, second: Person, begin: float, rng: np.random.Gen
     uniform, times = rng.uniform, first.times
     way, share = second.start - uniform(0.36, 0.5), uniform(0.3, 0.7)
     ways = way * share, way * (1 - share)
-    arrival = begin + uniform(0.08, 0.2)
+    arrival = begin + uniform(0.12, 0.25)
     first.walk(begin, arrival, ways[0])
     second.walk(begin + uniform(-0.05, 0.08), arrival + uniform(0, 0.05), ways[1])
-    grip = random_stroke(rng, arrival + uniform(-0.08, 0.02), rise=(0.08, 0.15), stay=(0.15, 0.4), fall=(0.05, 0.12))
+    grip = random_stroke(rng, arrival + uniform(-0.08, 0.02), rise=(0.08, 0.15), stay=(0.1, 0.3), fall=(0.05, 0.12))
     weights = [grip._replace(begin=grip.begin + uniform(-0.02, 0.03)).weight(times) for _ in range(2)]
     for person, weight in zip((first, second), weights, strict=True):
         person.lean = person.lean + uniform(0, 0.15) * weight
     # Both give the right hand, or in the mirror the left: near to the camera of the one, far of the other.
     side = int(rng.integers(2))
-    pumping = uniform(0.008, 0.04) * np.sin(2 * np.pi * (times * uniform(5, 12) + uniform()))
+    pumping = uniform(0.004, 0.025) * np.sin(2 * np.pi * (times * uniform(5, 12) + uniform()))
     below_shoulders = np.stack([uniform(0.12, 0.2) + pumping, 0 * times], axis=-1)
     target = (first.joints().shoulder + second.joints().shoulder) / 2 + below_shoulders
     first.reach(side, weights[0], target)
     second.reach(1 - side, weights[1], target)
     for person, came in ((first, ways[0]), (second, ways[1])):
-        if uniform() < 0.7:
-            leaving = grip.end + uniform(0, 0.08)
-            person.walk(leaving, leaving + uniform(0.12, 0.25), -came * uniform(0.3, 1))
+        if uniform() < 0.9:
+            leaving = grip.left + uniform(0, 0.1)
+            person.walk(leaving, leaving + uniform(0.15, 0.28), -came * uniform(0.7, 1))
 
 
 def _hug(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
     way, share = second.start - uniform(0.06, 0.16), uniform(0.25, 0.75)
-    embrace = random_stroke(rng, begin, rise=(0.12, 0.25), stay=(0.15, 0.35), fall=(0.08, 0.18))
+    embrace = random_stroke(rng, begin, rise=(0.14, 0.25), stay=(0.2, 0.38), fall=(0.1, 0.2))
     for person, own, delay in ((first, way * share, (0, 0)), (second, way * (1 - share), (-0.04, 0.06))):
         person.walk(begin + uniform(*delay), embrace.reached, own)
         weight = embrace._replace(begin=begin + uniform(-0.02, 0.08)).weight(times)
@@ -99,11 +106,11 @@ def _hug(first: Person, second: Person, begin: float, rng: np.random.Generator) 
 
 def _kick(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    arrival = _come_near(first, second, begin, rng, gap=(0.45, 0.7), lasting=(0.06, 0.18))
-    kick = random_stroke(rng, arrival + uniform(-0.05, 0.05), rise=(0.06, 0.12), stay=(0, 0.06), fall=(0.06, 0.14))
+    arrival = _come_near(first, second, begin, rng, gap=(0.45, 0.7), lasting=(0.1, 0.22))
+    kick = random_stroke(rng, arrival + uniform(-0.05, 0.05), rise=(0.07, 0.15), stay=(0, 0.06), fall=(0.08, 0.18))
     weight, leg = kick.weight(times), int(rng.integers(2))
     drawn_up = flexing(kick.begin, kick.reached).weight(times)
-    first.thighs[leg] += weight * (uniform(0.9, 1.7) - first.thighs[leg])
+    first.thighs[leg] += weight * (uniform(1.1, 2.0) - first.thighs[leg])
     first.knees[leg] *= 1 - weight
     first.knees[leg] -= uniform(0.8, 1.4) * drawn_up + uniform(0, 0.3) * weight
     first.lean = first.lean - uniform(0.1, 0.4) * weight
@@ -117,22 +124,22 @@ def _kick(first: Person, second: Person, begin: float, rng: np.random.Generator)
         guard = kick._replace(left=kick.end, end=kick.end + 0.1).weight(times)
         for side in SIDES:
             second.pose_arm(side, guard, angle=uniform(0.1, 0.8), bend=uniform(0.3, 0.9))
-    if uniform() < 0.6:
+    if uniform() < 0.8:
         first.walk(kick.end, kick.end + uniform(0.1, 0.25), -uniform(0.1, 0.4))
 
 
 def _point(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    stroke = random_stroke(rng, begin + uniform(0, 0.15), rise=(0.08, 0.16), stay=(0.2, 0.45), fall=(0.08, 0.16))
+    stroke = random_stroke(rng, begin, rise=(0.1, 0.2), stay=(0.32, 0.5), fall=(0.1, 0.2))
     weight, side = stroke.weight(times), int(rng.integers(2))
     first.pose_arm(side, weight, angle=uniform(1.25, 1.9), bend=uniform(0, 0.15))
     first.elbows[side] += uniform(0, 0.8) * flexing(stroke.begin, stroke.reached).weight(times)
-    first.lean = first.lean + uniform(-0.05, 0.08) * weight
+    first.lean = first.lean + uniform(-0.1, 0.12) * weight
 
 
 def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.6), lasting=(0.06, 0.18))
+    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.6), lasting=(0.12, 0.26))
     punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.04, 0.09), stay=(0, 0.05), fall=(0.06, 0.14))
     weight, side = punch.weight(times), int(rng.integers(2))
     first.pose_arm(side, weight, angle=uniform(1.3, 1.9), bend=uniform(0, 0.2))
@@ -155,14 +162,14 @@ def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator
 
 def _push(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.58), lasting=(0.08, 0.2))
+    arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.58), lasting=(0.14, 0.28))
     push = random_stroke(rng, arrival + uniform(-0.08, 0.03), rise=(0.06, 0.12), stay=(0.03, 0.15), fall=(0.06, 0.16))
     weight, touch = push.weight(times), push.reached
     for side in SIDES:
         first.pose_arm(side, weight, angle=uniform(1.2, 1.7), bend=uniform(0, 0.25))
     first.lean = first.lean + uniform(0.1, 0.45) * weight
     first.walk(push.begin, push.left, uniform(0, 0.2))
-    second.walk(touch - 0.03, touch + uniform(0.15, 0.4), -uniform(0.3, 1.1))
+    second.walk(touch - 0.03, touch + uniform(0.2, 0.45), -uniform(0.3, 1.1))
     reeling = Stroke(touch - 0.03, touch + 0.04, touch + 0.1, touch + 0.3).weight(times)
     second.lean = second.lean - uniform(0.05, 0.35) * reeling
     raised = Stroke(touch, touch + 0.06, touch + 0.12, touch + 0.3).weight(times)

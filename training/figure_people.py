@@ -58,8 +58,8 @@ class Person:
         """Swing legs, and arms against them; `phase` grows by a turn per stride, `vigour` is from 0 to 1."""
         swing = np.stack([np.sin(phase), -np.sin(phase)]) * vigour
         lifted = np.maximum(0, np.stack([np.cos(phase), -np.cos(phase)])) * vigour
-        self.thighs = self.thighs + 0.5 * swing
-        self.knees = self.knees - 0.35 * lifted
+        self.thighs = self.thighs + 0.4 * swing
+        self.knees = self.knees - 0.3 * lifted
         self.arms = self.arms - 0.2 * swing
 
     def pose_arm(self, side: int, weight: np.ndarray, angle: np.ndarray | float, bend: np.ndarray | float) -> None:

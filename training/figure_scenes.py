@@ -19,7 +19,8 @@ TEXTURE_CELLS = (2, 4, 9, 24)  # per side, of the layers of a backdrop
 MAX_EDGES = 2  # straight lines in a backdrop: kerbs, poles
 PASSERS_BY = (0.76, 0.12, 0.12)  # how often nobody, one or two people pass by
 SHAKING = 0.35  # share of clips with a shaking camera
-GRAINY = 0.7  # share of clips with noise
+GREY = 0.45  # brightness that low contrast leaves as it is
+GRAINY = 0.5  # share of clips with noise
 CUT_OFF = {"punching": 0.6, "pushing": 0.6}  # share of clips in which whoever steps back may leave the picture
 HEADROOM = 1.04  # above the ground: what is above the tallest is a margin
 
@@ -93,6 +94,7 @@ def random_figure_scene(action: str, rng: np.random.Generator, num_frames: int) 
     actors = act(action, rng, times)
     view = random_view(rng, actors, is_cut_off=uniform() < CUT_OFF.get(action, 0))
     backdrop = random_backdrop(rng)
+    gain = uniform(0.35, 1)
     num_passing = rng.choice(len(PASSERS_BY), p=PASSERS_BY)
     people = [passing_by(rng, times, view.left, view.right) for _ in range(num_passing)]
     people += actors if uniform() < 0.5 else actors[::-1]
@@ -101,9 +103,9 @@ def random_figure_scene(action: str, rng: np.random.Generator, num_frames: int) 
         view=view,
         backdrop=backdrop,
         shake=random_shake(rng, num_frames),
-        gain=uniform(0.8, 1.15),
-        offset=uniform(-0.08, 0.08),
-        grain=uniform(0, 0.03) if uniform() < GRAINY else 0.0,
+        gain=gain,
+        offset=GREY * (1 - gain) + uniform(-0.15, 0.1),
+        grain=uniform(0, 0.015) if uniform() < GRAINY else 0.0,
         is_mirrored=bool(uniform() < 0.5),
     )
 
@@ -113,7 +115,7 @@ def random_look(rng: np.random.Generator) -> Look:
     uniform = rng.uniform
 
     def cloth(brightest: float) -> np.ndarray:
-        return np.clip(uniform(0, brightest) + rng.normal(0, 0.12, 3), 0, 1)
+        return np.clip(uniform(0, brightest) + rng.normal(0, 0.07, 3), 0, 1)
 
     skin = np.clip(np.array([0.75, 0.58, 0.47]) * uniform(0.5, 1.25), 0, 1)
     return Look(cloth(1), cloth(0.7), skin, cloth(0.3), build=uniform(0.85, 1.2), has_sleeves=bool(uniform() < 0.5))
@@ -130,13 +132,13 @@ def random_view(rng: np.random.Generator, actors: list[Person], is_cut_off: bool
     half_a_head = 0.04
     left -= uniform(0.03, 0.14) * width + half_a_head
     right += uniform(0.03, 0.14) * width + half_a_head
-    return View(-HEADROOM - uniform(0.02, 0.18), uniform(0.02, 0.18), float(left), float(right))
+    return View(-HEADROOM - uniform(0.02, 0.14), uniform(0.08, 0.24), float(left), float(right))
 
 
 def random_backdrop(rng: np.random.Generator) -> Backdrop:
     """A colour near to a grey, with blotches of several sizes and a few straight edges."""
     uniform = rng.uniform
-    color = uniform(0.15, 0.85) + rng.normal(0, 0.06, 3)
+    color = uniform(0.15, 0.85) + rng.normal(0, 0.04, 3)
     layers = [
         rng.normal(0, uniform(0, 0.09), (1, cells, cells)) + rng.normal(0, 0.01, (3, cells, cells))
         for cells in TEXTURE_CELLS
