@@ -2,9 +2,10 @@
 """
 Six things that two people do, as the angles of their joints over time: the classes of UT-Interaction.
 
-This is a simulation, made by looking at training clips of UT-Interaction and at no others; no measurement of people is in it.
-Each action is random in who moves when, how far and how high, and who does it faces right. Angles, lengths and times are
-those of `figure_people`: radians, body heights, shares of the clip.
+This is a simulation, made by looking at training clips of UT-Interaction and at no others. When things begin and how long they
+last was set so that frames differ where and when they do in those clips, on average over a class. Each action is random in who
+moves when, how far and how high, and who does it faces right. Angles, lengths and times are those of `figure_people`: radians,
+body heights, shares of the clip.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from .figure_people import FAR, NEAR, Person, smooth, standing
 
 
 SIDES = (NEAR, FAR)
-BEGINNINGS = {  # shares of the clip
+BEGINNINGS = {  # when the first moves, shares of the clip
     "hand_shaking": (0.12, 0.22),
     "hugging": (0.13, 0.24),
     "kicking": (0.12, 0.36),
@@ -106,20 +107,20 @@ def _hug(first: Person, second: Person, begin: float, rng: np.random.Generator) 
 
 def _kick(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    arrival = _come_near(first, second, begin, rng, gap=(0.45, 0.7), lasting=(0.1, 0.22))
-    kick = random_stroke(rng, arrival + uniform(-0.05, 0.05), rise=(0.07, 0.15), stay=(0, 0.06), fall=(0.08, 0.18))
+    arrival = _come_near(first, second, begin, rng, gap=(0.45, 0.75), lasting=(0.1, 0.22))
+    kick = random_stroke(rng, arrival + uniform(-0.05, 0.05), rise=(0.07, 0.15), stay=(0.02, 0.16), fall=(0.08, 0.2))
     weight, leg = kick.weight(times), int(rng.integers(2))
     drawn_up = flexing(kick.begin, kick.reached).weight(times)
-    first.thighs[leg] += weight * (uniform(1.1, 2.0) - first.thighs[leg])
+    first.thighs[leg] += weight * (uniform(1.1, 2.1) - first.thighs[leg])
     first.knees[leg] *= 1 - weight
     first.knees[leg] -= uniform(0.8, 1.4) * drawn_up + uniform(0, 0.3) * weight
-    first.lean = first.lean - uniform(0.1, 0.4) * weight
+    first.lean = first.lean - uniform(0.1, 0.8) * weight
     for side in SIDES:
         first.pose_arm(side, weight * uniform(0.3, 1), angle=uniform(-0.6, 0.9), bend=uniform(0, 0.7))
     hit = kick.reached - 0.02
     second.walk(hit, kick.reached + uniform(0.08, 0.2), -uniform(0.02, 0.25))
     bent = smooth((times - hit) / uniform(0.07, 0.14)) - uniform(0.3, 1) * smooth((times - kick.end) / 0.2)
-    second.lean = second.lean + bent * uniform(-0.25, 0.35)
+    second.lean = second.lean + bent * uniform(-0.3, 0.8)
     if uniform() < 0.5:
         guard = kick._replace(left=kick.end, end=kick.end + 0.1).weight(times)
         for side in SIDES:
@@ -140,12 +141,13 @@ def _point(first: Person, second: Person, begin: float, rng: np.random.Generator
 def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
     arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.6), lasting=(0.12, 0.26))
-    punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.04, 0.09), stay=(0, 0.05), fall=(0.06, 0.14))
+    punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.05, 0.1), stay=(0.02, 0.18), fall=(0.07, 0.2))
     weight, side = punch.weight(times), int(rng.integers(2))
     first.pose_arm(side, weight, angle=uniform(1.3, 1.9), bend=uniform(0, 0.2))
     drawn_back = Stroke(punch.begin - 0.1, punch.begin - 0.02, punch.begin, punch.reached).weight(times)
     first.pose_arm(side, drawn_back * uniform(), angle=uniform(-0.8, 0.2), bend=uniform(1.4, 2.4))
-    first.lean = first.lean + uniform(0.1, 0.5) * weight
+    first.lean = first.lean + uniform(0.1, 0.8) * weight
+    _lunge(first, punch, rng)
     if uniform() < 0.5:
         first.pose_arm(1 - side, weight, angle=uniform(-0.5, 0.5), bend=uniform(0.6, 1.7))
     reeling = Stroke(
@@ -163,18 +165,28 @@ def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator
 def _push(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
     arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.58), lasting=(0.14, 0.28))
-    push = random_stroke(rng, arrival + uniform(-0.08, 0.03), rise=(0.06, 0.12), stay=(0.03, 0.15), fall=(0.06, 0.16))
+    push = random_stroke(rng, arrival + uniform(-0.08, 0.03), rise=(0.08, 0.16), stay=(0.08, 0.25), fall=(0.08, 0.2))
     weight, touch = push.weight(times), push.reached
     for side in SIDES:
         first.pose_arm(side, weight, angle=uniform(1.2, 1.7), bend=uniform(0, 0.25))
-    first.lean = first.lean + uniform(0.1, 0.45) * weight
-    first.walk(push.begin, push.left, uniform(0, 0.2))
+    first.lean = first.lean + uniform(0.1, 0.5) * weight
+    _lunge(first, push, rng)
+    first.walk(push.begin, push.reached, uniform(0, 0.2))
     second.walk(touch - 0.03, touch + uniform(0.2, 0.45), -uniform(0.3, 1.1))
     reeling = Stroke(touch - 0.03, touch + 0.04, touch + 0.1, touch + 0.3).weight(times)
     second.lean = second.lean - uniform(0.05, 0.35) * reeling
     raised = Stroke(touch, touch + 0.06, touch + 0.12, touch + 0.3).weight(times)
     for side in SIDES:
         second.pose_arm(side, raised * uniform(0, 0.8), angle=uniform(0.2, 1.3), bend=uniform(0, 0.5))
+
+
+def _lunge(person: Person, stroke: Stroke, rng: np.random.Generator) -> None:
+    """Stand with one leg ahead and one behind, from a little before a stroke to a little after it."""
+    uniform, front = rng.uniform, int(rng.integers(2))
+    stance = stroke._replace(begin=stroke.begin - 0.04, end=stroke.end + 0.06).weight(person.times)
+    person.thighs[front] += stance * uniform(0.1, 0.6)
+    person.thighs[1 - front] -= stance * uniform(0.1, 0.6)
+    person.knees[front] -= stance * uniform(0, 0.4)
 
 
 def _come_near(
