@@ -114,8 +114,12 @@ def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_sa
     few = type("Metadata", (), {"total_num_frames": 9, "fps": 20, "duration": 0.45})()
     with draws_from(0):
         assert (np.diff(read._sample(few)) >= 1).all(), "no frame is shown twice where there are enough"
-    path = write_video(tmp_path / "a.mp4", moving_frames(5, 32, 40), fps=10)
+    path = write_video(tmp_path / "short.mp4", moving_frames(5, 32, 40), fps=10)
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
+    greys = np.zeros((40, 32, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None, None, None]
+    path = write_video(tmp_path / "long.mp4", greys, fps=10)
+    brightness = read({"path": str(path), "bytes": None}, 0).pixels.float().mean((1, 2, 3))
+    assert ((brightness.diff() > 8) & (brightness.diff() < 24)).all(), "frames of the file, some 3 to 5 apart"
 
 
 @pytest.mark.parametrize(("pad_mode", "last"), [("loop", [0, 1, 2]), ("last", [4, 4, 4])])

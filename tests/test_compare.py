@@ -130,6 +130,9 @@ def test_the_command_races_on_the_made_set(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "VideoMAE" in printed and "TubeViT is" in printed and len(list(tmp_path.glob("cpu/*/race.png"))) == 1
     results = [json.loads(path.read_text()) for path in tmp_path.glob("cpu/race_motion_direction_level1/*.json")]
+    assert "TubeViT, mean pooling" in printed
+    poolings = {each["name"]: each["settings"]["model"].get("pooling") for each in results}
+    assert poolings == {"tubevit": None, "tubevit_mean": "mean", "videomae": None}
     steps = {each["name"]: each["steps"] for each in results}
     assert steps == {"tubevit": 4, "tubevit_mean": 4, "videomae": 1}
     assert all("--num-train 16" in each["command"] and "--output" not in each["command"] for each in results)

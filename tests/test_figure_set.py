@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tubevit.training.cli import main
-from tubevit.training.figure_actions import ACTIONS, act
+from tubevit.training.figure_actions import ACTIONS, BEGINNINGS, Stroke, act, lunge
 from tubevit.training.figure_drawing import Capsule, Grid, draw_backdrop, draw_capsule, draw_figures
 from tubevit.training.figure_people import (
     FOREARM,
@@ -164,6 +164,19 @@ def test_who_hugs_comes_close_with_arms_around_and_leaves_again():
         assert -0.01 < apart[closest] < 0.2 and apart[0] > 0.5 and apart[-1] > apart[closest] + 0.05
         assert (first.joints().hands[:, closest, 1] > second.joints().hip[closest, 1]).all()
         assert (second.joints().hands[:, closest, 1] < first.joints().hip[closest, 1]).all()
+
+
+def test_each_action_has_its_beginning_and_a_lunge_parts_the_legs_until_it_is_over():
+    assert set(BEGINNINGS) == set(ACTIONS)
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        person, stroke = standing(rng, TIMES), Stroke(0.4, 0.5, 0.6, 0.7)
+        before = person.thighs.copy()
+        lunge(person, stroke, rng)
+        moved = person.thighs - before
+        assert not moved[:, (TIMES < 0.3) | (TIMES > 0.8)].any()
+        ahead, behind = sorted(moved[:, (TIMES > 0.5) & (TIMES < 0.6)].mean(1), reverse=True)
+        assert 0.1 <= ahead <= 0.6 and -0.6 <= behind <= -0.1
 
 
 def test_who_kicks_lifts_one_foot_forwards_and_nobody_else_does():

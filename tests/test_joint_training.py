@@ -150,6 +150,13 @@ def test_data_sets_in_another_order_are_another_run(tmp_path):
         check_same_run(tmp_path, vars(turned), {}, {})
 
 
+def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
+    run = read(
+        "preset=tiny", "min_time_share=0.9", "datasets.a.data=x", "datasets.a.min_time_share=0.5", "datasets.b.data=y"
+    )
+    assert [run.run_of(name).augmentation.min_time_share for name in "ab"] == [0.5, 0.9]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

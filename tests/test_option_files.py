@@ -60,7 +60,7 @@ def test_options_are_not_shortened(tmp_path):
         parse("--conf", write(tmp_path, "top_k: 3\n"))
 
 
-def test_a_parser_without_a_file_takes_what_it_always_took():
+def test_a_parser_without_a_file_takes_its_own_pairs():
     parser = argparse.ArgumentParser()
     parser.add_argument("pairs", nargs="*")
     assert parse_arguments(parser, ["a=b"]).pairs == ["a=b"]
@@ -70,6 +70,10 @@ def test_files_and_pairs_stand_on_both_sides_of_an_option():
     parser = argparse.ArgumentParser()
     parser.add_argument("pairs", nargs="*")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--resume", nargs="?", const="true")
+    found = parse_arguments(parser, ["--resume", "a.b=c", "--dry-run", "d=e"])
+    assert (found.resume, found.pairs) == ("true", ["a.b=c", "d=e"])
+    assert parse_arguments(parser, ["a=b", "--resume", "false"]).resume == "false"
     assert parse_arguments(parser, ["--dry-run", "a=b"]).pairs == ["a=b"]
     assert parse_arguments(parser, ["a=b", "--dry-run", "c=d"]).pairs == ["a=b", "c=d"]
     assert parse("a.mp4", "--json", "b.mp4")["clips"] == ["a.mp4", "b.mp4"]

@@ -273,3 +273,9 @@ def test_layers_of_random_weights_learn_alike_unless_it_is_said():
     assert decay(preset="tiny") == 1
     assert decay(model_name_or_path="a/model") == 0.75
     assert decay(preset="tiny", layer_decay=0.5) == decay(model_name_or_path="a/model", layer_decay=0.5) == 0.5
+
+
+def test_equal_distances_in_time_are_for_clips_without_a_rate():
+    assert TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5).augmentation.min_time_share == 0.5
+    with pytest.raises(ValueError, match=r"^min_time_share is for clips spread over the video, and fps is 8"):
+        TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5, fps=8)

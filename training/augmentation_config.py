@@ -25,8 +25,8 @@ class AugmentationConfig:
                                 "too), or auto: off where a class names a side, else on")  # fmt: skip
     min_time_share: float | None = option(
         None,
-        "of clips without a rate: a clip spans a random share of the video, at least this, and its frames are equally far "
-        "apart (default: a random frame of each of num_frames equal parts, TSN)",
+        "of clips without fps: a clip spans a random share of the video, at least this, and its frames are equally far "
+        "apart, to within a frame (default: a random frame of each of num_frames equal parts, TSN)",
     )
     rand_augment_layers: int = option(2, "operations of RandAugment per clip")
     rand_augment_magnitude: int = option(10, "their strength, 0 to 30 as torchvision counts")

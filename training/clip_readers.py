@@ -98,8 +98,10 @@ class TrainingClips:
 
 def random_span(total: int, num_frames: int, min_share: float) -> np.ndarray:
     """
-    Indices of `num_frames` equally spaced frames of a random part of `total`, which is at least `min_share` of them, and as many
-    as there are indices.
+    Indices, int64 `(num_frames,)`, of frames of a random part of `total`, which has at least `min_share` (0 to 1) of them; they
+    are equally far apart to within a frame. Two numbers are drawn from torch's generator.
+
+    total: at least `num_frames`.
 
     >>> random_span(8, 4, min_share=1.0)
     array([1, 3, 5, 7])

@@ -18,7 +18,7 @@ def by_model(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
 
 
 def training_tflops(result: dict[str, Any]) -> float:
-    """What was spent on a run."""
+    """TFLOPs of a training run, forward and backward passes."""
     gflops_per_step = FLOPS_PER_TRAINING_STEP * result["gflops"] * result["settings"]["recipe"]["batch_size"]
     return 1e-3 * gflops_per_step * result["steps"]
 
@@ -58,7 +58,7 @@ def _speed_cells(speed: dict[str, float | None]) -> list[str]:
 
 
 def describe_race(rows: Sequence[Row]) -> list[str]:
-    """A sentence per peer: how far the first row is from it, and whether that is more than the spread."""
+    """A sentence per other model: how far the first row is from it, and whether that is more than the spread."""
     ours, *others = rows
     sentences = []
     for other in others:

@@ -136,7 +136,7 @@ def _score(correct: int, labels: torch.Tensor) -> dict[str, Any]:
 
 
 def training_gflops(recipe: Recipe, gflops_per_clip: float) -> float:
-    """What a run takes."""
+    """GFLOPs of a training run, forward and backward passes."""
     return FLOPS_PER_TRAINING_STEP * gflops_per_clip * recipe.batch_size * recipe.steps
 
 
@@ -146,6 +146,6 @@ def steps_for(recipe: Recipe, gflops_per_clip: float, budget_gflops: float) -> i
     steps = round(budget_gflops / per_step)
     if steps < 1:
         raise ValueError(
-            f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step, which takes {per_step:,.0f}: raise the steps."
+            f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step, which takes {per_step:,.0f}: raise --steps."
         )
     return steps

@@ -147,7 +147,7 @@ def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator
     drawn_back = Stroke(punch.begin - 0.1, punch.begin - 0.02, punch.begin, punch.reached).weight(times)
     first.pose_arm(side, drawn_back * uniform(), angle=uniform(-0.8, 0.2), bend=uniform(1.4, 2.4))
     first.lean = first.lean + uniform(0.1, 0.8) * weight
-    _lunge(first, punch, rng)
+    lunge(first, punch, rng)
     if uniform() < 0.5:
         first.pose_arm(1 - side, weight, angle=uniform(-0.5, 0.5), bend=uniform(0.6, 1.7))
     reeling = Stroke(
@@ -170,7 +170,7 @@ def _push(first: Person, second: Person, begin: float, rng: np.random.Generator)
     for side in SIDES:
         first.pose_arm(side, weight, angle=uniform(1.2, 1.7), bend=uniform(0, 0.25))
     first.lean = first.lean + uniform(0.1, 0.5) * weight
-    _lunge(first, push, rng)
+    lunge(first, push, rng)
     first.walk(push.begin, push.reached, uniform(0, 0.2))
     second.walk(touch - 0.03, touch + uniform(0.2, 0.45), -uniform(0.3, 1.1))
     reeling = Stroke(touch - 0.03, touch + 0.04, touch + 0.1, touch + 0.3).weight(times)
@@ -180,7 +180,7 @@ def _push(first: Person, second: Person, begin: float, rng: np.random.Generator)
         second.pose_arm(side, raised * uniform(0, 0.8), angle=uniform(0.2, 1.3), bend=uniform(0, 0.5))
 
 
-def _lunge(person: Person, stroke: Stroke, rng: np.random.Generator) -> None:
+def lunge(person: Person, stroke: Stroke, rng: np.random.Generator) -> None:
     """Stand with one leg ahead and one behind, from a little before a stroke to a little after it."""
     uniform, front = rng.uniform, int(rng.integers(2))
     stance = stroke._replace(begin=stroke.begin - 0.04, end=stroke.end + 0.06).weight(person.times)

@@ -3,7 +3,7 @@
 What is in a clip of people besides what they do: how they look, what is behind them, and what the camera shows of it.
 
 The ranges were chosen, as those of `figure_actions`, by looking at training clips of UT-Interaction, and then made wider:
-any colours, any ground, any light.
+clothes, ground and light of any brightness, and a contrast that is mostly as low as there.
 """
 
 from dataclasses import dataclass

@@ -95,9 +95,10 @@ class JointConfig:
         try:
             return make_config({**vars(augmentation), **values}, DATASET_BLOCKS)
         except (ValueError, TypeError) as error:
-            names = ", ".join(self.datasets)
-            hint = f" Set datasets.{name}.data; the data sets of this run are {names}."
-            hint = "" if any(str(key).endswith("data") for key in values) else hint
+            hint = ""
+            if not any(str(key).endswith("data") for key in values):
+                names = ", ".join(map(str, self.datasets))
+                hint = f" Set datasets.{name}.data; the data sets of this run are {names}."
             raise type(error)(f"datasets.{name}: {error}{hint}") from None
 
 

@@ -94,4 +94,5 @@ def next_command(args: argparse.Namespace) -> str:
         preset_config("tiny", **sizes)
     except ValueError:
         options += " model_config.allow_missing_tubes=true"
-    return f"next: tubevit train preset=tiny data='{args.target}'{options} image_size={args.image_size} learning_rate=1e-3"
+    options += f" image_size={args.image_size} learning_rate=1e-3"
+    return f"next: tubevit train preset=tiny data='{args.target}'{options}"

@@ -31,6 +31,7 @@ CODECS = {
 }
 MANIFEST_NAME, LIST_NAME = "motion_set.json", "list.csv"
 GENERATOR_VERSION = 1  # raise when the drawing changes, so that a set made earlier is not mixed with new clips
+FIGURES_VERSION = 2  # likewise
 
 
 def write_motion_set(
@@ -78,7 +79,7 @@ def write_figure_set(
     common = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
     numbers = dict(zip(SPLITS, (num_train, num_validation), strict=True))
     sets = [FigureSet(split=split, num_clips=number, **common) for split, number in numbers.items()]
-    return write_drawn_sets(folder, sets, {"kind": "figures", **common}, container)
+    return write_drawn_sets(folder, sets, {"kind": "figures", "version": FIGURES_VERSION, **common}, container)
 
 
 def write_drawn_sets(

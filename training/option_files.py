@@ -8,6 +8,7 @@ argument that is given again takes its place.
 
 import argparse
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     """
-    As `parser.parse_args`, with the options of a file and of `key=value` if `add_option_file` was called for it.
+    As `parser.parse_intermixed_args`, with the options of a file and of `key=value` if `add_option_file` was called for it.
 
     Raises `ValueError` for a name that there is not, with the nearest one, and `OSError` for a file that is not there.
     """
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", FILE_OPTION)}
     if not any(action.dest == FILE_OPTION for action in parser._actions):
-        return parser.parse_intermixed_args(argv)  # pairs may stand on both sides of an option
+        # Intermixed, because pairs may stand on both sides of an option.
+        return parser.parse_intermixed_args(_closed_switches(parser, argv))
     pairs, others = _split_pairs(argv)
     name = _name_of_file(others)
     values = {} if name is None else _read_file(Path(name).expanduser())
@@ -49,6 +51,17 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> arg
         if not actions[key].option_strings and not getattr(args, key):
             setattr(args, key, _as_list(value) if actions[key].nargs in ("*", "+") else str(value))
     return args
+
+
+def _closed_switches(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
+    """`argv` in which a switch that may have a value, and stands before a `key=value`, has one: its own, not that pair."""
+    closed = list(argv)
+    for index, (text, following) in enumerate(pairwise(argv)):
+        action = parser._option_string_actions.get(text)
+        key, equals, _ = following.partition("=")
+        if action is not None and action.nargs == "?" and equals and key.replace(".", "").isidentifier():
+            closed[index] = f"{text}={action.const}"
+    return closed
 
 
 def _split_pairs(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -228,6 +228,10 @@ class TrainingRun:
     def __post_init__(self):
         check_strategies(self.training, self.evaluation, self.run)
         complete_layer_decay(self.model, self.training)
+        if self.clips.fps is not None and self.augmentation.min_time_share is not None:
+            raise ValueError(
+                f"min_time_share is for clips spread over the video, and fps is {self.clips.fps}: leave out one of them."
+            )
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
