@@ -88,11 +88,11 @@ def next_command(args: argparse.Namespace) -> str:
     """What trains on the files: with a preset's tubes, or those of them that fit."""
     from tubevit.presets import preset_config
 
-    options = "" if args.images else f" num_frames={args.num_frames}"
-    sizes = {"image_size": args.image_size} | ({} if args.images else {"num_frames": args.num_frames})
+    sizes = {} if args.images else {"num_frames": args.num_frames}
+    sizes |= {"image_size": args.image_size}
+    options = "".join(f" {name}={size}" for name, size in sizes.items())
     try:
         preset_config("tiny", **sizes)
     except ValueError:
         options += " model_config.allow_missing_tubes=true"
-    options += f" image_size={args.image_size} learning_rate=1e-3"
-    return f"next: tubevit train preset=tiny data='{args.target}'{options}"
+    return f"next: tubevit train preset=tiny data='{args.target}'{options} learning_rate=1e-3"
