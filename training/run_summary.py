@@ -16,7 +16,6 @@ def describe_clip(setup: RunSetup) -> dict[str, Any]:
     config = setup.model.model.config
     if config.model_type != "tubevit":
         return {}
-    config = type(config).from_dict(config.to_dict())  # describing switches the attention of its config
     if setup.data.media == "image":
         return describe_image(config)
     return describe(config, [config.num_frames])["clips"][0]
