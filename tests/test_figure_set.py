@@ -172,7 +172,7 @@ def test_each_action_has_its_beginning_and_a_lunge_parts_the_legs_until_it_is_ov
         rng = np.random.default_rng(seed)
         person, stroke = standing(rng, TIMES), Stroke(0.4, 0.5, 0.6, 0.7)
         before = person.thighs.copy()
-        lunge(person, stroke, rng)
+        lunge(person, stroke, rng, depth=(0.1, 0.6))
         moved = person.thighs - before
         assert not moved[:, (TIMES < 0.3) | (TIMES > 0.8)].any()
         ahead, behind = sorted(moved[:, (TIMES > 0.5) & (TIMES < 0.6)].mean(1), reverse=True)
@@ -204,7 +204,7 @@ def test_who_punches_strikes_with_one_arm_and_the_other_steps_back():
         forwards = (first.joints().hands[..., 1] - first.joints().shoulder[:, 1]).max(1)
         raised = first.arms.max(1) > 1.0
         assert raised.sum() == 1 and forwards[raised] > 0.27
-        assert first.lean.max() > first.lean[0] + 0.08 and second.lean.min() < second.lean[0] - 0.1
+        assert first.lean.max() > first.lean[0] + 0.08 and np.abs(second.lean - second.lean[0]).max() > 0.1
         assert second.way[-1] < second.way[0]
 
 

@@ -131,12 +131,12 @@ def test_paths_become_portable(tmp_path, monkeypatch):
     assert portable(same) == same
 
 
-@pytest.mark.parametrize("recipe", [None, "joint-figures"])
+@pytest.mark.parametrize("recipe", [None, "joint-small"])
 def test_the_command_makes_the_same_run(recipe):
     """Whatever the options are, read back from the command they are what they were."""
     datasets = {
-        "real": {"kind": "video", "weight": 1, "data": "my clips", "flip": "on", "label_smoothing": 0.0},
-        "figures": {"kind": "video", "weight": 2, "data": "1e5", "multi_label": None},
+        "videos": {"kind": "video", "weight": 1, "data": "my clips", "flip": "on", "label_smoothing": 0.0},
+        "images": {"kind": "image", "weight": 2, "data": "1e5", "multi_label": None},
     }
     options = {
         "datasets": datasets,
@@ -158,19 +158,19 @@ def test_the_command_makes_the_same_run(recipe):
     free = {name: getattr(run.run, name) for name in WITHOUT_EFFECT}
     assert replace(again, run=replace(again.run, **free)) == run
     # What a recipe changes and the run does not is set back.
-    assert ("stop_if_flat_steps" in overrides) == (recipe is not None)
+    assert ("gradient_accumulation_steps" in overrides) == (recipe is not None)
 
 
 def test_only_what_differs_from_the_recipe_is_in_the_command(tmp_path):
-    command = ["tubevit", "train", "--config=joint-figures", "datasets.real.data=a"]
-    assert recipe_of({"command": command}) == "joint-figures"
+    command = ["tubevit", "train", "--config=joint-small", "datasets.videos.data=a"]
+    assert recipe_of({"command": command}) == "joint-small"
     assert recipe_of({"command": ["tubevit", "train", "--config", "mine.yaml"]}) is None
     parser = argparse.ArgumentParser()
     add_config_arguments(parser, ALL_BLOCKS)
-    given = ["datasets.real.data=a", "datasets.figures.data=b", "max_steps=7000", "logging_steps=7"]
-    run = read_run(parser.parse_args(["--config", "joint-figures", *given]))
+    given = ["datasets.videos.data=a", "datasets.images.data=b", "max_steps=7000", "logging_steps=7"]
+    run = read_run(parser.parse_args(["--config", "joint-small", *given]))
     values = {name: value for block in vars(run).values() for name, value in vars(block).items()}
-    assert find_overrides(values, "joint-figures") == dict(each.split("=") for each in given[:3])
+    assert find_overrides(values, "joint-small") == dict(each.split("=") for each in given[:3])
 
 
 def test_several_processes_and_the_plain_loop_are_in_the_command(tmp_path):

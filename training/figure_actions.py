@@ -141,13 +141,13 @@ def _point(first: Person, second: Person, begin: float, rng: np.random.Generator
 def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
     arrival = _come_near(first, second, begin, rng, gap=(0.38, 0.6), lasting=(0.12, 0.26))
-    punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.05, 0.1), stay=(0.02, 0.18), fall=(0.07, 0.2))
+    punch = random_stroke(rng, arrival + uniform(-0.06, 0.04), rise=(0.05, 0.1), stay=(0.02, 0.28), fall=(0.07, 0.2))
     weight, side = punch.weight(times), int(rng.integers(2))
-    first.pose_arm(side, weight, angle=uniform(1.3, 1.9), bend=uniform(0, 0.2))
+    first.pose_arm(side, weight, angle=uniform(1.45, 2.05), bend=uniform(0, 0.2))
     drawn_back = Stroke(punch.begin - 0.1, punch.begin - 0.02, punch.begin, punch.reached).weight(times)
-    first.pose_arm(side, drawn_back * uniform(), angle=uniform(-0.8, 0.2), bend=uniform(1.4, 2.4))
-    first.lean = first.lean + uniform(0.1, 0.8) * weight
-    lunge(first, punch, rng)
+    first.pose_arm(side, drawn_back * uniform(), angle=uniform(-0.8, 0.9), bend=uniform(1.4, 2.4))
+    first.lean = first.lean + uniform(0.15, 1.0) * weight
+    lunge(first, punch._replace(begin=punch.begin - uniform(0, 0.1)), rng, depth=(0.2, 0.8))
     if uniform() < 0.5:
         first.pose_arm(1 - side, weight, angle=uniform(-0.5, 0.5), bend=uniform(0.6, 1.7))
     reeling = Stroke(
@@ -156,7 +156,8 @@ def _punch(first: Person, second: Person, begin: float, rng: np.random.Generator
         punch.reached + uniform(0.08, 0.2),
         punch.end + uniform(0.1, 0.3),
     )
-    second.lean = second.lean - uniform(0.15, 0.6) * reeling.weight(times)
+    bent = -uniform(0.15, 0.8) if uniform() < 0.75 else uniform(0.2, 0.9)
+    second.lean = second.lean + bent * reeling.weight(times)
     second.walk(punch.reached, punch.reached + uniform(0.08, 0.25), -uniform(0.02, 0.45))
     if uniform() < 0.5:
         first.walk(punch.end, punch.end + uniform(0.1, 0.25), -uniform(0.05, 0.4))
@@ -170,7 +171,7 @@ def _push(first: Person, second: Person, begin: float, rng: np.random.Generator)
     for side in SIDES:
         first.pose_arm(side, weight, angle=uniform(1.2, 1.7), bend=uniform(0, 0.25))
     first.lean = first.lean + uniform(0.1, 0.5) * weight
-    lunge(first, push, rng)
+    lunge(first, push, rng, depth=(0.05, 0.5))
     first.walk(push.begin, push.reached, uniform(0, 0.2))
     second.walk(touch - 0.03, touch + uniform(0.2, 0.45), -uniform(0.3, 1.1))
     reeling = Stroke(touch - 0.03, touch + 0.04, touch + 0.1, touch + 0.3).weight(times)
@@ -180,12 +181,12 @@ def _push(first: Person, second: Person, begin: float, rng: np.random.Generator)
         second.pose_arm(side, raised * uniform(0, 0.8), angle=uniform(0.2, 1.3), bend=uniform(0, 0.5))
 
 
-def lunge(person: Person, stroke: Stroke, rng: np.random.Generator) -> None:
+def lunge(person: Person, stroke: Stroke, rng: np.random.Generator, depth: Range) -> None:
     """Stand with one leg ahead and one behind, from a little before a stroke to a little after it."""
     uniform, front = rng.uniform, int(rng.integers(2))
     stance = stroke._replace(begin=stroke.begin - 0.04, end=stroke.end + 0.06).weight(person.times)
-    person.thighs[front] += stance * uniform(0.1, 0.6)
-    person.thighs[1 - front] -= stance * uniform(0.1, 0.6)
+    person.thighs[front] += stance * uniform(*depth)
+    person.thighs[1 - front] -= stance * uniform(*depth)
     person.knees[front] -= stance * uniform(0, 0.4)
 
 

@@ -31,7 +31,7 @@ CODECS = {
 }
 MANIFEST_NAME, LIST_NAME = "motion_set.json", "list.csv"
 GENERATOR_VERSION = 1  # raise when the drawing changes, so that a set made earlier is not mixed with new clips
-FIGURES_VERSION = 2  # likewise
+FIGURES_VERSION = 3  # likewise
 
 
 def write_motion_set(

@@ -143,8 +143,8 @@ def make_label(
 def describe_row(start: str, overrides: dict[str, str]) -> str:
     """What a run began with and what it has otherwise, but for where its data lie.
 
-    >>> describe_row("joint-figures", {"datasets.real.data": "ut", "max_steps": "7000"})
-    'joint-figures, max_steps=7000'
+    >>> describe_row("joint-small", {"datasets.videos.data": "ut", "max_steps": "7000"})
+    'joint-small, max_steps=7000'
     """
     changes = [f"{key}={text}" for key, text in overrides.items() if key.rpartition(".")[2] not in (*PATHS, "seed")]
     changes = [each for each in changes if each != f"preset={start}"]
