@@ -90,6 +90,43 @@ def test_a_result_says_what_the_run_was(tmp_path):
     assert {"cpu", "cores", "torch", "transformers"} <= set(result["machine"])
 
 
+def test_a_run_after_another_carries_what_that_one_was(tmp_path, monkeypatch):
+    """Seeds that each started from a model of their own are one row, and the command makes both runs again."""
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for seed in (0, 1):
+        plain_run(tmp_path, f"first{seed}", seed, command=["tubevit", "train", "--config", "figures"])
+        run = TrainingRun.of(
+            **{name: value for name, value in OPTIONS.items() if name != "preset"},
+            model_name_or_path=f"first{seed}",
+            data="clips",
+            output_dir=f"second{seed}",
+            seed=seed,
+        )
+        runs.append(write_run(tmp_path / f"second{seed}", run, correct=3 + seed))
+    first, second = (make_result(find_run(run)) for run in runs)
+    assert first["name"] == second["name"] and first["about"] and first["steps"] == 80
+    assert (first["training_seconds"], first["evaluation_seconds"]) == (240, 3)
+    before, after = second["command"].split(" && ")
+    assert before.startswith("tubevit train --config figures ") and " seed=1 " in before and before.endswith("first1")
+    assert after.startswith("tubevit train model_name_or_path=first1 ") and after.endswith(
+        " seed=1 output_dir=second1"
+    )
+    assert first["settings"]["start"]["config"]["preset"] == "tiny"
+    assert "model_name_or_path" not in first["settings"]["config"]
+    assert "first" not in first["rows"][0]["title"] and "figures" in first["rows"][0]["title"]
+    path = tmp_path / "first0" / "environment.json"
+    write_json(path, json.loads(path.read_text()) | {"commit": "another"})
+    assert make_result(find_run(runs[0]))["dirty"] is True
+    path = tmp_path / "first1" / "resolved_config.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.0001", "learning_rate: 0.0003"))
+    assert make_result(find_run(runs[1]))["name"] != first["name"]
+    path.unlink()
+    alone = make_result(find_run(runs[1]))
+    assert alone["steps"] == 40 and "start" not in alone["settings"] and not alone["about"]
+    assert alone["settings"]["config"]["model_name_or_path"] == "first1"
+
+
 def test_what_runs_of_older_versions_did_not_write_is_unknown(tmp_path):
     folder = plain_run(tmp_path)
     path = folder / "environment.json"

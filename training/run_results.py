@@ -2,8 +2,9 @@
 """
 Result files of finished runs of `tubevit train`, made of what these left in their folders.
 
-Runs that differ only in seed, folder and what else has no effect on the numbers are seeds of one row. No absolute path gets
-into a result file, so it can be passed on.
+Runs that differ only in seed, folder and what else has no effect on the numbers are seeds of one row. A run that started from
+the model of another run, whose folder is still there, carries that one's settings, command, steps and time as well. No absolute
+path gets into a result file, so it can be passed on.
 """
 
 import csv
@@ -34,13 +35,15 @@ READING = ("num_temporal_views", "num_spatial_views", "view_aggregation", "num_f
 class FinishedRun:
     """
     folder: of the trained classifier, with its evaluation. root: of the run, the same unless it was a joint one. part: the
-    data set's name in a joint run. options: of the run by their names, with portable paths.
+    data set's name in a joint run. options: of the run by their names, with portable paths. start: the run whose model this one
+    started from, if it did.
     """
 
     folder: Path
     root: Path
     part: str | None
     options: dict[str, Any]
+    start: "FinishedRun | None" = None
 
     @property
     def data(self) -> str:
@@ -81,63 +84,100 @@ def find_run(folder: Path) -> FinishedRun:
         if "datasets" in options:
             names = ", ".join(str(folder / name) for name in options["datasets"])
             raise ValueError(f"{folder} is a run on several data sets: name the folder of one, {names}.")
-        return FinishedRun(folder, folder, None, portable(options))
+        return FinishedRun(folder, folder, None, portable(options), find_start(options))
     if (folder.parent / CONFIG_FILE).is_file():
         options = load_config_file(str(folder.parent / CONFIG_FILE), ALL_BLOCKS)
         if folder.name in options.get("datasets", {}):
-            return FinishedRun(folder, folder.parent, folder.name, portable(options))
+            return FinishedRun(folder, folder.parent, folder.name, portable(options), find_start(options))
     raise FileNotFoundError(f"{folder} is no run of `tubevit train`: it has no {CONFIG_FILE}.")
+
+
+def find_start(options: dict[str, Any]) -> FinishedRun | None:
+    """The run that left the checkpoint which a run with these options started from; `None` where no run of ours did."""
+    name = options["model_name_or_path"]
+    if name is None:
+        return None
+    try:
+        return find_run(Path(name))
+    except (OSError, ValueError):
+        return None
 
 
 def make_result(run: FinishedRun, title: str | None = None) -> dict[str, Any]:
     """The content of a run's result file, see `experiments.FIELDS`."""
     environment = _read(run, run.root / "environment.json")
     evaluation = _read(run, run.folder / "evaluation" / "metrics.json")
-    metrics = _read(run, run.root / "train_metrics.json")
-    training = _read(run, run.root / "throughput.json")["seconds"]
+    steps, training = count_training(run)
     evaluating = _read(run, run.folder / "evaluation" / "throughput.json")["seconds"]
-    settings = {
-        "config": {name: value for name, value in run.options.items() if name not in (*WITHOUT_EFFECT, "seed")},
-        "data_set": run.part,
-        "num_videos": _read(run, run.root / "dataset.json"),
-        "num_processes": environment["num_processes"],
-        "reading": {name: evaluation.get(name) for name in READING},
-    }
+    settings = describe_settings(run) | {"reading": {name: evaluation.get(name) for name in READING}}
     origin = find_origin(run, environment)
-    label = make_label(run, settings, environment, title, "gpu" if "gpu" in origin["machine"] else "cpu")
+    label = make_label(run, settings, title, "gpu" if "gpu" in origin["machine"] else "cpu")
     return {
         **asdict(label),
         **describe_model(run.folder, evaluation),
         **origin,
         "settings": settings | {"seed": run.options["seed"]},
         "scores": {SCORE: read_score(run, evaluation)},
-        "steps": metrics["steps"],
-        "train_loss": metrics["train_loss"],
+        "steps": steps,
+        "train_loss": _read(run, run.root / "train_metrics.json")["train_loss"],
         "training_seconds": round(training, 2),
         "evaluation_seconds": round(evaluating, 2),
         "seconds": round(training + evaluating, 2),
     }
 
 
-def make_label(
-    run: FinishedRun, settings: dict[str, Any], environment: dict[str, Any], title: str | None, size: str
-) -> Label:
+def describe_settings(run: FinishedRun) -> dict[str, Any]:
+    """All that decides what a run learns but its seed; the run that it started from in place of that one's folder."""
+    settings = {
+        "config": {name: value for name, value in run.options.items() if name not in (*WITHOUT_EFFECT, "seed")},
+        "data_set": run.part,
+        "num_videos": _read(run, run.root / "dataset.json"),
+        "num_processes": _read(run, run.root / "environment.json")["num_processes"],
+    }
+    if run.start is not None:
+        del settings["config"]["model_name_or_path"]
+        settings["start"] = describe_settings(run.start)
+        if run.start.options["seed"] != run.options["seed"]:
+            settings["start"]["seed"] = run.start.options["seed"]
+    return settings
+
+
+def count_training(run: FinishedRun) -> tuple[int, float]:
+    """Steps and seconds of a run's training, with those of the run that it started from."""
+    steps, seconds = count_training(run.start) if run.start is not None else (0, 0.0)
+    own = _read(run, run.root / "train_metrics.json")["steps"], _read(run, run.root / "throughput.json")["seconds"]
+    return steps + own[0], seconds + own[1]
+
+
+def find_command(run: FinishedRun) -> str:
+    """What makes a run again, and before it the run that it started from."""
+    environment = _read(run, run.root / "environment.json")
+    recipe = recipe_of(environment)
+    own = {"seed": str(run.options["seed"]), "output_dir": run.options["output_dir"]}
+    command = make_command(environment, recipe, find_overrides(run.options, recipe) | own)
+    return command if run.start is None else f"{find_command(run.start)} && {command}"
+
+
+def make_label(run: FinishedRun, settings: dict[str, Any], title: str | None, size: str) -> Label:
     """
     settings: all that decides the numbers but the seed; the name has a digest of them. size: "gpu" or "cpu", what the run was
     trained on.
     """
-    recipe = recipe_of(environment)
+    recipe = recipe_of(_read(run, run.root / "environment.json"))
     overrides = find_overrides(run.options, recipe)
-    seed, output = run.options["seed"], run.options["output_dir"]
-    command = make_command(environment, recipe, overrides | {"seed": str(seed), "output_dir": output})
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    start = describe_start(run.options, recipe)
+    start, about = describe_start(run.options, recipe), ""
+    if run.start is not None:
+        overrides.pop("model_name_or_path", None)
+        before = describe_start(run.start.options, recipe_of(_read(run.start, run.start.root / "environment.json")))
+        start = before if recipe is None else f"{recipe} after {before}"
+        about = "Steps and minutes are those of both runs, from random weights on."
     name = as_name("-".join(filter(None, [start, run.part, digest])))
     title = title or f"`tubevit train` on {Path(run.data).name}"
     row = {"name": name, "title": describe_row(start, overrides), "score": SCORE}
     if run.part is not None:
         row["panel"] = f"data set {run.part} of a joint run"
-    return Label(GROUP + as_name(title), title, size, name, [row], command, position=0)
+    return Label(GROUP + as_name(title), title, size, name, [row], find_command(run), position=0, about=about)
 
 
 def describe_row(start: str, overrides: dict[str, str]) -> str:
@@ -202,15 +242,20 @@ def find_origin(run: FinishedRun, environment: dict[str, Any]) -> dict[str, Any]
     """
     `{"commit", "dirty", "machine", "date"}` as `experiments.provenance` has them, from a run's `environment.json`. Runs of older
     versions did not write commit, processor and day: the first two are unknown, and the day is that of the evaluation's file.
+    A run that started from one of another commit counts as dirty.
     """
     evaluated = (run.folder / "evaluation" / "metrics.json").stat().st_mtime
+    commit, dirty = environment.get("commit", "unknown"), environment.get("dirty", False)
+    if run.start is not None:
+        before = find_origin(run.start, _read(run.start, run.start.root / "environment.json"))
+        dirty = dirty or before["dirty"] or before["commit"] != commit
     versions = {name: environment["versions"][name] for name in ("torch", "transformers")}
     machine = environment.get("machine", versions)
     if environment["gpus"] and not run.options["use_cpu"]:
         machine = machine | {"gpu": environment["gpus"][0]}
     return {
-        "commit": environment.get("commit", "unknown"),
-        "dirty": environment.get("dirty", False),
+        "commit": commit,
+        "dirty": dirty,
         "machine": machine,
         "date": environment.get(
             "date", datetime.datetime.fromtimestamp(evaluated, datetime.timezone.utc).date().isoformat()
