@@ -387,5 +387,9 @@ def test_the_command_writes_figures_and_refuses_what_is_not_theirs(tmp_path, cap
         assert f"--task figures takes no {option[0]}" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
     assert main(arguments) == 0
-    assert "6 classes; guessing is right in 16.7%; a simulation" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "6 classes; guessing is right in 16.7%; a simulation" in said
+        and "tubevit train --config figures data=" in said
+    )
     assert {path.parent.name for path in (tmp_path / "set").rglob("*.mp4")} == set(ACTIONS)

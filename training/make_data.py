@@ -85,7 +85,9 @@ def describe(args: argparse.Namespace) -> str:
 
 
 def next_command(args: argparse.Namespace) -> str:
-    """What trains on the files: with a preset's tubes, or those of them that fit."""
+    """What trains on the files: the figures' own recipe, or a preset with its tubes, or with those of them that fit."""
+    if args.task == FIGURES:
+        return f"next: tubevit train --config figures data='{args.target}' output_dir=runs/figures"
     from tubevit.presets import preset_config
 
     sizes = {} if args.images else {"num_frames": args.num_frames}
