@@ -53,6 +53,21 @@ def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
     assert set(changed) <= {"README.md", "training_args.bin"}
 
 
+def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, capsys):
+    """Trainer would take one; also where a run was killed between its last checkpoint and its end."""
+    folder, options = tmp_path / "run", {**RANDOM, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    assert train(make_run(videos, folder, **options)) == 0
+    weights, metrics = ((folder / name).read_bytes() for name in ("model.safetensors", "train_metrics.json"))
+    for is_whole in (True, False):
+        if not is_whole:
+            (folder / "train_metrics.json").unlink()
+        assert train(make_run(videos, folder, resume=True, **options)) == 0
+        assert ("nothing is left to train" in capsys.readouterr().out) == is_whole
+        assert (folder / "model.safetensors").read_bytes() == weights
+        assert json.loads((folder / "train_metrics.json").read_text())["steps"] == json.loads(metrics)["steps"] == 4
+        assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
 @pytest.fixture
 def unfinished(whole, tmp_path):
     """A run with checkpoints and without an end."""

@@ -2,6 +2,7 @@
 """A plain training loop for experiments, and their evaluation: clips and images from memory, any model with `logits`."""
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -146,6 +147,7 @@ def steps_for(recipe: Recipe, gflops_per_clip: float, budget_gflops: float) -> i
     steps = round(budget_gflops / per_step)
     if steps < 1:
         raise ValueError(
-            f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step, which takes {per_step:,.0f}: raise --steps."
+            f"A budget of {budget_gflops:,.0f} GFLOPs is less than a step of this model, which takes {per_step:,.0f}: "
+            f"give at least {math.ceil(per_step / budget_gflops)} times the --steps."
         )
     return steps

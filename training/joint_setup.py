@@ -108,9 +108,13 @@ class JointSetup:
 def set_up_jointly(run: JointRun, folder: Path) -> JointSetup:
     """As `run_setup.set_up`; what is wrong with one data set says which one it is."""
     set_seed(run.run.seed)
-    source = load_run_config(run.model)
     runs = {name: run.run_of(name) for name in run.names}
-    listed = {name: with_name(name, _load_data, run, name, source) for name in runs}
+    listed = {
+        name: with_name(name, _load_data, run, name) for name in runs
+    }  # first: a model may have to be downloaded
+    source = load_run_config(run.model)
+    for name, data in listed.items():
+        listed[name] = with_name(name, in_order_of, head_classes(source, name), runs[name], data)
     _check_metric(run, listed)
     loss_weights = {name: run.options_of(name).loss_weight for name in runs}
     model = make_joint_model(run.model, run.clips, listed, loss_weights, source)
@@ -125,14 +129,14 @@ def set_up_jointly(run: JointRun, folder: Path) -> JointSetup:
     return JointSetup(run, model, parts, notes)
 
 
-def _load_data(run: JointRun, name: str, source: Any) -> VideoData:
+def _load_data(run: JointRun, name: str) -> VideoData:
     own_run, kind = run.run_of(name), run.options_of(name).kind
     if own_run.data.streaming:
         raise ValueError("streaming=true cannot be drawn from at a given place; download it, with streaming=false.")
     data = load_video_dataset(own_run.data)
     if kind not in (None, data.media):
         raise ValueError(f"kind={kind}, but the data are {data.media}s.")
-    return in_order_of(head_classes(source, name), own_run, data)
+    return data
 
 
 def _check_metric(run: JointRun, data: Mapping[str, VideoData]) -> None:

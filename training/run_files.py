@@ -24,6 +24,7 @@ from .output_folders import check_new_folder
 
 
 CONFIG_FILE = "resolved_config.yaml"
+METRICS_FILE = "train_metrics.json"  # written when training has ended
 # What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
 FREE_ON_RESUME = ("run", "evaluation")
 BYTES_PER_GB = 1e9
@@ -190,7 +191,7 @@ def was_finished(folder: Path, num_clips: int) -> bool:
     num_clips: that were trained on in this call.
     """
     state = PartialState()
-    is_done = num_clips == 0 and (folder / "train_metrics.json").is_file()
+    is_done = num_clips == 0 and (folder / METRICS_FILE).is_file()
     state.wait_for_everyone()  # all have looked before the first writes the file
     if not is_done:
         return False

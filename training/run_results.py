@@ -21,7 +21,7 @@ from .experiments import Label, read_result, write_result
 from .joint_config import ALL_BLOCKS
 from .portable_paths import as_name, portable
 from .run_command import WITHOUT_EFFECT, describe_start, find_overrides, make_command, recipe_of
-from .run_files import CONFIG_FILE
+from .run_files import CONFIG_FILE, METRICS_FILE
 
 
 GROUP = "train_"  # what the names of groups of runs begin with
@@ -119,7 +119,7 @@ def make_result(run: FinishedRun, title: str | None = None) -> dict[str, Any]:
         "settings": settings | {"seed": run.options["seed"]},
         "scores": {SCORE: read_score(run, evaluation)},
         "steps": steps,
-        "train_loss": _read(run, run.root / "train_metrics.json")["train_loss"],
+        "train_loss": _read(run, run.root / METRICS_FILE)["train_loss"],
         "training_seconds": round(training, 2),
         "evaluation_seconds": round(evaluating, 2),
         "seconds": round(training + evaluating, 2),
@@ -145,7 +145,7 @@ def describe_settings(run: FinishedRun) -> dict[str, Any]:
 def count_training(run: FinishedRun) -> tuple[int, float]:
     """Steps and seconds of a run's training, with those of the run that it started from."""
     steps, seconds = count_training(run.start) if run.start is not None else (0, 0.0)
-    own = _read(run, run.root / "train_metrics.json")["steps"], _read(run, run.root / "throughput.json")["seconds"]
+    own = _read(run, run.root / METRICS_FILE)["steps"], _read(run, run.root / "throughput.json")["seconds"]
     return steps + own[0], seconds + own[1]
 
 

@@ -99,8 +99,9 @@ def set_up(run: TrainingRun, folder: Path) -> RunSetup:
     Raises `ValueError`, `TypeError` or `OSError` in one line for whatever cannot be trained with.
     """
     set_seed(run.run.seed)
+    listed = load_video_dataset(run.data)  # first: a model may have to be downloaded
     source = load_run_config(run.model)
-    listed = load_data(run, source)
+    listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.evaluation.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
     check_views(run, model)
@@ -189,12 +190,6 @@ def check_views(run: TrainingRun, model: RunModel) -> None:
     # The evaluation at the end makes them; by then it would be too late.
     views = {name: getattr(run.evaluation, name) for name in ("num_temporal_views", "num_spatial_views")}
     TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
-
-
-def load_data(run: TrainingRun, source: Any) -> VideoData:
-    """The data set, with its classes in the order of the checkpoint if that has the same ones."""
-    data = load_video_dataset(run.data)
-    return in_order_of(checkpoint_classes(source, data.media), run, data)
 
 
 def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:

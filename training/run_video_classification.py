@@ -164,7 +164,7 @@ def try_one_batch(trainer: "VideoTrainer") -> None:
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.run_files import was_finished, write_json
+    from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
     setup = trainer.setup
@@ -182,7 +182,7 @@ def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     throughput = trainer.throughput(result.metrics["train_runtime"])
     if trainer.is_world_process_zero():
         setup.model.save_processors(str(folder))
-        write_json(folder / "train_metrics.json", metrics)
+        write_json(folder / METRICS_FILE, metrics)
         write_json(folder / "throughput.json", throughput)
         trainer.create_model_card()
         print(end_summary(metrics, throughput, folder), flush=True)

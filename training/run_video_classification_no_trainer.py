@@ -98,7 +98,7 @@ def try_one_batch(loop: "TrainingLoop") -> None:
 def finish(loop: "TrainingLoop", seconds: float) -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
     from tubevit.training.model_card import write_model_card
-    from tubevit.training.run_files import was_finished, write_json
+    from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
     state, folder = loop.state, loop.folder
@@ -116,7 +116,7 @@ def finish(loop: "TrainingLoop", seconds: float) -> None:
         throughput = loop.throughput(seconds)
         loop.setup.model.save_processors(str(folder))
         write_json(folder / "trainer_state.json", vars(state))
-        write_json(folder / "train_metrics.json", metrics)
+        write_json(folder / METRICS_FILE, metrics)
         write_json(folder / "throughput.json", throughput)
         write_model_card(folder, loop.setup, state.log_history)
         print(end_summary(metrics, throughput, folder), flush=True)
