@@ -88,6 +88,25 @@ def test_trainer_and_loop_have_one_curve_and_the_same_files(videos, tmp_path):
     assert metrics[0].keys() == metrics[1].keys() and metrics[0]["best_step"] == metrics[1]["best_step"]
 
 
+def test_both_compile_the_model_when_told_to(videos, tmp_path, monkeypatch):
+    compiled, compile_model = [], torch.compile
+
+    def compile_and_note(model, **settings):
+        compiled.append(settings["backend"])
+        return compile_model(model, backend="eager")  # inductor takes minutes
+
+    monkeypatch.setattr(torch, "compile", compile_and_note)
+    options = {**SHARED, "torch_compile": True, "max_steps": 2}
+    for name, script in (("trainer", run_video_classification), ("loop", run_video_classification_no_trainer)):
+        assert script.train(make_run(videos, tmp_path / name, **options)) == 0
+        assert compiled and set(compiled) == {"inductor"}, name
+        compiled.clear()
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("trainer", "loop")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, expected in weights[0].items():
+        torch.testing.assert_close(weights[1][name], expected)
+
+
 @pytest.mark.parametrize(("num_workers", "step"), [(0, 6), (2, 10)])
 def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, tmp_path):
     folder = tmp_path / "run"

@@ -61,6 +61,10 @@ class TrainingLoop:
         setup, arguments, model = self.setup, self.arguments, self.setup.model.model
         if self.training.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        if arguments.torch_compile:
+            model.compile(
+                backend=arguments.torch_compile_backend
+            )  # in place: Accelerate's wrapper would rename the weights
         optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         groups = parameter_groups(
             model,

@@ -28,7 +28,6 @@ from .clip_datasets import SetEpoch
 from .model_card import write_model_card
 from .optimisation import WeightAverage, parameter_groups
 from .run_config import TrainingRun
-from .run_files import METRICS_FILE
 from .run_setup import RunSetup
 from .stop_training import StopWithoutLearning, check_loss
 from .timed_batches import TimedBatches
@@ -238,8 +237,7 @@ class VideoTrainer(Trainer):
     ) -> tuple[int, int]:
         """Epochs and batches that are done: all of them where the checkpoint is the last, after which Trainer takes one more step."""
         done = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
-        has_ended = (Path(self.args.output_dir) / METRICS_FILE).is_file()  # perhaps early
-        return (num_train_epochs, 0) if self.state.global_step >= max_steps or has_ended else done
+        return (num_train_epochs, 0) if self.state.global_step >= max_steps else done
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._saves_whole_model():
