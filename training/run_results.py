@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ class FinishedRun:
     part: str | None
     options: dict[str, Any]
     start: "FinishedRun | None" = None
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return _read(self, self.root / "environment.json")
+
+    @property
+    def recipe(self) -> str | None:
+        return recipe_of(self.environment)
 
     @property
     def data(self) -> str:
@@ -105,12 +114,11 @@ def find_start(options: dict[str, Any]) -> FinishedRun | None:
 
 def make_result(run: FinishedRun, title: str | None = None) -> dict[str, Any]:
     """The content of a run's result file, see `experiments.FIELDS`."""
-    environment = _read(run, run.root / "environment.json")
     evaluation = _read(run, run.folder / "evaluation" / "metrics.json")
     steps, training = count_training(run)
     evaluating = _read(run, run.folder / "evaluation" / "throughput.json")["seconds"]
     settings = describe_settings(run) | {"reading": {name: evaluation.get(name) for name in READING}}
-    origin = find_origin(run, environment)
+    origin = find_origin(run)
     label = make_label(run, settings, title, "gpu" if "gpu" in origin["machine"] else "cpu")
     return {
         **asdict(label),
@@ -132,7 +140,7 @@ def describe_settings(run: FinishedRun) -> dict[str, Any]:
         "config": {name: value for name, value in run.options.items() if name not in (*WITHOUT_EFFECT, "seed")},
         "data_set": run.part,
         "num_videos": _read(run, run.root / "dataset.json"),
-        "num_processes": _read(run, run.root / "environment.json")["num_processes"],
+        "num_processes": run.environment["num_processes"],
     }
     if run.start is not None:
         del settings["config"]["model_name_or_path"]
@@ -151,10 +159,8 @@ def count_training(run: FinishedRun) -> tuple[int, float]:
 
 def find_command(run: FinishedRun) -> str:
     """What makes a run again, and before it the run that it started from."""
-    environment = _read(run, run.root / "environment.json")
-    recipe = recipe_of(environment)
     own = {"seed": str(run.options["seed"]), "output_dir": run.options["output_dir"]}
-    command = make_command(environment, recipe, find_overrides(run.options, recipe) | own)
+    command = make_command(run.environment, run.recipe, find_overrides(run.options, run.recipe) | own)
     return command if run.start is None else f"{find_command(run.start)} && {command}"
 
 
@@ -163,14 +169,13 @@ def make_label(run: FinishedRun, settings: dict[str, Any], title: str | None, si
     settings: all that decides the numbers but the seed; the name has a digest of them. size: "gpu" or "cpu", what the run was
     trained on.
     """
-    recipe = recipe_of(_read(run, run.root / "environment.json"))
-    overrides = find_overrides(run.options, recipe)
+    overrides = find_overrides(run.options, run.recipe)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    start, about = describe_start(run.options, recipe), ""
+    start, about = describe_start(run.options, run.recipe), ""
     if run.start is not None:
         overrides.pop("model_name_or_path", None)
-        before = describe_start(run.start.options, recipe_of(_read(run.start, run.start.root / "environment.json")))
-        start = before if recipe is None else f"{recipe} after {before}"
+        before = describe_start(run.start.options, run.start.recipe)
+        start = before if run.recipe is None else f"{run.recipe} after {before}"
         about = "Steps and minutes are those of both runs, from random weights on."
     name = as_name("-".join(filter(None, [start, run.part, digest])))
     title = title or f"`tubevit train` on {Path(run.data).name}"
@@ -238,16 +243,16 @@ def describe_model(folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     return about | {"tokens": clip["tokens"], "gflops": round(views[0] * views[1] * clip["gflops"], 4)}
 
 
-def find_origin(run: FinishedRun, environment: dict[str, Any]) -> dict[str, Any]:
+def find_origin(run: FinishedRun) -> dict[str, Any]:
     """
     `{"commit", "dirty", "machine", "date"}` as `experiments.provenance` has them, from a run's `environment.json`. Runs of older
     versions did not write commit, processor and day: the first two are unknown, and the day is that of the evaluation's file.
     A run that started from one of another commit counts as dirty.
     """
-    evaluated = (run.folder / "evaluation" / "metrics.json").stat().st_mtime
+    environment, evaluated = run.environment, (run.folder / "evaluation" / "metrics.json").stat().st_mtime
     commit, dirty = environment.get("commit", "unknown"), environment.get("dirty", False)
     if run.start is not None:
-        before = find_origin(run.start, _read(run.start, run.start.root / "environment.json"))
+        before = find_origin(run.start)
         dirty = dirty or before["dirty"] or before["commit"] != commit
     versions = {name: environment["versions"][name] for name in ("torch", "transformers")}
     machine = environment.get("machine", versions)

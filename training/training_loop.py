@@ -62,9 +62,8 @@ class TrainingLoop:
         if self.training.gradient_checkpointing:
             model.activation_checkpointing_enable()
         if arguments.torch_compile:
-            model.compile(
-                backend=arguments.torch_compile_backend
-            )  # in place: Accelerate's wrapper would rename the weights
+            # In place, because Accelerate's wrapper would rename the weights.
+            model.compile(backend=arguments.torch_compile_backend)
         optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         groups = parameter_groups(
             model,
