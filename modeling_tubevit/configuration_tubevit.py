@@ -79,6 +79,9 @@ class TubeViTConfig(PreTrainedConfig):
         How the kernels start: `"normal"`, as all weights, or `"temporal_difference"`, ours, for training on a few hundred
         clips without an image checkpoint: the mean over time is taken out of every kernel that spans several frames, so
         that at first its tokens are blind to what stands still, and the scale is that of its inputs' number.
+    use_frame_differences (`bool`, *optional*, defaults to `False`):
+        Whether a kernel that spans several frames reads, in place of their pixels, how much each changes from the frame
+        before: ours, for training on tens of clips from still cameras without an image checkpoint. 2D tubes read pixels.
     interpolate_kernels (`bool`, *optional*, defaults to `False`):
         Whether one learned kernel is resized tri-linearly to every 3D tube (section 3.4), in place of a kernel per tube.
         The weights then fit tubes of any number and shape. 2D tubes keep their own kernels.
@@ -186,6 +189,7 @@ class TubeViTConfig(PreTrainedConfig):
     allow_missing_tubes: bool = False
     pooling: Literal["attention", "mean", "cls", "cls_mean", "cls_registers"] = "attention"
     kernel_initialization: Literal["normal", "temporal_difference"] = "normal"
+    use_frame_differences: bool = False
     interpolate_kernels: bool = False
     interpolated_kernel_size: list[int] | tuple[int, int, int] = (8, 8, 8)
     position_embedding: Literal["fixed", "fixed_without_stride", "learned", "none", "transfer"] = "fixed"

@@ -82,6 +82,18 @@ def _is_plain_memory(video: torch.Tensor) -> bool:
     return unpack_dual(video).tangent is None
 
 
+def frame_differences(pixels: torch.Tensor) -> torch.Tensor:
+    """
+    How much every pixel changes from the frame before: `|x_t - x_(t-1)|`, and for a kernel's first frame the same as for its
+    second. Without the sign, a part that moves looks alike on whatever background. Ours; signed, it is the RGB difference of
+    "Temporal Segment Networks" (ECCV 2016).
+
+    pixels: as from `gather_tube`, of two frames or more. Returns a tensor of the same shape.
+    """
+    differences = pixels.diff(dim=3).abs()
+    return torch.cat((differences[:, :, :, :1], differences), dim=3)
+
+
 def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:
     """
     Space-to-depth: the outputs of neighbouring applications, side by side on the channel axis, are a token.
@@ -164,6 +176,7 @@ class TubeViTEmbeddings(nn.Module):
         self.check_pixels = config.check_pixels
         self.image_mean, self.image_std = map(tuple, config.get_pixel_statistics())
         self.rescale_factor = config.rescale_factor
+        self.use_frame_differences = config.use_frame_differences
         own = [tube for tube in self.tubes if tube.is_image_tube or not config.interpolate_kernels]
         self.projections = nn.ModuleList(
             [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in own]
@@ -267,6 +280,8 @@ class TubeViTEmbeddings(nn.Module):
         if pixels.dtype == torch.uint8:
             pixels = self._normalize(pixels, dtype)
         pixels = pixels.to(dtype)
+        if self.use_frame_differences and tube.kernel_size[0] > 1:
+            pixels = frame_differences(pixels)
         own = self.projection_of(index)
         outputs = own(pixels) if own is not None else project(pixels, *self.interpolated_kernel(tube))
         return merge_applications(outputs, tube, (video.shape[1], video.shape[3], video.shape[4]))

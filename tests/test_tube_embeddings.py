@@ -338,3 +338,55 @@ def test_the_start_of_kernels_is_not_drawn_over_loaded_ones(tmp_path):
     assert torch.equal(
         TubeViTModel.from_pretrained(tmp_path).embeddings.projections[0].weight, model.embeddings.projections[0].weight
     )
+
+
+def test_frame_differences_are_those_within_each_application_of_a_kernel():
+    embeddings = make_model(TubeViTModel, use_frame_differences=True, position_embedding="none").double().embeddings
+    clips = tiny_clips(dtype=torch.float64)
+    tokens = iter(embeddings(pixel_values_videos=clips).unbind(1))
+    for index, tube in enumerate(embeddings.tubes[:2]):
+        weight, bias = embeddings.kernel(index)
+        for place in itertools.product(*(range(count) for count in tube.grid((8, 16, 16)))):
+            t, y, x = (o + i * s for o, i, s in zip(tube.offset, place, tube.stride, strict=True))
+            kt, kh, kw = tube.kernel_size
+            window = clips[:, t : t + kt, :, y : y + kh, x : x + kw]
+            changes = [(window[:, max(1, k)] - window[:, max(1, k) - 1]).abs() for k in range(kt)]
+            expected = torch.einsum("btchw,octhw->bo", torch.stack(changes, 1), weight) + bias
+            torch.testing.assert_close(next(tokens), expected, rtol=0, atol=1e-9)
+
+
+def test_frame_differences_see_neither_what_stands_still_nor_which_side_is_brighter_and_2d_tubes_see_pixels():
+    torch.manual_seed(0)
+    plain, changed = (
+        TubeViTModel(tiny_config()).double(),
+        TubeViTModel(tiny_config(use_frame_differences=True)).double(),
+    )
+    changed.load_state_dict(plain.state_dict())
+    clips = tiny_clips(dtype=torch.float64)
+    size = (clips.shape[1], *clips.shape[3:])
+    of_image = torch.cat([torch.full((t.num_tokens(size),), t.is_image_tube) for t in changed.embeddings.tubes])
+    tokens = changed.embeddings(pixel_values_videos=clips)
+    still = changed.embeddings(pixel_values_videos=clips[:, :1].expand_as(clips))
+    negative = changed.embeddings(pixel_values_videos=3 - clips)
+    assert 0 < of_image.sum() < len(of_image)
+    assert torch.equal(tokens[:, of_image], plain.embeddings(pixel_values_videos=clips)[:, of_image])
+    assert not torch.isclose(tokens, plain.embeddings(pixel_values_videos=clips))[:, ~of_image].any(-1).any()
+    torch.testing.assert_close(still[0, ~of_image], still[1, ~of_image])  # two clips, nothing but positions
+    torch.testing.assert_close(negative[:, ~of_image], tokens[:, ~of_image])
+    image = clips[:, 0]
+    torch.testing.assert_close(
+        changed.embeddings(pixel_values=image), plain.embeddings(pixel_values=image), rtol=0, atol=0
+    )
+
+
+def test_frame_differences_of_uint8_are_those_of_normalised_floats_and_every_parameter_learns():
+    model = make_model(TubeViTModel, use_frame_differences=True, image_mean=0.3, image_std=0.25)
+    raw = torch.randint(0, 256, (2, 8, 3, 16, 16), dtype=torch.uint8)
+    tokens = model.embeddings(pixel_values_videos=raw)
+    torch.testing.assert_close(tokens, model.embeddings(pixel_values_videos=(raw / 255 - 0.3) / 0.25))
+    tokens.square().sum().backward()
+    assert all(
+        parameter.grad.flatten(2).abs().amin(-1).gt(0).all()
+        for parameter in model.embeddings.projections.parameters()
+        if parameter.dim() == 5
+    )

@@ -171,18 +171,25 @@ def make_label(run: FinishedRun, settings: dict[str, Any], title: str | None, si
     """
     overrides = find_overrides(run.options, run.recipe)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    start, about = describe_start(run.options, run.recipe), ""
+    start, about = describe_chain(run), ""
     if run.start is not None:
         overrides.pop("model_name_or_path", None)
-        before = describe_start(run.start.options, run.start.recipe)
-        start = before if run.recipe is None else f"{run.recipe} after {before}"
-        about = "Steps and minutes are those of both runs, from random weights on."
+        about = "Steps and minutes are those of all runs of a row."
+    elif run.options["model_name_or_path"] is not None:
+        about = "Steps and minutes of what the runs started from are not counted."
     name = as_name("-".join(filter(None, [start, run.part, digest])))
     title = title or f"`tubevit train` on {Path(run.data).name}"
     row = {"name": name, "title": describe_row(start, overrides), "score": SCORE}
     if run.part is not None:
         row["panel"] = f"data set {run.part} of a joint run"
     return Label(GROUP + as_name(title), title, size, name, [row], find_command(run), position=0, about=about)
+
+
+def describe_chain(run: FinishedRun) -> str:
+    """What a run began with; after another run, its recipe and what that one began with."""
+    if run.start is None:
+        return describe_start(run.options, run.recipe)
+    return f"{run.recipe or ''} after {describe_chain(run.start)}".lstrip()
 
 
 def describe_row(start: str, overrides: dict[str, str]) -> str:
