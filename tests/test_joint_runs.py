@@ -220,7 +220,7 @@ def test_two_processes_change_nothing(data, tmp_path):
     command += joint_arguments(data, tmp_path / "two", **options)
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "(3 of clips or 3 of pictures) x 2 x cpu x 2 accumulated" in result.stdout
+    assert "3 of clips or 3 of pictures on each of 2 cpu devices, 2 batches per step" in result.stdout
     for ours, theirs in zip(history(tmp_path / "two"), history(expected), strict=True):
         names = [name for name in theirs if name.endswith(("loss", "accuracy"))]
         assert {name: ours.get(name) for name in names} == pytest.approx(

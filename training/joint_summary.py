@@ -5,7 +5,14 @@ from typing import Any
 
 from .joint_setup import JointSetup
 from .optimisation import Depths
-from .run_summary import describe_clip, describe_counts, describe_parameters, describe_reading, format_lines
+from .run_summary import (
+    describe_batch,
+    describe_clip,
+    describe_counts,
+    describe_parameters,
+    describe_reading,
+    format_lines,
+)
 
 
 def describe_inputs(setup: JointSetup) -> dict[str, dict[str, Any]]:
@@ -35,9 +42,7 @@ def joint_summary(setup: JointSetup, num_processes: int, device: str, inputs: di
         for split, counts in part.counts.items():
             lines[f"{name}, {split}"] = f"{describe_counts(counts)} {part.data.media}s"
     batches = " or ".join(f"{size} of {name}" for name, size in setup.batch_sizes.items())
-    lines["effective batch"] = (
-        f"({batches}) x {num_processes} x {device} x {training.gradient_accumulation_steps} accumulated"
-    )
+    lines["effective batch"] = describe_batch(batches, num_processes, device, training.gradient_accumulation_steps)
     lines["steps"] = f"{setup.count_steps(num_processes):,}"
     return format_lines(lines)
 

@@ -60,12 +60,20 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = f"{len(setup.data.class_names)}"
-    lines["effective batch"] = (
-        f"{effective} = {training.per_device_train_batch_size} {unit}s x {num_processes} x {device} x "
-        f"{training.gradient_accumulation_steps} accumulated"
+    lines["effective batch"] = f"{effective} {unit}s: " + describe_batch(
+        f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
     )
     lines["steps"] = f"{steps:,}"
     return format_lines(lines)
+
+
+def describe_batch(size: str, num_processes: int, device: str, num_accumulated: int) -> str:
+    """
+    >>> describe_batch("8", 2, "cuda", 4)
+    '8 on each of 2 cuda devices, 4 batches per step'
+    """
+    devices = f"on one {device} device" if num_processes == 1 else f"on each of {num_processes} {device} devices"
+    return f"{size} {devices}, {num_accumulated} batch{'es' if num_accumulated > 1 else ''} per step"
 
 
 def describe_parameters(model: Any) -> str:
