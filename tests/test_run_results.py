@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_models import TINY_TUBES, tiny_config
@@ -13,6 +14,7 @@ from tiny_runs import TINY_MODEL
 from tubevit import TubeViTForVideoClassification
 from tubevit.training.cli import main
 from tubevit.training.config_files import add_config_arguments
+from tubevit.training.data_commands import find_data_command
 from tubevit.training.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.portable_paths import portable
 from tubevit.training.run_command import WITHOUT_EFFECT, as_text, find_overrides, recipe_of
@@ -288,3 +290,37 @@ def test_entries_are_read_as_they_were(value):
     add_config_arguments(parser, ALL_BLOCKS)
     args = parser.parse_args(["data=x", "preset=tiny", f"model_config.some={as_text(value, True)}"])
     assert read_run(args).model.model_config == {"some": value}
+
+
+SMALL_SET = ["--num-train", "2", "--num-validation", "1", "--num-frames", "8", "--image-size", "32", "--seed", "3"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--task", "figures"],
+        ["--images", "--level", "2"],
+        ["--task", "direction", "--level", "3", "--container", "webm"],
+    ],
+    ids=["figures", "images", "shapes"],
+)
+def test_the_command_that_made_data_makes_them_again(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["make-data", "data/made", *options, *SMALL_SET]) == 0
+    command = find_data_command("data/made")
+    made = Path("data/made").rename("before")
+    assert main(shlex.split(command)[1:]) == 0
+    files = {path.relative_to(made) for path in made.glob("**/*")}
+    assert {path.relative_to("data/made") for path in Path("data/made").glob("**/*")} == files
+    assert Path("data/made/motion_set.json").read_text() == (made / "motion_set.json").read_text()
+
+
+def test_a_row_says_how_its_data_were_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["make-data", "made", "--task", "order", *SMALL_SET]) == 0
+    assert main(["prepare", "made", "clips", "--short-side", "24", "--gop", "4", "--no-timing"]) == 0
+    command = find_data_command("clips")
+    assert command == "tubevit prepare VIDEOS clips --short-side 24 --gop 4 --crf 23 --preset veryfast"
+    assert make_result(find_run(plain_run(tmp_path)))["about"] == f"The data were made by `{command}`."
+    for nothing in ("made/train", "nowhere"):
+        assert find_data_command(nothing) is None

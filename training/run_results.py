@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .config_files import load_config_file
+from .data_commands import find_data_command
 from .experiments import Label, read_result, write_result
 from .joint_config import ALL_BLOCKS
 from .portable_paths import as_name, portable
@@ -177,12 +178,21 @@ def make_label(run: FinishedRun, settings: dict[str, Any], title: str | None, si
         about = "Steps and minutes are those of all runs of a row."
     elif run.options["model_name_or_path"] is not None:
         about = "Steps and minutes of what the runs started from are not counted."
+    if commands := find_data_commands(run):
+        about = f"{about} The data were made by {' and '.join(f'`{each}`' for each in commands)}.".lstrip()
     name = as_name("-".join(filter(None, [start, run.part, digest])))
     title = title or f"`tubevit train` on {Path(run.data).name}"
     row = {"name": name, "title": describe_row(start, overrides), "score": SCORE}
     if run.part is not None:
         row["panel"] = f"data set {run.part} of a joint run"
     return Label(GROUP + as_name(title), title, size, name, [row], find_command(run), position=0, about=about)
+
+
+def find_data_commands(run: FinishedRun) -> list[str]:
+    """What made the data of a run, as far as that is known, and before it those of the run that it started from."""
+    before = find_data_commands(run.start) if run.start is not None else []
+    own = find_data_command(run.data)
+    return before if own is None or own in before else [*before, own]
 
 
 def describe_chain(run: FinishedRun) -> str:
