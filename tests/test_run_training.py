@@ -166,7 +166,7 @@ def test_two_processes_change_nothing(many_videos, whole_batches, tmp_path):
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same_course(tmp_path / "run", whole_batches)
-    assert "16 = 8 clips x 2 x cpu" in result.stdout
+    assert "16 clips: 8 on each of 2 cpu devices, 1 batch per step" in result.stdout
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 3
 
 
