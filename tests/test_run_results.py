@@ -306,13 +306,13 @@ SMALL_SET = ["--num-train", "2", "--num-validation", "1", "--num-frames", "8", "
 )
 def test_the_command_that_made_data_makes_them_again(options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["make-data", "data/made", *options, *SMALL_SET]) == 0
-    command = find_data_command("data/made")
-    made = Path("data/made").rename("before")
+    assert main(["make-data", "data/all made", *options, *SMALL_SET]) == 0
+    command = find_data_command("data/all made")
+    made = Path("data/all made").rename("before")
     assert main(shlex.split(command)[1:]) == 0
     files = {path.relative_to(made) for path in made.glob("**/*")}
-    assert {path.relative_to("data/made") for path in Path("data/made").glob("**/*")} == files
-    assert Path("data/made/motion_set.json").read_text() == (made / "motion_set.json").read_text()
+    assert {path.relative_to("data/all made") for path in Path("data/all made").glob("**/*")} == files
+    assert Path("data/all made/motion_set.json").read_text() == (made / "motion_set.json").read_text()
 
 
 def test_a_row_says_how_its_data_were_made(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 """The commands that made a data set, out of what `tubevit make-data` and `tubevit prepare` leave in its folder."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def find_data_command(folder: str | Path) -> str | None:
     if (manifest := _read(folder / MANIFEST_NAME)) is not None:
         return _make_data(folder, manifest["settings"], manifest["numbers"])
     if (settings := _read(folder / SETTINGS_FILE)) is not None:
-        return f"tubevit prepare VIDEOS {folder.as_posix()} {_options(settings)}"
+        return f"tubevit prepare VIDEOS {shlex.quote(folder.as_posix())} {_options(settings)}"
     return None
 
 
@@ -27,7 +28,7 @@ def _make_data(folder: Path, settings: dict[str, Any], numbers: dict[str, int]) 
     names = ("level", "num_frames", "image_size", "container", "seed")
     chosen |= {name: settings[name] for name in names if name in settings}
     images = " --images" if kind == "images" else ""
-    return f"tubevit make-data {folder.as_posix()}{images} {_options(chosen)}"
+    return f"tubevit make-data {shlex.quote(folder.as_posix())}{images} {_options(chosen)}"
 
 
 def _options(values: Mapping[str, Any]) -> str:
