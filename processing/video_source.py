@@ -20,6 +20,8 @@ VIDEO_FORMATS = (
     "apng,asf,av1,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,"
     "wtv,yuv4mpegpipe"
 )
+# Codecs of which FFmpeg must have opened a decoder to tell frames' times from a container that does not state them all.
+PROBED_CODECS = "h263,mpeg4"
 ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of a piece of music
 
 
@@ -66,8 +68,8 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
 def open_container(file, name: str, probe: bool = True):
     """The opened container and its video stream. `file` and `name` come from `resolve_source`.
 
-    FFmpeg decodes the first frames to complete what the file says of itself, as long as a few frames take to decode.
-    With `probe=False` that is left out where the codec allows it; pixel format and the like may then be unknown.
+    FFmpeg decodes the first frames to complete what the file says of itself, which takes as long as a few frames do.
+    With `probe=False` that is left out where the codec allows it; pixel format and the like are then unknown.
     """
     av = import_av()
     if not isinstance(file, str):
@@ -78,7 +80,7 @@ def open_container(file, name: str, probe: bool = True):
             file,
             metadata_errors="replace",
             container_options={"format_whitelist": VIDEO_FORMATS},
-            options={} if probe else {"skip_frame": "all"},
+            options={} if probe else {"codec_whitelist": PROBED_CODECS, "skip_frame": "all"},
         )
     except av.FFmpegError as error:
         raise VideoDecodeError(f"{name} is not a video file, or it is damaged or cut off: {reason(error)}.") from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import VideoMAEConfig
+from video_files import moving_frames, write_video
 
 from tubevit.training import bench_loader, bench_model, bench_pipeline
 from tubevit.training.bench import add_arguments, chosen_sections, parse_names
@@ -220,6 +221,14 @@ def test_decoding_is_compared_in_all_ways(clip):
     assert "small clip" in format_decoding([report])
 
 
+@pytest.mark.parametrize(("clip_fps", "step"), [(None, 1), (2.0, 10), (1000.0, 1)])
+def test_clips_of_the_decoding_benchmark_have_the_asked_rate(clip_fps, step, tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving_frames(330), fps=20)
+    clips = VideoClips(path, clip_fps)
+    assert clips.fps == 20 / step
+    assert all(np.diff(indices).tolist() == [step] * 31 for indices in clips.indices)
+
+
 def test_pipelines_are_compared(clip, monkeypatch):
     monkeypatch.setattr(bench_pipeline, "VideoMAEConfig", lambda: VideoMAEConfig(**TINY_PEER))
     (report,) = measure_pipelines(clip, "tiny", "cpu", "float32", rounds=1)
@@ -260,6 +269,7 @@ def test_arguments_choose_what_is_measured(arguments, sections):
     ("arguments", "message"),
     [
         (["--against", "videomea"], "no such model; there are videomae"),
+        (["--clip-fps", "0"], "--clip-fps is a number of frames per second above 0, got 0"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--preset", "basse"], "Did you mean 'base'"),
         (["--num-frames", "4"], "does not fit a clip of 4x224x224"),

@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decoding", nargs="*", metavar="FILE", help="measure file to clip, against the library; default: own clips"
     )
     parser.add_argument(
+        "--clip-fps",
+        type=float,
+        metavar="FPS",
+        help="with --decoding: frames of a clip per second (default: the video's own rate, frames in a row)",
+    )
+    parser.add_argument(
         "--pipeline", nargs="*", metavar="FILE", help="measure file to label, against VideoMAE-B; default: own clips"
     )
     parser.add_argument(
@@ -134,6 +140,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+    if args.clip_fps is not None and not 0 < args.clip_fps < float("inf"):
+        raise ValueError(f"--clip-fps is a number of frames per second above 0, got {args.clip_fps:g}.")
     preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
     _check_dtypes(args)
     num_layers = PRESETS[args.preset]["num_hidden_layers"]
@@ -203,7 +211,7 @@ def _measure_decoding(args: argparse.Namespace, device: str, rounds: int) -> lis
     from .bench_decoding import measure_decoding
 
     with _clips(args.decoding) as files:
-        return measure_decoding(files, rounds)
+        return measure_decoding(files, rounds, args.clip_fps)
 
 
 def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:

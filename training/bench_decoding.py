@@ -2,10 +2,11 @@
 """
 File to clip: our processor against the library's own route, `load_video` with PyAV and VideoMAE's video processor.
 
-Both give the same 32 frames, at 15 frames per second (or the video's rate where that is lower) from starts spread over the
-video, as training draws them. What a clip costs is the mean over the starts. The library's frames come out normalised;
-ours in uint8, as TubeViT takes them, and normalised. Two situations are timed: a worker of a data loader, which has one thread
-and whose processor time is what limits training, and a single request, which waits and may use every core.
+Both give the same 32 frames from starts spread over the video, as training draws them: one after the other, or at a lower
+rate than the video's, which spreads a clip over more frames that have to be decoded. What a clip costs is the mean over the
+starts. The library's frames come out normalised; ours in uint8, as TubeViT takes them, and normalised. Two situations are
+timed: a worker of a data loader, which has one thread and whose processor time is what limits training, and a single request,
+which waits and may use every core.
 """
 
 import time
@@ -25,18 +26,23 @@ from tubevit.processing import TubeViTVideoProcessor, video_decoding
 from .bench_timing import interleave, ratios, summarize
 
 
-NUM_FRAMES, CLIP_FPS = 32, 15.0
+NUM_FRAMES = 32
 NUM_STARTS = 4  # clips that are decoded per video, one after the other; also the number of temporal views
 RAW = {"do_rescale": False, "do_normalize": False}  # uint8
 
 
 class VideoClips:
-    """A file, the times in seconds at which its clips start, and the frames of these clips, arrays of indices."""
+    """
+    A file, the times in seconds at which its clips start, and the frames of these clips, arrays of indices.
 
-    def __init__(self, path: str | Path):
+    clip_fps: frames of a clip per second; by default, and at most, as many as the video has.
+    """
+
+    def __init__(self, path: str | Path, clip_fps: float | None = None):
         self.path = str(path)
         metadata = video_decoding.probe_video(self.path)
-        self.fps = min(CLIP_FPS, metadata.fps or CLIP_FPS)
+        video_fps = metadata.fps or video_decoding.DEFAULT_FRAME_RATE
+        self.fps = min(clip_fps or video_fps, video_fps)
         self.processor = _WatchedProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
         slack = max(0.0, metadata.duration - NUM_FRAMES / self.fps)
         self.starts = np.linspace(0.0, slack, NUM_STARTS).tolist() if slack else [0.0]
@@ -67,14 +73,16 @@ class VideoClips:
             yield load_video(self.path, backend="pyav", sample_indices_fn=lambda metadata, wanted=wanted: wanted)[0]
 
 
-def measure_decoding(files: list[tuple[str, Path]], rounds: int) -> list[dict[str, Any]]:
+def measure_decoding(
+    files: list[tuple[str, Path]], rounds: int, clip_fps: float | None = None
+) -> list[dict[str, Any]]:
     """
     A dictionary per `(title, path)`: `"worker"` and `"request"` as `compare_routes` gives them, the first on one thread, and
     `"stages"` as `measure_stages` does. All times are in milliseconds per clip.
     """
     reports = []
     for title, path in files:
-        clips = VideoClips(path)
+        clips = VideoClips(path, clip_fps)
         with _one_thread(clips):
             worker = compare_routes(clips, rounds, title)
             stages = measure_stages(clips, rounds)

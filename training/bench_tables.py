@@ -83,7 +83,7 @@ def format_decoding(report: list[dict[str, Any]]) -> str:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in video["stages"].items())
         load = video["worker"]["load_video"]["cpu_ms"]
         tables.append(
-            f"File to clip, ms per clip: {video['title']}\n{format_table(columns, rows)}\n"
+            f"File to clip of {video['clip_fps']:g} frames per second, ms per clip: {video['title']}\n{format_table(columns, rows)}\n"
             f"Of CPU ms: ours {stages}; the library's load_video {load:.1f}."
         )
     return "\n\n".join(tables) + (
