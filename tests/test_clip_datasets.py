@@ -2,6 +2,7 @@
 
 import csv
 import math
+from itertools import islice
 
 import datasets
 import numpy as np
@@ -355,6 +356,27 @@ def test_streams_give_the_clips_of_the_table(rows, num_workers):
     assert all(torch.equal(found[name], table[name]) for name in found)
     stream.set_epoch(1)
     assert any(not torch.equal(pixels, found[name]) for name, pixels in by_id(batches(stream, num_workers)).items())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_endless_stream_is_one_pass_after_another(rows, num_workers):
+    shuffled = streamed(rows).shuffle(seed=3, buffer_size=len(rows))
+    loader = DataLoader(
+        StreamedClips(shuffled, reader(), 2, is_endless=True), 1, num_workers=num_workers, collate_fn=list
+    )
+    found = [sample for (sample,) in islice(loader, 3 * len(rows))]
+    passes = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
+    names = [[sample["video_id"] for sample in each] for each in passes]
+    assert all(sorted(each) == sorted(rows["video_id"]) for each in names)
+    assert len(set(map(tuple, names))) > 1, "passes have orders of their own"
+    assert len({sample["sample_seed"] for sample in found}) == len(found), "and draws"
+    again = [sample["video_id"] for (sample,) in islice(loader, len(found))]
+    assert again == [sample["video_id"] for sample in found], "a resumed run reads the same"
+
+
+def test_an_endless_stream_of_nothing_ends(rows):
+    bad = with_bad(rows.select([0]), 0)
+    assert list(StreamedClips(streamed(bad, 1), reader(), 2, is_endless=True)) == []
 
 
 def test_a_stream_of_bad_videos_ends(rows):

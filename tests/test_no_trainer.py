@@ -215,6 +215,7 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
     ("options", "message"),
     [
         ({"trainer": {"lr_scheduler_kwargs": {}}}, "is for Trainer, and this script does without"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations, as Trainer's do"),
         ({"learning_rate": 1e20, "warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 4}, "The loss is"),
         ({"learning_rate": 1e-9, "stop_if_flat_steps": 5}, "Nothing was learned in 5 steps"),
         (
@@ -257,6 +258,21 @@ def test_a_loss_that_is_no_number_is_never_saved(videos, tmp_path, monkeypatch):
     assert not find_checkpoints(tmp_path / "run")
 
 
+def test_weights_that_are_no_numbers_are_never_saved(videos, tmp_path, monkeypatch):
+    step = TrainingLoop.step
+
+    def broken(loop, group):
+        loss_and_norm = step(loop, group)
+        loop.plain_model.classifier.bias.data[0] = math.nan
+        return loss_and_norm
+
+    monkeypatch.setattr(TrainingLoop, "step", broken)
+    for options in ({"save_strategy": "epoch"}, {"save_strategy": "no"}):
+        with pytest.raises(ValueError, match=r"classifier\.bias holds what is no finite number at step [15]"):
+            train(videos, tmp_path / options["save_strategy"], max_steps=1, load_best_model_at_end=False, **options)
+        assert not list((tmp_path / options["save_strategy"]).rglob("*.safetensors"))
+
+
 def test_checkpoints_of_trainer_are_told_apart(videos, tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
     with pytest.raises(FileNotFoundError, match="`tubevit train` wrote those there"):
@@ -297,18 +313,29 @@ def test_a_stream_is_trained_on(videos, tmp_path):
     datasets.DatasetDict({**splits, "validation": splits["train"].select(range(5))}).save_to_disk(tmp_path / "data")
     options = {
         "streaming": True,
-        "max_steps": 6,
-        "save_strategy": "no",
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 6,
         "eval_strategy": "no",
         "load_best_model_at_end": False,
-    }  # an epoch has five
-    assert train(tmp_path / "data", tmp_path / "loop", **options) == 0
-    assert run_video_classification.train(make_run(tmp_path / "data", tmp_path / "trainer", **options)) == 0
+        **ONE_VIEW,
+    }  # a pass has five
+    scripts = {"loop": run_video_classification_no_trainer, "trainer": run_video_classification}
+    for name, script in scripts.items():
+        assert script.train(make_run(tmp_path / "data", tmp_path / name, **options)) == 0
     ours, theirs = history(tmp_path / "loop"), history(tmp_path / "trainer")
-    assert [entry["step"] for entry in ours] == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in ours] == list(range(1, 9))
     assert [entry["loss"] for entry in ours] == pytest.approx([entry["loss"] for entry in theirs], rel=1e-5)
-    for run in ("loop", "trainer"):  # a stream of validation videos is scored at the end
-        assert json.loads((tmp_path / run / "evaluation" / "metrics.json").read_text())["num_scored"] == 5
+    end = shutil.ignore_patterns("evaluation", "model.safetensors", "train_metrics.json", "*-8")
+    for name, script in scripts.items():
+        # A stream of validation videos is scored at the end.
+        assert json.loads((tmp_path / name / "evaluation" / "metrics.json").read_text())["num_scored"] == 5
+        folder = shutil.copytree(tmp_path / name, tmp_path / "resumed" / name, ignore=end)
+        for checkpoint in folder.glob("*-6"):
+            shutil.copy(tmp_path / name / checkpoint.name / "model.safetensors", checkpoint)
+        assert script.train(make_run(tmp_path / "data", folder, resume=True, **options)) == 0
+        assert_same_weights(folder, tmp_path / name)
+        assert history(folder) == history(tmp_path / name)
 
 
 def test_the_training_loss_is_the_mean_over_all_steps_however_they_are_logged(videos, tmp_path):

@@ -193,7 +193,7 @@ def test_every_recipe_makes_a_run_and_a_model(path):
     settings = dict(run.model.model_config)
     if path.stem == "finetune-figures":  # its model is the one that the other recipe trained
         before = TrainingRun(**read("--config", "figures", "data=figures"))
-        assert run.clips == before.clips and run.model.model_name_or_path == "runs/figures"
+        assert run.clips == before.clips and run.model.model_name_or_path == "./runs/figures"
         settings = dict(before.model.model_config)
     if positions := settings.pop("positions", None):
         settings["position_embedding"] = positions

@@ -103,6 +103,8 @@ WRONG_OPTIONS = {
     "strategies that differ": (["save_strategy=steps"], ("save_strategy=epoch", "load_best_model_at_end=false")),
     "early stopping without evaluation": (["eval_strategy=no", "early_stopping_patience=2"], ("eval_strategy=epoch",)),
     "another config field": (["model_config.hiden_size=3"], ("hidden_size",)),
+    "option of the library that another decides": (["trainer.fp16=true"], ("set mixed_precision",)),
+    "option that the library does not have": (["trainer.warmth=1"], ("trainer.warmth is no field",)),
     "tracker that is not installed": (["report_to=nothing"], ("report_to=nothing", "pip install")),
     "image model alone": (["scale_tubes_from=x"], ("model_name_or_path",)),
 }
@@ -187,6 +189,23 @@ def test_a_loss_that_is_no_number_ends_training_before_it_is_saved(videos, tmp_p
         train(make_run(videos, tmp_path / "run", **options))
     saved = sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*"))
     assert saved == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_weights_that_are_no_numbers_end_training_before_they_are_saved(videos, tmp_path, monkeypatch):
+    """As on the ranks whose own loss was finite, when another's was not."""
+    step = Trainer.training_step
+
+    def broken(self, model, *args, **kwargs):
+        loss = step(self, model, *args, **kwargs)
+        if self.state.global_step == 1:
+            model.classifier.bias.grad[0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", broken)
+    options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "no", "logging_steps": 100}
+    with pytest.raises(TrainingStopped, match="holds what is no finite number at step 2"):
+        train(make_run(videos, tmp_path / "run", **options))
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_learning_nothing_ends_training(videos, capsys, tmp_path):

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import RANDOM, TINY_MODEL, WRONG_WEIGHTS, edit_weights, kill_behind, make_run, make_videos
+from tiny_runs import ONE_VIEW, RANDOM, TINY_MODEL, WRONG_WEIGHTS, edit_weights, kill_behind, make_run, make_videos
 from video_classifiers import PEERS, save_peer
 
 from tubevit.training.run_files import last_checkpoint
+from tubevit.training.run_setup import RunSetup
 from tubevit.training.run_video_classification import train
 from tubevit.training.video_trainer import load_weights
 
@@ -64,8 +65,62 @@ def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, c
         assert train(make_run(videos, folder, resume=True, **options)) == 0
         assert ("nothing is left to train" in capsys.readouterr().out) == is_whole
         assert (folder / "model.safetensors").read_bytes() == weights
-        assert json.loads((folder / "train_metrics.json").read_text())["steps"] == json.loads(metrics)["steps"] == 4
+        again = json.loads((folder / "train_metrics.json").read_text())
+        assert again == pytest.approx(json.loads(metrics)) and again["steps"] == 4
+        assert again["train_loss"] == pytest.approx(sum(losses(folder)) / 4)
+        assert json.loads((folder / "throughput.json").read_text())["clips_per_second"] > 0
         assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_a_resumed_run_has_the_loss_and_the_time_of_all_its_steps(whole, videos, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "train_metrics.json", "checkpoint-15"))
+    (checkpoint,) = folder.glob("checkpoint-*")
+    path, step = checkpoint / "trainer_state.json", int(checkpoint.name.removeprefix("checkpoint-"))
+    state = json.loads(path.read_text())
+    progress = state["stateful_callbacks"]["Progress"]["attributes"]
+    assert progress["num_clips"] == 18 * (step // 5) + 4 * (step % 5)
+    assert progress["sum_of_losses"] == pytest.approx(sum(losses(whole)[:step]))
+    progress["seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    metrics, throughput = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("train_metrics", "throughput")
+    )
+    assert metrics == pytest.approx(json.loads((whole / "train_metrics.json").read_text()))
+    assert metrics["train_loss"] == pytest.approx(sum(losses(whole)) / 15)
+    assert 1000 < throughput["seconds"] < 2000
+    assert throughput["clips_per_second"] == pytest.approx(3 * 18 / throughput["seconds"])
+
+
+def test_patience_outlives_a_resume(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(RunSetup, "compute_metrics", property(lambda setup: lambda prediction: {"accuracy": 0.5}))
+    whole, options = tmp_path / "whole", {**ONE_VIEW, "num_train_epochs": 9, "early_stopping_patience": 2}
+    assert train(make_run(videos, whole, **options, save_total_limit=None)) == 0
+    assert sorted(path.name for path in whole.glob("checkpoint-*")) == [
+        "checkpoint-10",
+        "checkpoint-15",
+        "checkpoint-5",
+    ]
+    weights, evaluated = (whole / "model.safetensors").read_bytes(), (whole / "evaluation" / "metrics.json").stat()
+    capsys.readouterr()
+    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert (whole / "model.safetensors").read_bytes() == weights
+    assert (whole / "evaluation" / "metrics.json").stat() == evaluated
+    shutil.rmtree(whole / "checkpoint-15")  # as if killed before it, but for what the end had written
+    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert json.loads((whole / "train_metrics.json").read_text())["steps"] == 15
+    assert (whole / "model.safetensors").read_bytes() == weights
+    assert (whole / "evaluation" / "metrics.json").stat() != evaluated, "a model that is saved anew is scored anew"
+
+
+def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    path = folder / "evaluation" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "is_complete": False}))
+    assert train(make_run(videos, folder, resume=True, on_bad_video="raise", **RANDOM)) == 1
+    assert train(make_run(videos, folder, resume=True, on_bad_video="skip", **RANDOM)) == 0
 
 
 @pytest.fixture
@@ -145,6 +200,7 @@ def test_an_incomplete_checkpoint_is_passed_over(unfinished):
     [
         ({"learning_rate": 1e-3}, "learning_rate=0.003, not 0.001"),
         ({"seed": 1}, "seed=42, not 1"),
+        ({"trainer": {"lr_scheduler_kwargs": {"num_cycles": 1}}}, r"has trainer=\{\}, not \{'lr_scheduler"),
         ({"model_config": TINY_MODEL}, "model_config"),
     ],
 )

@@ -9,6 +9,7 @@ every rank. It is counted, named in the log, and ends the run too when it is one
 
 import csv
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class BadVideos:
             raise BadVideoError(f"{video_id}: {reason} (on_bad_video=skip goes on without it)") from error
         logger.warning(f"Skipped {video_id}: {reason}")
         if self.log_file is not None:
-            with open(self.log_file, "a", newline="") as file:
+            with open(self.log_file, "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerow([video_id, path or "", reason])
         num_bad, num_read = int(self.bad.sum()), int(self.read.sum())
         if self.num_rows is None and num_read < MIN_STREAMED:
@@ -173,17 +174,27 @@ class StreamedClips(_Clips, IterableDataset):
     """
     As `ClipDataset` over a `datasets.IterableDataset`, whose shards are divided among the workers.
 
-    Bad videos are left out, and are a share of what was read. Resuming skips the rows that were seen, without decoding
-    them, where Trainer asks `datasets` to (`state_dict`); the buffer of a shuffled stream is lost on the way.
+    Bad videos are left out, and are a share of what was read. With `is_endless` one pass follows another, each in its own order
+    where the stream is shuffled, so that batches depend on their number alone: a run that is resumed reads what it has seen
+    once more and goes on exactly.
     """
 
+    def __init__(self, *args, is_endless: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.is_endless = is_endless
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        self.rows.set_epoch(self.epoch.value)
-        for row in self.rows:
-            sample = self._sample(row, worker.id if worker else 0, self.epoch.value)
-            if not sample["is_bad"]:
-                yield sample
+        worker, first = get_worker_info(), self.epoch.value
+        for epoch in count(first) if self.is_endless else [first]:
+            self.rows.set_epoch(epoch)
+            is_empty = True
+            for row in self.rows:
+                sample = self._sample(row, worker.id if worker else 0, epoch)
+                if not sample["is_bad"]:
+                    is_empty = False
+                    yield sample
+            if is_empty:  # of a worker without a shard, or where nothing can be read
+                return
 
 
 class ClipCollator:

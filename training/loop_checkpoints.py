@@ -29,6 +29,7 @@ class LoopState:
     log_history: what was logged, as Trainer keeps it.
     logged_loss: sum of the losses up to the step at which one was logged, `last_logged`. loss_since_log: and since then.
     best_metric, best_step: of the evaluations so far. num_without_progress: evaluations since then.
+    counts: clips and seconds, see `TimedBatches.counts`.
     """
 
     global_step: int = 0
@@ -41,6 +42,7 @@ class LoopState:
     best_metric: float | None = None
     best_step: int | None = None
     num_without_progress: int = 0
+    counts: dict[str, Any] = field(default_factory=dict)
 
 
 def find_checkpoints(folder: Path) -> dict[int, Path]:

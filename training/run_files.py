@@ -25,6 +25,7 @@ from .output_folders import check_new_folder
 
 CONFIG_FILE = "resolved_config.yaml"
 METRICS_FILE = "train_metrics.json"  # written when training has ended
+EVALUATION = "evaluation"  # folder of the scores at the end
 # What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
 FREE_ON_RESUME = ("run", "evaluation")
 BYTES_PER_GB = 1e9
@@ -44,13 +45,14 @@ def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()
 
 
 def check_disk_space(
-    path: Path, num_parameters: int, num_trained: int, num_checkpoints: int, num_copies: int = 0
+    path: Path, num_parameters: int, num_trained: int, num_checkpoints: int, num_copies: int = 0, averages: bool = False
 ) -> None:
     """
-    Raise an `OSError` if checkpoints, of weights and twice as much for what is trained, will not fit beside each other, and
-    `num_copies` of the weights alone.
+    Raise an `OSError` if checkpoints, of weights and for what is trained twice as much, or with averages three times, will not
+    fit beside each other, and `num_copies` of the weights alone.
     """
-    needed = 4 * ((num_parameters + 2 * num_trained) * num_checkpoints + num_parameters * num_copies)
+    per_checkpoint = num_parameters + (3 if averages else 2) * num_trained
+    needed = 4 * (per_checkpoint * num_checkpoints + num_parameters * num_copies)
     free = shutil.disk_usage(path).free
     if free < needed:
         raise OSError(
@@ -92,8 +94,10 @@ def check_same_run(
                     f"The run in {folder} has {option}={value!r}, not {now!r}: resume it with its "
                     f"own options (--config {path}), or name another output_dir."
                 )
-    if "run" in config and before["run"].seed != config["run"].seed:
-        raise ValueError(f"The run in {folder} has seed={before['run'].seed}, not {config['run'].seed}.")
+    for option in ("seed", "trainer") if "run" in config else ():
+        then, now = getattr(before["run"], option), getattr(config["run"], option)
+        if then != now:
+            raise ValueError(f"The run in {folder} has {option}={then}, not {now}.")
     then, now = json.loads((folder / "environment.json").read_text())["num_processes"], _num_processes()
     if then != now:
         raise ValueError(
@@ -184,16 +188,20 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def was_finished(folder: Path, num_clips: int) -> bool:
+def was_finished(folder: Path, num_steps: int) -> bool:
     """
-    Whether a resumed run had nothing left to train, so that what an earlier call recorded stays; says so.
+    Whether a resumed run had nothing left to train, so that what an earlier call recorded stays; says so. Otherwise evaluations
+    of an earlier call go, which are of another model.
 
-    num_clips: that were trained on in this call.
+    num_steps: that were taken in this call.
     """
     state = PartialState()
-    is_done = num_clips == 0 and (folder / METRICS_FILE).is_file()
+    is_done = num_steps == 0 and (folder / METRICS_FILE).is_file()
     state.wait_for_everyone()  # all have looked before the first writes the file
     if not is_done:
+        if state.is_main_process:
+            for evaluation in (folder / EVALUATION, *folder.glob(f"*/{EVALUATION}")):
+                shutil.rmtree(evaluation, ignore_errors=True)
         return False
     state.print(f"{folder} holds a finished run: nothing is left to train.", flush=True)
     return True

@@ -24,6 +24,7 @@ def train_jointly(run: JointRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and a batch of each data set goes forward and backward."""
     from accelerate import PartialState
 
+    from .hub_upload import push
     from .joint_model_card import write_joint_card
     from .joint_setup import MEAN_SCORE, set_up_jointly
     from .joint_summary import describe_inputs, joint_summary
@@ -45,14 +46,14 @@ def train_jointly(run: JointRun, dry_run: bool = False) -> int:
         if dry_run:
             try_each_data_set(trainer)
             return 0
-        checkpoint = begin_or_resume(setup, folder)
+        checkpoint = begin_or_resume(setup, folder, arguments)
         result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         finish(trainer, folder, result)
     exit_code = save_and_evaluate(setup, folder)
     if is_main:
         write_joint_card(folder, setup, trainer.state.log_history)
-    if run.run.push_to_hub:
-        trainer.push_to_hub()
+        if run.run.push_to_hub:
+            push(folder, arguments)
     return exit_code
 
 

@@ -141,10 +141,16 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     processor = model.processor_of(data.media)
     read = read_training(processor, run.augmentation, mirror=flips is not None)
     train = data.splits["train"]
-    make = ClipDataset if hasattr(train, "__len__") else StreamedClips
-    if make is StreamedClips and run.training.max_steps < 0:
-        raise ValueError("A streamed data set has no length: set max_steps.")
-    train_clips = make(train, read, flipped_labels=flips, **shared)
+    if hasattr(train, "__len__"):
+        train_clips = ClipDataset(train, read, flipped_labels=flips, **shared)
+    else:
+        if run.training.max_steps < 0 or run.run.save_strategy == "epoch":
+            raise ValueError(
+                "A streamed data set has no length and no epochs: set max_steps, and save_strategy and eval_strategy to "
+                "steps or no."
+            )
+        train = train.shuffle(seed=run.run.seed, buffer_size=run.data.shuffle_buffer_size)
+        train_clips = StreamedClips(train, read, flipped_labels=flips, is_endless=True, **shared)
     validation = data.splits.get("validation")
     if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
         return train_clips, None

@@ -14,6 +14,7 @@ be wrong is found before the first step (`--dry-run` stops there), and nothing t
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from tubevit.training.run_config import BAD_VIDEOS_FILE, TrainingRun
 
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from tubevit.training.joint_setup import JointSetup
     from tubevit.training.run_setup import RunSetup
     from tubevit.training.video_trainer import VideoTrainer
@@ -53,6 +56,7 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
     from accelerate import PartialState
 
+    from tubevit.training.hub_upload import push
     from tubevit.training.metrics import ClassificationMetrics
     from tubevit.training.model_card import write_model_card
     from tubevit.training.run_setup import set_up
@@ -74,14 +78,14 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
         if dry_run:
             try_one_batch(trainer)
             return 0
-        checkpoint = begin_or_resume(setup, folder)
+        checkpoint = begin_or_resume(setup, folder, arguments)
         result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         finish(trainer, folder, result)
     exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
     if is_main:
         write_model_card(folder, setup, trainer.state.log_history, folder / "evaluation" / "metrics.json")
-    if run.run.push_to_hub:
-        trainer.push_to_hub()
+        if run.run.push_to_hub:
+            push(folder, arguments)
     return exit_code
 
 
@@ -114,20 +118,25 @@ def claim_folder(
 
 
 def begin_or_resume(
-    setup: "RunSetup | JointSetup", folder: Path, find_checkpoint: Callable | None = None
+    setup: "RunSetup | JointSetup",
+    folder: Path,
+    arguments: "TrainingArguments",
+    find_checkpoint: Callable | None = None,
 ) -> Path | None:
     """
-    Write what the run is, or find the checkpoint that it goes on from.
+    Write what the run is, or find the checkpoint that it goes on from; and make a place on the Hub if it is to go there.
 
     find_checkpoint: as `run_files.last_checkpoint`, for checkpoints that are not Trainer's.
     """
     from accelerate import PartialState
 
+    from tubevit.training.hub_upload import make_repository
     from tubevit.training.run_files import check_disk_space, check_same_run, last_checkpoint, write_run_files
     from tubevit.training.run_setup import count_parameters
-    from tubevit.training.worker_processes import note_on_workers
+    from tubevit.training.worker_processes import note_on_gpus, note_on_workers
 
-    run, notes = setup.run, note_on_workers(setup.run.run.dataloader_num_workers)
+    run = setup.run
+    notes = [*note_on_workers(run.run.dataloader_num_workers), *note_on_gpus(run.run.use_cpu)]
     config = vars(run)
     total, trained = count_parameters(setup.model.model)
     checkpoint = None
@@ -137,9 +146,12 @@ def begin_or_resume(
         notes.append(f"Going on from {checkpoint}.")
     if run.run.save_strategy != "no":
         num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
-        check_disk_space(folder, total, trained, 1 + (run.run.save_total_limit or 2), num_copies)
+        num_checkpoints = 1 + (run.run.save_total_limit or 2)
+        check_disk_space(folder, total, trained, num_checkpoints, num_copies, averages=run.training.ema_decay > 0)
     state = PartialState()
     if state.is_main_process:
+        if run.run.push_to_hub:
+            make_repository(folder, arguments)
         if checkpoint is None:
             write_run_files(folder, config, setup.class_names, setup.counts)
         for note in notes:
@@ -167,19 +179,18 @@ def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
-    setup = trainer.setup
+    setup, throughput = trainer.setup, trainer.throughput()
     trainer.use_average()
     if setup.run.model.lora_rank:
         trainer.model = trainer.model.merge_and_unload()  # a plain model, which needs no PEFT
-    if was_finished(folder, trainer.batches.num_clips):
+    if was_finished(folder, trainer.state.global_step - trainer.first_step):
         return
-    trainer.save_model(_internal_call=True)  # it is pushed to the Hub once it is evaluated
+    trainer.save_model()
     trainer.save_state()
-    metrics = {"train_loss": result.training_loss, "steps": trainer.state.global_step}
+    metrics = {"train_loss": trainer.mean_loss(result.training_loss), "steps": trainer.state.global_step}
     if trainer.state.best_metric is not None:
         metrics[f"best_{trainer.args.metric_for_best_model}"] = trainer.state.best_metric
         metrics["best_step"] = trainer.state.best_global_step
-    throughput = trainer.throughput(result.metrics["train_runtime"])
     if trainer.is_world_process_zero():
         setup.model.save_processors(str(folder))
         write_json(folder / METRICS_FILE, metrics)
@@ -195,17 +206,26 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
     """
     from accelerate import PartialState
 
-    from tubevit.training.evaluate_video_classification import EvaluatedModel, EvaluationRun, ViewConfig, evaluate
+    from tubevit.training.evaluate_video_classification import (
+        INCOMPLETE,
+        EvaluatedModel,
+        EvaluationRun,
+        ViewConfig,
+        evaluate,
+    )
+    from tubevit.training.run_files import EVALUATION
 
-    output = folder / "evaluation"
+    output = folder / EVALUATION
     state = PartialState()
     if state.is_main_process and output.is_dir() and not (output / "metrics.json").is_file():
         shutil.rmtree(output)  # of a run that was killed there
     state.wait_for_everyone()
     is_done = output.is_dir()
     state.wait_for_everyone()  # all have looked before the first makes the folder
+    may_skip = run.run.on_bad_video == "skip"
     if is_done:
-        return 0
+        is_complete = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["is_complete"]
+        return 0 if is_complete or may_skip else INCOMPLETE
     views = run.evaluation
     config = {
         "model": EvaluatedModel(str(folder), "float32"),
@@ -217,7 +237,7 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
             batch_size=views.per_device_eval_batch_size,
             dataloader_num_workers=run.run.dataloader_num_workers,
             use_cpu=run.run.use_cpu,
-            allow_incomplete=run.run.on_bad_video == "skip",
+            allow_incomplete=may_skip,
         ),
     }
     return evaluate(config)

@@ -13,7 +13,6 @@ a run is resumed by the script that began it.
 import argparse
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tubevit.training.config_files import add_config_arguments
@@ -46,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 def train(run: TrainingRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
+    from tubevit.training.hub_upload import push
     from tubevit.training.loop_checkpoints import newest_checkpoint
     from tubevit.training.metrics import ClassificationMetrics
     from tubevit.training.model_card import write_model_card
@@ -58,6 +58,10 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     if run.run.trainer:
         raise ValueError(
             f"trainer={run.run.trainer} is for Trainer, and this script does without; use `tubevit train`."
+        )
+    if run.training.lr_scheduler_type == "reduce_lr_on_plateau":
+        raise ValueError(
+            "lr_scheduler_type=reduce_lr_on_plateau follows evaluations, as Trainer's do; use `tubevit train`."
         )
     with ExitStack() as stack:
         training_arguments(run)  # finds out about processes and devices, and about wrong options
@@ -72,16 +76,16 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
         if dry_run:
             try_one_batch(loop)
             return 0
-        if checkpoint := begin_or_resume(setup, folder, newest_checkpoint):
+        if checkpoint := begin_or_resume(setup, folder, loop.arguments, newest_checkpoint):
             loop.resume(checkpoint)
         loop.accelerator.init_trackers(folder.absolute().name)
-        seconds = loop.run()
-        finish(loop, seconds)
+        loop.run()
+        finish(loop)
     exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
     if loop.accelerator.is_main_process:
         write_model_card(folder, setup, loop.state.log_history, folder / "evaluation" / "metrics.json")
         if run.run.push_to_hub:
-            push(folder, run.run.hub_model_id)
+            push(folder, loop.arguments)
     return exit_code
 
 
@@ -95,14 +99,15 @@ def try_one_batch(loop: "TrainingLoop") -> None:
     loop.accelerator.print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
 
 
-def finish(loop: "TrainingLoop", seconds: float) -> None:
+def finish(loop: "TrainingLoop") -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
     from tubevit.training.model_card import write_model_card
     from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
     from tubevit.training.run_summary import end_summary
 
     state, folder = loop.state, loop.folder
-    if was_finished(folder, loop.batches.num_clips):
+    throughput = loop.throughput()
+    if was_finished(folder, state.global_step - loop.first_step):
         return
     loop.use_best()
     loop.save_model()
@@ -113,7 +118,6 @@ def finish(loop: "TrainingLoop", seconds: float) -> None:
         metrics[f"best_{loop.arguments.metric_for_best_model}"] = state.best_metric
         metrics["best_step"] = state.best_step
     if loop.accelerator.is_main_process:
-        throughput = loop.throughput(seconds)
         loop.setup.model.save_processors(str(folder))
         write_json(folder / "trainer_state.json", vars(state))
         write_json(folder / METRICS_FILE, metrics)
@@ -121,16 +125,6 @@ def finish(loop: "TrainingLoop", seconds: float) -> None:
         write_model_card(folder, loop.setup, state.log_history)
         print(end_summary(metrics, throughput, folder), flush=True)
     loop.accelerator.wait_for_everyone()
-
-
-def push(folder: Path, name: str | None) -> None:
-    """Upload the folder of a run, without its checkpoints."""
-    from huggingface_hub import create_repo, upload_folder
-
-    from tubevit.training.loop_checkpoints import PREFIX, UNFINISHED
-
-    name = create_repo(name or folder.absolute().name, exist_ok=True).repo_id
-    upload_folder(repo_id=name, folder_path=folder, ignore_patterns=[f"{PREFIX}*/**", f"{UNFINISHED}/**"])
 
 
 if __name__ == "__main__":

@@ -7,10 +7,14 @@ The paper reports the latter of TubeViT-L and -H with the learning rate of TubeV
 
 import math
 
+import torch
 from transformers import TrainerCallback
 
 
 LEARNED = 0.01  # of the chance loss: below this share of it, nothing was learned
+
+
+ADVICE = "lower learning_rate or lengthen warmup_steps; of the checkpoints that are there, none has such weights."
 
 
 class TrainingStopped(ValueError):
@@ -20,10 +24,14 @@ class TrainingStopped(ValueError):
 def check_loss(loss: float, step: int) -> None:
     """Raise `TrainingStopped` for a loss that is no finite number."""
     if not math.isfinite(loss):
-        raise TrainingStopped(
-            f"The loss is {loss} at step {step}: lower learning_rate or lengthen warmup_steps; of the checkpoints that are "
-            "there, none has such weights."
-        )
+        raise TrainingStopped(f"The loss is {loss} at step {step}: {ADVICE}")
+
+
+def check_weights(model: torch.nn.Module, step: int) -> None:
+    """Raise `TrainingStopped` for weights that are no finite numbers: of a gradient that was none, or a loss on another rank."""
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not torch.isfinite(weight).all():
+            raise TrainingStopped(f"{name} holds what is no finite number at step {step}: {ADVICE}")
 
 
 def check_progress(losses: list[float], chance_loss: float, step: int, num_steps: int) -> None:

@@ -7,7 +7,6 @@ resumed in mid-epoch goes on as if it had never been killed, and evaluating more
 """
 
 import random
-import time
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -30,7 +29,7 @@ from .optimisation import WeightAverage, parameter_groups
 from .run_setup import RunSetup
 from .run_summary import count_steps
 from .sample_seeds import sample_seed
-from .stop_training import StopWithoutLearning, check_loss
+from .stop_training import StopWithoutLearning, check_loss, check_weights
 from .timed_batches import TimedBatches
 
 
@@ -53,7 +52,7 @@ class TrainingLoop:
         self.average = WeightAverage(self.plain_model, self.training.ema_decay) if self.training.ema_decay else None
         self.stop_without_learning = StopWithoutLearning(self.training.stop_if_flat_steps, setup.chance_loss)
         self.metrics = ClassificationMetrics(setup.data.multi_label)
-        self.state = LoopState()
+        self.state, self.first_step = LoopState(), 0
         self.loss_since_log = torch.zeros((), device=self.accelerator.device)
 
     def _prepare(self) -> None:
@@ -107,24 +106,24 @@ class TrainingLoop:
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Raises `ValueError` if it is another model's."""
         self.state = load_checkpoint(checkpoint, self.accelerator, self.average)
+        self.first_step = self.state.global_step
         self.loss_since_log.fill_(self.state.loss_since_log)
 
-    def run(self) -> float:
-        """Train to the end; returns how many seconds it took."""
+    def run(self) -> None:
+        """Train to the end."""
         from tqdm.auto import tqdm
 
-        start = time.perf_counter()
+        self.batches.begin(self.state.counts)
         hidden = None if self.accelerator.is_main_process else True  # None: shown on a terminal only
         with tqdm(total=self.num_steps, initial=self.state.global_step, disable=hidden, unit="step") as progress:
             while self.state.global_step < self.num_steps and not self._has_stopped_improving():
                 self._run_epoch(progress)
-        return time.perf_counter() - start
 
     def _run_epoch(self, progress: Any) -> None:
         state = self.state
         self.setup.train_clips.set_epoch(state.epoch)
         self.loader.set_epoch(state.epoch)
-        # What was seen before a resume is skipped in the order of the videos: none of it is decoded.
+        # What was seen before a resume is skipped: in the order of the videos, none of which is decoded, or of a stream.
         loader = skip_first_batches(self.loader, state.num_batches) if state.num_batches else self.loader
         batches = self.batches(loader)
         while state.global_step < self.num_steps and not self._has_stopped_improving():
@@ -199,6 +198,8 @@ class TrainingLoop:
         if is_due(arguments.save_strategy, arguments.save_steps):
             self.state.loss_since_log = self.accelerator.reduce(self.loss_since_log, "mean").item()
             check_loss(self.state.loss_since_log, step)
+            check_weights(self.plain_model, step)
+            self.state.counts = self.batches.counts()
             save_checkpoint(self.folder, self.accelerator, self.state, self.average, self.options.save_total_limit)
 
     def _note_metrics(self, metrics: dict[str, float]) -> None:
@@ -253,6 +254,7 @@ class TrainingLoop:
     def save_model(self) -> None:
         """Weights and config, in the way of `from_pretrained`; adapters are merged, so that nobody needs PEFT."""
         weights, model = self.accelerator.get_state_dict(self.model), self.plain_model
+        check_weights(model, self.state.global_step)
         if self.setup.run.model.lora_rank:
             model = model.merge_and_unload()
             weights = model.state_dict()
@@ -264,10 +266,9 @@ class TrainingLoop:
         rest = self.accelerator.reduce(self.loss_since_log, "mean").item()
         return (self.state.logged_loss + rest) / self.state.global_step
 
-    def throughput(self, seconds: float) -> dict[str, float | int]:
+    def throughput(self) -> dict[str, float | int]:
         """As `TimedBatches.throughput`."""
-        num_processes, num_workers = self.accelerator.num_processes, self.options.dataloader_num_workers
-        return self.batches.throughput(seconds, num_processes, num_workers)
+        return self.batches.throughput(self.accelerator.num_processes, self.options.dataloader_num_workers)
 
 
 def make_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:

@@ -43,6 +43,7 @@ class DataConfig:
     video_column: str | None = option(None, "column of a data set on the Hub that holds videos or images")
     label_column: str | None = option(None, "column of a data set on the Hub that holds labels")
     streaming: bool = option(False, "read a data set of the Hub as it is downloaded")
+    shuffle_buffer_size: int = option(256, "videos of a streamed training split that are drawn from at a time")
     validation_share: float = option(0.25, "share of the training videos held out where there is no validation split")
     split_seed: int = option(0, "seed of that choice")
 
@@ -57,8 +58,10 @@ class DataConfig:
             raise ValueError(f"data_format must be auto or one of {', '.join(FORMATS)}, got {self.data_format!r}.")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share}.")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {self.num_classes}.")
+        for name in ("num_classes", "shuffle_buffer_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
 @dataclass

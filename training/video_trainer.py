@@ -6,8 +6,9 @@ Trainer for clips: what Transformers' Trainer needs so that a run on video can b
 - One loss for every model, which takes the soft labels of mixup and counts videos over all ranks and accumulation steps.
 - A checkpoint is read as `from_pretrained` reads it, for the library saves some models under other names than they have. One
   that does not hold exactly the weights of the model stops the run. Trainer would warn and go on.
-- A loss that is no number is never written to a checkpoint.
-- Waiting for clips is timed.
+- Weights that are no numbers are never written to a checkpoint.
+- Waiting for clips is timed. A run that is resumed has the times and the mean loss of all its steps, and the patience of early
+  stopping, which Trainer begins anew.
 """
 
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
 
@@ -29,7 +31,7 @@ from .model_card import write_model_card
 from .optimisation import WeightAverage, parameter_groups
 from .run_config import TrainingRun
 from .run_setup import RunSetup
-from .stop_training import StopWithoutLearning, check_loss
+from .stop_training import StopWithoutLearning, check_loss, check_weights
 from .timed_batches import TimedBatches
 
 
@@ -49,8 +51,22 @@ SHARED = {
     "evaluation": ("per_device_eval_batch_size", "eval_steps"),
     "run": (
         *("output_dir", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "dataloader_num_workers"),
-        *("use_cpu", "push_to_hub", "hub_model_id", "seed"),
+        *("use_cpu", "hub_model_id", "seed"),
     ),
+}
+# Options of other names that decide such a field.
+DECIDED_BY = {
+    **{
+        "bf16": "mixed_precision",
+        "fp16": "mixed_precision",
+        "data_seed": "seed",
+        "greater_is_better": "metric_for_best_model",
+    },
+    **{
+        "activation_checkpointing": "gradient_checkpointing",
+        "hub_strategy": "push_to_hub",
+        "hub_always_push": "push_to_hub",
+    },
 }
 
 
@@ -77,7 +93,7 @@ def training_arguments(
         "greater_is_better": not metric.endswith("loss"),
         "load_best_model_at_end": evaluates and evaluation.load_best_model_at_end,
         "report_to": _trackers(options.report_to),
-        "hub_strategy": "end",
+        "push_to_hub": False,  # the scripts do it, with the evaluation
         "data_seed": options.seed,
     }
     values["use_cpu"] = options.use_cpu or not torch.accelerator.is_available()
@@ -90,10 +106,16 @@ def training_arguments(
     }
     known = TrainingArguments.__dataclass_fields__
     for name in options.trainer:
-        if name in values or name not in known:
-            why = f"has its own option, set {name}" if name in values else "is no field of TrainingArguments"
-            raise ValueError(f"trainer.{name} {why}.")
-    return TrainingArguments(**{**values, **fixed, **options.trainer})
+        if name in values or name in DECIDED_BY:
+            raise ValueError(f"trainer.{name} has its own option, set {DECIDED_BY.get(name, name)}.")
+        if name not in known:
+            raise ValueError(f"trainer.{name} is no field of TrainingArguments.")
+    arguments = TrainingArguments(**{**values, **fixed, **options.trainer})
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = (
+            1  # else Trainer would wrap the model in DataParallel, whose batches are as many times larger
+        )
+    return arguments
 
 
 def _trackers(names: str) -> list[str]:
@@ -119,6 +141,7 @@ class VideoTrainer(Trainer):
         augments_batches = args.device.type != "cpu"
         self.batches = TimedBatches(setup.augment if augments_batches else None)
         self.average: WeightAverage | None = None
+        self.first_step, self.losses_before = 0, 0.0  # of this call, and the sum of the losses before it
         model, training = setup.model, setup.run.training
         super().__init__(
             model=model.model,
@@ -142,7 +165,7 @@ class VideoTrainer(Trainer):
 
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
-        callbacks = [SetEpoch(self._follows_epochs())]
+        callbacks = [SetEpoch(self._follows_epochs()), Progress(self)]
         callbacks.append(StopWithoutLearning(training.stop_if_flat_steps, self.setup.chance_loss))
         if training.ema_decay:
             callbacks.append(_UpdateAverage(self))
@@ -169,9 +192,14 @@ class VideoTrainer(Trainer):
         # Labels are counted after mixing, which turns each into as many numbers as there are classes.
         return super().get_batch_samples(self.batches(epoch_iterator), num_batches, device)
 
-    def throughput(self, seconds: float) -> dict[str, float | int]:
+    def throughput(self) -> dict[str, float | int]:
         """As `TimedBatches.throughput`."""
-        return self.batches.throughput(seconds, self.args.world_size, self.args.dataloader_num_workers)
+        return self.batches.throughput(self.args.world_size, self.args.dataloader_num_workers)
+
+    def mean_loss(self, loss: float) -> float:
+        """Over all steps of the run; of those of this call it is `loss`."""
+        num_steps = self.state.global_step - self.first_step
+        return (self.losses_before + loss * num_steps) / self.state.global_step
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
         augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()
@@ -226,6 +254,7 @@ class VideoTrainer(Trainer):
         super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        check_weights(self.model, self.state.global_step)
         # Before the rest, because the file that makes a checkpoint complete is written last.
         if self.average is not None and self.args.should_save and output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -235,9 +264,25 @@ class VideoTrainer(Trainer):
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args
     ) -> tuple[int, int]:
-        """Epochs and batches that are done: all of them where the checkpoint is the last, after which Trainer takes one more step."""
+        """
+        Epochs and batches that are done: all of them where the checkpoint is the last, or early stopping's patience was at its
+        end; Trainer would go on.
+        """
         done = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
-        return (num_train_epochs, 0) if self.state.global_step >= max_steps else done
+        before = self.state.stateful_callbacks.setdefault(Progress.__name__, {}).get("attributes", {})
+        self.first_step, self.losses_before = self.state.global_step, before.get("sum_of_losses", 0.0)
+        self.batches.begin(before)
+        is_over = self.state.global_step >= max_steps or self._has_stopped_improving()
+        return (num_train_epochs, 0) if is_over else done
+
+    def _has_stopped_improving(self) -> bool:
+        """Whether early stopping would have ended a run that is resumed; gives it the evaluations that it had counted."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                saved = self.state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
+                callback.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
+                return callback.early_stopping_patience_counter >= callback.early_stopping_patience
+        return False
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._saves_whole_model():
@@ -266,6 +311,19 @@ def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torc
     """Logits `(clips, classes)` out of all that a model returns."""
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     return logits.reshape(len(logits), -1)
+
+
+class Progress(TrainerCallback, ExportableState):
+    """Leaves in each checkpoint what the steps so far had for losses, clips and seconds."""
+
+    def __init__(self, trainer: VideoTrainer):
+        self.trainer = trainer
+
+    def state(self) -> dict[str, Any]:
+        trainer = self.trainer
+        in_this_call = getattr(trainer, "_total_loss_scalar", 0.0) + float(getattr(trainer, "_tr_loss", 0.0))
+        counts = {"sum_of_losses": trainer.losses_before + in_this_call, **trainer.batches.counts()}
+        return {"args": {}, "attributes": counts}
 
 
 class _UpdateAverage(TrainerCallback):

@@ -67,6 +67,16 @@ def note_on_workers(num_workers: int) -> list[str]:
     return [f"{total} loader workers share {cores} cores: a smaller dataloader_num_workers may be faster."]
 
 
+def note_on_gpus(use_cpu: bool) -> list[str]:
+    """A sentence if there are GPUs that one process leaves idle."""
+    import torch
+
+    num_gpus = 0 if use_cpu else torch.cuda.device_count()
+    if num_gpus < 2 or "LOCAL_WORLD_SIZE" in os.environ:
+        return []
+    return [f"One of {num_gpus} GPUs is used: start this by torchrun --nproc-per-node {num_gpus} for all of them."]
+
+
 def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Iterator[tuple[Any, Any]]:
     pool = _make_pool(num_workers)
     try:
