@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.presets import PRESETS
@@ -21,6 +21,7 @@ from tubevit.training.config_files import (
 from tubevit.training.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.run_config import BLOCKS, RECIPES, TrainingRun
 from tubevit.training.video_trainer import training_arguments
+from tubevit.training.worker_processes import note_on_gpus
 
 
 GIVEN = {"preset": "tiny", "data": "videos"}
@@ -289,3 +290,21 @@ def test_equal_distances_in_time_are_for_clips_without_a_rate():
     assert TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5).augmentation.min_time_share == 0.5
     with pytest.raises(ValueError, match=r"^min_time_share is for clips spread over the video, and fps is 8"):
         TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5, fps=8)
+
+
+def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
+    """Trainer would make DataParallel of several."""
+    prepare = TrainingArguments.__post_init__
+
+    def prepare_with_gpus(arguments):
+        prepare(arguments)
+        arguments._n_gpu = 4
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", prepare_with_gpus)
+    run = TrainingRun.of(preset="tiny", data="videos", use_cpu=True, per_device_train_batch_size=3)
+    assert training_arguments(run).train_batch_size == 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert note_on_gpus(use_cpu=True) == [] and "torchrun --nproc-per-node 4" in note_on_gpus(use_cpu=False)[0]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert note_on_gpus(use_cpu=False) == []
