@@ -51,13 +51,15 @@ def test_every_parameter_gets_a_gradient(options):
 
 @parametrize_options
 def test_attention_backends_agree(options):
-    model, clips, logits = make_model(TubeViTForVideoClassification, **options), tiny_clips(), {}
-    for backend in ("eager", "sdpa", "flex_attention"):
-        model.set_attn_implementation(backend)
-        with torch.no_grad():
-            logits[backend] = model(clips).logits
-    torch.testing.assert_close(logits["eager"], logits["sdpa"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(logits["eager"], logits["flex_attention"], rtol=1e-4, atol=1e-5)
+    model, clips = make_model(TubeViTForVideoClassification, attn_implementation="eager", **options), tiny_clips()
+    with torch.no_grad():
+        expected = model(clips).logits
+        for backend in (
+            "sdpa",
+            *(["flex_attention"] if "rope_theta" in options else []),
+        ):  # which compiles for 10 seconds
+            model.set_attn_implementation(backend)
+            torch.testing.assert_close(model(clips).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @parametrize_options

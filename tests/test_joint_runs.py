@@ -172,13 +172,12 @@ def whole(data, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("num_workers", "step"), [(0, 5), (2, 9)])
-def test_killed_and_resumed_is_uninterrupted(num_workers, step, data, whole, tmp_path):
+def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
     steps = [entry["step"] for entry in history(whole)]
     assert steps == list(range(1, 11))  # two epochs of nine batches: checkpoints are in the midst of both
-    options = {"own": OWN_RANDOM, "dataloader_num_workers": num_workers, **JOINT_RANDOM}
+    options = {"own": OWN_RANDOM, "dataloader_num_workers": 2, **JOINT_RANDOM}
     folder = tmp_path / "run"
-    command = [sys.executable, str(TESTS / "tiny_runs.py"), "train", str(step)]
+    command = [sys.executable, str(TESTS / "tiny_runs.py"), "train", "9"]
     command += joint_arguments(data, folder, **options)
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
