@@ -45,13 +45,18 @@ def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()
 
 
 def check_disk_space(
-    path: Path, num_parameters: int, num_trained: int, num_checkpoints: int, num_copies: int = 0, averages: bool = False
+    path: Path,
+    num_parameters: int,
+    num_trained: int,
+    num_checkpoints: int,
+    num_copies: int = 0,
+    has_average: bool = False,
 ) -> None:
     """
-    Raise an `OSError` if checkpoints, of weights and for what is trained twice as much, or with averages three times, will not
+    Raise an `OSError` if checkpoints, of weights and for what is trained twice as much, or with an average three times, will not
     fit beside each other, and `num_copies` of the weights alone.
     """
-    per_checkpoint = num_parameters + (3 if averages else 2) * num_trained
+    per_checkpoint = num_parameters + (3 if has_average else 2) * num_trained
     needed = 4 * (per_checkpoint * num_checkpoints + num_parameters * num_copies)
     free = shutil.disk_usage(path).free
     if free < needed:

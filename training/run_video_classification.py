@@ -147,7 +147,7 @@ def begin_or_resume(
     if run.run.save_strategy != "no":
         num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
         num_checkpoints = 1 + (run.run.save_total_limit or 2)
-        check_disk_space(folder, total, trained, num_checkpoints, num_copies, averages=run.training.ema_decay > 0)
+        check_disk_space(folder, total, trained, num_checkpoints, num_copies, has_average=run.training.ema_decay > 0)
     state = PartialState()
     if state.is_main_process:
         if run.run.push_to_hub:
