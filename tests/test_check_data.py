@@ -93,9 +93,11 @@ def test_bad_videos_are_dropped_and_counted(broken_set):
     kept = drop_bad(data, bad, max_share=0.5)
     assert {split: len(rows) for split, rows in kept.splits.items()} == {"train": 6, "validation": 2}
     assert kept.class_names == data.class_names and check_videos(kept, num_workers=1)[0] == []
+    counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
+    firsts = [next(video for video in bad if video.split == split) for split in ("train", "validation")]
     assert kept.notes == [
-        "3 of 9 videos of the train split cannot be read and are left out.",
-        "1 of 3 videos of the validation split cannot be read and are left out.",
+        f"{count} cannot be read and are left out, the first: {first.path}: {first.reason}"
+        for count, first in zip(counted, firsts, strict=True)
     ]
     with pytest.raises(
         ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_bad_share=0\.3"

@@ -64,7 +64,7 @@ def bad_data(kind: str, folder: Path) -> dict[str, str]:
 
 BAD_DATA = {
     "missing column": ("label",),
-    "unknown label": ("'b'", "not a class"),
+    "unknown label": ("'b'", "none of the 1 classes, which are a."),
     "empty": ("videos",),
     "all bad": ("3 of 3 videos of the train split cannot be read",),
     "one class": ("at least 2 classes",),
@@ -135,6 +135,14 @@ def test_a_folder_that_cannot_be_written_is_found_at_the_start(videos, capsys, t
     expect_error(capsys, arguments(videos, tmp_path / "run"), "GB free", "save_total_limit")
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(videos, capsys, tmp_path):
+    expect_error(capsys, [*arguments(tmp_path / "missing", tmp_path / "runs" / "run")], "missing")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "run").mkdir()
+    expect_error(capsys, [*arguments(tmp_path / "missing", tmp_path / "run")], "missing")
+    assert (tmp_path / "run").is_dir(), "it was there before"
+
+
 def test_an_unfinished_run_is_resumed_only_where_there_is_a_checkpoint(videos, capsys, tmp_path):
     options = {
         "max_steps": 1,
@@ -169,7 +177,7 @@ def test_views_that_the_model_does_not_have_are_found_at_the_start(videos, capsy
     options = {"preset": None, "model_config": None, "num_frames": None, "image_size": None, "short_side": None}
     argv = arguments(videos, tmp_path / "run", model_name_or_path=tmp_path / "source", **options)
     expect_error(capsys, argv, "num_spatial_views=3")
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 def test_adapters_need_peft(videos, capsys, tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def test_the_file_that_names_numbers_may_not_name_other_classes_than_the_checkpo
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     (tmp_path / "names.txt").write_text("hop\n")
     config = {"train_data": tmp_path / "train.txt", "class_names_file": tmp_path / "names.txt"}
-    assert "label 'hop' is not a class" in error_of(class_names=["skip"], **config)
+    assert "label 'hop' is none of the 1 classes, which are skip." in error_of(class_names=["skip"], **config)
 
 
 def test_real_labels_csv(shared_data):
@@ -206,7 +206,7 @@ def test_the_same_file_never_lies_on_both_sides(tmp_path):
 
 def test_a_stray_class_of_the_validation_folder_is_an_error(tmp_path):
     class_folders(tmp_path, {"train": {"a": 1, "b": 1}, "val": {"a": 1, "stray": 1}})
-    assert "'stray' is not a class" in error_of(data=tmp_path)
+    assert "'stray' is none of the" in error_of(data=tmp_path)
 
 
 def test_image_folders(tmp_path):
@@ -338,7 +338,7 @@ def test_wrong_settings():
 def test_unknown_names_and_indices():
     find = ClassIndex(["a b", "A_B"])
     assert find("a b") == 0 and find("A_B") == 1  # what is ambiguous without case is told apart by it
-    with pytest.raises(ValueError, match="not a class"):
+    with pytest.raises(ValueError, match="none of the 2 classes"):
         find("A B ")
     with pytest.raises(ValueError, match="out of range"):
         find(2)

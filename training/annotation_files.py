@@ -84,7 +84,10 @@ def read_rows(
             for clip in clips
         ]
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; the format {data_format} needs an annotation file.")
+        raise ValueError(
+            f"{path} is a folder; the format {data_format} needs an annotation file (folders named by classes are "
+            "data_format=class_folders)."
+        )
     videos = VideoFolder(video_folder or path.parent)
     if data_format == "csv":
         rows = read_csv(path, read_header(path), videos, multi_label)

@@ -210,14 +210,14 @@ def _measure_tokenizer(args: argparse.Namespace, device: str, rounds: int) -> di
 def _measure_decoding(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
     from .bench_decoding import measure_decoding
 
-    with _clips(args.decoding) as files:
+    with _clips(args, args.decoding) as files:
         return measure_decoding(files, rounds, args.clip_fps)
 
 
 def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
     from .bench_pipeline import measure_pipelines
 
-    with _clips(args.pipeline, PIPELINE_CLIPS) as files:
+    with _clips(args, args.pipeline, PIPELINE_CLIPS) as files:
         return measure_pipelines(files, args.preset, device, args.dtype, rounds)
 
 
@@ -228,7 +228,7 @@ def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[
     from .bench_waiting import measure_waiting
 
     batch_size, num_workers = args.batch_size or TRAINING_BATCH_SIZE, args.loader_workers or num_cores()
-    with _clips(args.loader, LOADER_CLIPS) as files:
+    with _clips(args, args.loader, LOADER_CLIPS) as files:
         report = {"videos": measure_loader(files, args.num_frames, device, rounds)}
         report["waiting"] = measure_waiting(
             files[0][1], args.preset, args.num_frames, device, batch_size, num_workers, rounds
@@ -245,15 +245,16 @@ def _format_loader(report: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _clips(files: list[str], names: tuple[str, ...] | None = None):
-    """`(title, path)` of the files; if there are none, of clips that exist while the context lasts."""
+def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | None = None):
+    """`(title, path)` of the files; if there are none, of clips that exist while the context lasts, in a dry run of one."""
     from .bench_clips import CLIP_KINDS, write_clips
 
     if files:
         yield [(Path(file).name, Path(file)) for file in files]
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield write_clips(Path(folder), [kind for kind in CLIP_KINDS if names is None or kind.file_name in names])
+        kinds = [kind for kind in CLIP_KINDS if names is None or kind.file_name in names]
+        yield write_clips(Path(folder), kinds[:1] if args.dry_run else kinds)
 
 
 # name: (measure(args, device, rounds) -> report, show(report) -> text)

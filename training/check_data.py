@@ -181,7 +181,7 @@ def drop_bad(data: VideoData, bad: list[BadVideo], on_bad_video: str = "skip", m
                 f"{found}, more than max_bad_share={max_share:g} allows; the first: {first.path}: {first.reason}"
             )
         splits[split] = rows.select(kept)
-        notes.append(f"{found} and are left out.")
+        notes.append(f"{found} and are left out, the first: {first.path}: {first.reason}")
     return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, notes)
 
 

@@ -16,6 +16,7 @@ from .annotation_rows import read_text
 
 
 MAX_NUMBERED = 100_000  # a label above this is a mistake, or a video id
+SHOWN = 3  # classes that a message names
 
 
 def read_class_names(path: str | Path) -> list[str]:
@@ -133,10 +134,9 @@ class ClassIndex:
             index = self.plain.get(plain_name(label))
         if index is None:
             close = difflib.get_close_matches(label, self.names, n=1)
-            hint = (
-                f"the nearest of the {len(self.names)} classes is {close[0]!r}" if close else f"of {len(self.names)}"
-            )
-            raise ValueError(f"label {label!r} is not a class ({hint}).")
+            some = ", ".join(self.names[:SHOWN]) + (", ..." if len(self.names) > SHOWN else "")
+            hint = f"the nearest is {close[0]!r}" if close else f"which are {some}"
+            raise ValueError(f"label {label!r} is none of the {len(self.names)} classes, {hint}.")
         return index
 
 

@@ -31,14 +31,20 @@ def make_writable(path: Path) -> None:
 
 
 @contextmanager
-def untouched(path: Path) -> Iterator[Path]:
-    """For a dry run: `path` is found to be writable, and left as it is; a temporary folder is there to write to."""
+def made_writable(path: Path) -> Iterator[None]:
+    """As `make_writable`; new folders that nothing was written to are gone afterwards."""
     new = [folder for folder in [path, *path.parents] if not folder.exists()]
     try:
         make_writable(path)
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
+        yield
     finally:
         for folder in new:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+@contextmanager
+def untouched(path: Path) -> Iterator[Path]:
+    """For a dry run: `path` is found to be writable, and left as it is; a temporary folder is there to write to."""
+    with made_writable(path), tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)

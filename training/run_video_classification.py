@@ -99,7 +99,7 @@ def claim_folder(
     """
     from accelerate import PartialState
 
-    from tubevit.training.output_folders import make_writable, untouched
+    from tubevit.training.output_folders import made_writable, untouched
     from tubevit.training.run_files import check_output_folder
 
     folder, resume = Path(run.run.output_dir), run.run.resume
@@ -109,7 +109,7 @@ def claim_folder(
     if dry_run:
         return stack.enter_context(untouched(folder))
     if state.is_main_process:
-        make_writable(folder)
+        stack.enter_context(made_writable(folder))
         if not resume:
             for name in reports:
                 (folder / name).unlink(missing_ok=True)
