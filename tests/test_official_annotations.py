@@ -39,6 +39,21 @@ def test_kinetics_clips_are_found_in_every_layout(tmp_path, layout):
     assert all(row[2] for row in found)
 
 
+@pytest.mark.parametrize("has_class_folders", [False, True])
+def test_annotation_files_that_are_asked_for_come_before_folders(tmp_path, has_class_folders):
+    """Kinetics as it lies on disks: train.csv and val.csv beside train/ and val/."""
+    for split, rows in {"train": KINETICS[:2], "val": KINETICS[2:]}.items():
+        add_table(tmp_path / f"{split}.csv", [{**row, "split": split} for row in rows])
+        for row in rows:
+            name = f"{row['youtube_id']}_{row['time_start']:06d}_{row['time_end']:06d}.mp4"
+            add_clip(tmp_path / split / (row["label"] if has_class_folders else ".") / name)
+    names = ["abseiling", "air drumming", "zumba"]
+    data = load(data=tmp_path, data_format="kinetics", class_names=names)
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 2, "validation": 1}
+    assert all(row[2] for split in data.splits for row in table(data, split))
+    assert load(data=tmp_path, class_names=names).data_format == ("class_folders" if has_class_folders else "kinetics")
+
+
 def test_kinetics_columns_are_found_by_name(tmp_path):
     # Something before and after the usual columns, in another order; one column quoted because of its comma.
     rows = [{"is_cc": 0, "split": "val", **row, "label": f"{row['label']}, slowly", "x": "y"} for row in KINETICS]

@@ -35,9 +35,10 @@ class Source(NamedTuple):
     split: str | None
 
 
-def find_sources(data: str | None, split_files: dict[str, str]) -> list[Source]:
+def find_sources(data: str | None, split_files: dict[str, str], data_format: str = "auto") -> list[Source]:
     """
-    What to read: `split_files` (split to file or folder), or what is in `data`.
+    What to read: `split_files` (split to file or folder), or what is in `data`: class folders rather than annotation files, unless
+    these are asked for by `data_format`.
 
     Raises `FileNotFoundError` for a path that is not there and `ValueError` for a folder with nothing to read.
     """
@@ -46,6 +47,8 @@ def find_sources(data: str | None, split_files: dict[str, str]) -> list[Source]:
     folder = Path(_existing(data))
     if not folder.is_dir() or is_saved_dataset(folder):
         return [Source(data, None)]
+    if data_format not in ("auto", "datasets", *FOLDER_FORMATS) and (files := _annotation_files(folder)):
+        return files
     if splits := _split_folders(folder):
         return [Source(str(path), split) for split, path in splits.items()]
     if files := _annotation_files(folder):

@@ -99,7 +99,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
     Raises `ValueError` or `FileNotFoundError`, in one line, for annotations that cannot be used. Whether the videos can
     is not looked at: see `check_data`.
     """
-    sources = find_sources(config.data, _split_files(config))
+    sources = find_sources(config.data, _split_files(config), config.data_format)
     data_format = config.data_format if config.data_format != "auto" else detect_format(sources)
     if data_format == "datasets":
         return _load_datasets(config, sources, class_names)
