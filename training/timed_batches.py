@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Batches on their way from a data loader to the model: how many clips there were, how long it took, and how long they were waited for."""
+"""Batches on their way from a data loader to the model: how many clips, in what time, and how much of it was waiting for them."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

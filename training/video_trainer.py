@@ -56,17 +56,13 @@ SHARED = {
 }
 # Options of other names that decide such a field.
 DECIDED_BY = {
-    **{
-        "bf16": "mixed_precision",
-        "fp16": "mixed_precision",
-        "data_seed": "seed",
-        "greater_is_better": "metric_for_best_model",
-    },
-    **{
-        "activation_checkpointing": "gradient_checkpointing",
-        "hub_strategy": "push_to_hub",
-        "hub_always_push": "push_to_hub",
-    },
+    "bf16": "mixed_precision",
+    "fp16": "mixed_precision",
+    "activation_checkpointing": "gradient_checkpointing",
+    "data_seed": "seed",
+    "greater_is_better": "metric_for_best_model",
+    "hub_strategy": "push_to_hub",
+    "hub_always_push": "push_to_hub",
 }
 
 
@@ -111,10 +107,8 @@ def training_arguments(
         if name not in known:
             raise ValueError(f"trainer.{name} is no field of TrainingArguments.")
     arguments = TrainingArguments(**{**values, **fixed, **options.trainer})
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = (
-            1  # else Trainer would wrap the model in DataParallel, whose batches are as many times larger
-        )
+    if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, whose batches are so many times larger
+        arguments._n_gpu = 1
     return arguments
 
 
