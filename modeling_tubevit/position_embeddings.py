@@ -10,6 +10,7 @@ is numerically zero from the second frequency on; we read it as the usual `w_j =
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -72,17 +73,18 @@ class TubeViTFixedPositions(nn.Module):
 
         Returns `(tokens, hidden_size)` on the device and in the dtype of `tokens`.
         """
-        centers = tuple(self.centers(tube, size) for tube in tubes)
-        return fixed_table(centers, tokens.shape[-1], self.temperature, tokens)
+        return fixed_table(self.centers, tubes, size, tokens.shape[-1], self.temperature, tokens)
 
-    def centers(self, tube: Tube, size: Size) -> Centers:
+    @staticmethod
+    def centers(tube: Tube, size: Size) -> Centers:
         return tube.centers(size)
 
 
 class TubeViTFixedPositionsWithoutStride(TubeViTFixedPositions):
     """Sine and cosine of a token's index in its tube's grid, whatever stride, offset and kernel are."""
 
-    def centers(self, tube: Tube, size: Size) -> Centers:
+    @staticmethod
+    def centers(tube: Tube, size: Size) -> Centers:
         return tuple([float(index) for index in range(count)] for count in tube.grid(size))
 
 
@@ -146,19 +148,27 @@ POSITION_CLASSES = {
 }
 
 
-def fixed_table(centers: tuple[Centers, ...], dim: int, temperature: float, like: torch.Tensor) -> torch.Tensor:
+def fixed_table(
+    centers_of: Callable[[Tube, Size], Centers],
+    tubes: tuple[Tube, ...],
+    size: Size,
+    dim: int,
+    temperature: float,
+    like: torch.Tensor,
+) -> torch.Tensor:
     """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
-    # Fake and other special tensors must not enter the cache, nor meet what is in it. torch.compile gets a constant,
-    # torch.export has the table in its graph.
-    if torch.compiler.is_dynamo_compiling():
-        return _constant_table(centers, dim, temperature, like.device, like.dtype)
-    if type(like) is not torch.Tensor or torch.compiler.is_compiling():
-        return _table(centers, dim, temperature, like.device, like.dtype)
-    hashable = tuple(tuple(map(tuple, axes)) for axes in centers)
-    return _cached_table(hashable, dim, temperature, like.device, like.dtype)
+    settings = (dim, temperature, like.device, like.dtype)
+    # Fake and other special tensors must not enter the cache, nor meet what is in it. torch.compile gets a constant, made
+    # of plain numbers, and torch.export has the table in its graph.
+    if type(like) is torch.Tensor and not torch.compiler.is_compiling():
+        return _cached_table(centers_of, tubes, size, *settings)
+    make = _constant_table if torch.compiler.is_dynamo_compiling() else _table
+    return make(tuple(centers_of(tube, size) for tube in tubes), *settings)
 
 
-def _table(centers, dim: int, temperature: float, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def _table(
+    centers: tuple[Centers, ...], dim: int, temperature: float, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
     return torch.cat([sincos_position_embedding(axes, dim, temperature, device) for axes in centers]).to(dtype)
 
 
@@ -166,6 +176,6 @@ _constant_table = torch.compiler.assume_constant_result(_table)
 
 
 @lru_cache(maxsize=32)
-def _cached_table(*shape) -> torch.Tensor:
+def _cached_table(centers_of: Callable, tubes: tuple[Tube, ...], size: Size, *settings) -> torch.Tensor:
     with torch.inference_mode(False):  # a table first made in inference mode could not be used in training
-        return _table(*shape)
+        return _table(tuple(centers_of(tube, size) for tube in tubes), *settings)

@@ -8,6 +8,7 @@ the gather, which leaves a fifth of the work and a quarter of the bytes of norma
 """
 
 from functools import lru_cache
+from operator import mul
 
 import torch
 from torch import nn
@@ -21,25 +22,35 @@ from .rotary_positions import TubeViTRotaryPositions
 from .tubes import Size, Tube, select_tubes
 
 
-def gather_tube(video: torch.Tensor, tube: Tube) -> torch.Tensor:
+def gather_tube(video: torch.Tensor, tube: Tube, by_token: bool = False) -> torch.Tensor:
     """
     The pixels under every application of a tube's kernel.
 
     video: `(batch, frames, channels, height, width)`, any dtype and memory layout; it is not copied as a whole.
+    by_token: put the applications that space-to-depth merges into a token next to each other. Each token has to have all
+        of its own.
 
-    Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`, in (time, height, width) order.
+    Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`, in (time, height, width) order: of
+    the applications, or `by_token` of the tokens and then of each token's applications.
     """
     packed, pack_size = _pack_pixels(video, tube)
     windows = packed
-    grid = tube.kernel_grid((video.shape[1], video.shape[3], video.shape[4]))
+    size = (video.shape[1], video.shape[3], video.shape[4])
+    grid = tube.kernel_grid(size)
     for axis, (dim, unit) in enumerate(((1, 1), (3, 1), (4, pack_size))):
         kernel, stride, start = (
             n // unit for n in (tube.kernel_size[axis], tube.kernel_stride[axis], tube.offset[axis])
         )
         used = (grid[axis] - 1) * stride + kernel
         windows = windows.narrow(dim, start, used).unfold(dim, kernel, stride)
-    # (batch, nt, channels, nh, nw, kt, kh, kw) -> (batch, nt, nh, nw, channels, kt, kh, kw)
-    gathered = windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
+    if by_token and tube.num_merged > 1:
+        (nt, nh, nw), (ft, fh, fw) = tube.grid(size), tube.space_to_depth
+        windows = windows.unflatten(4, (nw, fw)).unflatten(3, (nh, fh)).unflatten(1, (nt, ft))
+        # (batch, nt, ft, channels, nh, fh, nw, fw, kt, kh, kw) -> (batch, nt, nh, nw, ft, fh, fw, channels, kt, kh, kw)
+        gathered = windows.permute(0, 1, 4, 6, 2, 5, 7, 3, 8, 9, 10).flatten(1, 6)
+    else:
+        # (batch, nt, channels, nh, nw, kt, kh, kw) -> (batch, nt, nh, nw, channels, kt, kh, kw)
+        gathered = windows.permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(1, 3)
     return gathered if pack_size == 1 else gathered.view(video.dtype)
 
 
@@ -275,7 +286,9 @@ class TubeViTEmbeddings(nn.Module):
 
     def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
         """The tokens of one tube, `(batch, tokens, hidden_size)`."""
-        pixels = gather_tube(video, tube)
+        size = (video.shape[1], video.shape[3], video.shape[4])
+        by_token = tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
+        pixels = gather_tube(video, tube, by_token)
         dtype = self.dtype
         if pixels.dtype == torch.uint8:
             pixels = self._normalize(pixels, dtype)
@@ -284,7 +297,9 @@ class TubeViTEmbeddings(nn.Module):
             pixels = frame_differences(pixels)
         own = self.projection_of(index)
         outputs = own(pixels) if own is not None else project(pixels, *self.interpolated_kernel(tube))
-        return merge_applications(outputs, tube, (video.shape[1], video.shape[3], video.shape[4]))
+        if by_token:
+            return outputs.reshape(outputs.shape[0], -1, outputs.shape[2] * tube.num_merged)
+        return merge_applications(outputs, tube, size)
 
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""

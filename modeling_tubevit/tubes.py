@@ -113,10 +113,10 @@ class Tube:
 
     def kernel_grid(self, size: Size) -> Size:
         """Number of applications of the kernel along (time, height, width): the grid, times space-to-depth where they fit."""
-        available = replace(self, stride=self.kernel_stride, space_to_depth=(1, 1, 1)).grid(size)
+        smallest, stride = self.smallest_size, self.kernel_stride
         return tuple(
-            min(count * factor, fitting)
-            for count, factor, fitting in zip(self.grid(size), self.space_to_depth, available, strict=True)
+            min(count * factor, (size[axis] - smallest[axis]) // stride[axis] + 1)
+            for axis, (count, factor) in enumerate(zip(self.grid(size), self.space_to_depth, strict=True))
         )
 
     def centers(self, size: Size) -> tuple[list[float], list[float], list[float]]:
