@@ -1,4 +1,4 @@
-"""Gradient accumulation and several ranks leave the training curve as it is, for every kind of label."""
+"""Gradient accumulation and several ranks (DDP, FSDP2) leave the training curve as it is, for every kind of label."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import KINDS, train
+from tiny_training import KINDS, train, train_sharded
 
 
 TESTS = Path(__file__).parent
@@ -38,3 +38,4 @@ def test_two_ranks_change_nothing(tmp_path, whole_batches):
     assert result.returncode == 0, result.stderr[-3000:]
     for kind in KINDS:
         assert_same_weights(torch.load(tmp_path / f"{kind}.pt"), whole_batches[kind])
+    assert_same_weights(torch.load(tmp_path / "sharded.pt"), train_sharded())

@@ -1,6 +1,7 @@
 """A few Trainer steps on random clips; as a script under torchrun, the same on several ranks.
 
-`torchrun --nproc-per-node 2 tests/tiny_training.py OUT BATCH ACCUMULATION` writes `OUT/KIND.pt` per kind of labels.
+`torchrun --nproc-per-node 2 tests/tiny_training.py OUT BATCH ACCUMULATION` writes `OUT/KIND.pt` per kind of labels, and
+`OUT/sharded.pt`, which `train_sharded` returns.
 """
 
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import torch
 from tiny_models import make_model, tiny_clips
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import Trainer, TrainingArguments
 
 from tubevit import TubeViTForVideoClassification
@@ -59,6 +62,31 @@ def train(kind: str, batch_size: int, accumulation: int) -> dict[str, torch.Tens
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
+def train_sharded(mesh: DeviceMesh | None = None) -> dict[str, torch.Tensor]:
+    """
+    Three SGD steps over eight samples each; with a mesh, by FSDP2 over its ranks: `_no_split_modules` are its units, as in
+    Accelerate. Returns the weights.
+    """
+    model = make_model(TubeViTForVideoClassification)
+    rank, num_ranks = 0, 1
+    if mesh is not None:
+        rank, num_ranks = mesh.get_rank(), mesh.size()
+        for module in model.modules():
+            if type(module).__name__ in model._no_split_modules:
+                fully_shard(module, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = samples("soft")
+    for start in range(0, NUM_SAMPLES, SAMPLES_PER_STEP):
+        batch = data[start : start + SAMPLES_PER_STEP][rank::num_ranks]
+        batch = {name: torch.stack([sample[name] for sample in batch]) for name in batch[0]}
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {name: each.clone() if mesh is None else each.full_tensor() for name, each in weights.items()}
+
+
 def main() -> None:
     out, batch_size, accumulation = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for kind in KINDS:
@@ -66,6 +94,9 @@ def main() -> None:
         assert torch.distributed.get_world_size() == 2
         if torch.distributed.get_rank() == 0:
             torch.save(weights, out / f"{kind}.pt")
+    weights = train_sharded(init_device_mesh("cpu", (2,)))
+    if torch.distributed.get_rank() == 0:
+        torch.save(weights, out / "sharded.pt")
 
 
 if __name__ == "__main__":
