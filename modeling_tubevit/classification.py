@@ -59,6 +59,11 @@ def classification_loss(
     num_labels = logits.shape[-1]
     problem_type = resolve_problem_type(config.problem_type, num_labels)
     if problem_type == "single_label_classification" and not labels.is_floating_point():
+        if labels.numel() != logits.shape[0]:
+            raise ValueError(
+                f"Integer labels are class indices, one for each of the {logits.shape[0]} samples, got shape "
+                f"{tuple(labels.shape)}; for multi-hot labels set config.problem_type='multi_label_classification'."
+            )
         labels = labels.reshape(-1)
         losses = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
         return _mean(losses, labels != -100, num_items_in_batch)

@@ -42,6 +42,7 @@ RANGES = (
     (("layerscale_value",), "finite", lambda value: True),
 )
 OPTIONAL_NUMBERS = ("gate_layer", "rope_theta", "position_grid", "layerscale_value")
+PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 GATED_MLP_TP_PLAN = {
     "layers.*.mlp.gate_proj": "colwise",
     "layers.*.mlp.up_proj": "colwise",
@@ -254,6 +255,7 @@ class TubeViTConfig(PreTrainedConfig):
                 f"hidden_size must be at least 6 (the position code has groups of 6), got {self.hidden_size}."
             )
         self._validate_activation()
+        self._validate_problem_type()
         self._validate_kernels()
         self._validate_positions()
         self._validate_pooling()
@@ -414,6 +416,12 @@ class TubeViTConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value not in ACT2FN and not (name == "pooler_act" and value is None):
                 raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
+
+    def _validate_problem_type(self):
+        if self.problem_type not in PROBLEM_TYPES:  # which the base class declares and does not check
+            raise ValueError(
+                f"problem_type must be one of {', '.join(map(str, PROBLEM_TYPES))}, got {self.problem_type!r}."
+            )
 
 
 __all__ = ["TubeViTConfig"]

@@ -7,6 +7,8 @@ warm start for kernels of their own. Values are resized as they are: a kernel wi
 large, which the paper does not speak of.
 """
 
+import weakref
+
 import torch
 from torch import nn
 
@@ -39,6 +41,19 @@ def _linear_weights(old_size: int, new_size: int) -> list[list[float]]:
     return weights
 
 
+def _can_keep(weight: torch.Tensor) -> bool:
+    """Whether what is made of `weight` may be used again: no gradient is wanted, and its changes can be seen."""
+    if torch.compiler.is_compiling() or type(weight) not in (torch.Tensor, nn.Parameter):  # such as fake tensors
+        return False
+    if (torch.is_grad_enabled() and weight.requires_grad) or weight.is_inference():
+        return False
+    try:
+        weight.data_ptr()
+    except RuntimeError:  # of torch.func's transforms
+        return False
+    return True
+
+
 class TubeViTInterpolatedKernel(nn.Module):
     """
     The kernel that all 3D tubes share.
@@ -68,23 +83,19 @@ class TubeViTInterpolatedKernel(nn.Module):
         """
         The resized weight; in eval mode without gradients it is kept until the weights change.
 
-        Changes are seen by the parameter's version, which counts in-place operations, and by its place in memory. Writing
-        through `weight.data` goes by both: call `train()` or `eval()` after it.
+        Changes are seen by the tensor's identity, its version, which counts in-place operations, and its place in memory.
+        Writing through `weight.data` goes by all of them: call `train()` or `eval()` after it.
         """
         weight = self.weight
-        if torch.compiler.is_compiling():
-            return resize_kernel(weight[:num_outputs], kernel_size)
-        needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        # An inference tensor does not count its changes; fake tensors must not meet what is kept.
-        plain = type(weight.data) is torch.Tensor and not weight.is_inference()
-        if self.training or needs_graph or not plain:
+        if self.training or not _can_keep(weight):
             return resize_kernel(weight[:num_outputs], kernel_size)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
-        kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None))
-        if kept_state != state:
+        owner, kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None, None))
+        # A weak reference: an address is used again once the tensor that lay there is gone.
+        if owner is None or owner() is not weight or kept_state != state:
             with torch.inference_mode(False):  # what is made in inference mode could not be used outside it
                 resized = resize_kernel(weight.detach()[:num_outputs], kernel_size)
-            self._kept[num_outputs, kernel_size] = (state, resized)
+            self._kept[num_outputs, kernel_size] = (weakref.ref(weight), state, resized)
         return resized
 
     def __getstate__(self) -> dict:

@@ -165,13 +165,15 @@ class TubeViTModel(TubeViTPreTrainedModel):
             the CLS token and the registers, where there are such), and `pooler_output` of shape
             `(batch_size, config.pooled_size)`, which is `hidden_size` with most poolings.
         """
+        if kwargs.pop("attention_mask", None) is not None:  # None is what code for any kind of model passes on
+            raise ValueError("TubeViT takes no attention_mask: all tokens of a clip attend to each other.")
         num_frozen, has_grad = self.config.num_frozen_layers, torch.is_grad_enabled()
         with torch.set_grad_enabled(has_grad and not num_frozen):
             hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
             rotary = self.embeddings.rotary(hidden_states, pixel_values, pixel_values_videos)
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
-            if index == num_frozen > 0 and has_grad:
+            if index == num_frozen > 0 and has_grad and not torch.compiler.is_compiling():
                 hidden_states.requires_grad_()  # reentrant checkpointing needs an input with a gradient
             with torch.set_grad_enabled(has_grad and index >= num_frozen):
                 hidden_states = layer(hidden_states, rotary=rotary, **kwargs)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .transferred_positions import TubeViTTransferredPositions
+from .transferred_positions import TubeViTTransferredPositions, takes_constants
 from .tubes import Size, Tube
 
 
@@ -158,11 +158,10 @@ def fixed_table(
 ) -> torch.Tensor:
     """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
     settings = (dim, temperature, like.device, like.dtype)
-    # Fake and other special tensors must not enter the cache, nor meet what is in it. torch.compile gets a constant, made
-    # of plain numbers, and torch.export has the table in its graph.
+    # Fake and other special tensors must not enter the cache, nor meet what is in it.
     if type(like) is torch.Tensor and not torch.compiler.is_compiling():
         return _cached_table(centers_of, tubes, size, *settings)
-    make = _constant_table if torch.compiler.is_dynamo_compiling() else _table
+    make = _constant_table if takes_constants() else _table
     return make(tuple(centers_of(tube, size) for tube in tubes), *settings)
 
 
@@ -172,7 +171,9 @@ def _table(
     return torch.cat([sincos_position_embedding(axes, dim, temperature, device) for axes in centers]).to(dtype)
 
 
-_constant_table = torch.compiler.assume_constant_result(_table)
+@torch.compiler.assume_constant_result
+def _constant_table(*settings) -> torch.Tensor:
+    return _table(*settings)
 
 
 @lru_cache(maxsize=32)

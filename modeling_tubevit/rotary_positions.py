@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .transferred_positions import patch_coordinates
+from .transferred_positions import patch_coordinates, takes_constants
 from .tubes import Size, Tube
 
 
@@ -60,7 +60,7 @@ class TubeViTRotaryPositions(nn.Module):
         Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
         """
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _constant_tables if torch.compiler.is_dynamo_compiling() else _tables
+        make = _cached_tables if plain else _constant_tables if takes_constants() else _tables
         # Plain numbers, which torch.compile takes as constants.
         centers = tuple(tuple(map(tuple, tube.centers(size))) for tube in tubes)
         return make(
@@ -75,7 +75,9 @@ def _tables(centers, size: Size, patch, head_dim: int, theta: float, num_prefix:
     return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
 
 
-_constant_tables = torch.compiler.assume_constant_result(_tables)
+@torch.compiler.assume_constant_result
+def _constant_tables(*settings):
+    return _tables(*settings)
 
 
 @lru_cache(maxsize=32)

@@ -88,6 +88,14 @@ def temporal_code(centers: list[float], dim: int, temperature: float) -> torch.T
     return nn.functional.pad(nn.functional.pad(groups, (0, 4)).flatten(1), (0, dim - 6 * num_frequencies))
 
 
+def takes_constants() -> bool:
+    """
+    Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`, but with `dynamic=True`, which
+    takes plain numbers for variables, and in `torch.export` it is computed in the graph.
+    """
+    return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
+
+
 class TubeViTTransferredPositions(nn.Module):
     """
     An image checkpoint's learned positions at the tubes' centres, plus the temporal code.
@@ -115,7 +123,7 @@ class TubeViTTransferredPositions(nn.Module):
         settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
         # As with the fixed table: what is being traced must not enter the cache.
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _constant_tables if torch.compiler.is_dynamo_compiling() else _tables
+        make = _cached_tables if plain else _constant_tables if takes_constants() else _tables
         time, rows, columns = make(centers, *map(_hashable, settings), tokens.device)
         positions = time[:, None, None].expand(-1, *map(len, centers[1:]), -1)
         if self.grid is not None:
@@ -159,7 +167,9 @@ def _tables(centers, size: Size, patch, shape, mode: str, dim: int, temperature:
     return tables
 
 
-_constant_tables = torch.compiler.assume_constant_result(_tables)
+@torch.compiler.assume_constant_result
+def _constant_tables(*settings):
+    return _tables(*settings)
 
 
 @lru_cache(maxsize=64)

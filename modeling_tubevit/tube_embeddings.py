@@ -304,7 +304,9 @@ class TubeViTEmbeddings(nn.Module):
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""
         dtype = torch.promote_types(dtype, torch.float32)
-        make = _scale_and_shift.__wrapped__ if torch.compiler.is_compiling() else _scale_and_shift
+        # Fake and other special tensors must not enter the cache, nor meet what is in it.
+        plain = type(pixels) is torch.Tensor and not torch.compiler.is_compiling()
+        make = _scale_and_shift if plain else _scale_and_shift.__wrapped__
         scale, shift = make(self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
         return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the fresh copy: a broadcast addcmul is slower
 

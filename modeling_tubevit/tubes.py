@@ -113,10 +113,12 @@ class Tube:
 
     def kernel_grid(self, size: Size) -> Size:
         """Number of applications of the kernel along (time, height, width): the grid, times space-to-depth where they fit."""
-        smallest, stride = self.smallest_size, self.kernel_stride
+        smallest, stride, factors = self.smallest_size, self.kernel_stride, self.space_to_depth
         return tuple(
-            min(count * factor, (size[axis] - smallest[axis]) // stride[axis] + 1)
-            for axis, (count, factor) in enumerate(zip(self.grid(size), self.space_to_depth, strict=True))
+            count
+            if factors[axis] == 1
+            else min(count * factors[axis], (size[axis] - smallest[axis]) // stride[axis] + 1)
+            for axis, count in enumerate(self.grid(size))
         )
 
     def centers(self, size: Size) -> tuple[list[float], list[float], list[float]]:

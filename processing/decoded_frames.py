@@ -110,6 +110,10 @@ def _pil_to_array(image: Image.Image) -> np.ndarray:
     """`(height, width, channels)` with 3 channels, 1 for gray, 4 where there is transparency."""
     if image.mode == "L":
         return np.array(image)[..., None]
+    if image.mode.startswith("I;16"):  # which `convert` would cut off at 255
+        return (np.array(image) >> 8).astype(np.uint8)[..., None]
+    if image.mode in ("I", "F"):  # of unknown range: checked like any other array
+        return np.array(image)[..., None]
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     return np.array(image.convert("RGBA" if has_alpha else "RGB"))
 
@@ -134,7 +138,8 @@ def _to_pixel_dtype(frame: torch.Tensor) -> torch.Tensor:
         return frame.float()
     if frame.is_complex() or frame.dtype == torch.bool:
         raise TypeError(f"Pixels must be integers from 0 to 255 or floats, got dtype {frame.dtype}.")
-    low, high = int(frame.min()), int(frame.max())
+    wide = frame.to(torch.int64)  # torch has no minimum of unsigned integers beyond uint8
+    low, high = int(wide.min()), int(wide.max())
     if low < 0 or high > 255:
         raise ValueError(
             f"Integer pixels must be from 0 to 255, got {low} to {high} (dtype {frame.dtype}); scale them down first."

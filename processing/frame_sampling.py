@@ -13,8 +13,9 @@ import numpy as np
 
 PAD_MODES = ("loop", "last", "error")
 
-# Containers round frame times (Matroska to 1 ms): a frame that starts this little after the wanted time is shown at it.
-TIME_TOLERANCE = 1e-3
+# Containers round frame times (Matroska to 1 ms): a frame that starts this little after the wanted time is shown at it. Not a
+# whole number of ms or of thirtieths of one, by which wanted times and those of 29.97 frames per second differ.
+TIME_TOLERANCE = 0.97e-3
 
 
 def uniform_clips(

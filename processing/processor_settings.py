@@ -103,8 +103,8 @@ PIXEL_RULES = {
     # PIL's filters and torchvision's interpolation modes are enumerations; PIL's may also be given by number.
     "resample": optional(
         Rule(
-            "a resampling filter of PIL or its number, 0 to 5",
-            lambda value: isinstance(value, Enum) or (isinstance(value, int) and 0 <= value <= 5),
+            "PIL's NEAREST, LANCZOS, BILINEAR or BICUBIC, or its number, 0 to 3",
+            lambda value: value in range(4) if isinstance(value, int) else isinstance(value, Enum),
         )
     ),
     "rescale_factor": optional(Rule("a number other than 0", lambda value: is_number(value) and value != 0)),

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
+from .announced_end import ends_early
 from .cpu_cores import num_cores
 from .video_index import IndexMismatch, Run, VideoIndex, build_index
-from .video_source import VideoDecodeError, ends_early, import_av, open_container, reason, resolve_source
+from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
 
 # FFmpeg's own limit when it chooses; each thread delays the first frame by one more and holds a few pictures.
@@ -149,7 +150,8 @@ def _default_num_threads() -> int:
 
 def _set_threads(stream, num_threads: int) -> None:
     stream.codec_context.thread_type = "AUTO"  # a frame per thread where the codec can: most pictures are one slice
-    stream.codec_context.thread_count = num_threads
+    # A decoder thread that logs waits for Python's lock, which closing the file holds while it waits for the thread.
+    stream.codec_context.thread_count = 1 if import_av().logging.get_level() is not None else num_threads
 
 
 def _build_index(container, stream, file_ends_early: bool, name: str, allow_partial: bool) -> VideoIndex:
@@ -157,6 +159,11 @@ def _build_index(container, stream, file_ends_early: bool, name: str, allow_part
         index = build_index(container, stream, file_ends_early)
     except import_av().FFmpegError as error:
         raise VideoDecodeError(f"{name} cannot be read: {reason(error)}.") from error
+    except IndexError as error:  # PyAV's, of a packet whose stream was not there when it opened the file
+        raise VideoDecodeError(
+            f"{name} begins a new stream in its middle, as files do that were joined byte by byte; write it anew with "
+            "`ffmpeg -i INPUT -map 0:v:0 OUTPUT.mp4`."
+        ) from error
     if not index.frame_packets:
         raise VideoDecodeError(f"{name} has a video stream without a single frame.")
     if index.is_cut_off and not allow_partial:
@@ -185,11 +192,13 @@ def _indexed_frames(index: VideoIndex, wanted: list[int], container, stream) -> 
     """Decode the frames `wanted` (ascending), one by one, and make sure that they are what the index promises."""
     for run in index.runs(wanted):
         missing = {index.headers[packet].pts for packet in run.wanted}
-        latest = None
+        key_time, latest = index.headers[run.first].pts, None
         for frame in _decode_run(index, run, container, stream):
             if frame.pts is None or (latest is not None and frame.pts <= latest):
                 raise IndexMismatch("frames come out in another order than that of their times")
             latest = frame.pts
+            if run.first and frame.pts == key_time and not frame.key_frame:
+                raise IndexMismatch("the file calls a frame a key frame that is none")
             if frame.pts not in missing:
                 continue
             missing.remove(frame.pts)
@@ -223,13 +232,14 @@ def _decode_run(index: VideoIndex, run: Run, container, stream) -> Iterator:
 
 def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, choose: _FrameChoice, frame_transform):
     """Decode the whole stream to learn which frames it has, and then, unless they are still in memory, once more."""
-    pts, held, num_held_bytes, error, first_damaged = [], [], 0, None, None
+    pts, held, num_held_bytes, error, first_damaged, is_interlaced = [], [], 0, None, None, False
     try:
         for frame in _all_frames(index, file, name, num_threads):
             if not pts:
                 convert = _ToRGB(frame.width, frame.height, index.sample_aspect_ratio)
             if frame.is_corrupt and first_damaged is None:
                 first_damaged = len(pts)
+            is_interlaced |= frame.interlaced_frame
             pts.append(frame.pts)
             if held is not None:
                 held.append(frame)
@@ -237,7 +247,9 @@ def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, 
                 held = held if num_held_bytes <= MAX_HELD_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    _check_decoded(index, name, len(pts), error, first_damaged, allow_partial)
+    # Where packets are frames, all of them have to come; of interlaced video a packet may be a field, half a frame.
+    num_promised = 0 if index.doubt or is_interlaced else index.num_sure_frames
+    _check_decoded(index, name, len(pts), num_promised, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = choose(metadata)
     wanted = set(indices.tolist())
@@ -260,6 +272,7 @@ def _check_decoded(
     index: VideoIndex,
     name: str,
     num_decoded: int,
+    num_promised: int,
     error: Exception | None,
     first_damaged: int | None,
     allow_partial: bool,
@@ -272,6 +285,10 @@ def _check_decoded(
         raise VideoDecodeError(
             f"{name} is damaged: decoding stops after {num_decoded} of {promised} frames ({reason(error)}). "
             f"allow_partial=True keeps these."
+        )
+    if num_decoded < num_promised and not allow_partial:
+        raise VideoDecodeError(
+            f"{name} is damaged: only {num_decoded} of {promised} frames can be decoded. allow_partial=True keeps these."
         )
     if first_damaged is not None and not allow_partial:
         raise VideoDecodeError(
@@ -291,6 +308,12 @@ def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
     else:  # a packet's time may end up on its neighbour where frames are reordered (AVI), so sort them
         first, ticks, seconds = min(pts), index.time_base.denominator, index.time_base.numerator
         timestamps = np.array([(time - first) * seconds / ticks for time in sorted(pts)])
+        if rate is not None:
+            # Times of a constant rate may be rounded to the file's clock, if that is finer than the frames. Taken exactly, as
+            # they would be for decoded frames, they choose the same frames.
+            constant, tick = np.arange(len(pts)) / rate, seconds / ticks
+            if np.abs(timestamps - constant).max() <= (tick if tick < 0.25 / rate else 1e-9):
+                timestamps = constant
     if timestamps[-1] > 0:
         measured = (len(pts) - 1) / timestamps[-1]
         # Times are rounded to the file's clock, the stated rate is not; but it may be a guess.

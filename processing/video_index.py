@@ -17,10 +17,11 @@ from typing import NamedTuple
 # Up to this size packets are kept from indexing to decoding; those of larger videos are read again where needed.
 MAX_HELD_BYTES = 64 * 2**20
 
-VP8_SHOW_FRAME = 0x10  # the bit of a VP8 packet's first byte that is set if its frame is shown
+# Bits of a VP8 packet's first byte: set if its frame is shown, and if it is no key frame, which is always shown.
+VP8_SHOW_FRAME, VP8_INTER_FRAME = 0x10, 0x01
 
 # An MPEG-4 picture that is "not coded" takes a few bytes and gives no frame; encoders use it as a placeholder.
-MIN_MPEG4_PICTURE_BYTES = 16
+MIN_PICTURE_BYTES = 16
 
 
 class IndexMismatch(Exception):
@@ -63,6 +64,11 @@ class VideoIndex:
     width: int  # of the first frame as stored, in pixels that need not be square
     height: int
     sample_aspect_ratio: Fraction | None  # width of a pixel over its height; None if not stated
+
+    @property
+    def num_sure_frames(self) -> int:
+        """How many packets are more than a placeholder, and have to give a frame."""
+        return sum(self.headers[packet].size >= MIN_PICTURE_BYTES for packet in self.frame_packets)
 
     def start_packet(self, packet: int) -> int:
         """Position of the key frame from which `packet` decodes as it does from the start of the file.
@@ -118,7 +124,8 @@ def build_index(container, stream, file_ends_early: bool) -> VideoIndex:
         if not size:  # the end of the stream, or a repeated frame that AVI stores as nothing
             continue
         # VP8 alone puts hidden reference frames into packets of their own.
-        is_shown = not packet.is_discard and not (is_vp8 and bytes(packet)[0] & VP8_SHOW_FRAME == 0)
+        is_hidden = is_vp8 and bytes(packet)[0] & (VP8_SHOW_FRAME | VP8_INTER_FRAME) == VP8_INTER_FRAME
+        is_shown = not packet.is_discard and not is_hidden
         headers.append(PacketHeader(packet.pts, packet.dts, packet.duration or 0, size, packet.is_keyframe, is_shown))
         is_damaged = packet.is_corrupt
         num_held_bytes += size
@@ -166,7 +173,7 @@ def _doubt(container, stream, headers: list[PacketHeader]) -> str | None:
         return "the stream does not begin with a key frame"
     if codec.has_b_frames and all(header.pts == header.dts for header in headers):
         return "frames are reordered, but the file has decoding times only"
-    if codec.name == "mpeg4" and min(header.size for header in headers) < MIN_MPEG4_PICTURE_BYTES:
+    if codec.name == "mpeg4" and min(header.size for header in headers) < MIN_PICTURE_BYTES:
         return "some packets are placeholders without a frame"
     if has_format(container, "avi"):
         reordered = codec.has_b_frames or any(header.pts != header.dts for header in headers)

@@ -9,8 +9,10 @@ video.
 import http.client
 import io
 import os
+import re
+import urllib.parse
 import urllib.request
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -42,7 +44,7 @@ def import_av():
 def resolve_source(source) -> tuple[str | io.IOBase, str]:
     """What PyAV can open for `source`, more than once if need be, and the name to use for it in errors.
 
-    `source` is a path, an http or https URL (downloaded into memory), bytes, a binary file object (read from its
+    `source` is a path or file:// URL, an http or https URL (downloaded into memory), bytes, a binary file object (read from its
     start and left open; one that cannot seek is read into memory) or `{"path": ..., "bytes": ...}` as `datasets`
     gives for `Video(decode=False)`, where bytes win. Raises FileNotFoundError, IsADirectoryError or PermissionError
     for a path, VideoDecodeError for an empty source or a failed download, TypeError for anything else.
@@ -52,8 +54,11 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        name = source.split("?")[0]  # a query may hold an access token, which has no place in a log
+        # A query may hold an access token and the host's name a password, which have no place in a log.
+        name = re.sub(r"//[^/]*@", "//", source.split("?")[0])
         return _in_memory(_download(source, name), name)
+    if isinstance(source, str) and source.startswith("file://"):
+        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
     if isinstance(source, (str, os.PathLike)):
         return _resolve_path(os.fsdecode(source))
     if hasattr(source, "read"):
@@ -88,34 +93,6 @@ def open_container(file, name: str, probe: bool = True):
         yield container, _video_stream(container, name)
 
 
-def ends_early(file) -> bool:
-    """Whether a Matroska, WebM or AVI file is shorter than its first bytes say, as after a broken download.
-
-    FFmpeg reads such a file to its end and reports nothing. False if the length is not stated.
-    """
-    with open(file.removeprefix("file:"), "rb") if isinstance(file, str) else nullcontext(file) as data:
-        data.seek(0)
-        head = data.read(128)
-        return data.seek(0, os.SEEK_END) < _announced_bytes(head)
-
-
-def _announced_bytes(head: bytes) -> int:
-    """Length of a file by its first bytes: a RIFF chunk, or an EBML header and a Matroska segment. 0 if not stated."""
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != b"\x1aE\xdf\xa3":
-        return 0
-    segment = head.find(b"\x18S\x80g")
-    if segment < 0 or segment + 5 > len(head):
-        return 0
-    # The segment's length: as many bytes as the first one has leading zeros, plus one; all ones mean "unknown".
-    start = segment + 4
-    num_bytes = 9 - head[start].bit_length()
-    value_bits = 7 * num_bytes
-    length = int.from_bytes(head[start : start + num_bytes], "big") & ((1 << value_bits) - 1)
-    return 0 if length == (1 << value_bits) - 1 else start + num_bytes + length
-
-
 def reason(error: Exception) -> str:
     """FFmpeg's own words for what went wrong: the last line it logged if it was logging, else its error text."""
     log = getattr(error, "log", None)
@@ -131,6 +108,17 @@ def _video_stream(container, name: str):
     if streams[0].codec_context is None:
         raise VideoDecodeError(f"{name} is encoded in a way that this FFmpeg cannot decode.")
     return streams[0]
+
+
+class _Reader:
+    """What PyAV needs of a file object. It takes offence at some names and modes, and at a `seek` that returns nothing."""
+
+    def __init__(self, file):
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.file.seek(offset, whence)
+        return self.file.tell()
 
 
 def _resolve_row(row: dict):
@@ -159,7 +147,7 @@ def _resolve_file_object(file):
     file.seek(0)
     if not file.read(1):
         raise VideoDecodeError(f"{name} is empty.")
-    return file, name
+    return _Reader(file), name
 
 
 def _in_memory(data: bytes, name: str):
@@ -169,9 +157,9 @@ def _in_memory(data: bytes, name: str):
 
 
 def _download(url: str, name: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "tubevit"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "tubevit"})
         with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
             return response.read()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that cannot be one
         raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error

@@ -92,6 +92,12 @@ def test_multi_hot_labels_without_a_problem_type_are_refused():
         classification_loss(labels, logits, config())
 
 
+def test_integer_labels_are_one_per_sample():
+    logits = torch.zeros(4, 5)
+    with pytest.raises(ValueError, match="Integer labels are class indices, one for each of the 4 samples"):
+        classification_loss(torch.ones(4, 5, dtype=torch.long), logits, TubeViTConfig(num_labels=5))
+
+
 @pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
 def test_labels_of_another_shape_are_refused(problem_type):
     logits = torch.zeros(4, 5)

@@ -148,20 +148,24 @@ def test_bars_show_the_score():
     assert empty == 0
 
 
-def test_broken_clips_are_listed_and_the_others_predicted(capsys, model, clips, tmp_path):
+def test_broken_clips_are_listed_and_the_others_predicted(capsys, model, clips, tmp_path, monkeypatch):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.jpg").write_text("no picture")
-    names = [tmp_path / "empty.mp4", clips / "a.mp4", tmp_path / "text.jpg", tmp_path / "missing.mp4"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # PIL's own error for a picture of more is of no usual kind
+    Image.new("L", (4, 4)).save(tmp_path / "large.png")
+    broken = [tmp_path / name for name in ("empty.mp4", "text.jpg", "missing.mp4", "missing.png", "large.png")]
+    names = [broken[0], clips / "a.mp4", *broken[1:]]
     code, out, err = predict(capsys, *names, "--model", model, "--json")
     results = json.loads(out)
     assert code == 1
-    assert ["error" in result for result in results] == [True, False, True, True]
-    assert err.startswith("3 of 4 clips could not be read")
-    assert all(str(name) in err for name in (names[0], names[2], names[3]))
-    assert len(err.splitlines()) == 4
+    assert ["error" in result for result in results] == [True, False, True, True, True, True]
+    assert err.startswith("5 of 6 clips could not be read")
+    assert all(str(name) in err for name in broken)
+    assert len(err.splitlines()) == 6
+    assert [result["error"] for result in results[3:5]] == ["No such file or directory"] * 2
     code, out, _ = predict(capsys, *names, "--model", model)
     assert code == 1
-    assert out.count("could not be read") == 3
+    assert out.count("could not be read") == 5 and "could not be read: is empty." in out
 
 
 @pytest.fixture
@@ -258,7 +262,13 @@ def test_traceback_shows_where_it_happened(model):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.MP4", "video"), ("b.JPeG", "image"), ("https://x.org/c.png?size=2", "image"), ("d", "video")],
+    [
+        ("a.MP4", "video"),
+        ("b.JPeG", "image"),
+        ("https://x.org/c.png?size=2", "image"),
+        ("d", "video"),
+        ("e #1?.png", "image"),
+    ],
 )
 def test_kind_is_told_by_the_suffix(name, kind):
     assert kind_of(name) == kind

@@ -55,6 +55,10 @@ def test_missing_offsets_are_zero_and_scalars_become_one_value_per_channel():
         ({"image_size": 7}, ["Tube 2", "7", "smallest size"]),
         ({"num_frames": 5}, ["Tube 1", "5 frames", "needs 6"]),
         ({"num_frames": 0}, ["num_frames", "0"]),
+        (
+            {"problem_type": "single_label"},
+            ["problem_type", "single_label_classification", "regression", "single_label"],
+        ),
         ({"pooling": "max"}, ["pooling", "max", "attention", "mean", "cls"]),
         ({"image_mean": [0.5, 0.5]}, ["image_mean", "per channel", "3"]),
         ({"image_std": [0.5, 0.5, 0.0]}, ["image_std", "above 0"]),

@@ -71,6 +71,14 @@ def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
         assert kernel(tube)[0].dtype == torch.float64
         kernel.train()
         assert kernel(tube)[0] is not kernel(tube)[0]
+        kernel.eval()(tube)
+        for factor in (3, 5):  # other weights, which may lie where those before lay
+            called = torch.func.functional_call(kernel, {"weight": factor * kernel.weight}, (tube,))[0]
+            torch.testing.assert_close(called, factor * kernel(tube)[0])
+            del called
+        stacked = torch.stack((kernel.weight, 2 * kernel.weight))
+        mapped = torch.func.vmap(lambda weight: torch.func.functional_call(kernel, {"weight": weight}, (tube,))[0])
+        torch.testing.assert_close(mapped(stacked)[1], 2 * kernel(tube)[0])
     with torch.inference_mode():
         kept = kernel.eval()(tube)[0]
     assert kernel(tube)[0].requires_grad and not kept.is_inference()
@@ -139,7 +147,7 @@ def test_interpolated_kernels_need_a_3d_tube_before_and_after():
     "values",
     [
         INTERPOLATED,
-        {"position_embedding": "learned"},
+        {"num_frozen_layers": 1, "gate_layer": 1},
         {"num_extra_layers": 2, "gate_layer": 1},
         {"position_embedding": "transfer", "position_grid": [3, 3]},
     ],

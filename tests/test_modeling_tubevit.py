@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 from tiny_models import make_model, tiny_clips, tiny_config
+from torch._subclasses import FakeTensorMode
 from transformers import ViTConfig, ViTModel
 
 from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
+from tubevit.tube_embeddings import _scale_and_shift
 
 
 POOLINGS = ["attention", "mean", "cls"]
@@ -180,6 +182,31 @@ def test_compile_gives_the_same_logits_without_graph_breaks():
         clips = tiny_clips(dtype=dtype)
         with torch.no_grad():
             torch.testing.assert_close(compiled(clips).logits, model(clips).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_compile_with_dynamic_shapes():
+    model = make_model(TubeViTForImageClassification, num_hidden_layers=1)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    with torch.no_grad():
+        for images in (tiny_clips()[:, 0], tiny_clips(batch=3, size=24)[:, 0]):
+            torch.testing.assert_close(compiled(images).logits, model(images).logits)
+
+
+def test_what_fake_tensors_leave_behind_changes_nothing():
+    model, clips = make_model(TubeViTForVideoClassification), tiny_clips(dtype=torch.uint8)
+    _scale_and_shift.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model(clips)
+    logits = model(clips).logits
+    _scale_and_shift.cache_clear()
+    assert torch.equal(model(clips).logits, logits)
+
+
+def test_an_attention_mask_may_be_none_alone():
+    model = make_model(TubeViTForVideoClassification)
+    assert torch.equal(model(tiny_clips(), attention_mask=None).logits, model(tiny_clips()).logits)
+    with pytest.raises(ValueError, match="TubeViT takes no attention_mask"):
+        model(tiny_clips(), attention_mask=torch.ones(2, 20))
 
 
 def test_compile_takes_the_position_table_as_a_constant():

@@ -94,6 +94,16 @@ def test_an_image_is_a_video_of_one_frame(frames):
         assert torch.equal(as_image, as_video[:, 0])
 
 
+def test_gray_of_16_bits_is_scaled_and_not_cut_off(frames):
+    gray = frames[:8].float().mean(1).round().to(torch.uint8).numpy()
+    wide = [Image.fromarray(frame.astype(np.uint16) * 257) for frame in gray]
+    assert wide[0].mode == "I;16"
+    narrow = [Image.fromarray(frame) for frame in gray]
+    assert torch.equal(pixels(video_processor(**UINT8), wide), pixels(video_processor(**UINT8), narrow))
+    with pytest.raises(ValueError, match="must be from 0 to 255, got 257 to 65535"):
+        video_processor(**UINT8)(np.array([257, 65535] * 24, np.uint16).reshape(1, 1, 48, 1).repeat(3, -1))
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK"])
 def test_other_colour_modes_become_rgb(frames, mode):
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()).convert(mode) for frame in frames[:8]]

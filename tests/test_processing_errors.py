@@ -36,7 +36,7 @@ from tubevit import TubeViTImageProcessor
         ({"image_mean": "0.5"}, "image_mean must be"),
         ({"rescale_factor": float("nan")}, "rescale_factor must be"),
         ({"do_resize": "yes"}, "do_resize must be True or False, got 'yes'"),
-        ({"resample": 9}, "resample must be .* got 9"),
+        ({"resample": 4}, "resample must be .* got 4"),  # which torch cannot do
         ({"allow_partial": 1}, "allow_partial must be True or False, got 1"),
         ({"num_decoder_threads": 0}, "num_decoder_threads must be a whole number of at least 1, got 0"),
         ({"num_decoder_threads": "all"}, "num_decoder_threads must be .* got 'all'"),

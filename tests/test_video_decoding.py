@@ -7,9 +7,10 @@ import av
 import numpy as np
 import pytest
 import torch
+from transformers.video_utils import VideoMetadata
 from video_files import full_decode, moving_frames, some_selections, write_video
 
-from tubevit.processing import video_decoding, video_index
+from tubevit.processing import TubeViTVideoProcessor, video_decoding, video_index
 from tubevit.processing.video_decoding import TubeViTVideoMetadata, decode_video, probe_video
 from tubevit.processing.video_index import build_index
 from tubevit.processing.video_source import open_container
@@ -324,6 +325,48 @@ def test_constant_rate_starts_at_0_whatever_the_file_says(clip, kind):
 def test_a_stated_rate_is_kept_exactly_though_times_are_rounded(tmp_path):
     path = write_video(tmp_path / "ntsc.webm", FRAMES, codec="libvpx-vp9", fps=Fraction(30000, 1001))
     assert probe_video(path).fps == 30000 / 1001
+
+
+@pytest.mark.parametrize("name", ["ntsc.mp4", "ntsc.mkv", "ntsc.avi"])
+def test_a_constant_rate_gives_the_times_and_clips_that_its_frames_alone_would_get(tmp_path, name):
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = write_video(tmp_path / name, moving_frames(90), codec=codec, fps=Fraction(30000, 1001))
+    of_file, of_frames = probe_video(path), VideoMetadata(total_num_frames=90, fps=30000 / 1001)
+    np.testing.assert_array_equal(of_file.timestamps, np.arange(90) / (30000 / 1001))
+    for num_frames, fps, pad_mode in ((8, 15, "last"), (16, 30, "loop"), (32, 1, "loop"), (5, 10, "loop")):
+        processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=fps, pad_mode=pad_mode)
+        np.testing.assert_array_equal(processor.sample_frames(of_file), processor.sample_frames(of_frames))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
+def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path, name):
+    """As where the list of key frames is missing: decoding from one of these would give rubbish, without an error."""
+    path = write_video(tmp_path / name, FRAMES, codec="mpeg4")
+    data = path.read_bytes()
+    without_list = data.replace(b"stss", b"free").replace(b"idx1", b"JUNK")
+    assert without_list != data
+    expected = full_decode(path)
+    for selection in ([26], [7, 30], [39]):
+        frames, _ = decode_video(without_list, lambda metadata, selection=selection: selection)
+        assert torch.equal(frames, expected[selection])
+
+
+def test_a_decoder_that_logs_has_one_thread(clip, monkeypatch):
+    counts, decode = [], video_decoding._decode_by_index
+
+    def note(index, container, stream, *rest):
+        counts.append(stream.codec_context.thread_count)
+        return decode(index, container, stream, *rest)
+
+    monkeypatch.setattr(video_decoding, "_decode_by_index", note)
+    level = av.logging.get_level()
+    try:
+        for logging_level in (av.logging.ERROR, None):
+            av.logging.set_level(logging_level)
+            decode_video(clip("h264.mp4"), lambda metadata: [0], num_threads=2)
+    finally:
+        av.logging.set_level(level)
+    assert counts == [1, 2]
 
 
 def test_metadata_works_as_transformers_metadata(clip):

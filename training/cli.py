@@ -58,6 +58,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tubevit` with `argv` (the process's arguments by default) and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a label that the terminal cannot show is no reason to stop
     argv = list(sys.argv[1:] if argv is None else argv)
     name = _parse_command_name(argv[:1])
     if name is None:

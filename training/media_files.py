@@ -14,7 +14,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 def kind_of(path: str | Path) -> str:
     """`"image"` or `"video"`, by the name of a file or URL. What is not known as an image is tried as a video."""
-    return "image" if Path(urlsplit(str(path)).path).suffix.lower() in IMAGE_SUFFIXES else "video"
+    name = urlsplit(str(path)).path if "://" in str(path) else path  # a file's own name may hold a "#" or "?"
+    return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
 def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:

@@ -93,10 +93,12 @@ def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, A
     """`{"file", "kind", "predictions"}` of a clip, or `{"file", "kind", "error"}` for one that cannot be read."""
     result = {"file": clip, "kind": kind_of(clip)}
     try:
+        if result["kind"] == "image" and "://" not in clip:
+            open(clip, "rb").close()  # of a missing file the library says that it is no valid base64
         return {**result, "predictions": classify(clip)}
-    except (ValueError, TypeError, OSError) as error:
+    except Exception as error:  # whatever is wrong with a file, the others are still classified
         text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        return {**result, "error": text.removeprefix(f"{clip}: ")}
+        return {**result, "error": text.removeprefix(f"{clip}: ").removeprefix(f"{clip} ")}
 
 
 def make_classifier(
