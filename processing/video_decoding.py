@@ -247,8 +247,7 @@ def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, 
                 held = held if num_held_bytes <= MAX_HELD_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    # Where packets are frames, all of them have to come; of interlaced video a packet may be a field, half a frame.
-    num_promised = 0 if index.doubt or is_interlaced else index.num_sure_frames
+    num_promised = 0 if is_interlaced else index.num_sure_frames  # a packet may be a field, half a frame
     _check_decoded(index, name, len(pts), num_promised, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = choose(metadata)

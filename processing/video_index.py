@@ -57,6 +57,7 @@ class VideoIndex:
     frame_packets: list[int]  # position of the packet that holds frame i; meaningless where there is a doubt
     key_packets: list[int]  # positions of the key frames
     doubt: str | None  # why packets and frames may not correspond; None if the index can be relied on
+    num_sure_frames: int  # how many packets have to give a frame of their own, unless the video is interlaced
     is_cut_off: bool  # the file ends before the end that it announces
     last_duration: int  # how long the last frame is shown; 0 if unknown
     time_base: Fraction  # seconds in a unit of time
@@ -64,11 +65,6 @@ class VideoIndex:
     width: int  # of the first frame as stored, in pixels that need not be square
     height: int
     sample_aspect_ratio: Fraction | None  # width of a pixel over its height; None if not stated
-
-    @property
-    def num_sure_frames(self) -> int:
-        """How many packets are more than a placeholder, and have to give a frame."""
-        return sum(self.headers[packet].size >= MIN_PICTURE_BYTES for packet in self.frame_packets)
 
     def start_packet(self, packet: int) -> int:
         """Position of the key frame from which `packet` decodes as it does from the start of the file.
@@ -145,6 +141,7 @@ def build_index(container, stream, file_ends_early: bool) -> VideoIndex:
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
         doubt=doubt,
+        num_sure_frames=_count_sure_frames(stream, headers) if doubt is None else 0,
         is_cut_off=is_cut_off,
         last_duration=headers[shown[-1]].duration if shown else 0,
         time_base=stream.time_base,
@@ -181,6 +178,13 @@ def _doubt(container, stream, headers: list[PacketHeader]) -> str | None:
     if not (has_format(container, "mov") or has_format(container, "matroska")):
         return "only MP4, MOV, Matroska, WebM and AVI are known to store one frame in each packet"
     return None
+
+
+def _count_sure_frames(stream, headers: list[PacketHeader]) -> int:
+    """How many packets are certain to hold a shown frame: a few bytes may be a placeholder, and VP9 may hide frames."""
+    if stream.codec_context.name == "vp9":
+        return 0
+    return sum(header.is_shown and header.size >= MIN_PICTURE_BYTES for header in headers)
 
 
 def has_format(container, name: str) -> bool:
