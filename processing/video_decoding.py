@@ -149,7 +149,9 @@ def _default_num_threads() -> int:
 
 
 def _set_threads(stream, num_threads: int) -> None:
-    stream.codec_context.thread_type = "AUTO"  # a frame per thread where the codec can: most pictures are one slice
+    # A frame per thread where the codec can, because most pictures are one slice. Not HEVC: after damage a frame may wait for
+    # one that never comes.
+    stream.codec_context.thread_type = "SLICE" if stream.codec_context.name == "hevc" else "AUTO"
     # A decoder thread that logs waits for Python's lock, which closing the file holds while it waits for the thread.
     stream.codec_context.thread_count = 1 if import_av().logging.get_level() is not None else num_threads
 

@@ -351,11 +351,13 @@ def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path, name):
         assert torch.equal(frames, expected[selection])
 
 
-def test_a_decoder_that_logs_has_one_thread(clip, monkeypatch):
-    counts, decode = [], video_decoding._decode_by_index
+def test_threads_that_could_wait_for_ever_are_not_used(clip, tmp_path, monkeypatch):
+    """Those of a decoder that logs wait for Python's lock; HEVC's wait for frames that damage has swallowed."""
+    counts, types, decode = [], [], video_decoding._decode_by_index
 
     def note(index, container, stream, *rest):
         counts.append(stream.codec_context.thread_count)
+        types.append(stream.codec_context.thread_type.name)
         return decode(index, container, stream, *rest)
 
     monkeypatch.setattr(video_decoding, "_decode_by_index", note)
@@ -366,7 +368,9 @@ def test_a_decoder_that_logs_has_one_thread(clip, monkeypatch):
             decode_video(clip("h264.mp4"), lambda metadata: [0], num_threads=2)
     finally:
         av.logging.set_level(level)
-    assert counts == [1, 2]
+    decode_video(write_video(tmp_path / "hevc.mp4", FRAMES, codec="libx265"), lambda metadata: [0], num_threads=2)
+    assert counts == [1, 2, 2]
+    assert types == ["AUTO", "AUTO", "SLICE"]
 
 
 def test_metadata_works_as_transformers_metadata(clip):
