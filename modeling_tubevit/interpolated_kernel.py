@@ -11,6 +11,7 @@ import weakref
 
 import torch
 from torch import nn
+from torch.autograd.forward_ad import unpack_dual
 
 from .configuration_tubevit import TubeViTConfig
 from .tubes import Size, Tube
@@ -51,7 +52,7 @@ def _can_keep(weight: torch.Tensor) -> bool:
         weight.data_ptr()
     except RuntimeError:  # of torch.func's transforms
         return False
-    return True
+    return unpack_dual(weight).tangent is None
 
 
 class TubeViTInterpolatedKernel(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .transferred_positions import patch_coordinates, takes_constants
+from .transferred_positions import constant_size, patch_coordinates, takes_constants
 from .tubes import Size, Tube
 
 
@@ -61,6 +61,7 @@ class TubeViTRotaryPositions(nn.Module):
         """
         plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
         make = _cached_tables if plain else _constant_tables if takes_constants() else _tables
+        size = constant_size(size)
         # Plain numbers, which torch.compile takes as constants.
         centers = tuple(tuple(map(tuple, tube.centers(size))) for tube in tubes)
         return make(

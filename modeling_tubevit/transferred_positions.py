@@ -90,10 +90,15 @@ def temporal_code(centers: list[float], dim: int, temperature: float) -> torch.T
 
 def takes_constants() -> bool:
     """
-    Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`, but with `dynamic=True`, which
-    takes plain numbers for variables, and in `torch.export` it is computed in the graph.
+    Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`. With `dynamic=True`, which takes
+    every number for a variable, and in `torch.export` it is computed in the graph.
     """
     return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
+
+
+def constant_size(size: Size) -> Size:
+    """`size` in numbers from which a constant can be made: `torch.compile` takes it for variables once it has seen another."""
+    return tuple(len(range(extent)) for extent in size) if takes_constants() else size
 
 
 class TubeViTTransferredPositions(nn.Module):
@@ -119,6 +124,7 @@ class TubeViTTransferredPositions(nn.Module):
         return torch.cat([self._of_tube(tube, size, tokens) for tube in tubes]).to(tokens.dtype)
 
     def _of_tube(self, tube: Tube, size: Size, tokens: torch.Tensor) -> torch.Tensor:
+        size = constant_size(size)
         centers = tuple(map(tuple, tube.centers(size)))
         settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
         # As with the fixed table: what is being traced must not enter the cache.

@@ -287,7 +287,10 @@ class TubeViTEmbeddings(nn.Module):
     def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
         """The tokens of one tube, `(batch, tokens, hidden_size)`."""
         size = (video.shape[1], video.shape[3], video.shape[4])
-        by_token = tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
+        # A compiler would have to reason about sizes for it, and makes one copy of the two anyhow.
+        by_token = not torch.compiler.is_compiling() and (
+            tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
+        )
         pixels = gather_tube(video, tube, by_token)
         dtype = self.dtype
         if pixels.dtype == torch.uint8:

@@ -5,10 +5,11 @@ import os
 from contextlib import nullcontext
 
 
-HEAD_BYTES, TAIL_BYTES = 4096, 64
+HEAD_BYTES, TAIL_BYTES = 128, 4096
+GIF_TAIL_BYTES = 64  # few: its end is marked by two bytes, which pixels may hold by chance
 IVF_FRAME_HEADER_BYTES = 12
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 
 def ends_early(file) -> bool:
@@ -24,11 +25,13 @@ def ends_early(file) -> bool:
         data.seek(max(0, num_bytes - TAIL_BYTES))
         tail = data.read(TAIL_BYTES)
         if head[:4] == b"GIF8":
-            return tail.rstrip(b"\0\r\n ")[-1:] != b";"
+            return b"\0;" not in tail[-GIF_TAIL_BYTES:]
         if head[:8] == b"\x89PNG\r\n\x1a\n":
             return b"IEND" not in tail
         if head[:4] == b"DKIF":
             return num_bytes < _end_of_ivf_frames(data, num_bytes)
+        if head[:16] == ASF_HEADER:
+            return num_bytes < _end_of_asf_data(data)
         return num_bytes < _announced_bytes(head)
 
 
@@ -42,25 +45,21 @@ def _end_of_ivf_frames(data, num_bytes: int) -> int:
     return end
 
 
+def _end_of_asf_data(data) -> int:
+    """Where the packets of a WMV or ASF file end by the header of the object that holds them. 0 if that is not there."""
+    data.seek(16)
+    start = int.from_bytes(data.read(8), "little")
+    data.seek(start)
+    identifier, num_bytes = data.read(16), int.from_bytes(data.read(8), "little")
+    return start + num_bytes if identifier == ASF_DATA else 0
+
+
 def _announced_bytes(head: bytes) -> int:
-    """Length of a file by its first bytes: a RIFF chunk, a Matroska segment, or ASF's properties. 0 if not stated."""
+    """Length of a file by its first bytes: a RIFF chunk, or an EBML header and a Matroska segment. 0 if not stated."""
     if head[:4] == b"RIFF":
         return 8 + int.from_bytes(head[4:8], "little")
-    if head[:16] == ASF_HEADER:
-        return _announced_by_asf(head)
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return _announced_by_matroska(head)
-    return 0
-
-
-def _announced_by_asf(head: bytes) -> int:
-    start = head.find(ASF_FILE_PROPERTIES)
-    properties = head[start : start + 92]
-    is_stated = start >= 0 and len(properties) == 92 and not properties[88] & 1  # a broadcast does not know its length
-    return int.from_bytes(properties[40:48], "little") if is_stated else 0
-
-
-def _announced_by_matroska(head: bytes) -> int:
+    if head[:4] != b"\x1aE\xdf\xa3":
+        return 0
     segment = head.find(b"\x18S\x80g")
     if segment < 0 or segment + 5 > len(head):
         return 0

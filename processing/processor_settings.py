@@ -104,7 +104,11 @@ PIXEL_RULES = {
     "resample": optional(
         Rule(
             "PIL's NEAREST, LANCZOS, BILINEAR or BICUBIC, or its number, 0 to 3",
-            lambda value: value in range(4) if isinstance(value, int) else isinstance(value, Enum),
+            lambda value: (
+                value in range(4) and not isinstance(value, bool)
+                if isinstance(value, int)
+                else isinstance(value, Enum) and value.name not in ("BOX", "HAMMING")
+            ),
         )
     ),
     "rescale_factor": optional(Rule("a number other than 0", lambda value: is_number(value) and value != 0)),

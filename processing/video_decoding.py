@@ -249,7 +249,9 @@ def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, 
                 held = held if num_held_bytes <= MAX_HELD_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    num_promised = 0 if is_interlaced else index.num_sure_frames  # a packet may be a field, half a frame
+    # Not of interlaced video, where a packet may be a field, half a frame; and a decoder may wait for where it can begin.
+    has_sure_times = pts and pts[0] is not None and not is_interlaced
+    num_promised = sum(time >= pts[0] for time in index.sure_times) if has_sure_times else 0
     _check_decoded(index, name, len(pts), num_promised, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = choose(metadata)

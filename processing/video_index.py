@@ -20,7 +20,7 @@ MAX_HELD_BYTES = 64 * 2**20
 # Bits of a VP8 packet's first byte: set if its frame is shown, and if it is no key frame, which is always shown.
 VP8_SHOW_FRAME, VP8_INTER_FRAME = 0x10, 0x01
 
-# An MPEG-4 picture that is "not coded" takes a few bytes and gives no frame; encoders use it as a placeholder.
+# A picture that is "not coded" takes a few bytes and, in MPEG-4, gives no frame; encoders use it as a placeholder.
 MIN_PICTURE_BYTES = 16
 
 
@@ -57,7 +57,7 @@ class VideoIndex:
     frame_packets: list[int]  # position of the packet that holds frame i; meaningless where there is a doubt
     key_packets: list[int]  # positions of the key frames
     doubt: str | None  # why packets and frames may not correspond; None if the index can be relied on
-    num_sure_frames: int  # how many packets have to give a frame of their own, unless the video is interlaced
+    sure_times: list[int]  # presentation times at which a frame has to come, unless the video is interlaced
     is_cut_off: bool  # the file ends before the end that it announces
     last_duration: int  # how long the last frame is shown; 0 if unknown
     time_base: Fraction  # seconds in a unit of time
@@ -119,7 +119,7 @@ def build_index(container, stream, file_ends_early: bool) -> VideoIndex:
         size = packet.size
         if not size:  # the end of the stream, or a repeated frame that AVI stores as nothing
             continue
-        # VP8 alone puts hidden reference frames into packets of their own.
+        # VP8 puts hidden reference frames into packets of their own.
         is_hidden = is_vp8 and bytes(packet)[0] & (VP8_SHOW_FRAME | VP8_INTER_FRAME) == VP8_INTER_FRAME
         is_shown = not packet.is_discard and not is_hidden
         headers.append(PacketHeader(packet.pts, packet.dts, packet.duration or 0, size, packet.is_keyframe, is_shown))
@@ -141,7 +141,7 @@ def build_index(container, stream, file_ends_early: bool) -> VideoIndex:
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
         doubt=doubt,
-        num_sure_frames=_count_sure_frames(stream, headers) if doubt is None else 0,
+        sure_times=_sure_times(stream, headers) if doubt is None else [],
         is_cut_off=is_cut_off,
         last_duration=headers[shown[-1]].duration if shown else 0,
         time_base=stream.time_base,
@@ -180,11 +180,17 @@ def _doubt(container, stream, headers: list[PacketHeader]) -> str | None:
     return None
 
 
-def _count_sure_frames(stream, headers: list[PacketHeader]) -> int:
-    """How many packets are certain to hold a shown frame: a few bytes may be a placeholder, and VP9 may hide frames."""
-    if stream.codec_context.name == "vp9":
-        return 0
-    return sum(header.is_shown and header.size >= MIN_PICTURE_BYTES for header in headers)
+def _sure_times(stream, headers: list[PacketHeader]) -> list[int]:
+    """
+    The times of packets that are certain to hold a shown frame. A few bytes may be a placeholder, and VP9 may hide frames; what
+    follows a key frame and is shown before it refers to the group before, which may have been cut away.
+    """
+    times, key_time = [], headers[0].pts
+    for header in headers:
+        key_time = header.pts if header.is_key else key_time
+        if header.is_shown and header.pts >= key_time and header.size >= MIN_PICTURE_BYTES:
+            times.append(header.pts)
+    return [] if stream.codec_context.name == "vp9" else times
 
 
 def has_format(container, name: str) -> bool:

@@ -55,10 +55,13 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
         return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         # A query may hold an access token and the host's name a password, which have no place in a log.
-        name = re.sub(r"//[^/]*@", "//", source.split("?")[0])
+        name = re.sub(r"//.*@", "//", source.split("?")[0])
         return _in_memory(_download(source, name), name)
-    if isinstance(source, str) and source.startswith("file://"):
-        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
+    if isinstance(source, str) and source.lower().startswith("file://"):
+        address = urllib.parse.urlsplit(source)
+        if address.netloc.lower() not in ("", "localhost"):
+            raise VideoDecodeError(f"{source} is a file of another machine; only file:///PATH can be read.")
+        source = urllib.request.url2pathname(address.path)
     if isinstance(source, (str, os.PathLike)):
         return _resolve_path(os.fsdecode(source))
     if hasattr(source, "read"):
@@ -161,5 +164,7 @@ def _download(url: str, name: str) -> bytes:
         request = urllib.request.Request(url, headers={"User-Agent": "tubevit"})
         with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
             return response.read()
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that cannot be one
+    except (ValueError, http.client.InvalidURL):  # which quote what `name` leaves out, and so does a traceback
+        raise VideoDecodeError(f"{name} could not be downloaded: this is not a valid address.") from None
+    except (OSError, http.client.HTTPException) as error:
         raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error

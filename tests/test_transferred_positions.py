@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import make_model, tiny_clips
 from torch.nn.functional import interpolate
 
-from tubevit import Tube
+from tubevit import Tube, TubeViTModel
 from tubevit.inflated_kernels import inflate_kernel
 from tubevit.position_embeddings import sincos_position_embedding
 from tubevit.rotary_positions import rotary_angles
@@ -92,3 +93,13 @@ def test_where_an_inflated_kernel_has_its_weight():
     assert all(torch.equal(average[:, :, frame], kernel[:3] / 4) for frame in range(4))
     with pytest.raises(ValueError, match="'central' or 'average', got 'mean'"):
         inflate_kernel(kernel, (4, 8, 8), 6, "mean")
+
+
+@pytest.mark.parametrize("source", [{"position_grid": [3, 3]}, {"rope_theta": 100.0, "num_attention_heads": 2}])
+def test_compiled_it_takes_images_of_several_sizes(source):
+    model = make_model(TubeViTModel, position_embedding="transfer", num_hidden_layers=1, **source)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for size in (16, 24):
+        images = tiny_clips(size=size)[:, 0]
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(pixel_values=images)[0], model(pixel_values=images)[0])

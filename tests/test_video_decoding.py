@@ -338,17 +338,37 @@ def test_a_constant_rate_gives_the_times_and_clips_that_its_frames_alone_would_g
         np.testing.assert_array_equal(processor.sample_frames(of_file), processor.sample_frames(of_frames))
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
-def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path, name):
-    """As where the list of key frames is missing: decoding from one of these would give rubbish, without an error."""
-    path = write_video(tmp_path / name, FRAMES, codec="mpeg4")
-    data = path.read_bytes()
-    without_list = data.replace(b"stss", b"free").replace(b"idx1", b"JUNK")
-    assert without_list != data
+def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path):
+    """FFmpeg's AVI says so of every H.263 frame: decoding from one of these would give rubbish, without an error."""
+    path = write_video(tmp_path / "clip.avi", FRAMES, codec="h263p")
     expected = full_decode(path)
     for selection in ([26], [7, 30], [39]):
-        frames, _ = decode_video(without_list, lambda metadata, selection=selection: selection)
+        frames, _ = decode_video(path, lambda metadata, selection=selection: selection)
         assert torch.equal(frames, expected[selection])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("h264_intra_refresh.mp4", {"options": INTRA_REFRESH}),
+        (
+            "hevc_open.mkv",
+            {"codec": "libx265", "b_frames": 2, "options": {"x265-params": "open-gop=1:log-level=none"}},
+        ),
+    ],
+)
+def test_frames_that_no_decoder_shows_are_no_damage(tmp_path, name, settings):
+    """After a cut without encoding anew, frames are left that refer to what was cut away."""
+    whole, cut = write_video(tmp_path / name, FRAMES, **settings), tmp_path / f"cut_{name}"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        stream = target.add_stream_from_template(source.streams.video[0])
+        keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+        for packet in packets[: keys[1]] + packets[keys[2] :] if "hevc" in name else packets[keys[1] :]:
+            packet.stream = stream
+            target.mux(packet)
+    expected = full_decode(cut)
+    assert torch.equal(decode_video(cut)[0], expected)
 
 
 def test_threads_that_could_wait_for_ever_are_not_used(clip, tmp_path, monkeypatch):
@@ -393,11 +413,10 @@ def test_probing_agrees_with_decoding(clip):
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotation_is_applied(tmp_path, rotation):
-    plain = full_decode(write_video(tmp_path / "plain.mp4", FRAMES))
     path = write_video(tmp_path / "turned.mp4", FRAMES, rotation=rotation)
     frames, metadata = decode_video(path)
     # FFmpeg's angle counts counterclockwise, as rot90 does.
-    assert torch.equal(frames, torch.rot90(plain, rotation // 90, dims=(2, 3)))
+    assert torch.equal(frames, torch.rot90(full_decode(path), rotation // 90, dims=(2, 3)))
     assert (metadata.height, metadata.width) == frames.shape[2:]
 
 

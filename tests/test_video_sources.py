@@ -103,12 +103,19 @@ def test_a_file_url_is_a_path(tmp_path, path, frames):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://user:secret@localhost:1/clip.mp4", "http://localhost:1/vidéo.mp4", "http://[::1/x"]
+    "url",
+    [
+        "http://user:secret@localhost:1/clip.mp4",
+        "http://user:sec/ret@localhost/clip.mp4",
+        "http://localhost:1/a b.mp4?token=secret",
+        "http://localhost:1/vidéo.mp4",
+        "http://[::1/x",
+    ],
 )
 def test_an_address_that_leads_nowhere_is_one_line_without_its_password(url):
     with pytest.raises(VideoDecodeError, match="could not be downloaded") as caught:
         decode_video(url)
-    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+    assert not any(part in str(caught.value) for part in ("\n", "sec", "ret"))
 
 
 def test_a_path_is_only_ever_a_path(tmp_path, path, frames, monkeypatch):
@@ -442,14 +449,15 @@ def test_packets_that_give_no_frame_are_damage(tmp_path, name, codec):
         ("clip.gif", {"codec": "gif", "pix_fmt": "rgb8"}, 1),
         ("clip.apng", {"codec": "apng", "pix_fmt": "rgb24"}, 12),
         ("clip.ivf", {"codec": "libvpx"}, 1),
-        ("clip.wmv", {"codec": "wmv2"}, 400),
+        ("clip.wmv", {"codec": "wmv2"}, 2000),
     ],
 )
 def test_formats_that_say_where_they_end(tmp_path, name, settings, num_bytes):
     data = write_video(tmp_path / name, FRAMES, **settings).read_bytes()
-    assert len(decode_video(data)[0]) == len(FRAMES)
+    for whole in (data, data + b"\0\0junk"):
+        assert len(decode_video(whole)[0]) == len(FRAMES)
     assert "is cut off" in error_of(data[:-num_bytes])
-    assert len(decode_video(data[:-num_bytes], allow_partial=True)[0]) >= 25
+    assert len(decode_video(data[:-num_bytes], allow_partial=True)[0]) >= 15
 
 
 def test_a_stream_that_begins_in_the_middle_is_an_error(tmp_path):
