@@ -11,9 +11,9 @@ import weakref
 
 import torch
 from torch import nn
-from torch.autograd.forward_ad import unpack_dual
 
 from .configuration_tubevit import TubeViTConfig
+from .tensor_kinds import has_plain_memory
 from .tubes import Size, Tube
 
 
@@ -40,19 +40,6 @@ def _linear_weights(old_size: int, new_size: int) -> list[list[float]]:
         weights[low][new] += 1 - (place - low)
         weights[min(low + 1, old_size - 1)][new] += place - low
     return weights
-
-
-def _can_keep(weight: torch.Tensor) -> bool:
-    """Whether what is made of `weight` may be used again: no gradient is wanted, and its changes can be seen."""
-    if torch.compiler.is_compiling() or type(weight) not in (torch.Tensor, nn.Parameter):  # such as fake tensors
-        return False
-    if (torch.is_grad_enabled() and weight.requires_grad) or weight.is_inference():
-        return False
-    try:
-        weight.data_ptr()
-    except RuntimeError:  # of torch.func's transforms
-        return False
-    return unpack_dual(weight).tangent is None
 
 
 class TubeViTInterpolatedKernel(nn.Module):
@@ -88,7 +75,9 @@ class TubeViTInterpolatedKernel(nn.Module):
         Writing through `weight.data` goes by all of them: call `train()` or `eval()` after it.
         """
         weight = self.weight
-        if self.training or not _can_keep(weight):
+        needs_graph = torch.is_grad_enabled() and weight.requires_grad
+        # An inference tensor does not count its changes.
+        if self.training or needs_graph or not has_plain_memory(weight) or weight.is_inference():
             return resize_kernel(weight[:num_outputs], kernel_size)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
         owner, kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None, None))

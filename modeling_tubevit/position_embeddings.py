@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .transferred_positions import TubeViTTransferredPositions, takes_constants
+from .tensor_kinds import is_plain, takes_constants
+from .transferred_positions import TubeViTTransferredPositions
 from .tubes import Size, Tube
 
 
@@ -158,8 +159,7 @@ def fixed_table(
 ) -> torch.Tensor:
     """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
     settings = (dim, temperature, like.device, like.dtype)
-    # Fake and other special tensors must not enter the cache, nor meet what is in it.
-    if type(like) is torch.Tensor and not torch.compiler.is_compiling():
+    if is_plain(like):
         return _cached_table(centers_of, tubes, size, *settings)
     make = _constant_table if takes_constants() else _table
     return make(tuple(centers_of(tube, size) for tube in tubes), *settings)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
-from .transferred_positions import constant_size, patch_coordinates, takes_constants
+from .tensor_kinds import constant_size, is_plain, takes_constants
+from .transferred_positions import patch_coordinates
 from .tubes import Size, Tube
 
 
@@ -59,8 +60,7 @@ class TubeViTRotaryPositions(nn.Module):
 
         Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
         """
-        plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _constant_tables if takes_constants() else _tables
+        make = _cached_tables if is_plain(tokens) else _constant_tables if takes_constants() else _tables
         size = constant_size(size)
         # Plain numbers, which torch.compile takes as constants.
         centers = tuple(tuple(map(tuple, tube.centers(size))) for tube in tubes)

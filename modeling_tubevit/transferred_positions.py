@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .configuration_tubevit import TubeViTConfig
+from .tensor_kinds import constant_size, is_plain, takes_constants
 from .tubes import Size, Tube
 
 
@@ -88,19 +89,6 @@ def temporal_code(centers: list[float], dim: int, temperature: float) -> torch.T
     return nn.functional.pad(nn.functional.pad(groups, (0, 4)).flatten(1), (0, dim - 6 * num_frequencies))
 
 
-def takes_constants() -> bool:
-    """
-    Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`. With `dynamic=True`, which takes
-    every number for a variable, and in `torch.export` it is computed in the graph.
-    """
-    return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
-
-
-def constant_size(size: Size) -> Size:
-    """`size` in numbers from which a constant can be made: `torch.compile` takes it for variables once it has seen another."""
-    return tuple(len(range(extent)) for extent in size) if takes_constants() else size
-
-
 class TubeViTTransferredPositions(nn.Module):
     """
     An image checkpoint's learned positions at the tubes' centres, plus the temporal code.
@@ -127,9 +115,7 @@ class TubeViTTransferredPositions(nn.Module):
         size = constant_size(size)
         centers = tuple(map(tuple, tube.centers(size)))
         settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
-        # As with the fixed table: what is being traced must not enter the cache.
-        plain = type(tokens) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _cached_tables if plain else _constant_tables if takes_constants() else _tables
+        make = _cached_tables if is_plain(tokens) else _constant_tables if takes_constants() else _tables
         time, rows, columns = make(centers, *map(_hashable, settings), tokens.device)
         positions = time[:, None, None].expand(-1, *map(len, centers[1:]), -1)
         if self.grid is not None:

@@ -12,13 +12,13 @@ from operator import mul
 
 import torch
 from torch import nn
-from torch.autograd.forward_ad import unpack_dual
 from transformers import initialization as init
 
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES
 from .rotary_positions import TubeViTRotaryPositions
+from .tensor_kinds import has_plain_memory, is_plain
 from .tubes import Size, Tube, select_tubes
 
 
@@ -60,7 +60,7 @@ def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
     tube counts along the row. Gathering copies values one at a time, so this makes it up to 16 times faster.
     """
     *strides, last_stride = video.stride()
-    if last_stride == 1 and _is_plain_memory(video):
+    if last_stride == 1 and has_plain_memory(video) and not (video.requires_grad or torch.jit.is_tracing()):
         counts = (
             tube.kernel_size[2],
             tube.kernel_stride[2],
@@ -75,22 +75,6 @@ def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
             if fits and video.data_ptr() % dtype.itemsize == 0:
                 return video.view(dtype), pack_size
     return video, 1
-
-
-def _is_plain_memory(video: torch.Tensor) -> bool:
-    """Whether nobody needs to understand what is done to `video`: no compiler, and no derivative of any kind."""
-    if (
-        video.requires_grad
-        or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or type(video) is not torch.Tensor
-    ):
-        return False
-    try:
-        video.data_ptr()
-    except RuntimeError:  # of torch.func's transforms
-        return False
-    return unpack_dual(video).tangent is None
 
 
 def frame_differences(pixels: torch.Tensor) -> torch.Tensor:
@@ -307,9 +291,7 @@ class TubeViTEmbeddings(nn.Module):
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""
         dtype = torch.promote_types(dtype, torch.float32)
-        # Fake and other special tensors must not enter the cache, nor meet what is in it.
-        plain = type(pixels) is torch.Tensor and not torch.compiler.is_compiling()
-        make = _scale_and_shift if plain else _scale_and_shift.__wrapped__
+        make = _scale_and_shift if is_plain(pixels) else _scale_and_shift.__wrapped__
         scale, shift = make(self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
         return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the fresh copy: a broadcast addcmul is slower
 

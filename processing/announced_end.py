@@ -5,7 +5,7 @@ import os
 from contextlib import nullcontext
 
 
-HEAD_BYTES, TAIL_BYTES = 128, 4096
+HEAD_BYTES, PNG_TAIL_BYTES = 128, 4096
 GIF_TAIL_BYTES = 64  # few: its end is marked by two bytes, which pixels may hold by chance
 IVF_FRAME_HEADER_BYTES = 12
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -22,17 +22,20 @@ def ends_early(file) -> bool:
         num_bytes = data.seek(0, os.SEEK_END)
         data.seek(0)
         head = data.read(HEAD_BYTES)
-        data.seek(max(0, num_bytes - TAIL_BYTES))
-        tail = data.read(TAIL_BYTES)
         if head[:4] == b"GIF8":
-            return b"\0;" not in tail[-GIF_TAIL_BYTES:]
+            return b"\0;" not in _tail(data, num_bytes, GIF_TAIL_BYTES)
         if head[:8] == b"\x89PNG\r\n\x1a\n":
-            return b"IEND" not in tail
+            return b"IEND" not in _tail(data, num_bytes, PNG_TAIL_BYTES)
         if head[:4] == b"DKIF":
             return num_bytes < _end_of_ivf_frames(data, num_bytes)
         if head[:16] == ASF_HEADER:
             return num_bytes < _end_of_asf_data(data)
         return num_bytes < _announced_bytes(head)
+
+
+def _tail(data, num_bytes: int, length: int) -> bytes:
+    data.seek(max(0, num_bytes - length))
+    return data.read(length)
 
 
 def _end_of_ivf_frames(data, num_bytes: int) -> int:

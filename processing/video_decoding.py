@@ -250,9 +250,9 @@ def _decode_in_order(index: VideoIndex, file, name, num_threads, allow_partial, 
     except import_av().FFmpegError as caught:
         error = caught
     # Not of interlaced video, where a packet may be a field, half a frame; and a decoder may wait for where it can begin.
-    has_sure_times = pts and pts[0] is not None and not is_interlaced
-    num_promised = sum(time >= pts[0] for time in index.sure_times) if has_sure_times else 0
-    _check_decoded(index, name, len(pts), num_promised, error, first_damaged, allow_partial)
+    can_tell = pts and pts[0] is not None and not is_interlaced
+    num_sure = sum(time >= pts[0] for time in index.sure_times()) if can_tell else 0
+    _check_decoded(index, name, len(pts), num_sure, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = choose(metadata)
     wanted = set(indices.tolist())
@@ -275,7 +275,7 @@ def _check_decoded(
     index: VideoIndex,
     name: str,
     num_decoded: int,
-    num_promised: int,
+    num_sure: int,
     error: Exception | None,
     first_damaged: int | None,
     allow_partial: bool,
@@ -289,7 +289,7 @@ def _check_decoded(
             f"{name} is damaged: decoding stops after {num_decoded} of {promised} frames ({reason(error)}). "
             f"allow_partial=True keeps these."
         )
-    if num_decoded < num_promised and not allow_partial:
+    if num_decoded < num_sure and not allow_partial:
         raise VideoDecodeError(
             f"{name} is damaged: only {num_decoded} of {promised} frames can be decoded. allow_partial=True keeps these."
         )

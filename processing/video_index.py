@@ -57,7 +57,7 @@ class VideoIndex:
     frame_packets: list[int]  # position of the packet that holds frame i; meaningless where there is a doubt
     key_packets: list[int]  # positions of the key frames
     doubt: str | None  # why packets and frames may not correspond; None if the index can be relied on
-    sure_times: list[int]  # presentation times at which a frame has to come, unless the video is interlaced
+    may_hide_frames: bool  # packets may hold nothing but frames that are not shown, as VP9's may
     is_cut_off: bool  # the file ends before the end that it announces
     last_duration: int  # how long the last frame is shown; 0 if unknown
     time_base: Fraction  # seconds in a unit of time
@@ -65,6 +65,22 @@ class VideoIndex:
     width: int  # of the first frame as stored, in pixels that need not be square
     height: int
     sample_aspect_ratio: Fraction | None  # width of a pixel over its height; None if not stated
+
+    def sure_times(self) -> list[int]:
+        """
+        The presentation times at which a frame has to come, unless the video is interlaced.
+
+        A few bytes may be a placeholder; and what follows a key frame and is shown before it refers to the group before, which
+        may have been cut away.
+        """
+        if self.doubt is not None or self.may_hide_frames:
+            return []
+        times, key_time = [], self.headers[0].pts
+        for header in self.headers:
+            key_time = header.pts if header.is_key else key_time
+            if header.is_shown and header.pts >= key_time and header.size >= MIN_PICTURE_BYTES:
+                times.append(header.pts)
+        return times
 
     def start_packet(self, packet: int) -> int:
         """Position of the key frame from which `packet` decodes as it does from the start of the file.
@@ -141,7 +157,7 @@ def build_index(container, stream, file_ends_early: bool) -> VideoIndex:
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
         doubt=doubt,
-        sure_times=_sure_times(stream, headers) if doubt is None else [],
+        may_hide_frames=stream.codec_context.name == "vp9",
         is_cut_off=is_cut_off,
         last_duration=headers[shown[-1]].duration if shown else 0,
         time_base=stream.time_base,
@@ -178,19 +194,6 @@ def _doubt(container, stream, headers: list[PacketHeader]) -> str | None:
     if not (has_format(container, "mov") or has_format(container, "matroska")):
         return "only MP4, MOV, Matroska, WebM and AVI are known to store one frame in each packet"
     return None
-
-
-def _sure_times(stream, headers: list[PacketHeader]) -> list[int]:
-    """
-    The times of packets that are certain to hold a shown frame. A few bytes may be a placeholder, and VP9 may hide frames; what
-    follows a key frame and is shown before it refers to the group before, which may have been cut away.
-    """
-    times, key_time = [], headers[0].pts
-    for header in headers:
-        key_time = header.pts if header.is_key else key_time
-        if header.is_shown and header.pts >= key_time and header.size >= MIN_PICTURE_BYTES:
-            times.append(header.pts)
-    return [] if stream.codec_context.name == "vp9" else times
 
 
 def has_format(container, name: str) -> bool:
