@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
-from .dataset_heads import complete_heads
+from .joint_heads import complete_heads
 from .tubes import MAIN_TUBES, Tube, select_tubes
 
 

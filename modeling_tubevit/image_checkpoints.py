@@ -2,7 +2,7 @@
 """
 A TubeViT out of an image model's checkpoint: every tensor is copied, transformed, or left behind for a stated reason.
 
-`image_families` says what the families are, `image_sources` reads a checkpoint, `inflated_kernels` makes the kernels of 3D
+`image_families` says what the families are, `source_checkpoints` reads a checkpoint, `kernel_inflation` makes the kernels of 3D
 tubes, and `conversion_report` holds the account.
 """
 
@@ -17,11 +17,11 @@ from transformers import PreTrainedConfig
 from .configuration_tubevit import TubeViTConfig
 from .conversion_report import ConversionReport
 from .image_families import grid_and_patch
-from .image_mapping import ImageMapping
-from .image_sources import ImageSource, load_image_source, quiet
-from .inflated_kernels import TUBE_INITS
+from .kernel_inflation import TUBE_INITS
 from .pooling import POOLING_CLASSES
+from .source_checkpoints import ImageSource, load_image_source, quiet
 from .tubes import MAIN_TUBES
+from .weight_conversion import ImageMapping
 
 
 POSITIONS = ("transfer", "fixed")

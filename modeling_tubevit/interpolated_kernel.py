@@ -12,8 +12,8 @@ import weakref
 import torch
 from torch import nn
 
+from .compile_utils import has_plain_memory
 from .configuration_tubevit import TubeViTConfig
-from .tensor_kinds import has_plain_memory
 from .tubes import Size, Tube
 
 

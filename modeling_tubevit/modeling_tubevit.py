@@ -21,11 +21,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .classification import average_views, classification_loss
 from .configuration_tubevit import TubeViTConfig
+from .from_image_checkpoint import ImageCheckpointMixin
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
 from .position_embeddings import TubeViTLearnedPositions
-from .starting_from_images import ImageCheckpointMixin
 from .transferred_positions import TubeViTTransferredPositions
 from .tube_changes import TubeChangesMixin
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_

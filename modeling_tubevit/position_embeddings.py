@@ -16,8 +16,8 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from .compile_utils import is_plain, takes_constants
 from .configuration_tubevit import TubeViTConfig
-from .tensor_kinds import is_plain, takes_constants
 from .transferred_positions import TubeViTTransferredPositions
 from .tubes import Size, Tube
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from .compile_utils import constant_size, is_plain, takes_constants
 from .configuration_tubevit import TubeViTConfig
-from .tensor_kinds import constant_size, is_plain, takes_constants
 from .tubes import Size, Tube
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from .compile_utils import has_plain_memory, is_plain
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES
 from .rotary_positions import TubeViTRotaryPositions
-from .tensor_kinds import has_plain_memory, is_plain
 from .tubes import Size, Tube, select_tubes
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
-from .announced_end import ends_early
 from .cpu_cores import num_cores
+from .truncation import ends_early
 from .video_index import IndexMismatch, Run, VideoIndex, build_index
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 

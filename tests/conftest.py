@@ -14,7 +14,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 # pytest's importlib mode leaves sys.path alone, so helper modules beside the tests need this.
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "helpers"))
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,10 @@ from .option_files import parse_arguments
 
 COMMANDS = {
     "demo": (
-        "tubevit.training.demo",
+        "tubevit.training.commands.demo",
         "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
     ),
-    "predict": ("tubevit.training.predict", "name what happens in videos and images"),
+    "predict": ("tubevit.training.commands.predict", "name what happens in videos and images"),
     "train": ("tubevit.training.run_video_classification", "fine-tune a classifier on videos, images, or both"),
     "train-loop": (
         "tubevit.training.run_video_classification_no_trainer",
@@ -33,26 +33,53 @@ COMMANDS = {
         "tubevit.training.evaluate_video_classification",
         "score a video classifier, ours or another, on a data set",
     ),
-    "check-data": ("tubevit.training.check_data", "find the files of a data set that cannot be read"),
-    "prepare": ("tubevit.training.prepare", "copy a folder of videos to a form that decodes faster"),
-    "make-data": ("tubevit.training.make_data", "write a data set in which motion alone decides the class"),
+    "check-data": ("tubevit.training.data.check_data", "find the files of a data set that cannot be read"),
+    "prepare": ("tubevit.training.data.prepare", "copy a folder of videos to a form that decodes faster"),
+    "make-data": ("tubevit.training.synthetic.synthesize", "write a data set in which motion alone decides the class"),
     "baselines": (
-        "tubevit.training.simple_baselines",
+        "tubevit.training.experiments.linear_baselines",
         "score linear classifiers of one frame and of motion energy, to compare a model with",
     ),
-    "convert": ("tubevit.training.convert", "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP"),
-    "export": ("tubevit.training.export", "write a checkpoint with its code, to be loaded without this package"),
-    "info": ("tubevit.training.info", "print tokens, parameters and GFLOPs of the named sizes, or of a checkpoint"),
-    "ablations": ("tubevit.training.ablations", "list the paper's ablations, each a configuration, with its numbers"),
-    "sweep": ("tubevit.training.sweep", "train the paper's ablations at a small size, and compare the order of rows"),
-    "compare": ("tubevit.training.compare", "race against the library's video models with equal training FLOPs"),
+    "convert": (
+        "tubevit.training.commands.convert",
+        "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP",
+    ),
+    "export": (
+        "tubevit.training.commands.export",
+        "write a checkpoint with its code, to be loaded without this package",
+    ),
+    "info": (
+        "tubevit.training.commands.info",
+        "print tokens, parameters and GFLOPs of the named sizes, or of a checkpoint",
+    ),
+    "ablations": (
+        "tubevit.training.experiments.ablations",
+        "list the paper's ablations, each a configuration, with its numbers",
+    ),
+    "sweep": (
+        "tubevit.training.experiments.sweep",
+        "train the paper's ablations at a small size, and compare the order of rows",
+    ),
+    "compare": (
+        "tubevit.training.experiments.compare",
+        "race against the library's video models with equal training FLOPs",
+    ),
     "results": (
-        "tubevit.training.results",
+        "tubevit.training.experiments.results",
         "make RESULTS.md out of result files: of sweep, compare, baselines and finished runs",
     ),
-    "show": ("tubevit.training.show", "draw the tubes on a clip, the kernels, the positions or the attention"),
-    "bench": ("tubevit.training.bench", "time the model, its tokenizer, decoding and pipeline, and compare them"),
-    "doctor": ("tubevit.training.doctor", "look at this machine and its installation: versions, speed, known traps"),
+    "show": (
+        "tubevit.training.commands.show",
+        "draw the tubes on a clip, the kernels, the positions or the attention",
+    ),
+    "bench": (
+        "tubevit.training.benchmarks.bench",
+        "time the model, its tokenizer, decoding and pipeline, and compare them",
+    ),
+    "doctor": (
+        "tubevit.training.commands.doctor",
+        "look at this machine and its installation: versions, speed, known traps",
+    ),
 }
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tubevit.training.config_files import add_config_arguments, option, read_config
-from tubevit.training.video_datasets import DataConfig
+from tubevit.training.data.video_datasets import DataConfig
+from tubevit.training.options import add_config_arguments, option, read_config
 
 
 INCOMPLETE = 1  # exit code
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if videos could not be scored and `allow_incomplete` is not set."""
     from accelerate import PartialState
 
-    from tubevit.training.library_noise import hide_library_noise
+    from tubevit.training.logging_utils import hide_library_noise
 
     hide_library_noise()
     exit_code = evaluate(read_config(args, BLOCKS), args.dry_run)
@@ -106,10 +106,10 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     """As `run`, from the blocks of `BLOCKS`."""
     from accelerate import Accelerator
 
-    from tubevit.training.evaluation_data import load_evaluation_data
-    from tubevit.training.evaluation_results import ScoredVideos
-    from tubevit.training.video_classifiers import load_video_classifier
-    from tubevit.training.view_predictions import predict_views
+    from tubevit.training.evaluation.dataset import load_evaluation_data
+    from tubevit.training.evaluation.multi_view import predict_views
+    from tubevit.training.evaluation.results import ScoredVideos
+    from tubevit.training.models.loading import load_video_classifier
 
     model, views, options = config["model"], config["views"], config["run"]
     folder = Path(options.output_dir)
@@ -148,9 +148,9 @@ def write_results(
     folder: Path, results: Any, throughput: dict[str, Any], config: dict[str, Any], classifier: Any, split: str
 ) -> None:
     """All files of an evaluation, `metrics.json` last: where it is, the others are whole."""
-    from tubevit.training.confusion_picture import draw_confusion_matrix
-    from tubevit.training.evaluation_results import without_nan
-    from tubevit.training.run_files import write_json, write_run_files
+    from tubevit.training.evaluation.results import without_nan
+    from tubevit.training.trainer.checkpointing import write_json, write_run_files
+    from tubevit.training.visualization.confusion import draw_confusion_matrix
 
     write_run_files(folder, config, results.class_names)
     results.write_views(folder / "predictions.parquet")
@@ -189,7 +189,7 @@ def _reading(classifier: Any, views: ViewConfig) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path, dry_run: bool) -> None:
-    from tubevit.training.output_folders import check_new_folder, make_writable, untouched
+    from tubevit.training.run_folder import check_new_folder, make_writable, untouched
 
     check_new_folder(folder)
     if dry_run:

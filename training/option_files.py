@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`--config FILE` and `key=value` for commands whose options argparse declares, as `config_files` has them for dataclasses.
+`--config FILE` and `key=value` for commands whose options argparse declares, as `options` has them for dataclasses.
 
 What a file or a pair says becomes arguments that stand before the others, so argparse checks it in the same way, and an
 argument that is given again takes its place.
@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .config_files import load_yaml, unknown_key
+from .options import load_yaml, unknown_key
 
 
 FILE_OPTION = "option_file"  # where the parsed arguments have the file's name

@@ -8,7 +8,7 @@
     tubevit train --config runs/mine/resolved_config.yaml resume=true
     tubevit train --config joint-small datasets.videos.data=path/to/videos datasets.images.data=path/to/images
 
-The last one trains on several data sets at once, see `joint_config` and `run_joint_training`.
+The last one trains on several data sets at once, see `joint_config` and `joint_training`.
 Options are those of Transformers' examples where these have them, from the command line or a YAML file. Everything that may
 be wrong is found before the first step (`--dry-run` stops there), and nothing that exists is overwritten.
 """
@@ -22,17 +22,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tubevit.training.config_files import add_config_arguments
-from tubevit.training.joint_config import ALL_BLOCKS, JointRun, read_run
-from tubevit.training.run_config import BAD_VIDEOS_FILE, TrainingRun
+from tubevit.training.options import add_config_arguments
+from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
+from tubevit.training.trainer.run_config import BAD_VIDEOS_FILE, TrainingRun
 
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from tubevit.training.joint_setup import JointSetup
-    from tubevit.training.run_setup import RunSetup
-    from tubevit.training.video_trainer import VideoTrainer
+    from tubevit.training.trainer.build import RunSetup
+    from tubevit.training.trainer.build_joint import JointSetup
+    from tubevit.training.trainer.video_trainer import VideoTrainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tubevit.training.library_noise import hide_library_noise
+    from tubevit.training.logging_utils import hide_library_noise
 
     hide_library_noise()
     run = read_run(args)
     if isinstance(run, JointRun):
-        from tubevit.training.run_joint_training import train_jointly
+        from tubevit.training.trainer.joint_training import train_jointly
 
         return train_jointly(run, dry_run=args.dry_run)
     return train(run, dry_run=args.dry_run)
@@ -56,12 +56,12 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
     from accelerate import PartialState
 
-    from tubevit.training.hub_upload import push
-    from tubevit.training.metrics import ClassificationMetrics
-    from tubevit.training.model_card import write_model_card
-    from tubevit.training.run_setup import set_up
-    from tubevit.training.run_summary import describe_clip, start_summary
-    from tubevit.training.video_trainer import VideoTrainer, training_arguments
+    from tubevit.training.evaluation.metrics import ClassificationMetrics
+    from tubevit.training.trainer.build import set_up
+    from tubevit.training.trainer.hub import push
+    from tubevit.training.trainer.model_card import write_model_card
+    from tubevit.training.trainer.summary import describe_clip, start_summary
+    from tubevit.training.trainer.video_trainer import VideoTrainer, training_arguments
 
     with ExitStack() as stack:
         training_arguments(run)  # finds out about processes and devices, and about wrong options
@@ -99,8 +99,8 @@ def claim_folder(
     """
     from accelerate import PartialState
 
-    from tubevit.training.output_folders import made_writable, untouched
-    from tubevit.training.run_files import check_output_folder
+    from tubevit.training.run_folder import made_writable, untouched
+    from tubevit.training.trainer.checkpointing import check_output_folder
 
     folder, resume = Path(run.run.output_dir), run.run.resume
     state = PartialState()
@@ -126,14 +126,19 @@ def begin_or_resume(
     """
     Write what the run is, or find the checkpoint that it goes on from; and make a place on the Hub if it is to go there.
 
-    find_checkpoint: as `run_files.last_checkpoint`, for checkpoints that are not Trainer's.
+    find_checkpoint: as `checkpointing.last_checkpoint`, for checkpoints that are not Trainer's.
     """
     from accelerate import PartialState
 
-    from tubevit.training.hub_upload import make_repository
-    from tubevit.training.run_files import check_disk_space, check_same_run, last_checkpoint, write_run_files
-    from tubevit.training.run_setup import count_parameters
-    from tubevit.training.worker_processes import note_on_gpus, note_on_workers
+    from tubevit.training.data.worker_processes import note_on_gpus, note_on_workers
+    from tubevit.training.trainer.build import count_parameters
+    from tubevit.training.trainer.checkpointing import (
+        check_disk_space,
+        check_same_run,
+        last_checkpoint,
+        write_run_files,
+    )
+    from tubevit.training.trainer.hub import make_repository
 
     run = setup.run
     notes = [*note_on_workers(run.run.dataloader_num_workers), *note_on_gpus(run.run.use_cpu)]
@@ -176,8 +181,8 @@ def try_one_batch(trainer: "VideoTrainer") -> None:
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
-    from tubevit.training.run_summary import end_summary
+    from tubevit.training.trainer.checkpointing import METRICS_FILE, was_finished, write_json
+    from tubevit.training.trainer.summary import end_summary
 
     setup, throughput = trainer.setup, trainer.throughput()
     trainer.use_average()
@@ -213,7 +218,7 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
         ViewConfig,
         evaluate,
     )
-    from tubevit.training.run_files import EVALUATION
+    from tubevit.training.trainer.checkpointing import EVALUATION
 
     output = folder / EVALUATION
     state = PartialState()

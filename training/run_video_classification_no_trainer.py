@@ -15,13 +15,13 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tubevit.training.config_files import add_config_arguments
-from tubevit.training.joint_config import JointRun, read_run
-from tubevit.training.run_config import BLOCKS, TrainingRun
+from tubevit.training.options import add_config_arguments
+from tubevit.training.trainer.joint_config import JointRun, read_run
+from tubevit.training.trainer.run_config import BLOCKS, TrainingRun
 
 
 if TYPE_CHECKING:
-    from tubevit.training.training_loop import TrainingLoop
+    from tubevit.training.trainer.training_loop import TrainingLoop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from tubevit.training.library_noise import hide_library_noise
+    from tubevit.training.logging_utils import hide_library_noise
 
     hide_library_noise()
     run = read_run(args)
@@ -45,15 +45,15 @@ def run(args: argparse.Namespace) -> int:
 
 def train(run: TrainingRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
-    from tubevit.training.hub_upload import push
-    from tubevit.training.loop_checkpoints import newest_checkpoint
-    from tubevit.training.metrics import ClassificationMetrics
-    from tubevit.training.model_card import write_model_card
-    from tubevit.training.run_setup import set_up
-    from tubevit.training.run_summary import describe_clip, start_summary
+    from tubevit.training.evaluation.metrics import ClassificationMetrics
     from tubevit.training.run_video_classification import begin_or_resume, claim_folder, evaluate_saved
-    from tubevit.training.training_loop import TrainingLoop
-    from tubevit.training.video_trainer import training_arguments
+    from tubevit.training.trainer.accelerate_checkpoints import newest_checkpoint
+    from tubevit.training.trainer.build import set_up
+    from tubevit.training.trainer.hub import push
+    from tubevit.training.trainer.model_card import write_model_card
+    from tubevit.training.trainer.summary import describe_clip, start_summary
+    from tubevit.training.trainer.training_loop import TrainingLoop
+    from tubevit.training.trainer.video_trainer import training_arguments
 
     if run.run.trainer:
         raise ValueError(
@@ -101,9 +101,9 @@ def try_one_batch(loop: "TrainingLoop") -> None:
 
 def finish(loop: "TrainingLoop") -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.model_card import write_model_card
-    from tubevit.training.run_files import METRICS_FILE, was_finished, write_json
-    from tubevit.training.run_summary import end_summary
+    from tubevit.training.trainer.checkpointing import METRICS_FILE, was_finished, write_json
+    from tubevit.training.trainer.model_card import write_model_card
+    from tubevit.training.trainer.summary import end_summary
 
     state, folder = loop.state, loop.folder
     throughput = loop.throughput()

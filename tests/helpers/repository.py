@@ -1,0 +1,7 @@
+"""Where things lie in the repository, for tests in any folder."""
+
+from pathlib import Path
+
+
+HELPERS = Path(__file__).resolve().parent
+ROOT = HELPERS.parents[1]

@@ -1,0 +1,165 @@
+"""Training runs of seconds: small videos whose colour is their class, a tiny TubeViT, and runs that are killed.
+
+`python tests/tiny_runs.py train STEP ...` is `tubevit train ...`, killed by SIGKILL behind optimizer step STEP (0 for never).
+"""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_models import TINY_TUBES
+from transformers import TrainerCallback
+from video_files import write_video
+
+from tubevit.training.cli import main
+from tubevit.training.trainer.run_config import TrainingRun
+
+
+CLASSES = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
+SHADES = {"dark": 50, "light": 200}
+TINY_MODEL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "tubes": TINY_TUBES,
+    "initializer_range": 0.2,
+}
+OPTIONS = {
+    "preset": "tiny",
+    "model_config": TINY_MODEL,
+    "num_frames": 8,
+    "image_size": 16,
+    "short_side": 20,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 3e-3,
+    "num_temporal_views": 2,
+    "num_spatial_views": 3,
+    "use_cpu": True,
+    "logging_steps": 1,
+}
+ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
+# Everything that draws random numbers, or that a checkpoint has to carry.
+RANDOM = {
+    **ONE_VIEW,
+    "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
+    "drop_path_rate": 0.2,
+    "mixup_alpha": 0.3,
+    "erasing_probability": 0.25,
+    "ema_decay": 0.9,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "save_strategy": "steps",
+    "save_steps": 4,  # an epoch of six videos of each class has five
+    "load_best_model_at_end": False,
+}
+
+
+def without_bias(tensors: dict) -> dict:
+    return {name: each for name, each in tensors.items() if name != "classifier.bias"}
+
+
+def with_another(tensors: dict) -> dict:
+    return {**tensors, "other.weight": torch.zeros(2)}
+
+
+# Files that do not hold the weights of the model.
+WRONG_WEIGHTS = {"missing": without_bias, "unexpected": with_another}
+
+
+def edit_weights(checkpoint: Path, edit) -> None:
+    path = checkpoint / "model.safetensors"
+    save_file(edit(load_file(path)), path, metadata={"format": "pt"})
+
+
+@functools.cache
+def _clip(colour: tuple, seed: int, suffix: str) -> bytes:
+    rng = np.random.default_rng(seed)
+    frames = np.clip(rng.normal(colour, 25, (12, 32, 40, 3)), 0, 255).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        codec = {".webm": "libvpx-vp9"}.get(suffix, "libx264")
+        return write_video(Path(folder) / f"clip{suffix}", frames, fps=10, codec=codec).read_bytes()
+
+
+def make_videos(root: Path, num_train: int = 6, num_validation: int = 3, suffix: str = ".mp4") -> Path:
+    """Class folders in `train/` and `val/`, with so many videos of each class."""
+    for split, number in (("train", num_train), ("val", num_validation)):
+        for name, colour in CLASSES.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                (folder / f"{index}{suffix}").write_bytes(_clip(colour, index + 100 * (split == "val"), suffix))
+    return root
+
+
+def make_images(root: Path, num_train: int = 6, num_validation: int = 3) -> Path:
+    """Class folders in `train/` and `val/`, with so many images of each class."""
+    for split, number in (("train", num_train), ("val", num_validation)):
+        for name, brightness in SHADES.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                rng = np.random.default_rng(index + 100 * (split == "val"))
+                pixels = np.clip(rng.normal(brightness, 25, (24, 28, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return root
+
+
+def make_run(data: Path, output: Path, /, **options) -> TrainingRun:
+    return TrainingRun.of(**{**OPTIONS, "data": str(data), "output_dir": str(output), **options})
+
+
+def arguments(data: Path, output: Path, /, **options) -> list[str]:
+    """The same as arguments of `tubevit train`."""
+    options = {**OPTIONS, "data": data, "output_dir": output, **options}
+    return [f"{name}={value}" for name, value in options.items()]
+
+
+def environment() -> dict[str, str]:
+    """For processes that are started on one core and without a network."""
+    return {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def kill_behind(step: int, videos: Path, folder: Path, /, command: str = "train", **options) -> None:
+    """A run in another process that ends there."""
+    script = [sys.executable, __file__, command, str(step), *arguments(videos, folder, **options)]
+    result = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
+
+
+class KilledBehind(TrainerCallback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    command, step = sys.argv[1], int(sys.argv[2])
+    from tubevit.training.trainer.video_trainer import VideoTrainer
+
+    callbacks = VideoTrainer._callbacks
+    VideoTrainer._callbacks = lambda self: [*callbacks(self), KilledBehind(step)]
+
+    from tubevit.training.trainer.training_loop import TrainingLoop
+
+    evaluate_and_save = TrainingLoop._evaluate_and_save
+
+    def save_and_die(loop, moment):
+        evaluate_and_save(loop, moment)
+        if moment == "steps":
+            KilledBehind(step).on_step_end(None, loop.state, None)
+
+    TrainingLoop._evaluate_and_save = save_and_die
+    sys.exit(main([command, *sys.argv[3:]]))

@@ -1,0 +1,62 @@
+"""The notebooks run from top to bottom, and what they were committed with is what they show."""
+
+import base64
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from repository import ROOT
+
+
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NAMES = [path.stem for path in NOTEBOOKS]
+
+
+def kinds_of_outputs(cell) -> list[tuple]:
+    """What a cell shows, without its values: text may come in any number of pieces."""
+    kinds = []
+    for output in cell.outputs:
+        kind = (output.output_type, output.get("name") or ("image" if "image/png" in output.data else "text"))
+        kinds += [kind] if kinds[-1:] != [kind] else []
+    return kinds
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_four():
+    assert NAMES == ["01_quickstart", "02_from_image_vit", "03_tubes_by_hand", "04_fine_tuning"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_runs_and_shows_what_it_was_committed_with(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nobody's profile
+    committed, executed = nbformat.read(path, as_version=4), nbformat.read(path, as_version=4)
+    for cell in code_cells(executed):
+        cell.outputs = []
+    # Raises on the first error; the limit is per cell, and a machine may be doing other things.
+    NotebookClient(executed, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    assert [kinds_of_outputs(cell) for cell in code_cells(executed)] == [
+        kinds_of_outputs(cell) for cell in code_cells(committed)
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_is_committed_clean_and_with_small_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(cell.metadata for cell in notebook.cells)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert pictures and max(len(base64.b64decode(picture)) for picture in pictures) < 150_000
+    text = "\n".join(output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) for output in outputs)
+    # A folder of some machine, a warning or a progress bar.
+    assert not re.search(r"/(tmp|home|root|usr|work|Users|var)/|Warning|\d+%\|", text)

@@ -1,0 +1,33 @@
+"""What the README names exists: links, pictures, commands and make targets."""
+
+import re
+
+from repository import ROOT
+
+from tubevit.training.cli import COMMANDS
+
+
+README = (ROOT / "README.md").read_text()
+# Blocks between fences, then what is between single backticks elsewhere.
+FENCED = re.findall(r"^```.*?^```", README, re.DOTALL | re.MULTILINE)
+CODE = "\n".join(
+    FENCED + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+)
+
+
+def test_linked_files_and_pictures_exist():
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (ROOT / target.split("#")[0]).exists()] == []
+
+
+def test_commands_exist():
+    named = set(re.findall(r"(?<!import )(?<!from )\btubevit ([a-z][a-z-]*)", CODE))
+    assert {"predict", "export", "bench", "doctor"} <= named
+    assert named <= set(COMMANDS)
+
+
+def test_make_targets_exist():
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", CODE))
+    assert {"demo", "test"} <= named
+    assert named <= set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -1,0 +1,296 @@
+"""The benchmarks: what they count and compare is right. No test looks at a time, which only the machine knows."""
+
+import argparse
+import json
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+from transformers import VideoMAEConfig
+from video_files import moving_frames, write_video
+
+from tubevit.training.benchmarks import loader as bench_loader
+from tubevit.training.benchmarks import model as bench_model
+from tubevit.training.benchmarks import pipeline as bench_pipeline
+from tubevit.training.benchmarks.bench import add_arguments, chosen_sections, parse_names
+from tubevit.training.benchmarks.clips import ClipKind, write_clips
+from tubevit.training.benchmarks.dataloader import format_waiting, measure_waiting
+from tubevit.training.benchmarks.decoding import RAW, VideoClips, measure_decoding
+from tubevit.training.benchmarks.loader import format_growth, format_loader, measure_growth, measure_loader
+from tubevit.training.benchmarks.memory import RESET, peak_memory_mib
+from tubevit.training.benchmarks.model import PEERS, Setup, count, make_products, measure_models
+from tubevit.training.benchmarks.pipeline import measure_pipelines
+from tubevit.training.benchmarks.tables import (
+    format_decoding,
+    format_forward,
+    format_pipelines,
+    format_tokenizer,
+    format_training,
+)
+from tubevit.training.benchmarks.tokenizer import measure_tokenizer
+from tubevit.training.cli import main
+from tubevit.training.timing import Timing, interleave, ratios, summarize
+
+
+SMALL = Setup(
+    preset="tiny", num_frames=20, image_size=32
+)  # the smallest clip that holds the main configuration's tubes
+TINY_PEER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    options = (("preset", "veryfast"), ("crf", "30"))
+    kind = ClipKind("small.mp4", "small clip", 48, 64, 90, 30, "libx264", 12, options)
+    return write_clips(tmp_path_factory.mktemp("clips"), [kind])
+
+
+def test_calls_take_turns_and_each_leads_a_round():
+    order = []
+    timings = interleave({name: lambda name=name: order.append(name) for name in "abc"}, rounds=2)
+    assert order == list("abc" + "bca" + "cab")
+    assert {name: len(each) for name, each in timings.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_summaries_are_medians_and_ratios_are_of_medians():
+    ours = summarize([Timing(1, 2), Timing(2, 3), Timing(9, 4)])
+    theirs = summarize([Timing(4, 6), Timing(3, 6), Timing(8, 6)])
+    assert ours == {"median_ms": 2000, "min_ms": 1000, "cpu_ms": 3000}
+    assert ratios(ours, theirs) == {"ratio": 0.5, "ratio_of_minima": 1 / 3, "ratio_of_cpu": 0.5}
+
+
+def test_flops_of_tubevit_follow_from_its_shapes():
+    tokens, width, mlp, layers = 539, 768, 3072, 12
+    tubes = [(98, 8 * 8 * 8), (147, 16 * 4 * 4), (98, 4 * 12 * 12), (196, 16 * 16)]
+    multiplications = sum(number * 3 * volume * width for number, volume in tubes)
+    multiplications += layers * tokens * (4 * width**2 + 2 * width * mlp + 2 * tokens * width)
+    pooling = 2 * tokens * width**2 + 2 * width**2 + 2 * tokens * width + 2 * width * mlp
+    multiplications += pooling + width * 400
+    counted = count(Setup())
+    assert counted["tokens"] == tokens
+    assert counted["gflops"] == pytest.approx(2e-9 * multiplications)
+    assert counted == count(Setup(batch_size=3, dtype="bfloat16", train=True)), "it is that of one clip"
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "gflops"),
+    [("videomae", 1568, 361), ("vivit", 3137, 903), ("timesformer", 1569, 392), ("vjepa2", 2048, 1870)],
+)
+def test_peers_are_those_of_the_papers(name, tokens, gflops):
+    counted = count(Setup(name=name))
+    assert counted["tokens"] == tokens
+    assert counted["gflops"] == pytest.approx(gflops, rel=0.01)
+
+
+def test_products_are_all_of_the_encoders_linear_layers():
+    model, _ = bench_model.build_model(SMALL)
+    tokens, width, mlp, layers = 7, 192, 768, 12
+    multiply, gflops = make_products(model, tokens)
+    multiply()
+    assert gflops == pytest.approx(2e-9 * layers * tokens * (4 * width**2 + 2 * width * mlp))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_models_are_compared(train, monkeypatch):
+    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup: 2.0)
+    report = measure_models(replace(SMALL, train=train), ["videomae"], rounds=1)
+    ours, theirs = report["models"]
+    assert (ours["name"], theirs["name"]) == ("tubevit", "videomae")
+    assert theirs["ratio"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
+    assert theirs["ratio_of_memory"] == 1
+    assert ours["clips_per_second"] == pytest.approx(1000 / ours["median_ms"])
+    assert ("share_of_mm" in ours) is not train
+    assert "share_of_mm" not in theirs
+    assert json.loads(json.dumps(report)) == report
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_dtypes_are_compared_in_one_run(train, monkeypatch):
+    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setattr(
+        bench_model, "peak_memory_mib", lambda setup: {"float32": 4.0, "bfloat16": 2.0}[setup["dtype"]]
+    )
+    runs = []
+    monkeypatch.setattr(
+        bench_model, "interleave", lambda calls, *rest: runs.append(set(calls)) or interleave(calls, *rest)
+    )
+    report = measure_models(replace(SMALL, train=train), ["videomae"], 1, ["bfloat16"])
+    models = {(row["name"], row["dtype"]): row for row in report["models"]}
+    assert list(models) == [(name, dtype) for dtype in ("float32", "bfloat16") for name in ("tubevit", "videomae")]
+    keys = {replace(SMALL, name=name, dtype=dtype).key for name, dtype in models}
+    assert len(keys) == 4
+    parts = set() if train else {f"{part} {dtype}" for part in ("mm", "tokens") for dtype in ("float32", "bfloat16")}
+    assert runs == [keys | parts]
+    for (name, dtype), row in models.items():
+        ours, first = models["tubevit", dtype], models[name, "float32"]
+        assert ("ratio_to_first_dtype" in row) == (dtype == "bfloat16")
+        assert row.get("ratio_to_first_dtype", 1) == pytest.approx(row["median_ms"] / first["median_ms"])
+        assert ("ratio" in row) == (name == "videomae")
+        assert row.get("ratio", 1) == pytest.approx(ours["median_ms"] / row["median_ms"])
+        assert row.get("ratio_of_memory", 1) == 1, "within a dtype"
+    table = (format_training if train else format_forward)(report)
+    assert "to float32" in table.splitlines()[1]
+    assert table.count("TubeViT tiny  bfloat16") == 1
+
+
+def test_frozen_layers_are_compared_with_the_whole_model():
+    report = measure_models(replace(SMALL, train=True), [], 1, num_frozen_layers=11)
+    whole, frozen = report["models"]
+    assert frozen["ratio"] == pytest.approx(frozen["median_ms"] / whole["median_ms"])
+    if whole["peak_mib"] is not None:
+        assert frozen["ratio_of_memory"] == frozen["peak_mib"] / whole["peak_mib"] < 0.5
+    assert "TubeViT tiny, 11 layers frozen" in format_training(report)
+
+
+def test_a_model_is_built_in_its_dtype():
+    model, inputs = bench_model.build_model(replace(SMALL, dtype="bfloat16"))
+    assert {tensor.dtype for tensor in [*model.parameters(), *inputs.values()]} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not RESET.is_file(), reason="needs the memory counts of Linux")
+def test_peak_memory_of_training_holds_the_gradients():
+    model, _ = bench_model.build_model(SMALL)
+    gradients_mib = sum(parameter.numel() for parameter in model.parameters()) * 4 / 2**20
+    assert peak_memory_mib(vars(replace(SMALL, train=True))) > 0.9 * gradients_mib
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tokenizers_agree(dtype):
+    report = measure_tokenizer("tiny", 20, 32, 1, "cpu", dtype, rounds=1)
+    # Tokens are of the order of 1; bfloat16 keeps 8 bits of them.
+    assert all(row["difference"] < (1e-4 if dtype == "float32" else 4e-2) for row in report["variants"].values())
+    assert {name for name, row in report["variants"].items() if "ratio" in row} == {"float", "uint8"}
+    assert "Conv3d" in format_tokenizer(report)
+
+
+def test_clips_have_the_key_frames_that_were_asked_for(clip):
+    ((_, path),) = clip
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert len(packets) == 90
+        assert sum(packet.is_keyframe for packet in packets) >= 90 / 12
+
+
+def test_both_routes_decode_the_same_frames(clip):
+    ((_, path),) = clip
+    clips = VideoClips(path)
+    ours = clips.ours(**RAW, do_resize=False, do_center_crop=False)
+    assert len(ours) == len(clips.indices) > 1
+    for pixels, frames in zip(ours, clips.load(clips.indices), strict=True):
+        difference = pixels[0].permute(0, 2, 3, 1).numpy().astype(int) - frames
+        assert np.abs(difference).max() <= 2, "colour conversion may round differently"
+
+
+def test_loading_is_measured_from_originals_and_copies(clip):
+    (video,) = measure_loader(clip, num_frames=8, device="cpu", rounds=1)
+    assert video["num_frames"] == 8 and video["bytes"] > 0 and video["prepared_bytes"] > 0
+    assert all(video[name]["cpu_ms"] > 0 for name in ("original", "prepared", "augment"))
+    assert "small clip" in format_loader([video])
+
+
+def test_waiting_of_a_training_step_is_a_share_of_it(clip):
+    report = measure_waiting(clip[0][1], "tiny", num_frames=32, device="cpu", batch_size=1, num_workers=0, rounds=1)
+    assert all(0 < report[name] < 1 for name in ("original", "prepared"))
+    text = format_waiting({**report, "original": 0.5, "prepared": 0.25})
+    assert (
+        "50% is spent waiting for clips from the original and 25% from the prepared copy, with 0 loader workers"
+        in text
+    )
+
+
+def test_memory_of_a_worker_is_followed(clip):
+    if not bench_loader.STATUS.is_file():
+        pytest.skip("needs /proc")
+    memory = measure_growth(clip[0][1], 20)
+    assert [number for number, _ in memory] == list(range(2, 21, 2)) and all(mib > 10 for _, mib in memory)
+    assert format_growth([(10, 5.0), (20, 6.0), (30, 7.0)]).endswith("+102.40 KiB per clip in the second half.")
+
+
+def test_decoding_is_compared_in_all_ways(clip):
+    (report,) = measure_decoding(clip, rounds=1)
+    for situation in ("worker", "request"):
+        assert {name for name, times in report[situation].items() if "ratio" in times} == {
+            "uint8",
+            "float",
+            "views",
+            "uniform_views",
+        }
+    assert report["stages"].keys() == {"decode", "convert", "resize", "normalize"}
+    assert all(milliseconds > 0 for milliseconds in report["stages"].values())
+    assert "small clip" in format_decoding([report])
+
+
+@pytest.mark.parametrize(("clip_fps", "step"), [(None, 1), (2.0, 10), (1000.0, 1)])
+def test_clips_of_the_decoding_benchmark_have_the_asked_rate(clip_fps, step, tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving_frames(330), fps=20)
+    clips = VideoClips(path, clip_fps)
+    assert clips.fps == 20 / step
+    assert all(np.diff(indices).tolist() == [step] * 31 for indices in clips.indices)
+
+
+def test_pipelines_are_compared(clip, monkeypatch):
+    monkeypatch.setattr(bench_pipeline, "VideoMAEConfig", lambda: VideoMAEConfig(**TINY_PEER))
+    (report,) = measure_pipelines(clip, "tiny", "cpu", "float32", rounds=1)
+    assert report["pipelines"].keys() == {"tubevit", "tubevit_uint8", "videomae", "videomae_whole"}
+    assert "small clip" in format_pipelines([report])
+
+
+@pytest.mark.parametrize("dtypes", [["float32"], ["float32", "bfloat16"]])
+def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch, dtypes):
+    monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup: None)
+    file = tmp_path / "bench.json"
+    small = ["--preset", "tiny", "--num-frames", "20", "--image-size", "32", "--device", "cpu"]
+    assert main(["bench", *small, "--dtype", ",".join(dtypes), "--rounds", "1", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert report["machine"]["torch"] == torch.__version__
+    assert [(row["tokens"], row["dtype"]) for row in report["forward"]["models"]] == [(8, dtype) for dtype in dtypes]
+    assert format_forward(report["forward"]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sections"),
+    [
+        ([], ["forward"]),
+        (["--against", "vivit", "--train"], ["forward", "training"]),
+        (["--train"], ["training"]),
+        (["--decoding"], ["decoding"]),
+        (["--loader"], ["loader"]),
+        (["--tokenizer", "--pipeline", "a.mp4"], ["tokenizer", "pipeline"]),
+    ],
+)
+def test_arguments_choose_what_is_measured(arguments, sections):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert chosen_sections(parser.parse_args(arguments)) == sections
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--against", "videomea"], "no such model; there are videomae"),
+        (["--clip-fps", "0"], "--clip-fps is a number of frames per second above 0, got 0"),
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--preset", "basse"], "Did you mean 'base'"),
+        (["--num-frames", "4"], "does not fit a clip of 4x224x224"),
+        (["--decoding", "missing.mp4"], "no file missing.mp4"),
+        (["--frozen-layers", "4"], "--frozen-layers goes with --train and is at most 12, got 4"),
+        (["--frozen-layers", "13", "--train"], "at most 12, got 13"),
+        (["--dtype", "float32,int8"], "--dtype int8: there is no such type here; there are float32, bfloat16"),
+        (["--dtype", ""], "--dtype : there is no such type"),
+        (["--dtype", "float32,float32"], "names a type twice"),
+        (["--dtype", "float32,bfloat16", "--tokenizer"], "--tokenizer is measured with one dtype at a time"),
+    ],
+)
+def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+def test_names_are_separated_by_commas():
+    assert parse_names("") == []
+    assert parse_names("videomae, vivit") == ["videomae", "vivit"]

@@ -1,0 +1,165 @@
+"""`tubevit convert`: a folder that the library's pipelines answer from as they did from the source."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from small_image_models import make_source
+from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, ViTImageProcessor, pipeline
+from video_files import moving_frames, write_video
+
+from tubevit import TubeViTForImageClassification, TubeViTModel
+from tubevit.image_checkpoints import POSITIONS
+from tubevit.kernel_inflation import TUBE_INITS
+from tubevit.pooling import POOLING_CLASSES
+from tubevit.training.cli import main
+from tubevit.training.commands.convert import add_arguments, make_processor
+
+
+PREPROCESSORS = {
+    "vit classifier": ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3),
+    "clip classifier": CLIPImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}),
+    "dinov2 classifier": CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 40, "width": 40}),
+    "siglip classifier": ViTImageProcessor(size={"height": 32, "width": 32}, resample=3),
+}
+
+
+def save_source(folder, name: str):
+    source = make_source(name)
+    source.save_pretrained(folder)
+    if name in PREPROCESSORS:
+        PREPROCESSORS[name].save_pretrained(folder)
+    return source
+
+
+@pytest.mark.parametrize("name", PREPROCESSORS)
+def test_the_image_pipeline_answers_as_it_does_for_the_source(name, tmp_path, capsys):
+    save_source(tmp_path / "source", name)
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), "--task", "image"]) == 0
+    assert "classifier.weight <- classifier.weight" in capsys.readouterr().out
+    image = Image.fromarray(moving_frames(1, height=50, width=70)[0])
+    expected = pipeline("image-classification", model=str(tmp_path / "source"))(image, top_k=5)
+    ours = pipeline("image-classification", model=str(tmp_path / "out"))(image, top_k=5)
+    for one, other in zip(ours, expected, strict=True):
+        assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_a_video_model_comes_with_processors_for_both(tmp_path, capsys):
+    save_source(tmp_path / "source", "clip classifier")
+    report = tmp_path / "report.json"
+    arguments = ["--labels", "7", "--pooling", "mean", "--tube-init", "average", "--report", str(report)]
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "average inflation to 8x8x8" in printed and "vision_model.post_layernorm.weight" in printed
+    told = json.loads(report.read_text())
+    assert told["target"]["classifier.weight"]["state"] == "new"
+    clip = write_video(tmp_path / "clip.mp4", moving_frames(40, height=48, width=64))
+    results = pipeline("video-classification", model=str(tmp_path / "out"))(str(clip), top_k=7)
+    assert len(results) == 7
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    pixels = processor(videos=str(clip), return_tensors="pt").pixel_values_videos
+    assert pixels.shape == (1, 32, 3, 32, 32)
+
+
+def test_the_size_of_clips_may_be_another_than_the_sources(tmp_path):
+    save_source(tmp_path, "clip classifier")
+    model = TubeViTForImageClassification.from_image_checkpoint(tmp_path, image_size=64)
+    processor = make_processor(str(tmp_path), model.config, resize=True).image_processor
+    assert dict(processor.size)["shortest_edge"] == 80  # the crop keeps its share of 32 / 40
+    image = Image.fromarray(moving_frames(1, height=90, width=120)[0])
+    assert processor(image, return_tensors="pt").pixel_values.shape == (1, 3, 64, 64)
+
+
+def test_a_source_without_a_preprocessor_gets_one_of_its_size(tmp_path):
+    save_source(tmp_path, "siglip2 vision")
+    model = TubeViTModel.from_image_checkpoint(tmp_path)
+    processor = make_processor(str(tmp_path), model.config)
+    image = Image.fromarray(moving_frames(1, height=90, width=120)[0])
+    assert processor.image_processor(image, return_tensors="pt").pixel_values.shape == (1, 3, 32, 32)
+    assert list(processor.video_processor.image_mean) == model.config.image_mean == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing/here/at/all", "out"], "There is no model folder nothing/here/at/all"),
+        (["source", "source"], "source is not empty"),
+        (["source", "out", "--labels", "0"], "--labels must be at least 1, got 0"),
+        (["source", "out", "--labels", "3", "--task", "base"], "a base model has no classifier"),
+        (["source", "out", "--image-size", "20"], "does not fit"),
+        (["source", "out", "--num-frames", "0"], "num_frames must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_source(tmp_path / "source", "vit classifier")
+    assert main(["convert", *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("tubevit convert: error:") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_offers_what_there_is():
+    for name, values in (
+        ("positions", POSITIONS),
+        ("tube_init", TUBE_INITS),
+        ("pooling", ("source", *POOLING_CLASSES)),
+    ):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        (action,) = [action for action in parser._actions if action.dest == name]
+        assert tuple(action.choices) == tuple(values)
+
+
+REMOTE = """
+import sys
+
+class NoTubeViT:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tubevit":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoTubeViT())
+import torch
+from transformers import AutoModel
+source, exported = sys.argv[1:]
+images = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).sin()
+model = AutoModel.from_pretrained(exported, trust_remote_code=True).eval()
+fresh, report = type(model).from_image_checkpoint(source, output_report=True)
+assert set(report.target) == set(model.state_dict())
+with torch.no_grad():
+    one, other, theirs = (each(pixel_values=images).pooler_output for each in (model, fresh, AutoModel.from_pretrained(source)))
+assert torch.equal(one, other) and torch.allclose(one, theirs, atol=1e-5)
+"""
+
+
+def test_exported_code_converts_too(tmp_path):
+    """Rotary positions and all, on a machine without the package."""
+    save_source(tmp_path / "source", "dinov3")
+    TubeViTModel.from_image_checkpoint(tmp_path / "source").save_pretrained(tmp_path / "exported", with_code=True)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    command = [sys.executable, "-c", REMOTE, str(tmp_path / "source"), str(tmp_path / "exported")]
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_conversion_is_imported_when_it_is_asked_for():
+    names = {
+        f"tubevit.{name}"
+        for name in ("image_checkpoints", "image_families", "weight_conversion", "source_checkpoints")
+    }
+    program = f"import sys, tubevit; print(*{names} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.strip() == "", result
+
+
+def test_a_converted_model_is_found_by_the_auto_classes(tmp_path):
+    save_source(tmp_path / "source", "vit classifier")
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), "--task", "base"]) == 0
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert type(model) is TubeViTModel and model(torch.zeros(1, 32, 3, 32, 32)).pooler_output.shape == (1, 24)

@@ -1,0 +1,275 @@
+"""`tubevit demo`: a few training steps from files to report, and its parts: class folders, cached clips, the picture."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
+from video_files import moving_frames, write_video
+
+from tubevit import Tube
+from tubevit.processing import video_decoding
+from tubevit.training.cli import main
+from tubevit.training.commands.demo_report import ReportClip, draw_report
+from tubevit.training.commands.tiny_model import (
+    IMAGE_SIZE,
+    NUM_FRAMES,
+    TUBES,
+    make_model,
+    make_processors,
+    training_processor,
+)
+from tubevit.training.data.cached_clips import CachedClips, RandomClip, decode_clips
+from tubevit.training.data.formats.class_folders import LabelledClip, find_clips, hold_out, take_evenly
+
+
+def write_clips(folder: Path, *names: str, num_frames: int = 6) -> None:
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(folder / name, moving_frames(num_frames, 40, 56, seed))
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+# The command as a whole
+
+
+def test_demo_on_moving_shapes_from_nothing_to_report(tmp_path, capsys):
+    output = tmp_path / "out put"
+    assert main(["demo", "--output", str(output), "--steps", "3", "--clips-per-class", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert [f"[{step}/5]" in printed for step in range(1, 6)] == [True] * 5
+    assert "of 12 held-out clips right" in printed
+    assert f'predict "{output}' in printed.splitlines()[-1]
+    assert sorted(path.name for path in output.iterdir()) == ["model", "report.png", "videos"]
+    assert sorted(path.name for path in (output / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+    ]
+    with Image.open(output / "report.png") as report:
+        assert report.width > 1000
+    clip = next((output / "videos" / "val").rglob("*.mp4"))
+    answers = pipeline("video-classification", model=str(output / "model"))(str(clip), top_k=12)
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1, abs=1e-4)
+    assert {answer["label"] for answer in answers} == {path.name for path in (output / "videos" / "val").iterdir()}
+
+
+def test_demo_on_a_folder_without_validation_clips_holds_some_out(tmp_path, capsys):
+    write_clips(
+        tmp_path / "data", "run/1.mp4", "run/2.avi", "run/3.mkv", "walk/1.webm.mkv", "walk/deep/2.mp4", "sit/1.mp4"
+    )
+    (tmp_path / "data" / "run" / "broken.mp4").write_bytes(b"no video")
+    arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "2"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "There is no val/ folder" in printed.out
+    assert "Classes with a single clip are not evaluated: sit." in printed.out
+    assert "held-out clips right" in printed.out
+    assert printed.err.count("left out: ") == 1
+    assert "broken.mp4" in printed.err
+    labels = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["id2label"]
+    assert labels == {"0": "run", "1": "sit", "2": "walk"}
+
+
+def test_demo_with_one_clip_per_class_says_that_it_measures_memory(tmp_path, capsys):
+    write_clips(tmp_path / "data", "run/1.mp4", "walk/1.mp4")
+    arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "2"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "memory, not skill" in printed
+    assert "of 2 TRAINING clips right" in printed
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.mp4", "b.mp4"], "2 videos but no class folders"),
+        (["notes/readme.txt"], "no videos in class folders"),
+        (["run/a.mp4", "run/b.mp4"], "one class only (run)"),
+        (["val/run/a.mp4", "val/walk/a.mp4"], "no train/"),
+        (["train/run/a.mp4", "train/walk/a.mp4", "val/sit/a.mp4"], "holds no videos of the classes in train/"),
+        (["run/a.mp4", "walk/a.mp4"], "Fewer than two classes"),  # they are empty files
+    ],
+)
+def test_demo_refuses_what_it_cannot_learn_from_in_one_line(tmp_path, capsys, names, message):
+    touch(tmp_path / "data", *names)
+    assert main(["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("tubevit demo: error: ")
+    assert message in error
+
+
+@pytest.mark.parametrize("option", ["--steps", "--clips-per-class", "--max-clips", "--seed"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+def test_demo_refuses_numbers_that_are_none_in_one_line(tmp_path, capsys, option, value):
+    if (option, value) == ("--seed", "0"):
+        return
+    with pytest.raises(SystemExit) as exit_info:
+        main(["demo", option, value, "--output", str(tmp_path / "out")])
+    assert exit_info.value.code == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"tubevit demo: error: argument {option}: must be a whole number of at least ")
+    assert f"got '{value}'" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_without_its_folder_is_an_error(tmp_path, capsys):
+    assert main(["demo", "--data", str(tmp_path / "nowhere")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
+# Class folders
+
+
+def test_folders_of_splits_are_used_as_they_are(tmp_path):
+    touch(
+        tmp_path, "train/run/a.mp4", "train/walk/b.AVI", "validation/run/c.mkv", "train/walk/notes.txt", "extra/d.mp4"
+    )
+    found = find_clips(tmp_path)
+    assert {(clip.path.name, clip.label) for clip in found.train} == {("a.mp4", "run"), ("b.AVI", "walk")}
+    assert found.val == [LabelledClip(tmp_path / "validation" / "run" / "c.mkv", "run")]
+    assert found.notes == []
+
+
+def test_classes_that_training_lacks_are_left_out_and_named(tmp_path):
+    touch(tmp_path, "train/run/a.mp4", "train/walk/b.mp4", "test/run/c.mp4", "test/sit/d.mp4")
+    found = find_clips(tmp_path)
+    assert [clip.label for clip in found.val] == ["run"]
+    assert "sit" in found.notes[0]
+
+
+def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():
+    clips = [LabelledClip(Path(f"{label}{i}"), label) for label, n in (("a", 8), ("b", 4), ("c", 2)) for i in range(n)]
+    found = hold_out(clips, 0.25, seed=1)
+    assert sorted(clip.label for clip in found.val) == ["a", "a", "b", "c"]
+    assert sorted(map(str, found.train + found.val)) == sorted(map(str, clips))
+    assert hold_out(clips[::-1], 0.25, seed=1) == found
+    assert hold_out(clips, 0.25, seed=2).val != found.val
+
+
+def test_taking_evenly_serves_every_class_before_any_twice():
+    clips = [LabelledClip(Path(f"{label}{i}"), label) for label, n in (("a", 9), ("b", 2), ("c", 5)) for i in range(n)]
+    random.Random(0).shuffle(clips)
+    assert sorted(clip.label for clip in take_evenly(clips, 3)) == ["a", "b", "c"]
+    assert sorted(clip.label for clip in take_evenly(clips, 8)) == ["a"] * 3 + ["b"] * 2 + ["c"] * 3
+    assert len(set(take_evenly(clips, 99))) == len(clips)
+    assert take_evenly([], 3) == []
+
+
+# Cached clips
+
+
+def test_decoding_keeps_what_can_be_read_and_says_why_not(tmp_path, monkeypatch):
+    threads, original = [], video_decoding._set_threads
+    monkeypatch.setattr(
+        video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
+    )
+    write_clips(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    clips = [LabelledClip(tmp_path / name, name) for name in ("a.mp4", "broken.mp4", "b.mp4", "missing.mp4")]
+    read, pixels, broken = decode_clips(clips, training_processor(), "test")
+    assert [clip.label for clip in read] == ["a.mp4", "b.mp4"]
+    assert all(clip.dtype == torch.uint8 for clip in pixels)
+    assert [clip.shape[:2] for clip in pixels] == [(24, 3)] * 2
+    assert threads == [1, 1]
+    assert [clip.label for clip, _ in broken] == ["broken.mp4", "missing.mp4"]
+    assert all(reason and "\n" not in reason for _, reason in broken)
+
+
+def test_random_clips_are_cut_from_the_clip_in_order_and_never_mirrored():
+    # Red holds the frame, green the row, blue the column: each pixel says where it comes from.
+    time, rows, columns = torch.meshgrid(torch.arange(20), torch.arange(24), torch.arange(26), indexing="ij")
+    clip = torch.stack([time, rows, columns], dim=1).to(torch.uint8)
+    cut = RandomClip(num_frames=10, size=16, color_jitter=0.0)
+    torch.manual_seed(0)
+    clips = torch.stack([cut(clip) for _ in range(200)]).int()
+    assert clips.shape == (200, 10, 3, 16, 16)
+    assert (clips[:, :, 1].diff(dim=2) == 1).all()
+    assert (clips[:, :, 2].diff(dim=3) == 1).all()
+    steps = clips[:, :, 0, 0, 0].diff(dim=1)
+    assert steps.min() >= 1
+    assert steps.max() <= 2
+    assert set(clips[:, 0, 1, 0, 0].tolist()) == set(range(9))
+    assert set(clips[:, 0, 2, 0, 0].tolist()) == set(range(11))
+
+
+def test_colours_change_alike_in_all_frames():
+    clip = torch.full((4, 3, 8, 8), 100, dtype=torch.uint8)
+    torch.manual_seed(0)
+    changed = torch.stack([RandomClip(4, 8)(clip) for _ in range(50)])
+    assert changed.dtype == torch.uint8
+    assert (changed == changed[:, :1, :, :1, :1]).all()
+    assert changed.unique().numel() > 20
+
+
+def test_cached_clips_give_uint8_clips_and_labels():
+    pixels = torch.randint(0, 256, (3, 4, 3, 8, 8), dtype=torch.uint8)
+    clips = CachedClips(pixels, [2, 0, 1])
+    assert len(clips) == 3
+    assert clips[1]["labels"] == 0
+    assert torch.equal(clips[1]["pixel_values_videos"], pixels[1])
+    assert CachedClips(pixels, [2, 0, 1], lambda clip: clip[:2])[1]["pixel_values_videos"].shape[0] == 2
+
+
+# The tiny model
+
+
+def test_the_tiny_model_sees_the_same_in_uint8_as_through_its_saved_processor(tmp_path):
+    write_clips(tmp_path, "a.mp4", "b.mp4")
+    pixels = decode_clips(
+        [LabelledClip(tmp_path / name, name) for name in ("a.mp4", "b.mp4")],
+        make_processors(do_rescale=False, do_normalize=False).video_processor,
+        "test",
+    )[1]
+    torch.manual_seed(0)
+    model = make_model(["x", "y"], pixels).eval()
+    model.save_pretrained(tmp_path)
+    statistics = {"image_mean": model.config.image_mean, "image_std": model.config.image_std}
+    make_processors(**statistics).save_pretrained(tmp_path)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    inputs = processor(videos=[str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")], return_tensors="pt")
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded(**inputs).logits, model(pixel_values_videos=torch.stack(pixels)).logits, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_the_tiny_model_normalises_by_the_statistics_of_its_clips():
+    pixels = torch.randint(0, 100, (4, 4, 3, 8, 8), dtype=torch.uint8)
+    config = make_model(["x", "y"], pixels).config
+    assert config.image_mean == pytest.approx((pixels.float() / 255).mean((0, 1, 3, 4)).tolist(), abs=1e-3)
+    assert config.image_std == pytest.approx((pixels.float() / 255).std((0, 1, 3, 4)).tolist(), abs=1e-3)
+
+
+# The report
+
+
+TUBE_CASES = [Tube(**{key: tuple(value) for key, value in tube.items()}) for tube in TUBES]
+
+
+def test_the_report_is_a_picture_of_all_clips(tmp_path):
+    size = (NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE)
+    frames = np.zeros((NUM_FRAMES, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE, 3), np.uint8)
+    right = ReportClip(frames, "run", [("run", 0.8), ("walk", 0.2)])
+    wrong = replace(right, label="walk")
+    assert right.is_right
+    assert not wrong.is_right
+    heights = []
+    for clips in ([right], [right, wrong]):
+        draw_report(tmp_path / "report.png", clips, TUBE_CASES[:4], size, title="t", subtitle="s", clips_are="clips")
+        with Image.open(tmp_path / "report.png") as image:
+            heights.append(image.height)
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert heights[1] > heights[0]
+    assert {(0x2A, 0x9D, 0x5C), (0xD1, 0x49, 0x5B)} <= set(map(tuple, pixels))  # a right and a wrong bar

@@ -1,0 +1,104 @@
+"""`tubevit info` and `tubevit ablations`: the numbers of the paper's sizes and rows."""
+
+import json
+
+import pytest
+from tiny_models import make_model, tiny_config
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.presets import PRESETS, preset_config
+from tubevit.training.cli import main
+from tubevit.training.commands.info import describe
+from tubevit.training.experiments.ablations import load_ablation, load_table, table_names
+
+
+def plain_gflops(config, num_tokens: int) -> float:
+    """A ViT's matrix products, two operations per multiplication and addition; the tubes' and the MAP head's by hand."""
+    d, m, n = config.hidden_size, config.intermediate_size, num_tokens
+    layer = 2 * n * (4 * d * d + 2 * d * m) + 4 * n * n * d
+    size = (config.num_frames, *config.image_height_width)
+    kernels = sum(
+        2 * d * tube.num_tokens(size) * 3 * tube.kernel_size[0] * tube.kernel_size[1] * tube.kernel_size[2]
+        for tube in config.get_tubes()
+    )
+    head = 2 * d * d * 2 * n + 4 * n * d + 2 * (2 * d * d + 2 * d * m)
+    return (config.num_hidden_layers * layer + kernels + head) / 1e9
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_flops_are_those_of_a_vit(name):
+    report = describe(preset_config(name), [32, 64])
+    assert [clip["tokens"] for clip in report["clips"]] == [539, 1176]
+    for clip in report["clips"]:
+        config = preset_config(name, num_frames=clip["num_frames"])
+        assert clip["gflops"] == pytest.approx(plain_gflops(config, clip["tokens"]), rel=1e-6)
+        assert sum(clip["tokens_per_tube"]) == clip["tokens"]
+
+
+def test_the_tubes_of_every_preset_add_at_most_5_million_parameters():
+    for name in PRESETS:
+        assert describe(preset_config(name), [32])["tube_parameters"] < 5e6
+
+
+def test_info_prints_a_table_and_json(capsys, tmp_path):
+    assert main(["info", "tiny", "base", "--num-frames", "32,64"]) == 0
+    table = capsys.readouterr().out
+    assert "98+147+98+196" in table and "1,176" in table
+    assert main(["info", "base", "--json", "--num-frames", "32"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["clips"][0]["gflops"] == pytest.approx(104.45, abs=0.01)
+    make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
+    assert main(["info", str(tmp_path), "--num-frames", "8"]) == 0
+    assert f"{tiny_config().num_tokens():,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["info", "tiny", "--num-frames", "0"], ["info", "huuge"], ["ablations", "99"]])
+def test_bad_arguments_are_one_line(argv, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "error:" in error
+
+
+def test_every_row_is_a_model_and_has_the_papers_number():
+    rows = {table: load_table(table) for table in table_names()}
+    assert {table: len(each) for table, each in rows.items()} == {
+        "7a": 4, "7b": 4, "7c": 6, "7d": 4, "7e": 2, "8": 5, "14": 7,
+    }  # fmt: skip
+    for table, each in rows.items():
+        assert [row.paper["position"] for row in each] == list(range(1, len(each) + 1))
+        for row in each:
+            assert row.paper["table"] == table and 70 < row.paper["value"] < 90
+            assert row.config(preset="tiny", num_hidden_layers=1).num_tokens() > 0
+
+
+def test_rows_differ_as_the_paper_says():
+    values = {row.name: row.config() for table in table_names() if table != "7c" for row in load_table(table)}
+    assert [len(values[f"tubes_{n}"].tubes) for n in (1, 2, 4, 8)] == [1, 2, 4, 8]
+    assert [values[f"extra_{n}"].num_extra_layers for n in (0, 1, 2, 4, 8)] == [0, 1, 2, 4, 8]
+    assert {name: values[name].position_embedding for name in ("learned", "fixed_without_stride", "fixed")} == {
+        name: name for name in ("learned", "fixed_without_stride", "fixed")
+    }
+    assert load_table("7a")[0].config().position_embedding == "none"
+    merged = {row.name: row.config().get_tubes()[0].space_to_depth for row in load_table("7c")}
+    assert merged == {
+        "none": (1, 1, 1), "2xT": (2, 1, 1), "2xS": (1, 1, 2), "4xT": (4, 1, 1), "4xS": (1, 2, 2), "4xST": (2, 1, 2),
+    }  # fmt: skip
+    kernels = {"a": (1, 16, 16), "b": (4, 32, 32), "c": (4, 4, 4), "d": (4, 12, 12), "e": (8, 8, 8), "f": (16, 4, 4)}
+    kernels |= {"g": (16, 16, 16), "h": (32, 8, 8)}
+    strides = {"iv": (16, 16, 16), "v": (32, 32, 32)}
+    for row in load_table("14"):
+        parts = [part.split("+") for part in row.paper["row"].strip("()").split(")(")]
+        expected = [(kernels[kernel], strides[stride]) for kernel, stride in parts]
+        assert [(tube.kernel_size, tube.stride) for tube in row.config().get_tubes()] == expected
+    for row in load_table("7d"):
+        expected = int(row.name.removeprefix("tokens_"))
+        assert row.config(for_evaluation=True).num_tokens() == pytest.approx(expected, rel=0.04)
+        assert row.config().num_tokens() == 539
+
+
+@pytest.mark.parametrize("text", ["- 1", "paper: {}", "paper: {}\nmodel: {}\ntraining: {}", "a: [", ""])
+def test_a_file_that_is_no_row_is_refused(text, tmp_path):
+    (tmp_path / "row.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"row\.yaml") as error:
+        load_ablation(tmp_path / "row.yaml")
+    assert "\n" not in str(error.value)

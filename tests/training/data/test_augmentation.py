@@ -1,0 +1,234 @@
+"""Augmentation: one draw for all frames, draws by seed alone, mixing against plain references, labels that follow."""
+
+import pickle
+from multiprocessing.reduction import ForkingPickler
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips
+from torchvision.transforms import v2
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.training.data.augmentation import BatchAugmentation, ClipAugmentation, mix_pixels, soften_labels
+from tubevit.training.data.augmentation_config import AugmentationConfig, flipped_labels
+from tubevit.training.data.rng import SharedEpoch, draws_from, sample_seed
+
+
+MEAN = [0.5, 0.4, 0.3]
+NOTHING = {"rand_augment_layers": 0}
+SIDES = ["moving left", "moving right", "falling"]
+
+
+def a_batch(labels: list, **clips) -> dict:
+    pixels = tiny_clips(batch=len(labels), dtype=torch.uint8, **clips)
+    seeds = torch.arange(len(labels)) + 7
+    return {"pixel_values_videos": pixels, "labels": torch.tensor(labels), "sample_seeds": seeds}
+
+
+def batch_augmentation(multi_label: bool = False, **config) -> BatchAugmentation:
+    return BatchAugmentation(AugmentationConfig(**{**NOTHING, **config}), 5, multi_label, MEAN)
+
+
+def test_a_draw_holds_for_all_frames():
+    augment = ClipAugmentation(AugmentationConfig(erasing_probability=0.5), [127, 102, 76])
+    frame = tiny_clips(batch=1, frames=1, size=24, dtype=torch.uint8)[0]
+    changed = 0
+    for seed in range(60):
+        clip = augment(frame.expand(6, -1, -1, -1).clone(), seed)
+        assert clip.dtype == torch.uint8 and clip.shape == (6, 3, 24, 24)
+        assert all(torch.equal(each, clip[0]) for each in clip)
+        changed += not torch.equal(clip[0], frame[0])
+    assert changed > 40
+
+
+def test_draws_depend_on_the_seed_alone():
+    augment = ClipAugmentation(AugmentationConfig(erasing_probability=0.5), [127, 102, 76])
+    clip = tiny_clips(batch=1, size=24, dtype=torch.uint8)[0]
+    torch.manual_seed(0)
+    first = augment(clip, 3)
+    torch.rand(100)
+    assert torch.equal(augment(clip, 3), first)
+    assert any(not torch.equal(augment(clip, seed), first) for seed in range(4, 9))
+
+
+def test_what_is_erased_does_not_follow_from_what_is_mirrored():
+    augment = ClipAugmentation(AugmentationConfig(**NOTHING, erasing_probability=0.5), [127, 102, 76])
+    clip, number = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 800
+    mirrored, erased = [], []
+    for seed in (sample_seed(0, 0, str(index)) for index in range(number)):
+        with draws_from(seed):  # as `TrainingClips` begins
+            mirrored.append(bool(torch.rand(()) < 0.5))
+        erased.append(bool(augment(clip, seed).any()))
+    correlation = np.corrcoef(mirrored, erased)[0, 1]
+    assert abs(correlation) < 4.5 / number**0.5
+
+
+def test_the_global_generator_goes_on_as_if_nothing_had_been_drawn():
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    found = [torch.rand(1)]
+    with draws_from(1):
+        torch.rand(10)
+    found.append(torch.rand(1))
+    with pytest.raises(KeyError), draws_from(2):
+        raise KeyError
+    found.append(torch.rand(2))
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_seeds_differ_by_seed_epoch_and_video():
+    seeds = {sample_seed(seed, epoch, name) for seed in range(3) for epoch in range(3) for name in ("a", "b", "0/a")}
+    assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
+    assert sample_seed(1, 2, "clip.mp4") == 4341163657857974960  # of every machine and release
+
+
+def test_erasing_leaves_the_mean_of_the_pixels():
+    augment = batch_augmentation(erasing_probability=1.0)
+    batch = a_batch([1], size=32)
+    batch["pixel_values_videos"] = torch.full_like(batch["pixel_values_videos"], 255)
+    pixels = augment(batch)["pixel_values_videos"][0]
+    erased = (pixels != 255).any(dim=1)
+    assert erased.any() and (erased == erased[0]).all()
+    assert pixels.permute(0, 2, 3, 1)[erased].unique(dim=0).tolist() == [[128, 102, 76]]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+@pytest.mark.parametrize("num_frames", [1, 8, 11])
+def test_mixing_clips_is_mixing_each_frame(kind, num_frames):
+    mixer = {"mixup": v2.MixUp(alpha=0.8), "cutmix": v2.CutMix(alpha=1.0)}[kind]
+    clips = tiny_clips(batch=3, frames=num_frames, size=16, dtype=torch.uint8)
+    with draws_from(11):
+        params = mixer.make_params([clips])
+    mixed = mix_pixels(clips, mixer, params)
+    others = np.roll(clips.double().numpy(), 1, axis=0)
+    if kind == "mixup":
+        expected = np.round(params["lam"] * clips.double().numpy() + (1 - params["lam"]) * others)
+    else:
+        left, top, right, bottom = params["box"]
+        expected = clips.double().numpy()
+        expected[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    assert mixed.dtype == torch.uint8 and np.abs(mixed.numpy() - expected).max() <= (kind == "mixup")
+    images = mix_pixels(clips[:, 0], mixer, params)  # an image is a clip of one frame
+    assert torch.equal(images, mixed[:, 0])
+
+
+@pytest.mark.parametrize(
+    "config", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 1.0, "cutmix_alpha": 1.0}]
+)
+def test_mixed_labels_are_the_shares_of_the_pixels(config):
+    batch = a_batch([0, 3, 1, 4])
+    batch["pixel_values_videos"] = (
+        torch.tensor([0, 255, 0, 255], dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 8, 3, 16, 16)
+    )
+    mixed = batch_augmentation(**config)(batch)
+    assert set(mixed) == {"pixel_values_videos", "labels"} and mixed["labels"].shape == (4, 5)
+    torch.testing.assert_close(mixed["labels"].sum(-1), torch.ones(4))
+    brightness = mixed["pixel_values_videos"].float().mean((1, 2, 3, 4)) / 255
+    torch.testing.assert_close(mixed["labels"][:, [3, 4]].sum(-1), brightness, atol=2e-3, rtol=0)
+    assert 0 < brightness[0] < 1
+
+
+def test_both_kinds_of_mixing_come_up_and_some_batches_stay_as_they_are():
+    augment = batch_augmentation(mixup_alpha=1.0, cutmix_alpha=1.0, mix_probability=0.7)
+    kinds = set()
+    for number in range(40):
+        batch = a_batch([0, 1]) | {"sample_seeds": torch.tensor([number, 1])}
+        batch["pixel_values_videos"] = (
+            torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 8, 3, 16, 16)
+        )
+        values = augment(batch)["pixel_values_videos"][0].unique().tolist()
+        kinds.add("none" if values == [0] else "cutmix" if set(values) <= {0, 255} else "mixup")
+    assert kinds == {"none", "cutmix", "mixup"}
+
+
+def test_mixing_is_by_the_samples_of_the_batch():
+    augment = batch_augmentation(mixup_alpha=1.0)
+    first, again = augment(a_batch([0, 1, 2])), augment(a_batch([0, 1, 2]))
+    assert torch.equal(first["pixel_values_videos"], again["pixel_values_videos"])
+    other = augment(a_batch([0, 1, 2]) | {"sample_seeds": torch.tensor([1, 2, 3])})
+    assert not torch.equal(first["labels"], other["labels"])
+
+
+def test_a_batch_is_not_changed_in_place():
+    batch = a_batch([0, 1])
+    before = batch["pixel_values_videos"].clone()
+    batch_augmentation(mixup_alpha=1.0, erasing_probability=1.0, rand_augment_layers=2)(batch)
+    assert torch.equal(batch["pixel_values_videos"], before) and "sample_seeds" in batch
+
+
+@pytest.mark.parametrize("labels", [[0, -100, 2, -100], [-100, -100, 2, -100], [-100] * 4])
+def test_videos_that_could_not_be_read_are_neither_changed_nor_mixed(labels):
+    batch = a_batch(labels)
+    bad = [index for index, label in enumerate(labels) if label == -100]
+    batch["pixel_values_videos"][bad] = 0
+    mixed = batch_augmentation(mixup_alpha=1.0, label_smoothing=0.1, erasing_probability=1.0, rand_augment_layers=2)(
+        batch
+    )
+    assert not mixed["pixel_values_videos"][bad].any()
+    assert (mixed["labels"][bad] == -100).all()
+    good = [index for index in range(4) if index not in bad]
+    torch.testing.assert_close(mixed["labels"][good].sum(-1), torch.ones(len(good)))
+    assert mixed["pixel_values_videos"][good].bool().all((1, 2, 3, 4)).numel() == len(good)
+
+
+def test_smoothing():
+    assert soften_labels(torch.tensor([1, -100]), 4, 0.2).tolist() == [
+        pytest.approx([0.05, 0.85, 0.05, 0.05]),
+        [-100.0] * 4,
+    ]
+    multi_hot = torch.tensor([[1.0, 0, 0], [-100, -100, -100]])
+    assert soften_labels(multi_hot, 3, 0.2).tolist() == [pytest.approx([0.9, 0.1, 0.1]), [-100.0] * 3]
+
+
+def test_hard_labels_stay_hard_without_mixing_and_smoothing():
+    labels = batch_augmentation(rand_augment_layers=1)(a_batch([3, 1]))["labels"]
+    assert labels.tolist() == [3, 1] and labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("config", [{}, {"label_smoothing": 0.1}])
+def test_the_loss_leaves_out_videos_that_could_not_be_read(config):
+    model = make_model(TubeViTForVideoClassification)
+    augment = batch_augmentation(**config)
+    whole = augment(a_batch([0, -100, 2]))
+    rest = {name: tensor[[0, 2]] for name, tensor in whole.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**whole).loss, model(**rest).loss)
+        nothing = augment(a_batch([-100, -100]))
+        assert model(**nothing).loss == 0
+        assert model(**nothing, num_items_in_batch=torch.tensor(0)).loss == 0
+    assert model.config.problem_type is None
+
+
+def test_flips_by_the_names_of_the_classes():
+    assert flipped_labels("auto", SIDES) is None and flipped_labels("off", ["a"]) is None
+    assert flipped_labels("auto", ["a", "b"]) == {} and flipped_labels("on", SIDES) == {}
+    assert flipped_labels("swap_labels", SIDES) == {0: 1, 1: 0}
+
+
+def test_the_epoch_is_one_for_all_who_share_it():
+    epoch = SharedEpoch()
+    copy = pickle.loads(ForkingPickler.dumps(epoch))
+    epoch.value = 4
+    assert copy.value == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop_min_area": 0.0},
+        {"crop_max_ratio": 0.5},
+        {"flip": "yes"},
+        {"rand_augment_layers": -1},
+        {"rand_augment_magnitude": 31},
+        {"min_time_share": 0},
+        {"min_time_share": 1.1},
+        {"erasing_probability": 1.5},
+        {"mixup_alpha": -0.1},
+        {"label_smoothing": 2.0},
+    ],
+)
+def test_wrong_settings_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        AugmentationConfig(**wrong)

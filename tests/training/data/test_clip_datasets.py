@@ -1,0 +1,430 @@
+"""Clips for a data loader: which frames, the same draws with any workers, bad videos that are counted and never replaced."""
+
+import csv
+import math
+from itertools import islice
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from dataset_files import add_clip, class_folders
+from PIL import Image
+from small_processors import SMALL, video_processor
+from tiny_models import make_model
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from video_files import full_decode, moving_frames, write_video
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.processing import TubeViTImageProcessor, decode_video
+from tubevit.training.data.augmentation import BatchAugmentation
+from tubevit.training.data.augmentation_config import AugmentationConfig
+from tubevit.training.data.clip_datasets import BadVideoError, ClipCollator, ClipDataset, SetEpoch, StreamedClips
+from tubevit.training.data.clip_sampling import EvaluationClips, SameCrop, TrainingClips, TrainingImages, video_source
+from tubevit.training.data.rng import draws_from, sample_seed
+from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
+
+
+TINY = {"num_frames": 8, "size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+WHOLE_FRAME = AugmentationConfig(crop_min_area=1.0)
+
+
+def reader(mirror: bool = False, config: AugmentationConfig | None = None, **settings) -> TrainingClips:
+    return TrainingClips(video_processor(**{**TINY, **settings}), config or AugmentationConfig(), mirror)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Six videos of classes a and b."""
+    folder = class_folders(tmp_path_factory.mktemp("set"), {"": {"a": 3, "b": 3}})
+    for index, path in enumerate(sorted(folder.rglob("*.mp4"))):
+        write_video(path, moving_frames(20, 32, 40, seed=index), fps=10)
+    return load_video_dataset(DataConfig(data=str(folder), validation_share=0.0)).splits["train"]
+
+
+def with_bad(rows, *indices: int):
+    """`rows` in which some files are missing."""
+    changed = [
+        {**row, "video": {"path": "/nowhere.mp4", "bytes": None}} if i in indices else row
+        for i, row in enumerate(rows)
+    ]
+    return datasets.Dataset.from_list(changed, features=rows.features)
+
+
+def batches(clips, num_workers: int = 0, **kwargs) -> list[dict]:
+    kwargs = {"batch_size": 2, "collate_fn": ClipCollator(keep_ids=True), **kwargs}
+    return list(DataLoader(clips, num_workers=num_workers, **kwargs))
+
+
+def same(one: list[dict], other: list[dict]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(
+        torch.equal(a["pixel_values_videos"], b["pixel_values_videos"]) and torch.equal(a["labels"], b["labels"])
+        for a, b in pairs
+    )
+
+
+# Which frames
+
+
+def test_a_random_clip_takes_the_frames_on_screen_from_a_random_start(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(60, 32, 40), fps=20)
+    frames = full_decode(path)
+    read = reader(config=WHOLE_FRAME, sampling="fixed_rate", fps=8, crop_size={"height": 32, "width": 40})
+    starts = set()
+    for seed in range(12):
+        with draws_from(seed):
+            start = torch.rand(1, dtype=torch.float64).item() * (3.0 - 8 / 8)  # 60 frames last 3 s, the clip 1 s
+        expected = [math.floor((start + k / 8) * 20 + 1e-9) for k in range(8)]
+        clip, is_mirrored = read({"path": str(path), "bytes": None}, seed)
+        # The decoder's colours differ from PyAV's own in the last bit.
+        difference = (clip.int() - frames[expected].int()).abs().double().mean((1, 2, 3))
+        neighbours = (clip.int() - frames[[index - 1 for index in expected]].int()).abs().double().mean((1, 2, 3))
+        assert not is_mirrored and (difference < neighbours / 2).all()
+        starts.add(expected[0])
+    assert len(starts) > 6 and max(starts) <= 40
+
+
+def test_uniform_training_clips_take_a_frame_of_every_segment(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(40, 32, 40), fps=20)
+    read = reader(sampling="uniform")
+    chosen = []
+    metadata = type("Metadata", (), {"total_num_frames": 40, "fps": 20, "duration": 2.0})()
+    for seed in range(50):
+        with draws_from(seed):
+            chosen.append(read._sample(metadata))
+    assert [sorted(set(segment // 5)) for segment in np.stack(chosen).T] == [[index] for index in range(8)]
+    assert all(len(set(segment)) == 5 for segment in np.stack(chosen).T)
+    assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16)
+
+
+def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_said(tmp_path):
+    read = reader(config=AugmentationConfig(min_time_share=0.5), sampling="uniform")
+    metadata = type("Metadata", (), {"total_num_frames": 160, "fps": 20, "duration": 8.0})()
+    steps, firsts = set(), set()
+    for seed in range(60):
+        with draws_from(seed):
+            chosen = read._sample(metadata)
+        distances = np.diff(chosen)
+        assert chosen.shape == (8,) and chosen.min() >= 0 and chosen.max() < 160
+        assert distances.max() - distances.min() <= 1 and 10 <= distances.mean() + 1e-9 < 20.2
+        steps.add(distances.min())
+        firsts.add(chosen[0])
+    assert min(steps) < 12 and max(steps) > 17 and len(firsts) > 20
+    few = type("Metadata", (), {"total_num_frames": 9, "fps": 20, "duration": 0.45})()
+    with draws_from(0):
+        assert (np.diff(read._sample(few)) >= 1).all(), "no frame is shown twice where there are enough"
+    path = write_video(tmp_path / "short.mp4", moving_frames(5, 32, 40), fps=10)
+    assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
+    greys = np.zeros((40, 32, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None, None, None]
+    path = write_video(tmp_path / "long.mp4", greys, fps=10)
+    brightness = read({"path": str(path), "bytes": None}, 0).pixels.float().mean((1, 2, 3))
+    assert ((brightness.diff() > 8) & (brightness.diff() < 24)).all(), "frames of the file, some 3 to 5 apart"
+
+
+@pytest.mark.parametrize(("pad_mode", "last"), [("loop", [0, 1, 2]), ("last", [4, 4, 4])])
+def test_short_videos_loop_or_hold_their_last_frame(tmp_path, pad_mode, last):
+    path = write_video(tmp_path / "a.mp4", moving_frames(5, 32, 40), fps=10)
+    read = reader(sampling="fixed_rate", fps=10, pad_mode=pad_mode)
+    clip = read({"path": str(path), "bytes": None}, 1).pixels
+    assert torch.equal(clip[5:], clip[last])
+
+
+def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
+    still = np.repeat(moving_frames(1, 64, 80), 20, axis=0)
+    path = write_video(tmp_path / "a.mp4", still, fps=10, options={"crf": "0"}, pix_fmt="yuv444p")
+    video = {"path": str(path), "bytes": None}
+    crops, mirrored = [], set()
+    for seed in range(8):
+        clip = reader(mirror=True)(video, seed)
+        assert (clip.pixels.int() - clip.pixels[:1].int()).abs().max() <= 2
+        crops.append(clip.pixels[0])
+        mirrored.add(clip.is_mirrored)
+    assert mirrored == {True, False}
+    assert all(not torch.equal(crops[0], crop) for crop in crops[1:])
+    # The draw for mirroring is made first, so the clip that is mirrored is the one that is not, seen from behind.
+    seed = next(seed for seed in range(8) if reader(mirror=True)(video, seed).is_mirrored)
+    turned = reader(mirror=True)(video, seed).pixels
+    with draws_from(seed):
+        torch.rand(())
+        straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crop))
+    assert torch.equal(turned.flip(-1), straight)
+
+
+# The same draws, whoever makes them
+
+
+def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(8, 32, 96), fps=8)
+    squeezed = {"size": {"height": 16, "width": 16}}
+    whole = reader(config=WHOLE_FRAME, **squeezed)
+    whole.crop.ratio = (1.0, 1.0)
+    clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
+    expected = EvaluationClips(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
+    assert (clip.int() - expected.int()).abs().max() <= 1
+    for seed in range(20):  # crops have the frame's proportions, within the ratio, and lie in it
+        params = SameCrop(reader().crop, squeezes=True)
+        torch.manual_seed(seed)
+        params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
+        top, left, height, width = (params.params[name] for name in ("top", "left", "height", "width"))
+        assert min(top, left) >= 0 and top + height <= 32 and left + width <= 96
+        assert 2.0 < width / height < 4.6
+
+
+def test_draws_do_not_depend_on_workers_order_and_batch(rows):
+    clips = ClipDataset(rows, reader(mirror=True), 2, seed=3)
+    expected = batches(clips)
+    assert same(batches(clips, num_workers=2), expected)
+    torch.manual_seed(123)
+    assert same(batches(clips), expected)
+    assert torch.equal(clips[5]["pixel_values_videos"], expected[2]["pixel_values_videos"][1])
+    part = ClipDataset(rows.select([5, 2]), reader(mirror=True), 2, seed=3)
+    assert torch.equal(part[0]["pixel_values_videos"], clips[5]["pixel_values_videos"])
+    assert not same(batches(ClipDataset(rows, reader(mirror=True), 2, seed=4)), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_every_epoch_draws_anew_in_workers_that_persist_too(rows, num_workers):
+    clips = ClipDataset(rows, reader(), 2)
+    loader = DataLoader(
+        clips, 2, num_workers=num_workers, persistent_workers=num_workers > 0, collate_fn=ClipCollator()
+    )
+    epochs = []
+    for epoch in (0, 1, 0):
+        clips.set_epoch(epoch)
+        epochs.append(list(loader))
+    assert not same(epochs[0], epochs[1]) and same(epochs[0], epochs[2])
+
+
+def test_augmenting_a_batch_later_is_augmenting_it_in_the_collator(rows):
+    clips = ClipDataset(rows, reader(), 2)
+    augment = BatchAugmentation(AugmentationConfig(mixup_alpha=0.5, erasing_probability=0.5), 2, False, [0.5] * 3)
+    early = batches(clips, collate_fn=ClipCollator(augment))
+    late = [augment(batch) for batch in batches(clips, collate_fn=ClipCollator(keep_seeds=True))]
+    assert same(early, late) and set(early[0]) == set(late[0]) == {"pixel_values_videos", "labels"}
+    plain = batches(clips, collate_fn=ClipCollator())
+    assert not any(
+        torch.equal(a["pixel_values_videos"], b["pixel_values_videos"]) for a, b in zip(early, plain, strict=True)
+    )
+
+
+def test_the_seed_of_a_sample_is_that_of_its_video(rows):
+    clips = ClipDataset(rows, reader(), 2, seed=9)
+    clips.set_epoch(2)
+    assert clips[1]["sample_seed"] == sample_seed(9, 2, rows[1]["video_id"])
+
+
+# Labels
+
+
+def test_labels_follow_a_mirrored_clip(rows):
+    clips = ClipDataset(rows, reader(mirror=True), 2, flipped_labels={0: 1, 1: 0})
+    seen = set()
+    for index in range(6):
+        sample, label = clips[index], rows[index]["label"]
+        is_mirrored = clips.read(rows[index]["video"], sample["sample_seed"]).is_mirrored
+        assert int(sample["labels"]) == (1 - label if is_mirrored else label)
+        seen.add(is_mirrored)
+    assert seen == {True, False}
+
+
+def test_several_labels_are_multi_hot_and_follow_too(rows):
+    features = datasets.Features({**rows.features, "label": datasets.List(datasets.Value("int64"))})
+    changed = [{**row, "label": labels} for row, labels in zip(rows, [[0, 2], [], None, [1], [1], [1]], strict=True)]
+    table = datasets.Dataset.from_list(changed, features=features)
+    clips = ClipDataset(table, reader(), 3, multi_label=True)
+    found = [clips[index]["labels"].tolist() for index in range(4)]
+    assert found == [[1, 0, 1], [0, 0, 0], [-100] * 3, [0, 1, 0]]
+    mirrored = ClipDataset(table, reader(mirror=True), 3, multi_label=True, flipped_labels={1: 2, 2: 1})
+    assert {tuple(mirrored[index]["labels"].tolist()) for index in (3, 4, 5)} <= {(0, 1, 0), (0, 0, 1)}
+
+
+def test_a_video_without_a_label_is_read_and_ignored_by_the_loss(rows):
+    table = datasets.Dataset.from_list([{**rows[0], "label": None}], features=rows.features)
+    sample = ClipDataset(table, reader(), 2)[0]
+    assert int(sample["labels"]) == -100 and not sample["is_bad"] and sample["pixel_values_videos"].any()
+
+
+# Bad videos
+
+
+def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
+    log = tmp_path / "bad.csv"
+    clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, max_bad_share=0.5, bad_video_log=log)
+    good = batches(ClipDataset(rows, reader(), 2))
+    for _ in range(2):  # a second epoch meets the same videos, which count once
+        found = batches(clips, num_workers=2)
+        assert clips.num_bad == 2
+    assert [batch["is_bad"].tolist() for batch in found] == [[False, True], [False, False], [True, False]]
+    for batch, whole in zip(found, good, strict=True):
+        for index, is_bad in enumerate(batch["is_bad"]):
+            pixels = batch["pixel_values_videos"][index]
+            assert not pixels.any() if is_bad else torch.equal(pixels, whole["pixel_values_videos"][index])
+            assert batch["labels"][index] == (-100 if is_bad else whole["labels"][index])
+        assert batch["video_ids"] == whole["video_ids"]
+    with open(log, newline="") as file:
+        lines = list(csv.reader(file))
+    assert {tuple(line[:2]) for line in lines} == {
+        (rows[1]["video_id"], "/nowhere.mp4"),
+        (rows[4]["video_id"], "/nowhere.mp4"),
+    }
+    assert all("No such file" in line[2] for line in lines)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"max_bad_share": 0.2},
+            "2 of 6 videos cannot be read, more than max_bad_share=0.2 allows; the last one: b/1.mp4",
+        ),
+        ({"on_bad_video": "raise"}, "a/1.mp4: "),
+    ],
+)
+def test_too_many_bad_videos_end_with_one_line(rows, num_workers, settings, message):
+    clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, **settings)
+    with pytest.raises(BadVideoError) as caught:
+        batches(clips, num_workers)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_the_settings_is_said_at_once(rows):
+    with pytest.raises(ValueError, match="split is empty"):
+        ClipDataset(rows.select([]), reader(), 2)
+    with pytest.raises(ValueError, match="skip or raise"):
+        ClipDataset(rows, reader(), 2, on_bad_video="replace")
+    with pytest.raises(ValueError, match="max_bad_share"):
+        ClipDataset(rows, reader(), 2, max_bad_share=2)
+
+
+# Evaluation, images, streams
+
+
+def test_evaluation_reads_what_the_processor_gives(rows):
+    processor = video_processor(**TINY, sampling="fixed_rate", fps=10, num_temporal_views=2, num_spatial_views=3)
+    clips = ClipDataset(with_bad(rows, 0), EvaluationClips(processor), 2, max_bad_share=1.0)
+    expected = processor(rows[1]["video"]["path"], do_rescale=False, do_normalize=False, return_tensors="pt")
+    assert torch.equal(clips[1]["pixel_values_videos"], expected.pixel_values_videos[0])
+    assert clips[0]["pixel_values_videos"].shape == clips[1]["pixel_values_videos"].shape == (6, 8, 3, 16, 16)
+    single = EvaluationClips(video_processor(**TINY))
+    assert single(rows[1]["video"]).pixels.shape == single.shape == (8, 3, 16, 16)
+
+
+def test_images(tmp_path):
+    for index, name in enumerate(("a/0.png", "a/1.jpg", "b/2.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(moving_frames(1, 32, 40, seed=index)[0]).save(tmp_path / name)
+    (tmp_path / "b" / "3.png").write_bytes(b"no image")
+    data = load_video_dataset(DataConfig(data=str(tmp_path), validation_share=0.0))
+    processor = TubeViTImageProcessor(**SMALL)
+    clips = ClipDataset(
+        data.splits["train"], TrainingImages(processor, AugmentationConfig(), True), 2, max_bad_share=0.5
+    )
+    (batch,) = batches(clips, batch_size=4)
+    assert batch["pixel_values"].shape == (4, 3, 32, 32) and batch["pixel_values"].dtype == torch.uint8
+    assert batch["labels"].tolist() == [0, 0, 1, -100]
+    augment = BatchAugmentation(AugmentationConfig(mixup_alpha=1.0), 2, False, [0.5] * 3)
+    (mixed,) = batches(clips, batch_size=4, collate_fn=ClipCollator(augment))
+    assert mixed["labels"].shape == (4, 2) and mixed["pixel_values"].dtype == torch.uint8
+    whole = ClipDataset(data.splits["train"], EvaluationClips(processor), 2)
+    expected = processor(
+        Image.open(tmp_path / "a" / "0.png"), do_rescale=False, do_normalize=False, return_tensors="pt"
+    )
+    assert torch.equal(whole[0]["pixel_values"], expected.pixel_values[0])
+
+
+def streamed(rows, num_shards: int = 2):
+    return rows.to_iterable_dataset(num_shards=num_shards)
+
+
+def by_id(found: list[dict]) -> dict:
+    return {
+        name: pixels
+        for batch in found
+        for name, pixels in zip(batch["video_ids"], batch["pixel_values_videos"], strict=True)
+    }
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_streams_give_the_clips_of_the_table(rows, num_workers):
+    table = by_id(batches(ClipDataset(rows, reader(), 2)))
+    stream = StreamedClips(streamed(with_bad(rows, 2)), reader(), 2)
+    found = by_id(batches(stream, num_workers))
+    assert set(found) == set(table) - {rows[2]["video_id"]} and stream.num_bad == 1
+    assert all(torch.equal(found[name], table[name]) for name in found)
+    stream.set_epoch(1)
+    assert any(not torch.equal(pixels, found[name]) for name, pixels in by_id(batches(stream, num_workers)).items())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_endless_stream_is_one_pass_after_another(rows, num_workers):
+    shuffled = streamed(rows).shuffle(seed=3, buffer_size=len(rows))
+    loader = DataLoader(
+        StreamedClips(shuffled, reader(), 2, is_endless=True), 1, num_workers=num_workers, collate_fn=list
+    )
+    found = [sample for (sample,) in islice(loader, 3 * len(rows))]
+    passes = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
+    names = [[sample["video_id"] for sample in each] for each in passes]
+    assert all(sorted(each) == sorted(rows["video_id"]) for each in names)
+    assert len(set(map(tuple, names))) > 1, "passes have orders of their own"
+    assert len({sample["sample_seed"] for sample in found}) == len(found), "and draws"
+    again = [sample["video_id"] for (sample,) in islice(loader, len(found))]
+    assert again == [sample["video_id"] for sample in found], "a resumed run reads the same"
+
+
+def test_an_endless_stream_of_nothing_ends(rows):
+    bad = with_bad(rows.select([0]), 0)
+    assert list(StreamedClips(streamed(bad, 1), reader(), 2, is_endless=True)) == []
+
+
+def test_a_stream_of_bad_videos_ends(rows):
+    many = datasets.concatenate_datasets([with_bad(rows, 0)] * 18)
+    stream = StreamedClips(streamed(many), reader(), 2, max_bad_share=0.1)
+    with pytest.raises(BadVideoError, match="18 of 103 videos cannot be read"):
+        batches(stream)
+
+
+def test_sources_in_bytes_and_on_other_file_systems(tmp_path):
+    path = add_clip(tmp_path / "a.mp4")
+    read = reader()
+    expected = read({"path": str(path), "bytes": None}, 5).pixels
+    for video in ({"path": None, "bytes": path.read_bytes()}, {"path": f"file://{path}", "bytes": None}):
+        assert torch.equal(read(video, 5).pixels, expected)
+    assert video_source({"path": "https://x/y.mp4", "bytes": None}) == {"path": "https://x/y.mp4", "bytes": None}
+
+
+# With Trainer
+
+
+class Epochs(ClipDataset):
+    """Remembers which video was read in which epoch."""
+
+    def __getitem__(self, index):
+        self.read_in = [*getattr(self, "read_in", []), (self.epoch.value, index)]
+        return super().__getitem__(index)
+
+
+def test_trainer_learns_from_clips_epoch_by_epoch(rows, tmp_path):
+    clips = Epochs(with_bad(rows, 3), reader(), 2, max_bad_share=0.5)
+    augment = BatchAugmentation(AugmentationConfig(label_smoothing=0.1, mixup_alpha=0.5), 2, False, [0.5] * 3)
+    model = make_model(TubeViTForVideoClassification, num_labels=2)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=2,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=3,
+        remove_unused_columns=False,
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+        report_to="none",
+    )
+    trainer = Trainer(
+        model, arguments, train_dataset=clips, data_collator=ClipCollator(augment), callbacks=[SetEpoch(clips)]
+    )
+    result = trainer.train()
+    assert math.isfinite(result.training_loss) and all(torch.isfinite(each).all() for each in model.parameters())
+    assert sorted(clips.read_in) == [(epoch, index) for epoch in (0, 1) for index in range(6)]
+    assert clips.num_bad == 1 and model.config.problem_type is None

@@ -1,0 +1,167 @@
+"""`tubevit prepare`: what the copies show and when, how they are stored, and going on after a stop."""
+
+import csv
+import os
+import shutil
+
+import av
+import numpy as np
+import pytest
+import torch
+from dataset_files import add_clip
+from torchvision.transforms import v2
+from video_files import moving_frames, write_video
+
+from tubevit.processing import decode_video
+from tubevit.training.cli import main
+from tubevit.training.data import prepare_video as prepare_video_module
+from tubevit.training.data.prepare_video import PrepareSettings, prepare_video, resize_short_side
+from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
+
+
+def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(10 * torch.log10(255**2 / (one.double() - other.double()).square().mean()))
+
+
+def prepare(*arguments) -> int:
+    return main(["prepare", *map(str, arguments), "--workers", "1"])
+
+
+def smooth_frames(num_frames: int, height: int = 96, width: int = 128) -> np.ndarray:
+    """Frames without edges, which chroma subsampling and resizing leave alone."""
+    rows, columns = np.mgrid[:height, :width] / height
+    frames = [
+        np.stack([rows, columns / 2, 0.5 + 0.3 * np.sin(rows + columns + 0.2 * index)], axis=-1)
+        for index in range(num_frames)
+    ]
+    return (np.stack(frames) * 200).astype(np.uint8)
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_copy_shows_the_same_frames_at_the_same_times(tmp_path, rotation):
+    times = np.cumsum([0.03, 0.04, 0.1, 0.02] * 10)
+    source = write_video(
+        tmp_path / "a.mkv" if not rotation else tmp_path / "a.mp4",
+        smooth_frames(40),
+        times=times - times[0],
+        start=2.0,
+        b_frames=2,
+        rotation=rotation,
+        sample_aspect_ratio=2,
+    )
+    prepare_video(source, tmp_path / "out" / "b.mp4", PrepareSettings(short_side=64, gop=5, crf=5))
+    before, metadata = decode_video(source)
+    after, copied = decode_video(tmp_path / "out" / "b.mp4")
+    assert after.shape[-2:] == ((170, 64) if rotation else (64, 170))
+    np.testing.assert_allclose(copied.timestamps, metadata.timestamps, atol=1e-3)
+    assert psnr(resize_short_side(before, 64), after) > 33
+    # Each frame resembles itself more than its neighbours.
+    difference = (after[1:].double() - resize_short_side(before, 64)[:-1].double()).square().mean()
+    assert difference > 2 * (after.double() - resize_short_side(before, 64).double()).square().mean()
+
+
+def test_copies_are_stored_for_random_access(tmp_path):
+    source = write_video(tmp_path / "a.mp4", moving_frames(30, 64, 80), gop=250, b_frames=3, audio=True)
+    prepare_video(source, tmp_path / "b.mp4", PrepareSettings(gop=6))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert len(container.streams) == 1  # no sound
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 6, 12, 18, 24]
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        container.streams.video[0].codec_context.skip_frame = "NONREF"
+        assert len(list(container.decode(video=0))) <= 15  # what has to be decoded for any frame of the video
+    content = (tmp_path / "b.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_a_long_video_is_copied_in_parts(tmp_path, monkeypatch):
+    source = write_video(tmp_path / "a.mp4", smooth_frames(50), gop=20, b_frames=2)
+    prepare_video(source, tmp_path / "whole.mp4", PrepareSettings())
+    monkeypatch.setattr(prepare_video_module, "MAX_HELD_BYTES", 7 * 3 * 96 * 128)
+    prepare_video(source, tmp_path / "parts.mp4", PrepareSettings())
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(("size", "expected"), [((480, 640), (256, 340)), ((100, 51), (100, 50)), ((2, 3), (2, 2))])
+def test_sizes(size, expected):
+    assert tuple(resize_short_side(torch.zeros(1, 3, *size, dtype=torch.uint8), 256).shape[-2:]) == expected
+
+
+def test_resizing_is_torchvisions():
+    frames = torch.randint(0, 256, (2, 3, 100, 200), dtype=torch.uint8)
+    assert torch.equal(resize_short_side(frames, 50), v2.functional.resize(frames, [50, 100], antialias=True))
+
+
+@pytest.fixture
+def originals(tmp_path):
+    folder = tmp_path / "originals"
+    for name in ("a/one.mp4", "a/two.avi", "b/c/three.webm"):
+        add_clip(folder / name)
+    (folder / "notes.txt").write_text("not a video")
+    return folder
+
+
+def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(originals, tmp_path, capsys):
+    contents = {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()}
+    assert prepare(originals, tmp_path / "out") == 0
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.mp4"))
+    assert made == ["a/one.mp4", "a/two.mp4", "b/c/three.mp4"]
+    assert {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()} == contents
+    out = capsys.readouterr().out
+    assert "3 of 3 videos are ready" in out and "times as fast" in out
+    (tmp_path / "list.txt").write_text("a/two.avi 0\nb/c/three.webm 1\n")
+    config = DataConfig(data=str(tmp_path / "list.txt"), video_folder=str(tmp_path / "out"), validation_share=0.0)
+    rows = load_video_dataset(config).splits["train"]
+    assert [os.path.isfile(row["video"]["path"]) for row in rows] == [True, True]
+
+
+def test_a_stopped_run_goes_on_and_changed_originals_are_copied_again(originals, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert prepare(originals, out, "--no-timing") == 0
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    (out / "a" / "two.mp4").unlink()
+    (out / "a" / ".two.mp4.123.unfinished").write_bytes(b"half")  # what a killed run leaves
+    newer = add_clip(originals / "b" / "c" / "three.webm")
+    os.utime(newer, (4e9, 4e9))
+    assert prepare(originals, out, "--no-timing") == 0
+    assert "1 of 3 videos are there already" in capsys.readouterr().out
+    changed = {path.name for path in stamps if path.stat().st_mtime_ns != stamps[path]}
+    assert changed == {"two.mp4", "three.mp4"}
+
+
+def test_broken_originals_are_listed_and_leave_no_copy(originals, tmp_path, capsys):
+    (originals / "a" / "bad.mp4").write_text("no video")
+    assert prepare(originals, tmp_path / "out", "--no-timing") == 1
+    with open(tmp_path / "out" / "failed.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["path", "reason"] and [row[0] for row in rows[1:]] == [str(originals / "a" / "bad.mp4")]
+    names = {path.name for path in (tmp_path / "out").rglob("*")}
+    assert "bad.mp4" not in names and not any("unfinished" in name for name in names)
+    (originals / "a" / "bad.mp4").unlink()
+    assert prepare(originals, tmp_path / "out", "--no-timing") == 0
+    assert not (tmp_path / "out" / "failed.csv").exists()
+
+
+def error_of(capsys, *arguments) -> str:
+    assert prepare(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_mistakes_are_one_line_and_write_nothing(originals, tmp_path, capsys):
+    assert "must not lie in each other" in error_of(capsys, originals, originals / "out")
+    assert "must not lie in each other" in error_of(capsys, originals, originals)
+    assert "There is no folder" in error_of(capsys, tmp_path / "no", tmp_path / "out")
+    assert "crf must be" in error_of(capsys, originals, tmp_path / "out", "--crf", 60)
+    assert "preset" in error_of(capsys, originals, tmp_path / "out", "--preset", "quick")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("x")
+    assert "is not empty" in error_of(capsys, originals, tmp_path / "other")
+    shutil.copy(originals / "a" / "one.mp4", originals / "a" / "two.mp4")
+    assert "would both become" in error_of(capsys, originals, tmp_path / "out")
+
+
+def test_other_settings_are_not_mixed_in(originals, tmp_path, capsys):
+    assert prepare(originals, tmp_path / "out", "--no-timing") == 0
+    assert "was prepared with gop=24" in error_of(capsys, originals, tmp_path / "out", "--gop", 6)

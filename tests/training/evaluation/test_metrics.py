@@ -1,0 +1,227 @@
+"""Metrics against plain loops, in one process and two, and the aggregation of views against the model's own."""
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from tiny_models import make_model, tiny_clips
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.training.evaluation.metrics import (
+    ClassificationMetrics,
+    MeanAveragePrecision,
+    MeanClassAccuracy,
+    TopKAccuracy,
+)
+from tubevit.training.evaluation.scores import (
+    aggregate_views,
+    average_precision,
+    confusion_matrix,
+    mean_average_precision,
+    mean_class_accuracy,
+    per_class_accuracy,
+    per_class_average_precision,
+    ranks_of_labels,
+    top_k_accuracy,
+)
+
+
+def samples(num_videos=40, num_classes=7, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(num_videos, num_classes)), rng.integers(0, num_classes, num_videos)
+
+
+def brute_rank(scores, label):
+    """Place of `label` in a list of classes sorted by score, the first of equals first."""
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    return order.index(label)
+
+
+def brute_average_precision(scores, positives):
+    """Precision at each threshold times the recall gained there, by counting."""
+    total, recall_before, area = sum(positives), 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        chosen = [positive for score, positive in zip(scores, positives, strict=True) if score >= threshold]
+        recall = sum(chosen) / total
+        area += (recall - recall_before) * sum(chosen) / len(chosen)
+        recall_before = recall
+    return area
+
+
+few_values = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # so that there are ties
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(float, (6, 4), elements=few_values), arrays.arrays(int, 6, elements=st.integers(0, 3)))
+def test_ranks_are_places_in_a_sorted_list(scores, labels):
+    expected = [brute_rank(row, label) for row, label in zip(scores, labels, strict=True)]
+    assert ranks_of_labels(scores, labels).tolist() == expected
+    assert top_k_accuracy(scores, labels) == (scores.argmax(axis=1) == labels).mean()
+    assert top_k_accuracy(scores, labels, 4) == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(float, 8, elements=few_values), arrays.arrays(bool, 8))
+def test_average_precision_is_the_sum_over_thresholds(scores, positives):
+    if positives.any():
+        expected = brute_average_precision(scores.tolist(), positives.tolist())
+        assert average_precision(scores, positives) == pytest.approx(expected, abs=1e-12)
+    else:
+        assert math.isnan(average_precision(scores, positives))
+
+
+def test_per_class_accuracy_and_confusion_count_videos():
+    scores, labels = samples()
+    matrix = confusion_matrix(scores, labels)
+    accuracies, counts = per_class_accuracy(scores, labels)
+    assert matrix.sum() == len(labels)
+    for row in range(7):
+        assert counts[row] == (labels == row).sum() == matrix[row].sum()
+        for column in range(7):
+            assert matrix[row, column] == ((labels == row) & (scores.argmax(axis=1) == column)).sum()
+        assert accuracies[row] == matrix[row, row] / counts[row]
+    assert mean_class_accuracy(scores, labels) == pytest.approx(np.mean(accuracies))
+
+
+def test_classes_without_videos_or_positives_are_left_out():
+    scores = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]])
+    assert mean_class_accuracy(scores, np.array([0, 1])) == 0.5  # and not a third
+    assert math.isnan(per_class_accuracy(scores, np.array([0, 1]))[0][2])
+    precisions, positives = per_class_average_precision(scores, np.array([[1, 0, 0], [0, 1, 0]]))
+    assert positives.tolist() == [1, 1, 0]
+    assert mean_average_precision(scores, np.array([[1, 0, 0], [0, 1, 0]])) == np.mean(precisions[:2])
+
+
+def test_unknown_labels_count_nowhere():
+    scores, labels = samples()
+    with_unknown = np.concatenate([labels, [-100, -100]])
+    more = np.concatenate([scores, scores[:2]])
+    assert top_k_accuracy(more, with_unknown, 2) == top_k_accuracy(scores, labels, 2)
+    assert (confusion_matrix(more, with_unknown) == confusion_matrix(scores, labels)).all()
+    multi_hot = (np.random.default_rng(1).random(scores.shape) < 0.3).astype(float)
+    unknown = np.concatenate([multi_hot, np.full((2, 7), -100.0)])
+    assert mean_average_precision(more, unknown) == mean_average_precision(scores, multi_hot)
+    assert math.isnan(top_k_accuracy(scores, np.full(40, -100)))
+
+
+def test_nan_is_never_right():
+    scores = np.array([[math.nan, 1.0], [1.0, 0.0]])
+    for label in (0, 1):
+        assert top_k_accuracy(scores, np.array([label, 0]), 2) == 0.5
+    with pytest.raises(ValueError, match=r"1 of 2 videos have scores that are NaN"):
+        confusion_matrix(scores, np.array([0, 0]))
+    assert average_precision(np.array([math.nan, 0.5]), np.array([True, False])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: top_k_accuracy(np.zeros((2, 3)), np.array([0, 3])), "label 3 is out of range: there are 3 classes"),
+        (lambda: top_k_accuracy(np.zeros((2, 3)), np.array([0, -1])), "label -1 is out of range"),
+        (
+            lambda: top_k_accuracy(np.zeros((2, 3)), np.array([0, 1]), 4),
+            "k must be from 1 to the number of classes, 3",
+        ),
+        (lambda: top_k_accuracy(np.zeros((2, 3)), np.array([0])), r"got \(2, 3\) and \(1,\)"),
+        (lambda: mean_average_precision(np.zeros((2, 3)), np.zeros((2, 2))), r"\(2, 3\); got \(2, 2\)"),
+        (lambda: aggregate_views(np.zeros((2, 3)), "mean"), "must be one of probs, logits, max, got 'mean'"),
+    ],
+)
+def test_errors_name_the_value(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_views_are_aggregated_as_the_rules_say(multi_label):
+    logits = np.random.default_rng(0).normal(size=(5, 4, 3)) * 3
+    tensor = torch.from_numpy(logits)
+    probabilities = tensor.sigmoid() if multi_label else tensor.softmax(-1)
+    mean_logits = tensor.mean(1)
+    expected = {
+        "probs": probabilities.mean(1),
+        "max": probabilities.amax(1),
+        "logits": mean_logits.sigmoid() if multi_label else mean_logits.softmax(-1),
+    }
+    for aggregation, values in expected.items():
+        np.testing.assert_allclose(aggregate_views(logits, aggregation, multi_label), values.numpy(), atol=1e-12)
+    assert np.isfinite(aggregate_views(np.array([[-1e4, 1e4]]), "probs", multi_label)).all()
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+def test_mean_probabilities_are_what_the_model_makes_of_views(problem_type):
+    model = make_model(TubeViTForVideoClassification, problem_type=problem_type).double()
+    views = tiny_clips(6, dtype=torch.float64)
+    with torch.no_grad():
+        of_model = model(views.unflatten(0, (2, 3))).logits
+        by_view = model(views).logits.unflatten(0, (2, 3))
+    multi_label = problem_type == "multi_label_classification"
+    expected = of_model.sigmoid() if multi_label else of_model.softmax(-1)
+    np.testing.assert_allclose(aggregate_views(by_view.numpy(), "probs", multi_label), expected.numpy(), atol=1e-12)
+
+
+def test_metrics_of_evaluate_agree_with_the_functions_whatever_the_batches():
+    scores, labels = samples()
+    metric = TopKAccuracy(keep_in_memory=True)
+    for part in np.array_split(np.arange(40), 3):
+        metric.add_batch(predictions=scores[part], references=labels[part])
+    assert metric.compute(k=(1, 3)) == {
+        "accuracy": top_k_accuracy(scores, labels),
+        "top3_accuracy": top_k_accuracy(scores, labels, 3),
+    }
+    mean = MeanClassAccuracy(keep_in_memory=True).compute(predictions=scores, references=labels)
+    assert mean == {"mean_class_accuracy": mean_class_accuracy(scores, labels)}
+    multi_hot = (np.random.default_rng(1).random(scores.shape) < 0.3).astype(np.float32)
+    found = MeanAveragePrecision(keep_in_memory=True).compute(predictions=scores, references=multi_hot)
+    assert found == {"mean_average_precision": mean_average_precision(scores, multi_hot)}
+
+
+def test_a_k_that_always_hits_is_left_out():
+    scores, labels = samples(num_classes=5)
+    assert set(TopKAccuracy(keep_in_memory=True).compute(predictions=scores, references=labels)) == {"accuracy"}
+    assert set(TopKAccuracy(keep_in_memory=True).compute(predictions=scores, references=labels, k=2)) == {
+        "top2_accuracy"
+    }
+
+
+def test_trainer_gets_all_metrics_and_may_evaluate_again():
+    scores, labels = samples()
+    metrics = ClassificationMetrics()
+    prediction = type("EvalPrediction", (), {"predictions": (scores, "hidden states"), "label_ids": labels})()
+    assert set(metrics(prediction)) == {"accuracy", "top5_accuracy", "mean_class_accuracy"}
+    assert metrics(prediction) == metrics.compute(scores, labels)
+    assert metrics.best_metric in metrics.compute(scores, labels)
+    multi = ClassificationMetrics(multi_label=True)
+    assert set(multi.compute(scores, np.eye(7)[labels])) == {multi.best_metric} == {"mean_average_precision"}
+
+
+PART = """
+import sys
+import numpy as np
+from tubevit.training.evaluation.metrics import TopKAccuracy
+rank, folder = int(sys.argv[1]), sys.argv[2]
+rng = np.random.default_rng(0)
+scores, labels = rng.normal(size=(41, 7)), rng.integers(0, 7, 41)
+metric = TopKAccuracy(num_process=2, process_id=rank, experiment_id="both", cache_dir=folder)
+metric.add_batch(predictions=scores[rank::2], references=labels[rank::2])
+print(metric.compute(k=1))
+"""
+
+
+def test_two_processes_compute_one_result(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    parts = [
+        subprocess.Popen([sys.executable, "-c", PART, str(rank), str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    printed = [part.communicate(timeout=120)[0].strip() for part in parts]
+    assert [part.returncode for part in parts] == [0, 0]
+    scores, labels = samples(41)
+    assert printed == [str({"accuracy": top_k_accuracy(scores, labels)}), "None"]

@@ -1,0 +1,156 @@
+"""Learning rates by depth, weight decay, averaged weights, the loss of guessing, stochastic depth."""
+
+import math
+
+import pytest
+import torch
+from tiny_models import make_model, tiny_clips, tiny_config
+from video_classifiers import PEERS, save_peer
+
+from tubevit import TubeViTForVideoClassification
+from tubevit.training.models.parameter_groups import Depths, WeightAverage, freeze_layers, parameter_groups
+from tubevit.training.trainer.build import chance_loss
+from tubevit.training.trainer.callbacks import TrainingStopped, check_loss, check_progress
+from tubevit.vit_layers import TubeViTDropPath, TubeViTLayer
+
+
+def groups_by_name(model, **settings):
+    groups = parameter_groups(model, 1.0, 0.1, **settings)
+    of = {id(parameter): group for group in groups for parameter in group["params"]}
+    return groups, {name: of[id(each)] for name, each in model.named_parameters() if id(each) in of}
+
+
+def test_every_trained_parameter_is_in_one_group():
+    model = make_model(TubeViTForVideoClassification, gate_layer=1, layerscale_value=0.1, num_frozen_layers=1)
+    groups, _ = groups_by_name(model, layer_decay=0.5)
+    listed = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(listed) == sorted(id(each) for each in model.parameters() if each.requires_grad)
+
+
+def test_learning_rates_fall_with_the_distance_from_the_classifier():
+    groups, of = groups_by_name(make_model(TubeViTForVideoClassification), layer_decay=0.5)
+    assert of["classifier.weight"]["lr"] == of["tubevit.layernorm.bias"]["lr"] == of["tubevit.pooler.query"]["lr"] == 1
+    assert of["tubevit.layers.1.mlp.fc1.weight"]["lr"] == 0.5 and of["tubevit.layers.0.mlp.fc1.weight"]["lr"] == 0.25
+    assert of["tubevit.embeddings.projections.0.weight"]["lr"] == 0.125
+    assert groups[0]["lr"] == 1  # what the log shows
+
+
+def test_weight_decay_is_for_matrices_alone():
+    model = make_model(
+        TubeViTForVideoClassification,
+        use_cls_token=True,
+        gate_layer=0,
+        position_embedding="learned",
+        layerscale_value=0.1,
+    )
+    _, of = groups_by_name(model)
+    without = {name for name, group in of.items() if group["weight_decay"] == 0}
+    assert all(
+        name.endswith(".bias") or model.get_parameter(name).ndim < 2 or not name.endswith(".weight")
+        for name in without
+    )
+    for part in ("cls_token", "alpha", "lambda1", "table_0", "layernorm.weight", "query", "fc1.bias"):
+        assert any(name.endswith(part) for name in without), part
+    assert {"classifier.weight", "tubevit.layers.0.attention.q_proj.weight"} <= set(of) - without
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_layers_of_other_models_are_found(name, tmp_path):
+    model, _ = save_peer(tmp_path, name)
+    depth_of = Depths.of(model)
+    num_layers = 2 if name == "videoprism" else 1  # a spatial and a temporal one
+    assert depth_of.num_layers == num_layers
+    assert {depth_of(each) for each, _ in model.named_parameters()} == set(range(num_layers + 2))
+    assert depth_of("classifier.weight") == num_layers + 1
+    embeddings = [each for each, _ in model.named_parameters() if "patch_embeddings" in each]
+    assert embeddings and all(depth_of(each) == 0 for each in embeddings)
+
+
+def test_freezing_stops_at_the_layer():
+    model = make_model(TubeViTForVideoClassification)
+    freeze_layers(model, 1)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith(("tubevit.embeddings", "tubevit.layers.0.")), name
+    with pytest.raises(ValueError, match="3 is more than the 2 layers"):
+        freeze_layers(model, 3)
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ValueError, match="nothing to train"):
+        parameter_groups(make_model(TubeViTForVideoClassification).requires_grad_(False), 1.0, 0.0)
+
+
+def test_the_average_is_that_of_its_definition(tmp_path):
+    model = torch.nn.Linear(3, 2).double()
+    average = WeightAverage(model, decay=0.3)
+    expected = model.weight.detach().clone()
+    for step in range(6):
+        with torch.no_grad():
+            model.weight.add_(torch.randn(2, 3, dtype=torch.float64))
+        average.update()
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(average.average["weight"], expected)
+    weights = model.weight.detach().clone()
+    with average.in_place():
+        torch.testing.assert_close(model.weight.detach(), expected)
+    assert torch.equal(model.weight, weights)
+    average.save(tmp_path)
+    other = WeightAverage(torch.nn.Linear(3, 2).double(), decay=0.3)
+    other.load(tmp_path)
+    assert torch.equal(other.average["weight"], average.average["weight"]) and other.num_updates == 6
+    with pytest.raises(ValueError, match="does not hold the average"):
+        WeightAverage(torch.nn.Linear(3, 2, bias=False), decay=0.3).load(tmp_path)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_of_guessing_is_the_least_that_one_answer_for_all_can_have(multi_label, smoothing):
+    from tubevit.classification import classification_loss
+    from tubevit.training.data.augmentation import soften_labels
+
+    labels = [[0], [0, 2], [1], [0, 1]] if multi_label else [0, 0, 1, 2]
+    targets = torch.zeros(4, 3)
+    for row, label in enumerate(labels):
+        targets[row, label] = 1
+    hard = targets if multi_label else torch.tensor(labels)
+    soft = soften_labels(hard, 3, smoothing).double()
+    shares = soft.mean(0)
+    answer = (shares.clamp(1e-12) / (1 - shares).clamp(1e-12)).log() if multi_label else shares.log()
+    config = tiny_config(problem_type="multi_label_classification" if multi_label else "single_label_classification")
+    least = classification_loss(soft, answer.expand(4, 3), config)
+    assert chance_loss(labels, 3, multi_label, smoothing) == pytest.approx(float(least), rel=1e-6)
+
+
+def test_when_training_stops():
+    check_loss(1.0, 3)
+    check_progress([1.0, 1.0], math.log(3), 20, 10)
+    with pytest.raises(TrainingStopped, match="The loss is inf at step 3"):
+        check_loss(math.inf, 3)
+    with pytest.raises(TrainingStopped, match="Nothing was learned in 10 steps up to step 20"):
+        check_progress([1.10, 1.09], math.log(3), 20, 10)
+
+
+def test_stochastic_depth_leaves_out_whole_branches_and_keeps_their_mean():
+    torch.manual_seed(0)
+    drop, states = TubeViTDropPath(0.25), torch.ones(4000, 3, 2, dtype=torch.float64)
+    dropped = drop.train()(states)
+    assert set(dropped.flatten(1).unique(dim=1).flatten().tolist()) == {0.0, 1 / 0.75}
+    assert dropped.mean() == pytest.approx(1, abs=0.03)
+    assert torch.equal(drop.eval()(states), states)
+
+
+def test_a_layer_without_its_branches_is_the_identity():
+    layer = TubeViTLayer(tiny_config(), drop_path=1 - 1e-9).train()
+    states = torch.randn(2, 5, 24)
+    assert torch.equal(layer(states), states)
+
+
+def test_stochastic_depth_grows_with_the_layer_and_rests_in_evaluation():
+    model = make_model(TubeViTForVideoClassification, num_hidden_layers=3, drop_path_rate=0.4)
+    assert [layer.drop_path.rate for layer in model.tubevit.layers] == [0, 0.2, 0.4]
+    plain = make_model(TubeViTForVideoClassification, num_hidden_layers=3)
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model(tiny_clips()).logits, plain(tiny_clips()).logits)
+    with pytest.raises(ValueError, match="drop_path_rate"):
+        tiny_config(drop_path_rate=1.0)

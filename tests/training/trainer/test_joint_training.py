@@ -1,0 +1,309 @@
+"""Several data sets in one run: what it is told, which samples make up its batches, and what a batch trains."""
+
+import argparse
+from collections import Counter
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from tiny_runs import OPTIONS, make_images, make_videos
+
+from tubevit.training import run_video_classification
+from tubevit.training.data.joint_datasets import JointBatches, draw_names
+from tubevit.training.models import build_joint
+from tubevit.training.options import add_config_arguments, write_yaml
+from tubevit.training.trainer.build_joint import set_up_jointly
+from tubevit.training.trainer.checkpointing import check_same_run, write_run_files
+from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
+from tubevit.training.trainer.joint_model_card import history_of
+from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
+from tubevit.training.trainer.joint_training import save_and_evaluate
+from tubevit.training.trainer.run_config import TrainingRun
+from tubevit.training.trainer.video_trainer import training_arguments
+
+
+ROWS, SIZES, WEIGHTS = {"a": 23, "b": 7, "c": 40}, {"a": 4, "b": 2, "c": 8}, {"a": 3, "b": 1, "c": 2}
+
+
+def batches(world_size: int = 1, epoch: int = 0, seed: int = 5, factor: int = 1) -> JointBatches:
+    sizes = {name: factor * size for name, size in SIZES.items()}
+    made = JointBatches(ROWS, sizes, WEIGHTS, seed, world_size)
+    made.set_epoch(epoch)
+    return made
+
+
+# Which samples make up a batch
+
+
+def test_data_sets_are_drawn_in_proportion_to_their_weights():
+    """Up to one batch in each epoch, and over many epochs at each place."""
+    number, total, num_epochs = 8, sum(WEIGHTS.values()), 3000
+    epochs = [draw_names(WEIGHTS, 0, epoch, number) for epoch in range(num_epochs)]
+    for name, weight in WEIGHTS.items():
+        share = weight / total
+        assert all(abs(epoch.count(name) - number * share) < 1 for epoch in epochs), name
+        for place in range(number):
+            seen = Counter(epoch[place] for epoch in epochs)[name] / num_epochs
+            assert abs(seen - share) < 5 * (share * (1 - share) / num_epochs) ** 0.5, (name, place)
+
+
+def test_draws_follow_from_seed_and_epoch_alone():
+    state = torch.get_rng_state()
+    first = draw_names(WEIGHTS, 0, 1, 50)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(7)
+    assert draw_names(WEIGHTS, 0, 1, 50) == first
+    assert draw_names(WEIGHTS, 1, 1, 50) != first != draw_names(WEIGHTS, 0, 0, 50)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_batch_is_of_one_data_set_and_all_ranks_have_the_same_at_each_step(world_size):
+    sampler = batches(world_size)
+    ranks = [list(BatchSamplerShard(sampler, world_size, rank)) for rank in range(world_size)]
+    assert len({len(rank) for rank in ranks}) == 1 and len(ranks[0]) == sampler.num_steps
+    for step in zip(*ranks, strict=True):
+        names = {index.name for batch in step for index in batch}
+        assert len(names) == 1
+        assert all(len(batch) == SIZES[names.copy().pop()] for batch in step)
+        assert len({index for batch in step for index in batch}) == sum(map(len, step))
+
+
+def test_batches_of_two_ranks_are_those_of_one_with_twice_the_size():
+    pairs = list(batches(world_size=2))
+    assert [first + second for first, second in zip(pairs[::2], pairs[1::2], strict=True)] == list(batches(factor=2))
+
+
+def test_every_row_is_there_once_in_each_epoch_of_its_data_set():
+    """Whatever epoch of the run it is: the data sets' own epochs go on."""
+    taken = {name: [] for name in ROWS}
+    for epoch in range(9):
+        for batch in batches(epoch=epoch):
+            taken[batch[0].name] += batch
+    for name, indices in taken.items():
+        for start in range(0, len(indices) - ROWS[name], ROWS[name]):
+            whole = indices[start : start + ROWS[name]]
+            assert {index.epoch for index in whole} == {start // ROWS[name]}
+            assert sorted(index.row for index in whole) == list(range(ROWS[name]))
+        orders = {tuple(index.row for index in indices if index.epoch == epoch) for epoch in (0, 1)}
+        assert len(orders) == 2, name
+
+
+def test_a_resumed_run_takes_the_batches_that_are_left():
+    whole = [batch for epoch in range(4) for batch in batches(epoch=epoch)]
+    number = len(batches())
+    for done in (0, 1, number - 1, number, 2 * number + 3):
+        epoch, skipped = divmod(done, number)
+        rest = list(SkipBatchSampler(batches(epoch=epoch), skipped))
+        rest += [batch for later in range(epoch + 1, 4) for batch in batches(epoch=later)]
+        assert rest == whole[done:]
+
+
+def test_an_epoch_is_as_long_as_all_data_sets_together():
+    assert batches().num_steps == 6 + 4 + 5
+    assert batches(world_size=2).num_steps == 3 + 2 + 3 and len(batches(world_size=2)) == 16
+    assert len(list(batches(world_size=2))) == 16
+
+
+# What a run is told
+
+DATA = {"videos": {"data": "clips"}, "images": {"data": "pictures", "weight": 3}}
+
+
+def read(*argv: str) -> TrainingRun | JointRun:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser, ALL_BLOCKS)
+    return read_run(parser.parse_args(argv))
+
+
+def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "preset: tiny\nerasing_probability: 0.25\ndatasets:\n  videos: {data: clips, data_format: list}\n"
+        "  images: {weight: 1e-1, erasing_probability: 0}\n"
+    )
+    run = read("--config", str(file), "datasets.images.data=pictures", "datasets.videos.weight=2", "seed=3")
+    assert isinstance(run, JointRun) and run.names == ["videos", "images"]
+    assert (run.options_of("videos").weight, run.options_of("images").weight) == (2, 0.1)
+    videos, images = run.run_of("videos"), run.run_of("images")
+    assert (videos.data.data, videos.data.data_format, images.data.data) == ("clips", "list", "pictures")
+    assert (videos.augmentation.erasing_probability, images.augmentation.erasing_probability) == (0.25, 0)
+    assert videos.run.seed == images.run.seed == 3
+
+
+def test_without_data_sets_it_is_a_run_on_one():
+    assert isinstance(read("preset=tiny", "data=videos"), TrainingRun)
+
+
+def test_what_is_written_reads_back_the_same(tmp_path):
+    run = JointRun.of(preset="tiny", datasets=DATA)
+    write_yaml(tmp_path / "run.yaml", vars(run))
+    assert read("--config", str(tmp_path / "run.yaml")) == run
+
+
+def test_data_sets_in_another_order_are_another_run(tmp_path):
+    run = JointRun.of(preset="tiny", datasets=DATA)
+    write_run_files(tmp_path, vars(run), {}, {})
+    check_same_run(tmp_path, vars(run), {}, {})
+    turned = JointRun.of(preset="tiny", datasets=dict(reversed(DATA.items())))
+    with pytest.raises(ValueError, match=r"has datasets=\{'videos'.*, not \{'images'.*resume it with its own options"):
+        check_same_run(tmp_path, vars(turned), {}, {})
+
+
+def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
+    run = read(
+        "preset=tiny", "min_time_share=0.9", "datasets.a.data=x", "datasets.a.min_time_share=0.5", "datasets.b.data=y"
+    )
+    assert [run.run_of(name).augmentation.min_time_share for name in "ab"] == [0.5, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["datasets.videos.wieght=2"], r"^datasets\.videos: There is no option 'wieght'; the nearest is 'weight'"),
+        (["datasets.videos.weight=0"], r"^datasets\.videos: weight must be above 0, got 0"),
+        (["datasets.videos.kind=sound"], r"^datasets\.videos: kind must be one of video, image"),
+        (["datasets.videos.data_format=lst"], r"^datasets\.videos: data_format must be auto or one of"),
+        (["datasets.videos.per_device_train_batch_size=0"], "must be at least 1, got 0"),
+        (
+            ["datasets.images.weight=2"],
+            r"^datasets\.images: Give data, or .* Set datasets\.images\.data; .* are videos, images\.",
+        ),
+        (["datasets.videos=clips"], r"^datasets\.videos must be a mapping of options, got 'clips'"),
+        (["datasets=clips"], "^datasets must be a mapping"),
+        (["datasets.my.videos.data=clips"], r"^datasets\.my: There is no option 'videos'"),
+        (["datasets.1.data=clips"], "^datasets: '1' cannot name a data set"),
+        (["datasets.evaluation.data=clips"], "^datasets: 'evaluation' cannot name a data set"),
+        (["datasets.runs.data=clips"], "^datasets: 'runs' cannot name a data set"),
+        (["datasets.videos.data.folder=clips"], r"datasets\.videos\.data\.folder: data is no mapping"),
+        (["train_data=clips"], r"^train_data belongs to one of the datasets: set datasets\.NAME\.train_data"),
+        (["lora_rank=4"], "lora_rank is for one data set"),
+        (["bad_video_report=a.csv"], r"set datasets\.NAME\.bad_video_report"),
+        (["trainer.ddp_static_graph=true"], "heads unused"),
+        (["trainer.ddp_find_unused_parameters=false"], "heads unused"),
+    ],
+)
+def test_wrong_options_are_errors_of_one_line(argv, message):
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        read("preset=tiny", "datasets.videos.data=clips", *argv)
+    assert "\n" not in str(error.value)
+
+
+# What a batch trains
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    make_videos(folder / "videos", 3, 1)
+    make_images(folder / "images", 4, 1)
+    data = {
+        "videos": {"data": str(folder / "videos"), "loss_weight": 0.5},
+        "images": {"data": str(folder / "images"), "weight": 3, "mixup_alpha": 0.2, "per_device_train_batch_size": 6},
+    }
+    options = {**OPTIONS, "datasets": data, "output_dir": str(folder / "run"), "weight_decay": 0.5, "layer_decay": 1}
+    return set_up_jointly(JointRun.of(**options), folder)
+
+
+@pytest.fixture
+def trainer(setup):
+    return JointTrainer(setup, training_arguments(setup.run), dict.fromkeys(setup.parts, 1.0))
+
+
+def batch_of(trainer, name: str) -> dict:
+    loader = trainer.get_train_dataloader()
+    return next(batch for batch in loader if batch["head"] == name)
+
+
+def test_samples_are_drawn_by_the_epoch_of_their_data_set(setup):
+    images = setup.parts["images"].train_clips
+    index = next(iter(setup.batches(1)))[0]._replace(name="images", row=2)
+    for epoch in (0, 3):
+        images.set_epoch(epoch)
+        expected = images[2]
+        images.set_epoch(7)
+        sample = setup.train_clips[index._replace(epoch=epoch)]
+        assert sample.pop("head") == "images" and sample["sample_seed"] == expected["sample_seed"]
+        assert torch.equal(sample["pixel_values"], expected["pixel_values"])
+
+
+def test_batches_have_their_data_sets_size_labels_and_augmentation(setup, trainer):
+    for batch in islice(trainer.get_train_dataloader(), 6):
+        is_image = batch["head"] == "images"
+        assert batch["labels"].shape == ((6, 2) if is_image else (4,))  # mixing makes labels soft
+        pixels = batch["pixel_values"] if is_image else batch["pixel_values_videos"]
+        assert pixels.shape == ((6, 3, 16, 16) if is_image else (4, 8, 3, 16, 16)) and pixels.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", ["videos", "images"])
+def test_the_loss_is_that_of_the_model(name, trainer):
+    model = trainer.model.double().eval()
+    (batch,), _ = trainer.get_batch_samples(iter([batch_of(trainer, name)]), 1, trainer.args.device)
+    plain = {key: value for key, value in batch.items() if key != "num_known"}
+    torch.testing.assert_close(trainer.compute_loss(model, batch), model(**plain).loss)
+    assert "labels" in batch  # of which the caller still counts
+    model.float()
+
+
+@pytest.mark.parametrize("name", ["videos", "images"])
+def test_what_a_batch_does_not_use_stays_as_it_is(name, trainer):
+    """Weight decay and momentum too."""
+    trainer.create_optimizer()
+    other = {"videos": "images", "images": "videos"}[name]
+    for each in (other, name):
+        before = {key: parameter.detach().clone() for key, parameter in trainer.model.named_parameters()}
+        (batch,), _ = trainer.get_batch_samples(iter([batch_of(trainer, each)]), 1, trainer.args.device)
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.training_step(trainer.model, batch)
+        trainer.optimizer.step()
+        trainer.model.zero_grad()
+    same = {key for key, parameter in trainer.model.named_parameters() if torch.equal(before[key], parameter)}
+    unused = {f"classifiers.{other}.weight", f"classifiers.{other}.bias"}
+    if name == "images":  # which only the last of the tubes takes
+        unused |= {key for key in before if "projections.0" in key or "projections.1" in key}
+        assert len(unused) > 2
+    assert same == unused
+
+
+def test_chance_is_that_of_the_mixture(setup):
+    videos, images = (setup.parts[name].chance_loss for name in ("videos", "images"))
+    assert setup.chance_loss == pytest.approx(0.25 * 0.5 * videos + 0.75 * images)
+
+
+def test_running_scores_are_those_of_each_data_set():
+    scores = RunningScores({"hard": False, "soft": False, "many": True}, torch.device("cpu"))
+    alone = SimpleNamespace(reduce=lambda tensor, how: tensor, num_processes=1)
+    logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+    scores.add("hard", torch.tensor(1.0), logits, torch.tensor([0, 0, -100]))
+    scores.add("hard", torch.tensor(3.0), logits, torch.tensor([0, 1, 0]))
+    scores.add("soft", torch.tensor(0.5), logits, torch.tensor([[0.9, 0.1], [0.6, 0.4], [-100.0, -100.0]]))
+    assert scores.take(alone) == pytest.approx(
+        {"hard/loss": 2.0, "hard/accuracy": 4 / 5, "soft/loss": 0.5, "soft/accuracy": 1 / 2}
+    )
+    scores.add("many", torch.tensor(0.25), logits, torch.ones(3, 2))
+    assert scores.take(alone) == {"many/loss": 0.25}
+
+
+# What comes out
+
+
+def test_all_data_sets_are_scored_although_one_cannot_be_completely(setup, tmp_path, monkeypatch):
+    scored = []
+
+    def evaluate_saved(run, folder):
+        scored.append(folder.name)
+        return 1 if folder.name == "videos" else 0
+
+    monkeypatch.setattr(build_joint, "save_classifiers", lambda model, folder: None)
+    monkeypatch.setattr(run_video_classification, "evaluate_saved", evaluate_saved)
+    assert save_and_evaluate(setup, tmp_path) == 1
+    assert scored == ["videos", "images"]
+
+
+def test_the_log_of_a_data_set_is_not_that_of_one_whose_name_begins_alike():
+    at = {"step": 3, "epoch": 1.0}
+    scores = {"eval_clips_accuracy": 0.5, "eval_clips_old_accuracy": 0.25, "eval_mean_score": 0.375}
+    history = [{"loss": 2.0, "step": 3}, {**scores, **at}]
+    assert history_of("clips", ["clips_old"], history) == [{"eval_accuracy": 0.5, **at}]
+    assert history_of("clips_old", ["clips"], history) == [{"eval_accuracy": 0.25, **at}]

@@ -1,0 +1,304 @@
+"""Options of a training run: from defaults, a file and arguments, and what is said about wrong ones."""
+
+import argparse
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from tubevit import TubeViTConfig, TubeViTForVideoClassification
+from tubevit.presets import PRESETS
+from tubevit.training.data.worker_processes import note_on_gpus
+from tubevit.training.options import add_config_arguments, convert, load_config_file, make_config, write_yaml
+from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
+from tubevit.training.trainer.run_config import BLOCKS, RECIPES, TrainingRun
+from tubevit.training.trainer.video_trainer import training_arguments
+
+
+GIVEN = {"preset": "tiny", "data": "videos"}
+RECIPE_FILES = sorted(RECIPES.glob("*.yaml"))
+
+
+def read(*argv: str) -> dict:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser, ALL_BLOCKS)
+    return vars(read_run(parser.parse_args(argv)))
+
+
+def datasets_of(recipe: Path) -> list[str]:
+    return list(yaml.safe_load(recipe.read_text())["datasets"])
+
+
+def test_names_are_unique_over_all_blocks():
+    names = [each.name for block in BLOCKS.values() for each in fields(block)]
+    assert len(names) == len(set(names))
+
+
+def test_arguments_win_over_the_file_and_the_file_over_defaults(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "model: {preset: tiny}\ndata: videos\nlearning_rate: 1e-3\nweight_decay: 0.5\ntraining:\n  optim: sgd\n"
+    )
+    config = read(
+        "--config", str(file), "weight_decay=0.25", "training.num_train_epochs=2", "--max-grad-norm", "3", "--use_cpu"
+    )
+    training = config["training"]
+    assert (training.learning_rate, training.weight_decay, training.num_train_epochs) == (1e-3, 0.25, 2)
+    assert (training.optim, training.max_grad_norm, training.lr_scheduler_type) == ("sgd", 3, "cosine")
+    assert config["run"].use_cpu and config["data"].data == "videos"
+
+
+def test_entries_of_a_mapping_are_added_to_those_of_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model:\n  preset: tiny\n  model_config: {hidden_size: 24, pooling: mean}\ndata: {data: videos}\n")
+    config = read(
+        "--config", str(file), "model_config.layer_norm_eps=1e-5", "model_config.pooling=cls", "trainer.ddp_timeout=9"
+    )
+    assert config["model"].model_config == {"hidden_size": 24, "pooling": "cls", "layer_norm_eps": 1e-5}
+    assert config["run"].trainer == {"ddp_timeout": 9}
+
+
+def test_what_is_written_reads_back_the_same(tmp_path):
+    run = TrainingRun.of(**GIVEN, learning_rate=3e-6, model_config={"tubes": [{"kernel_size": [1, 8, 8]}]}, fps=None)
+    write_yaml(tmp_path / "all.yaml", vars(run))
+    assert make_config(load_config_file(str(tmp_path / "all.yaml"), BLOCKS), BLOCKS) == vars(run)
+
+
+def test_transformers_own_parser_reads_the_same():
+    argv = ["--preset", "tiny", "--data", "videos", "--learning_rate", "1e-3", "--num_frames", "8", "--use_cpu"]
+    theirs = HfArgumentParser(list(BLOCKS.values())).parse_args_into_dataclasses(argv)
+    theirs = vars(TrainingRun(**dict(zip(BLOCKS, theirs, strict=True)))).values()
+    assert [asdict(block) for block in theirs] == [asdict(block) for block in read(*argv).values()]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        ("3e5", int, 300_000),
+        ("12", int | None, 12),
+        ("NULL", int | None, None),
+        ("1e-4", float, 1e-4),
+        (1, float, 1.0),
+        ("off", bool, False),
+        ("none", str, "none"),
+        ("null", str | None, None),
+        (7, str, "7"),
+        ('{"a": 1}', dict | str | None, {"a": 1}),
+    ],
+)
+def test_values_take_the_type_of_their_field(value, annotation, expected):
+    result = convert(value, annotation, "name")
+    assert result == expected and type(result) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"), [("1.5", int), ("x", float), (True, float), ("2", bool), (None, int), ([], str)]
+)
+def test_values_of_other_types_are_named(value, annotation):
+    with pytest.raises(TypeError, match=r"^some_name must be "):
+        convert(value, annotation, "some_name")
+
+
+WRONG_FILES = {
+    "training: {lerning_rate: 1}": "no option 'lerning_rate'; the nearest is 'learning_rate'",
+    "lerning_rate: 1": "no option 'lerning_rate'; the nearest is 'learning_rate'",
+    "trianing: {learning_rate: 1}": "no option 'trianing'; the nearest is 'training'",
+    "model: {learning_rate: 1}": "It belongs to the block training",
+    "learning_rate: 1\ntraining: {learning_rate: 2}": "gives learning_rate twice",
+    "learning_rate: 1\nlearning_rate: 2": "line 1: the key 'learning_rate' stands there twice",
+    "- 1": "must hold options",
+    "a: [": "is no YAML",
+    "learning_rate: fast": "learning_rate must be a number, got 'fast'",
+    "training: {max_steps: 0}": "max_steps must be at least 1",
+    "pad_mode: lop": "pad_mode must be one of loop, last, error",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_FILES.items())
+def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        read("--config", str(file), "preset=tiny", "data=videos")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["lerning_rate=1"], "the nearest is 'learning_rate'"),
+        (["learning_rate"], "not of the form key=value"),
+        (["learning_rate.x=1"], "is no mapping"),
+        (["--config", "finetune-smal"], "did you mean the recipe 'finetune-small'"),
+        (["preset=tiny"], "Give data, or train_data"),
+        (["data=videos"], "Give model_name_or_path"),
+        (["data=videos", "preset=tiny", "layer_decay=0"], "layer_decay must be above 0"),
+        (["data=videos", "preset=tiny", "short_side=8", "image_size=16"], "smaller than the crop"),
+        (["data=videos", "preset=tiny", "model_config=[1]"], "model_config must be a mapping"),
+    ],
+)
+def test_wrong_arguments_are_errors_of_one_line(argv, message):
+    with pytest.raises((ValueError, TypeError, OSError), match=message) as error:
+        read(*argv)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [({"learning_rate": 1}, "has its own option"), ({"warmup_ratio": 0.1}, "is no field of TrainingArguments")],
+)
+def test_fields_of_training_arguments_are_checked(trainer, message):
+    with pytest.raises(ValueError, match=message):
+        training_arguments(TrainingRun.of(**GIVEN, trainer=trainer))
+
+
+def test_further_fields_of_training_arguments_arrive(tmp_path):
+    run = TrainingRun.of(
+        **GIVEN,
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        trainer={"dataloader_prefetch_factor": 5},
+        dataloader_num_workers=1,
+    )
+    arguments = training_arguments(run)
+    assert arguments.dataloader_prefetch_factor == 5 and arguments.learning_rate == run.training.learning_rate
+
+
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
+def test_every_recipe_says_where_its_values_come_from(path):
+    lines = path.read_text().splitlines()
+    assert any(line.startswith("# Source: ") for line in lines)
+    assert any(f"--config {path.stem} " in line for line in lines)
+    for line in lines:
+        key, _, rest = line.partition(":")
+        is_value = key.strip() and not line.startswith("#") and rest.strip()
+        assert not is_value or "  # paper" in line or "  # ours" in line, line
+
+
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
+def test_every_recipe_makes_a_run_and_a_model(path):
+    if path.stem.startswith("joint-"):
+        run = JointRun(**read("--config", path.stem, *(f"datasets.{name}.data=here" for name in datasets_of(path))))
+        assert {run.run_of(name).data.data for name in run.names} == {"here"}
+    else:
+        run = TrainingRun(**read("--config", path.stem, "data=videos"))
+    settings = dict(run.model.model_config)
+    if path.stem == "finetune-figures":  # its model is the one that the other recipe trained
+        before = TrainingRun(**read("--config", "figures", "data=figures"))
+        assert run.clips == before.clips and run.model.model_name_or_path == "./runs/figures"
+        settings = dict(before.model.model_config)
+    if positions := settings.pop("positions", None):
+        settings["position_embedding"] = positions
+    tubes = settings.pop("tubes", None)
+    if tubes is not None:
+        settings["tubes"] = [*tubes, {"kernel_size": [1, 16, 16], "stride": [32, 16, 16]}]
+    size = path.stem.split("-")[-1]
+    num_frames, side = run.clips.num_frames, run.clips.image_size
+    sizes = {**PRESETS.get(size, PRESETS["base"]), **settings}
+    config = TubeViTConfig(**sizes, num_frames=num_frames, image_size=side)
+    with torch.device("meta"):
+        model = TubeViTForVideoClassification(config)
+        assert model(torch.empty(1, num_frames, 3, side, side)).logits.shape == (1, 2)
+
+
+def test_the_papers_values_are_in_its_recipes():
+    """Table 10, by hand."""
+    rates = {
+        ("kinetics400", "base"): 5e-5,
+        ("kinetics600", "large"): 1e-5,
+        ("ssv2", "base"): 2e-5,
+        ("charades", "huge"): 1e-3,
+    }
+    for (name, size), rate in rates.items():
+        run = TrainingRun(**read("--config", f"{name}-{size}", "data=videos"))
+        assert run.training.learning_rate == rate
+        assert run.training.weight_decay == (1e-3 if size == "base" else 1e-5)
+        batch = 8 * run.training.per_device_train_batch_size * run.training.gradient_accumulation_steps
+        assert batch == (64 if name == "charades" else 256)
+        assert (run.training.max_steps, run.training.warmup_steps) == (300_000, 10_000)
+        clip = {"kinetics": (64, 15), "ssv2": (32, 24), "charades": (128, 6)}[
+            name.rstrip("0123456789") if name != "ssv2" else name
+        ]
+        assert (run.clips.num_frames, run.clips.fps) == clip
+
+
+def test_there_is_a_recipe_for_each_of_the_papers():
+    names = {
+        f"{data}-{size}"
+        for data in ("kinetics400", "kinetics600", "kinetics700", "ssv2", "charades")
+        for size in ("base", "large", "huge")
+    }
+    names |= {f"joint-imagenet-kinetics{number}-{size}" for number in (400, 600, 700) for size in ("base", "large")}
+    assert {path.stem for path in RECIPE_FILES} == {
+        *names,
+        "finetune-small",
+        "joint-small",
+        "figures",
+        "finetune-figures",
+    }
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+@pytest.mark.parametrize("number", [400, 600, 700])
+def test_joint_recipes_are_those_of_their_videos_with_images_beside(number, size):
+    alone = TrainingRun(**read("--config", f"kinetics{number}-{size}", "data=here"))
+    path = RECIPES / f"joint-imagenet-kinetics{number}-{size}.yaml"
+    run = JointRun(**read("--config", str(path), *(f"datasets.{name}.data=here" for name in datasets_of(path))))
+    assert run.run_of(f"kinetics{number}") == alone
+    assert [run.options_of(name).kind for name in run.names] == ["video", "image"]
+    assert run.run_of("imagenet1k").data.num_classes == 1000
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(RECIPES).parent / "engine_configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_engine_configs_are_read_by_accelerate(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.num_processes == yaml.safe_load(path.read_text())["num_processes"]
+    wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
+    assert wrapped in (None, *TubeViTForVideoClassification._no_split_modules)
+
+
+def test_a_size_given_as_an_argument_takes_the_place_of_the_recipes_checkpoint():
+    config = read("--config", "finetune-small", "--preset", "tiny", "data=videos")
+    assert (config["model"].preset, config["model"].model_name_or_path) == ("tiny", None)
+    with pytest.raises(ValueError, match="not both"):
+        read("--preset", "tiny", "model_name_or_path=x", "data=videos")
+
+
+def test_layers_of_random_weights_learn_alike_unless_it_is_said():
+    def decay(**options):
+        return TrainingRun.of(data="videos", **options).training.layer_decay
+
+    assert decay(preset="tiny") == 1
+    assert decay(model_name_or_path="a/model") == 0.75
+    assert decay(preset="tiny", layer_decay=0.5) == decay(model_name_or_path="a/model", layer_decay=0.5) == 0.5
+
+
+def test_equal_distances_in_time_are_for_clips_without_a_rate():
+    assert TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5).augmentation.min_time_share == 0.5
+    with pytest.raises(ValueError, match=r"^min_time_share is for clips spread over the video, and fps is 8"):
+        TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5, fps=8)
+
+
+def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
+    """Trainer would make DataParallel of several."""
+    prepare = TrainingArguments.__post_init__
+
+    def prepare_with_gpus(arguments):
+        prepare(arguments)
+        arguments._n_gpu = 4
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", prepare_with_gpus)
+    run = TrainingRun.of(preset="tiny", data="videos", use_cpu=True, per_device_train_batch_size=3)
+    assert training_arguments(run).train_batch_size == 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert note_on_gpus(use_cpu=True) == [] and "torchrun --nproc-per-node 4" in note_on_gpus(use_cpu=False)[0]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert note_on_gpus(use_cpu=False) == []

@@ -1,0 +1,72 @@
+"""What a run leaves in a tracker and on the terminal."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import ONE_VIEW, arguments, environment, make_run, make_videos
+
+from tubevit.processing.cpu_cores import num_cores
+from tubevit.training import run_video_classification, run_video_classification_no_trainer
+from tubevit.training.data.worker_processes import note_on_workers
+
+
+SCRIPTS = {"train": run_video_classification, "train-loop": run_video_classification_no_trainer}
+SHORT = {**ONE_VIEW, "max_steps": 4, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), 6, 1)
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_tensorboard_has_the_curve(script, videos, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert script.train(make_run(videos, tmp_path / "run", report_to="tensorboard", **SHORT)) == 0
+    (path,) = (tmp_path / "run" / "runs").rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(path.parent)).Reload()
+    (tag,) = (tag for tag in events.Tags()["scalars"] if tag.removeprefix("train/") == "loss")
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    logged = [(entry["step"], entry["loss"]) for entry in state["log_history"] if "loss" in entry]
+    assert len(logged) == 4
+    assert [(event.step, event.value) for event in events.Scalars(tag)] == [
+        (step, pytest.approx(loss, rel=1e-6)) for step, loss in logged
+    ]
+
+
+def test_adapters_of_the_loop_are_trained_resumed_and_merged(videos, tmp_path):
+    pytest.importorskip("peft")
+    options = {**SHORT, "lora_rank": 2, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
+    train = run_video_classification_no_trainer.train
+    assert train(make_run(videos, tmp_path / "whole", **options)) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "step-4"))
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert expected.keys() == resumed.keys() and not any("lora" in name for name in expected)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_the_libraries_are_silent(command, videos, tmp_path):
+    """Away from a terminal, where there are no progress bars, nothing is written beside what the command says."""
+    argv = arguments(videos, tmp_path / "run", dataloader_num_workers=num_cores() + 1, **SHORT)
+    code = "import sys; from tubevit.training.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, command, *argv]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0 and result.stderr == ""
+    assert f"{num_cores() + 1} loader workers share {num_cores()} cores" in result.stdout
+
+
+def test_workers_of_all_processes_share_the_cores(monkeypatch):
+    assert note_on_workers(0) == note_on_workers(num_cores()) == []
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    (note,) = note_on_workers(num_cores())
+    assert note.startswith(f"{2 * num_cores()} loader workers")

@@ -1,0 +1,226 @@
+"""A run that is killed and resumed ends with the weights of one that is not, bit for bit; what cannot be resumed says so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import ONE_VIEW, RANDOM, TINY_MODEL, WRONG_WEIGHTS, edit_weights, kill_behind, make_run, make_videos
+from video_classifiers import PEERS, save_peer
+
+from tubevit.training.run_video_classification import train
+from tubevit.training.trainer.build import RunSetup
+from tubevit.training.trainer.checkpointing import last_checkpoint
+from tubevit.training.trainer.video_trainer import load_weights
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), 6, 2)
+
+
+@pytest.fixture(scope="module")
+def whole(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train(make_run(videos, folder, **RANDOM)) == 0
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    state = json.loads((folder / "trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+@pytest.mark.parametrize(("num_workers", "step"), [(0, 9), (2, 6)])
+def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, tmp_path):
+    folder = tmp_path / "run"
+    kill_behind(step, videos, folder, dataloader_num_workers=num_workers, **RANDOM)
+    assert not (folder / "model.safetensors").exists()
+    assert train(make_run(videos, folder, resume=True, dataloader_num_workers=num_workers, **RANDOM)) == 0
+    expected, resumed = load_file(whole / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert losses(folder) == losses(whole)
+
+
+def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    assert "holds a finished run: nothing is left to train" in capsys.readouterr().out
+    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
+    assert set(changed) <= {"README.md", "training_args.bin"}
+
+
+def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, capsys):
+    """Trainer would take one; also where a run was killed between its last checkpoint and its end."""
+    folder, options = tmp_path / "run", {**RANDOM, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    assert train(make_run(videos, folder, **options)) == 0
+    weights, metrics = ((folder / name).read_bytes() for name in ("model.safetensors", "train_metrics.json"))
+    for is_whole in (True, False):
+        if not is_whole:
+            (folder / "train_metrics.json").unlink()
+        assert train(make_run(videos, folder, resume=True, **options)) == 0
+        assert ("nothing is left to train" in capsys.readouterr().out) == is_whole
+        assert (folder / "model.safetensors").read_bytes() == weights
+        again = json.loads((folder / "train_metrics.json").read_text())
+        assert again == pytest.approx(json.loads(metrics)) and again["steps"] == 4
+        assert again["train_loss"] == pytest.approx(sum(losses(folder)) / 4)
+        assert json.loads((folder / "throughput.json").read_text())["clips_per_second"] > 0
+        assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_a_resumed_run_has_the_loss_and_the_time_of_all_its_steps(whole, videos, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "train_metrics.json", "checkpoint-15"))
+    (checkpoint,) = folder.glob("checkpoint-*")
+    path, step = checkpoint / "trainer_state.json", int(checkpoint.name.removeprefix("checkpoint-"))
+    state = json.loads(path.read_text())
+    progress = state["stateful_callbacks"]["Progress"]["attributes"]
+    assert progress["num_clips"] == 18 * (step // 5) + 4 * (step % 5)
+    assert progress["sum_of_losses"] == pytest.approx(sum(losses(whole)[:step]))
+    progress["seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    metrics, throughput = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("train_metrics", "throughput")
+    )
+    assert metrics == pytest.approx(json.loads((whole / "train_metrics.json").read_text()))
+    assert metrics["train_loss"] == pytest.approx(sum(losses(whole)) / 15)
+    assert 1000 < throughput["seconds"] < 2000
+    assert throughput["clips_per_second"] == pytest.approx(3 * 18 / throughput["seconds"])
+
+
+def test_patience_outlives_a_resume(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(RunSetup, "compute_metrics", property(lambda setup: lambda prediction: {"accuracy": 0.5}))
+    whole, options = tmp_path / "whole", {**ONE_VIEW, "num_train_epochs": 9, "early_stopping_patience": 2}
+    assert train(make_run(videos, whole, **options, save_total_limit=None)) == 0
+    assert sorted(path.name for path in whole.glob("checkpoint-*")) == [
+        "checkpoint-10",
+        "checkpoint-15",
+        "checkpoint-5",
+    ]
+    weights, evaluated = (whole / "model.safetensors").read_bytes(), (whole / "evaluation" / "metrics.json").stat()
+    capsys.readouterr()
+    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert (whole / "model.safetensors").read_bytes() == weights
+    assert (whole / "evaluation" / "metrics.json").stat() == evaluated
+    shutil.rmtree(whole / "checkpoint-15")  # as if killed before it, but for what the end had written
+    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert json.loads((whole / "train_metrics.json").read_text())["steps"] == 15
+    assert (whole / "model.safetensors").read_bytes() == weights
+    assert (whole / "evaluation" / "metrics.json").stat() != evaluated, "a model that is saved anew is scored anew"
+
+
+def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    path = folder / "evaluation" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "is_complete": False}))
+    assert train(make_run(videos, folder, resume=True, on_bad_video="raise", **RANDOM)) == 1
+    assert train(make_run(videos, folder, resume=True, on_bad_video="skip", **RANDOM)) == 0
+
+
+@pytest.fixture
+def unfinished(whole, tmp_path):
+    """A run with checkpoints and without an end."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "model.safetensors"))
+    for name in ("model.safetensors",):
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.copy(whole / checkpoint.name / name, checkpoint / name)
+    return folder
+
+
+@pytest.mark.parametrize("edit", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
+def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
+    edit_weights(last_checkpoint(unfinished, True, []), edit)
+    with pytest.raises(ValueError, match="does not hold the weights of this model"):
+        train(make_run(videos, unfinished, resume=True, **RANDOM))
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_weights_are_found_under_the_names_that_the_library_saves_them_by(name, tmp_path):
+    model, _ = save_peer(tmp_path, name)
+    expected = {key: each.clone() for key, each in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    load_weights(model, tmp_path)
+    assert all(torch.equal(each, expected[key]) for key, each in model.state_dict().items())
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    for lost in load_file(tmp_path / "model.safetensors"):
+        save_peer(tmp_path, name)
+        edit_weights(tmp_path, lambda tensors: {key: each for key, each in tensors.items() if key != lost})  # noqa: B023
+        with pytest.raises(ValueError, match="does not hold the weights of this model"):
+            load_weights(model, tmp_path)
+    assert not any(parameter.any() for parameter in model.parameters())
+    save_peer(tmp_path, name)
+    edit_weights(tmp_path, lambda tensors: {**tensors, "classifier.bias": torch.zeros(5)})
+    with pytest.raises(ValueError, match="1 are missing or of another shape, 0 are not the model's"):
+        load_weights(model, tmp_path)
+
+
+def test_a_model_that_the_library_saves_under_other_names_is_resumed(videos, tmp_path):
+    save_peer(tmp_path / "source", "vivit", ["blue", "green", "red"])
+    options = {**RANDOM, "model_config": None, "preset": None, "model_name_or_path": str(tmp_path / "source")}
+    options |= {"drop_path_rate": None, "num_frames": None, "image_size": None, "short_side": None, "max_steps": 6}
+    assert train(make_run(videos, tmp_path / "whole", **options)) == 0
+    left_out = shutil.ignore_patterns("evaluation", "model.safetensors", "checkpoint-6")
+    shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=left_out)
+    start = tmp_path / "whole" / "checkpoint-4" / "model.safetensors"
+    shutil.copy(start, tmp_path / "run" / "checkpoint-4")
+    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert expected.keys() == resumed.keys() == load_file(start).keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_an_incomplete_checkpoint_is_passed_over(unfinished):
+    notes = []
+    newest = last_checkpoint(unfinished, True, notes)
+    assert not notes
+    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "average.safetensors"):
+        broken = unfinished / "checkpoint-99"
+        shutil.copytree(newest, broken)
+        (broken / name).unlink()
+        assert last_checkpoint(unfinished, True, notes) == newest
+        assert name.split(".")[0] in notes.pop()
+        shutil.rmtree(broken)
+    for checkpoint in unfinished.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        last_checkpoint(unfinished, True, notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate=0.003, not 0.001"),
+        ({"seed": 1}, "seed=42, not 1"),
+        ({"trainer": {"lr_scheduler_kwargs": {"num_cycles": 1}}}, r"has trainer=\{\}, not \{'lr_scheduler"),
+        ({"model_config": TINY_MODEL}, "model_config"),
+    ],
+)
+def test_another_run_is_not_resumed(options, message, videos, unfinished):
+    with pytest.raises(ValueError, match=message):
+        train(make_run(videos, unfinished, **{**RANDOM, "resume": True, **options}))
+
+
+def test_another_number_of_processes_does_not_resume(videos, unfinished):
+    path = unfinished / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_processes": 2}))
+    with pytest.raises(ValueError, match=r"began with 2 processes, not 1, .* resume it with 2"):
+        train(make_run(videos, unfinished, resume=True, **RANDOM))
+
+
+def test_other_data_are_not_resumed(videos, unfinished, tmp_path):
+    other = tmp_path / "videos"
+    shutil.copytree(videos, other)
+    (other / "train" / "red" / "5.mp4").unlink()
+    path = unfinished / "resolved_config.yaml"
+    path.write_text(path.read_text().replace(str(videos), str(other)))
+    with pytest.raises(ValueError, match=r"dataset\.json"):
+        train(make_run(other, unfinished, resume=True, **RANDOM))

@@ -1,0 +1,304 @@
+"""`tubevit show`: the numbers behind the pictures, and that each picture is written."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import make_model, tiny_config
+from video_files import moving_frames, write_video
+
+from tubevit import (
+    TubeViTForImageClassification,
+    TubeViTForJointClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+    TubeViTProcessor,
+    TubeViTVideoProcessor,
+)
+from tubevit.processing import TubeViTImageProcessor
+from tubevit.training.cli import main
+from tubevit.training.visualization.attention import attention_weights, draw_attention
+from tubevit.training.visualization.canvas import Canvas, to_png
+from tubevit.training.visualization.clips import drawn_clip, read_clip
+from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied
+from tubevit.training.visualization.positions import draw_positions, position_similarities, position_vectors
+from tubevit.training.visualization.tube_masks import applied_tubes, central_token
+from tubevit.training.visualization.tubes import draw_tubes
+
+
+SIZE = (8, 16, 16)
+HEADS = {"clips": {"modality": "video", "num_labels": 4}, "photos": {"modality": "image", "num_labels": 3}}
+PIXELS = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+
+
+def texts(figure) -> str:
+    return "\n".join(text.get_text() for text in figure.texts)
+
+
+def random_clip(size=SIZE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+# Kernels
+
+
+def test_kernels_are_scaled_by_themselves_around_grey():
+    weight = np.random.default_rng(0).normal(size=(5, 3, 4, 2, 3)) * np.arange(1, 6).reshape(-1, 1, 1, 1, 1)
+    weight[2] = 0
+    pictures = kernel_pictures(weight)
+    assert pictures.shape == (5, 4, 2, 3, 3)
+    assert (pictures[2] == 0.5).all()
+    for kernel, picture in zip(np.delete(weight, 2, 0), np.delete(pictures, 2, 0), strict=True):
+        np.testing.assert_allclose(
+            (picture - 0.5) * 2 * np.abs(kernel).max(), kernel.transpose(1, 2, 3, 0), atol=1e-12
+        )
+        assert np.abs(picture - 0.5).max() == pytest.approx(0.5)
+    grey = kernel_pictures(weight[:, :2])
+    assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_the_most_varied_kernels_come_first():
+    weight = np.random.default_rng(0).normal(size=(4, 3, 1, 6, 6)) * np.array([2, 9, 1, 5]).reshape(-1, 1, 1, 1, 1)
+    assert np.array_equal(most_varied(weight, 3), weight[[1, 3, 0]])
+
+
+@pytest.mark.parametrize("overrides", [{}, {"interpolate_kernels": True}, {"num_channels": 1}])
+def test_every_tube_has_a_panel_of_kernels_at_its_own_shape(overrides):
+    model = make_model(TubeViTModel, **overrides)
+    figure = draw_kernels(model)
+    shapes = [axes.images[0].get_array().shape for axes in figure.axes]
+    # A kernel per row and its frames in it, or the 24 patches.
+    assert shapes == [(4, 4, 3)] * 8 * 4 + [(2, 2, 3)] * 8 * 5 + [(8, 8, 3)] * 24
+    assert ("interpolated" in texts(figure)) == ("interpolate_kernels" in overrides)
+
+
+# Positions
+
+
+POSITIONS = {
+    "fixed": {},
+    "fixed_without_stride": {"position_embedding": "fixed_without_stride"},
+    "learned": {"position_embedding": "learned"},
+    "transfer": {"position_embedding": "transfer", "position_grid": [2, 2]},
+}
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+@pytest.mark.parametrize("size", [SIZE, (12, 24, 16), (1, 16, 16)])
+def test_position_vectors_are_what_the_model_adds(kind, size):
+    model = make_model(TubeViTModel, **POSITIONS[kind]).double()
+    vectors = position_vectors(model.config, size, model)
+    plain = make_model(TubeViTModel, position_embedding="none").double()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    clip = torch.randn(1, size[0], 3, *size[1:], dtype=torch.float64)
+    inputs = {"pixel_values": clip[:, 0]} if size[0] == 1 else {"pixel_values_videos": clip}
+    with torch.no_grad():
+        added = model.embeddings(**inputs)[0] - plain.embeddings(**inputs)[0]
+    np.testing.assert_allclose(vectors, added.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("overrides", [*POSITIONS.values(), {"position_embedding": "transfer", "rope_theta": 100.0}])
+def test_similarities_are_cosines_to_the_token_in_the_middle(overrides):
+    if "rope_theta" in overrides:
+        overrides = {**overrides, "num_attention_heads": 3, "use_cls_token": True, "num_register_tokens": 2}
+    model = make_model(TubeViTModel, **overrides)
+    vectors = position_vectors(model.config, SIZE, model)
+    tubes = applied_tubes(model.config, SIZE)
+    similarities = position_similarities(vectors, tubes, SIZE)
+    starts = np.cumsum([0, *(tube.num_tokens(SIZE) for tube in tubes.values())])
+    for index, tube in tubes.items():
+        own = starts[index] + np.ravel_multi_index(central_token(tube, SIZE), tube.grid(SIZE))
+        cosines = torch.nn.functional.cosine_similarity(torch.tensor(vectors[own])[None], torch.tensor(vectors))
+        flat = np.concatenate([similarities[index][other].ravel() for other in tubes])
+        np.testing.assert_allclose(flat, cosines.numpy(), atol=1e-12)
+        assert similarities[index][index][central_token(tube, SIZE)] == pytest.approx(1)
+        assert [similarities[index][other].shape for other in tubes] == [tube.grid(SIZE) for tube in tubes.values()]
+
+
+def test_the_fixed_positions_of_a_preset_need_no_model_and_learned_ones_do():
+    model = make_model(TubeViTModel)
+    assert np.array_equal(position_vectors(model.config, SIZE), position_vectors(model.config, SIZE, model))
+    with pytest.raises(ValueError, match="'learned' are learned: they need a model"):
+        position_vectors(tiny_config(position_embedding="learned"), SIZE)
+    with pytest.raises(ValueError, match="there are no positions to show"):
+        draw_positions(tiny_config(position_embedding="none"), SIZE)
+
+
+def test_there_is_a_map_per_time_of_a_tube_and_a_row_per_tube():
+    figure = draw_positions(tiny_config(), SIZE)
+    times = [tube.grid(SIZE)[0] for tube in tiny_config().get_tubes()]
+    scale = 1
+    assert len(figure.axes) == scale + len(times) * sum(times)
+    circles = [line for axes in figure.axes for line in axes.lines]
+    assert len(circles) == len(times)
+
+
+# Attention
+
+
+def test_pooling_weights_are_those_that_make_the_pooled_vector():
+    model = make_model(TubeViTForVideoClassification)
+    clip = random_clip()
+    weights = attention_weights(model, clip)
+    assert {index: values.shape for index, values in weights.items()} == {0: (2, 2, 2), 1: (2, 2, 2), 2: (1, 2, 2)}
+    assert sum(values.sum() for values in weights.values()) == pytest.approx(1)
+    pooler = model.tubevit.pooler
+    with torch.no_grad():
+        pixels = torch.from_numpy(clip).permute(0, 3, 1, 2)[None]
+        tokens = model.tubevit(pixel_values_videos=pixels).last_hidden_state
+        heads = (4, 6)
+        query, key = (
+            projection(states).unflatten(-1, heads).transpose(1, 2)
+            for projection, states in ((pooler.attention.q_proj, pooler.query), (pooler.attention.k_proj, tokens))
+        )
+        expected = torch.softmax(query @ key.mT / 6**0.5, dim=-1)[0, :, 0].mean(0)
+    flat = np.concatenate([values.ravel() for values in weights.values()])
+    np.testing.assert_allclose(flat, expected.numpy(), rtol=1e-5)
+    assert model.config._attn_implementation == make_model(TubeViTForVideoClassification).config._attn_implementation
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_registers"])
+def test_cls_weights_are_those_of_the_last_layer(pooling):
+    model = make_model(TubeViTModel, pooling=pooling, num_register_tokens=2)
+    clip = random_clip()
+    weights = attention_weights(model, clip)
+    model.set_attn_implementation("eager")
+    pixels = torch.from_numpy(clip).permute(0, 3, 1, 2)[None]
+    with torch.no_grad():
+        last = model(pixel_values_videos=pixels, output_attentions=True).attentions[-1]
+    expected = last[0, :, 0, 3:].mean(0)
+    flat = np.concatenate([values.ravel() for values in weights.values()])
+    np.testing.assert_allclose(flat, (expected / expected.sum()).numpy(), rtol=1e-5)
+    assert "CLS token" in texts(draw_attention(model, clip))
+
+
+def test_a_query_that_is_zero_looks_everywhere_alike():
+    model = make_model(TubeViTModel)
+    with torch.no_grad():
+        model.pooler.query.zero_()
+        model.pooler.attention.q_proj.bias.zero_()
+    weights = attention_weights(model, random_clip())
+    for values in weights.values():
+        np.testing.assert_allclose(values, 1 / 20, rtol=1e-5)
+
+
+def test_images_and_joint_models_have_attention_too():
+    joint = make_model(TubeViTForJointClassification, heads=HEADS)
+    assert sum(values.sum() for values in attention_weights(joint, random_clip()).values()) == pytest.approx(1)
+    weights = attention_weights(make_model(TubeViTForImageClassification), random_clip((1, 16, 16)))
+    assert {index: values.shape for index, values in weights.items()} == {2: (1, 2, 2)}
+    assert "frame" not in texts(draw_attention(joint, random_clip((1, 16, 16))))
+
+
+def test_mean_pooling_has_no_attention():
+    with pytest.raises(ValueError, match=r"pooling='mean'.*no attention to show"):
+        draw_attention(make_model(TubeViTModel, pooling="mean"), random_clip())
+
+
+# Tubes and clips
+
+
+def test_the_tubes_picture_counts_tokens_and_names_frames():
+    config = tiny_config()
+    figure = draw_tubes(random_clip(), config)
+    said = texts(figure)
+    assert "8 frames of 16\N{MULTIPLICATION SIGN}16 pixels" in said and f"{config.num_tokens()} tokens" in said
+    assert all(f"{tube.num_tokens(SIZE)} tokens" in said for tube in config.get_tubes())
+    assert len(figure.axes) == len(config.tubes) + 1
+    wide = draw_tubes(random_clip((8, 16, 32)), config)
+    assert wide.get_figheight() < figure.get_figheight()
+
+
+def test_the_drawn_clip_moves_to_the_right():
+    clip = drawn_clip(12, 24, 32)
+    assert clip.shape == (12, 24, 32, 3)
+    centers = [np.average(np.arange(32), weights=(frame.min(-1) > 200).sum(0)) for frame in clip]
+    assert (np.diff(centers) > 0).all()
+
+
+def test_a_file_is_read_as_the_checkpoints_processor_prepares_it(tmp_path):
+    config = tiny_config()
+    write_video(tmp_path / "a.mp4", moving_frames(20, 32, 40))
+    Image.fromarray(moving_frames(1, 32, 40)[0]).save(tmp_path / "b.png")
+    processors = TubeViTProcessor(
+        TubeViTImageProcessor(**PIXELS),
+        TubeViTVideoProcessor(num_frames=6, num_temporal_views=2, sampling="fixed_rate", fps=12.5, **PIXELS),
+    )
+    processors.save_pretrained(tmp_path / "model")
+    config.save_pretrained(tmp_path / "model")
+    clip = read_clip(str(tmp_path / "a.mp4"), config, str(tmp_path / "model"), None)
+    raw = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+    expected = processors.video_processor(str(tmp_path / "a.mp4"), num_frames=8, num_temporal_views=1, **raw)
+    assert np.array_equal(clip, expected.pixel_values_videos[0].permute(0, 2, 3, 1).numpy())
+    assert clip.shape == (8, 16, 16, 3)
+    assert read_clip(str(tmp_path / "a.mp4"), config, None, 10).shape == (10, 16, 16, 3)
+    assert read_clip(str(tmp_path / "b.png"), config, str(tmp_path / "model"), None).shape == (1, 16, 16, 3)
+    with pytest.raises(ValueError, match="is an image"):
+        read_clip(str(tmp_path / "b.png"), config, None, 8)
+
+
+def test_small_pngs_keep_the_colours_of_a_few_pixels():
+    canvas = Canvas(4, 2)
+    canvas.image(0, 0, 2, np.linspace(0, 1, 400 * 200).reshape(200, 400), cmap="gray", vmin=0, vmax=1)
+    canvas.bar(1, 1, 0.04, 0.04, 1.0, "#ff0000")
+    picture = Image.open(io.BytesIO(to_png(canvas.figure, dpi=100)))
+    assert picture.size == (400, 200) and picture.mode == "P"
+    pixels = np.asarray(picture.convert("RGB")).astype(int).reshape(-1, 3)
+    assert ((pixels[:, 0] > 200) & (pixels[:, 1] < 60)).any()
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    make_model(TubeViTForVideoClassification).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("picture", ["tubes", "kernels", "positions", "attention"])
+def test_every_picture_of_a_model_is_written(picture, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", picture, "--model", model]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"Wrote {picture}.png.\n" and printed.err == ""
+    with Image.open(tmp_path / f"{picture}.png") as image:
+        assert image.width > 1500 and image.height > 300
+        assert len(np.unique(np.asarray(image.convert("L")))) > 50
+
+
+def test_pictures_of_presets_and_files_are_written(tmp_path):
+    write_video(tmp_path / "a.mp4", moving_frames(20, 32, 40))
+    arguments = ["--preset", "tiny", "--tubes", "core", "--num-frames", "16"]
+    tubes, positions = tmp_path / "t.png", tmp_path / "p.png"
+    assert main(["show", "tubes", *arguments, "--clip", str(tmp_path / "a.mp4"), "--output", str(tubes)]) == 0
+    assert main(["show", "positions", *arguments, "--output", str(positions)]) == 0
+    assert tubes.stat().st_size > 10_000 and positions.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["kernels"], "Kernels are learned: name a checkpoint with --model"),
+        (["attention"], "Attention is learned: name a checkpoint with --model"),
+        (["positions", "--clip", "a.mp4"], "--clip goes with tubes and attention, not with positions"),
+        (["kernels", "--model", "MODEL", "--num-frames", "9"], "not with kernels"),
+        (["tubes", "--model", "MODEL", "--preset", "tiny"], "leave out --preset and --tubes"),
+        (["tubes", "--preset", "tinny"], "Did you mean 'tiny'?"),
+        (["tubes", "--preset", "tiny", "--tubes", "maine"], "Did you mean 'main'?"),
+        (["tubes", "--preset", "tiny", "--num-frames", "8"], "does not fit a clip of 8x224x224"),
+        (["tubes", "--model", "MODEL", "--num-frames", "3"], "does not fit a clip of 3x16x16"),
+        (["tubes", "--model", "nowhere"], "There is no model folder nowhere"),
+        (["tubes", "--model", "MODEL", "--clip", "nowhere.mp4"], "nowhere.mp4"),
+        (["tubes", "--output", "nowhere/t.png"], "There is no folder nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(arguments, message, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", *(model if argument == "MODEL" else argument for argument in arguments)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("tubevit show: error: ") and message in error
+    assert list(tmp_path.iterdir()) == []

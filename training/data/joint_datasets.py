@@ -1,0 +1,116 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Which data set each batch of a joint run is from, and which of its samples it holds.
+
+All of it follows from the seed and the number of the batch, counted from the start of the run: every rank computes the
+same, with any number of loader workers, and a resumed run goes on exactly where it was. A batch holds one data set only.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from .rng import sample_seed
+
+
+class SampleIndex(NamedTuple):
+    """Where a sample is: in which data set, in which of that data set's own epochs, in which of its rows."""
+
+    name: str
+    epoch: int
+    row: int
+
+
+def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) -> list[str]:
+    """
+    The data sets of the `number` batches of an epoch of the run: in proportion to the weights, up to one batch, in random order.
+    Draws that knew nothing of each other would leave short runs to chance.
+
+    >>> names = draw_names({"kinetics": 3, "imagenet": 1}, seed=0, epoch=0, number=1000)
+    >>> names.count("kinetics")
+    750
+    """
+    generator = torch.Generator().manual_seed(sample_seed(seed, epoch, "data sets"))
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    order = torch.randperm(number, generator=generator)
+    bounds = torch.tensor(list(weights.values()), dtype=torch.float64).cumsum(0)
+    places = (order + start) / number * bounds[-1]
+    names = list(weights)
+    return [names[index] for index in torch.bucketize(places, bounds[:-1], right=True).tolist()]
+
+
+class ShuffledRows:
+    """
+    The rows of one data set in the order in which batches take them: epoch behind epoch, each in a new random order, without
+    an end. So no batch is ever short, and one may hold the end of an epoch and the start of the next.
+    """
+
+    def __init__(self, name: str, num_rows: int, seed: int):
+        self.name, self.num_rows, self.seed = name, num_rows, seed
+        self._orders: dict[int, list[int]] = {}
+
+    def __getitem__(self, positions: slice) -> list[SampleIndex]:
+        places = (divmod(position, self.num_rows) for position in range(positions.start, positions.stop))
+        return [SampleIndex(self.name, epoch, self._order(epoch)[place]) for epoch, place in places]
+
+    def _order(self, epoch: int) -> list[int]:
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(sample_seed(self.seed, epoch, self.name))
+            self._orders = {key: order for key, order in self._orders.items() if key == epoch - 1}
+            self._orders[epoch] = torch.randperm(self.num_rows, generator=generator).tolist()
+        return self._orders[epoch]
+
+
+class JointBatches:
+    """
+    A batch sampler: lists of `SampleIndex`, all of one data set; `world_size` of them, one for each rank, are of the same one.
+    Accelerate deals batches out to the ranks in turn.
+
+    num_rows: of each data set. batch_sizes: samples per rank and batch. weights: what data sets are drawn in proportion to.
+
+    An epoch of the run has as many batches as all data sets hold together, each counted with its own batch size: where the
+    weights are in proportion to these numbers, every sample is seen once on average. The data sets' own epochs go on across
+    those of the run.
+    """
+
+    def __init__(
+        self,
+        num_rows: dict[str, int],
+        batch_sizes: dict[str, int],
+        weights: dict[str, float],
+        seed: int,
+        world_size: int = 1,
+    ):
+        self.weights, self.seed, self.world_size, self.epoch = weights, seed, world_size, 0
+        self.batch_sizes = batch_sizes
+        self.rows = {name: ShuffledRows(name, number, seed) for name, number in num_rows.items()}
+        self.num_steps = count_batches(num_rows, batch_sizes, world_size)
+
+    def __len__(self) -> int:
+        return self.num_steps * self.world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        taken = dict.fromkeys(self.weights, 0)  # batches per rank of each data set, since the start of the run
+        for epoch in range(self.epoch):
+            for name in draw_names(self.weights, self.seed, epoch, self.num_steps):
+                taken[name] += 1
+        for name in draw_names(self.weights, self.seed, self.epoch, self.num_steps):
+            size = self.batch_sizes[name]
+            start = taken[name] * size * self.world_size
+            for rank in range(self.world_size):
+                yield self.rows[name][start + rank * size : start + (rank + 1) * size]
+            taken[name] += 1
+
+
+def count_batches(num_rows: dict[str, int], batch_sizes: dict[str, int], world_size: int) -> int:
+    """
+    Batches per rank in an epoch of a joint run.
+
+    >>> count_batches({"kinetics": 100, "imagenet": 50}, {"kinetics": 4, "imagenet": 16}, world_size=2)
+    15
+    """
+    return sum(-(-num_rows[name] // (batch_sizes[name] * world_size)) for name in num_rows)

@@ -1,0 +1,195 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+From the logits of all views to scores, and the files that hold them: what was measured, on how many videos, and what of each.
+"""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .multi_view import VideoPrediction
+from .scores import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class_accuracy, per_class_average_precision
+
+
+POSITIVE_FROM = 0.5  # probability from which a class of several counts as predicted
+SEPARATOR = ";"  # of several labels in a cell
+ROWS_AT_ONCE = 4096  # of the table of logits that are converted together
+
+
+@dataclass
+class ScoredVideos:
+    """
+    All predictions of an evaluation with the scores of those videos that were scored.
+
+    predictions: of every video of the split, in its order, labels as classes of the classifier.
+    scores: probabilities `(scored videos, classes)`, see `scores.aggregate_views`.
+    """
+
+    predictions: list[VideoPrediction]
+    scores: np.ndarray
+    class_names: list[str]
+    multi_label: bool
+
+    @classmethod
+    def of(cls, predictions: list[VideoPrediction], class_names: list[str], aggregation: str, multi_label: bool):
+        """Average the views. Raises `ValueError` where no video could be scored, naming the first reason."""
+        logits = [each.logits for each in predictions if each.logits is not None]
+        if not logits:
+            first = f"; the first: {predictions[0].path}: {predictions[0].reason}" if predictions else ""
+            raise ValueError(f"None of {len(predictions)} videos could be scored{first}")
+        if logits[0].shape[-1] != len(class_names):
+            raise ValueError(f"The model gives {logits[0].shape[-1]} logits for {len(class_names)} classes.")
+        scores = np.stack([aggregate_views(each, aggregation, multi_label) for each in logits])
+        return cls(predictions, scores, class_names, multi_label)
+
+    @property
+    def scored(self) -> list[VideoPrediction]:
+        return [each for each in self.predictions if each.logits is not None]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the scored videos: class indices, or multi-hot; -100 where they are not known."""
+        labels = [each.label for each in self.scored]
+        if not self.multi_label:
+            return np.array([IGNORED_LABEL if label is None else label for label in labels])
+        array = np.zeros(self.scores.shape)
+        for row, label in zip(array, labels, strict=True):
+            row[slice(None) if label is None else label] = IGNORED_LABEL if label is None else 1
+        return array
+
+    @property
+    def has_labels(self) -> bool:
+        return any(each.label is not None for each in self.scored)
+
+    def counts(self) -> dict[str, Any]:
+        """How many videos there are, and what became of them."""
+        num_scored = len(self.scores)
+        num_missing = sum(each.is_missing for each in self.predictions)
+        return {
+            "num_videos": len(self.predictions),
+            "num_scored": num_scored,
+            "num_missing": num_missing,
+            "num_skipped": len(self.predictions) - num_scored - num_missing,
+            "num_without_label": sum(each.label is None for each in self.scored),
+            "is_complete": num_scored == len(self.predictions),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Of the scored videos whose labels are known; empty where there are none."""
+        from .metrics import ClassificationMetrics
+
+        return ClassificationMetrics(self.multi_label).compute(self.scores, self.labels) if self.has_labels else {}
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """A row per class: how many videos it has, how many are taken for it, and how good its predictions are."""
+        predicted = self._predicted().sum(axis=0)
+        if self.multi_label:
+            values, videos = per_class_average_precision(self.scores, self.labels)
+            columns = {"average_precision": values}
+        else:
+            values, videos = per_class_accuracy(self.scores, self.labels)
+            columns = {"accuracy": values}
+            if len(self.class_names) > 5:
+                columns["top5_accuracy"] = per_class_accuracy(self.scores, self.labels, 5)[0]
+        return [
+            {"index": index, "class": name, "num_videos": int(videos[index]), "num_predicted": int(predicted[index])}
+            | {
+                key: "" if math.isnan(column[index]) else round(float(column[index]), 6)
+                for key, column in columns.items()
+            }
+            for index, name in enumerate(self.class_names)
+        ]
+
+    def confusion(self) -> np.ndarray:
+        """`(classes, classes)` of the videos whose labels are known."""
+        return confusion_matrix(self.scores, self.labels)
+
+    def write_per_class(self, path: Path) -> None:
+        write_csv(path, self.per_class())
+
+    def write_videos(self, path: Path) -> None:
+        """A CSV file with a row per video: label, prediction and score, or why there is none."""
+        predicted = iter(zip(self._predicted(), self.scores, strict=True))
+        write_csv(path, [self._video_row(each, predicted) for each in self.predictions])
+
+    def write_views(self, path: Path) -> None:
+        """A parquet file with a row per scored view: `video_id`, `path`, `label`, `view`, `logits`; and the class names."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        label = pa.list_(pa.int64()) if self.multi_label else pa.int64()
+        schema = pa.schema(
+            [
+                ("video_id", pa.string()),
+                ("path", pa.string()),
+                ("label", label),
+                ("view", pa.int32()),
+                ("logits", pa.list_(pa.float32())),
+            ],
+            metadata={"class_names": json.dumps(self.class_names)},
+        )
+        rows = (
+            {
+                "video_id": _text(each.video_id),
+                "path": _text(each.path),
+                "label": each.label,
+                "view": view,
+                "logits": row,
+            }
+            for each in self.scored
+            for view, row in enumerate(each.logits)
+        )
+        with pq.ParquetWriter(path, schema) as writer:
+            while batch := list(islice(rows, ROWS_AT_ONCE)):
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+
+    def _predicted(self) -> np.ndarray:
+        """Which classes are predicted, bool `(scored videos, classes)`."""
+        if self.multi_label:
+            return self.scores >= POSITIVE_FROM
+        return np.eye(len(self.class_names), dtype=bool)[self.scores.argmax(axis=1)]
+
+    def _video_row(self, video: VideoPrediction, predicted: Any) -> dict[str, Any]:
+        label = [] if video.label is None else video.label if isinstance(video.label, list) else [video.label]
+        row = {"video_id": video.video_id, "path": video.path, "label": self._names(label)}
+        if video.logits is None:
+            status = "missing" if video.is_missing else "skipped"
+            return {**row, "status": status, "predicted": "", "score": "", "reason": video.reason}
+        is_predicted, scores = next(predicted)
+        best = round(float(scores.max()), 6)
+        return {
+            **row,
+            "status": "scored",
+            "predicted": self._names(np.flatnonzero(is_predicted)),
+            "score": best,
+            "reason": "",
+        }
+
+    def _names(self, classes: Any) -> str:
+        return SEPARATOR.join(self.class_names[index] for index in classes)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows that have the same keys, as a CSV file with these as its header."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _text(name: str) -> str:
+    """A file name that may hold bytes that are no UTF-8, as text that parquet takes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def without_nan(content: Any) -> Any:
+    """As JSON takes it: what is no number (NaN), the metric of no videos, is null."""
+    if isinstance(content, dict):
+        return {key: without_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and not math.isfinite(content) else content

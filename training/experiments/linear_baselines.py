@@ -1,0 +1,230 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit baselines`: how far a data set is solved without a video model, by linear classifiers of small grey pictures.
+
+- One frame: the middle one. What it reaches, appearance gives away.
+- Frames without order: mean, minimum and maximum of each pixel over time.
+- Motion energy: mean absolute difference of successive frames in three parts of the clip: where and when something moves,
+  not which way.
+
+A video model that does no better than the last has not been shown to see more than that something moves.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..cli import whole_number
+from ..data.video_datasets import DataConfig, load_video_dataset
+from ..options import add_config_arguments, read_config
+from ..synthetic.motion_drawing import MIN_IMAGE_SIZE
+from ..synthetic.motion_scenes import LEVELS
+from ..synthetic.synthesize import TASK_NAMES
+
+
+BLOCKS = {"data": DataConfig}
+FRAMES_OF_FILES, FRAMES_OF_MADE = 32, 16
+NUM_TIME_BINS = 3
+PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
+
+
+class Clips(NamedTuple):
+    """Grey pictures `(clips, frames, side, side)` and class indices `(clips,)`, as arrays."""
+
+    grey: Any
+    labels: Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "tubevit baselines [DATA] [KEY=VALUE ...] [options], or tubevit baselines --made [options]"
+    add_config_arguments(parser, BLOCKS)
+    parser.add_argument(
+        "--num-frames", type=whole_number(2), metavar="N", help="default: 32 of files, 16 of made clips"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there as well")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="write result files there, for `tubevit results FOLDER`"
+    )
+    made = parser.add_argument_group("made data", "The sets of `tubevit make-data`, drawn in memory.")
+    made.add_argument("--made", action="store_true", help="score made sets instead of DATA")
+    made.add_argument("--task", nargs="+", choices=TASK_NAMES, default=list(TASK_NAMES), help="default: each")
+    made.add_argument(
+        "--level", nargs="+", type=int, choices=tuple(LEVELS), default=list(LEVELS), help="default: each"
+    )
+    made.add_argument("--num-train", type=whole_number(2), default=1000, metavar="N", help="default: 1000 clips")
+    made.add_argument("--num-validation", type=whole_number(1), default=300, metavar="N", help="default: 300 clips")
+    made.add_argument(
+        "--image-size", type=whole_number(MIN_IMAGE_SIZE), default=64, metavar="N", help="default: 64 pixels"
+    )
+    made.add_argument(
+        "--seeds", type=whole_number(1), default=3, metavar="N", help="sets per task and level (default: 3)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table and write the files that were asked for."""
+    from .baseline_results import check_files, write_baselines
+
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json {args.json}: there is no folder {Path(args.json).parent}.")
+    if args.made and (given := _data_options(args)):
+        raise ValueError(f"Give {given[0]!r} or --made, not both.")
+    args.task, args.level = list(dict.fromkeys(args.task)), list(dict.fromkeys(args.level))
+    if args.output:
+        check_files(args.output, args)
+    results = score_made(args) if args.made else [score_files(args)]
+    print(format_table(results))
+    if args.output:
+        print("\n".join(f"Wrote {path}." for path in write_baselines(results, args.output, args)))
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def _data_options(args: argparse.Namespace) -> list[str]:
+    """The arguments that name a data set."""
+    options = [name.removeprefix("option:") for name in vars(args) if name.startswith("option:")]
+    return [*args.overrides, *filter(None, [args.config]), *(f"--{name}" for name in options)]
+
+
+def read_data_config(args: argparse.Namespace) -> DataConfig:
+    """The data set that the arguments name."""
+    overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
+    return read_config(argparse.Namespace(**vars(args) | {"overrides": overrides}), BLOCKS)["data"]
+
+
+def score_files(args: argparse.Namespace) -> dict[str, Any]:
+    """The result on the data set that the arguments name: `score` on its training and validation split, and what it was."""
+    from .grayscale import grey_read
+
+    begin = time.perf_counter()
+    config = read_data_config(args)
+    if config.streaming:
+        raise ValueError("Baselines need all videos at once, which streaming=true does not give: leave it out.")
+    data = load_video_dataset(config)
+    if data.media != "video" or data.multi_label:
+        raise ValueError("Baselines are for videos with one label each.")
+    if missing := [split for split in ("train", "validation") if split not in data.splits]:
+        raise ValueError(f"The data has no {missing[0]} split; there are: {', '.join(data.splits)}.")
+    for note in data.notes:
+        print(note)
+    num_frames = args.num_frames or FRAMES_OF_FILES
+    splits = [Clips(*grey_read(data.splits[name], num_frames, name)) for name in ("train", "validation")]
+    about = {"data": config.data or config.train_data, "num_classes": len(data.class_names), "num_frames": num_frames}
+    about |= _sizes(*splits) | {"accuracies": [score(*splits)]}
+    return about | {"seconds": round(time.perf_counter() - begin, 2)}
+
+
+def score_made(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A result per task and level, with the accuracies of each seed."""
+    from ..synthetic.motion_set import MotionSet
+    from .grayscale import grey_made
+
+    results, num_frames = [], args.num_frames or FRAMES_OF_MADE
+    for task in args.task:
+        for level in args.level:
+            begin, accuracies = time.perf_counter(), []
+            for seed in range(args.seeds):
+                common = {"num_frames": num_frames, "image_size": args.image_size, "seed": seed}
+                train = MotionSet(task, level, "train", args.num_train, **common)
+                validation = MotionSet(task, level, "validation", args.num_validation, **common)
+                splits = Clips(*grey_made(train)), Clips(*grey_made(validation))
+                accuracies.append(score(*splits))
+            about = {"data": f"made, {task}, level {level}", "num_classes": len(train.class_names)}
+            about |= {"num_frames": num_frames, **_sizes(*splits), "accuracies": accuracies}
+            results.append(about | {"seconds": round(time.perf_counter() - begin, 2)})
+    return results
+
+
+def _sizes(train: Clips, validation: Clips) -> dict[str, int]:
+    return {"num_train": len(train.labels), "num_validation": len(validation.labels)}
+
+
+def score(train: Clips, validation: Clips) -> dict[str, float]:
+    """
+    Shares of the validation clips that are classified right: by the commonest class of the training clips (`"chance"`), and
+    by a linear classifier of each kind of features, in the order of `FEATURES`.
+    """
+    import numpy as np
+
+    commonest = np.bincount(train.labels).argmax()
+    accuracies = {"chance": float(np.mean(validation.labels == commonest))}
+    for name, features in FEATURES.items():
+        predicted = ridge_classify(features(train.grey), train.labels, features(validation.grey))
+        accuracies[name] = float(np.mean(predicted == validation.labels))
+    return accuracies
+
+
+def middle_frame(grey):
+    """`(clips, frames, side, side)` to `(clips, side * side)`."""
+    return grey[:, grey.shape[1] // 2].reshape(len(grey), -1)
+
+
+def unordered_frames(grey):
+    """Mean, minimum and maximum over time, `(clips, 3 * side * side)`: the same for all orders of the frames."""
+    import numpy as np
+
+    return np.stack([grey.mean(1), grey.min(1), grey.max(1)], axis=1).reshape(len(grey), -1)
+
+
+def motion_energy(grey):
+    """Mean absolute difference of successive frames in each part of the clip, `(clips, NUM_TIME_BINS * side * side)`."""
+    import numpy as np
+
+    changes = np.abs(np.diff(grey, axis=1))
+    bins = np.array_split(changes, min(NUM_TIME_BINS, changes.shape[1]), axis=1)
+    return np.stack([part.mean(1) for part in bins], axis=1).reshape(len(grey), -1)
+
+
+FEATURES = {"one frame": middle_frame, "frames without order": unordered_frames, "motion energy": motion_energy}
+
+
+def ridge_classify(features, labels, others):
+    """
+    Class indices `(others,)` by ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
+
+    The penalty is the one of `PENALTIES` with the smallest squared error when each training example is left out in turn,
+    which follows from one eigendecomposition; nothing is chosen by looking at `others`.
+    """
+    import numpy as np
+
+    # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
+    mean = features.mean(0)
+    examples, others = (features - mean).astype(np.float64), others - mean
+    targets = np.eye(labels.max() + 1)[labels]
+    offset = targets.mean(0)
+    values, vectors = np.linalg.eigh(examples @ examples.T)
+    values = np.maximum(values, 0)
+    rotated = vectors.T @ (targets - offset)
+    best = None
+    for penalty in np.array(PENALTIES) * max(values.mean(), 1e-12):
+        shrunk = values / (values + penalty)
+        leverage = (vectors**2) @ shrunk + 1 / len(labels)
+        left_out = (targets - offset - vectors @ (shrunk[:, None] * rotated)) / np.maximum(1 - leverage, 1e-9)[:, None]
+        error = np.mean(left_out**2)
+        if best is None or error < best[0]:
+            best = error, vectors @ (rotated / (values + penalty)[:, None])
+    return (others @ (examples.T @ best[1]) + offset).argmax(1)
+
+
+def format_table(results: list[dict[str, Any]]) -> str:
+    """A line per data set, in per cent, with mean and standard deviation where there are several seeds."""
+    import numpy as np
+
+    columns = ["chance", *FEATURES]
+    width = max(len(result["data"]) for result in results)
+    lines = [" " * width + "".join(f"{name:>24}" for name in columns)]
+    for result in results:
+        cells = []
+        for name in columns:
+            shares = 100 * np.array([each[name] for each in result["accuracies"]])
+            spread = f" ± {shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
+            cells.append(f"{f'{shares.mean():.1f}{spread} %':>24}")
+        lines.append(f"{result['data']:<{width}}" + "".join(cells))
+    first = results[0]
+    lines.append(
+        f"{first['num_train']:,} clips to learn from, {first['num_validation']:,} to score, {first['num_frames']} frames"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The folder of a run: found to be usable before any work is done, filled with what the run is, never overwritten.
+
+`resolved_config.yaml` holds every option, `environment.json` the versions, the commit and the machine, `label_map.json` the classes,
+`dataset.json` how many videos there are. A run that is resumed must agree with them.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from ..environment import installed_versions
+from ..options import load_config_file, make_config, write_yaml
+from ..run_folder import check_new_folder
+
+
+CONFIG_FILE = "resolved_config.yaml"
+METRICS_FILE = "train_metrics.json"  # written when training has ended
+EVALUATION = "evaluation"  # folder of the scores at the end
+# What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
+FREE_ON_RESUME = ("run", "evaluation")
+BYTES_PER_GB = 1e9
+ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of several by their names
+
+
+def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()) -> None:
+    """
+    Raise an `OSError` of one line for a folder that a run cannot begin in, or with `resume` go on in.
+
+    may_hold: names of files that may be there before the run begins.
+    """
+    if not resume:
+        check_new_folder(path, "name another output_dir, or go on with its run by resume=true", may_hold)
+    elif not (path / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
+
+
+def check_disk_space(
+    path: Path,
+    num_parameters: int,
+    num_trained: int,
+    num_checkpoints: int,
+    num_copies: int = 0,
+    has_average: bool = False,
+) -> None:
+    """
+    Raise an `OSError` if checkpoints, of weights and for what is trained twice as much, or with an average three times, will not
+    fit beside each other, and `num_copies` of the weights alone.
+    """
+    per_checkpoint = num_parameters + (3 if has_average else 2) * num_trained
+    needed = 4 * (per_checkpoint * num_checkpoints + num_parameters * num_copies)
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise OSError(
+            f"output_dir={path} has {free / BYTES_PER_GB:.1f} GB free, and {num_checkpoints} checkpoints need "
+            f"{needed / BYTES_PER_GB:.1f} GB: free some, or lower save_total_limit."
+        )
+
+
+def write_run_files(
+    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any] | None = None
+) -> None:
+    """
+    What a run is, into its folder.
+
+    config: block name to dataclass. counts: how many videos there are, by split.
+    """
+    write_yaml(folder / CONFIG_FILE, config)
+    write_json(folder / "environment.json", describe_environment())
+    write_json(folder / "label_map.json", label_map(class_names))
+    if counts is not None:
+        write_json(folder / "dataset.json", counts)
+
+
+def check_same_run(
+    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any]
+) -> None:
+    """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
+    blocks = {name: type(block) for name, block in config.items()}
+    path = folder / CONFIG_FILE
+    before = make_config(load_config_file(str(path), blocks), blocks)
+    for name in blocks:
+        if name in FREE_ON_RESUME:
+            continue
+        for option, value in vars(before[name]).items():
+            now = getattr(config[name], option)
+            # Batches are drawn, and parameters counted, in the order in which data sets are named.
+            if value != now or (option == "datasets" and list(value) != list(now)):
+                raise ValueError(
+                    f"The run in {folder} has {option}={value!r}, not {now!r}: resume it with its "
+                    f"own options (--config {path}), or name another output_dir."
+                )
+    for option in ("seed", "trainer") if "run" in config else ():
+        then, now = getattr(before["run"], option), getattr(config["run"], option)
+        if then != now:
+            raise ValueError(f"The run in {folder} has {option}={then}, not {now}.")
+    then, now = json.loads((folder / "environment.json").read_text())["num_processes"], _num_processes()
+    if then != now:
+        raise ValueError(
+            f"The run in {folder} began with {then} processes, not {now}, which would make its batches others: resume it with "
+            f"{then}."
+        )
+    for file, now in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
+        then = json.loads((folder / file).read_text(encoding="utf-8"))
+        if then != json.loads(json.dumps(now)):
+            raise ValueError(
+                f"The data are not those of the run in {folder}: see its {file}, and name another output_dir."
+            )
+
+
+def last_checkpoint(folder: Path, with_average: bool, notes: list[str]) -> Path:
+    """
+    The newest checkpoint in `folder` that is complete; the run may have been killed while it wrote one.
+
+    Raises `FileNotFoundError` where there is none.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        if missing := missing_from_checkpoint(path, with_average):
+            notes.append(f"{path} is incomplete, it lacks {missing}; an older checkpoint is taken.")
+        else:
+            return path
+    raise FileNotFoundError(f"There is nothing to resume: {folder} has no complete checkpoint.")
+
+
+def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
+    """What a checkpoint of Trainer lacks to be resumed exactly, `None` for nothing."""
+    weights = (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "adapter_model.safetensors",
+        "pytorch_model_fsdp_0",
+    )
+    needed = [weights, ("optimizer.pt", "optimizer.bin", "optimizer_0"), ("scheduler.pt",)]
+    needed += [("average.safetensors",)] if with_average else []
+    if not any(path.glob("global_step*")):  # DeepSpeed has its own files
+        for names in needed:
+            if not any((path / name).exists() for name in names):
+                return names[0]
+    if not any(path.glob("rng_state*.pth")):
+        return "rng_state.pth"
+    try:
+        json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the last file that is written
+    except (OSError, ValueError):
+        return "trainer_state.json"
+    return None
+
+
+def label_map(class_names: ClassNames) -> dict[str, Any]:
+    """
+    Classes by index, and a checksum by which two orders of the same classes are told apart at a glance; of several data sets,
+    by their names.
+    """
+    if isinstance(class_names, Mapping):
+        return {name: label_map(names) for name, names in class_names.items()}
+    digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()
+    return {"id2label": {str(index): name for index, name in enumerate(class_names)}, "sha256": digest}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and command, commit of the sources and day."""
+    import torch
+
+    from ..experiments.runner import provenance
+    from ..timing import describe_machine
+
+    versions = {name: version for name, version in installed_versions().items() if version is not None}
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpus": gpus,
+        "num_processes": _num_processes(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        **provenance(describe_machine("cpu")),  # the GPUs stand above
+    }
+
+
+def _num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def was_finished(folder: Path, num_steps: int) -> bool:
+    """
+    Whether a resumed run had nothing left to train, so that what an earlier call recorded stays; says so. Otherwise evaluations
+    of an earlier call go, which are of another model.
+
+    num_steps: that were taken in this call.
+    """
+    state = PartialState()
+    is_done = num_steps == 0 and (folder / METRICS_FILE).is_file()
+    state.wait_for_everyone()  # all have looked before the first writes the file
+    if not is_done:
+        if state.is_main_process:
+            for evaluation in (folder / EVALUATION, *folder.glob(f"*/{EVALUATION}")):
+                shutil.rmtree(evaluation, ignore_errors=True)
+        return False
+    state.print(f"{folder} holds a finished run: nothing is left to train.", flush=True)
+    return True

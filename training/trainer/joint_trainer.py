@@ -1,0 +1,164 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Trainer for several data sets: each batch is of one of them, and is trained and scored on its head.
+
+- The loss of a batch is the mean over its own labels, those of all ranks, times the data set's `loss_weight`. Accumulated
+  batches count alike.
+- What a batch does not use, other heads and for images the 3D tubes, has no gradient, and the optimizer leaves it as it is.
+  Ranks agree on what that is because their batches are of the same data set; DDP is told to look for it.
+- Each data set's loss and accuracy is logged, and its validation videos or images are scored.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainingArguments
+
+from tubevit.classification import classification_loss
+
+from ..data.augmentation import IGNORED_LABEL
+from ..models.model_size import FLOPS_PER_TRAINING_STEP
+from .build_joint import MEAN_SCORE, JointSetup
+from .joint_model_card import write_joint_card
+from .video_trainer import VideoTrainer
+
+
+class JointTrainer(VideoTrainer):
+    """
+    setup: what is trained, and on what.
+    flops: of a forward pass on one clip or image of each data set, for the log.
+    """
+
+    def __init__(self, setup: JointSetup, args: TrainingArguments, flops: dict[str, float]):
+        args.ddp_find_unused_parameters = True
+        self.joint_batches = setup.batches(args.world_size)
+        self.flops = flops
+        multi_label = {name: part.data.multi_label for name, part in setup.parts.items()}
+        self.running_scores = RunningScores(multi_label, args.device)
+        super().__init__(setup, args)
+
+    def _follows_epochs(self) -> Any:
+        return self.joint_batches
+
+    def get_train_dataloader(self) -> DataLoader:
+        args = self.args
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.joint_batches,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.tensor([int((batch["labels"] != IGNORED_LABEL).sum()) for batch in batches], device=device)
+        counts = self.accelerator.reduce(counts, "sum")
+        return [{**batch, "num_known": count} for batch, count in zip(batches, counts, strict=True)], None
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = dict(inputs)
+        name, labels = inputs["head"], inputs.pop("labels")
+        num_known = inputs.pop("num_known", None)  # of all ranks; while evaluating, of this batch
+        outputs = model(**inputs)
+        head = self.model_config.heads[name]
+        problem = SimpleNamespace(problem_type=head["problem_type"])
+        loss = classification_loss(labels, outputs["logits"], problem, num_known)
+        if num_known is not None:
+            self.running_scores.add(name, loss.detach(), outputs["logits"].detach(), labels)
+            loss = loss * (head["loss_weight"] * self.args.world_size)  # DDP takes the mean over ranks
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        self.loss_is_scaled_for_ga = False  # a mean over the batch
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:
+        return FLOPS_PER_TRAINING_STEP * self.flops[inputs["head"]] * len(inputs["labels"])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs |= self.running_scores.take(self.accelerator)
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Metrics of each data set, `eval_<name>_<metric>`, and the mean over data sets, `eval_mean_score`."""
+        metrics, scores = {}, []
+        for name in self.setup.validation_clips:
+            self.compute_metrics, prefix = self.setup.metrics[name], f"{metric_key_prefix}_{name}"
+            output = self.evaluation_loop(
+                self.get_eval_dataloader(name), "Evaluation", ignore_keys=ignore_keys, metric_key_prefix=prefix
+            )
+            metrics |= output.metrics
+            scores.append(output.metrics[f"{prefix}_{self.compute_metrics.best_metric}"])
+            self.control = self.callback_handler.on_predict(self.args, self.state, self.control, output.metrics)
+        metrics[f"{metric_key_prefix}_{MEAN_SCORE}"] = sum(scores) / len(scores)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_model_card(self, **kwargs) -> None:
+        if self.is_world_process_zero():
+            write_joint_card(Path(self.args.output_dir), self.setup)
+
+
+class RunningScores:
+    """
+    Loss and accuracy of each data set since they were last taken, over all ranks; kept on the device until then.
+
+    multi_label: whether a sample of a data set has several labels, and so no accuracy.
+    """
+
+    def __init__(self, multi_label: dict[str, bool], device: torch.device):
+        self.multi_label, self.device = multi_label, device
+        self._clear()
+
+    def _clear(self) -> None:
+        # Per data set: sum of losses, batches, labels that are known, and of these right answers.
+        self.sums = {name: torch.zeros(4, device=self.device) for name in self.multi_label}
+
+    def add(self, name: str, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """
+        loss: this rank's share of the loss of a batch. labels: class indices, or soft labels, whose largest entry counts.
+        """
+        known, right = (0, 0) if self.multi_label[name] else count_right(logits, labels)
+        for index, value in enumerate((loss, 1, known, right)):
+            self.sums[name][index] += value
+
+    def take(self, accelerator: Any) -> dict[str, float]:
+        """`{"<name>/loss", "<name>/accuracy"}` of the data sets that there were batches of; then all begins anew."""
+        sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum").tolist()
+        self._clear()
+        scores = {}
+        for name, (loss, batches, known, right) in zip(self.sums, sums, strict=True):
+            if batches:
+                scores[f"{name}/loss"] = loss * accelerator.num_processes / batches
+            if known:
+                scores[f"{name}/accuracy"] = right / known
+        return scores
+
+
+def count_right(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    How many labels are known, and how many of these the largest logit meets.
+
+    labels: class indices `(batch,)` or soft labels `(batch, classes)`; -100 is not known.
+    """
+    if labels.ndim == 1:
+        known, classes = labels != IGNORED_LABEL, labels
+    else:
+        known, classes = (labels != IGNORED_LABEL).all(dim=-1), labels.argmax(dim=-1)
+    right = known & (logits.reshape(len(labels), -1).argmax(dim=-1) == classes)
+    return known.sum(), right.sum()

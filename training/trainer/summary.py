@@ -1,0 +1,116 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""What a run says at its start and at its end, in a few lines that can be read."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..models.parameter_groups import Depths
+from .build import RunSetup, count_parameters
+
+
+def describe_clip(setup: RunSetup) -> dict[str, Any]:
+    """Of a TubeViT, tokens and GFLOPs of one clip (or image), as `info.describe` counts them; nothing of other models."""
+    from ..commands.info import describe, describe_image
+
+    config = setup.model.model.config
+    if config.model_type != "tubevit":
+        return {}
+    if setup.data.media == "image":
+        return describe_image(config)
+    return describe(config, [config.num_frames])["clips"][0]
+
+
+def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int | None]:
+    """Clips per optimizer step over all processes, and steps of the whole run; `None` where there is no knowing."""
+    training = setup.run.training
+    batch = training.per_device_train_batch_size * num_processes
+    effective = batch * training.gradient_accumulation_steps
+    if training.max_steps > 0:
+        return effective, training.max_steps
+    return effective, training.count_steps(math.ceil(len(setup.train_clips) / batch))
+
+
+def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[str, Any]) -> str:
+    """
+    What will be trained on what.
+
+    clip: what `describe_clip` gave.
+    """
+    model, config, processor = setup.model.model, setup.model.model.config, setup.model.processor
+    kind = (
+        f"{type(model.get_base_model()).__name__} with adapters"
+        if hasattr(model, "get_base_model")
+        else type(model).__name__
+    )
+    effective, steps = count_steps(setup, num_processes)
+    training, media = setup.run.training, setup.data.media
+    unit = "clip" if media == "video" else "image"
+    lines = {
+        "model": f"{kind}, {Depths.of(model).num_layers} layers of width {config.hidden_size}",
+        "parameters": describe_parameters(model),
+        unit: describe_reading(processor, media),
+    }
+    if clip:
+        tubes = config.get_tubes() if media == "video" else config.get_image_tubes()
+        names = ("x".join(map(str, tube.kernel_size)) for tube in tubes)
+        per_tube = ", ".join(f"{name}: {count}" for name, count in zip(names, clip["tokens_per_tube"], strict=True))
+        lines[f"tokens per {unit}"] = f"{clip['tokens']:,} ({per_tube})"
+        lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
+    for split, counts in setup.counts.items():
+        lines[f"{split} {media}s"] = describe_counts(counts)
+    lines["classes"] = f"{len(setup.data.class_names)}"
+    lines["effective batch"] = f"{effective} {unit}s: " + describe_batch(
+        f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
+    )
+    lines["steps"] = f"{steps:,}"
+    return format_lines(lines)
+
+
+def describe_batch(size: str, num_processes: int, device: str, num_accumulated: int) -> str:
+    """
+    >>> describe_batch("8", 2, "cuda", 4)
+    '8 on each of 2 cuda devices, 4 batches per step'
+    """
+    devices = f"on one {device} device" if num_processes == 1 else f"on each of {num_processes} {device} devices"
+    return f"{size} {devices}, {num_accumulated} batch{'es' if num_accumulated > 1 else ''} per step"
+
+
+def describe_parameters(model: Any) -> str:
+    total, trained = count_parameters(model)
+    return f"{total / 1e6:.2f} M: {trained / 1e6:.2f} M trained, {(total - trained) / 1e6:.2f} M frozen"
+
+
+def describe_reading(processor: Any, media: str) -> str:
+    """What is read of a video, or of an image."""
+    crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
+    if media == "image":
+        return crop
+    rate = f"at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else "spread over the video"
+    return f"{processor.num_frames} frames of {crop}, {rate}"
+
+
+def describe_counts(counts: dict[str, int]) -> str:
+    """How many videos of a split are used, and how many cannot be."""
+    bad = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
+    return f"{counts['used']:,}{bad}" if counts else "a stream"
+
+
+def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Path) -> str:
+    """What came out, and where it is."""
+    lines = {name.removeprefix("eval_").replace("_", " "): _number(value) for name, value in metrics.items()}
+    lines["training"] = (
+        f"{throughput['seconds']:.0f} s, {throughput['clips_per_second']:.1f} clips/s, "
+        f"{throughput['share_of_time_waiting_for_data']:.0%} of the time waiting for clips"
+    )
+    lines["saved in"] = str(folder)
+    return format_lines(lines)
+
+
+def format_lines(lines: dict[str, str]) -> str:
+    width = max(map(len, lines)) + 2
+    return "\n".join(f"  {name:<{width}}{text}" for name, text in lines.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
