@@ -8,14 +8,14 @@ from torch.autograd.forward_ad import unpack_dual
 from .tubes import Size
 
 
-def is_plain(tensor: torch.Tensor) -> bool:
+def is_eager_tensor(tensor: torch.Tensor) -> bool:
     """Whether `tensor` may meet what is kept between calls: fake and other special tensors, and compilers, must not."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and not torch.compiler.is_compiling()
 
 
-def has_plain_memory(tensor: torch.Tensor) -> bool:
+def has_storage(tensor: torch.Tensor) -> bool:
     """Whether `tensor` is plain and its memory all there is to it: no transform of torch.func, no forward-mode tangent."""
-    if not is_plain(tensor):
+    if not is_eager_tensor(tensor):
         return False
     try:
         tensor.data_ptr()
@@ -24,7 +24,7 @@ def has_plain_memory(tensor: torch.Tensor) -> bool:
     return unpack_dual(tensor).tangent is None
 
 
-def takes_constants() -> bool:
+def needs_static_shapes() -> bool:
     """
     Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`. With `dynamic=True`, which takes
     every number for a variable, and in `torch.export` it is computed in the graph.
@@ -32,6 +32,6 @@ def takes_constants() -> bool:
     return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
 
 
-def constant_size(size: Size) -> Size:
+def static_size(size: Size) -> Size:
     """`size` in numbers from which a constant can be made: `torch.compile` takes it for variables once it has seen another."""
-    return tuple(len(range(extent)) for extent in size) if takes_constants() else size
+    return tuple(len(range(extent)) for extent in size) if needs_static_shapes() else size

@@ -74,7 +74,7 @@ def convert_image_checkpoint(
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in model_class(config).state_dict().items()}
     report = ConversionReport(str(name), source.class_name, model_class.__name__)
-    weights = ImageMapping(source, config, shapes, report, choices.tube_init, keeps_classifier).carry_over()
+    weights = ImageMapping(source, config, shapes, report, choices.tube_init, keeps_classifier).convert_weights()
     with quiet():
         model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=source.dtype)
     return model, report

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
-class Readout:
+class PoolingSpec:
     """
     How a model of a family turns output tokens into its pooled vector, as fields of `TubeViTConfig`.
 
@@ -44,8 +44,8 @@ class ImageFamily:
     """
 
     vision_class: str
-    encoder: Readout
-    classifiers: Mapping[str, Readout]
+    encoder: PoolingSpec
+    classifiers: Mapping[str, PoolingSpec]
     names: Mapping[str, str]
     patch: str
     cls: str | None = None
@@ -54,7 +54,7 @@ class ImageFamily:
     num_prefix_positions: int = 0
     pixels_first: bool = False
     position_interpolation: str = "bicubic"
-    encoder_without_pooler: Readout | None = None
+    encoder_without_pooler: PoolingSpec | None = None
     optional_pooler: str | None = None
     fields: Callable[[PreTrainedConfig], dict] = field(default=lambda config: {})
     training_settings: tuple[str, ...] = ()
@@ -76,8 +76,8 @@ def _vit_fields(config: PreTrainedConfig) -> dict:
 def _vit(vision_class: str, **others) -> ImageFamily:
     return ImageFamily(
         vision_class=vision_class,
-        encoder=Readout(CLS),  # with pooler_act, which the source's config names
-        encoder_without_pooler=Readout(CLS),
+        encoder=PoolingSpec(CLS),  # with pooler_act, which the source's config names
+        encoder_without_pooler=PoolingSpec(CLS),
         optional_pooler="pooler.",
         names={},
         cls="embeddings.cls_token",
@@ -90,7 +90,7 @@ def _vit(vision_class: str, **others) -> ImageFamily:
 VIT = _vit(
     "ViTModel",
     num_prefix_positions=1,
-    classifiers={"ViTForImageClassification": Readout(CLS, "vit.", ("classifier",))},
+    classifiers={"ViTForImageClassification": PoolingSpec(CLS, "vit.", ("classifier",))},
     fields=_vit_fields,
 )
 
@@ -98,8 +98,8 @@ VIT = _vit(
 DEIT = _vit(
     "DeiTModel",
     classifiers={
-        "DeiTForImageClassification": Readout(CLS, "deit.", ("classifier",)),
-        "DeiTForImageClassificationWithTeacher": Readout(
+        "DeiTForImageClassification": PoolingSpec(CLS, "deit.", ("classifier",)),
+        "DeiTForImageClassificationWithTeacher": PoolingSpec(
             {"pooling": "cls_registers"}, "deit.", ("cls_classifier", "distillation_classifier")
         ),
     },
@@ -125,9 +125,9 @@ def _dinov2_fields(config: PreTrainedConfig) -> dict:
 def _dinov2(vision_class: str, tower: str, **others) -> ImageFamily:
     return ImageFamily(
         vision_class=vision_class,
-        encoder=Readout(CLS),
+        encoder=PoolingSpec(CLS),
         classifiers={
-            vision_class.replace("Model", "ForImageClassification"): Readout(
+            vision_class.replace("Model", "ForImageClassification"): PoolingSpec(
                 {"pooling": "cls_mean"}, tower, ("classifier",)
             )
         },
@@ -166,7 +166,7 @@ def _dinov3_fields(config: PreTrainedConfig) -> dict:
 
 DINOV3 = ImageFamily(
     vision_class="DINOv3ViTModel",
-    encoder=Readout(CLS),
+    encoder=PoolingSpec(CLS),
     classifiers={},
     names={
         "layers": "model.layer",
@@ -203,9 +203,9 @@ def _clip_fields(config: PreTrainedConfig) -> dict:
 
 CLIP = ImageFamily(
     vision_class="CLIPVisionModel",
-    encoder=Readout(CLS | {"final_layernorm": "pooled"}),
+    encoder=PoolingSpec(CLS | {"final_layernorm": "pooled"}),
     classifiers={
-        "CLIPForImageClassification": Readout(MEAN | {"final_layernorm": "none"}, "vision_model.", ("classifier",))
+        "CLIPForImageClassification": PoolingSpec(MEAN | {"final_layernorm": "none"}, "vision_model.", ("classifier",))
     },
     names=CLIP_NAMES,
     cls="embeddings.class_embedding",
@@ -219,11 +219,11 @@ CLIP = ImageFamily(
 def _siglip(vision_class: str, **others) -> ImageFamily:
     return ImageFamily(
         vision_class=vision_class,
-        encoder=Readout({"pooling": "attention"}),
-        encoder_without_pooler=Readout(MEAN),
+        encoder=PoolingSpec({"pooling": "attention"}),
+        encoder_without_pooler=PoolingSpec(MEAN),
         optional_pooler="head.",
         classifiers={
-            vision_class.replace("VisionModel", "ForImageClassification"): Readout(
+            vision_class.replace("VisionModel", "ForImageClassification"): PoolingSpec(
                 MEAN, "vision_model.", ("classifier",)
             )
         },

@@ -12,7 +12,7 @@ import weakref
 import torch
 from torch import nn
 
-from .compile_utils import has_plain_memory
+from .compile_utils import has_storage
 from .configuration_tubevit import TubeViTConfig
 from .tubes import Size, Tube
 
@@ -77,7 +77,7 @@ class TubeViTInterpolatedKernel(nn.Module):
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
         # An inference tensor does not count its changes.
-        if self.training or needs_graph or not has_plain_memory(weight) or weight.is_inference():
+        if self.training or needs_graph or not has_storage(weight) or weight.is_inference():
             return resize_kernel(weight[:num_outputs], kernel_size)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
         owner, kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None, None))

@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from .compile_utils import is_plain, takes_constants
+from .compile_utils import is_eager_tensor, needs_static_shapes
 from .configuration_tubevit import TubeViTConfig
 from .transferred_positions import TubeViTTransferredPositions
 from .tubes import Size, Tube
@@ -159,9 +159,9 @@ def fixed_table(
 ) -> torch.Tensor:
     """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
     settings = (dim, temperature, like.device, like.dtype)
-    if is_plain(like):
+    if is_eager_tensor(like):
         return _cached_table(centers_of, tubes, size, *settings)
-    make = _constant_table if takes_constants() else _table
+    make = _constant_table if needs_static_shapes() else _table
     return make(tuple(centers_of(tube, size) for tube in tubes), *settings)
 
 

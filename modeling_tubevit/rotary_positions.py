@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from .compile_utils import constant_size, is_plain, takes_constants
+from .compile_utils import is_eager_tensor, needs_static_shapes, static_size
 from .configuration_tubevit import TubeViTConfig
 from .transferred_positions import patch_coordinates
 from .tubes import Size, Tube
@@ -60,8 +60,8 @@ class TubeViTRotaryPositions(nn.Module):
 
         Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
         """
-        make = _cached_tables if is_plain(tokens) else _constant_tables if takes_constants() else _tables
-        size = constant_size(size)
+        make = _cached_tables if is_eager_tensor(tokens) else _constant_tables if needs_static_shapes() else _tables
+        size = static_size(size)
         # Plain numbers, which torch.compile takes as constants.
         centers = tuple(tuple(map(tuple, tube.centers(size))) for tube in tubes)
         return make(

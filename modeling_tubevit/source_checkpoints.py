@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import logging
 
-from .image_families import ImageFamily, Readout, find_family, grid_and_patch
+from .image_families import ImageFamily, PoolingSpec, find_family, grid_and_patch
 
 
 @dataclass
@@ -32,7 +32,7 @@ class ImageSource:
     config: PreTrainedConfig
     model_config: PreTrainedConfig
     class_name: str
-    readout: Readout
+    readout: PoolingSpec
     weights: dict[str, torch.Tensor]
     unread: list[str]
     dtype: torch.dtype
@@ -64,7 +64,7 @@ def load_image_source(name: str | os.PathLike, for_classifier: bool, **kwargs) -
         if not any(name.startswith(family.optional_pooler) for name in weights):
             readout = family.encoder_without_pooler
         elif getattr(config, "pooler_act", None):
-            readout = Readout({**readout.fields, "pooler_act": config.pooler_act})
+            readout = PoolingSpec({**readout.fields, "pooler_act": config.pooler_act})
     needed = [key for key in missing if not key.startswith(family.optional_pooler or "\0") and "mask_token" not in key]
     if needed:
         raise ValueError(

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from .compile_utils import constant_size, is_plain, takes_constants
+from .compile_utils import is_eager_tensor, needs_static_shapes, static_size
 from .configuration_tubevit import TubeViTConfig
 from .tubes import Size, Tube
 
@@ -112,10 +112,10 @@ class TubeViTTransferredPositions(nn.Module):
         return torch.cat([self._of_tube(tube, size, tokens) for tube in tubes]).to(tokens.dtype)
 
     def _of_tube(self, tube: Tube, size: Size, tokens: torch.Tensor) -> torch.Tensor:
-        size = constant_size(size)
+        size = static_size(size)
         centers = tuple(map(tuple, tube.centers(size)))
         settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
-        make = _cached_tables if is_plain(tokens) else _constant_tables if takes_constants() else _tables
+        make = _cached_tables if is_eager_tensor(tokens) else _constant_tables if needs_static_shapes() else _tables
         time, rows, columns = make(centers, *map(_hashable, settings), tokens.device)
         positions = time[:, None, None].expand(-1, *map(len, centers[1:]), -1)
         if self.grid is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from .compile_utils import has_plain_memory, is_plain
+from .compile_utils import has_storage, is_eager_tensor
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES
@@ -60,7 +60,7 @@ def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
     tube counts along the row. Gathering copies values one at a time, so this makes it up to 16 times faster.
     """
     *strides, last_stride = video.stride()
-    if last_stride == 1 and has_plain_memory(video) and not (video.requires_grad or torch.jit.is_tracing()):
+    if last_stride == 1 and has_storage(video) and not (video.requires_grad or torch.jit.is_tracing()):
         counts = (
             tube.kernel_size[2],
             tube.kernel_stride[2],
@@ -291,7 +291,7 @@ class TubeViTEmbeddings(nn.Module):
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""
         dtype = torch.promote_types(dtype, torch.float32)
-        make = _scale_and_shift if is_plain(pixels) else _scale_and_shift.__wrapped__
+        make = _scale_and_shift if is_eager_tensor(pixels) else _scale_and_shift.__wrapped__
         scale, shift = make(self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
         return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the fresh copy: a broadcast addcmul is slower
 

@@ -51,7 +51,7 @@ class ImageMapping:
         self.prefix = "tubevit." if any(key.startswith("tubevit.") for key in shapes) else ""
         self.weights: dict[str, torch.Tensor] = {}
 
-    def carry_over(self) -> dict[str, torch.Tensor]:
+    def convert_weights(self) -> dict[str, torch.Tensor]:
         """
         All weights of the TubeViT but those that its own initialisation makes; the report then covers both models.
 

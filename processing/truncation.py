@@ -12,7 +12,7 @@ ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 
-def ends_early(file) -> bool:
+def is_truncated(file) -> bool:
     """
     Whether a Matroska, WebM, AVI, GIF, APNG, IVF, WMV or ASF file breaks off. False if nothing tells where it should end.
 

@@ -21,7 +21,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from .cpu_cores import num_cores
-from .truncation import ends_early
+from .truncation import is_truncated
 from .video_index import IndexMismatch, Run, VideoIndex, build_index
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
@@ -87,7 +87,7 @@ def decode_video(
     if num_threads < 1:
         raise ValueError(f"num_threads must be 1 or more, or None for a suitable number; it is {num_threads}.")
     file, name = resolve_source(source)
-    file_ends_early = ends_early(file)  # before FFmpeg reads a file object: this moves its position
+    file_ends_early = is_truncated(file)  # before FFmpeg reads a file object: this moves its position
     choose = _FrameChoice(sample_indices_fn, name)
     with open_container(file, name, probe=False) as (container, stream):
         _set_threads(stream, num_threads)

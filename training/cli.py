@@ -10,12 +10,13 @@ returns the exit code (`None` for 0). Whatever the user can mend arrives here as
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
 from .option_files import parse_arguments
+from .options import one_line
 
 
 COMMANDS = {
@@ -108,26 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"tubevit {name}: error: {one_line(error)}", file=sys.stderr)
         return 2
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def whole_number(minimum: int) -> Callable[[str], int]:
-    """A type of command line arguments: whole numbers from `minimum` on."""
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or value < minimum:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
-        return value
-
-    return convert
 
 
 class _Parser(argparse.ArgumentParser):

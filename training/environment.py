@@ -1,7 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The packages that results depend on, and which versions of them are installed."""
+"""What a result depends on: package versions, machine, device, commit of the sources."""
 
+import datetime
+import os
+import platform
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 
 REQUIRED = (
@@ -29,3 +36,91 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """What the numbers were measured on and with; `load` is the number of processes that wanted a core, 1 minute mean."""
+    import torch
+
+    from tubevit.processing.cpu_cores import num_cores
+
+    machine = {
+        "cpu": _cpu_name(),
+        "cores": num_cores(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    }
+    if device == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name()
+    return machine
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the GPU if torch sees one. Raises `ValueError` for a GPU that is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no GPU here; `tubevit doctor` says more.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def provenance(machine: dict[str, Any]) -> dict[str, Any]:
+    """
+    Where numbers come from: the commit of the package's sources ("unknown" outside its repository), whether sources
+    were changed since, machine with the version of Transformers, and day.
+    """
+    machine = machine | {"transformers": installed_versions()["transformers"]}
+    here = Path(__file__).name
+    # An installed copy may lie in somebody else's repository.
+    is_tracked = _git("ls-files", "--error-unmatch", here) is not None
+    changes = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results", ":(exclude,top)*.md"
+    )
+    return {
+        "commit": _git("rev-parse", "HEAD") if is_tracked else "unknown",
+        "dirty": is_tracked and bool(changes),
+        "machine": {key: value for key, value in machine.items() if value is not None},
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the folder of this package, `None` where it is not in a repository."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and command, commit of the sources and day."""
+    import torch
+
+    versions = {name: version for name, version in installed_versions().items() if version is not None}
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpus": gpus,
+        "num_processes": num_processes(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        **provenance(describe_machine("cpu")),  # the GPUs stand above
+    }
+
+
+def num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))

@@ -14,75 +14,9 @@ taken and averaged; a video that cannot be read is never replaced, and unless al
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
 
-from tubevit.training.data.video_datasets import DataConfig
-from tubevit.training.options import add_config_arguments, option, read_config
-
-
-INCOMPLETE = 1  # exit code
-WAITING_MATTERS = 0.3  # share of time waiting for data that is worth a hint
-MAX_REASONS_SHOWN = 5
-
-
-@dataclass
-class EvaluatedModel:
-    """The classifier."""
-
-    model_name_or_path: str | None = option(
-        None, "TubeViT, VideoMAE, ViViT, TimeSformer, ...: folder or name on the Hub"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "of the weights; auto: the checkpoint's")
-
-    def __post_init__(self):
-        if self.model_name_or_path is None:
-            raise ValueError("Give model_name_or_path, the classifier to evaluate.")
-
-
-@dataclass
-class ViewConfig:
-    """What is read of a video, and how its views become one prediction."""
-
-    num_temporal_views: int = option(4, "clips per video")
-    num_spatial_views: int = option(3, "crops per clip, along the longer side")
-    view_aggregation: Literal["probs", "logits", "max"] = option(
-        "probs", "mean of probabilities, probabilities of the mean logits, or largest probability"
-    )
-    num_frames: int | None = option(None, "frames per clip (default: the checkpoint's)")
-    fps: float | None = option(None, "frames per second of a clip (default: the checkpoint's)")
-    sampling: Literal["fixed_rate", "uniform"] | None = option(
-        None, "clips of a fixed rate, or spread over the whole video (default: the checkpoint's)"
-    )
-    pad_mode: Literal["loop", "last", "error"] | None = option(
-        None, "what a clip does that is longer than its video (default: the checkpoint's)"
-    )
-
-    def processor_settings(self) -> dict[str, Any]:
-        """What replaces the checkpoint's settings; `None` for those that stay."""
-        names = ("num_temporal_views", "num_spatial_views", "num_frames", "fps", "sampling", "pad_mode")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass
-class EvaluationRun:
-    """The run."""
-
-    output_dir: str = option("evaluation", "folder to write to, a new one")
-    split: str | None = option(None, "what to evaluate (default: validation, or else test)")
-    batch_size: int = option(16, "clips per forward pass; a video has temporal x spatial views of them")
-    dataloader_num_workers: int = option(0, "processes that decode, per device")
-    use_cpu: bool = option(False, "do not use a GPU")
-    allow_incomplete: bool = option(False, "exit with 0 even where videos could not be scored")
-
-    def __post_init__(self):
-        for name, minimum in (("batch_size", 1), ("dataloader_num_workers", 0)):
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
-
-
-BLOCKS = {"model": EvaluatedModel, "data": DataConfig, "views": ViewConfig, "run": EvaluationRun}
+from tubevit.training.evaluation.evaluator import BLOCKS, evaluate
+from tubevit.training.options import add_config_arguments, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,146 +28,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if videos could not be scored and `allow_incomplete` is not set."""
     from accelerate import PartialState
 
-    from tubevit.training.logging_utils import hide_library_noise
+    from tubevit.training.logging_utils import quiet_libraries
 
-    hide_library_noise()
+    quiet_libraries()
     exit_code = evaluate(read_config(args, BLOCKS), args.dry_run)
     PartialState().destroy_process_group()
     return exit_code
-
-
-def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
-    """As `run`, from the blocks of `BLOCKS`."""
-    from accelerate import Accelerator
-
-    from tubevit.training.evaluation.dataset import load_evaluation_data
-    from tubevit.training.evaluation.multi_view import predict_views
-    from tubevit.training.evaluation.results import ScoredVideos
-    from tubevit.training.models.loading import load_video_classifier
-
-    model, views, options = config["model"], config["views"], config["run"]
-    folder = Path(options.output_dir)
-    accelerator = Accelerator(cpu=options.use_cpu)
-    say = accelerator.print
-    if accelerator.is_main_process:
-        _check_folder(folder, dry_run)
-    classifier = load_video_classifier(model.model_name_or_path, views.processor_settings(), model.dtype)
-    if classifier.media == "image":
-        views = replace(views, num_temporal_views=1, num_spatial_views=1)
-        config = {**config, "views": views}
-    data = load_evaluation_data(config["data"], classifier, options.split)
-    for note in data.notes:
-        say(note)
-    say(_describe(classifier, data, views, accelerator.num_processes))
-    classifier.model.to(accelerator.device)
-    predictions, throughput = predict_views(
-        classifier,
-        data.rows,
-        accelerator,
-        options.batch_size,
-        options.dataloader_num_workers,
-        max_batches=1 if dry_run else None,
-    )
-    predictions = [each._replace(label=data.label_of(each.label)) for each in predictions]
-    results = ScoredVideos.of(predictions, data.class_names, views.view_aggregation, classifier.multi_label)
-    if accelerator.is_main_process:
-        _print_results(results, throughput.summary(), None if dry_run else folder, classifier.media)
-        if not dry_run:
-            write_results(folder, results, throughput.summary(), config, classifier, data.split)
-    accelerator.wait_for_everyone()
-    return 0 if results.counts()["is_complete"] or options.allow_incomplete else INCOMPLETE
-
-
-def write_results(
-    folder: Path, results: Any, throughput: dict[str, Any], config: dict[str, Any], classifier: Any, split: str
-) -> None:
-    """All files of an evaluation, `metrics.json` last: where it is, the others are whole."""
-    from tubevit.training.evaluation.results import without_nan
-    from tubevit.training.trainer.checkpointing import write_json, write_run_files
-    from tubevit.training.visualization.confusion import draw_confusion_matrix
-
-    write_run_files(folder, config, results.class_names)
-    results.write_views(folder / "predictions.parquet")
-    results.write_videos(folder / "predictions.csv")
-    results.write_per_class(folder / "per_class.csv")
-    metrics, counts = results.metrics(), results.counts()
-    name = config["model"].model_name_or_path
-    if results.has_labels and not results.multi_label:
-        subtitle = f"{metrics['accuracy']:.1%} of {counts['num_scored'] - counts['num_without_label']} videos right"
-        draw_confusion_matrix(
-            folder / "confusion_matrix.png", results.confusion(), results.class_names, Path(name).name, subtitle
-        )
-    write_json(folder / "throughput.json", throughput)
-    description = {
-        "model": name,
-        "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
-        "split": split,
-        "num_classes": len(results.class_names),
-        **_reading(classifier, config["views"]),
-    }
-    write_json(folder / "metrics.json", without_nan(metrics | counts | description))
-
-
-def _reading(classifier: Any, views: ViewConfig) -> dict[str, Any]:
-    """How videos (or images) were read."""
-    processor = classifier.processor
-    clip = ("sampling", "num_frames", "fps", "pad_mode") if classifier.media == "video" else ()
-    return {
-        "num_temporal_views": views.num_temporal_views,
-        "num_spatial_views": views.num_spatial_views,
-        "view_aggregation": views.view_aggregation,
-        **{name: getattr(processor, name) for name in clip},
-        "size": {name: value for name, value in dict(processor.size).items() if value is not None},
-        "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,
-    }
-
-
-def _check_folder(folder: Path, dry_run: bool) -> None:
-    from tubevit.training.run_folder import check_new_folder, make_writable, untouched
-
-    check_new_folder(folder)
-    if dry_run:
-        with untouched(folder):
-            return
-    make_writable(folder)
-
-
-def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int) -> str:
-    number = f"{len(data.rows):,}" if hasattr(data.rows, "__len__") else "a stream of"
-    processor, read = classifier.processor, "one view"
-    if classifier.media == "video":
-        rate = f" at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else " over the whole video"
-        number_of_views = f"{views.num_temporal_views} x {views.num_spatial_views} views"
-        read = f"{number_of_views} of {processor.num_frames} frames{rate}, aggregated by {views.view_aggregation}"
-    return (
-        f"{type(classifier.model).__name__}, {len(data.class_names)} classes, on {number} {data.split} "
-        f"{classifier.media}s: {read}, {classifier.model.dtype} on {num_processes} x {classifier.model.device.type}."
-    )
-
-
-def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None, media: str) -> None:
-    counts = results.counts()
-    for name, value in results.metrics().items():
-        print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
-    if not results.has_labels:
-        print(f"No label of these {media}s is known: there are predictions and no metrics.")
-    print(
-        f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
-        f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
-        f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of it "
-        "waiting for data"
-    )
-    if throughput["share_of_time_waiting_for_data"] > WAITING_MATTERS:
-        print("  More dataloader_num_workers, or `tubevit prepare`, would make it faster.")
-    left_out = [each for each in results.predictions if each.logits is None]
-    if left_out:
-        print(
-            f"INCOMPLETE: the numbers leave out {len(left_out)} of {counts['num_videos']} {media}s:", file=sys.stderr
-        )
-    for video in left_out[:MAX_REASONS_SHOWN]:
-        print(f"  {video.path or video.video_id}: {video.reason}", file=sys.stderr)
-    if folder is not None:
-        print(f"  saved in {folder}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 import warnings
 
 
-def hide_library_noise() -> None:
+def quiet_libraries() -> None:
     """
     For the rest of the process: no progress bars of reading and writing weights, which take a second (those of downloads
     stay), and not torch's warnings of many loader workers, on which `worker_processes` has a note.

@@ -8,9 +8,10 @@ A key that no option has is an error that names the nearest one. Dataclasses sta
 
 import argparse
 import difflib
+import json
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -312,3 +313,41 @@ def option_values(block: Any) -> dict[str, Any]:
     """The options of a block that are not at their defaults."""
     defaults = {each.name: each.default for each in fields(block)}
     return {name: value for name, value in vars(block).items() if value not in (defaults[name], {})}
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """A type of command line arguments: whole numbers from `minimum` on."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < minimum:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
+        return value
+
+    return convert
+
+
+def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:
+    """A mapping that may be given as JSON."""
+    try:
+        value = json.loads(value) if isinstance(value, str) else value or {}
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a mapping, or one written as JSON.")
+    return value
+
+
+def check_at_least(config: Any, minimum: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {value}.")

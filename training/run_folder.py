@@ -1,10 +1,19 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """The folder that a command writes: found to be usable before any work is done, and never one that holds something."""
 
+import hashlib
+import json
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from .environment import describe_environment
+from .options import write_yaml
+
+
+ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of several by their names
 
 
 def check_new_folder(path: Path, hint: str = "name a new folder", may_hold: Collection[str] = ()) -> None:
@@ -31,7 +40,7 @@ def make_writable(path: Path) -> None:
 
 
 @contextmanager
-def made_writable(path: Path) -> Iterator[None]:
+def ensure_writable_dir(path: Path) -> Iterator[None]:
     """As `make_writable`; new folders that nothing was written to are gone afterwards."""
     new = [folder for folder in [path, *path.parents] if not folder.exists()]
     try:
@@ -44,7 +53,46 @@ def made_writable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(path: Path) -> Iterator[Path]:
+def dry_run_dir(path: Path) -> Iterator[Path]:
     """For a dry run: `path` is found to be writable, and left as it is; a temporary folder is there to write to."""
-    with made_writable(path), tempfile.TemporaryDirectory() as temporary:
+    with ensure_writable_dir(path), tempfile.TemporaryDirectory() as temporary:
         yield Path(temporary)
+
+
+CONFIG_FILE = "resolved_config.yaml"
+
+
+METRICS_FILE = "train_metrics.json"  # written when training has ended
+
+
+EVALUATION = "evaluation"  # folder of the scores at the end
+
+
+def write_run_files(
+    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any] | None = None
+) -> None:
+    """
+    What a run is, into its folder.
+
+    config: block name to dataclass. counts: how many videos there are, by split.
+    """
+    write_yaml(folder / CONFIG_FILE, config)
+    write_json(folder / "environment.json", describe_environment())
+    write_json(folder / "label_map.json", label_map(class_names))
+    if counts is not None:
+        write_json(folder / "dataset.json", counts)
+
+
+def label_map(class_names: ClassNames) -> dict[str, Any]:
+    """
+    Classes by index, and a checksum by which two orders of the same classes are told apart at a glance; of several data sets,
+    by their names.
+    """
+    if isinstance(class_names, Mapping):
+        return {name: label_map(names) for name, names in class_names.items()}
+    digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()
+    return {"id2label": {str(index): name for index, name in enumerate(class_names)}, "sha256": digest}
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

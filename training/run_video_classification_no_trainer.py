@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from tubevit.training.logging_utils import hide_library_noise
+    from tubevit.training.logging_utils import quiet_libraries
 
-    hide_library_noise()
+    quiet_libraries()
     run = read_run(args)
     if isinstance(run, JointRun):
         raise ValueError("train-loop trains on one data set; use `tubevit train` for several.")
@@ -46,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
 def train(run: TrainingRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
     from tubevit.training.evaluation.metrics import ClassificationMetrics
-    from tubevit.training.run_video_classification import begin_or_resume, claim_folder, evaluate_saved
     from tubevit.training.trainer.accelerate_checkpoints import newest_checkpoint
-    from tubevit.training.trainer.build import set_up
+    from tubevit.training.trainer.build import build_run
     from tubevit.training.trainer.hub import push
     from tubevit.training.trainer.model_card import write_model_card
+    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, evaluate_saved
     from tubevit.training.trainer.summary import describe_clip, start_summary
     from tubevit.training.trainer.training_loop import TrainingLoop
     from tubevit.training.trainer.video_trainer import training_arguments
@@ -66,7 +66,7 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     with ExitStack() as stack:
         training_arguments(run)  # finds out about processes and devices, and about wrong options
         folder = claim_folder(run, dry_run, stack)
-        setup = set_up(run, folder)
+        setup = build_run(run, folder)
         has_validation = setup.validation_clips is not None
         best_metric = ClassificationMetrics(setup.data.multi_label).best_metric
         loop = TrainingLoop(setup, training_arguments(run, has_validation, best_metric), folder)
@@ -101,7 +101,8 @@ def try_one_batch(loop: "TrainingLoop") -> None:
 
 def finish(loop: "TrainingLoop") -> None:
     """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.trainer.checkpointing import METRICS_FILE, was_finished, write_json
+    from tubevit.training.run_folder import METRICS_FILE, write_json
+    from tubevit.training.trainer.checkpointing import was_finished
     from tubevit.training.trainer.model_card import write_model_card
     from tubevit.training.trainer.summary import end_summary
 

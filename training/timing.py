@@ -8,18 +8,13 @@ quote. Minima are reported beside the medians because they shed other load: wher
 """
 
 import gc
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from tqdm.auto import tqdm
-
-from tubevit.processing.cpu_cores import num_cores
 
 
 class Timing(NamedTuple):
@@ -79,31 +74,6 @@ def ratios(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float]
     return {name: ours[key] / theirs[key] for name, key in keys.items() if theirs[key] > 0}
 
 
-def describe_machine(device: str) -> dict[str, Any]:
-    """What the numbers were measured on and with; `load` is the number of processes that wanted a core, 1 minute mean."""
-    machine = {
-        "cpu": _cpu_name(),
-        "cores": num_cores(),
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-    }
-    if device == "cuda":
-        machine["gpu"] = torch.cuda.get_device_name()
-    return machine
-
-
 def _wait_for(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -54,7 +54,7 @@ RANDOM = {
     "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
     "drop_path_rate": 0.2,
     "mixup_alpha": 0.3,
-    "erasing_probability": 0.25,
+    "random_erasing_prob": 0.25,
     "ema_decay": 0.9,
     "eval_strategy": "steps",
     "eval_steps": 4,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..commands.predict import pick_device
+from ..environment import pick_device
 from ..option_files import add_option_file
 from .tables import (
     format_decoding,
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     """Print a table per section, and write the numbers to `--json`."""
     import torch
 
-    from ..timing import describe_machine
+    from ..environment import describe_machine
 
     check_arguments(args)
     if args.threads:

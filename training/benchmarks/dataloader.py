@@ -16,9 +16,9 @@ from tubevit.processing import TubeViTVideoProcessor
 from ..data.augmentation import BatchAugmentation
 from ..data.augmentation_config import AugmentationConfig
 from ..data.clip_datasets import ClipCollator, ClipDataset
-from ..data.clip_sampling import TrainingClips
+from ..data.clip_sampling import RandomClipReader
 from ..data.prepare_video import PrepareSettings, prepare_video
-from ..trainer.throughput import TimedBatches
+from ..trainer.throughput import DataLoaderTimer
 
 
 STEPS_PER_ROUND = 2
@@ -55,7 +55,7 @@ def _make_clips(path: Path, num_frames: int, number: int) -> ClipDataset:
     processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=15)
     video = {"path": str(path), "bytes": None}
     rows = [{"video": video, "label": 0, "video_id": str(index)} for index in range(number)]
-    return ClipDataset(rows, TrainingClips(processor, AugmentationConfig(), mirror=True), num_classes=2)
+    return ClipDataset(rows, RandomClipReader(processor, AugmentationConfig(), mirror=True), num_classes=2)
 
 
 def _share_waiting(model: Any, clips: ClipDataset, batch_size: int, num_workers: int, num_uncounted: int) -> float:
@@ -68,7 +68,7 @@ def _share_waiting(model: Any, clips: ClipDataset, batch_size: int, num_workers:
         batch = {name: each.to(model.device) for name, each in batch.items()}
         return augment(batch) if on_device else batch
 
-    timed, start = TimedBatches(to_device), 0.0
+    timed, start = DataLoaderTimer(to_device), 0.0
     for number, batch in enumerate(timed(loader), 1):
         model(**batch).loss.backward()
         if on_device:

@@ -20,10 +20,10 @@ from tubevit.processing import TubeViTVideoProcessor
 
 from ..data.augmentation import ClipAugmentation
 from ..data.augmentation_config import AugmentationConfig
-from ..data.clip_sampling import TrainingClips
+from ..data.clip_sampling import RandomClipReader
 from ..data.prepare_video import PrepareSettings, prepare_video
+from ..tables import format_table
 from ..timing import interleave, summarize
-from .tables import format_table
 
 
 FPS = 15.0  # the paper's, on Kinetics
@@ -37,7 +37,7 @@ def measure_loader(files: list[tuple[str, Path]], num_frames: int, device: str, 
     and `"augment"` (RandAugment), as `summarize` gives them, and `"augment_gpu"` on a GPU.
     """
     processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=FPS)
-    read = TrainingClips(processor, AugmentationConfig(), mirror=True, num_threads=1)
+    read = RandomClipReader(processor, AugmentationConfig(), mirror=True, num_threads=1)
     augment = ClipAugmentation(AugmentationConfig(), [round(255 * mean) for mean in processor.image_mean])
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def _measure_file(title: str, path: Path, folder: Path, read, augment, device: s
     return {"title": title, "num_frames": len(clip), **sizes, **times}
 
 
-def _read_clips(read: TrainingClips, path: Path) -> None:
+def _read_clips(read: RandomClipReader, path: Path) -> None:
     for seed in range(NUM_DRAWS):
         read({"path": str(path), "bytes": None}, seed)
 
@@ -97,7 +97,7 @@ class _MemoryProbe(Dataset):
     def __init__(self, path: Path, num_clips: int):
         pixels = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
         processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=8, fps=FPS, **pixels)
-        self.read = TrainingClips(processor, AugmentationConfig(), mirror=True)
+        self.read = RandomClipReader(processor, AugmentationConfig(), mirror=True)
         self.augment = ClipAugmentation(AugmentationConfig(), [0, 0, 0])
         self.path, self.num_clips = str(path), num_clips
 

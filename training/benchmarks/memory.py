@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Peak memory of a forward pass or training step on the CPU, over the weights: `python -m tubevit.training.benchmarks.memory SETUP`.
+Peak memory of a forward pass or training step on the CPU, over the weights: measured in a process of its own.
 
 Torch does not count its memory on the CPU, so the kernel's count of the process's resident memory is used. Each model gets
 a process of its own, in which glibc is told to return every block at once that is freed: a heap that keeps
@@ -23,7 +23,7 @@ RESET_PEAK = "5"  # resets VmHWM to VmRSS, see proc(5)
 KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def peak_memory_mib(setup: dict, module: str = "tubevit.training.benchmarks.memory") -> float | None:
+def peak_memory_mib(setup: dict, module: str) -> float | None:
     """
     MiB that one step of a model takes beyond its weights and inputs; `None` where the kernel keeps no such count.
 
@@ -46,12 +46,6 @@ def peak_memory_mib(setup: dict, module: str = "tubevit.training.benchmarks.memo
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
-    from .model import Setup, build_model, make_step
-
-    print_peak(make_step(*build_model(Setup(**json.loads(sys.argv[1])))))
-
-
 def print_peak(step: Callable[[], Any]) -> None:
     """Do a step twice and print by how many MiB the second one raises the memory of this process."""
     step()
@@ -65,7 +59,3 @@ def print_peak(step: Callable[[], Any]) -> None:
 def _status_kib(field: str) -> int:
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(field + ":"))
     return int(line.split()[1])
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,8 @@ for, because that is what a prediction costs with it. Sizes differ then, and GFL
 multiplication and an addition as two operations, of matrix products and convolutions only (`torch.utils.flop_counter`).
 """
 
+import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,12 +23,13 @@ from tubevit.presets import PRESETS, preset_config
 
 from ..models.model_size import count_flops
 from ..timing import interleave, ratios, summarize
-from .memory import peak_memory_mib
+from .memory import peak_memory_mib, print_peak
 
 
 NUM_LABELS = 400  # of Kinetics-400
 NUM_CHANNELS = 3
 TUBEVIT = "tubevit"
+MODULE = "tubevit.training.benchmarks.model"  # run as a process of its own to measure memory
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def measure_models(
         for each in setups
     ]
     for each, row in zip(setups, rows, strict=True):
-        row["peak_mib"] = peak_memory_mib(asdict(each)) if setup.device == "cpu" else None
+        row["peak_mib"] = peak_memory_mib(asdict(each), MODULE) if setup.device == "cpu" else None
     built = [build_model(each) for each in setups]
     calls = {each.key: make_step(*pair) for each, pair in zip(setups, built, strict=True)}
     for each, row, (model, _) in zip(setups, rows, built, strict=True):
@@ -293,3 +296,7 @@ def _cuda_peak_mib(call: Callable[[], Any]) -> float:
     call()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+if __name__ == "__main__":  # the process that `peak_memory_mib` starts
+    print_peak(make_step(*build_model(Setup(**json.loads(sys.argv[1])))))

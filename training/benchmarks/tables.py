@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from ..tables import format_table
+
 
 TOKENIZER_TITLES = {
     "float": "gather + product, float clip",
@@ -102,18 +104,6 @@ def format_pipelines(report: list[dict[str, Any]]) -> str:
     return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by VideoMAE-B's."
 
 
-def format_table(columns: list[str], rows: list[list[Any]]) -> str:
-    """Rows of text and numbers as lines; the first column is aligned left, the others right."""
-    cells = [columns, *[[_format(value) for value in row] for row in rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-
-    def align(row: list[str]) -> str:
-        others = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        return "  ".join([row[0].ljust(widths[0]), *others]).rstrip()
-
-    return "\n".join(map(align, cells))
-
-
 def _model_table(rows: list[dict[str, Any]]) -> str:
     columns = {
         "": lambda row: row["title"],
@@ -163,13 +153,3 @@ def _times(values: dict[str, float]) -> list[float]:
 
 def _ratios(values: dict[str, float]) -> list[float | None]:
     return [values.get("ratio"), values.get("ratio_of_minima")]
-
-
-def _format(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        if value and abs(value) < 0.001:
-            return f"{value:.0e}"
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import tubevit
 
-    from ..logging_utils import hide_library_noise
+    from ..logging_utils import quiet_libraries
     from ..models.checkpoints import check_model_name
     from ..run_folder import check_new_folder
 
-    hide_library_noise()
+    quiet_libraries()
     check_model_name(args.source)
     check_new_folder(args.output)
     _check_arguments(args)

@@ -12,11 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..logging_utils import hide_library_noise
+    from ..logging_utils import quiet_libraries
     from ..models.checkpoints import load_model, load_processors
     from ..run_folder import check_new_folder
 
-    hide_library_noise()
+    quiet_libraries()
     check_new_folder(args.output)
     model = load_model(args.model)
     if args.dataset is not None:

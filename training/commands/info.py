@@ -2,8 +2,9 @@
 """`tubevit info`: tokens, parameters and arithmetic of the named sizes, or of a checkpoint, without running anything."""
 
 import argparse
-import copy
 from typing import Any
+
+from ..models.model_size import describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,72 +44,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(config, frames: list[int]) -> dict[str, Any]:
-    """
-    What a model of this configuration is and does: sizes, `"parameters"` (of the backbone, `"encoder_parameters"` of its
-    layers alone, `"tube_parameters"` of the kernels), and `"clips"`, one `{"num_frames", "image_size", "tokens",
-    "tokens_per_tube", "gflops"}` for each of `frames`.
-
-    GFLOPs are of one forward pass, a multiplication and an addition counted as two operations, in matrix products alone.
-    They are found by running the model on torch's meta device, which computes shapes only.
-    """
-    import torch
-
-    from ..models.model_size import count_flops
-
-    model, (height, width) = _on_meta(config), config.image_height_width
-    clips = []
-    for num_frames in frames:
-        size = (num_frames, height, width)
-        pixels = torch.empty(1, num_frames, config.num_channels, height, width, device="meta")
-        clips.append(
-            {
-                "num_frames": num_frames,
-                "image_size": [height, width],
-                "tokens": config.num_tokens(num_frames),
-                "tokens_per_tube": [tube.num_tokens(size) for tube in config.get_tubes()],
-                "gflops": count_flops(model, pixel_values_videos=pixels) / 1e9,
-            }
-        )
-    embeddings = model.embeddings
-    kernels = [embeddings.projections, *([embeddings.interpolated_kernel] if embeddings.interpolated_kernel else [])]
-    return {
-        "num_hidden_layers": config.num_hidden_layers,
-        "hidden_size": config.hidden_size,
-        "num_attention_heads": config.num_attention_heads,
-        "parameters": _count(model),
-        "encoder_parameters": _count(model.layers),
-        "tube_parameters": sum(map(_count, kernels)),
-        "clips": clips,
-    }
-
-
-def describe_image(config) -> dict[str, Any]:
-    """Of one image: `{"image_size", "tokens", "tokens_per_tube", "gflops"}`, as `describe` counts them of a clip."""
-    import torch
-
-    from ..models.model_size import count_flops
-
-    height, width = config.image_height_width
-    pixels = torch.empty(1, config.num_channels, height, width, device="meta")
-    return {
-        "image_size": [height, width],
-        "tokens": config.num_image_tokens(),
-        "tokens_per_tube": [tube.num_tokens((1, height, width)) for tube in config.get_image_tubes()],
-        "gflops": count_flops(_on_meta(config), pixel_values=pixels) / 1e9,
-    }
-
-
-def _on_meta(config):
-    """The base model, for its shapes alone."""
-    import torch
-
-    from tubevit import TubeViTModel
-
-    with torch.device("meta"):
-        return TubeViTModel(copy.deepcopy(config))
-
-
 def format_table(reports: list[dict[str, Any]]) -> str:
     """One row per model and clip length."""
     head = ("model", "layers", "width", "heads", "parameters", "of tubes", "clip", "tokens", "per tube", "GFLOP")
@@ -144,10 +79,6 @@ def format_table(reports: list[dict[str, Any]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _count(module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _parse_frames(text: str) -> list[int]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ..cli import one_line, whole_number
-from ..data.formats.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
+from ..data.formats.samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
+from ..environment import pick_device
 from ..option_files import add_option_file
+from ..options import one_line, whole_number
 
 
 BAR_WIDTH = 24
@@ -44,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Print predictions; the exit code is 1 if a clip could not be read, after all others are done."""
     from tqdm.auto import tqdm
 
-    from ..logging_utils import hide_library_noise
+    from ..logging_utils import quiet_libraries
     from ..models.checkpoints import load_config
 
     load_config(args.model)  # a wrong name is said before anything else
     clips = expand_clips(args.clips)
-    hide_library_noise()
+    quiet_libraries()
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
@@ -122,15 +123,6 @@ def make_classifier(
     if "image" in kinds:
         pipelines["image"] = _make_image_pipeline(model, device, dtype)
     return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
-
-
-def pick_device(name: str) -> str:
-    """`auto` is the GPU if torch sees one. Raises `ValueError` for a GPU that is not there."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no GPU here; `tubevit doctor` says more.")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def format_result(result: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..cli import whole_number
+from ..options import whole_number
 
 
 PICTURES = ("tubes", "kernels", "positions", "attention")

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from .augmentation_config import AugmentationConfig
-from .rng import draws_from, sample_seed
+from .rng import fork_rng, sample_seed
 
 
 FRAMES_AT_ONCE = 8  # that mixup turns into floats, of every clip of a batch
@@ -35,12 +35,12 @@ class ClipAugmentation:
                     interpolation=v2.InterpolationMode.NEAREST,
                 )
             )
-        if config.erasing_probability:
-            self.transforms.append(v2.RandomErasing(config.erasing_probability, value=fill))
+        if config.random_erasing_prob:
+            self.transforms.append(v2.RandomErasing(config.random_erasing_prob, value=fill))
 
     def __call__(self, clip: torch.Tensor, seed: int) -> torch.Tensor:
         # Not `seed` itself, from which crop and mirroring were drawn: only mirrored clips would be erased.
-        with draws_from(sample_seed(seed, 0, "augmentation")):
+        with fork_rng(sample_seed(seed, 0, "augmentation")):
             for transform in self.transforms:
                 clip = transform(clip)
         return clip
@@ -82,8 +82,8 @@ class BatchAugmentation:
         return batch
 
     def _mix(self, pixels: torch.Tensor, labels: torch.Tensor, read: torch.Tensor, seeds: list[int]):
-        with draws_from(sample_seed(0, 0, str(seeds))):
-            if torch.rand(()) >= self.config.mix_probability:
+        with fork_rng(sample_seed(0, 0, str(seeds))):
+            if torch.rand(()) >= self.config.mixup_prob:
                 return pixels, labels
             mixer = self.mixers[int(torch.randint(len(self.mixers), ()))]
             params = mixer.make_params([pixels])

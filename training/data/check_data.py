@@ -13,18 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..cli import whole_number
-from ..options import add_config_arguments, read_config
+from ..options import add_config_arguments, read_config, whole_number
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import ProcessDied, map_in_processes
 
 
 REPORT_COLUMNS = ("split", "video_id", "path", "reason")
-ON_BAD_VIDEO = ("skip", "raise")
+ON_CORRUPT_VIDEO = ("skip", "raise")
 BLOCKS = {"data": DataConfig}
 
 
-class BadVideo(NamedTuple):
+class CorruptVideo(NamedTuple):
     """A video that cannot be read, and why."""
 
     split: str
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, BLOCKS)
     parser.add_argument("--every-frame", action="store_true", help="decode all frames, not the first and last only")
     parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
-    parser.add_argument("--report", default="bad_videos.csv", metavar="FILE", help="default: bad_videos.csv")
+    parser.add_argument("--report", default="corrupt_videos.csv", metavar="FILE", help="default: corrupt_videos.csv")
     parser.add_argument(
         "--dry-run", action="store_true", help="read the annotations and one file of each split; write nothing"
     )
@@ -92,7 +91,7 @@ def dry_run(data: VideoData, every_frame: bool = False) -> int:
 
 def check_videos(
     data: VideoData, every_frame: bool = False, num_workers: int | None = None
-) -> tuple[list[BadVideo], float]:
+) -> tuple[list[CorruptVideo], float]:
     """
     The videos (or images) that cannot be read, in the order of the splits, and how many seconds the others last together.
 
@@ -109,7 +108,7 @@ def check_videos(
         seconds += found.seconds
         if found.reason is not None:
             path = row[data.media].get("path") or ""
-            bad.append(((split, index), BadVideo(split, row["video_id"], path, found.reason)))
+            bad.append(((split, index), CorruptVideo(split, row["video_id"], path, found.reason)))
     order = list(data.splits)
     bad.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
     return [video for _, video in bad], seconds
@@ -154,15 +153,17 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
     return CheckedVideo(None, metadata.total_num_frames, metadata.duration or 0.0)
 
 
-def drop_bad(data: VideoData, bad: list[BadVideo], on_bad_video: str = "skip", max_share: float = 0.05) -> VideoData:
+def drop_bad(
+    data: VideoData, bad: list[CorruptVideo], on_corrupt_video: str = "skip", max_share: float = 0.05
+) -> VideoData:
     """
     `data` without the videos that cannot be read, with a note of how many they were.
 
-    Raises `ValueError` with `on_bad_video="raise"` if there are any, and with "skip" if a split has a larger share of them
+    Raises `ValueError` with `on_corrupt_video="raise"` if there are any, and with "skip" if a split has a larger share of them
     than `max_share`, or nothing else.
     """
-    if on_bad_video not in ON_BAD_VIDEO:
-        raise ValueError(f"on_bad_video must be skip or raise, got {on_bad_video!r}.")
+    if on_corrupt_video not in ON_CORRUPT_VIDEO:
+        raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
     splits, notes = dict(data.splits), list(data.notes)
     for split, rows in data.splits.items():
         here = {video.video_id: video for video in bad if video.split == split}
@@ -174,18 +175,20 @@ def drop_bad(data: VideoData, bad: list[BadVideo], on_bad_video: str = "skip", m
             continue
         first = next(iter(here.values()))
         found = f"{num_bad} of {len(rows)} {data.media}s of the {split} split cannot be read"
-        if on_bad_video == "raise":
-            raise ValueError(f"{found}, the first: {first.path}: {first.reason}; on_bad_video=skip leaves them out.")
+        if on_corrupt_video == "raise":
+            raise ValueError(
+                f"{found}, the first: {first.path}: {first.reason}; on_corrupt_video=skip leaves them out."
+            )
         if not kept or num_bad > max_share * len(rows):
             raise ValueError(
-                f"{found}, more than max_bad_share={max_share:g} allows; the first: {first.path}: {first.reason}"
+                f"{found}, more than max_corrupt_fraction={max_share:g} allows; the first: {first.path}: {first.reason}"
             )
         splits[split] = rows.select(kept)
         notes.append(f"{found} and are left out, the first: {first.path}: {first.reason}")
     return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, notes)
 
 
-def write_report(bad: list[BadVideo], path: str | Path) -> None:
+def write_report(bad: list[CorruptVideo], path: str | Path) -> None:
     """A CSV file with a line per video that cannot be read."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -193,8 +196,10 @@ def write_report(bad: list[BadVideo], path: str | Path) -> None:
         writer.writerows(bad)
 
 
-def read_report(path: str | Path) -> list[BadVideo]:
+def read_report(path: str | Path) -> list[CorruptVideo]:
     """What `write_report` wrote: `drop_bad` takes it, so that a data set need not be checked before every run."""
     from .formats.samples import read_table
 
-    return [BadVideo(*(cells[name] for name in REPORT_COLUMNS)) for _, cells in read_table(path, REPORT_COLUMNS, ",")]
+    return [
+        CorruptVideo(*(cells[name] for name in REPORT_COLUMNS)) for _, cells in read_table(path, REPORT_COLUMNS, ",")
+    ]

@@ -91,17 +91,17 @@ def number_names(indices: Iterable[int]) -> list[str]:
     return [str(index) for index in range(largest + 1)]
 
 
-def plain_name(name: str) -> str:
+def normalize_label(name: str) -> str:
     """
     A name without what editions of a data set spell differently: case, underscores, brackets, double spaces.
 
-    >>> plain_name("Passing_American football")
+    >>> normalize_label("Passing_American football")
     'passing american football'
     """
     return " ".join(re.sub(r"[_\[\]]", " ", name).lower().split())
 
 
-class ClassIndex:
+class LabelEncoder:
     """
     Finds the index of a class by its name, or else by what its name is without case and underscores.
 
@@ -109,7 +109,7 @@ class ClassIndex:
     counted: in the order that labels count which are integers. By default that of `names`; but where these are the numbers
         from 0 in another order, a label is the class of that number.
 
-    >>> ClassIndex(["b", "a"])(0), ClassIndex(["b", "a"], counted=["a", "b"])(0), ClassIndex(["1", "0"])(0)
+    >>> LabelEncoder(["b", "a"])(0), LabelEncoder(["b", "a"], counted=["a", "b"])(0), LabelEncoder(["1", "0"])(0)
     (0, 1, 1)
     """
 
@@ -118,7 +118,7 @@ class ClassIndex:
         numbers = [str(index) for index in range(len(self.names))]
         self.counted = list(counted or (numbers if sorted(numbers) == sorted(self.names) else self.names))
         self.exact = {name: index for index, name in enumerate(self.names)}
-        plain = [plain_name(name) for name in self.names]
+        plain = [normalize_label(name) for name in self.names]
         self.plain = {name: index for index, name in enumerate(plain) if plain.count(name) == 1}
 
     def __call__(self, label: str | int) -> int:
@@ -131,7 +131,7 @@ class ClassIndex:
             label = self.counted[label]
         index = self.exact.get(label)
         if index is None:
-            index = self.plain.get(plain_name(label))
+            index = self.plain.get(normalize_label(label))
         if index is None:
             close = difflib.get_close_matches(label, self.names, n=1)
             some = ", ".join(self.names[:SHOWN]) + (", ..." if len(self.names) > SHOWN else "")
@@ -140,14 +140,14 @@ class ClassIndex:
         return index
 
 
-def mirrored_classes(names: Sequence[str]) -> dict[int, int]:
+def flip_pairs(names: Sequence[str]) -> dict[int, int]:
     """
     Class index to the class that its videos belong to when they are mirrored, for the classes where that is another one.
 
     "left" and "right" in a name change places; if that gives the name of another class, the two are a pair. These are
     86/87, 93/94 and 166/167 of Something-Something V2.
 
-    >>> mirrored_classes(["moving left", "moving right", "pulling it right out"])
+    >>> flip_pairs(["moving left", "moving right", "pulling it right out"])
     {0: 1, 1: 0}
     """
     index_of = {name.lower(): index for index, name in enumerate(names)}
@@ -155,7 +155,7 @@ def mirrored_classes(names: Sequence[str]) -> dict[int, int]:
     return {index: other for index, other in pairs.items() if other is not None and other != index}
 
 
-def names_a_side(names: Sequence[str]) -> bool:
+def has_left_right(names: Sequence[str]) -> bool:
     """Whether a name contains the word "left" or "right", so that mirroring a video may make its label wrong."""
     return any(_mirror(name.lower()) != name.lower() for name in names)
 

@@ -2,7 +2,7 @@
 """
 What a data loader takes clips from: torch data sets over the rows of `video_datasets`, and the collator of their batches.
 
-A video that cannot be read is never replaced by another one. With `on_bad_video="raise"` it ends the run; with "skip" its
+A video that cannot be read is never replaced by another one. With `on_corrupt_video="raise"` it ends the run; with "skip" its
 place in the batch is taken by a black clip whose label, -100, the loss leaves out, so that batches keep their size on
 every rank. It is counted, named in the log, and ends the run too when it is one too many.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
-from transformers import TrainerCallback
 from transformers.utils import logging
 
 from .augmentation import IGNORED_LABEL, BatchAugmentation
@@ -25,12 +24,12 @@ from .rng import SharedEpoch, sample_seed
 
 logger = logging.get_logger(__name__)
 
-ON_BAD_VIDEO = ("skip", "raise")
+ON_CORRUPT_VIDEO = ("skip", "raise")
 MAX_WORKERS = 1024
 MIN_STREAMED = 100  # videos of a stream, after which the share of bad ones means something
 
 
-class BadVideoError(ValueError):
+class CorruptVideoError(ValueError):
     """A video that cannot be read, or too many of them; one line even from a worker process."""
 
     def __init__(self, message: str):
@@ -38,24 +37,29 @@ class BadVideoError(ValueError):
         super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
-class BadVideos:
+class CorruptVideos:
     """
     Decides what a video that cannot be read means, and counts them over all workers.
 
     num_rows: how many videos there are, `None` for a stream. There is a counter per row, which counts it once, or one per
         worker of a stream. Each is written by one process only, so no lock is needed.
-    on_bad_video: "skip" or "raise".
+    on_corrupt_video: "skip" or "raise".
     max_share: the share of bad videos, of all rows or of those read from a stream, above which skipping ends with a
-        `BadVideoError`.
+        `CorruptVideoError`.
     log_file: a CSV file to which bad videos are added, `video_id,path,reason`.
     """
 
-    def __init__(self, num_rows: int | None, on_bad_video: str, max_share: float, log_file: str | Path | None):
-        if on_bad_video not in ON_BAD_VIDEO:
-            raise ValueError(f"on_bad_video must be skip or raise, got {on_bad_video!r}.")
+    def __init__(self, num_rows: int | None, on_corrupt_video: str, max_share: float, log_file: str | Path | None):
+        if on_corrupt_video not in ON_CORRUPT_VIDEO:
+            raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
         if not 0 <= max_share <= 1:
-            raise ValueError(f"max_bad_share must be from 0 to 1, got {max_share}.")
-        self.num_rows, self.on_bad_video, self.max_share, self.log_file = num_rows, on_bad_video, max_share, log_file
+            raise ValueError(f"max_corrupt_fraction must be from 0 to 1, got {max_share}.")
+        self.num_rows, self.on_corrupt_video, self.max_share, self.log_file = (
+            num_rows,
+            on_corrupt_video,
+            max_share,
+            log_file,
+        )
         num_counters = MAX_WORKERS if num_rows is None else num_rows
         self.read = torch.zeros(num_counters, dtype=torch.int64).share_memory_()
         self.bad = torch.zeros(num_counters, dtype=torch.int64).share_memory_()
@@ -65,10 +69,10 @@ class BadVideos:
         counters[slot] = counters[slot] + 1 if self.num_rows is None else 1
 
     def report(self, video_id: str, path: str | None, error: Exception) -> None:
-        """Log a bad video, which was counted already. Raises `BadVideoError` if it may not be skipped."""
+        """Log a bad video, which was counted already. Raises `CorruptVideoError` if it may not be skipped."""
         reason = " ".join(str(error).split()) or type(error).__name__
-        if self.on_bad_video == "raise":
-            raise BadVideoError(f"{video_id}: {reason} (on_bad_video=skip goes on without it)") from error
+        if self.on_corrupt_video == "raise":
+            raise CorruptVideoError(f"{video_id}: {reason} (on_corrupt_video=skip goes on without it)") from error
         logger.warning(f"Skipped {video_id}: {reason}")
         if self.log_file is not None:
             with open(self.log_file, "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -78,8 +82,8 @@ class BadVideos:
             return
         total = self.num_rows or num_read
         if num_bad > self.max_share * total:
-            raise BadVideoError(
-                f"{num_bad} of {total} videos cannot be read, more than max_bad_share={self.max_share:g} allows; "
+            raise CorruptVideoError(
+                f"{num_bad} of {total} videos cannot be read, more than max_corrupt_fraction={self.max_share:g} allows; "
                 f"the last one: {video_id}: {reason}"
             ) from error
 
@@ -95,16 +99,16 @@ class _Clips:
         multi_label: bool = False,
         flipped_labels: dict[int, int] | None = None,
         seed: int = 0,
-        on_bad_video: str = "skip",
-        max_bad_share: float = 0.05,
-        bad_video_log: str | Path | None = None,
+        on_corrupt_video: str = "skip",
+        max_corrupt_fraction: float = 0.05,
+        corrupt_video_log: str | Path | None = None,
     ):
         num_rows = len(rows) if hasattr(rows, "__len__") else None
         if num_rows == 0:
             raise ValueError("There are no videos to read: the split is empty.")
         self.rows, self.read, self.num_classes, self.multi_label = rows, read, num_classes, multi_label
         self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
-        self.bad_videos = BadVideos(num_rows, on_bad_video, max_bad_share, bad_video_log)
+        self.bad_videos = CorruptVideos(num_rows, on_corrupt_video, max_corrupt_fraction, corrupt_video_log)
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
 
     def set_epoch(self, epoch: int) -> None:
@@ -117,7 +121,7 @@ class _Clips:
         return int(self.bad_videos.bad.sum())
 
     def _sample(self, row: dict[str, Any], slot: int, epoch: int) -> dict[str, Any]:
-        """The sample of a row, black pixels without a label where it cannot be read. slot: see `BadVideos.count`."""
+        """The sample of a row, black pixels without a label where it cannot be read. slot: see `CorruptVideos.count`."""
         seed = sample_seed(self.seed, epoch, row["video_id"])
         self.bad_videos.count(self.bad_videos.read, slot)
         clip: Clip | None = None
@@ -150,11 +154,11 @@ class ClipDataset(_Clips, Dataset):
     The clips of a split, decoded when they are asked for.
 
     rows: a split of `VideoData`.
-    read: `TrainingClips`, `TrainingImages` or `EvaluationClips`.
+    read: `RandomClipReader`, `RandomImageReader` or `MultiViewReader`.
     num_classes, multi_label: of the `VideoData`; labels are indices, or multi-hot vectors.
     flipped_labels: what becomes of a label when a clip is mirrored, see `augmentation.flipped_labels`.
     seed: of all draws, together with epoch and video.
-    on_bad_video, max_bad_share, bad_video_log: see `BadVideos`.
+    on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
 
     An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_bad"}`.
     """
@@ -220,13 +224,3 @@ class ClipCollator:
             batch["video_ids"] = [sample["video_id"] for sample in samples]
             batch["is_bad"] = torch.tensor([sample["is_bad"] for sample in samples])
         return batch
-
-
-class SetEpoch(TrainerCallback):
-    """Tells clips which epoch begins. Trainer does not after a resume in mid-epoch, nor to workers that persist."""
-
-    def __init__(self, clips: ClipDataset | StreamedClips):
-        self.clips = clips
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.clips.set_epoch(int(state.epoch or 0))

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor, decode_video
 
 from .augmentation_config import AugmentationConfig
-from .rng import draws_from
+from .rng import fork_rng
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
@@ -45,12 +45,12 @@ def video_source(video: dict[str, Any]) -> Any:
     return video
 
 
-class TrainingClips:
+class RandomClipReader:
     """
     Reads a random clip of a video: a random time, a random crop, mirrored at random.
 
     With `sampling="fixed_rate"` the clip starts at a random time; with `"uniform"` it takes a random frame of each of
-    `num_frames` equal segments (TSN), or if the configuration has a `min_time_share`, equally spaced frames of a random part
+    `num_frames` equal segments (TSN), or if the configuration has a `min_temporal_span`, equally spaced frames of a random part
     of the video. Videos of fewer frames than a clip are padded as the processor does it.
 
     processor: its `num_frames`, `sampling`, `fps`, `pad_mode` and `crop_size` are used.
@@ -68,14 +68,14 @@ class TrainingClips:
         num_threads: int | None = None,
     ):
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
-        self.min_time_share = config.min_time_share
+        self.min_temporal_span = config.min_temporal_span
         self.crop = _random_crop(processor, config)
         self.squeezes = "height" in dict(processor.size)
         self.shape = (processor.num_frames, 3, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
         """Raises what `decode_video` raises."""
-        with draws_from(seed):
+        with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
             pixels, _ = decode_video(
                 video_source(video),
@@ -88,8 +88,8 @@ class TrainingClips:
 
     def _sample(self, metadata):
         num_frames, total = self.processor.num_frames, metadata.total_num_frames
-        if self.processor.sampling == "uniform" and self.min_time_share is not None and total > num_frames:
-            return random_span(total, num_frames, self.min_time_share)
+        if self.processor.sampling == "uniform" and self.min_temporal_span is not None and total > num_frames:
+            return random_span(total, num_frames, self.min_temporal_span)
         fps = {"fps": self.processor.fps} if self.processor.sampling == "fixed_rate" else {}
         return self.processor.sample_frames(
             metadata, num_frames=num_frames, clip_start="random", num_temporal_views=1, **fps
@@ -112,8 +112,8 @@ def random_span(total: int, num_frames: int, min_share: float) -> np.ndarray:
     return np.floor(first + (np.arange(num_frames) + 0.5) * length / num_frames).astype(int)
 
 
-class TrainingImages:
-    """Reads an image with a random crop, mirrored at random: `TrainingClips` for images."""
+class RandomImageReader:
+    """Reads an image with a random crop, mirrored at random: `RandomClipReader` for images."""
 
     media = "image"
 
@@ -126,13 +126,13 @@ class TrainingImages:
     def __call__(self, image: dict[str, Any], seed: int) -> Clip:
         """Raises `OSError` or `ValueError` for a file that is no image."""
         pixels = read_image(image)
-        with draws_from(seed):
+        with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
             pixels = SameCrop(self.crop, self.squeezes)(pixels[None])[0]
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
 
-class EvaluationClips:
+class MultiViewReader:
     """
     Reads the views of a video (or an image) as its processor does; nothing is random.
 
@@ -200,7 +200,7 @@ def _random_crop(processor: Any, config: AugmentationConfig) -> v2.RandomResized
     size = (processor.crop_size["height"], processor.crop_size["width"])
     return v2.RandomResizedCrop(
         size,
-        scale=(config.crop_min_area, 1.0),
-        ratio=(1 / config.crop_max_ratio, config.crop_max_ratio),
+        scale=(config.rrc_scale_min, 1.0),
+        ratio=(1 / config.rrc_ratio_max, config.rrc_ratio_max),
         antialias=True,
     )

@@ -2,7 +2,7 @@
 """
 `tubevit prepare`: copies of all videos in a folder that decode faster, in another folder of the same layout.
 
-Annotations need no change: files are found by their name whatever their suffix is, so `--video-folder` is all that moves.
+Annotations need no change: files are found by their name whatever their suffix is, so `--video-root` is all that moves.
 Originals are only read. A run that was stopped goes on where it was; copies made with other settings are not mixed.
 """
 
@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..cli import whole_number
 from ..option_files import add_option_file
-from ..run_folder import untouched
-from .formats.media_files import VIDEO_SUFFIXES, list_files
+from ..options import whole_number
+from ..run_folder import dry_run_dir
+from .formats.samples import VIDEO_SUFFIXES, list_files
 from .worker_processes import ProcessDied, map_in_processes
 
 
@@ -102,7 +102,7 @@ def dry_run(pairs: list[tuple[Path, Path]], target: Path, settings: Any) -> int:
     """Make all checks and copy the first video to a folder that is removed; the exit code is 1 if it cannot be read."""
     check_target(target, vars(settings))
     waiting = [pair for pair in pairs if is_stale(*pair)]
-    with untouched(target) as temporary:
+    with dry_run_dir(target) as temporary:
         check_disk(target, waiting)
         print(f"{len(waiting):,} of {len(pairs):,} videos are to be copied to {target}.")
         original, copy = pairs[0][0], temporary / pairs[0][1].name
@@ -194,10 +194,10 @@ def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, 
 
     from ..timing import interleave
     from .augmentation_config import AugmentationConfig
-    from .clip_sampling import TrainingClips
+    from .clip_sampling import RandomClipReader
 
     processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=15)
-    read = TrainingClips(processor, AugmentationConfig(), mirror=False, num_threads=1)
+    read = RandomClipReader(processor, AugmentationConfig(), mirror=False, num_threads=1)
     step = max(1, len(pairs) // NUM_TIMED)
     medians: dict[str, list[float]] = {"original": [], "copy": []}
     for original, copy in pairs[::step][:NUM_TIMED]:

@@ -26,7 +26,7 @@ def sample_seed(seed: int, epoch: int, name: str) -> int:
 
 
 @contextmanager
-def draws_from(seed: int) -> Iterator[None]:
+def fork_rng(seed: int) -> Iterator[None]:
     """Within this context torch's global generator, which torchvision draws from, starts at `seed`; then it goes on as before."""
     # Not torch.manual_seed: that seeds the GPUs too, and in a process without one remembers the call, stack and all.
     state = torch.default_generator.get_state()

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..options import option
-from .class_names import ClassIndex, number_names, plain_name, read_class_names, sort_names
+from .class_names import LabelEncoder, normalize_label, number_names, read_class_names, sort_names
 from .formats.class_folders import hold_out
 from .formats.csv_table import NUM_CHARADES_CLASSES, charades_names
 from .formats.hub_datasets import DatasetColumns, make_dataset, open_dataset
 from .formats.kinetics import check_num_classes
 from .formats.registry import FORMATS, Source, detect_format, find_sources, read_rows
-from .formats.samples import VideoRow, split_of
+from .formats.samples import VideoSample, split_of
 from .formats.something_something import find_ssv2_labels, read_ssv2_labels
 
 
@@ -33,7 +33,7 @@ class DataConfig:
     validation_data: str | None = option(None, "likewise, of the validation split")
     test_data: str | None = option(None, "likewise, of the test split")
     data_format: str = option("auto", f"auto, or one of {', '.join(FORMATS)}")
-    video_folder: str | None = option(None, "where the files lie (default: where the annotations are)")
+    video_root: str | None = option(None, "where the files lie (default: where the annotations are)")
     class_names_file: str | None = option(None, "class names, one per line or JSON (default: found in the data)")
     num_classes: int | None = option(
         None, "how many classes there must be (default: what the data set is known to have)"
@@ -44,7 +44,9 @@ class DataConfig:
     label_column: str | None = option(None, "column of a data set on the Hub that holds labels")
     streaming: bool = option(False, "read a data set of the Hub as it is downloaded")
     shuffle_buffer_size: int = option(256, "videos of a streamed training split that are drawn from at a time")
-    validation_share: float = option(0.25, "share of the training videos held out where there is no validation split")
+    validation_fraction: float = option(
+        0.25, "share of the training videos held out where there is no validation split"
+    )
     split_seed: int = option(0, "seed of that choice")
 
     def __post_init__(self):
@@ -56,8 +58,8 @@ class DataConfig:
             )
         if self.data_format not in ("auto", *FORMATS):
             raise ValueError(f"data_format must be auto or one of {', '.join(FORMATS)}, got {self.data_format!r}.")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share}.")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}.")
         for name in ("num_classes", "shuffle_buffer_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -121,21 +123,21 @@ def _load_files(config: DataConfig, sources: list[Source], data_format: str, cla
             f"The format {data_format} has one label per {media}; multi_label needs list, csv or charades."
         )
     declared = _declared_names(config, sources, data_format)
-    splits: dict[str, list[VideoRow]] = {}
+    splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        for row in read_rows(source, data_format, config.video_folder, declared, multi_label):
+        for row in read_rows(source, data_format, config.video_root, declared, multi_label):
             splits.setdefault(row.split or source.split or "train", []).append(row)
     if not splits:
         raise ValueError(f"{', '.join(source.path for source in sources)}: there is no {media} in it.")
     notes: list[str] = []
-    if "train" in splits and "validation" not in splits and config.validation_share:
+    if "train" in splits and "validation" not in splits and config.validation_fraction:
         _hold_out(splits, config, multi_label, notes)
     names = (
         class_names or declared or _names_of(splits.get("train") or [row for rows in splits.values() for row in rows])
     )
     if class_names is None:
         _check_count(names, config, data_format)
-    index_of = ClassIndex(names, _counted_names(config, declared, names))
+    index_of = LabelEncoder(names, _counted_names(config, declared, names))
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         rows = splits[split]
@@ -157,11 +159,13 @@ def _declared_names(config: DataConfig, sources: list[Source], data_format: str)
 
 def _counted_names(config: DataConfig, declared: list[str] | None, names: list[str]) -> list[str] | None:
     """The classes in the order that integer labels count, `None` where nothing but `names` says which it is."""
-    is_other_order = declared is not None and sorted(map(plain_name, declared)) == sorted(map(plain_name, names))
+    is_other_order = declared is not None and sorted(map(normalize_label, declared)) == sorted(
+        map(normalize_label, names)
+    )
     return declared if config.class_names_file or is_other_order else None
 
 
-def _names_of(rows: Iterable[VideoRow]) -> list[str]:
+def _names_of(rows: Iterable[VideoSample]) -> list[str]:
     """Class names in alphabetical order; where labels are indices, the numbers from 0 to the largest."""
     labels = {label for row in rows for label in (row.label if isinstance(row.label, tuple) else (row.label,))} - {
         None
@@ -180,7 +184,7 @@ def _check_count(names: list[str], config: DataConfig, data_format: str) -> None
         )
 
 
-def _to_index(row: VideoRow, index_of: ClassIndex, split: str) -> int | tuple | None:
+def _to_index(row: VideoSample, index_of: LabelEncoder, split: str) -> int | tuple | None:
     try:
         if isinstance(row.label, tuple):
             return tuple(map(index_of, row.label))
@@ -189,10 +193,10 @@ def _to_index(row: VideoRow, index_of: ClassIndex, split: str) -> int | tuple | 
         raise ValueError(f"{row.video_id} ({split}): {error}") from None
 
 
-def _hold_out(splits: dict[str, list[VideoRow]], config: DataConfig, multi_label: bool, notes: list[str]) -> None:
+def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, notes: list[str]) -> None:
     # Videos of several classes cannot be drawn class by class.
     rows = [row._replace(label="" if multi_label else str(row.label)) for row in splits["train"]]
-    kept = hold_out(rows, config.validation_share, config.split_seed)
+    kept = hold_out(rows, config.validation_fraction, config.split_seed)
     held = {row.path for row in kept.val}  # by file: one that is listed twice must not be on both sides
     original = splits["train"]
     if 0 < len(held) < len({row.path for row in original}):
@@ -204,7 +208,7 @@ def _hold_out(splits: dict[str, list[VideoRow]], config: DataConfig, multi_label
         notes += kept.notes[1:]  # classes that have too few videos
 
 
-def _unique_ids(rows: list[VideoRow], split: str, notes: list[str]) -> list[str]:
+def _unique_ids(rows: list[VideoSample], split: str, notes: list[str]) -> list[str]:
     """Ids of the rows; of a file that is listed again, the id with a number."""
     seen: Counter = Counter()
     ids = []
@@ -258,9 +262,9 @@ def _standard_split(name: str, data: VideoData) -> str:
 
 def _hold_out_datasets(data: VideoData, config: DataConfig) -> None:
     train = data.splits.get("train")
-    if "validation" in data.splits or not config.validation_share or not hasattr(train, "train_test_split"):
+    if "validation" in data.splits or not config.validation_fraction or not hasattr(train, "train_test_split"):
         return
-    number = round(len(train) * config.validation_share)
+    number = round(len(train) * config.validation_fraction)
     if 0 < number < len(train):
         halves = train.train_test_split(number, seed=config.split_seed)
         data.splits["train"], data.splits["validation"] = halves["train"], halves["test"]

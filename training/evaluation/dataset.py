@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.class_names import ClassIndex
+from ..data.class_names import LabelEncoder
 from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import VideoClassifier
 
@@ -53,7 +53,7 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
     if names is not None and config.class_names_file is None:
         data = load_video_dataset(config, names)
         to_class = None
-        if data.data_format == "list" and ClassIndex(names).counted == names:
+        if data.data_format == "list" and LabelEncoder(names).counted == names:
             data.notes.append("Labels are numbers: they are taken for the order of the checkpoint's classes.")
     else:
         data = load_video_dataset(config)
@@ -85,7 +85,7 @@ def _match_classes(data: VideoData, names: list[str] | None, num_labels: int) ->
                 "class_names_file what they are, in the order of the checkpoint's."
             )
         return None
-    index_of = ClassIndex(names)
+    index_of = LabelEncoder(names)
     try:
         return [index_of(name) for name in data.class_names]
     except ValueError as error:

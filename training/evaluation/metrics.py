@@ -12,11 +12,9 @@ import evaluate
 import numpy as np
 from datasets import Features, Sequence, Value
 
-from .scores import mean_average_precision, mean_class_accuracy, top_k_accuracy
-
 
 SCORES = Sequence(Value("float64"))
-CITATION = "No paper: these are the usual definitions, see tubevit.training.evaluation.scores."
+CITATION = "No paper: these are the usual definitions, see tubevit.training.evaluation.metrics."
 TOP_K = (1, 5)
 
 
@@ -93,3 +91,148 @@ def _describe(metric: evaluate.Metric, label: Any, options: str = "") -> evaluat
         inputs_description=inputs,
         features=features,
     )
+
+
+IGNORED_LABEL = -100
+
+
+AGGREGATIONS = ("probs", "logits", "max")
+
+
+def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label: bool = False) -> np.ndarray:
+    """
+    Scores of a video from the logits of its views, `(views, classes)` or `(videos, views, classes)`, in float64.
+
+    aggregation: "probs" is the mean of the views' probabilities, "logits" the probabilities of their mean logits, "max"
+        the largest probability of each class (the custom for Charades; the scores of a video then sum to more than 1).
+    multi_label: whether probabilities are sigmoids, one by one, or a softmax.
+
+    >>> aggregate_views(np.log([[0.9, 0.1], [0.5, 0.5]])).round(3).tolist()
+    [0.7, 0.3]
+    """
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}.")
+    logits = np.asarray(logits, np.float64)
+    to_probabilities = _sigmoid if multi_label else _softmax
+    if aggregation == "logits":
+        return to_probabilities(logits.mean(axis=-2))
+    probabilities = to_probabilities(logits)
+    return probabilities.mean(axis=-2) if aggregation == "probs" else probabilities.max(axis=-2)
+
+
+def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """
+    How many classes come before the right one, `(videos,)`: 0 for a video that is classified correctly.
+
+    Of classes with equal scores the one with the smaller index comes first, as for `argmax`.
+
+    >>> ranks_of_labels(np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]), np.array([2, 1])).tolist()
+    [1, 1]
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    _check_labels(scores, labels)
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    is_earlier = np.arange(scores.shape[1]) < labels[:, None]
+    ranks = ((scores > own) | ((scores == own) & is_earlier)).sum(axis=1)
+    return np.where(np.isnan(scores).any(axis=1), scores.shape[1], ranks)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Share of videos whose class is among the `k` best. NaN where no label is known."""
+    if not 1 <= k <= np.shape(scores)[1]:
+        raise ValueError(f"k must be from 1 to the number of classes, {np.shape(scores)[1]}, got {k}.")
+    scores, labels = _known(scores, labels)
+    return float((ranks_of_labels(scores, labels) < k).mean()) if len(labels) else float("nan")
+
+
+def per_class_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """For each class the share of its videos whose class is among the `k` best, NaN without videos, and their number."""
+    num_classes = np.shape(scores)[1]
+    scores, labels = _known(scores, labels)
+    counts = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels, weights=ranks_of_labels(scores, labels) < k, minlength=num_classes)
+    return np.divide(right, counts, out=np.full(num_classes, np.nan), where=counts > 0), counts
+
+
+def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over classes of their accuracy. Classes without videos are left out; NaN where no label is known."""
+    accuracies, counts = per_class_accuracy(scores, labels)
+    return float(accuracies[counts > 0].mean()) if counts.any() else float("nan")
+
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Number of videos of class `i` that are taken for class `j`, `(classes, classes)`. Scores must not be NaN."""
+    num_classes = np.shape(scores)[1]
+    scores, labels = _known(scores, labels)
+    _check_labels(scores, labels)
+    if np.isnan(scores).any():
+        raise ValueError(
+            f"{int(np.isnan(scores).any(axis=1).sum())} of {len(scores)} videos have scores that are NaN."
+        )
+    pairs = labels * num_classes + scores.argmax(axis=1)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
+    """
+    Area under the precision-recall curve of one class, without interpolation; NaN without positives.
+
+    scores, is_positive: `(videos,)`. Videos with equal scores stand at one point of the curve, so their order does not matter.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])) == (1 + 2 / 3) / 2
+    True
+    """
+    is_positive = np.asarray(is_positive, bool)
+    if not is_positive.any():
+        return float("nan")
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(is_positive[order])
+    last_of_ties = np.append(scores[1:] != scores[:-1], True)
+    precision = hits[last_of_ties] / (np.flatnonzero(last_of_ties) + 1)
+    gained = np.diff(hits[last_of_ties], prepend=0)
+    return float((precision * gained).sum() / is_positive.sum())
+
+
+def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision of each class, NaN without positives, and the number of its positives. Labels are multi-hot."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.shape != labels.shape:
+        raise ValueError(f"Multi-hot labels have the shape of the scores, {scores.shape}; got {labels.shape}.")
+    known = labels != IGNORED_LABEL
+    positives = known & (labels > 0.5)
+    columns = range(scores.shape[1])
+    precisions = [average_precision(scores[known[:, i], i], positives[known[:, i], i]) for i in columns]
+    return np.array(precisions), positives.sum(axis=0)
+
+
+def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over the classes that have positives; counting the others as 0 would punish for what is not in the data."""
+    precisions, positives = per_class_average_precision(scores, labels)
+    return float(precisions[positives > 0].mean()) if positives.any() else float("nan")
+
+
+def _known(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The videos whose label is known."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"Scores are (videos, classes) and labels (videos,); got {scores.shape} and {labels.shape}.")
+    known = labels != IGNORED_LABEL
+    return scores[known], labels[known].astype(np.int64)
+
+
+def _check_labels(scores: np.ndarray, labels: np.ndarray) -> None:
+    wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
+    if len(wrong):
+        raise ValueError(f"label {wrong[0]} is out of range: there are {scores.shape[1]} classes, counted from 0.")
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    # Of the smaller side only, so that nothing overflows.
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)

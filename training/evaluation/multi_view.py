@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..data.clip_sampling import EvaluationClips
+from ..data.clip_sampling import MultiViewReader
 from ..models.loading import VideoClassifier
 
 
@@ -59,7 +59,7 @@ class Throughput:
         }
 
 
-def predict_views(
+def predict_multi_view(
     classifier: VideoClassifier,
     rows: Any,
     accelerator: Any,
@@ -118,7 +118,7 @@ class _Reader:
     """Reads a row into an `_Item`; a video that cannot be read becomes one without pixels."""
 
     def __init__(self, classifier: VideoClassifier):
-        self.read, self.num_views = EvaluationClips(classifier.processor), classifier.num_views
+        self.read, self.num_views = MultiViewReader(classifier.processor), classifier.num_views
 
     def __call__(self, row: dict[str, Any], index: int | None) -> _Item:
         video = row[self.read.media]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .metrics import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class_accuracy, per_class_average_precision
 from .multi_view import VideoPrediction
-from .scores import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class_accuracy, per_class_average_precision
 
 
 POSITIVE_FROM = 0.5  # probability from which a class of several counts as predicted

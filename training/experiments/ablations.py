@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def format_rows(table: str, rows: Sequence[Ablation], overrides: dict[str, Any]) -> str:
     """A table of rows with their tokens, parameters and GFLOPs (at evaluation where that differs), and the paper's number."""
-    from ..commands.info import describe
+    from ..models.model_size import describe
 
     paper = rows[0].paper
     lines = [f"Table {table}: {paper['dataset']}, {paper['metric']} in the paper"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmarks.bench import parse_names
-from ..cli import whole_number
+from ..options import whole_number
 from .sweep import CHANGES, SIZE_NAMES, add_data_arguments, add_run_arguments, change_size, changed_options
 
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from ..commands.predict import pick_device
+    from ..environment import pick_device
     from .comparison_picture import PICTURE, draw_race
     from .comparison_report import format_race
     from .runner import run_all
@@ -170,7 +170,7 @@ def equal_recipes(models: dict[str, dict[str, Any]], data: Any, recipe: Any) -> 
 
 
 def title_of(name: str) -> str:
-    from .peers import PEERS
+    from .models import PEERS
 
     return OURS.get(name) or PEERS[name].title
 

@@ -72,7 +72,7 @@ def describe_race(rows: Sequence[Row]) -> list[str]:
 
 def format_race(results: Sequence[dict[str, Any]], speed: dict[str, Any] | None) -> str:
     """Table and sentences for a terminal."""
-    from ..benchmarks.tables import format_table
+    from ..tables import format_table
 
     rows = collect_rows(results)[""]
     first = results[0]

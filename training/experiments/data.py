@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..data.cached_clips import RandomClip
-from ..data.rng import draws_from, sample_seed
+from ..data.rng import fork_rng, sample_seed
 from .settings import MOTION, Data
 
 
@@ -173,7 +173,7 @@ def batch_of(split: LabelledPixels, data: Data, kind: str, number: int, batch_si
     chosen = torch.stack([orders[e][p] for e, p in zip(epochs.tolist(), places.tolist(), strict=True)])
     if not (data.extra_frames or data.extra_pixels or data.jitter):
         return split.pixels[chosen], split.labels[chosen]
-    with draws_from(sample_seed(seed, number, kind)):
+    with fork_rng(sample_seed(seed, number, kind)):
         pixels = [_training_crop(data, kind)(split.pixels[index]) for index in chosen.tolist()]
     return torch.stack(pixels), split.labels[chosen]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..options import load_config_file
-from ..trainer.checkpointing import CONFIG_FILE, METRICS_FILE
+from ..run_folder import CONFIG_FILE, METRICS_FILE
 from ..trainer.joint_config import ALL_BLOCKS
 from .data_commands import find_data_command
 from .paths import as_name, portable
@@ -28,7 +28,7 @@ from .runner import Label, read_result, write_result
 
 GROUP = "train_"  # what the names of groups of runs begin with
 SCORE = "validation"
-PATHS = ("data", "train_data", "validation_data", "test_data", "video_folder", "class_names_file", "bad_video_report")
+PATHS = ("data", "train_data", "validation_data", "test_data", "video_root", "class_names_file", "corrupt_videos_file")
 MAX_CHANGES = 6  # that a row's title names
 READING = ("num_temporal_views", "num_spatial_views", "view_aggregation", "num_frames", "sampling", "fps", "crop_size")
 
@@ -242,8 +242,8 @@ def describe_model(folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForVideoClassification
 
-    from ..commands.info import describe, describe_image
     from ..models.checkpoints import quiet_library
+    from ..models.model_size import describe, describe_image
     from .models import count_parameters
 
     with quiet_library():

@@ -7,10 +7,7 @@ they come from. A run whose file is there with the same settings is not run agai
 overwritten.
 """
 
-import datetime
 import json
-import os
-import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ..environment import provenance
 from .settings import Experiment
 
 
@@ -174,11 +172,11 @@ def _run_one(call: tuple[Run | Experiment, Path, str, int]) -> None:
     """Do a run and write its result, or train a start."""
     import torch
 
-    from ..logging_utils import hide_library_noise
+    from ..logging_utils import quiet_libraries
 
     work, folder, device, threads = call
     torch.set_num_threads(threads)
-    hide_library_noise()
+    quiet_libraries()
     if isinstance(work, Run):
         _, numbers = _run(work.experiment, folder, device)
         write_result(work.path(folder), asdict(work.label) | numbers)
@@ -191,7 +189,7 @@ def _run(experiment: Experiment, folder: Path, device: str) -> tuple[Any, dict[s
     import torch
 
     from ..data.rng import sample_seed
-    from ..timing import describe_machine
+    from ..environment import describe_machine
     from .models import count_gflops, count_parameters, count_tokens
     from .training import evaluate, train
 
@@ -287,7 +285,7 @@ def write_numbers(label: Label, folder: Path, device: str, **numbers: Any) -> Pa
     Write a result file of something else than training runs: `numbers` with "settings" and "seconds", and what the report
     shows of them, such as "table", which holds "columns" and "rows" of text. Returns its path.
     """
-    from ..timing import describe_machine
+    from ..environment import describe_machine
 
     path = label.folder(folder) / f"{label.name}.json"
     write_result(path, asdict(label) | {"scores": {}} | numbers | provenance(describe_machine(device)))
@@ -323,35 +321,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no result file: it holds a {type(content).__name__}.")
     return content
-
-
-def provenance(machine: dict[str, Any]) -> dict[str, Any]:
-    """
-    Where numbers come from: the commit of the package's sources ("unknown" outside its repository), whether sources
-    were changed since, machine with the version of Transformers, and day.
-    """
-    from ..environment import installed_versions
-
-    machine = machine | {"transformers": installed_versions()["transformers"]}
-    here = Path(__file__).name
-    # An installed copy may lie in somebody else's repository.
-    is_tracked = _git("ls-files", "--error-unmatch", here) is not None
-    changes = _git(
-        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results", ":(exclude,top)*.md"
-    )
-    return {
-        "commit": _git("rev-parse", "HEAD") if is_tracked else "unknown",
-        "dirty": is_tracked and bool(changes),
-        "machine": {key: value for key, value in machine.items() if value is not None},
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of the folder of this package, `None` where it is not in a repository."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

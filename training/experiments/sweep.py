@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..cli import whole_number
+from ..options import whole_number
 
 
 SIZE_NAMES = ("cpu", "gpu")
@@ -59,7 +59,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..commands.predict import pick_device
+    from ..environment import pick_device
     from .runner import run_all
     from .sweep_tables import SIZES, TABLES
 
@@ -118,7 +118,7 @@ def changed_options(args: argparse.Namespace, names: Sequence[str]) -> str:
 
 def format_table_report(title: str, results: Sequence[dict[str, Any]]) -> str:
     """A table, and sentences about its order, for a terminal."""
-    from ..benchmarks.tables import format_table
+    from ..tables import format_table
     from .sweep_report import collect_rows, describe_order, table_cells
 
     parts = []

@@ -19,11 +19,11 @@ from tubevit.image_families import FAMILIES
 from tubevit.presets import preset_config
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
-from ..data.class_names import plain_name
+from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
-from ..trainer.run_config import ClipConfig, ModelConfig
 from .checkpoints import check_model_name, quiet_library
 from .loading import DONE, reading_settings
+from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
 
 
@@ -86,7 +86,7 @@ def checkpoint_classes(source: Any, media: str = "video") -> list[str] | None:
 
 def has_same_classes(ours: list[str], theirs: list[str] | None) -> bool:
     """Whether two lists name the same classes, in any order and spelling."""
-    return theirs is not None and sorted(map(plain_name, ours)) == sorted(map(plain_name, theirs))
+    return theirs is not None and sorted(map(normalize_label, ours)) == sorted(map(normalize_label, theirs))
 
 
 def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: Any = None) -> RunModel:
@@ -152,23 +152,23 @@ def tubevit_settings(config: ModelConfig, clips: ClipConfig) -> dict[str, Any]:
 
 def _from_image_model(config: ModelConfig, model_class: type, settings: dict[str, Any]) -> Any:
     name, kwargs = config.model_name_or_path, {"source_kwargs": hub_options(config)}
-    if config.scale_tubes_from is None:
+    if config.tube_checkpoint is None:
         return model_class.from_image_checkpoint(name, **kwargs, **settings)
     if config.num_frozen_layers is None:
-        raise ValueError("scale_tubes_from needs num_frozen_layers: the paper freezes 26 of the 32 layers of ViT-H.")
-    check_model_name(config.scale_tubes_from)
+        raise ValueError("tube_checkpoint needs num_frozen_layers: the paper freezes 26 of the 32 layers of ViT-H.")
+    check_model_name(config.tube_checkpoint)
     num_frozen = settings.pop("num_frozen_layers")
     kwargs |= {"num_frozen_layers": num_frozen, "model_class": model_class}
     if "id2label" in settings:
         kwargs["num_labels"] = len(settings["id2label"])
-    return scale_up(config.scale_tubes_from, name, **{**kwargs, **settings})
+    return scale_up(config.tube_checkpoint, name, **{**kwargs, **settings})
 
 
 def _from_video_model(
     config: ModelConfig, clips: ClipConfig, data: VideoData, source: Any, settings: dict[str, Any], notes: list[str]
 ) -> Any:
-    if config.scale_tubes_from is not None:
-        raise ValueError(f"scale_tubes_from needs an image model, and {config.model_name_or_path} is none.")
+    if config.tube_checkpoint is not None:
+        raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is none.")
     if type(source) not in AutoModelForVideoClassification._model_mapping:
         raise ValueError(
             f"{config.model_name_or_path} is a {source.model_type!r} model, of which there is no video classifier."
@@ -228,8 +228,8 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     if theirs is None:
         difference += "; the checkpoint does not name its own"
     elif len(theirs) == len(data.class_names):
-        ours = {plain_name(name) for name in data.class_names}
-        difference += f", among them not {next(name for name in theirs if plain_name(name) not in ours)!r}"
+        ours = {normalize_label(name) for name in data.class_names}
+        difference += f", among them not {next(name for name in theirs if normalize_label(name) not in ours)!r}"
     return (
         f"{config.model_name_or_path} was trained for {difference}: set ignore_mismatched_sizes=true to start with a new "
         "classifier."
@@ -280,7 +280,7 @@ def _with_adapters(config: ModelConfig, model: Any) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise ImportError("lora_rank needs PEFT: pip install peft.") from error
-    wanted = [name.strip() for name in config.lora_modules.split(",")]
+    wanted = [name.strip() for name in config.lora_target_modules.split(",")]
     targets = [
         name
         for name, module in model.named_modules()
@@ -289,7 +289,9 @@ def _with_adapters(config: ModelConfig, model: Any) -> Any:
         and (wanted == ["all-linear"] or name.rsplit(".", 1)[-1] in wanted)
     ]
     if not targets:
-        raise ValueError(f"lora_modules={config.lora_modules!r} names no linear layer of {type(model).__name__}.")
+        raise ValueError(
+            f"lora_target_modules={config.lora_target_modules!r} names no linear layer of {type(model).__name__}."
+        )
     alpha = config.lora_alpha or 2.0 * config.lora_rank
     return get_peft_model(
         model, LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"])

@@ -17,7 +17,6 @@ from tubevit.image_families import FAMILIES
 from tubevit.joint_heads import complete_heads
 
 from ..data.video_datasets import VideoData
-from ..trainer.run_config import ClipConfig, ModelConfig
 from .build import (
     RunModel,
     check_classes,
@@ -28,6 +27,7 @@ from .build import (
     tubevit_settings,
 )
 from .checkpoints import load_model
+from .model_options import ClipConfig, ModelConfig
 
 
 def head_classes(source: Any, name: str) -> list[str] | None:
@@ -98,8 +98,8 @@ def save_classifiers(model: RunModel, folder: Path) -> None:
 def _from_tubevit(
     config: ModelConfig, data: Mapping[str, VideoData], source: Any, settings: dict[str, Any], notes: list[str]
 ) -> TubeViTForJointClassification:
-    if config.scale_tubes_from is not None:
-        raise ValueError(f"scale_tubes_from needs an image model, and {config.model_name_or_path} is none.")
+    if config.tube_checkpoint is not None:
+        raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is none.")
     kept = [name for name, each in data.items() if has_same_classes(each.class_names, head_classes(source, name))]
     for name, each in data.items():
         if name in kept or head_classes(source, name) is None:

@@ -6,7 +6,7 @@
 
 import argparse
 
-from ..cli import whole_number
+from ..options import whole_number
 from .motion_drawing import MIN_IMAGE_SIZE
 from .motion_scenes import LEVELS, MIN_FRAMES, TASKS
 

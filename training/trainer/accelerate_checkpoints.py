@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..models.parameter_groups import WeightAverage
-from .checkpointing import write_json
+from ..run_folder import write_json
+from .ema import EMA
 
 
 PREFIX, UNFINISHED = "step-", "unfinished-checkpoint"
@@ -29,7 +29,7 @@ class LoopState:
     log_history: what was logged, as Trainer keeps it.
     logged_loss: sum of the losses up to the step at which one was logged, `last_logged`. loss_since_log: and since then.
     best_metric, best_step: of the evaluations so far. num_without_progress: evaluations since then.
-    counts: clips and seconds, see `TimedBatches.counts`.
+    counts: clips and seconds, see `DataLoaderTimer.counts`.
     """
 
     global_step: int = 0
@@ -61,7 +61,7 @@ def newest_checkpoint(folder: Path, with_average: bool, notes: list[str]) -> Pat
 
 
 def save_checkpoint(
-    folder: Path, accelerator: Any, state: LoopState, average: WeightAverage | None, total_limit: int | None
+    folder: Path, accelerator: Any, state: LoopState, average: EMA | None, total_limit: int | None
 ) -> None:
     """
     Write `step-<number>`; called on all ranks.
@@ -86,7 +86,7 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(path: Path, accelerator: Any, average: WeightAverage | None) -> LoopState:
+def load_checkpoint(path: Path, accelerator: Any, average: EMA | None) -> LoopState:
     """Load everything from a checkpoint; called on all ranks. Raises `ValueError` unless it holds exactly this model's weights."""
     try:
         accelerator.load_state(str(path))

@@ -21,13 +21,13 @@ from tubevit.processing import TubeViTVideoProcessor
 
 from ..data.augmentation import BatchAugmentation
 from ..data.augmentation_config import flipped_labels
-from ..data.check_data import BadVideo, check_videos, drop_bad, read_report, write_report
+from ..data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
-from ..data.clip_sampling import EvaluationClips, TrainingClips, TrainingImages
+from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
 from ..models.build import RunModel, checkpoint_classes, has_same_classes, load_run_config, make_model
-from .run_config import BAD_VIDEOS_FILE, TrainingRun
+from .run_config import CORRUPT_VIDEOS_FILE, TrainingRun
 
 
 SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # found while training
@@ -90,7 +90,7 @@ class RunSetup:
         )
 
 
-def set_up(run: TrainingRun, folder: Path) -> RunSetup:
+def build_run(run: TrainingRun, folder: Path) -> RunSetup:
     """
     Load and check all that a run needs.
 
@@ -106,13 +106,13 @@ def set_up(run: TrainingRun, folder: Path) -> RunSetup:
     model = make_model(run.model, run.clips, listed, source)
     check_views(run, model)
     data = without_bad_videos(run, listed, folder)  # behind all that is found at once: it may take an hour
-    setup = set_up_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
+    setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
     if "validation" in data.splits and setup.validation_clips is None:
         setup.notes.append("The validation split is streamed: it is scored at the end and not while training.")
     return setup
 
 
-def set_up_data(run: TrainingRun, listed: VideoData, data: VideoData, model: RunModel, skipped: Path) -> RunSetup:
+def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: RunModel, skipped: Path) -> RunSetup:
     """
     The clips of a data set, and what is done to them.
 
@@ -127,17 +127,17 @@ def set_up_data(run: TrainingRun, listed: VideoData, data: VideoData, model: Run
 
 
 def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path) -> tuple[Any, Any]:
-    """Training clips (or images), and validation clips of one view per video; `skipped` as in `set_up_data`."""
+    """Training clips (or images), and validation clips of one view per video; `skipped` as in `build_run_data`."""
     flips = flipped_labels(run.augmentation.flip, data.class_names)
     shared = {
         "num_classes": len(data.class_names),
         "multi_label": data.multi_label,
         "seed": run.run.seed,
-        "on_bad_video": run.run.on_bad_video,
-        "max_bad_share": run.run.max_bad_share,
-        "bad_video_log": skipped,
+        "on_corrupt_video": run.run.on_corrupt_video,
+        "max_corrupt_fraction": run.run.max_corrupt_fraction,
+        "corrupt_video_log": skipped,
     }
-    read_training = TrainingClips if data.media == "video" else TrainingImages
+    read_training = RandomClipReader if data.media == "video" else RandomImageReader
     processor = model.processor_of(data.media)
     read = read_training(processor, run.augmentation, mirror=flips is not None)
     train = data.splits["train"]
@@ -154,7 +154,7 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     validation = data.splits.get("validation")
     if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
         return train_clips, None
-    return train_clips, ClipDataset(validation, EvaluationClips(processor), **shared)
+    return train_clips, ClipDataset(validation, MultiViewReader(processor), **shared)
 
 
 def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: float = 0.0) -> float:
@@ -208,7 +208,9 @@ def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> 
     return data
 
 
-def without_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str = BAD_VIDEOS_FILE) -> VideoData:
+def without_bad_videos(
+    run: TrainingRun, data: VideoData, folder: Path, file_name: str = CORRUPT_VIDEOS_FILE
+) -> VideoData:
     """
     `data` without what cannot be read, which a file in `folder` names.
 
@@ -218,10 +220,10 @@ def without_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_nam
         return data
     found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
     (bad,) = broadcast_object_list(found)  # what the first process found
-    return drop_bad(data, bad, run.run.on_bad_video, run.run.max_bad_share)
+    return drop_bad(data, bad, run.run.on_corrupt_video, run.run.max_corrupt_fraction)
 
 
-def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[BadVideo]:
+def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
     """By a check, whose report is there for the user and for a resumed run if there are any."""
     if run.run.resume:
         report = Path(run.run.output_dir) / file_name
@@ -232,9 +234,9 @@ def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name:
     return bad
 
 
-def _check_files(run: TrainingRun, data: VideoData) -> list[BadVideo]:
-    if run.run.bad_video_report is not None:
-        return read_report(run.run.bad_video_report)
+def _check_files(run: TrainingRun, data: VideoData) -> list[CorruptVideo]:
+    if run.run.corrupt_videos_file is not None:
+        return read_report(run.run.corrupt_videos_file)
     if not run.run.check_data:
         return []
     return check_videos(data)[0]

@@ -8,13 +8,12 @@ from typing import Any
 
 from transformers import set_seed
 
-from ..data.joint_clips import JointClips, JointCollator, NamedClips
-from ..data.joint_datasets import JointBatches, count_batches
+from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
 from ..models.build import RunModel, load_run_config
 from ..models.build_joint import head_classes, make_joint_model, with_name
-from .build import RunSetup, check_metric, check_views, in_order_of, metrics_of, set_up_data, without_bad_videos
+from .build import RunSetup, build_run_data, check_metric, check_views, in_order_of, metrics_of, without_bad_videos
 from .joint_config import JointRun
 
 
@@ -97,8 +96,8 @@ class JointSetup:
         return self.run.training.count_steps(count_batches(self.num_train, self.batch_sizes, world_size))
 
 
-def set_up_jointly(run: JointRun, folder: Path) -> JointSetup:
-    """As `build.set_up`; what is wrong with one data set says which one it is."""
+def build_joint_run(run: JointRun, folder: Path) -> JointSetup:
+    """As `build.build_run`; what is wrong with one data set says which one it is."""
     set_seed(run.run.seed)
     runs = {name: run.run_of(name) for name in run.names}
     listed = {
@@ -116,7 +115,7 @@ def set_up_jointly(run: JointRun, folder: Path) -> JointSetup:
     parts, notes = {}, list(model.notes)
     for name, own_run in runs.items():
         data = with_name(name, without_bad_videos, own_run, listed[name], folder, run.report_of(name))
-        parts[name] = set_up_data(own_run, listed[name], data, model, folder / f"skipped_videos_{name}.csv")
+        parts[name] = build_run_data(own_run, listed[name], data, model, folder / f"skipped_videos_{name}.csv")
         notes += [f"{name}: {note}" for note in data.notes]
     return JointSetup(run, model, parts, notes)
 

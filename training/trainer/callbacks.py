@@ -10,6 +10,8 @@ import math
 import torch
 from transformers import TrainerCallback
 
+from ..data.clip_datasets import ClipDataset, StreamedClips
+
 
 LEARNED = 0.01  # of the chance loss: below this share of it, nothing was learned
 
@@ -40,12 +42,12 @@ def check_progress(losses: list[float], chance_loss: float, step: int, num_steps
     if mean >= (1 - LEARNED) * chance_loss:
         raise TrainingStopped(
             f"Nothing was learned in {num_steps} steps up to step {step}: the loss is {mean:.3f}, and guessing has "
-            f"{chance_loss:.3f}. Lower learning_rate and weight_decay (the paper does for L and H); stop_if_flat_steps=0 goes on "
+            f"{chance_loss:.3f}. Lower learning_rate and weight_decay (the paper does for L and H); chance_loss_patience=0 goes on "
             "regardless."
         )
 
 
-class StopWithoutLearning(TrainerCallback):
+class StopAtChanceLoss(TrainerCallback):
     """
     Ends training by `TrainingStopped`.
 
@@ -64,3 +66,13 @@ class StopWithoutLearning(TrainerCallback):
             start = state.global_step - self.num_steps
             recent = [entry["loss"] for entry in state.log_history if "loss" in entry and entry["step"] > start]
             check_progress(recent, self.chance_loss, state.global_step, self.num_steps)
+
+
+class SetEpoch(TrainerCallback):
+    """Tells clips which epoch begins. Trainer does not after a resume in mid-epoch, nor to workers that persist."""
+
+    def __init__(self, clips: ClipDataset | StreamedClips):
+        self.clips = clips
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.clips.set_epoch(int(state.epoch or 0))

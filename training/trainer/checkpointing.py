@@ -6,30 +6,22 @@ The folder of a run: found to be usable before any work is done, filled with wha
 `dataset.json` how many videos there are. A run that is resumed must agree with them.
 """
 
-import hashlib
 import json
-import os
-import platform
 import shutil
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from ..environment import installed_versions
-from ..options import load_config_file, make_config, write_yaml
-from ..run_folder import check_new_folder
+from ..environment import num_processes
+from ..options import load_config_file, make_config
+from ..run_folder import CONFIG_FILE, EVALUATION, METRICS_FILE, ClassNames, check_new_folder, label_map
 
 
-CONFIG_FILE = "resolved_config.yaml"
-METRICS_FILE = "train_metrics.json"  # written when training has ended
-EVALUATION = "evaluation"  # folder of the scores at the end
 # What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
 FREE_ON_RESUME = ("run", "evaluation")
 BYTES_PER_GB = 1e9
-ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of several by their names
 
 
 def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()) -> None:
@@ -66,21 +58,6 @@ def check_disk_space(
         )
 
 
-def write_run_files(
-    folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any] | None = None
-) -> None:
-    """
-    What a run is, into its folder.
-
-    config: block name to dataclass. counts: how many videos there are, by split.
-    """
-    write_yaml(folder / CONFIG_FILE, config)
-    write_json(folder / "environment.json", describe_environment())
-    write_json(folder / "label_map.json", label_map(class_names))
-    if counts is not None:
-        write_json(folder / "dataset.json", counts)
-
-
 def check_same_run(
     folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any]
 ) -> None:
@@ -103,7 +80,7 @@ def check_same_run(
         then, now = getattr(before["run"], option), getattr(config["run"], option)
         if then != now:
             raise ValueError(f"The run in {folder} has {option}={then}, not {now}.")
-    then, now = json.loads((folder / "environment.json").read_text())["num_processes"], _num_processes()
+    then, now = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
     if then != now:
         raise ValueError(
             f"The run in {folder} began with {then} processes, not {now}, which would make its batches others: resume it with "
@@ -141,7 +118,7 @@ def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
         "pytorch_model_fsdp_0",
     )
     needed = [weights, ("optimizer.pt", "optimizer.bin", "optimizer_0"), ("scheduler.pt",)]
-    needed += [("average.safetensors",)] if with_average else []
+    needed += [("ema.safetensors",)] if with_average else []
     if not any(path.glob("global_step*")):  # DeepSpeed has its own files
         for names in needed:
             if not any((path / name).exists() for name in names):
@@ -153,44 +130,6 @@ def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
     except (OSError, ValueError):
         return "trainer_state.json"
     return None
-
-
-def label_map(class_names: ClassNames) -> dict[str, Any]:
-    """
-    Classes by index, and a checksum by which two orders of the same classes are told apart at a glance; of several data sets,
-    by their names.
-    """
-    if isinstance(class_names, Mapping):
-        return {name: label_map(names) for name, names in class_names.items()}
-    digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()
-    return {"id2label": {str(index): name for index, name in enumerate(class_names)}, "sha256": digest}
-
-
-def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command, commit of the sources and day."""
-    import torch
-
-    from ..experiments.runner import provenance
-    from ..timing import describe_machine
-
-    versions = {name: version for name, version in installed_versions().items() if version is not None}
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "system": f"{platform.system()} {platform.machine()}",
-        "gpus": gpus,
-        "num_processes": _num_processes(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        **provenance(describe_machine("cpu")),  # the GPUs stand above
-    }
-
-
-def _num_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def was_finished(folder: Path, num_steps: int) -> bool:

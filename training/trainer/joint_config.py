@@ -17,17 +17,15 @@ from typing import Any, Literal
 
 from ..data.augmentation_config import AugmentationConfig
 from ..data.video_datasets import DataConfig
-from ..options import make_config, option, read_options
+from ..models.model_options import ClipConfig, ModelConfig
+from ..options import as_mapping, make_config, option, read_options
 from .run_config import (
     BLOCKS,
     RECIPES,
-    ClipConfig,
     EvaluationConfig,
-    ModelConfig,
     RunConfig,
     TrainingConfig,
     TrainingRun,
-    as_mapping,
     check_strategies,
     complete_layer_decay,
 )
@@ -46,7 +44,7 @@ class DatasetOptions:
     weight: float = option(1.0, "its batches are drawn in proportion to this")
     loss_weight: float = option(1.0, "factor on its loss")
     per_device_train_batch_size: int | None = option(None, "of its batches (default: the run's)")
-    bad_video_report: str | None = option(None, "what `tubevit check-data` wrote about it")
+    corrupt_videos_file: str | None = option(None, "what `tubevit check-data` wrote about it")
 
     def __post_init__(self):
         for name in ("weight", "loss_weight"):
@@ -123,8 +121,8 @@ class JointRun:
         complete_layer_decay(self.model, self.training)
         if not self.joint.datasets:
             raise ValueError("datasets is empty: give each data set a name and its data.")
-        if self.run.bad_video_report is not None:
-            raise ValueError("bad_video_report is one data set's: set datasets.NAME.bad_video_report.")
+        if self.run.corrupt_videos_file is not None:
+            raise ValueError("corrupt_videos_file is one data set's: set datasets.NAME.corrupt_videos_file.")
         if self.model.lora_rank:
             raise ValueError("lora_rank is for one data set; freeze layers instead, num_frozen_layers=N.")
         trainer = self.run.trainer
@@ -163,7 +161,7 @@ class JointRun:
             augmentation=blocks["augmentation"],
             training=replace(self.training, per_device_train_batch_size=batch_size),
             evaluation=self.evaluation,
-            run=replace(self.run, bad_video_report=options.bad_video_report),
+            run=replace(self.run, corrupt_videos_file=options.corrupt_videos_file),
         )
 
 

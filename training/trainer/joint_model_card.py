@@ -79,7 +79,7 @@ def _own_options(setup: JointSetup) -> str:
     lines = []
     for name, given in setup.run.joint.datasets.items():
         own = {key: value for key, value in given.items() if key not in vars(setup.parts[name].run.data)}
-        lines += [f"{name}.{key}: {value}" for key, value in own.items() if key != "bad_video_report"]
+        lines += [f"{name}.{key}: {value}" for key, value in own.items() if key != "corrupt_videos_file"]
     return "Of single data sets:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else ""
 
 

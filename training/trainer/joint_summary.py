@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from ..models.parameter_groups import Depths
+from ..models.parameter_groups import LayerIds
 from .build_joint import JointSetup
 from .summary import (
     describe_batch,
@@ -32,7 +32,7 @@ def joint_summary(setup: JointSetup, num_processes: int, device: str, inputs: di
     """
     model, training = setup.model.model, setup.run.training
     lines = {
-        "model": f"{type(model).__name__}, {Depths.of(model).num_layers} layers of width {model.config.hidden_size}",
+        "model": f"{type(model).__name__}, {LayerIds.of(model).num_layers} layers of width {model.config.hidden_size}",
         "parameters": describe_parameters(model),
     }
     for media in dict.fromkeys(part.data.media for part in setup.parts.values()):

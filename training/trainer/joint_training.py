@@ -24,18 +24,18 @@ def train_jointly(run: JointRun, dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and a batch of each data set goes forward and backward."""
     from accelerate import PartialState
 
-    from ..run_video_classification import begin_or_resume, claim_folder, finish
-    from .build_joint import MEAN_SCORE, set_up_jointly
+    from .build_joint import MEAN_SCORE, build_joint_run
     from .hub import push
     from .joint_model_card import write_joint_card
     from .joint_summary import describe_inputs, joint_summary
     from .joint_trainer import JointTrainer
+    from .run_steps import begin_or_resume, claim_folder, finish
     from .video_trainer import training_arguments
 
     with ExitStack() as stack:
         training_arguments(run)  # finds out about processes and devices, and about wrong options
         folder = claim_folder(run, dry_run, stack, list(map(run.report_of, run.names)))
-        setup = set_up_jointly(run, folder)
+        setup = build_joint_run(run, folder)
         arguments = training_arguments(run, setup.validation_clips is not None, MEAN_SCORE)
         inputs = describe_inputs(setup)
         is_main = PartialState().is_main_process
@@ -82,7 +82,7 @@ def save_and_evaluate(setup: "JointSetup", folder: Path) -> int:
     from accelerate import PartialState
 
     from ..models.build_joint import save_classifiers
-    from ..run_video_classification import evaluate_saved
+    from .run_steps import evaluate_saved
 
     state = PartialState()
     if state.is_main_process:

@@ -6,16 +6,16 @@ Names are those of Transformers where it has the option. Defaults are ours, for 
 start from; the paper's values are in `recipes/`. A TubeViT from scratch needs much more data than that.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data.augmentation_config import AugmentationConfig
-from ..data.check_data import ON_BAD_VIDEO
+from ..data.check_data import ON_CORRUPT_VIDEO
 from ..data.video_datasets import DataConfig
-from ..options import make_config, option
+from ..models.model_options import ClipConfig, ModelConfig
+from ..options import as_mapping, check_at_least, make_config, option
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -23,71 +23,7 @@ MIXED_PRECISION = ("no", "bf16", "fp16")
 AGGREGATIONS = ("probs", "logits", "max")
 STRATEGIES = ("no", "steps", "epoch")
 LAYER_DECAY = 0.75  # from a checkpoint
-BAD_VIDEOS_FILE = "bad_videos.csv"  # in the folder of a run, what the check before training found
-
-
-@dataclass
-class ModelConfig:
-    """The model: a size of TubeViT by name, or a checkpoint to start from."""
-
-    model_name_or_path: str | None = option(
-        None, "a TubeViT, an image model that becomes one, or any other video classifier: folder or name on the Hub"
-    )
-    preset: str | None = option(None, "a TubeViT with random weights: tiny, small, base, large or huge")
-    model_config: dict | str | None = field(
-        default=None, metadata={"help": "fields of the model's configuration, as a mapping or JSON"}
-    )
-    model_revision: str = option("main", "branch, tag or commit on the Hub")
-    trust_remote_code: bool = option(False, "run code that a checkpoint on the Hub brings along")
-    attn_implementation: str | None = option(
-        None, "eager, sdpa, flash_attention_2, ... (default: the library's choice)"
-    )
-    ignore_mismatched_sizes: bool = option(
-        False, "where the checkpoint's classes are not those of the data, start with a new classifier"
-    )
-    drop_path_rate: float | None = option(
-        None, "stochastic depth: share of residual branches left out in the last layer"
-    )
-    num_frozen_layers: int | None = option(None, "layers from the start that are not trained, with the tokenizer")
-    scale_tubes_from: str | None = option(
-        None, "a small TubeViT whose tubes the large image model takes over (image-to-video scaling, section 3.6)"
-    )
-    lora_rank: int = option(
-        0, "train low-rank adapters of this rank and the classifier alone (needs peft); 0 for none"
-    )
-    lora_alpha: float | None = option(None, "their scale (default: twice the rank)")
-    lora_modules: str = option("all-linear", "names of the layers that get adapters, separated by commas")
-
-    def __post_init__(self):
-        if (self.model_name_or_path is None) == (self.preset is None):
-            raise ValueError("Give model_name_or_path, a checkpoint to start from, or preset, a size; not both.")
-        self.model_config = as_mapping(self.model_config, "model_config")
-        _check_at_least(self, 0, "lora_rank", "num_frozen_layers")
-        if self.scale_tubes_from is not None and self.model_name_or_path is None:
-            raise ValueError("scale_tubes_from needs model_name_or_path, the large image model.")
-        if self.drop_path_rate is not None and not 0 <= self.drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {self.drop_path_rate}.")
-
-
-@dataclass
-class ClipConfig:
-    """What a clip is; saved with the model, so that whoever uses it samples alike."""
-
-    num_frames: int | None = option(None, "frames of a clip (default: the model's)")
-    fps: float | None = option(None, "their rate per second; none spreads them over the whole video (TSN)")
-    image_size: int | None = option(None, "height and width of a frame (default: the model's)")
-    short_side: int | None = option(None, "frames are resized to this before views are cropped (default: image_size)")
-    fit: Literal["crop", "squeeze"] = option(
-        "crop", "of frames that are not square, crop views, or squeeze each whole frame into a square"
-    )
-    pad_mode: Literal["loop", "last", "error"] = option("loop", "what a clip does that is longer than its video")
-
-    def __post_init__(self):
-        _check_at_least(self, 1, "num_frames", "image_size", "short_side")
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps must be above 0, got {self.fps}.")
-        if self.short_side is not None and self.image_size is not None and self.short_side < self.image_size:
-            raise ValueError(f"short_side={self.short_side} is smaller than the crop, image_size={self.image_size}.")
+CORRUPT_VIDEOS_FILE = "corrupt_videos.csv"  # in the folder of a run, what the check before training found
 
 
 @dataclass
@@ -119,12 +55,12 @@ class TrainingConfig:
         0.0, "average the weights, keeping this share at each step, and evaluate that; 0 for not"
     )
     early_stopping_patience: int = option(0, "evaluations without a better metric that end training; 0 for no end")
-    stop_if_flat_steps: int = option(2000, "steps without learning anything that end training; 0 for no end")
+    chance_loss_patience: int = option(2000, "steps without learning anything that end training; 0 for no end")
 
     def __post_init__(self):
-        _check_at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
-        _check_at_least(self, 0, "early_stopping_patience", "stop_if_flat_steps", "warmup_steps", "weight_decay")
-        _check_at_least(self, 0, "max_grad_norm")
+        check_at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
+        check_at_least(self, 0, "early_stopping_patience", "chance_loss_patience", "warmup_steps", "weight_decay")
+        check_at_least(self, 0, "max_grad_norm")
         if self.max_steps != -1 and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, or -1 for num_train_epochs, got {self.max_steps}.")
         if self.max_steps == -1 and self.num_train_epochs <= 0:
@@ -163,7 +99,7 @@ class EvaluationConfig:
     )
 
     def __post_init__(self):
-        _check_at_least(self, 1, "eval_steps", "per_device_eval_batch_size", "num_temporal_views", "num_spatial_views")
+        check_at_least(self, 1, "eval_steps", "per_device_eval_batch_size", "num_temporal_views", "num_spatial_views")
 
 
 @dataclass
@@ -181,11 +117,11 @@ class RunConfig:
     dataloader_num_workers: int = option(0, "processes that read clips, per device")
     use_cpu: bool = option(False, "do not use a GPU")
     check_data: bool = option(True, "try every file before training; false where that was done")
-    bad_video_report: str | None = option(
+    corrupt_videos_file: str | None = option(
         None, "what `tubevit check-data` wrote: its files are left out without a check"
     )
-    on_bad_video: str = option("skip", "skip or raise")
-    max_bad_share: float = option(0.05, "share of broken videos above which the run ends")
+    on_corrupt_video: str = option("skip", "skip or raise")
+    max_corrupt_fraction: float = option(0.05, "share of broken videos above which the run ends")
     push_to_hub: bool = option(False, "upload the model at the end")
     hub_model_id: str | None = option(None, "its name there (default: that of output_dir)")
     trainer: dict | str | None = field(
@@ -193,12 +129,12 @@ class RunConfig:
     )
 
     def __post_init__(self):
-        _check_at_least(self, 1, "save_steps", "logging_steps", "save_total_limit")
-        _check_at_least(self, 0, "dataloader_num_workers")
-        if self.on_bad_video not in ON_BAD_VIDEO:
-            raise ValueError(f"on_bad_video must be skip or raise, got {self.on_bad_video!r}.")
-        if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share must be from 0 to 1, got {self.max_bad_share}.")
+        check_at_least(self, 1, "save_steps", "logging_steps", "save_total_limit")
+        check_at_least(self, 0, "dataloader_num_workers")
+        if self.on_corrupt_video not in ON_CORRUPT_VIDEO:
+            raise ValueError(f"on_corrupt_video must be skip or raise, got {self.on_corrupt_video!r}.")
+        if not 0 <= self.max_corrupt_fraction <= 1:
+            raise ValueError(f"max_corrupt_fraction must be from 0 to 1, got {self.max_corrupt_fraction}.")
         self.trainer = as_mapping(self.trainer, "trainer")
 
 
@@ -228,9 +164,9 @@ class TrainingRun:
     def __post_init__(self):
         check_strategies(self.training, self.evaluation, self.run)
         complete_layer_decay(self.model, self.training)
-        if self.clips.fps is not None and self.augmentation.min_time_share is not None:
+        if self.clips.fps is not None and self.augmentation.min_temporal_span is not None:
             raise ValueError(
-                f"min_time_share is for clips spread over the video, and fps is {self.clips.fps}: leave out one of them."
+                f"min_temporal_span is for clips spread over the video, and fps is {self.clips.fps}: leave out one of them."
             )
 
     @classmethod
@@ -258,21 +194,3 @@ def check_strategies(training: TrainingConfig, evaluation: EvaluationConfig, opt
                 f"{evaluation.eval_strategy}, save_steps a multiple of eval_steps={evaluation.eval_steps}, or "
                 "load_best_model_at_end=false."
             )
-
-
-def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:
-    """A mapping that may be given as JSON."""
-    try:
-        value = json.loads(value) if isinstance(value, str) else value or {}
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a mapping, or one written as JSON.")
-    return value
-
-
-def _check_at_least(config: Any, minimum: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {value}.")

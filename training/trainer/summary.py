@@ -5,13 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..models.parameter_groups import Depths
+from ..models.parameter_groups import LayerIds
 from .build import RunSetup, count_parameters
 
 
 def describe_clip(setup: RunSetup) -> dict[str, Any]:
     """Of a TubeViT, tokens and GFLOPs of one clip (or image), as `info.describe` counts them; nothing of other models."""
-    from ..commands.info import describe, describe_image
+    from ..models.model_size import describe, describe_image
 
     config = setup.model.model.config
     if config.model_type != "tubevit":
@@ -47,7 +47,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     training, media = setup.run.training, setup.data.media
     unit = "clip" if media == "video" else "image"
     lines = {
-        "model": f"{kind}, {Depths.of(model).num_layers} layers of width {config.hidden_size}",
+        "model": f"{kind}, {LayerIds.of(model).num_layers} layers of width {config.hidden_size}",
         "parameters": describe_parameters(model),
         unit: describe_reading(processor, media),
     }

@@ -9,7 +9,7 @@ from typing import Any
 Batch = dict[str, Any]
 
 
-class TimedBatches:
+class DataLoaderTimer:
     """
     augment: what is done to each batch once it is here; `None` where the loader's workers did it.
 

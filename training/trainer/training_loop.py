@@ -25,12 +25,13 @@ from ..data.augmentation import IGNORED_LABEL
 from ..data.clip_datasets import ClipCollator, StreamedClips
 from ..data.rng import sample_seed
 from ..evaluation.metrics import ClassificationMetrics
-from ..models.parameter_groups import WeightAverage, parameter_groups
+from ..models.parameter_groups import parameter_groups
 from .accelerate_checkpoints import LoopState, find_checkpoints, load_checkpoint, save_checkpoint
 from .build import RunSetup
-from .callbacks import StopWithoutLearning, check_loss, check_weights
+from .callbacks import StopAtChanceLoss, check_loss, check_weights
+from .ema import EMA
 from .summary import count_steps
-from .throughput import TimedBatches
+from .throughput import DataLoaderTimer
 
 
 class TrainingLoop:
@@ -45,12 +46,12 @@ class TrainingLoop:
         self.training, self.options = setup.run.training, setup.run.run
         self.accelerator = make_accelerator(arguments, folder)
         self.augments_batches = self.accelerator.device.type != "cpu"
-        self.batches = TimedBatches(setup.augment if self.augments_batches else None)
+        self.batches = DataLoaderTimer(setup.augment if self.augments_batches else None)
         self.num_steps = count_steps(setup, self.accelerator.num_processes)[1]
         self.config = setup.model.model.config
         self._prepare()
-        self.average = WeightAverage(self.plain_model, self.training.ema_decay) if self.training.ema_decay else None
-        self.stop_without_learning = StopWithoutLearning(self.training.stop_if_flat_steps, setup.chance_loss)
+        self.average = EMA(self.plain_model, self.training.ema_decay) if self.training.ema_decay else None
+        self.stop_at_chance_loss = StopAtChanceLoss(self.training.chance_loss_patience, setup.chance_loss)
         self.metrics = ClassificationMetrics(setup.data.multi_label)
         self.state, self.first_step = LoopState(), 0
         self.loss_since_log = torch.zeros((), device=self.accelerator.device)
@@ -237,7 +238,7 @@ class TrainingLoop:
         if self.accelerator.is_main_process:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             tqdm.write(f"step {step} of {self.num_steps}: {shown}")
-        self.stop_without_learning.on_log(None, self.state, None, values)
+        self.stop_at_chance_loss.on_log(None, self.state, None, values)
 
     def _epochs_done(self) -> float:
         num_batches = 0 if isinstance(self.setup.train_clips, StreamedClips) else len(self.loader)
@@ -267,7 +268,7 @@ class TrainingLoop:
         return (self.state.logged_loss + rest) / self.state.global_step
 
     def throughput(self) -> dict[str, float | int]:
-        """As `TimedBatches.throughput`."""
+        """As `DataLoaderTimer.throughput`."""
         return self.batches.throughput(self.accelerator.num_processes, self.options.dataloader_num_workers)
 
 

@@ -24,15 +24,15 @@ from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
 
-from ..data.clip_datasets import SetEpoch
 from ..models.checkpoints import quiet_library
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
-from ..models.parameter_groups import WeightAverage, parameter_groups
+from ..models.parameter_groups import parameter_groups
 from .build import RunSetup
-from .callbacks import StopWithoutLearning, check_loss, check_weights
+from .callbacks import SetEpoch, StopAtChanceLoss, check_loss, check_weights
+from .ema import EMA
 from .model_card import write_model_card
 from .run_config import TrainingRun
-from .throughput import TimedBatches
+from .throughput import DataLoaderTimer
 
 
 # Options that TrainingArguments has by the same name, by block.
@@ -133,8 +133,8 @@ class VideoTrainer(Trainer):
         self.setup, self.flops_per_clip = setup, flops_per_clip
         self.model_config = setup.model.model.config
         augments_batches = args.device.type != "cpu"
-        self.batches = TimedBatches(setup.augment if augments_batches else None)
-        self.average: WeightAverage | None = None
+        self.batches = DataLoaderTimer(setup.augment if augments_batches else None)
+        self.average: EMA | None = None
         self.first_step, self.losses_before = 0, 0.0  # of this call, and the sum of the losses before it
         model, training = setup.model, setup.run.training
         super().__init__(
@@ -160,7 +160,7 @@ class VideoTrainer(Trainer):
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
         callbacks = [SetEpoch(self._follows_epochs()), Progress(self)]
-        callbacks.append(StopWithoutLearning(training.stop_if_flat_steps, self.setup.chance_loss))
+        callbacks.append(StopAtChanceLoss(training.chance_loss_patience, self.setup.chance_loss))
         if training.ema_decay:
             callbacks.append(_UpdateAverage(self))
         if training.early_stopping_patience and self.setup.validation_clips is not None:
@@ -187,7 +187,7 @@ class VideoTrainer(Trainer):
         return super().get_batch_samples(self.batches(epoch_iterator), num_batches, device)
 
     def throughput(self) -> dict[str, float | int]:
-        """As `TimedBatches.throughput`."""
+        """As `DataLoaderTimer.throughput`."""
         return self.batches.throughput(self.args.world_size, self.args.dataloader_num_workers)
 
     def mean_loss(self, loss: float) -> float:
@@ -327,7 +327,7 @@ class _UpdateAverage(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.trainer.average = WeightAverage(self.trainer.model, self.trainer.setup.run.training.ema_decay)
+        self.trainer.average = EMA(self.trainer.model, self.trainer.setup.run.training.ema_decay)
         if state.global_step:
             self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.formats.media_files import kind_of
+from ..data.formats.samples import kind_of
 
 
 def drawn_clip(num_frames: int, height: int, width: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTV
 from tubevit.training.cli import COMMANDS, main
 from tubevit.training.commands import doctor
 from tubevit.training.commands.predict import format_result
-from tubevit.training.data.formats.media_files import kind_of
+from tubevit.training.data.formats.samples import kind_of
 from tubevit.training.models.checkpoints import load_model
 
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tubevit.training.cli import whole_number
 from tubevit.training.option_files import add_option_file, parse_arguments
+from tubevit.training.options import whole_number
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from tubevit import TubeViTForVideoClassification
 from tubevit.training.data.augmentation import BatchAugmentation, ClipAugmentation, mix_pixels, soften_labels
 from tubevit.training.data.augmentation_config import AugmentationConfig, flipped_labels
-from tubevit.training.data.rng import SharedEpoch, draws_from, sample_seed
+from tubevit.training.data.rng import SharedEpoch, fork_rng, sample_seed
 
 
 MEAN = [0.5, 0.4, 0.3]
@@ -31,7 +31,7 @@ def batch_augmentation(multi_label: bool = False, **config) -> BatchAugmentation
 
 
 def test_a_draw_holds_for_all_frames():
-    augment = ClipAugmentation(AugmentationConfig(erasing_probability=0.5), [127, 102, 76])
+    augment = ClipAugmentation(AugmentationConfig(random_erasing_prob=0.5), [127, 102, 76])
     frame = tiny_clips(batch=1, frames=1, size=24, dtype=torch.uint8)[0]
     changed = 0
     for seed in range(60):
@@ -43,7 +43,7 @@ def test_a_draw_holds_for_all_frames():
 
 
 def test_draws_depend_on_the_seed_alone():
-    augment = ClipAugmentation(AugmentationConfig(erasing_probability=0.5), [127, 102, 76])
+    augment = ClipAugmentation(AugmentationConfig(random_erasing_prob=0.5), [127, 102, 76])
     clip = tiny_clips(batch=1, size=24, dtype=torch.uint8)[0]
     torch.manual_seed(0)
     first = augment(clip, 3)
@@ -53,11 +53,11 @@ def test_draws_depend_on_the_seed_alone():
 
 
 def test_what_is_erased_does_not_follow_from_what_is_mirrored():
-    augment = ClipAugmentation(AugmentationConfig(**NOTHING, erasing_probability=0.5), [127, 102, 76])
+    augment = ClipAugmentation(AugmentationConfig(**NOTHING, random_erasing_prob=0.5), [127, 102, 76])
     clip, number = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 800
     mirrored, erased = [], []
     for seed in (sample_seed(0, 0, str(index)) for index in range(number)):
-        with draws_from(seed):  # as `TrainingClips` begins
+        with fork_rng(seed):  # as `RandomClipReader` begins
             mirrored.append(bool(torch.rand(()) < 0.5))
         erased.append(bool(augment(clip, seed).any()))
     correlation = np.corrcoef(mirrored, erased)[0, 1]
@@ -69,10 +69,10 @@ def test_the_global_generator_goes_on_as_if_nothing_had_been_drawn():
     expected = torch.rand(4)
     torch.manual_seed(5)
     found = [torch.rand(1)]
-    with draws_from(1):
+    with fork_rng(1):
         torch.rand(10)
     found.append(torch.rand(1))
-    with pytest.raises(KeyError), draws_from(2):
+    with pytest.raises(KeyError), fork_rng(2):
         raise KeyError
     found.append(torch.rand(2))
     assert torch.equal(torch.cat(found), expected)
@@ -85,7 +85,7 @@ def test_seeds_differ_by_seed_epoch_and_video():
 
 
 def test_erasing_leaves_the_mean_of_the_pixels():
-    augment = batch_augmentation(erasing_probability=1.0)
+    augment = batch_augmentation(random_erasing_prob=1.0)
     batch = a_batch([1], size=32)
     batch["pixel_values_videos"] = torch.full_like(batch["pixel_values_videos"], 255)
     pixels = augment(batch)["pixel_values_videos"][0]
@@ -99,7 +99,7 @@ def test_erasing_leaves_the_mean_of_the_pixels():
 def test_mixing_clips_is_mixing_each_frame(kind, num_frames):
     mixer = {"mixup": v2.MixUp(alpha=0.8), "cutmix": v2.CutMix(alpha=1.0)}[kind]
     clips = tiny_clips(batch=3, frames=num_frames, size=16, dtype=torch.uint8)
-    with draws_from(11):
+    with fork_rng(11):
         params = mixer.make_params([clips])
     mixed = mix_pixels(clips, mixer, params)
     others = np.roll(clips.double().numpy(), 1, axis=0)
@@ -131,7 +131,7 @@ def test_mixed_labels_are_the_shares_of_the_pixels(config):
 
 
 def test_both_kinds_of_mixing_come_up_and_some_batches_stay_as_they_are():
-    augment = batch_augmentation(mixup_alpha=1.0, cutmix_alpha=1.0, mix_probability=0.7)
+    augment = batch_augmentation(mixup_alpha=1.0, cutmix_alpha=1.0, mixup_prob=0.7)
     kinds = set()
     for number in range(40):
         batch = a_batch([0, 1]) | {"sample_seeds": torch.tensor([number, 1])}
@@ -154,7 +154,7 @@ def test_mixing_is_by_the_samples_of_the_batch():
 def test_a_batch_is_not_changed_in_place():
     batch = a_batch([0, 1])
     before = batch["pixel_values_videos"].clone()
-    batch_augmentation(mixup_alpha=1.0, erasing_probability=1.0, rand_augment_layers=2)(batch)
+    batch_augmentation(mixup_alpha=1.0, random_erasing_prob=1.0, rand_augment_layers=2)(batch)
     assert torch.equal(batch["pixel_values_videos"], before) and "sample_seeds" in batch
 
 
@@ -163,7 +163,7 @@ def test_videos_that_could_not_be_read_are_neither_changed_nor_mixed(labels):
     batch = a_batch(labels)
     bad = [index for index, label in enumerate(labels) if label == -100]
     batch["pixel_values_videos"][bad] = 0
-    mixed = batch_augmentation(mixup_alpha=1.0, label_smoothing=0.1, erasing_probability=1.0, rand_augment_layers=2)(
+    mixed = batch_augmentation(mixup_alpha=1.0, label_smoothing=0.1, random_erasing_prob=1.0, rand_augment_layers=2)(
         batch
     )
     assert not mixed["pixel_values_videos"][bad].any()
@@ -217,14 +217,14 @@ def test_the_epoch_is_one_for_all_who_share_it():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"crop_min_area": 0.0},
-        {"crop_max_ratio": 0.5},
+        {"rrc_scale_min": 0.0},
+        {"rrc_ratio_max": 0.5},
         {"flip": "yes"},
         {"rand_augment_layers": -1},
         {"rand_augment_magnitude": 31},
-        {"min_time_share": 0},
-        {"min_time_share": 1.1},
-        {"erasing_probability": 1.5},
+        {"min_temporal_span": 0},
+        {"min_temporal_span": 1.1},
+        {"random_erasing_prob": 1.5},
         {"mixup_alpha": -0.1},
         {"label_smoothing": 2.0},
     ],

@@ -11,7 +11,7 @@ from PIL import Image
 from pool_functions import fail_at, square_unless_deadly
 
 from tubevit.training.cli import main
-from tubevit.training.data.check_data import BadVideo, check_videos, drop_bad, read_report, write_report
+from tubevit.training.data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.data.worker_processes import ProcessDied, choose_num_workers, map_in_processes
 
@@ -38,7 +38,7 @@ def broken_set(tmp_path) -> Path:
 
 
 def load(folder) -> object:
-    return load_video_dataset(DataConfig(data=str(folder), validation_share=0.0))
+    return load_video_dataset(DataConfig(data=str(folder), validation_fraction=0.0))
 
 
 def test_every_bad_file_is_found_with_its_reason(broken_set):
@@ -100,26 +100,26 @@ def test_bad_videos_are_dropped_and_counted(broken_set):
         for count, first in zip(counted, firsts, strict=True)
     ]
     with pytest.raises(
-        ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_bad_share=0\.3"
+        ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_corrupt_fraction=0\.3"
     ):
         drop_bad(data, bad, max_share=0.3)
-    with pytest.raises(ValueError, match="on_bad_video=skip"):
-        drop_bad(data, bad, on_bad_video="raise")
+    with pytest.raises(ValueError, match="on_corrupt_video=skip"):
+        drop_bad(data, bad, on_corrupt_video="raise")
     with pytest.raises(ValueError, match="skip or raise"):
-        drop_bad(data, bad, on_bad_video="ignore")
-    assert drop_bad(data, [], on_bad_video="raise").notes == []
+        drop_bad(data, bad, on_corrupt_video="ignore")
+    assert drop_bad(data, [], on_corrupt_video="raise").notes == []
 
 
 def test_a_split_without_good_videos_is_an_error(tmp_path):
     class_folders(tmp_path, {"": {"a": 1, "b": 1}})
     data = load(tmp_path)
-    bad = [BadVideo("train", row["video_id"], "", "x") for row in data.splits["train"]]
+    bad = [CorruptVideo("train", row["video_id"], "", "x") for row in data.splits["train"]]
     with pytest.raises(ValueError, match="2 of 2"):
         drop_bad(data, bad, max_share=1.0)
 
 
 def test_reports_come_back_as_they_were(tmp_path):
-    bad = [BadVideo("train", 'a,"b"', "/x y/ü.mp4", "is, well, damaged"), BadVideo("test", "c", "", "gone")]
+    bad = [CorruptVideo("train", 'a,"b"', "/x y/ü.mp4", "is, well, damaged"), CorruptVideo("test", "c", "", "gone")]
     write_report(bad, tmp_path / "report.csv")
     assert read_report(tmp_path / "report.csv") == bad
 

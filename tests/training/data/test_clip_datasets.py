@@ -20,18 +20,25 @@ from tubevit import TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, decode_video
 from tubevit.training.data.augmentation import BatchAugmentation
 from tubevit.training.data.augmentation_config import AugmentationConfig
-from tubevit.training.data.clip_datasets import BadVideoError, ClipCollator, ClipDataset, SetEpoch, StreamedClips
-from tubevit.training.data.clip_sampling import EvaluationClips, SameCrop, TrainingClips, TrainingImages, video_source
-from tubevit.training.data.rng import draws_from, sample_seed
+from tubevit.training.data.clip_datasets import ClipCollator, ClipDataset, CorruptVideoError, StreamedClips
+from tubevit.training.data.clip_sampling import (
+    MultiViewReader,
+    RandomClipReader,
+    RandomImageReader,
+    SameCrop,
+    video_source,
+)
+from tubevit.training.data.rng import fork_rng, sample_seed
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
+from tubevit.training.trainer.callbacks import SetEpoch
 
 
 TINY = {"num_frames": 8, "size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
-WHOLE_FRAME = AugmentationConfig(crop_min_area=1.0)
+WHOLE_FRAME = AugmentationConfig(rrc_scale_min=1.0)
 
 
-def reader(mirror: bool = False, config: AugmentationConfig | None = None, **settings) -> TrainingClips:
-    return TrainingClips(video_processor(**{**TINY, **settings}), config or AugmentationConfig(), mirror)
+def reader(mirror: bool = False, config: AugmentationConfig | None = None, **settings) -> RandomClipReader:
+    return RandomClipReader(video_processor(**{**TINY, **settings}), config or AugmentationConfig(), mirror)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def rows(tmp_path_factory):
     folder = class_folders(tmp_path_factory.mktemp("set"), {"": {"a": 3, "b": 3}})
     for index, path in enumerate(sorted(folder.rglob("*.mp4"))):
         write_video(path, moving_frames(20, 32, 40, seed=index), fps=10)
-    return load_video_dataset(DataConfig(data=str(folder), validation_share=0.0)).splits["train"]
+    return load_video_dataset(DataConfig(data=str(folder), validation_fraction=0.0)).splits["train"]
 
 
 def with_bad(rows, *indices: int):
@@ -74,7 +81,7 @@ def test_a_random_clip_takes_the_frames_on_screen_from_a_random_start(tmp_path):
     read = reader(config=WHOLE_FRAME, sampling="fixed_rate", fps=8, crop_size={"height": 32, "width": 40})
     starts = set()
     for seed in range(12):
-        with draws_from(seed):
+        with fork_rng(seed):
             start = torch.rand(1, dtype=torch.float64).item() * (3.0 - 8 / 8)  # 60 frames last 3 s, the clip 1 s
         expected = [math.floor((start + k / 8) * 20 + 1e-9) for k in range(8)]
         clip, is_mirrored = read({"path": str(path), "bytes": None}, seed)
@@ -92,7 +99,7 @@ def test_uniform_training_clips_take_a_frame_of_every_segment(tmp_path):
     chosen = []
     metadata = type("Metadata", (), {"total_num_frames": 40, "fps": 20, "duration": 2.0})()
     for seed in range(50):
-        with draws_from(seed):
+        with fork_rng(seed):
             chosen.append(read._sample(metadata))
     assert [sorted(set(segment // 5)) for segment in np.stack(chosen).T] == [[index] for index in range(8)]
     assert all(len(set(segment)) == 5 for segment in np.stack(chosen).T)
@@ -100,11 +107,11 @@ def test_uniform_training_clips_take_a_frame_of_every_segment(tmp_path):
 
 
 def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_said(tmp_path):
-    read = reader(config=AugmentationConfig(min_time_share=0.5), sampling="uniform")
+    read = reader(config=AugmentationConfig(min_temporal_span=0.5), sampling="uniform")
     metadata = type("Metadata", (), {"total_num_frames": 160, "fps": 20, "duration": 8.0})()
     steps, firsts = set(), set()
     for seed in range(60):
-        with draws_from(seed):
+        with fork_rng(seed):
             chosen = read._sample(metadata)
         distances = np.diff(chosen)
         assert chosen.shape == (8,) and chosen.min() >= 0 and chosen.max() < 160
@@ -113,7 +120,7 @@ def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_sa
         firsts.add(chosen[0])
     assert min(steps) < 12 and max(steps) > 17 and len(firsts) > 20
     few = type("Metadata", (), {"total_num_frames": 9, "fps": 20, "duration": 0.45})()
-    with draws_from(0):
+    with fork_rng(0):
         assert (np.diff(read._sample(few)) >= 1).all(), "no frame is shown twice where there are enough"
     path = write_video(tmp_path / "short.mp4", moving_frames(5, 32, 40), fps=10)
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
@@ -146,7 +153,7 @@ def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
     # The draw for mirroring is made first, so the clip that is mirrored is the one that is not, seen from behind.
     seed = next(seed for seed in range(8) if reader(mirror=True)(video, seed).is_mirrored)
     turned = reader(mirror=True)(video, seed).pixels
-    with draws_from(seed):
+    with fork_rng(seed):
         torch.rand(())
         straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crop))
     assert torch.equal(turned.flip(-1), straight)
@@ -161,7 +168,7 @@ def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
     whole = reader(config=WHOLE_FRAME, **squeezed)
     whole.crop.ratio = (1.0, 1.0)
     clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
-    expected = EvaluationClips(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
+    expected = MultiViewReader(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
     assert (clip.int() - expected.int()).abs().max() <= 1
     for seed in range(20):  # crops have the frame's proportions, within the ratio, and lie in it
         params = SameCrop(reader().crop, squeezes=True)
@@ -199,7 +206,7 @@ def test_every_epoch_draws_anew_in_workers_that_persist_too(rows, num_workers):
 
 def test_augmenting_a_batch_later_is_augmenting_it_in_the_collator(rows):
     clips = ClipDataset(rows, reader(), 2)
-    augment = BatchAugmentation(AugmentationConfig(mixup_alpha=0.5, erasing_probability=0.5), 2, False, [0.5] * 3)
+    augment = BatchAugmentation(AugmentationConfig(mixup_alpha=0.5, random_erasing_prob=0.5), 2, False, [0.5] * 3)
     early = batches(clips, collate_fn=ClipCollator(augment))
     late = [augment(batch) for batch in batches(clips, collate_fn=ClipCollator(keep_seeds=True))]
     assert same(early, late) and set(early[0]) == set(late[0]) == {"pixel_values_videos", "labels"}
@@ -251,7 +258,7 @@ def test_a_video_without_a_label_is_read_and_ignored_by_the_loss(rows):
 
 def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
     log = tmp_path / "bad.csv"
-    clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, max_bad_share=0.5, bad_video_log=log)
+    clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, max_corrupt_fraction=0.5, corrupt_video_log=log)
     good = batches(ClipDataset(rows, reader(), 2))
     for _ in range(2):  # a second epoch meets the same videos, which count once
         found = batches(clips, num_workers=2)
@@ -277,15 +284,15 @@ def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
     ("settings", "message"),
     [
         (
-            {"max_bad_share": 0.2},
-            "2 of 6 videos cannot be read, more than max_bad_share=0.2 allows; the last one: b/1.mp4",
+            {"max_corrupt_fraction": 0.2},
+            "2 of 6 videos cannot be read, more than max_corrupt_fraction=0.2 allows; the last one: b/1.mp4",
         ),
-        ({"on_bad_video": "raise"}, "a/1.mp4: "),
+        ({"on_corrupt_video": "raise"}, "a/1.mp4: "),
     ],
 )
 def test_too_many_bad_videos_end_with_one_line(rows, num_workers, settings, message):
     clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, **settings)
-    with pytest.raises(BadVideoError) as caught:
+    with pytest.raises(CorruptVideoError) as caught:
         batches(clips, num_workers)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
@@ -294,9 +301,9 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(rows):
     with pytest.raises(ValueError, match="split is empty"):
         ClipDataset(rows.select([]), reader(), 2)
     with pytest.raises(ValueError, match="skip or raise"):
-        ClipDataset(rows, reader(), 2, on_bad_video="replace")
-    with pytest.raises(ValueError, match="max_bad_share"):
-        ClipDataset(rows, reader(), 2, max_bad_share=2)
+        ClipDataset(rows, reader(), 2, on_corrupt_video="replace")
+    with pytest.raises(ValueError, match="max_corrupt_fraction"):
+        ClipDataset(rows, reader(), 2, max_corrupt_fraction=2)
 
 
 # Evaluation, images, streams
@@ -304,11 +311,11 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(rows):
 
 def test_evaluation_reads_what_the_processor_gives(rows):
     processor = video_processor(**TINY, sampling="fixed_rate", fps=10, num_temporal_views=2, num_spatial_views=3)
-    clips = ClipDataset(with_bad(rows, 0), EvaluationClips(processor), 2, max_bad_share=1.0)
+    clips = ClipDataset(with_bad(rows, 0), MultiViewReader(processor), 2, max_corrupt_fraction=1.0)
     expected = processor(rows[1]["video"]["path"], do_rescale=False, do_normalize=False, return_tensors="pt")
     assert torch.equal(clips[1]["pixel_values_videos"], expected.pixel_values_videos[0])
     assert clips[0]["pixel_values_videos"].shape == clips[1]["pixel_values_videos"].shape == (6, 8, 3, 16, 16)
-    single = EvaluationClips(video_processor(**TINY))
+    single = MultiViewReader(video_processor(**TINY))
     assert single(rows[1]["video"]).pixels.shape == single.shape == (8, 3, 16, 16)
 
 
@@ -317,10 +324,10 @@ def test_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(moving_frames(1, 32, 40, seed=index)[0]).save(tmp_path / name)
     (tmp_path / "b" / "3.png").write_bytes(b"no image")
-    data = load_video_dataset(DataConfig(data=str(tmp_path), validation_share=0.0))
+    data = load_video_dataset(DataConfig(data=str(tmp_path), validation_fraction=0.0))
     processor = TubeViTImageProcessor(**SMALL)
     clips = ClipDataset(
-        data.splits["train"], TrainingImages(processor, AugmentationConfig(), True), 2, max_bad_share=0.5
+        data.splits["train"], RandomImageReader(processor, AugmentationConfig(), True), 2, max_corrupt_fraction=0.5
     )
     (batch,) = batches(clips, batch_size=4)
     assert batch["pixel_values"].shape == (4, 3, 32, 32) and batch["pixel_values"].dtype == torch.uint8
@@ -328,7 +335,7 @@ def test_images(tmp_path):
     augment = BatchAugmentation(AugmentationConfig(mixup_alpha=1.0), 2, False, [0.5] * 3)
     (mixed,) = batches(clips, batch_size=4, collate_fn=ClipCollator(augment))
     assert mixed["labels"].shape == (4, 2) and mixed["pixel_values"].dtype == torch.uint8
-    whole = ClipDataset(data.splits["train"], EvaluationClips(processor), 2)
+    whole = ClipDataset(data.splits["train"], MultiViewReader(processor), 2)
     expected = processor(
         Image.open(tmp_path / "a" / "0.png"), do_rescale=False, do_normalize=False, return_tensors="pt"
     )
@@ -381,8 +388,8 @@ def test_an_endless_stream_of_nothing_ends(rows):
 
 def test_a_stream_of_bad_videos_ends(rows):
     many = datasets.concatenate_datasets([with_bad(rows, 0)] * 18)
-    stream = StreamedClips(streamed(many), reader(), 2, max_bad_share=0.1)
-    with pytest.raises(BadVideoError, match="18 of 103 videos cannot be read"):
+    stream = StreamedClips(streamed(many), reader(), 2, max_corrupt_fraction=0.1)
+    with pytest.raises(CorruptVideoError, match="18 of 103 videos cannot be read"):
         batches(stream)
 
 
@@ -407,7 +414,7 @@ class Epochs(ClipDataset):
 
 
 def test_trainer_learns_from_clips_epoch_by_epoch(rows, tmp_path):
-    clips = Epochs(with_bad(rows, 3), reader(), 2, max_bad_share=0.5)
+    clips = Epochs(with_bad(rows, 3), reader(), 2, max_corrupt_fraction=0.5)
     augment = BatchAugmentation(AugmentationConfig(label_smoothing=0.1, mixup_alpha=0.5), 2, False, [0.5] * 3)
     model = make_model(TubeViTForVideoClassification, num_labels=2)
     arguments = TrainingArguments(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from dataset_files import add_clip, add_json, add_table, error_of, load, ssv2, table
 
-from tubevit.training.data.class_names import mirrored_classes, names_a_side, read_class_names
+from tubevit.training.data.class_names import flip_pairs, has_left_right, read_class_names
 from tubevit.training.data.formats.samples import VideoFolder
 
 
@@ -28,7 +28,7 @@ def test_kinetics_clips_are_found_in_every_layout(tmp_path, layout):
         name = {"bare ids": f"{row['youtube_id']}.mp4", "another suffix": f"{name[:-4]}.webm"}.get(layout, name)
         add_clip(clips / folder / name)
     annotations = add_table(tmp_path / "kinetics_train.csv", KINETICS)
-    data = load(train_data=annotations, video_folder=clips, num_classes=3, validation_share=0.0)
+    data = load(train_data=annotations, video_root=clips, num_classes=3, validation_fraction=0.0)
     assert data.data_format == "kinetics" and data.class_names == ["abseiling", "air drumming", "zumba"]
     found = table(data, "train")
     assert [row[:2] for row in found] == [
@@ -72,7 +72,7 @@ def test_kinetics_test_files_have_no_labels(tmp_path):
     ]
     train = add_table(tmp_path / "train.csv", KINETICS)
     test = add_table(tmp_path / "test.csv", rows)
-    data = load(train_data=train, test_data=test, num_classes=3, validation_share=0.0)
+    data = load(train_data=train, test_data=test, num_classes=3, validation_fraction=0.0)
     assert [row[1] for row in table(data, "test")] == [None] * 3
     alone = load(test_data=test)
     assert alone.class_names == [] and [row["label"] for row in alone.splits["test"]] == [None] * 3
@@ -96,7 +96,7 @@ def test_kinetics_class_count_is_checked(tmp_path):
 
 def test_missing_clips_stay_rows_with_the_path_where_they_should_be(tmp_path):
     annotations = add_table(tmp_path / "train.csv", KINETICS)
-    data = load(train_data=annotations, num_classes=3, validation_share=0.0)
+    data = load(train_data=annotations, num_classes=3, validation_fraction=0.0)
     paths = [Path(row["video"]["path"]) for row in data.splits["train"]]
     assert paths[0] == tmp_path / "-_a-b_c_d-1_000007_000017.mp4"
     assert not any(path.exists() for path in paths)
@@ -173,11 +173,11 @@ def test_official_ssv2_heads(shared_data):
 
 def test_mirrored_classes_of_ssv2(shared_data):
     names = read_class_names(shared_data / "labels" / "something_something_v2.txt")
-    assert mirrored_classes(names) == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-    assert names_a_side(names)
+    assert flip_pairs(names) == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+    assert has_left_right(names)
     for name in ("kinetics400", "kinetics600", "kinetics700", "ucf101", "hmdb51"):
         names = read_class_names(shared_data / "labels" / f"{name}.txt")
-        assert mirrored_classes(names) == {} and not names_a_side(names)
+        assert flip_pairs(names) == {} and not has_left_right(names)
 
 
 # Charades
@@ -194,12 +194,14 @@ def test_charades(tmp_path):
         {"id": "N11GT", "subject": "0KZ7", "actions": "", "length": "18.33"},
     ]
     add_clip(tmp_path / "Charades_v1_480" / "46GP8.mp4")
-    data = load(train_data=add_table(tmp_path / "Charades_v1_train.csv", rows), validation_share=0.0)
+    data = load(train_data=add_table(tmp_path / "Charades_v1_train.csv", rows), validation_fraction=0.0)
     assert data.data_format == "charades" and data.multi_label and len(data.class_names) == 157
     assert table(data, "train") == [("46GP8", ["c092", "c147"], "46GP8.mp4"), ("N11GT", [], None)]
     (tmp_path / "classes.txt").write_text("".join(f"c{index:03d} Doing {index}\n" for index in range(157)))
     named = load(
-        train_data=tmp_path / "Charades_v1_train.csv", class_names_file=tmp_path / "classes.txt", validation_share=0.0
+        train_data=tmp_path / "Charades_v1_train.csv",
+        class_names_file=tmp_path / "classes.txt",
+        validation_fraction=0.0,
     )
     assert named.class_names[92] == "Doing 92"
     add_table(tmp_path / "bad.csv", [{"id": "A", "actions": "c200 1.0 2.0"}])

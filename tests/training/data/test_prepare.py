@@ -110,7 +110,7 @@ def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(orig
     out = capsys.readouterr().out
     assert "3 of 3 videos are ready" in out and "times as fast" in out
     (tmp_path / "list.txt").write_text("a/two.avi 0\nb/c/three.webm 1\n")
-    config = DataConfig(data=str(tmp_path / "list.txt"), video_folder=str(tmp_path / "out"), validation_share=0.0)
+    config = DataConfig(data=str(tmp_path / "list.txt"), video_root=str(tmp_path / "out"), validation_fraction=0.0)
     rows = load_video_dataset(config).splits["train"]
     assert [os.path.isfile(row["video"]["path"]) for row in rows] == [True, True]
 

@@ -8,7 +8,7 @@ import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes, error_of, load, ssv2, table
 from PIL import Image
 
-from tubevit.training.data.class_names import ClassIndex, read_class_names
+from tubevit.training.data.class_names import LabelEncoder, read_class_names
 from tubevit.training.data.formats.registry import Source, detect_format
 from tubevit.training.data.video_datasets import DataConfig, adapt_datasets
 
@@ -20,7 +20,7 @@ from tubevit.training.data.video_datasets import DataConfig, adapt_datasets
 def test_lists_of_every_separator_and_paths_with_spaces(tmp_path, separator):
     add_clip(tmp_path / "my clips, old" / "take 2.mp4")
     (tmp_path / "train.txt").write_text(f"my clips, old/take 2.mp4{separator}1\n\nb.mp4{separator}0\n")
-    data = load(train_data=tmp_path / "train.txt", validation_share=0.0)
+    data = load(train_data=tmp_path / "train.txt", validation_fraction=0.0)
     assert data.data_format == "list" and data.class_names == ["0", "1"]
     assert table(data, "train") == [("my clips, old/take 2.mp4", "1", "take 2.mp4"), ("b.mp4", "0", None)]
 
@@ -28,7 +28,7 @@ def test_lists_of_every_separator_and_paths_with_spaces(tmp_path, separator):
 def test_lists_get_names_from_a_file_and_labels_are_checked(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 2\n")
     (tmp_path / "classes.txt").write_text("hop\nskip\njump\n")
-    data = load(train_data=tmp_path / "train.txt", class_names_file=tmp_path / "classes.txt", validation_share=0.0)
+    data = load(train_data=tmp_path / "train.txt", class_names_file=tmp_path / "classes.txt", validation_fraction=0.0)
     assert [row[1] for row in table(data, "train")] == ["hop", "jump"]
     (tmp_path / "classes.txt").write_text("hop\nskip\n")
     message = error_of(train_data=tmp_path / "train.txt", class_names_file=tmp_path / "classes.txt")
@@ -42,7 +42,7 @@ def test_a_label_that_is_no_index_is_refused_before_it_becomes_a_billion_classes
 
 def test_lists_with_several_labels(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0 3\nb.mp4 1 3 1\n")
-    data = load(train_data=tmp_path / "train.txt", multi_label=True, validation_share=0.0)
+    data = load(train_data=tmp_path / "train.txt", multi_label=True, validation_fraction=0.0)
     assert data.problem_type == "multi_label_classification" and len(data.class_names) == 4
     assert [row["label"] for row in data.splits["train"]] == [[0, 3], [1, 3]]
 
@@ -56,7 +56,7 @@ def test_absolute_paths_stay_and_a_file_listed_twice_keeps_two_ids(tmp_path):
     clip = add_clip(tmp_path / "elsewhere" / "a.mp4")
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "train.csv").write_text(f"{clip} 0\n{clip} 1\n")
-    data = load(data=tmp_path / "lists" / "train.csv", validation_share=0.0)
+    data = load(data=tmp_path / "lists" / "train.csv", validation_fraction=0.0)
     assert [row["video"]["path"] for row in data.splits["train"]] == [str(clip)] * 2
     assert [row[0] for row in table(data, "train")] == [str(clip), f"{clip}#2"]
     assert "1 of 2 rows of the train split name a video that an earlier row names." in data.notes
@@ -66,14 +66,14 @@ def test_files_of_one_stem_in_two_folders_are_two_videos(tmp_path):
     for folder in "ab":
         add_clip(tmp_path / folder / "clip.mp4")
     (tmp_path / "train.txt").write_text("a/clip.mp4 0\nb/clip.mp4 1\n")
-    data = load(data=tmp_path / "train.txt", validation_share=0.0)
+    data = load(data=tmp_path / "train.txt", validation_fraction=0.0)
     assert [row[0] for row in table(data, "train")] == ["a/clip.mp4", "b/clip.mp4"]
 
 
 def test_a_prepared_copy_with_another_suffix_is_found(tmp_path):
     add_clip(tmp_path / "copies" / "x" / "a.mp4")
     (tmp_path / "train.txt").write_text("x/a.avi 0\nx/a.avi 0\n")
-    data = load(data=tmp_path / "train.txt", video_folder=tmp_path / "copies", validation_share=0.0)
+    data = load(data=tmp_path / "train.txt", video_root=tmp_path / "copies", validation_fraction=0.0)
     assert table(data, "train")[0] == ("x/a.avi", "0", "a.mp4")
 
 
@@ -102,18 +102,18 @@ def test_own_csv_with_splits(tmp_path):
 
 def test_numbers_as_labels_are_ordered_as_numbers(tmp_path):
     rows = [{"path": f"{index}.mp4", "label": index} for index in (10, 9, 100)]
-    assert load(data=add_table(tmp_path / "a.csv", rows), validation_share=0.0).class_names == ["9", "10", "100"]
+    assert load(data=add_table(tmp_path / "a.csv", rows), validation_fraction=0.0).class_names == ["9", "10", "100"]
 
 
 def test_csv_with_several_labels(tmp_path):
     rows = [{"path": "a.mp4", "label": "run; jump"}, {"path": "b.mp4", "label": ""}]
-    data = load(data=add_table(tmp_path / "a.csv", rows), multi_label=True, validation_share=0.0)
+    data = load(data=add_table(tmp_path / "a.csv", rows), multi_label=True, validation_fraction=0.0)
     assert [row[1] for row in table(data, "train")] == [["run", "jump"], []]
 
 
 def test_semicolons_and_byte_order_marks(tmp_path):
     rows = [{"path": "a, b.mp4", "label": "x"}, {"path": "c.mp4", "label": "y"}]
-    data = load(data=add_table(tmp_path / "a.csv", rows, delimiter=";", bom=True), validation_share=0.0)
+    data = load(data=add_table(tmp_path / "a.csv", rows, delimiter=";", bom=True), validation_fraction=0.0)
     assert [row[0] for row in table(data, "train")] == ["a, b.mp4", "c.mp4"]
 
 
@@ -126,7 +126,7 @@ def test_a_class_of_validation_only_is_an_error_and_not_an_output(tmp_path):
 def test_labels_are_matched_with_those_of_a_checkpoint_by_name(tmp_path):
     rows = [{"path": "a.mp4", "label": "Passing_American football"}, {"path": "b.mp4", "label": "zumba"}]
     names = ["zumba", "abseiling", "passing american football"]
-    data = load(data=add_table(tmp_path / "a.csv", rows), class_names=names, validation_share=0.0)
+    data = load(data=add_table(tmp_path / "a.csv", rows), class_names=names, validation_fraction=0.0)
     assert [row["label"] for row in data.splits["train"]] == [2, 0] and data.class_names == names
 
 
@@ -134,7 +134,7 @@ def test_numbers_are_matched_with_the_numbers_of_a_checkpoint(tmp_path):
     """As sorting them as text orders them."""
     (tmp_path / "train.txt").write_text("".join(f"{index}.mp4 {index}\n" for index in range(11)))
     names = sorted(map(str, range(11)))
-    data = load(train_data=tmp_path / "train.txt", class_names=names, validation_share=0.0)
+    data = load(train_data=tmp_path / "train.txt", class_names=names, validation_fraction=0.0)
     assert [row[1] for row in table(data, "train")] == list(map(str, range(11)))
 
 
@@ -142,7 +142,7 @@ def test_codes_of_charades_are_matched_with_those_of_a_checkpoint(tmp_path):
     add_table(tmp_path / "Charades_v1_train.csv", [{"id": "A", "actions": "c003 1.0 2.0"}])
     codes, named = [f"c{index:03d}" for index in range(156, -1, -1)], [f"Doing {index}" for index in range(157)]
     for names, label in ((codes, "c003"), (named, "Doing 3")):
-        data = load(train_data=tmp_path / "Charades_v1_train.csv", class_names=names, validation_share=0.0)
+        data = load(train_data=tmp_path / "Charades_v1_train.csv", class_names=names, validation_fraction=0.0)
         assert [row[1] for row in table(data, "train")] == [[label]]
 
 
@@ -188,7 +188,7 @@ def test_a_share_is_held_out_where_there_is_no_validation_split(tmp_path):
     assert labels == [0, 0, 1] and len(data.splits["train"]) == 9
     assert data.notes == ["There is no validation split: 3 of 12 videos are held out for it."]
     assert table(data, "validation") == table(load(data=tmp_path), "validation")
-    assert list(load(data=tmp_path, validation_share=0.0).splits) == ["train"]
+    assert list(load(data=tmp_path, validation_fraction=0.0).splits) == ["train"]
 
 
 def test_a_class_of_one_video_is_kept_for_training_and_named(tmp_path):
@@ -243,7 +243,7 @@ def test_any_data_set_of_the_library(labels, feature, streaming):
     dataset = video_table(labels)
     if feature is not None:
         dataset = dataset.cast_column("label", feature)
-    config = DataConfig(data="x", validation_share=0.0)
+    config = DataConfig(data="x", validation_fraction=0.0)
     if streaming:
         dataset = dataset.to_iterable_dataset()
     names = ["hop", "skip"] if feature is None and streaming else None
@@ -281,7 +281,7 @@ def test_parquet_and_saved_data_sets_open_by_folder(tmp_path):
 def test_image_data_sets():
     images = [{"path": None, "bytes": b"x"}] * 2
     dataset = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}).cast_column("image", datasets.Image())
-    data = adapt_datasets({"train": dataset}, DataConfig(data="x", validation_share=0.0))
+    data = adapt_datasets({"train": dataset}, DataConfig(data="x", validation_fraction=0.0))
     assert data.media == "image" and data.splits["train"][0]["image"] == {"bytes": b"x", "path": None}
     assert data.class_names == ["0", "1"]
 
@@ -303,7 +303,7 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "train.csv").write_text("path,label\n")
     assert "there is no video in it" in error_of(data=tmp_path / "train.csv", data_format="csv")
     (tmp_path / "a.csv").write_text("path,label\na.mp4,b\n")
-    assert "There is no folder" in error_of(data=tmp_path / "a.csv", video_folder=tmp_path / "no")
+    assert "There is no folder" in error_of(data=tmp_path / "a.csv", video_root=tmp_path / "no")
 
 
 def test_missing_columns_offer_the_nearest(tmp_path):
@@ -319,7 +319,7 @@ def test_two_files_of_one_split_are_ambiguous_unless_one_has_the_bare_name(tmp_p
         (tmp_path / name).write_text("a.mp4 0\n")
     assert "several files of the train split (a_train.txt, b_train.txt)" in error_of(data=tmp_path)
     (tmp_path / "train.txt").write_text("c.mp4 0\n")
-    assert [row[0] for row in table(load(data=tmp_path, validation_share=0.0), "train")] == ["c.mp4"]
+    assert [row[0] for row in table(load(data=tmp_path, validation_fraction=0.0), "train")] == ["c.mp4"]
 
 
 def test_wrong_settings():
@@ -331,12 +331,12 @@ def test_wrong_settings():
     ):
         with pytest.raises(ValueError):
             DataConfig(**config)
-    with pytest.raises(ValueError, match="validation_share"):
-        DataConfig(data="a", validation_share=1.0)
+    with pytest.raises(ValueError, match="validation_fraction"):
+        DataConfig(data="a", validation_fraction=1.0)
 
 
 def test_unknown_names_and_indices():
-    find = ClassIndex(["a b", "A_B"])
+    find = LabelEncoder(["a b", "A_B"])
     assert find("a b") == 0 and find("A_B") == 1  # what is ambiguous without case is told apart by it
     with pytest.raises(ValueError, match="none of the 2 classes"):
         find("A B ")

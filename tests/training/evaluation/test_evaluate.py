@@ -174,7 +174,7 @@ def test_two_processes_score_every_video_once(videos, model, tmp_path):
 
 
 def test_what_cannot_be_scored_is_counted_and_fails(with_broken, model, tmp_path, capsys):
-    options = ["num_temporal_views=1", "num_spatial_views=1", "split=train", "validation_share=0"]
+    options = ["num_temporal_views=1", "num_spatial_views=1", "split=train", "validation_fraction=0"]
     assert run_eval(model, with_broken, tmp_path / "out", *options) == 1
     assert "INCOMPLETE: the numbers leave out 3 of 10 videos" in capsys.readouterr().err
     metrics = read_json(tmp_path / "out" / "metrics.json")
@@ -194,7 +194,7 @@ def test_what_cannot_be_scored_is_counted_and_fails(with_broken, model, tmp_path
 
 def test_the_numbers_leave_out_what_was_not_scored(with_broken, videos, model, tmp_path):
     options = ["num_temporal_views=1", "num_spatial_views=1"]
-    run_eval(model, with_broken, tmp_path / "broken", *options, "split=train", "validation_share=0")
+    run_eval(model, with_broken, tmp_path / "broken", *options, "split=train", "validation_fraction=0")
     run_eval(model, videos, tmp_path / "whole", *options)
     broken, whole = (read_json(tmp_path / name / "metrics.json") for name in ("broken", "whole"))
     assert broken["accuracy"] == whole["accuracy"]
@@ -456,7 +456,7 @@ def test_images_and_other_models_are_refused(videos, model, tmp_path, capsys):
 
 def test_a_training_split_alone_is_not_evaluated_by_itself(model, tmp_path, capsys):
     class_folders(tmp_path / "data", {"": {"a": 1, "b": 1}})
-    assert run_eval(model, tmp_path / "data", tmp_path / "out", "validation_share=0") == 2
+    assert run_eval(model, tmp_path / "data", tmp_path / "out", "validation_fraction=0") == 2
     assert "There is no validation or test split, only train; split=train evaluates that" in one_line(capsys)
 
 

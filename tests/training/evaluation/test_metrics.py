@@ -19,8 +19,6 @@ from tubevit.training.evaluation.metrics import (
     MeanAveragePrecision,
     MeanClassAccuracy,
     TopKAccuracy,
-)
-from tubevit.training.evaluation.scores import (
     aggregate_views,
     average_precision,
     confusion_matrix,

@@ -18,7 +18,7 @@ from tubevit.training.experiments.paths import portable
 from tubevit.training.experiments.run_command import WITHOUT_EFFECT, as_text, find_overrides, recipe_of
 from tubevit.training.experiments.run_results import find_run, make_result
 from tubevit.training.options import add_config_arguments
-from tubevit.training.trainer.checkpointing import write_json, write_run_files
+from tubevit.training.run_folder import write_json, write_run_files
 from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.trainer.run_config import TrainingRun
 
@@ -143,7 +143,7 @@ def test_what_runs_of_older_versions_did_not_write_is_unknown(tmp_path):
 def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inside, outside = tmp_path / "data" / "clips", tmp_path.parent / "elsewhere" / "figures"
-    datasets = {"real": {"data": str(inside)}, "made": {"train_data": str(outside), "video_folder": "../videos"}}
+    datasets = {"real": {"data": str(inside)}, "made": {"train_data": str(outside), "video_root": "../videos"}}
     run = JointRun.of(
         **OPTIONS,
         datasets=datasets,
@@ -155,7 +155,7 @@ def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
     (result,) = read_results(tmp_path / "results")
     assert result["settings"]["config"]["datasets"]["real"]["data"] == "data/clips"
     assert result["settings"]["config"]["trainer"] == {"deepspeed": "zero.json"}
-    for word in ("data/clips", "train_data=figures", "video_folder=../videos", "output_dir=joint", "zero.json"):
+    for word in ("data/clips", "train_data=figures", "video_root=../videos", "output_dir=joint", "zero.json"):
         assert word in result["command"]
     for path in [*(tmp_path / "results").glob("**/*.json"), tmp_path / "results" / "RESULTS.md"]:
         assert not ABSOLUTE.search(path.read_text()), path

@@ -8,9 +8,10 @@ from tiny_models import make_model, tiny_clips, tiny_config
 from video_classifiers import PEERS, save_peer
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.training.models.parameter_groups import Depths, WeightAverage, freeze_layers, parameter_groups
+from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
 from tubevit.training.trainer.build import chance_loss
 from tubevit.training.trainer.callbacks import TrainingStopped, check_loss, check_progress
+from tubevit.training.trainer.ema import EMA
 from tubevit.vit_layers import TubeViTDropPath, TubeViTLayer
 
 
@@ -57,7 +58,7 @@ def test_weight_decay_is_for_matrices_alone():
 @pytest.mark.parametrize("name", PEERS)
 def test_the_layers_of_other_models_are_found(name, tmp_path):
     model, _ = save_peer(tmp_path, name)
-    depth_of = Depths.of(model)
+    depth_of = LayerIds.of(model)
     num_layers = 2 if name == "videoprism" else 1  # a spatial and a temporal one
     assert depth_of.num_layers == num_layers
     assert {depth_of(each) for each, _ in model.named_parameters()} == set(range(num_layers + 2))
@@ -82,7 +83,7 @@ def test_nothing_to_train_is_an_error():
 
 def test_the_average_is_that_of_its_definition(tmp_path):
     model = torch.nn.Linear(3, 2).double()
-    average = WeightAverage(model, decay=0.3)
+    average = EMA(model, decay=0.3)
     expected = model.weight.detach().clone()
     for step in range(6):
         with torch.no_grad():
@@ -96,11 +97,11 @@ def test_the_average_is_that_of_its_definition(tmp_path):
         torch.testing.assert_close(model.weight.detach(), expected)
     assert torch.equal(model.weight, weights)
     average.save(tmp_path)
-    other = WeightAverage(torch.nn.Linear(3, 2).double(), decay=0.3)
+    other = EMA(torch.nn.Linear(3, 2).double(), decay=0.3)
     other.load(tmp_path)
     assert torch.equal(other.average["weight"], average.average["weight"]) and other.num_updates == 6
     with pytest.raises(ValueError, match="does not hold the average"):
-        WeightAverage(torch.nn.Linear(3, 2, bias=False), decay=0.3).load(tmp_path)
+        EMA(torch.nn.Linear(3, 2, bias=False), decay=0.3).load(tmp_path)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

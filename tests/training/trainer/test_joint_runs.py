@@ -30,7 +30,7 @@ from video_classifiers import save_peer, save_tubevit
 from tubevit import TubeViTForJointClassification
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
-from tubevit.training.trainer.build_joint import set_up_jointly
+from tubevit.training.trainer.build_joint import build_joint_run
 from tubevit.training.trainer.joint_config import JointRun
 from tubevit.training.trainer.joint_training import train_jointly
 
@@ -296,7 +296,7 @@ def test_the_plain_loop_says_that_it_does_not_train_jointly(data, tmp_path, caps
 def test_broken_files_are_left_out_of_their_data_set(data, tmp_path):
     clips = make_videos(tmp_path / "clips", 3, 1)
     (clips / "train" / "red" / "0.mp4").write_bytes(b"")
-    options = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "no", "max_bad_share": 0.2, **ONE_VIEW}
+    options = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "no", "max_corrupt_fraction": 0.2, **ONE_VIEW}
     run = JointRun.of(**joint_options({**data, "clips": clips}, tmp_path / "run", **options))
     assert train_jointly(run) == 0
     assert read_json(tmp_path / "run" / "dataset.json")["clips"]["train"]["cannot_be_read"] == 1
@@ -309,7 +309,7 @@ SHORT = {"preset": None, "model_config": None}
 
 
 def setup_from(data, source: Path, folder: Path, **options):
-    return set_up_jointly(
+    return build_joint_run(
         JointRun.of(**joint_options(data, folder, **{**SHORT, "model_name_or_path": str(source), **options})), folder
     )
 

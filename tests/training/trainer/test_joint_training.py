@@ -14,8 +14,9 @@ from tubevit.training import run_video_classification
 from tubevit.training.data.joint_datasets import JointBatches, draw_names
 from tubevit.training.models import build_joint
 from tubevit.training.options import add_config_arguments, write_yaml
-from tubevit.training.trainer.build_joint import set_up_jointly
-from tubevit.training.trainer.checkpointing import check_same_run, write_run_files
+from tubevit.training.run_folder import write_run_files
+from tubevit.training.trainer.build_joint import build_joint_run
+from tubevit.training.trainer.checkpointing import check_same_run
 from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.trainer.joint_model_card import history_of
 from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
@@ -121,14 +122,14 @@ def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
         "preset: tiny\nerasing_probability: 0.25\ndatasets:\n  videos: {data: clips, data_format: list}\n"
-        "  images: {weight: 1e-1, erasing_probability: 0}\n"
+        "  images: {weight: 1e-1, random_erasing_prob: 0}\n"
     )
     run = read("--config", str(file), "datasets.images.data=pictures", "datasets.videos.weight=2", "seed=3")
     assert isinstance(run, JointRun) and run.names == ["videos", "images"]
     assert (run.options_of("videos").weight, run.options_of("images").weight) == (2, 0.1)
     videos, images = run.run_of("videos"), run.run_of("images")
     assert (videos.data.data, videos.data.data_format, images.data.data) == ("clips", "list", "pictures")
-    assert (videos.augmentation.erasing_probability, images.augmentation.erasing_probability) == (0.25, 0)
+    assert (videos.augmentation.random_erasing_prob, images.augmentation.random_erasing_prob) == (0.25, 0)
     assert videos.run.seed == images.run.seed == 3
 
 
@@ -153,9 +154,13 @@ def test_data_sets_in_another_order_are_another_run(tmp_path):
 
 def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
     run = read(
-        "preset=tiny", "min_time_share=0.9", "datasets.a.data=x", "datasets.a.min_time_share=0.5", "datasets.b.data=y"
+        "preset=tiny",
+        "min_temporal_span=0.9",
+        "datasets.a.data=x",
+        "datasets.a.min_temporal_span=0.5",
+        "datasets.b.data=y",
     )
-    assert [run.run_of(name).augmentation.min_time_share for name in "ab"] == [0.5, 0.9]
+    assert [run.run_of(name).augmentation.min_temporal_span for name in "ab"] == [0.5, 0.9]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
         (["datasets.videos.data.folder=clips"], r"datasets\.videos\.data\.folder: data is no mapping"),
         (["train_data=clips"], r"^train_data belongs to one of the datasets: set datasets\.NAME\.train_data"),
         (["lora_rank=4"], "lora_rank is for one data set"),
-        (["bad_video_report=a.csv"], r"set datasets\.NAME\.bad_video_report"),
+        (["corrupt_videos_file=a.csv"], r"set datasets\.NAME\.corrupt_videos_file"),
         (["trainer.ddp_static_graph=true"], "heads unused"),
         (["trainer.ddp_find_unused_parameters=false"], "heads unused"),
     ],
@@ -203,7 +208,7 @@ def setup(tmp_path_factory):
         "images": {"data": str(folder / "images"), "weight": 3, "mixup_alpha": 0.2, "per_device_train_batch_size": 6},
     }
     options = {**OPTIONS, "datasets": data, "output_dir": str(folder / "run"), "weight_decay": 0.5, "layer_decay": 1}
-    return set_up_jointly(JointRun.of(**options), folder)
+    return build_joint_run(JointRun.of(**options), folder)
 
 
 @pytest.fixture

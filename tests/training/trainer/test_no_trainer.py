@@ -221,7 +221,7 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
         ({"trainer": {"lr_scheduler_kwargs": {}}}, "is for Trainer, and this script does without"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations, as Trainer's do"),
         ({"learning_rate": 1e20, "warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 4}, "The loss is"),
-        ({"learning_rate": 1e-9, "stop_if_flat_steps": 5}, "Nothing was learned in 5 steps"),
+        ({"learning_rate": 1e-9, "chance_loss_patience": 5}, "Nothing was learned in 5 steps"),
         (
             {"metric_for_best_model": "precision"},
             "metric_for_best_model must be one of accuracy, ",

@@ -281,9 +281,9 @@ def test_layers_of_random_weights_learn_alike_unless_it_is_said():
 
 
 def test_equal_distances_in_time_are_for_clips_without_a_rate():
-    assert TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5).augmentation.min_time_share == 0.5
-    with pytest.raises(ValueError, match=r"^min_time_share is for clips spread over the video, and fps is 8"):
-        TrainingRun.of(preset="tiny", data="videos", min_time_share=0.5, fps=8)
+    assert TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5).augmentation.min_temporal_span == 0.5
+    with pytest.raises(ValueError, match=r"^min_temporal_span is for clips spread over the video, and fps is 8"):
+        TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5, fps=8)
 
 
 def test_one_process_uses_one_gpu(monkeypatch, tmp_path):

@@ -77,7 +77,7 @@ def test_bad_data(kind, words, capsys, tmp_path):
     options = bad_data(kind, tmp_path)
     output = tmp_path / "run"
     expect_error(capsys, arguments(tmp_path, output, **options), *words)
-    assert {path.name for path in output.iterdir()} <= {"bad_videos.csv"} if output.is_dir() else True
+    assert {path.name for path in output.iterdir()} <= {"corrupt_videos.csv"} if output.is_dir() else True
 
 
 def test_bad_data_that_were_mended_do_not_keep_the_folder(videos, capsys, tmp_path):
@@ -106,7 +106,7 @@ WRONG_OPTIONS = {
     "option of the library that another decides": (["trainer.fp16=true"], ("set mixed_precision",)),
     "option that the library does not have": (["trainer.warmth=1"], ("trainer.warmth is no field",)),
     "tracker that is not installed": (["report_to=nothing"], ("report_to=nothing", "pip install")),
-    "image model alone": (["scale_tubes_from=x"], ("model_name_or_path",)),
+    "image model alone": (["tube_checkpoint=x"], ("model_name_or_path",)),
 }
 
 
@@ -220,7 +220,7 @@ def test_learning_nothing_ends_training(videos, capsys, tmp_path):
     options = {
         "learning_rate": 1e-12,
         "num_train_epochs": 20,
-        "stop_if_flat_steps": 8,
+        "chance_loss_patience": 8,
         "model_config": {**TINY_MODEL, "initializer_range": 1e-3},
     }
     expect_error(

@@ -119,8 +119,8 @@ def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_pa
     folder = shutil.copytree(whole, tmp_path / "run")
     path = folder / "evaluation" / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "is_complete": False}))
-    assert train(make_run(videos, folder, resume=True, on_bad_video="raise", **RANDOM)) == 1
-    assert train(make_run(videos, folder, resume=True, on_bad_video="skip", **RANDOM)) == 0
+    assert train(make_run(videos, folder, resume=True, on_corrupt_video="raise", **RANDOM)) == 1
+    assert train(make_run(videos, folder, resume=True, on_corrupt_video="skip", **RANDOM)) == 0
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_an_incomplete_checkpoint_is_passed_over(unfinished):
     notes = []
     newest = last_checkpoint(unfinished, True, notes)
     assert not notes
-    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "average.safetensors"):
+    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "ema.safetensors"):
         broken = unfinished / "checkpoint-99"
         shutil.copytree(newest, broken)
         (broken / name).unlink()

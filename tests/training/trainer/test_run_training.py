@@ -21,9 +21,10 @@ from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.models.build import load_run_config, make_model
 from tubevit.training.models.loading import load_video_classifier
+from tubevit.training.models.model_options import ClipConfig, ModelConfig
 from tubevit.training.run_video_classification import train
-from tubevit.training.trainer.build import set_up
-from tubevit.training.trainer.run_config import BLOCKS, ClipConfig, ModelConfig
+from tubevit.training.trainer.build import build_run
+from tubevit.training.trainer.run_config import BLOCKS
 
 
 NAMES = sorted(CLASSES)
@@ -113,12 +114,12 @@ def test_broken_videos_are_left_out_and_counted(tmp_path, capsys):
     (data / "train" / "red" / "0.mp4").write_bytes(b"")
     (data / "val" / "blue" / "1.mp4").unlink()
     (data / "val" / "blue" / "1.mp4").write_bytes(b"no video")
-    options = {"num_train_epochs": 1, "max_bad_share": 0.2, **ONE_VIEW}
+    options = {"num_train_epochs": 1, "max_corrupt_fraction": 0.2, **ONE_VIEW}
     assert train(make_run(data, tmp_path / "run", **options)) == 0
     assert read_json(tmp_path / "run" / "dataset.json")["train"] == {"listed": 9, "cannot_be_read": 1, "used": 8}
     metrics = read_json(tmp_path / "run" / "evaluation" / "metrics.json")
     assert (metrics["num_videos"], metrics["num_scored"]) == (6, 5)
-    assert len((tmp_path / "run" / "bad_videos.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "run" / "corrupt_videos.csv").read_text().splitlines()) == 3
     assert "1 of 9 videos of the train split cannot be read" in capsys.readouterr().out
 
 
@@ -231,7 +232,7 @@ def test_numbered_labels_keep_their_names_in_the_checkpoints_order(kind, videos,
         "datasets": {"data": str(tmp_path / "saved")},
     }
     options = {"preset": None, "model_config": None, "class_names_file": str(tmp_path / "names.txt"), **data[kind]}
-    setup = set_up(make_run(videos, tmp_path / "run", model_name_or_path=str(source), **options), tmp_path)
+    setup = build_run(make_run(videos, tmp_path / "run", model_name_or_path=str(source), **options), tmp_path)
     assert setup.data.class_names == ["red", "blue", "green"]
     for row in [*setup.data.splits["train"], *setup.data.splits["validation"]]:
         assert setup.data.class_names[row["label"]] == Path(row["video_id"]).parent.name
@@ -329,7 +330,7 @@ def test_evaluation_is_by_averaged_weights(videos, tmp_path):
     options = {"num_train_epochs": 2, "learning_rate": 0.05, "ema_decay": 0.5, **ONE_VIEW}
     assert train(make_run(videos, tmp_path / "run", load_best_model_at_end=False, **options)) == 0
     last = max((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    average, saved = load_file(last / "average.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
+    average, saved = load_file(last / "ema.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
     weights = load_file(last / "model.safetensors")
     assert all(torch.equal(average[name], saved[name]) for name in average)
     assert any(not torch.equal(weights[name], saved[name]) for name in average)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .media_files import VIDEO_SUFFIXES, list_files
+from .samples import VIDEO_SUFFIXES, list_files
 
 
 TRAIN_NAMES = ("train", "training")

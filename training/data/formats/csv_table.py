@@ -10,7 +10,7 @@ are (SlowFast counts those within the clip it took; the paper does not say).
 import re
 from pathlib import Path
 
-from .samples import VideoFolder, VideoRow, read_table, split_of
+from .samples import VideoFolder, VideoSample, read_table, split_of
 
 
 PATH_COLUMNS = ("path", "video_path", "file_name", "filename", "file", "video")
@@ -30,7 +30,7 @@ def is_charades(header: list[str]) -> bool:
 
 def read_csv(
     path: str | Path, header: list[str], videos: VideoFolder, multi_label: bool = False, delimiter: str | None = None
-) -> list[VideoRow]:
+) -> list[VideoSample]:
     """
     The rows of a `path,label[,split]` file; other columns are ignored, and an empty label is an unknown one.
 
@@ -47,7 +47,7 @@ def read_csv(
         split = split_of(cells.get("split", ""))
         if cells.get("split") and split is None:
             raise ValueError(f"{where}: there is no split {cells['split']!r}; there are train, validation and test.")
-        rows.append(VideoRow(videos.find(name), _label(cells["label"], multi_label), name, split))
+        rows.append(VideoSample(videos.find(name), _label(cells["label"], multi_label), name, split))
     return rows
 
 
@@ -57,7 +57,7 @@ def _label(text: str, multi_label: bool) -> str | tuple | None:
     return tuple(dict.fromkeys(part.strip() for part in text.split(LABEL_SEPARATOR) if part.strip()))
 
 
-def read_charades(path: str | Path, videos: VideoFolder) -> list[VideoRow]:
+def read_charades(path: str | Path, videos: VideoFolder) -> list[VideoSample]:
     """The rows of `Charades_v1_train.csv` or `_test.csv`; the label is a tuple of indices, empty without actions."""
     rows = []
     for line, cells in read_table(path, ["id", "actions"]):
@@ -66,7 +66,7 @@ def read_charades(path: str | Path, videos: VideoFolder) -> list[VideoRow]:
             raise ValueError(f"{where}: there is no id.")
         actions = [_action(text, where) for text in cells["actions"].split(";") if text.strip()]
         found = videos.find_clip([cells["id"]]) or str(videos.root / f"{cells['id']}.mp4")
-        rows.append(VideoRow(found, tuple(sorted(set(actions))), cells["id"]))
+        rows.append(VideoSample(found, tuple(sorted(set(actions))), cells["id"]))
     return rows
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..class_names import ClassIndex, number_names, sort_names
+from ..class_names import LabelEncoder, number_names, sort_names
 
 
 MEDIA = ("video", "image")
@@ -73,7 +73,7 @@ class DatasetColumns:
         self.names = class_names or counted_names or self.own_names
         if self.names is None and self.label_column is not None:
             self.names = self._collect_names(dataset)
-        self.index_of = None if self.names is None else ClassIndex(self.names, counted_names)
+        self.index_of = None if self.names is None else LabelEncoder(self.names, counted_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
         """`dataset` with our columns. Rows that have no id are called `<split>/<number>`."""

@@ -9,7 +9,7 @@ with "-" and contain "_", so a clip is looked up by the name that its row gives,
 
 from pathlib import Path
 
-from .samples import VideoFolder, VideoRow, read_header, read_table, split_of
+from .samples import VideoFolder, VideoSample, read_header, read_table, split_of
 
 
 NUM_CLASSES = (400, 600, 700)
@@ -21,7 +21,7 @@ def is_kinetics(header: list[str]) -> bool:
     return set(COLUMNS) <= set(header)
 
 
-def read_kinetics(path: str | Path, videos: VideoFolder) -> list[VideoRow]:
+def read_kinetics(path: str | Path, videos: VideoFolder) -> list[VideoSample]:
     """The rows of an official CSV. The label is the name of the class, `None` in a file without labels."""
     has_labels = "label" in read_header(path)
     rows = []
@@ -36,7 +36,7 @@ def read_kinetics(path: str | Path, videos: VideoFolder) -> list[VideoRow]:
         clip = f"{cells['youtube_id']}_{start:06d}_{end:06d}"
         found = videos.find_clip([clip, cells["youtube_id"]], folder=label)
         rows.append(
-            VideoRow(
+            VideoSample(
                 path=found or str(videos.root / f"{clip}.mp4"),
                 label=label,
                 video_id=clip,

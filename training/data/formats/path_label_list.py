@@ -9,8 +9,7 @@ labels per video, all numbers at the end are labels (`clip.mp4 0 3`).
 import re
 from pathlib import Path
 
-from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from .samples import VideoFolder, VideoRow, read_text
+from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFolder, VideoSample, read_text
 
 
 LABEL = re.compile(r"(?P<path>.*?\S)\s*[\s,;]\s*(?P<label>-?\d+)")
@@ -23,14 +22,14 @@ def is_list(path: str | Path) -> bool:
     return LABEL.fullmatch(lines[0]) is not None
 
 
-def read_list(path: str | Path, videos: VideoFolder, multi_label: bool = False) -> list[VideoRow]:
+def read_list(path: str | Path, videos: VideoFolder, multi_label: bool = False) -> list[VideoSample]:
     """The rows of a list; the label is the index of a class, or with `multi_label` a tuple of them."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         line = line.strip()
         if line:
             name, label = _split_line(line, f"{path}, line {number}", multi_label)
-            rows.append(VideoRow(videos.find(name), label, name))
+            rows.append(VideoSample(videos.find(name), label, name))
     return rows
 
 

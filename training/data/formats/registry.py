@@ -14,9 +14,17 @@ from .class_folders import clips_of
 from .csv_table import is_charades, path_column, read_charades, read_csv
 from .hub_datasets import is_saved_dataset
 from .kinetics import is_kinetics, read_kinetics
-from .media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .path_label_list import is_list, read_list
-from .samples import SPLIT_NAMES, VideoFolder, VideoRow, read_header, split_of, split_of_file
+from .samples import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    VIDEO_SUFFIXES,
+    VideoFolder,
+    VideoSample,
+    read_header,
+    split_of,
+    split_of_file,
+)
 from .something_something import LABEL_FILES, read_ssv2
 
 
@@ -71,19 +79,19 @@ def detect_format(sources: list[Source]) -> str:
 
 
 def read_rows(
-    source: Source, data_format: str, video_folder: str | None, names: list[str] | None, multi_label: bool
-) -> list[VideoRow]:
+    source: Source, data_format: str, video_root: str | None, names: list[str] | None, multi_label: bool
+) -> list[VideoSample]:
     """
     The rows of a source. Of a file for one split that holds several, those of this split.
 
-    video_folder: where the files lie, by default the folder of the annotations.
+    video_root: where the files lie, by default the folder of the annotations.
     names: the class names, which Something-Something needs.
     """
     path = Path(source.path)
     if data_format in FOLDER_FORMATS:
         clips = clips_of(path, FOLDER_FORMATS[data_format])
         return [
-            VideoRow(str(clip.path), clip.label, clip.path.relative_to(path).as_posix(), source.split)
+            VideoSample(str(clip.path), clip.label, clip.path.relative_to(path).as_posix(), source.split)
             for clip in clips
         ]
     if path.is_dir():
@@ -91,7 +99,7 @@ def read_rows(
             f"{path} is a folder; the format {data_format} needs an annotation file (folders named by classes are "
             "data_format=class_folders)."
         )
-    videos = VideoFolder(video_folder or path.parent)
+    videos = VideoFolder(video_root or path.parent)
     if data_format == "csv":
         rows = read_csv(path, read_header(path), videos, multi_label)
     elif data_format == "list":
@@ -103,7 +111,7 @@ def read_rows(
     return _of_split(rows, source)
 
 
-def _of_split(rows: list[VideoRow], source: Source) -> list[VideoRow]:
+def _of_split(rows: list[VideoSample], source: Source) -> list[VideoSample]:
     if source.split is None:
         return rows
     # A file that is given as one split may call it as it likes, unless it holds several.

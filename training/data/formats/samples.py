@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What every annotation format is read into, a `VideoRow` per video, and what the readers share: text and tables with errors
+What every annotation format is read into, a `VideoSample` per video, and what the readers share: text and tables with errors
 that name the line, names of splits, and a folder of clips that is listed once.
 
 Readers look at annotations only. Whether a file is there and can be decoded is for `check_data` to find out, so that one
@@ -15,8 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from .media_files import VIDEO_SUFFIXES
+from urllib.parse import urlsplit
 
 
 SPLIT_NAMES = {
@@ -26,7 +25,7 @@ SPLIT_NAMES = {
 }
 
 
-class VideoRow(NamedTuple):
+class VideoSample(NamedTuple):
     """
     A video of a data set.
 
@@ -207,3 +206,24 @@ def _walk(root: Path) -> Iterator[str]:
                     waiting.append(f"{prefix}{entry.name}/")
                 else:
                     yield f"{prefix}{entry.name}"
+
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def kind_of(path: str | Path) -> str:
+    """`"image"` or `"video"`, by the name of a file or URL. What is not known as an image is tried as a video."""
+    name = urlsplit(str(path)).path if "://" in str(path) else path  # a file's own name may hold a "#" or "?"
+    return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """The files with one of `suffixes` in `folder` and below, sorted by path; what is hidden (a leading dot) is left out."""
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]

@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 
 from ..class_names import load_json, read_class_names
-from .samples import VideoFolder, VideoRow
+from .samples import VideoFolder, VideoSample
 
 
 NUM_CLASSES = 174
@@ -38,7 +38,7 @@ def find_ssv2_labels(annotations: str | Path) -> Path:
     raise FileNotFoundError(f"{folder} holds no {' or '.join(LABEL_FILES)}; set class_names_file to where it is.")
 
 
-def read_ssv2(path: str | Path, videos: VideoFolder, names: list[str]) -> list[VideoRow]:
+def read_ssv2(path: str | Path, videos: VideoFolder, names: list[str]) -> list[VideoSample]:
     """The rows of a train, validation or test file. The label is the name of the class, `None` in a test file."""
     entries = load_json(path)
     if not isinstance(entries, list):
@@ -47,7 +47,7 @@ def read_ssv2(path: str | Path, videos: VideoFolder, names: list[str]) -> list[V
     return [_read_entry(entry, f"{path}, entry {number}", videos, known) for number, entry in enumerate(entries)]
 
 
-def _read_entry(entry, where: str, videos: VideoFolder, known: set[str]) -> VideoRow:
+def _read_entry(entry, where: str, videos: VideoFolder, known: set[str]) -> VideoSample:
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), (str, int)) or not str(entry["id"]):
         raise ValueError(f"{where}: a video is a dictionary with an 'id'.")
     video_id, template = str(entry["id"]), entry.get("template")
@@ -63,4 +63,4 @@ def _read_entry(entry, where: str, videos: VideoFolder, known: set[str]) -> Vide
     elif "label" in entry:
         raise ValueError(f"{where}: there is a label but no template, which names the class.")
     path = videos.find_clip([video_id]) or str(videos.root / f"{video_id}.webm")
-    return VideoRow(path, label, video_id)
+    return VideoSample(path, label, video_id)

@@ -1,0 +1,76 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Exponential moving average (EMA) of the weights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+EMA_FILE = "ema.safetensors"
+
+
+class EMA:
+    """
+    The exponential moving average of a model's trained weights, `average = decay * average + (1 - decay) * weights`.
+
+    In the first steps `decay` is `(1 + step) / (10 + step)` if that is less, so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay, self.num_updates = decay, 0
+        self.parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self.average = {name: each.detach().clone() for name, each in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are after a step of the optimizer."""
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """In this context the model has the averaged weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self.parameters.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+    @torch.no_grad()
+    def copy_to_model(self) -> None:
+        """Give the model the averaged weights for good."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.average[name])
+
+    def save(self, folder: str | Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {name: each.cpu().contiguous() for name, each in self.average.items()}
+        save_file(tensors, Path(folder) / EMA_FILE, metadata={"num_updates": str(self.num_updates)})
+
+    def load(self, folder: str | Path) -> None:
+        """Raises `ValueError` if the file does not hold the average of exactly these weights."""
+        from safetensors import safe_open
+
+        path = Path(folder) / EMA_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: the checkpoint was written without ema_decay.")
+        with safe_open(path, "pt") as file:
+            if set(file.keys()) != set(self.average):
+                raise ValueError(f"{path} does not hold the average of the weights that are trained.")
+            self.num_updates = int(file.metadata()["num_updates"])
+            for name, average in self.average.items():
+                average.copy_(file.get_tensor(name))
