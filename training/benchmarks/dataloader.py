@@ -18,7 +18,7 @@ from ..data.augmentation_config import AugmentationConfig
 from ..data.clip_datasets import ClipCollator, ClipDataset
 from ..data.clip_sampling import RandomClipReader
 from ..data.prepare_video import PrepareSettings, prepare_video
-from ..trainer.throughput import DataLoaderTimer
+from ..throughput import DataLoaderTimer
 
 
 STEPS_PER_ROUND = 2

@@ -26,12 +26,12 @@ from ..data.clip_datasets import ClipCollator, StreamedClips
 from ..data.rng import sample_seed
 from ..evaluation.metrics import ClassificationMetrics
 from ..models.parameter_groups import parameter_groups
+from ..throughput import DataLoaderTimer
 from .accelerate_checkpoints import LoopState, find_checkpoints, load_checkpoint, save_checkpoint
 from .build import RunSetup
 from .callbacks import StopAtChanceLoss, check_loss, check_weights
 from .ema import EMA
 from .summary import count_steps
-from .throughput import DataLoaderTimer
 
 
 class TrainingLoop:

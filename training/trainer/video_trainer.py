@@ -27,12 +27,12 @@ from tubevit.classification import classification_loss
 from ..models.checkpoints import quiet_library
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
+from ..throughput import DataLoaderTimer
 from .build import RunSetup
 from .callbacks import SetEpoch, StopAtChanceLoss, check_loss, check_weights
 from .ema import EMA
 from .model_card import write_model_card
 from .run_config import TrainingRun
-from .throughput import DataLoaderTimer
 
 
 # Options that TrainingArguments has by the same name, by block.
