@@ -1,41 +1,93 @@
-"""What a built wheel puts into site-packages."""
+"""What a built wheel installs: every module and data file of the three source folders, below one name."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from pathlib import Path
 
+import pytest
 from repository import ROOT
 
 
-def test_the_wheel_holds_one_top_level_name_and_every_module(tmp_path):
-    source = tmp_path / "source"  # a copy, because a build leaves folders behind
+# Source folder to its place in site-packages, as pyproject.toml's package-dir says.
+INSTALLED_AS = {"modeling_tubevit": "tubevit", "processing": "tubevit/processing", "training": "tubevit/training"}
+NOT_INSTALLED = ("training/experiments/results/",)  # results of past runs: read in a checkout only
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """A copy of what a build reads, because a build leaves folders behind."""
+    source = tmp_path / "source"
     source.mkdir()
-    for name in ("modeling_tubevit", "processing", "training"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in INSTALLED_AS:
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        tmp_path,
-        source,
-    ]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    packaged = {name for name in names if ".dist-info/" not in name}
-    assert {name.split("/")[0] for name in packaged} == {"tubevit"}
-    installed_as = {"modeling_tubevit": "tubevit", "processing": "tubevit/processing", "training": "tubevit/training"}
-    expected = {
-        f"{installed_as[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
-        for folder in installed_as
-        for path in (ROOT / folder).rglob("*.py")
-    }
-    assert expected <= packaged
-    assert "tubevit/py.typed" in packaged
+    return source
+
+
+def build(source: Path, kind: str) -> Path:
+    """The "wheel" or "sdist" of `source`, by the build backend that pip calls."""
+    target = source.parent / kind
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (archive,) = target.iterdir()
+    return archive
+
+
+def installed_files(wheel: Path) -> set[str]:
+    return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+
+def missing_files(source: Path) -> set[str]:
+    """Files of the source folders, as named once installed, that the wheel of `source` lacks."""
+    expected = set()
+    for folder, package in INSTALLED_AS.items():
+        for path in (source / folder).rglob("*"):
+            name = path.relative_to(source).as_posix()
+            if path.is_file() and not path.name.startswith(".") and not name.startswith(NOT_INSTALLED):
+                expected.add(package + name.removeprefix(folder))
+    return expected - installed_files(build(source, "wheel"))
+
+
+def test_a_wheel_holds_every_module_and_data_file(source):
+    assert missing_files(source) == set()
+    files = installed_files(next((source.parent / "wheel").iterdir()))
+    assert {name.split("/")[0] for name in files} == {"tubevit"}
+    assert "tubevit/py.typed" in files
+    assert any(re.fullmatch(r"tubevit/training/recipes/.+\.yaml", name) for name in files)
+    assert not any("/results/" in name for name in files)
+
+
+def test_a_wheel_built_from_the_source_distribution_is_the_same(source):
+    files = installed_files(build(source, "wheel"))
+    with tarfile.open(build(source, "sdist")) as archive:
+        archive.extractall(source.parent / "unpacked", filter="data")
+    (unpacked,) = (source.parent / "unpacked").iterdir()
+    shutil.rmtree(source.parent / "wheel")
+    assert installed_files(build(unpacked.rename(source.parent / "again"), "wheel")) == files
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "lost"),
+    [
+        (
+            r'(?m)^("tubevit[a-z.]*" = )\[.*\]$',
+            r"\1[]",
+            r".*(/recipes/|/engine_configs/|\.yaml$)",
+        ),  # package-data emptied
+        (r'(?m)^    "tubevit\.training\.data",\n', "", r"tubevit/training/data/\w+\.py$"),
+    ],
+    ids=["no package-data", "a package less"],
+)
+def test_what_pyproject_leaves_out_is_noticed(source, pattern, replacement, lost):
+    pyproject = source / "pyproject.toml"
+    text, num_changes = re.subn(pattern, replacement, pyproject.read_text())
+    assert num_changes
+    pyproject.write_text(text)
+    missing = missing_files(source)
+    assert missing and all(re.match(lost, name) for name in missing)
