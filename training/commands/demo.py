@@ -10,19 +10,37 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.formats.class_folders import ClassFolders, LabelledClip, find_clips, take_evenly
 from ..options import whole_number
-from .tiny_model import DemoData
 
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 NUM_REPORT_CLIPS = 8
 MAX_BROKEN_SHOWN = 10
+
+
+@dataclass
+class DemoData:
+    """
+    Decoded clips, ready to train on.
+
+    train_pixels, val_pixels: of each clip in `train` and `val`, uint8 `(frames, channels, height, width)`.
+    labels: class names, by class index.
+    evaluated_on: what `val` are, in words.
+    """
+
+    train: list[LabelledClip]
+    train_pixels: list["torch.Tensor"]
+    val: list[LabelledClip]
+    val_pixels: list["torch.Tensor"]
+    labels: list[str]
+    evaluated_on: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

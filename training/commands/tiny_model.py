@@ -8,7 +8,6 @@ from 32 frames of 224x224 to 16 of 64x64.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,10 @@ from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 
 from ..data.cached_clips import CachedClips, RandomClip
-from ..data.formats.class_folders import LabelledClip
 
 
 if TYPE_CHECKING:
-    pass
+    from .demo import DemoData
 
 NUM_FRAMES = 16
 IMAGE_SIZE = 64
@@ -174,21 +172,3 @@ class ReadableProgress(ProgressCallback):
                 f"step {state.global_step:>5}   training loss {float(self.loss):.3f}   "
                 f"{self.evaluated_on} {logs['eval_accuracy']:.1%} right"
             )
-
-
-@dataclass
-class DemoData:
-    """
-    Decoded clips, ready to train on.
-
-    train_pixels, val_pixels: of each clip in `train` and `val`, uint8 `(frames, channels, height, width)`.
-    labels: class names, by class index.
-    evaluated_on: what `val` are, in words.
-    """
-
-    train: list[LabelledClip]
-    train_pixels: list["torch.Tensor"]
-    val: list[LabelledClip]
-    val_pixels: list["torch.Tensor"]
-    labels: list[str]
-    evaluated_on: str

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from repository import ROOT
 from safetensors.torch import load_file
-from tiny_models import tiny_config
+from saved_models import LABELS, save_model
 from transformers import VideoMAEConfig
 from transformers.utils import logging as library_logging
 from video_files import moving_frames, write_video
@@ -27,14 +27,6 @@ from tubevit.training.models.checkpoints import load_model
 
 
 PIXELS = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
-LABELS = ["hop", "skip", "jump"]
-
-
-def save_model(folder: Path, model_class=TubeViTForVideoClassification) -> Path:
-    torch.manual_seed(0)
-    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    model_class(tiny_config(num_labels=3, **labels)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

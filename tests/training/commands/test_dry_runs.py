@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from test_cli import LABELS, save_model
+from saved_models import LABELS, save_model
 from tiny_runs import make_videos
 
 from tubevit import TubeViTVideoProcessor

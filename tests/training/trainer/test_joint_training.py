@@ -10,11 +10,11 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from tiny_runs import OPTIONS, make_images, make_videos
 
-from tubevit.training import run_video_classification
 from tubevit.training.data.joint_datasets import JointBatches, draw_names
 from tubevit.training.models import build_joint
 from tubevit.training.options import add_config_arguments, write_yaml
 from tubevit.training.run_folder import write_run_files
+from tubevit.training.trainer import run_steps
 from tubevit.training.trainer.build_joint import build_joint_run
 from tubevit.training.trainer.checkpointing import check_same_run
 from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
@@ -121,7 +121,7 @@ def read(*argv: str) -> TrainingRun | JointRun:
 def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
-        "preset: tiny\nerasing_probability: 0.25\ndatasets:\n  videos: {data: clips, data_format: list}\n"
+        "preset: tiny\nrandom_erasing_prob: 0.25\ndatasets:\n  videos: {data: clips, data_format: list}\n"
         "  images: {weight: 1e-1, random_erasing_prob: 0}\n"
     )
     run = read("--config", str(file), "datasets.images.data=pictures", "datasets.videos.weight=2", "seed=3")
@@ -301,7 +301,7 @@ def test_all_data_sets_are_scored_although_one_cannot_be_completely(setup, tmp_p
         return 1 if folder.name == "videos" else 0
 
     monkeypatch.setattr(build_joint, "save_classifiers", lambda model, folder: None)
-    monkeypatch.setattr(run_video_classification, "evaluate_saved", evaluate_saved)
+    monkeypatch.setattr(run_steps, "evaluate_saved", evaluate_saved)
     assert save_and_evaluate(setup, tmp_path) == 1
     assert scored == ["videos", "images"]
 
