@@ -8,13 +8,14 @@ READY := $(VENV)/.installed
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint typecheck clean
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 3 minutes on 2 cores, writes demo/report.png"
 	@echo "make demo DATA=folder   the same on your videos, in folder/<class>/ or in folder/train|val/<class>/"
 	@echo "make test               run the tests"
 	@echo "make lint               check style and format"
+	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make clean              remove the environment, the demo and caches"
 	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.10 or newer)."
 
@@ -29,8 +30,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# One run per folder: each is a package of its own to mypy, and the two do not import each other.
+typecheck: $(READY)
+	$(BIN)/python -m mypy modeling_tubevit
+	$(BIN)/python -m mypy processing
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so that an installation that broke off is done again.
