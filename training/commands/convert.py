@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     import tubevit
 
     from ..logging_utils import quiet_libraries
-    from ..models.checkpoints import check_model_name
+    from ..models.loading import check_model_name
     from ..run_folder import check_new_folder
 
     quiet_libraries()

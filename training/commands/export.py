@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..logging_utils import quiet_libraries
-    from ..models.checkpoints import load_model, load_processors
+    from ..models.loading import load_model, load_processors
     from ..run_folder import check_new_folder
 
     quiet_libraries()

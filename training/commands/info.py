@@ -94,7 +94,7 @@ def _parse_frames(text: str) -> list[int]:
 def _load_config(name: str, args: argparse.Namespace, num_frames: int):
     from tubevit.presets import PRESETS, preset_config
 
-    from ..models.checkpoints import load_config
+    from ..models.loading import load_config
 
     sizes = {} if args.image_size is None else {"image_size": args.image_size}
     if name in PRESETS:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from ..logging_utils import quiet_libraries
-    from ..models.checkpoints import load_config
+    from ..models.loading import load_config
 
     load_config(args.model)  # a wrong name is said before anything else
     clips = expand_clips(args.clips)
@@ -140,7 +140,7 @@ def _make_video_pipeline(name: str, views: dict[str, int], device: str, dtype: s
 
     from tubevit import TubeViTForVideoClassification
 
-    from ..models.checkpoints import load_model
+    from ..models.loading import load_model
 
     model = load_model(name, TubeViTForVideoClassification, dtype=dtype)
     processor = AutoVideoProcessor.from_pretrained(name, **views)
@@ -152,7 +152,7 @@ def _make_image_pipeline(name: str, device: str, dtype: str) -> Any:
 
     from tubevit import TubeViTForImageClassification
 
-    from ..models.checkpoints import load_model
+    from ..models.loading import load_model
 
     model = load_model(name, TubeViTForImageClassification, dtype=dtype)
     processor = AutoImageProcessor.from_pretrained(name)

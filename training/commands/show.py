@@ -78,7 +78,7 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
 
     from transformers.utils import logging
 
-    from ..models.checkpoints import load_config, load_model
+    from ..models.loading import load_config, load_model
 
     if args.picture == "tubes":
         return None, load_config(args.model)

@@ -136,7 +136,7 @@ def build_scaled(setting: Setting, starts: dict[str, nn.Module], num_frozen_laye
     """The start "large", an image ViT, with the tubes of the start "small" (section 3.6)."""
     from tubevit import scale_up
 
-    from ..models.checkpoints import quiet_library
+    from ..models.loading import quiet_library
 
     large = starts["large"].model
     with quiet_library():

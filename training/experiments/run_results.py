@@ -242,7 +242,7 @@ def describe_model(folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForVideoClassification
 
-    from ..models.checkpoints import quiet_library
+    from ..models.loading import quiet_library
     from ..models.model_size import describe, describe_image
     from .models import count_parameters
 

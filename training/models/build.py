@@ -21,8 +21,7 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
-from .checkpoints import check_model_name, quiet_library
-from .loading import DONE, reading_settings
+from .loading import DONE, check_model_name, quiet_library, reading_settings
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
 

@@ -26,7 +26,7 @@ from .build import (
     tubevit_processor,
     tubevit_settings,
 )
-from .checkpoints import load_model
+from .loading import load_model
 from .model_options import ClipConfig, ModelConfig
 
 

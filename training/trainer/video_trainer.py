@@ -24,7 +24,7 @@ from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
 
-from ..models.checkpoints import quiet_library
+from ..models.loading import quiet_library
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
 from ..throughput import DataLoaderTimer

@@ -45,7 +45,7 @@ def _find_processor(model_name: str | None, config: Any, kind: str) -> Any:
     """The checkpoint's processor of a `kind` of input, "video" or "image"; one in the size of `config` where there is none."""
     from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 
-    from ..models.checkpoints import load_processors
+    from ..models.loading import load_processors
 
     own_class = TubeViTImageProcessor if kind == "image" else TubeViTVideoProcessor
     try:

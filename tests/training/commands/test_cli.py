@@ -23,7 +23,7 @@ from tubevit.training.cli import COMMANDS, main
 from tubevit.training.commands import doctor
 from tubevit.training.commands.predict import format_result
 from tubevit.training.data.formats.samples import kind_of
-from tubevit.training.models.checkpoints import load_model
+from tubevit.training.models.loading import load_model
 
 
 PIXELS = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}

@@ -22,8 +22,7 @@ from video_files import moving_frames, write_video
 from tubevit.training.cli import main
 from tubevit.training.evaluation.multi_view import VideoPrediction
 from tubevit.training.evaluation.results import ScoredVideos
-from tubevit.training.models.checkpoints import load_model
-from tubevit.training.models.loading import load_video_classifier
+from tubevit.training.models.loading import load_model, load_video_classifier
 
 
 SCRIPT = ROOT / "training" / "evaluate_video_classification.py"
