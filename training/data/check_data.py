@@ -198,7 +198,7 @@ def write_report(bad: list[CorruptVideo], path: str | Path) -> None:
 
 def read_report(path: str | Path) -> list[CorruptVideo]:
     """What `write_report` wrote: `drop_bad` takes it, so that a data set need not be checked before every run."""
-    from .formats.samples import read_table
+    from .text_tables import read_table
 
     return [
         CorruptVideo(*(cells[name] for name in REPORT_COLUMNS)) for _, cells in read_table(path, REPORT_COLUMNS, ",")

@@ -7,12 +7,11 @@ theirs differently, so everything here goes by name.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .formats.samples import read_text
+from .text_tables import read_json, read_text
 
 
 MAX_NUMBERED = 100_000  # a label above this is a mistake, or a video id
@@ -24,24 +23,13 @@ def read_class_names(path: str | Path) -> list[str]:
     Names in the order of their indices, from a list with a name per line, a JSON list, or a JSON dictionary from name to
     index or from index to name.
     """
-    text = read_text(path)
-    if Path(path).suffix.lower() != ".json":
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if Path(path).suffix.lower() == ".json":
+        names = _names_of(path, read_json(path))
     else:
-        names = _names_of(path, load_json(path, text))
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
         raise ValueError(f"{path} names the class {repeated[0]!r} more than once.")
     return names
-
-
-def load_json(path: str | Path, text: str | None = None):
-    """A JSON file. Raises a `ValueError` of one line for anything else."""
-    try:
-        return json.loads(read_text(path) if text is None else text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from None
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply to be a file of annotations.") from None
 
 
 def _names_of(path: str | Path, content) -> list[str]:
@@ -89,6 +77,14 @@ def number_names(indices: Iterable[int]) -> list[str]:
             "does not say otherwise."
         )
     return [str(index) for index in range(largest + 1)]
+
+
+def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:
+    """Raise `ValueError` unless the number of classes is one of `allowed`; any number if that is empty."""
+    if allowed and len(names) not in allowed:
+        found = f"hold {len(names)} classes where {', '.join(map(str, allowed))} are expected"
+        hint = f"; num_classes={len(names)} accepts them" if names else ""
+        raise ValueError(f"The annotations {found}: they are incomplete or a subset{hint}.")
 
 
 def normalize_label(name: str) -> str:

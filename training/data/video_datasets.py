@@ -1,53 +1,66 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-One entry to all data: `load_video_dataset(DataConfig(...))` gives a `datasets.Dataset` per split, whatever the format.
+`load_video_dataset(DataConfig(...))` reads annotations of any registered format (`formats/registry.py`) into a
+`datasets.Dataset` per split.
 
-A row is `{"video": {"path", "bytes"}, "label", "video_id"}` (`image` in place of `video` for images), undecoded. The
-label is the index of a class, a list of them with several labels per video, or `None` where it is not known. Classes are
-those of the training split in alphabetical order, unless a file or a checkpoint names them; a class that only the
-validation videos have is an error rather than one more output.
+A row is `{"video": {"path", "bytes"}, "label", "video_id"}` (`image` instead of `video` for images), undecoded. The label is
+a class index, a list of class indices with several labels per video, or `None` where it is unknown. Classes are those of the
+training split in alphabetical order, unless a file or a checkpoint names them. A class that only the validation split has
+raises an error instead of becoming one more output.
 """
 
-from collections import Counter
+import random
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from ..options import option
-from .class_names import LabelEncoder, normalize_label, number_names, read_class_names, sort_names
-from .formats.class_folders import hold_out
-from .formats.csv_table import NUM_CHARADES_CLASSES, charades_names
-from .formats.hub_datasets import DatasetColumns, make_dataset, open_dataset
-from .formats.kinetics import check_num_classes
-from .formats.registry import FORMATS, Source, detect_format, find_sources, read_rows
+from .class_names import LabelEncoder, check_num_classes, normalize_label, number_names, read_class_names, sort_names
+from .dataset_columns import DatasetColumns, make_dataset
+from .formats.registry import (
+    AUTO,
+    AnnotationFormat,
+    Source,
+    data_format_metadata,
+    detect_format,
+    find_sources,
+    get_format,
+    list_formats,
+    read_samples,
+)
 from .formats.samples import VideoSample, split_of
-from .formats.something_something import find_ssv2_labels, read_ssv2_labels
 
 
 @dataclass
 class DataConfig:
-    """Which videos (or images) and labels to use. Give `data`, or a file or folder for each split."""
+    """Videos (or images) and their labels. Give `data`, or a file or folder for each split."""
 
     data: str | None = option(None, "folder, annotation file, or name of a data set on the Hub")
     train_data: str | None = option(None, "annotation file or class folders of the training split")
-    validation_data: str | None = option(None, "likewise, of the validation split")
-    test_data: str | None = option(None, "likewise, of the test split")
-    data_format: str = option("auto", f"auto, or one of {', '.join(FORMATS)}")
-    video_root: str | None = option(None, "where the files lie (default: where the annotations are)")
-    class_names_file: str | None = option(None, "class names, one per line or JSON (default: found in the data)")
+    validation_data: str | None = option(None, "annotation file or class folders of the validation split")
+    test_data: str | None = option(None, "annotation file or class folders of the test split")
+    data_format: str = field(default=AUTO, metadata=data_format_metadata())
+    video_root: str | None = option(None, "folder of the videos (default: the folder of the annotations)")
+    class_names_file: str | None = option(
+        None, "file of class names, one per line or JSON (default: the names in the annotations)"
+    )
     num_classes: int | None = option(
-        None, "how many classes there must be (default: what the data set is known to have)"
+        None, "required number of classes (default: the number that the format is known to have, else any number)"
     )
-    multi_label: bool | None = option(None, "several labels per video (default: what the format says)")
-    dataset_config_name: str | None = option(None, "configuration of a data set on the Hub")
-    video_column: str | None = option(None, "column of a data set on the Hub that holds videos or images")
-    label_column: str | None = option(None, "column of a data set on the Hub that holds labels")
-    streaming: bool = option(False, "read a data set of the Hub as it is downloaded")
-    shuffle_buffer_size: int = option(256, "videos of a streamed training split that are drawn from at a time")
+    multi_label: bool | None = option(None, "read several labels per video (default: as the format has them)")
+    dataset_config_name: str | None = option(None, "configuration name of a data set on the Hub")
+    video_column: str | None = option(
+        None, "column of videos or images in a data set on the Hub (default: by its type)"
+    )
+    label_column: str | None = option(None, "column of labels in a data set on the Hub (default: by name and type)")
+    streaming: bool = option(False, "read a data set on the Hub while it is downloaded")
+    shuffle_buffer_size: int = option(256, "buffer, in videos, from which a streamed training split is shuffled")
     validation_fraction: float = option(
-        0.25, "share of the training videos held out where there is no validation split"
+        0.25, "fraction of the training videos that is held out if there is no validation split, from 0 to below 1"
     )
-    split_seed: int = option(0, "seed of that choice")
+    split_seed: int = option(0, "random seed of the choice of the held-out videos, at least 0")
 
     def __post_init__(self):
         given = [self.train_data, self.validation_data, self.test_data]
@@ -56,58 +69,63 @@ class DataConfig:
                 "Give data, or train_data, validation_data and test_data (as many as there are)"
                 + (", not both." if any(given) else ".")
             )
-        if self.data_format not in ("auto", *FORMATS):
-            raise ValueError(f"data_format must be auto or one of {', '.join(FORMATS)}, got {self.data_format!r}.")
+        if self.data_format != AUTO:
+            get_format(self.data_format)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}.")
-        for name in ("num_classes", "shuffle_buffer_size"):
+        for name, minimum in (("num_classes", 1), ("shuffle_buffer_size", 1), ("split_seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            if value is not None and value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {value}.")
 
 
 @dataclass
 class VideoData:
     """
-    splits: "train", "validation" and "test", those that there are, to a `Dataset` or `IterableDataset`.
+    A data set that was read.
+
+    splits: "train", "validation" and "test", as many as there are, to a `Dataset` or `IterableDataset`.
     class_names: in the order of their indices; empty where no video has a label.
     media: "video" or "image", which is also the name of the column.
     multi_label: whether a label is a list.
-    data_format: the format that was read, one of `FORMATS`.
-    notes: what was decided on the way, one sentence each, for the user to read.
+    data_format: name of the format; `None` for a data set that the caller opened.
+    notes: what was assumed or left out, one sentence each, to be shown to the user.
     """
 
     splits: dict[str, Any]
     class_names: list[str]
     media: str
     multi_label: bool
-    data_format: str
+    data_format: str | None
     notes: list[str] = field(default_factory=list)
 
     @property
     def problem_type(self) -> str:
-        """What the config of a model calls it."""
+        """`problem_type` of a model's config."""
         return "multi_label_classification" if self.multi_label else "single_label_classification"
 
 
 def load_video_dataset(config: DataConfig, class_names: list[str] | None = None) -> VideoData:
     """
-    Read the annotations that `config` names.
+    Read the annotations that `config` names. Videos are not opened: see `check_data`.
 
-    class_names: of the checkpoint that is to be evaluated or trained on. Labels are then matched with these, by name;
-        case and underscores do not matter. Labels that are integers have the names that `class_names_file` counts; without
-        such a file they are taken for the order of `class_names`, unless these are numbers (or codes of Charades) themselves.
+    class_names: of the checkpoint that is evaluated or fine-tuned. Labels are matched with them by name; case and underscores
+        are ignored. Labels that are integers index the names of `class_names_file`. Without that file they index
+        `class_names`, unless these are numbers (or codes of Charades) themselves.
 
-    Raises `ValueError` or `FileNotFoundError`, in one line, for annotations that cannot be used. Whether the videos can
-    is not looked at: see `check_data`.
+    Raises `ValueError` or `FileNotFoundError`, in one line, for annotations that cannot be used.
     """
     sources = find_sources(config.data, _split_files(config), config.data_format)
-    data_format = config.data_format if config.data_format != "auto" else detect_format(sources)
-    if data_format == "datasets":
-        return _load_datasets(config, sources, class_names)
-    if config.streaming:
-        raise ValueError("streaming is for data sets of the Hub; files on disk are opened one at a time anyway.")
-    return _load_files(config, sources, data_format, class_names)
+    entry = detect_format(sources) if config.data_format == AUTO else get_format(config.data_format)
+    if config.streaming and "streaming" not in entry.options:
+        raise ValueError(
+            f"streaming does not apply to the format {entry.name}: files on disk are opened one at a time anyway."
+        )
+    data = (_load_samples if entry.open_splits is None else _load_opened)(config, sources, entry, class_names)
+    data.notes[:0] = [
+        f"{name} has no effect: the format {entry.name} does not use it." for name in _unused_options(config, entry)
+    ]
+    return data
 
 
 def _split_files(config: DataConfig) -> dict[str, str]:
@@ -115,139 +133,171 @@ def _split_files(config: DataConfig) -> dict[str, str]:
     return {split: name for split, name in files.items() if name is not None}
 
 
-def _load_files(config: DataConfig, sources: list[Source], data_format: str, class_names: list[str] | None):
-    media = "image" if data_format == "image_folders" else "video"
-    multi_label = data_format == "charades" if config.multi_label is None else config.multi_label
-    if multi_label and data_format in ("kinetics", "ssv2", "class_folders", "image_folders"):
-        raise ValueError(
-            f"The format {data_format} has one label per {media}; multi_label needs list, csv or charades."
-        )
-    declared = _declared_names(config, sources, data_format)
+def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
+    """Options that were changed and that other formats use, but not this one."""
+    specific = {name for each in list_formats() for name in each.options} - set(entry.options)
+    return [
+        each.name for each in fields(config) if each.name in specific and getattr(config, each.name) != each.default
+    ]
+
+
+def _load_samples(
+    config: DataConfig, sources: list[Source], entry: AnnotationFormat, class_names: list[str] | None
+) -> VideoData:
+    multi_label = entry.multi_label[0] if config.multi_label is None else config.multi_label
+    _check_multi_label(multi_label, entry)
+    declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
+    notes: list[str] = []
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        for row in read_rows(source, data_format, config.video_root, declared, multi_label):
-            splits.setdefault(row.split or source.split or "train", []).append(row)
+        samples = read_samples(source, entry, config.video_root, declared, multi_label)
+        for sample in samples:
+            splits.setdefault(sample.split or source.split or "train", []).append(sample)
+        if entry.needs_split and source.split is None:
+            notes.append(
+                f"The format {entry.name} names no splits: the {len(samples)} videos of {source.path} are the training split."
+            )
     if not splits:
-        raise ValueError(f"{', '.join(source.path for source in sources)}: there is no {media} in it.")
-    notes: list[str] = []
+        raise ValueError(f"{', '.join(source.path for source in sources)}: there is no {entry.media} in it.")
     if "train" in splits and "validation" not in splits and config.validation_fraction:
         _hold_out(splits, config, multi_label, notes)
     names = (
-        class_names or declared or _names_of(splits.get("train") or [row for rows in splits.values() for row in rows])
+        class_names or declared or _collect_names(splits.get("train") or [s for each in splits.values() for s in each])
     )
-    if class_names is None:
-        _check_count(names, config, data_format)
-    index_of = LabelEncoder(names, _counted_names(config, declared, names))
+    if class_names is None and (names or config.num_classes):
+        check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
+    encoder = LabelEncoder(names, _indexed_names(config, declared, names))
+    if class_names and encoder.counted == names and _has_indices(splits):
+        notes.append("Labels are numbers: they are taken as indices of the checkpoint's classes, in their order.")
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
-        rows = splits[split]
-        labels = [_to_index(row, index_of, split) for row in rows]
-        datasets[split] = make_dataset(
-            media, [row.path for row in rows], labels, _unique_ids(rows, split, notes), names
-        )
-    return VideoData(datasets, names, media, multi_label, data_format, notes)
+        samples = splits[split]
+        labels = [_encode(sample, encoder, split) for sample in samples]
+        ids = _unique_ids(samples, split, notes)
+        datasets[split] = make_dataset(entry.media, [sample.path for sample in samples], labels, ids, names)
+    return VideoData(datasets, names, entry.media, multi_label, entry.name, notes)
 
 
-def _declared_names(config: DataConfig, sources: list[Source], data_format: str) -> list[str] | None:
-    """The class names that a file lists, `None` where they follow from the labels."""
-    if data_format == "ssv2":
-        path = config.class_names_file or find_ssv2_labels(sources[0].path)
-        return read_ssv2_labels(path, config.num_classes)
-    names = read_class_names(config.class_names_file) if config.class_names_file else None
-    return charades_names(names) if data_format == "charades" else names
+def _check_multi_label(multi_label: bool, entry: AnnotationFormat) -> None:
+    if multi_label in entry.multi_label:
+        return
+    number = "one label" if multi_label else "several labels"
+    able = ", ".join(each.name for each in list_formats() if multi_label in each.multi_label)
+    raise ValueError(
+        f"The format {entry.name} has {number} per {entry.media}; multi_label={str(multi_label).lower()} needs one of {able}."
+    )
 
 
-def _counted_names(config: DataConfig, declared: list[str] | None, names: list[str]) -> list[str] | None:
-    """The classes in the order that integer labels count, `None` where nothing but `names` says which it is."""
+def _indexed_names(config: DataConfig, declared: list[str] | None, names: list[str]) -> list[str] | None:
+    """The classes in the order that integer labels index; `None` where only `names` gives an order."""
     is_other_order = declared is not None and sorted(map(normalize_label, declared)) == sorted(
         map(normalize_label, names)
     )
     return declared if config.class_names_file or is_other_order else None
 
 
-def _names_of(rows: Iterable[VideoSample]) -> list[str]:
-    """Class names in alphabetical order; where labels are indices, the numbers from 0 to the largest."""
-    labels = {label for row in rows for label in (row.label if isinstance(row.label, tuple) else (row.label,))} - {
-        None
-    }
+def _collect_names(samples: Iterable[VideoSample]) -> list[str]:
+    """Class names in alphabetical order; for labels that are indices, the numbers from 0 to the largest index."""
+    labels = {
+        label for sample in samples for label in (sample.label if isinstance(sample.label, tuple) else (sample.label,))
+    } - {None}
     return number_names(labels) if labels and all(isinstance(label, int) for label in labels) else sort_names(labels)
 
 
-def _check_count(names: list[str], config: DataConfig, data_format: str) -> None:
-    if data_format == "kinetics" and (names or config.num_classes):
-        return check_num_classes(names, config.num_classes)
-    expected = NUM_CHARADES_CLASSES if data_format == "charades" else None
-    expected = config.num_classes or expected
-    if expected is not None and len(names) != expected:
-        raise ValueError(
-            f"There are {len(names)} classes where {expected} are expected; set num_classes to what is right."
-        )
+def _has_indices(splits: dict[str, list[VideoSample]]) -> bool:
+    labels = (sample.label for samples in splits.values() for sample in samples)
+    return any(isinstance(each, int) for label in labels for each in (label if isinstance(label, tuple) else (label,)))
 
 
-def _to_index(row: VideoSample, index_of: LabelEncoder, split: str) -> int | tuple | None:
+def _encode(sample: VideoSample, encoder: LabelEncoder, split: str) -> int | tuple | None:
     try:
-        if isinstance(row.label, tuple):
-            return tuple(map(index_of, row.label))
-        return None if row.label is None else index_of(row.label)
+        if isinstance(sample.label, tuple):
+            return tuple(map(encoder, sample.label))
+        return None if sample.label is None else encoder(sample.label)
     except ValueError as error:
-        raise ValueError(f"{row.video_id} ({split}): {error}") from None
+        raise ValueError(f"{sample.video_id} ({split}): {error}") from None
 
 
 def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, notes: list[str]) -> None:
-    # Videos of several classes cannot be drawn class by class.
-    rows = [row._replace(label="" if multi_label else str(row.label)) for row in splits["train"]]
-    kept = hold_out(rows, config.validation_fraction, config.split_seed)
-    held = {row.path for row in kept.val}  # by file: one that is listed twice must not be on both sides
-    original = splits["train"]
-    if 0 < len(held) < len({row.path for row in original}):
-        splits["train"] = [row for row in original if row.path not in held]
-        splits["validation"] = [row for row in original if row.path in held]
-        notes.append(
-            f"There is no validation split: {len(splits['validation'])} of {len(original)} videos are held out for it."
-        )
-        notes += kept.notes[1:]  # classes that have too few videos
+    """Move a fraction of the training split to a validation split, class by class, all samples of a file together."""
+    samples = splits["train"]
+    paths, single = _choose_held_out(samples, multi_label, config.validation_fraction, config.split_seed)
+    if not 0 < len(paths) < len({sample.path for sample in samples}):
+        return
+    splits["train"] = [sample for sample in samples if sample.path not in paths]
+    splits["validation"] = [sample for sample in samples if sample.path in paths]
+    notes.append(
+        f"There is no validation split: {len(splits['validation'])} of {len(samples)} videos are held out for it."
+    )
+    if single:
+        notes.append(f"Classes with a single video have none in the validation split: {', '.join(single)}.")
 
 
-def _unique_ids(rows: list[VideoSample], split: str, notes: list[str]) -> list[str]:
-    """Ids of the rows; of a file that is listed again, the id with a number."""
+def _choose_held_out(
+    samples: list[VideoSample], multi_label: bool, fraction: float, seed: int
+) -> tuple[set[str], list[str]]:
+    """Paths of `fraction` of the samples of each class, at least one; and the classes with a single sample, which keep it."""
+    groups = defaultdict(list)
+    for sample in samples:  # a video of several classes has no class to be grouped by
+        groups["" if multi_label else str(sample.label)].append(sample.path)
+    chosen, single = set(), []
+    for label, paths in sorted(groups.items()):
+        if len(paths) == 1:
+            single.append(label)
+            continue
+        paths = sorted(paths)
+        random.Random(f"{seed} {label}").shuffle(paths)
+        chosen.update(paths[: max(1, round(len(paths) * fraction))])
+    return chosen, single
+
+
+def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> list[str]:
+    """Ids of the samples; a number is added to an id that occurs again."""
     seen: Counter = Counter()
     ids = []
-    for row in rows:
-        seen[row.video_id] += 1
-        ids.append(row.video_id if seen[row.video_id] == 1 else f"{row.video_id}#{seen[row.video_id]}")
-    if repeats := len(rows) - len(seen):
-        notes.append(f"{repeats} of {len(rows)} rows of the {split} split name a video that an earlier row names.")
+    for sample in samples:
+        seen[sample.video_id] += 1
+        number = seen[sample.video_id]
+        ids.append(sample.video_id if number == 1 else f"{sample.video_id}#{number}")
+    if repeats := len(samples) - len(seen):
+        notes.append(f"{repeats} of {len(samples)} rows of the {split} split name a video that an earlier row names.")
     return ids
 
 
-def _load_datasets(config: DataConfig, sources: list[Source], class_names: list[str] | None) -> VideoData:
+def _load_opened(
+    config: DataConfig, sources: list[Source], entry: AnnotationFormat, class_names: list[str] | None
+) -> VideoData:
     splits: dict[str, Any] = {}
     for source in sources:
-        found = open_dataset(source.path, config.dataset_config_name, config.streaming)
-        for name, dataset in found.items():
+        for name, dataset in entry.open_splits(source.path, config).items():
             splits[source.split or name] = dataset
-    return adapt_datasets(splits, config, class_names)
+    data = adapt_datasets(splits, config, class_names)
+    if config.multi_label not in (None, data.multi_label):
+        found = "several labels" if data.multi_label else "one label"
+        raise ValueError(f"multi_label={str(config.multi_label).lower()}, but the label column holds {found} per row.")
+    data.data_format = entry.name
+    return data
 
 
 def adapt_datasets(
     splits: dict[str, Any], config: DataConfig | None = None, class_names: list[str] | None = None
 ) -> VideoData:
     """
-    As `load_video_dataset`, for `datasets.Dataset` or `IterableDataset` that are open already, by split.
+    As `load_video_dataset`, for splits that the caller opened as `datasets.Dataset` or `IterableDataset`.
 
-    config: its columns, class names and holding out are used.
+    config: the options on columns, class names and the validation split are used.
     """
-    config = config or DataConfig(data="datasets")
-    counted = read_class_names(config.class_names_file) if config.class_names_file else None
+    config = config or DataConfig(data="opened by the caller")
+    indexed = read_class_names(config.class_names_file) if config.class_names_file else None
     first = splits.get("train", next(iter(splits.values()), None))
     if first is None:
         raise ValueError("The data set has no splits.")
-    columns = DatasetColumns(first, config.video_column, config.label_column, class_names, counted)
-    if class_names is None and config.num_classes not in (None, len(columns.names or [])):
-        raise ValueError(f"There are {len(columns.names or [])} classes where {config.num_classes} are expected.")
-    data = VideoData({}, columns.names or [], columns.media, columns.is_multi_label, "datasets")
+    columns = DatasetColumns(first, config.video_column, config.label_column, class_names, indexed)
+    if class_names is None and config.num_classes is not None:
+        check_num_classes(columns.names or [], (config.num_classes,))
+    data = VideoData({}, columns.names or [], columns.media, columns.is_multi_label, None)
     for split, dataset in splits.items():
-        own = DatasetColumns(dataset, config.video_column, config.label_column, columns.names, counted)
+        own = DatasetColumns(dataset, config.video_column, config.label_column, columns.names, indexed)
         data.splits[_standard_split(split, data)] = own.apply(dataset, split)
     _hold_out_datasets(data, config)
     return data
@@ -256,7 +306,7 @@ def adapt_datasets(
 def _standard_split(name: str, data: VideoData) -> str:
     split = split_of(name) or name
     if split in data.splits:
-        raise ValueError(f"The data set has two splits that may be its {split} split; give them by name.")
+        raise ValueError(f"The data set has two splits that may be its {split} split; rename one of them.")
     return split
 
 

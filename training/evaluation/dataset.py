@@ -53,8 +53,6 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
     if names is not None and config.class_names_file is None:
         data = load_video_dataset(config, names)
         to_class = None
-        if data.data_format == "list" and LabelEncoder(names).counted == names:
-            data.notes.append("Labels are numbers: they are taken for the order of the checkpoint's classes.")
     else:
         data = load_video_dataset(config)
         to_class = _match_classes(data, names, classifier.model.config.num_labels)

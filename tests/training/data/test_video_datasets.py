@@ -412,6 +412,6 @@ def test_formats_are_told_by_their_content(tmp_path):
     for name, text in GOOD_FILES.items():
         path = tmp_path / f"{name}.{'json' if name == 'ssv2' else 'csv'}"
         path.write_text(text)
-        assert detect_format([Source(str(path), "train")]) == name
+        assert detect_format([Source(str(path), "train")]).name == name
     with pytest.raises(ValueError, match="different formats"):
         detect_format([Source(str(tmp_path / "csv.csv"), "train"), Source(str(tmp_path / "list.csv"), "validation")])

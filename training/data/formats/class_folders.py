@@ -1,7 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Labelled videos from folders named after their classes: `root/train/<class>/*.mp4` with `root/val/<class>/*.mp4` beside
-it, or `root/<class>/*.mp4`, of which a share is then held out.
+Videos, or images, in folders that are named by their class: `<root>/<class>/*.mp4`, or `<root>/train|val|test/<class>/*.mp4`.
 """
 
 import random
@@ -9,7 +8,61 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .samples import VIDEO_SUFFIXES, list_files
+from .registry import AnnotationFormat, ReadContext, register_format
+from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample, list_files
+
+
+SUFFIXES = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
+
+
+def first_media(folder: Path) -> str | None:
+    """The kind of the first video or image in a folder of `folder`, "video" or "image"; `None` if there is no such file."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        if entry.is_dir() and not entry.name.startswith("."):
+            for path in entry.rglob("*"):
+                for media, suffixes in SUFFIXES.items():
+                    if path.suffix.lower() in suffixes:
+                        return media
+    return None
+
+
+def list_samples(folder: Path, media: str) -> list[VideoSample]:
+    """A sample of each video (or image) in a folder of `folder`; the label is the name of that folder."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [
+        VideoSample(str(path), entry.name, path.relative_to(folder).as_posix())
+        for entry in classes
+        for path in list_files(entry, SUFFIXES[media])
+    ]
+
+
+def _register(name: str, media: str, priority: int) -> None:
+    def sniff(path: Path) -> bool:
+        return first_media(path) == media
+
+    def read(path: Path, context: ReadContext) -> list[VideoSample]:
+        return list_samples(path, media)
+
+    register_format(
+        AnnotationFormat(
+            name=name,
+            description=f"{media}s in folders that are named by their class",
+            sniff=sniff,
+            read=read,
+            priority=priority,
+            layout="folder",
+            media=media,
+            options=(),
+        )
+    )
+
+
+_register("class_folders", "video", 60)
+_register("image_folders", "image", 70)
+
+
+# Of the demo, which reads videos without the data path of training.
 
 
 TRAIN_NAMES = ("train", "training")
@@ -113,10 +166,9 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def clips_of(folder: Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> list[LabelledClip]:
-    """The files with one of `suffixes` in the folders within `folder`, labelled by the names of these."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [LabelledClip(path, entry.name) for entry in classes for path in list_files(entry, suffixes)]
+def clips_of(folder: Path) -> list[LabelledClip]:
+    """The videos in the folders of `folder`, labelled by the name of their folder."""
+    return [LabelledClip(Path(sample.path), sample.label) for sample in list_samples(folder, "video")]
 
 
 def _explain_layout(root: Path, clips: list[LabelledClip]) -> str:

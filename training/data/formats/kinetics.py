@@ -1,64 +1,61 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Kinetics-400, -600 and -700 as they are distributed: CSV files and clips named after video and time.
+Kinetics-400, -600 and -700: the official CSV files, and clips that are named after video and time.
 
-Columns are found by name: editions add some (`is_cc`), and the held-out test lists have no `label`. A clip is
-`<youtube_id>_<start:06d>_<end:06d>.mp4`, in one folder or in one per class; some copies drop the times. Ids may begin
-with "-" and contain "_", so a clip is looked up by the name that its row gives, and names are never taken apart.
+Columns are found by name: some editions have more (`is_cc`), and test files have no `label`. A clip is
+`<youtube_id>_<start:06d>_<end:06d>.mp4`, in one folder or in one folder per class; some copies omit the times. Ids may begin
+with "-" and contain "_", so clips are looked up by the name that the row gives, and file names are never parsed.
 """
 
 from pathlib import Path
 
-from .samples import VideoFolder, VideoSample, read_header, read_table, split_of
+from ..text_tables import read_header, read_table, sniff_header
+from .registry import AnnotationFormat, ReadContext, register_format
+from .samples import VideoSample, split_of
 
 
 NUM_CLASSES = (400, 600, 700)
 COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
-def is_kinetics(header: list[str]) -> bool:
-    """Whether a CSV file with this header is one of Kinetics."""
-    return set(COLUMNS) <= set(header)
+def sniff_kinetics(path: Path) -> bool:
+    return set(COLUMNS) <= set(sniff_header(path))
 
 
-def read_kinetics(path: str | Path, videos: VideoFolder) -> list[VideoSample]:
-    """The rows of an official CSV. The label is the name of the class, `None` in a file without labels."""
+def read_kinetics(path: Path, context: ReadContext) -> list[VideoSample]:
+    """The samples of an official CSV. The label is the name of the class, `None` in a file without labels."""
     has_labels = "label" in read_header(path)
-    rows = []
+    samples = []
     for line, cells in read_table(path, [*COLUMNS, "label"] if has_labels else COLUMNS):
         where = f"{path}, line {line}"
         label = cells.get("label") or None
         if has_labels and label is None:
-            raise ValueError(f"{where}: there is no label.")
+            raise ValueError(f"{where}: the label is empty.")
         if not cells["youtube_id"]:
-            raise ValueError(f"{where}: there is no youtube_id.")
-        start, end = (_seconds(cells[name], name, where) for name in COLUMNS[1:])
+            raise ValueError(f"{where}: the youtube_id is empty.")
+        start, end = (_parse_seconds(cells[name], name, where) for name in COLUMNS[1:])
         clip = f"{cells['youtube_id']}_{start:06d}_{end:06d}"
-        found = videos.find_clip([clip, cells["youtube_id"]], folder=label)
-        rows.append(
-            VideoSample(
-                path=found or str(videos.root / f"{clip}.mp4"),
-                label=label,
-                video_id=clip,
-                split=split_of(cells.get("split", "")),
-            )
-        )
-    return rows
+        found = context.videos.find_clip([clip, cells["youtube_id"]], folder=label)
+        found = found or str(context.videos.root / f"{clip}.mp4")
+        samples.append(VideoSample(found, label, clip, split_of(cells.get("split", ""))))
+    return samples
 
 
-def check_num_classes(names: list[str], expected: int | None) -> None:
-    """Raise a `ValueError` unless `names` are as many classes as expected, by default those of an edition of Kinetics."""
-    allowed = NUM_CLASSES if expected is None else (expected,)
-    if len(names) not in allowed:
-        editions = ", ".join(map(str, allowed))
-        raise ValueError(
-            f"The annotations hold {len(names)} classes where {editions} are expected: a part of the file is missing, or it "
-            f"is a subset; num_classes={len(names)} takes it as it is."
-        )
-
-
-def _seconds(text: str, name: str, where: str) -> int:
+def _parse_seconds(text: str, name: str, where: str) -> int:
     try:
         return int(float(text))
     except (ValueError, OverflowError):
         raise ValueError(f"{where}: {name} is {text!r}, not a number of seconds.") from None
+
+
+register_format(
+    AnnotationFormat(
+        name="kinetics",
+        description="CSV with youtube_id, time_start and time_end",
+        sniff=sniff_kinetics,
+        read=read_kinetics,
+        priority=20,
+        suffixes=(".csv",),
+        class_counts=NUM_CLASSES,
+    )
+)

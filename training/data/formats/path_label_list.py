@@ -1,50 +1,64 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Lists of `path label_id` without a header, as SlowFast, VideoMAE and MMAction2 read them.
+Lists of `path label_index` without a header, as SlowFast, VideoMAE and MMAction2 read them.
 
-The separator is a space, a comma, a semicolon or a tab. A path may hold spaces: the label is what stands last. With several
-labels per video, all numbers at the end are labels (`clip.mp4 0 3`).
+The separator is a space, comma, semicolon or tab. A path may contain spaces: the label is the last number of the line. With
+several labels per video, all numbers at the end of the line are labels (`clip.mp4 0 3`).
 """
 
 import re
 from pathlib import Path
 
-from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFolder, VideoSample, read_text
+from ..text_tables import read_text, sniff_line
+from .registry import AnnotationFormat, ReadContext, register_format
+from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample
 
 
 LABEL = re.compile(r"(?P<path>.*?\S)\s*[\s,;]\s*(?P<label>-?\d+)")
 LABELS = re.compile(r"(?P<path>.*?\S)\s*(?P<label>([\s,;]\s*-?\d+)+)")
 
 
-def is_list(path: str | Path) -> bool:
-    """Whether the first line of a file is a path and a number."""
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    return LABEL.fullmatch(lines[0]) is not None
+def sniff_list(path: Path) -> bool:
+    return LABEL.fullmatch(sniff_line(path)) is not None
 
 
-def read_list(path: str | Path, videos: VideoFolder, multi_label: bool = False) -> list[VideoSample]:
-    """The rows of a list; the label is the index of a class, or with `multi_label` a tuple of them."""
-    rows = []
+def read_list(path: Path, context: ReadContext) -> list[VideoSample]:
+    """The samples of a list. Labels are class indices."""
+    samples = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         line = line.strip()
         if line:
-            name, label = _split_line(line, f"{path}, line {number}", multi_label)
-            rows.append(VideoSample(videos.find(name), label, name))
-    return rows
+            name, label = _parse_line(line, f"{path}, line {number}", context.multi_label)
+            samples.append(VideoSample(context.videos.find(name), label, name))
+    return samples
 
 
-def _split_line(line: str, where: str, multi_label: bool) -> tuple[str, int | tuple]:
+def _parse_line(line: str, where: str, multi_label: bool) -> tuple[str, int | tuple]:
     match = (LABELS if multi_label else LABEL).fullmatch(line)
     if match is None:
-        raise ValueError(f"{where}: {line[:80]!r} is not a path and the index of a class.")
+        raise ValueError(f"{where}: {line[:80]!r} is not a path and a class index.")
     name = match["path"].strip("\"'")
-    ids = [int(text) for text in re.findall(r"-?\d+", match["label"])]
-    if min(ids) < 0:
-        raise ValueError(f"{where}: {min(ids)} is not the index of a class.")
+    indices = [int(text) for text in re.findall(r"-?\d+", match["label"])]
+    if min(indices) < 0:
+        raise ValueError(f"{where}: a class index is at least 0, got {min(indices)}.")
     suffix = Path(name).suffix.lower()
     if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES and re.search(r"\s\d+$", name):
         raise ValueError(
-            f"{where}: {line[:80]!r} looks like a folder of frames with their number; lists must name video files (with "
+            f"{where}: {line[:80]!r} looks like a folder of frames with their number; lists must name video files (for "
             "several labels per video, set multi_label)."
         )
-    return name, tuple(dict.fromkeys(ids)) if multi_label else ids[0]
+    return name, tuple(dict.fromkeys(indices)) if multi_label else indices[0]
+
+
+register_format(
+    AnnotationFormat(
+        name="list",
+        description="lines of a path and a class index, without a header",
+        sniff=sniff_list,
+        read=read_list,
+        priority=40,
+        needs_split=True,
+        suffixes=(".txt", ".csv"),
+        multi_label=(False, True),
+    )
+)

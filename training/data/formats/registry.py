@@ -1,67 +1,172 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which annotation files a data set consists of, what their format is, and the reader of each.
+Registry of annotation formats: which files a data set consists of, which format they have, and how they are read.
 
-A folder may hold class folders (with `train/` and `val/` around them or not), a file for each split whose name says which
-(`kinetics-400_val.csv`, `something-something-v2-train.json`, `train.txt`), one `metadata.csv`, or what `datasets` saves.
+A format is one module of this folder that calls `register_format(AnnotationFormat(...))`. Modules are found by listing the
+folder, so a new format is one new file: the choices of `data_format` in `--help`, detection, the check of the number of
+classes and error messages come from its entry. Other code may call `register_format` too, before it parses options.
 """
 
+import functools
+import importlib
+import pkgutil
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from .class_folders import clips_of
-from .csv_table import is_charades, path_column, read_charades, read_csv
-from .hub_datasets import is_saved_dataset
-from .kinetics import is_kinetics, read_kinetics
-from .path_label_list import is_list, read_list
-from .samples import (
-    IMAGE_SUFFIXES,
-    SPLIT_NAMES,
-    VIDEO_SUFFIXES,
-    VideoFolder,
-    VideoSample,
-    read_header,
-    split_of,
-    split_of_file,
-)
-from .something_something import LABEL_FILES, read_ssv2
+from ..class_names import read_class_names
+from ..text_tables import read_header
+from .samples import SPLIT_NAMES, VideoFolder, VideoSample, split_of, split_of_file
 
 
-FORMATS = ("kinetics", "ssv2", "list", "csv", "charades", "class_folders", "image_folders", "datasets")
-FOLDER_FORMATS = {"class_folders": VIDEO_SUFFIXES, "image_folders": IMAGE_SUFFIXES}
-ANNOTATION_SUFFIXES = (".csv", ".json", ".txt")
-SINGLE_FILES = ("metadata.csv", "labels.csv")  # with all splits in one; the first name is that of `datasets`
-DATASET_SUFFIXES = (".parquet", ".arrow", ".tar", ".jsonl")
+AUTO = "auto"
+SINGLE_FILE_STEMS = ("metadata", "labels")  # of one file with the rows of all splits; `datasets` uses the first name
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
+class ReadContext(NamedTuple):
+    """
+    What a reader may need besides the path of the annotations.
+
+    videos: the folder of the videos.
+    class_names: from `AnnotationFormat.class_names`, `None` where the labels themselves name the classes.
+    multi_label: whether the label of a `VideoSample` is a tuple.
+    """
+
+    videos: VideoFolder
+    class_names: list[str] | None
+    multi_label: bool
+
+
+def read_names_file(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
+    """Class names from the option `class_names_file`, `None` without it: the default of `AnnotationFormat.class_names`."""
+    return read_class_names(names_file) if names_file else None
+
+
+@dataclass(frozen=True)
+class AnnotationFormat:
+    """
+    Entry of an annotation format.
+
+    name: value of the option `data_format`.
+    description: what the annotations look like, in a few words, for help and errors.
+    sniff: whether a path (file, folder, or name that does not exist) has this format; looks at little of it, raises nothing.
+    read: the samples of an annotation file or folder; raises `ValueError` with the line for annotations that it cannot read.
+    open_splits: instead of `read`, opens `path` by an iterable library, `(path, DataConfig) -> {split: datasets.Dataset}`.
+    priority: formats are sniffed in ascending order; formats of this package have 10 and more.
+    layout: "file"; "folder" for class folders; "dataset" for a format with `open_splits`, which also takes Hub names and every
+        folder that no other format recognizes.
+    needs_split: whether samples do not name their split, so that each split needs its own file. A single file is then the
+        training split. Files of other formats may also be `metadata` or `labels` with one of the suffixes below.
+    suffixes: of annotation files, to find them in a folder.
+    ignored_files: patterns of file names in a folder that are not annotations, though suffix and split match.
+    folder_markers: a folder with one of these files has this format as a whole.
+    media: "video" or "image".
+    multi_label: allowed values of the option `multi_label`, the default first.
+    class_counts: allowed numbers of classes, unless the option `num_classes` is given; empty for any number.
+    class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices, `None` where the
+        labels name them.
+    options: those of `DataConfig` that this format reads and others do not.
+    """
+
+    name: str
+    description: str
+    sniff: Callable[[Path], bool]
+    read: Callable[[Path, ReadContext], list[VideoSample]] | None = None
+    open_splits: Callable[[str, Any], dict[str, Any]] | None = None
+    priority: int = 0
+    layout: Literal["file", "folder", "dataset"] = "file"
+    needs_split: bool = False
+    suffixes: tuple[str, ...] = ()
+    ignored_files: tuple[str, ...] = ()
+    folder_markers: tuple[str, ...] = ()
+    media: Literal["video", "image"] = "video"
+    multi_label: tuple[bool, ...] = (False,)
+    class_counts: tuple[int, ...] = ()
+    class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
+    options: tuple[str, ...] = ("video_root",)
+
+    def __post_init__(self):
+        if not self.name.isidentifier() or self.name == AUTO:
+            raise ValueError(f"The name of a format must be an identifier other than {AUTO!r}, got {self.name!r}.")
+        if (self.read is None) == (self.open_splits is None) or (self.layout == "dataset") != (self.read is None):
+            raise ValueError(
+                f"The format {self.name} needs read, or open_splits and layout='dataset', and not both; its layout is "
+                f"{self.layout!r}."
+            )
+
+
+_REGISTERED: dict[str, AnnotationFormat] = {}
+_OPTION_METADATA: dict[str, Any] = {"help": "", "choices": []}
+
+
+def register_format(entry: AnnotationFormat) -> None:
+    """Add a format. Raises `ValueError` if another format has its name."""
+    if _REGISTERED.setdefault(entry.name, entry) != entry:
+        raise ValueError(f"There is a format {entry.name!r} already; choose another name.")
+    ordered = sorted(_REGISTERED.values(), key=lambda each: (each.priority, each.name))
+    listed = "; ".join(f"{each.name}: {each.description}" for each in ordered)
+    _OPTION_METADATA["help"] = f"format of the annotations; auto: found by their content; {listed}"
+    _OPTION_METADATA["choices"][:] = [AUTO, *(each.name for each in ordered)]
+
+
+@functools.cache
+def _import_formats() -> None:
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
+def list_formats() -> list[AnnotationFormat]:
+    """All formats in the order in which they are sniffed."""
+    _import_formats()
+    return sorted(_REGISTERED.values(), key=lambda each: (each.priority, each.name))
+
+
+def get_format(name: str) -> AnnotationFormat:
+    """The format with a name. Raises `ValueError` for an unknown name."""
+    formats = {each.name: each for each in list_formats()}
+    if name not in formats:
+        raise ValueError(f"data_format must be {AUTO} or one of {', '.join(formats)}, got {name!r}.")
+    return formats[name]
+
+
+def data_format_metadata() -> dict[str, Any]:
+    """Help and choices of the option `data_format`. One object, to which `register_format` adds later formats."""
+    list_formats()
+    return _OPTION_METADATA
+
+
 class Source(NamedTuple):
-    """A file or folder of annotations, or the name of a data set, and the split that it is, `None` if it says so itself."""
+    """An annotation file or folder, or the name of a data set, with its split; `None` if the annotations name the split."""
 
     path: str
     split: str | None
 
 
-def find_sources(data: str | None, split_files: dict[str, str], data_format: str = "auto") -> list[Source]:
+def find_sources(data: str | None, split_files: dict[str, str], data_format: str = AUTO) -> list[Source]:
     """
-    What to read: `split_files` (split to file or folder), or what is in `data`: class folders rather than annotation files, unless
-    these are asked for by `data_format`.
+    What to read: `split_files`, or what the folder `data` holds. Class folders precede annotation files, unless `data_format`
+    is a format of files.
 
-    Raises `FileNotFoundError` for a path that is not there and `ValueError` for a folder with nothing to read.
+    split_files: split to file or folder; used if `data` is `None`.
+
+    Raises `FileNotFoundError` for a missing path and `ValueError` for a folder without annotations.
     """
     if data is None:
-        return [Source(_existing(name), split) for split, name in split_files.items()]
-    folder = Path(_existing(data))
-    if not folder.is_dir() or is_saved_dataset(folder):
+        return [Source(_check_exists(name), split) for split, name in split_files.items()]
+    folder = Path(_check_exists(data))
+    if not folder.is_dir() or _marked_format(folder):
         return [Source(data, None)]
-    if data_format not in ("auto", "datasets", *FOLDER_FORMATS) and (files := _annotation_files(folder)):
+    if data_format != AUTO and get_format(data_format).layout == "file" and (files := _annotation_files(folder)):
         return files
     if splits := _split_folders(folder):
         return [Source(str(path), split) for split, path in splits.items()]
     if files := _annotation_files(folder):
         return files
-    if _class_format(folder) or any(next(folder.rglob(f"*{suffix}"), None) for suffix in DATASET_SUFFIXES):
+    if any(each.sniff(folder) for each in list_formats()):
         return [Source(data, None)]
     raise ValueError(
         f"{data} holds no videos in class folders (<folder>/<class>/*.mp4 or <folder>/train|val/<class>/*.mp4), no "
@@ -69,115 +174,92 @@ def find_sources(data: str | None, split_files: dict[str, str], data_format: str
     )
 
 
-def detect_format(sources: list[Source]) -> str:
-    """The format of `sources`, one of `FORMATS`. Raises `ValueError` if it cannot be told or they differ."""
-    found = {source.path: _format_of(Path(source.path)) for source in sources}
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{path} is {name}" for path, name in found.items())
+def detect_format(sources: list[Source]) -> AnnotationFormat:
+    """The format of `sources`. Raises `ValueError` if it is unknown, or if the sources have different formats."""
+    found = {source.path: _sniff(Path(source.path)) for source in sources}
+    if len({each.name for each in found.values()}) > 1:
+        listed = ", ".join(f"{path} is {each.name}" for path, each in found.items())
         raise ValueError(f"The splits have different formats: {listed}.")
     return next(iter(found.values()))
 
 
-def read_rows(
-    source: Source, data_format: str, video_root: str | None, names: list[str] | None, multi_label: bool
+def read_samples(
+    source: Source, entry: AnnotationFormat, video_root: str | None, class_names: list[str] | None, multi_label: bool
 ) -> list[VideoSample]:
     """
-    The rows of a source. Of a file for one split that holds several, those of this split.
+    The samples of a source. If a file that is given as one split names several, only the samples of its split.
 
-    video_root: where the files lie, by default the folder of the annotations.
-    names: the class names, which Something-Something needs.
+    video_root: folder of the videos, by default the folder of the annotations.
     """
     path = Path(source.path)
-    if data_format in FOLDER_FORMATS:
-        clips = clips_of(path, FOLDER_FORMATS[data_format])
-        return [
-            VideoSample(str(clip.path), clip.label, clip.path.relative_to(path).as_posix(), source.split)
-            for clip in clips
-        ]
-    if path.is_dir():
+    if path.is_dir() and entry.layout == "file":
+        readers = " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == "folder")
         raise ValueError(
-            f"{path} is a folder; the format {data_format} needs an annotation file (folders named by classes are "
-            "data_format=class_folders)."
+            f"{path} is a folder; the format {entry.name} needs an annotation file (class folders are {readers})."
         )
-    videos = VideoFolder(video_root or path.parent)
-    if data_format == "csv":
-        rows = read_csv(path, read_header(path), videos, multi_label)
-    elif data_format == "list":
-        rows = read_list(path, videos, multi_label)
-    elif data_format == "ssv2":
-        rows = read_ssv2(path, videos, names or [])
-    else:
-        rows = {"kinetics": read_kinetics, "charades": read_charades}[data_format](path, videos)
-    return _of_split(rows, source)
-
-
-def _of_split(rows: list[VideoSample], source: Source) -> list[VideoSample]:
+    if not path.is_dir() and entry.layout == "folder":
+        raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
+    folder = path if path.is_dir() else path.parent
+    videos = VideoFolder(video_root if video_root and "video_root" in entry.options else folder)
+    samples = entry.read(path, ReadContext(videos, class_names, multi_label))
     if source.split is None:
-        return rows
-    # A file that is given as one split may call it as it likes, unless it holds several.
-    if len({row.split for row in rows}) > 1:
-        rows = [row for row in rows if row.split == source.split]
-        if not rows:
+        return samples
+    # The name of the split in a file with one split does not matter.
+    if len({sample.split for sample in samples}) > 1:
+        samples = [sample for sample in samples if sample.split == source.split]
+        if not samples:
             raise ValueError(f"{source.path} holds several splits, but no row of {source.split}.")
-    return [row._replace(split=source.split) for row in rows]
+    return [sample._replace(split=source.split) for sample in samples]
 
 
-def _existing(name: str) -> str:
+def _check_exists(name: str) -> str:
     if not Path(name).exists() and not HUB_NAME.fullmatch(name):
         raise FileNotFoundError(f"There is no file or folder {name}.")
     return name
 
 
-def _format_of(path: Path) -> str:
-    if not path.exists() or path.suffix in DATASET_SUFFIXES:
-        return "datasets"
-    if path.is_dir():
-        return "datasets" if is_saved_dataset(path) else _class_format(path) or "datasets"
-    if path.suffix == ".json":
-        return "ssv2"
-    header = read_header(path)
-    if is_kinetics(header):
-        return "kinetics"
-    if is_charades(header):
-        return "charades"
-    if is_list(path):
-        return "list"
-    if path_column(header) and "label" in header:
-        return "csv"
-    raise ValueError(
-        f"{path} is in no known format: a header needs path and label, or youtube_id, time_start and time_end, or id and "
-        f"actions; a list needs 'path number' in each line. It begins with {','.join(header)[:80]!r}."
+def _marked_format(folder: Path) -> AnnotationFormat | None:
+    return next(
+        (each for each in list_formats() if any((folder / name).is_file() for name in each.folder_markers)), None
     )
 
 
-def _class_format(folder: Path) -> str | None:
-    """Whether the folders in `folder` hold videos or images, by the first file found."""
-    for entry in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in entry.rglob("*"):
-            for name, suffixes in FOLDER_FORMATS.items():
-                if path.suffix.lower() in suffixes:
-                    return name
-    return None
+def _sniff(path: Path) -> AnnotationFormat:
+    if path.is_dir() and (marked := _marked_format(path)):
+        return marked
+    for each in list_formats():
+        if each.sniff(path):
+            return each
+    if not path.is_file():
+        return next(each for each in list_formats() if each.layout == "dataset")
+    header = read_header(path)
+    listed = "; ".join(f"{each.name}: {each.description}" for each in list_formats() if each.layout == "file")
+    raise ValueError(f"{path} is in no known format; it begins with {','.join(header)[:80]!r}. Formats: {listed}.")
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
     """`train/`, `val/` and `test/` in a folder, if they hold class folders."""
+    folder_formats = [each for each in list_formats() if each.layout == "folder"]
     found = {}
     for split, names in SPLIT_NAMES.items():
-        here = [folder / name for name in names if (folder / name).is_dir() and _class_format(folder / name)]
-        if len(here) > 1:
-            raise ValueError(f"{folder} has {here[0].name}/ and {here[1].name}/; which is the {split} split?")
-        if here:
-            found[split] = here[0]
+        folders = [folder / name for name in names if (folder / name).is_dir()]
+        folders = [path for path in folders if any(each.sniff(path) for each in folder_formats)]
+        if len(folders) > 1:
+            raise ValueError(f"{folder} has {folders[0].name}/ and {folders[1].name}/; which is the {split} split?")
+        if folders:
+            found[split] = folders[0]
     return found
 
 
 def _annotation_files(folder: Path) -> list[Source]:
-    """One annotation file per split, or one for all."""
+    """The annotation file of each split in a folder, or one file of all splits; empty if there is none."""
+    formats = [each for each in list_formats() if each.layout == "file"]
+    suffixes = {suffix for each in formats for suffix in each.suffixes}
+    ignored = [pattern for each in formats for pattern in each.ignored_files]
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        split = split_of_file(path) if path.suffix.lower() in ANNOTATION_SUFFIXES and path.is_file() else None
-        if split is not None and path.name not in LABEL_FILES and "answers" not in path.stem:
+        split = split_of_file(path) if path.suffix.lower() in suffixes and path.is_file() else None
+        if split is not None and not any(fnmatchcase(path.name, pattern) for pattern in ignored):
             found.setdefault(split, []).append(path)
     for split, paths in found.items():
         exact = [path for path in paths if split_of(path.stem)]
@@ -187,4 +269,6 @@ def _annotation_files(folder: Path) -> list[Source]:
         found[split] = exact or paths
     if found:
         return [Source(str(found[split][0]), split) for split in SPLIT_NAMES if split in found]
-    return [Source(str(folder / name), None) for name in SINGLE_FILES if (folder / name).is_file()][:1]
+    single = dict.fromkeys(suffix for each in formats if not each.needs_split for suffix in each.suffixes)
+    names = [f"{stem}{suffix}" for stem in SINGLE_FILE_STEMS for suffix in single]
+    return [Source(str(folder / name), None) for name in names if (folder / name).is_file()][:1]

@@ -1,14 +1,12 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What every annotation format is read into, a `VideoSample` per video, and what the readers share: text and tables with errors
-that name the line, names of splits, and a folder of clips that is listed once.
+`VideoSample`, the common result of all readers of annotations, and helpers of the readers: names of splits, kinds of files,
+and a folder of videos that is listed once.
 
-Readers look at annotations only. Whether a file is there and can be decoded is for `check_data` to find out, so that one
-missing clip in 240,000 is a line in a report, not the end of reading.
+Readers do not open videos. Missing and damaged files are found by `check_data` or when a clip is read, so one missing video
+of 240,000 does not stop the reading of annotations.
 """
 
-import csv
-import difflib
 import os
 import re
 from collections import defaultdict
@@ -23,16 +21,21 @@ SPLIT_NAMES = {
     "validation": ("validation", "val", "valid", "validate", "dev"),
     "test": ("test", "testing"),
 }
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 class VideoSample(NamedTuple):
     """
-    A video of a data set.
+    A video (or image) of a data set, as its annotations describe it.
 
-    path: where the file is, or should be.
-    label: name or index of its class, a tuple of them for several classes, `None` where the label is not known.
-    video_id: what the annotations call it; the same whatever folder the files lie in.
-    split: "train", "validation", "test", or `None` where the annotations do not say.
+    path: of the file, which may be missing.
+    label: name or index of the class, a tuple of names or indices for several classes, `None` for an unknown label.
+    video_id: name of the video in the annotations; it does not depend on the folder of the videos.
+    split: "train", "validation", "test", or `None` where the annotations do not name the split.
     """
 
     path: str
@@ -43,7 +46,7 @@ class VideoSample(NamedTuple):
 
 def split_of(name: str) -> str | None:
     """
-    The split that a word stands for, `None` if it is none.
+    The split that a word names, `None` if it names no split.
 
     >>> split_of("Val"), split_of("validate"), split_of("monkey")
     ('validation', 'validation', None)
@@ -54,7 +57,7 @@ def split_of(name: str) -> str | None:
 
 def split_of_file(path: Path) -> str | None:
     """
-    The split that the name of an annotation file contains.
+    The split that the name of an annotation file contains, `None` for no split or several splits.
 
     >>> split_of_file(Path("kinetics-400_val.csv")), split_of_file(Path("something-something-v2-labels.json"))
     ('validation', None)
@@ -63,89 +66,42 @@ def split_of_file(path: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark. Raises `ValueError` for other bytes and for none."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): it cannot hold annotations.") from None
-    if not text.strip():
-        raise ValueError(f"{path} is empty.")
-    return text
+def kind_of(path: str | Path) -> str:
+    """`"image"` or `"video"`, by the suffix of a file or URL. Every suffix that is not an image's counts as a video's."""
+    name = urlsplit(str(path)).path if "://" in str(path) else path  # the name of a local file may contain "#" or "?"
+    return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
-def read_table(
-    path: str | Path, required: Sequence[str], delimiter: str | None = None
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """
-    Rows of a CSV file with a header, `(line number, {column: text})`, columns by name in any order, cells stripped.
-
-    delimiter: the header's own by default, of comma, semicolon and tab.
-
-    Raises `ValueError` for a missing column, a row with more or fewer cells than the header, and what is no CSV.
-    """
-    text = read_text(path)
-    delimiter = delimiter or max(",;\t", key=text.lstrip().splitlines()[0].count)
-    lines = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-    header = None
-    try:
-        for cells in lines:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _check_header(path, cells, required)
-            elif len(cells) != len(header):
-                raise ValueError(
-                    f"{path}, line {lines.line_num}: {len(cells)} cells where the header has {len(header)}; quote cells that "
-                    f"contain {delimiter!r}."
-                )
-            else:
-                yield lines.line_num, dict(zip(header, map(str.strip, cells), strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {lines.line_num}: not CSV ({error}).") from None
-
-
-def _check_header(path: str | Path, cells: list[str], required: Sequence[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    for name in required:
-        if name not in header:
-            close = difflib.get_close_matches(name, header, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(header)[:200]}."
-            raise ValueError(f"{path} has no column {name!r}; {hint}")
-    if repeated := {name for name in header if header.count(name) > 1}:
-        raise ValueError(f"{path} has more than one column {min(repeated)!r}.")
-    return header
-
-
-def read_header(path: str | Path) -> list[str]:
-    """The cells of the first line of a CSV file."""
-    line = read_text(path).strip().splitlines()[0]
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=max(",;\t", key=line.count)))]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line 1: not CSV ({error}).") from None
+def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """The files below `folder` with one of `suffixes`, sorted by path, without hidden files and folders (leading dot)."""
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 class VideoFolder:
     """
-    Finds the files of a data set in a folder. Folders are listed once each: asking the file system for each of 240,000
-    names is slow where it is a network's.
+    Finds the files of a data set in a folder. Each folder is listed once: on a network file system, 240,000 single look-ups
+    are slow.
 
-    A file is found under its own name or with another video suffix: copies of a set are often converted.
+    A file is found under its own name or with another video suffix, because copies of a data set are often converted.
+
+    Raises `FileNotFoundError` if `root` is not a folder.
     """
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"There is no folder {self.root} of videos.")
-        self.folders: dict[str, dict[str, list[str]]] = {}  # folder to its files: name without suffix to names
-        self.clips: dict[str, list[str]] | None = None  # name without suffix to relative paths, of all files below
+        self.folders: dict[str, dict[str, list[str]]] = {}  # folder to {name without suffix: names of files}
+        self.clips: dict[str, list[str]] | None = (
+            None  # name without suffix to relative paths, of all files below root
+        )
 
     def find(self, name: str) -> str:
         """
-        Path of the file that annotations call `name`: absolute, or relative to the folder.
+        Path of the file that the annotations call `name`, which is absolute or relative to the folder.
 
-        Where there is none, the path at which it should be.
+        For a missing file, the path that it should have.
         """
         path = os.path.normpath(os.path.join(self.root, name))
         if os.path.isabs(name):
@@ -153,14 +109,15 @@ class VideoFolder:
         folder, file = os.path.split(path)
         if folder not in self.folders:
             self.folders[folder] = _list_videos(folder)
-        others = self.folders[folder].get(os.path.splitext(file)[0], [])
-        return path if file in others or not others else os.path.join(folder, min(others))
+        names = self.folders[folder].get(os.path.splitext(file)[0], [])
+        return path if file in names or not names else os.path.join(folder, min(names))
 
     def find_clip(self, stems: Sequence[str], folder: str | None = None) -> str | None:
         """
-        Path of a file with one of the names `stems` (without suffix; the first one that is there) anywhere below.
+        Path of a file anywhere below the root whose name without suffix is in `stems`, earlier stems first; `None` if there is
+        no such file.
 
-        folder: of several such files, the one in the folder of this name; spaces and underscores count as the same.
+        folder: preferred name of the parent folder, if several files match; case and underscores are ignored.
         """
         if self.clips is None:
             self.clips = defaultdict(list)
@@ -170,7 +127,7 @@ class VideoFolder:
                     self.clips[stem].append(relative)
         for stem in stems:
             found = sorted(self.clips.get(stem, []))
-            inside = [path for path in found if folder and _plain(path.split("/")[-2:-1]) == _plain([folder])]
+            inside = [path for path in found if folder and _normalize(path.split("/")[-2:-1]) == _normalize([folder])]
             if found:
                 return str(self.root / (inside or found)[0])
         return None
@@ -185,12 +142,12 @@ def _list_videos(folder: str) -> dict[str, list[str]]:
     return videos
 
 
-def _plain(parts: Sequence[str]) -> str:
+def _normalize(parts: Sequence[str]) -> str:
     return "/".join(parts).lower().replace("_", " ")
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of all files; links to folders are followed, each folder is entered once, hidden ones are not."""
+    """Relative paths of all files. Links to folders are followed, each folder is entered once, hidden entries are left out."""
     entered, waiting = set(), [""]
     while waiting:
         prefix = waiting.pop()
@@ -206,24 +163,3 @@ def _walk(root: Path) -> Iterator[str]:
                     waiting.append(f"{prefix}{entry.name}/")
                 else:
                     yield f"{prefix}{entry.name}"
-
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
-
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
-
-def kind_of(path: str | Path) -> str:
-    """`"image"` or `"video"`, by the name of a file or URL. What is not known as an image is tried as a video."""
-    name = urlsplit(str(path)).path if "://" in str(path) else path  # a file's own name may hold a "#" or "?"
-    return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
-
-
-def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """The files with one of `suffixes` in `folder` and below, sorted by path; what is hidden (a leading dot) is left out."""
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]

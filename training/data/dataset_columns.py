@@ -1,0 +1,160 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Converts a data set of the `datasets` library, in memory or streamed, to three columns: `video` or `image` (undecoded),
+`label` (class index) and `video_id`.
+
+`datasets` would decode with torchcodec, and one file that torchcodec cannot read ends a run. Undecoded rows are a path or
+bytes for our own decoder. Labels may be class indices, names, or numbers without names, alone or in lists.
+"""
+
+from functools import partial
+from typing import Any
+
+from .class_names import LabelEncoder, number_names, sort_names
+
+
+MEDIA = ("video", "image")
+LABEL_COLUMNS = ("label", "labels", "cls")
+ID_COLUMNS = ("video_id", "image_id", "id", "__key__")
+
+
+class DatasetColumns:
+    """
+    Which columns of a data set hold what, and how its labels become class indices.
+
+    dataset: a `datasets.Dataset` or `IterableDataset`, from whose columns the choice is made.
+    video_column, label_column: names, where the usual ones and the types of the columns do not tell.
+    class_names: of a checkpoint; by default those of a file, or else those that the data set has.
+    counted_names: of a file, in the order that labels count which are numbers without names.
+
+    Sets `media` ("video" or "image"), `names` (of the classes, in the order of their indices, `None` where the data set
+    has no labels), and `is_multi_label`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        video_column: str | None = None,
+        label_column: str | None = None,
+        class_names: list[str] | None = None,
+        counted_names: list[str] | None = None,
+    ):
+        self.features = dataset.features
+        if self.features is None:
+            raise ValueError("The data set does not say which columns it has: pass it with `features`.")
+        self.video_column, self.media = self._find_video(video_column)
+        self.label_column = self._find_label(label_column)
+        self.id_column = next((name for name in ID_COLUMNS if name in self.features), None)
+        self.own_names, self.is_multi_label = None, False
+        if self.label_column is not None:
+            self.is_multi_label, self.own_names = _label_type(self.features[self.label_column])
+        self.names = class_names or counted_names or self.own_names
+        if self.names is None and self.label_column is not None:
+            self.names = self._collect_names(dataset)
+        self.index_of = None if self.names is None else LabelEncoder(self.names, counted_names)
+
+    def apply(self, dataset: Any, split: str) -> Any:
+        """`dataset` with our columns. Rows that have no id are called `<split>/<number>`."""
+        import datasets
+
+        features = _features(self.media, self.names, self.is_multi_label)
+        dataset = dataset.cast_column(self.video_column, features[self.media])
+        if isinstance(dataset, datasets.IterableDataset):
+            convert = partial(self._convert, split=split)
+            return dataset.map(convert, with_indices=True, remove_columns=list(self.features), features=features)
+        rest = dataset.remove_columns([self.video_column])  # what the rows below need, without the videos
+        rows = [self._convert(row, index, split) for index, row in enumerate(rest)]
+        dataset = dataset.select_columns([self.video_column])
+        if self.video_column != self.media:
+            dataset = dataset.rename_column(self.video_column, self.media)
+        for name in ("label", "video_id"):
+            dataset = dataset.add_column(name, [row[name] for row in rows], feature=features[name])
+        return dataset
+
+    def _convert(self, row: dict, index: int, split: str) -> dict:
+        try:
+            label = self._to_index(row[self.label_column]) if self.label_column else None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"Row {index} of the {split} split: {error}") from None
+        video_id = str(row[self.id_column]) if self.id_column else f"{split}/{index:06d}"
+        converted = {"label": label, "video_id": video_id}
+        return converted | ({self.media: row[self.video_column]} if self.video_column in row else {})
+
+    def _to_index(self, label: Any) -> Any:
+        if self.is_multi_label:
+            return None if label is None else [self._to_index_of_one(each) for each in label]
+        return self._to_index_of_one(label)
+
+    def _to_index_of_one(self, label: Any) -> int | None:
+        if label is None or label == -1:  # the library's ClassLabel for "unknown"
+            return None
+        if isinstance(label, int) and self.own_names is not None:
+            label = self.own_names[label]
+        return self.index_of(label)
+
+    def _find_video(self, given: str | None) -> tuple[str, str]:
+        if given is not None and given not in self.features:
+            raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
+        types = {name: getattr(feature, "_type", "").lower() for name, feature in self.features.items()}
+        candidates = [given] if given else [name for name, kind in types.items() if kind in MEDIA]
+        candidates = candidates or [name for name in MEDIA if name in self.features]
+        if len(candidates) != 1:
+            found = f"several video or image columns ({', '.join(candidates)})" if candidates else "no video column"
+            raise ValueError(f"The data set has {found}; set video_column. It has: {', '.join(self.features)}.")
+        (name,) = candidates
+        return name, types[name] if types[name] in MEDIA else "video"
+
+    def _find_label(self, given: str | None) -> str | None:
+        if given is not None:
+            if given not in self.features:
+                raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
+            return given
+        typed = [name for name, feature in self.features.items() if _label_type(feature)[1] is not None]
+        usual = [name for name in LABEL_COLUMNS if name in self.features]
+        if not usual and len(typed) > 1:
+            raise ValueError(f"The data set has several label columns ({', '.join(typed)}); set label_column.")
+        return next(iter(usual or typed), None)
+
+    def _collect_names(self, dataset: Any) -> list[str]:
+        """Names in a column of text; for numbers, the numbers."""
+        if not hasattr(dataset, "unique"):
+            raise ValueError(
+                f"The column {self.label_column!r} of a streamed data set does not name its classes; set class_names_file."
+            )
+        labels = dataset.with_format(None)[self.label_column]
+        labels = {each for label in labels for each in ((label or []) if self.is_multi_label else [label])} - {
+            None,
+            -1,
+        }
+        if all(isinstance(label, int) for label in labels):
+            return number_names(labels)
+        return sort_names(map(str, labels))
+
+
+def make_dataset(media: str, paths: list[str], labels: list, video_ids: list[str], names: list[str] | None) -> Any:
+    """A `datasets.Dataset` of files; labels are class indices, lists of them, or `None`."""
+    import datasets
+
+    is_multi_label = any(isinstance(label, (list, tuple)) for label in labels)
+    columns = {
+        media: [{"path": path, "bytes": None} for path in paths],
+        "label": [list(label) if isinstance(label, tuple) else label for label in labels],
+        "video_id": video_ids,
+    }
+    return datasets.Dataset.from_dict(columns, features=_features(media, names, is_multi_label))
+
+
+def _features(media: str, names: list[str] | None, is_multi_label: bool) -> Any:
+    from datasets import ClassLabel, Features, Image, List, Value, Video
+
+    label = ClassLabel(names=names) if names else Value("int64")
+    undecoded = Video(decode=False) if media == "video" else Image(decode=False)
+    label = List(label) if is_multi_label else label
+    return Features({media: undecoded, "label": label, "video_id": Value("string")})
+
+
+def _label_type(feature: Any) -> tuple[bool, list[str] | None]:
+    """Whether a column holds lists, and the names of its `ClassLabel`, `None` for other types."""
+    is_list = getattr(feature, "_type", "") in ("List", "LargeList")
+    each = feature.feature if is_list else feature
+    return is_list, list(each.names) if getattr(each, "_type", "") == "ClassLabel" and each.names else None
