@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""How many processor cores there are to work on: what the numbers of threads follow from."""
+"""Number of CPU cores that this process may use: the default for thread and worker counts."""
 
 import os
 
 
 def num_cores() -> int:
-    """Cores that this process may use; fewer than the machine has where it was bound to some of them (`taskset`, Slurm)."""
+    """CPU cores available to this process: fewer than the machine has if its affinity is restricted (`taskset`, Slurm)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

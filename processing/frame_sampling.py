@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which frames of a video make up its clips: index arithmetic, numpy only.
+Frame sampling: the frame indices of each clip of a video. NumPy only.
 
 A clip is `num_frames` frame indices in presentation order. `uniform_clips` spreads them over the whole video;
-`fixed_rate_clips` takes them at `fps` frames per second from given start times, as the paper does (sec. 4.1: 64 frames
-at 15 fps on Kinetics, 32 at 24 fps on Something-Something). Several clips of one video are its temporal views (the paper
-evaluates 4). The paper leaves open how clips are placed and what happens to short videos; those choices are ours.
+`fixed_rate_clips` takes `fps` frames per second from given start times, as the paper does (sec. 4.1: 64 frames at 15 fps
+on Kinetics, 32 at 24 fps on Something-Something). Several clips of one video are its temporal views (the paper evaluates
+4). The paper does not specify the start times of clips or the padding of short videos; both are our choices.
 """
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 
 PAD_MODES = ("loop", "last", "error")
 
-# Containers round frame times (Matroska to 1 ms): a frame that starts this little after the wanted time is shown at it. Not a
-# whole number of ms or of thirtieths of one, by which wanted times and those of 29.97 frames per second differ.
+# Seconds. Containers round frame times (Matroska to 1 ms), so a frame that starts this little after the requested time counts
+# as visible at it. Not a multiple of 1 ms or of 1/30 ms: requested times and times at 29.97 fps differ by such multiples, and
+# a tie would be decided by floating-point rounding.
 TIME_TOLERANCE = 0.97e-3
 
 
@@ -26,16 +27,19 @@ def uniform_clips(
     offsets: np.ndarray | None = None,
 ) -> np.ndarray:
     """
-    Clips that span the whole video: one frame from each of `num_frames` equal segments (TSN's rule).
+    Clips that span the whole video: one frame from each of `num_frames` equal segments (as in TSN).
 
-    Without `offsets`, clip `v` takes the frame at `(v + 1/2) / num_clips` of every segment: the centre for a single clip,
-    and for several clips interleaved frames, which together are the single clip of `num_clips * num_frames` frames.
-    A video with fewer than `num_frames` frames gives all of them in order and is then padded by `pad_mode`.
+    Without `offsets`, clip `v` takes the frame at `(v + 1/2) / num_clips` of every segment: the center for a single clip,
+    interleaved frames for several. Together, several clips are the frames of a single clip of `num_clips * num_frames`
+    frames. A video with fewer than `num_frames` frames contributes all of them in order, followed by padding.
 
-    offsets: positions in [0, 1) within the segments, `(num_clips, num_frames)`; drawn at random they are TSN's
-        training rule.
+    num_clips: number of clips (temporal views).
+    pad_mode: padding of a video shorter than the clip: "loop" restarts the video, "last" repeats its last frame, "error"
+        raises `ValueError`.
+    offsets: positions in [0, 1) within the segments, `(num_clips, num_frames)`; uniformly random offsets are TSN's
+        sampling for training.
 
-    Returns indices `(num_clips, num_frames)`.
+    Returns int64 frame indices `(num_clips, num_frames)`.
 
     >>> uniform_clips(10, 5).tolist()
     [[1, 3, 5, 7, 9]]
@@ -51,7 +55,7 @@ def uniform_clips(
     if offsets is not None:
         indices = np.floor((segments + offsets) * total_num_frames / num_frames).astype(np.int64)
         return np.minimum(indices, total_num_frames - 1)  # the product may round up to the end
-    # (segment + (v + 1/2) / num_clips) * total / num_frames, kept in integers: a float would miss whole numbers
+    # (segment + (v + 1/2) / num_clips) * total / num_frames in integer arithmetic, which has no rounding error
     halves = 2 * (segments * num_clips + np.arange(num_clips)[:, None]) + 1
     return halves * total_num_frames // (2 * num_frames * num_clips)
 
@@ -65,15 +69,17 @@ def fixed_rate_clips(
     pad_mode: str = "loop",
 ) -> np.ndarray:
     """
-    Clips of `num_frames` frames at `fps`, one for each start time: the frame on screen at `start + k / fps`.
+    Clips of `num_frames` frames at `fps`, one per start time: frame `k` is the frame visible at `start + k / fps`.
 
-    timestamps: time of each frame in seconds, ascending from 0, `(total_num_frames,)`. Any spacing: a video of variable
-        frame rate gives the frames that a viewer sees at the wanted times.
-    end: when the last frame leaves the screen, in seconds (`video_end`).
+    timestamps: presentation time of each frame in seconds, ascending from 0, `(total_num_frames,)`. The frame rate may be
+        variable.
+    end: end of the video in seconds (`video_end`).
+    fps: frames per second of the clips.
     starts: start times in seconds, `(num_clips,)`, each before `end`.
-    pad_mode: what follows the end of the video: "loop" starts it over, "last" holds its last frame, "error" refuses.
+    pad_mode: padding after the end of the video: "loop" restarts the video, "last" repeats its last frame, "error" raises
+        `ValueError`.
 
-    Returns indices `(num_clips, num_frames)`.
+    Returns int64 frame indices `(num_clips, num_frames)`.
 
     >>> times = np.arange(30) / 30
     >>> fixed_rate_clips(times, 1.0, 4, 15, np.array([0.5])).tolist()
@@ -83,24 +89,24 @@ def fixed_rate_clips(
     """
     total_num_frames = len(timestamps)
     tolerance = min(TIME_TOLERANCE, 0.25 * end / total_num_frames)
-    wanted = np.asarray(starts, float)[:, None] + np.arange(num_frames) / fps + tolerance
-    if pad_mode == "error" and wanted.max() >= end + tolerance:
+    times = np.asarray(starts, float)[:, None] + np.arange(num_frames) / fps + tolerance
+    if pad_mode == "error" and times.max() >= end + tolerance:
         raise ValueError(
             f"The video is too short: {num_frames} frames at {fps:g} fps from {max(starts):.3f} s need "
-            f"{wanted.max() - tolerance:.3f} s, it ends at {end:.3f} s; lower num_frames or raise fps, or set pad_mode to "
+            f"{times.max() - tolerance:.3f} s, it ends at {end:.3f} s; lower num_frames or raise fps, or set pad_mode to "
             "'loop' or 'last'."
         )
     if pad_mode == "loop":
-        wanted = wanted % end
-    return np.searchsorted(timestamps, wanted, side="right") - 1
+        times = times % end
+    return np.searchsorted(timestamps, times, side="right") - 1
 
 
 def evenly_spaced_starts(end: float, clip_seconds: float, num_clips: int) -> np.ndarray:
     """
-    Start times of `num_clips` clips of `clip_seconds` in a video of `end` seconds, `(num_clips,)`.
+    Start times in seconds, `(num_clips,)`, of clips of `clip_seconds` in a video of `end` seconds.
 
-    One clip lies in the middle; of several, the first starts at 0 and the last ends with the video. In a video shorter
-    than a clip all start at 0.
+    A single clip is centered. Of several, the first starts at 0 and the last ends with the video. If the video is shorter
+    than a clip, all start at 0.
 
     >>> evenly_spaced_starts(10.0, 4.0, 1).tolist(), evenly_spaced_starts(10.0, 4.0, 4).tolist()
     ([3.0], [0.0, 2.0, 4.0, 6.0])
@@ -111,10 +117,10 @@ def evenly_spaced_starts(end: float, clip_seconds: float, num_clips: int) -> np.
 
 def video_end(timestamps: np.ndarray, fallback_fps: float) -> float:
     """
-    When the last frame leaves the screen, in seconds: it is taken to stay for the mean frame time of the video.
+    End of the video in seconds: the last timestamp plus the mean frame duration.
 
-    The duration in a file's header is not used: it may be missing, or that of a longer sound track. `fallback_fps` serves
-    a video of one frame.
+    The duration in the file's header is not used: it may be missing, or be that of a longer audio track. `fallback_fps` is
+    the frame rate assumed for a video of one frame.
     """
     last = float(timestamps[-1])
     return last + (last / (len(timestamps) - 1) if last > 0 else 1 / fallback_fps)
@@ -122,30 +128,33 @@ def video_end(timestamps: np.ndarray, fallback_fps: float) -> float:
 
 def frame_times(metadata) -> np.ndarray:
     """
-    Time of each frame of a video in seconds from the first: as its file says (`timestamps`), or by its frame rate.
+    Presentation time of each frame in seconds, float64 `(total_num_frames,)`, the first at 0.
 
-    metadata: a `VideoMetadata` of the library or of `decode_video`.
+    metadata: a `VideoMetadata` of Transformers, whose frame rate gives the times, or a `TubeViTVideoMetadata`, whose
+        `timestamps` do if the file states them.
+
+    Raises `ValueError` for metadata without times, frame rate and duration.
     """
-    # The library's VideoMetadata has `timestamps` of another meaning (the sampled frames'), as a property, not a field.
+    # In Transformers' VideoMetadata `timestamps` is a property, not a field, and holds the times of the sampled frames only.
     if "timestamps" in tuple(metadata) and metadata.timestamps is not None:
         return np.asarray(metadata.timestamps, float)
     return np.arange(metadata.total_num_frames) / frame_rate(metadata)
 
 
 def frame_rate(metadata) -> float:
-    """Frames per second of a video, by its metadata."""
+    """Frames per second: `metadata.fps`, else frames over `metadata.duration`. Raises `ValueError` if both are missing."""
     if metadata.fps:
         return metadata.fps
     if metadata.duration:
         return metadata.total_num_frames / metadata.duration
     raise ValueError(
-        "Sampling at a rate needs the frame rate of the video; pass it with the frames, as video_metadata={'fps': 25}."
+        "Sampling at a fixed rate needs the frame rate of the video; pass e.g. video_metadata={'fps': 25} with the frames."
     )
 
 
 def num_frames_at_rate(total_num_frames: int, video_fps: float, fps: float) -> int:
     """
-    How many frames a whole video has at `fps`, at least one (rounded down, as the library does).
+    Number of frames of the whole video at `fps`, rounded down as in Transformers, and at least 1.
 
     >>> num_frames_at_rate(8, 4.0, 3.0)
     6
@@ -154,7 +163,7 @@ def num_frames_at_rate(total_num_frames: int, video_fps: float, fps: float) -> i
 
 
 def _pad(indices: np.ndarray, total_num_frames: int, pad_mode: str) -> np.ndarray:
-    """Bring indices that run past the end of a video back into it."""
+    """Map indices past the end of the video to existing frames. Raises `ValueError` for `pad_mode="error"`."""
     if pad_mode == "loop":
         return indices % total_num_frames
     if pad_mode == "last":

@@ -1,9 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Saving a processor together with the code that defines it, so that the Hub serves it with `trust_remote_code=True`.
+Save a processor with its source code, so that `trust_remote_code=True` loads it without this package.
 
-The saved file then names the class in `auto_map`, and the modules that define it lie beside the file. The library does
-this for classes marked by `register_for_auto_class`, for good; here it is done for one object and one call.
+The saved file names the class in `auto_map`, and the modules that define the class are copied next to the file. In
+Transformers, `register_for_auto_class` enables this permanently and for all objects of a class; here it is enabled for one
+object during one call.
 """
 
 import json
@@ -18,7 +19,7 @@ from transformers.utils import PROCESSOR_NAME
 
 @contextmanager
 def marked_for_export(*processors) -> Iterator[None]:
-    """While this lasts, saving any of `processors` also saves its code for the Auto class that its `auto_class` names."""
+    """In this context, saving any of `processors` also saves its source code, for the Auto class named by `auto_class`."""
     before = [dict(processor.__dict__) for processor in processors]
     for processor in processors:
         processor._auto_class = processor.auto_class
@@ -26,7 +27,7 @@ def marked_for_export(*processors) -> Iterator[None]:
         yield
     finally:
         for processor, attributes in zip(processors, before, strict=True):
-            for name in ("_auto_class", "auto_map"):  # saving sets the second
+            for name in ("_auto_class", "auto_map"):  # saving sets `auto_map`
                 processor.__dict__.pop(name, None)
                 if name in attributes:
                     setattr(processor, name, attributes[name])
@@ -36,17 +37,17 @@ class ProcessorCodeExportMixin:
     """Adds `with_code` to `save_pretrained` and `push_to_hub` of an image or video processor."""
 
     auto_class: str  # name of the Auto class that loads this processor
-    combined_key: str  # its place in the file of a processor that holds several
+    combined_key: str  # its key in `processor_config.json`, which holds the settings of all processors of a model
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, *, with_code: bool = False, **kwargs
     ) -> list[str]:
         """
-        As in the base class. Settings of this processor in a `processor_config.json` of the folder, which would win when
-        it is loaded, are brought up to date.
+        As in the base class. If the folder has a `processor_config.json` with settings of this processor, these are updated
+        too, because they take precedence when the folder is loaded.
 
-        with_code: also write the modules of this package that the processor needs, so that a machine without the package
-            loads the folder with `trust_remote_code=True`.
+        with_code: also copy the modules that the processor needs, so that `trust_remote_code=True` loads the folder
+            without this package.
         """
         with marked_for_export(self) if with_code else nullcontext():
             self._update_combined(Path(save_directory) / PROCESSOR_NAME)
@@ -65,7 +66,7 @@ class ProcessorCodeExportMixin:
             path.write_text(json.dumps(combined, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the base class, with an `auto_map` only where the code that it points to is saved too."""
+        """As in the base class; `auto_map` is included only if the source code is saved too."""
         values = super().to_dict()
         values.pop("_auto_class", None)
         if self._auto_class is None:

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Images to `pixel_values`, by the same steps as the frames of a video.
+Image processor: images to `pixel_values`, by the same steps as video frames.
 
-An image gives the pixels that a video of that one frame gives, so one model sees both alike. `do_rescale=False,
-do_normalize=False` leaves uint8 pixels uint8; the model then normalises them itself.
+An image gets the same pixels as a one-frame video, because one model reads both. With `do_rescale=False,
+do_normalize=False` the pixels stay uint8, and the model normalizes them.
 """
 
 import os
@@ -23,9 +23,9 @@ from .processor_settings import PIXEL_RULES, check_names, check_settings
 
 class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
     r"""
-    Prepares images for TubeViT: resizes the short side, crops the centre, rescales and normalises.
+    Prepares images for TubeViT: resizes the short side, center-crops, rescales and normalizes.
 
-    `pixel_values` is `(batch, channels, height, width)`.
+    The output `pixel_values` is `(batch, channels, height, width)`.
 
     Example:
 
@@ -64,23 +64,23 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
 
     def preprocess(self, images: Any, **kwargs: Unpack[ImagesKwargs]) -> BatchFeature:
         """
-        Images to pixels.
+        Images to `pixel_values`.
 
-        images: one image or a list of them: path, URL, PIL image, or array or tensor `(height, width, channels)` or
-            `(channels, height, width)` with values from 0 to 255 (also as floats; pass `do_rescale=False` if they are
+        images: an image or a list of images: path, URL, PIL image, or array or tensor `(height, width, channels)` or
+            `(channels, height, width)` with values from 0 to 255, integers or floats (pass `do_rescale=False` for floats
             from 0 to 1). A 4-dimensional array is a batch.
-        kwargs: any setting, for this call.
+        kwargs: settings that override the processor's in this call.
 
-        Returns a `BatchFeature` with `pixel_values`.
+        Returns a `BatchFeature` with `pixel_values` `(batch, channels, height, width)`.
 
-        Raises `ValueError` or `TypeError` for an image or a setting that cannot be used.
+        Raises `ValueError` or `TypeError` for an invalid image or setting.
         """
         check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=True)
         check_settings(self, kwargs, PIXEL_RULES)
         return super().preprocess(images, **kwargs)
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
-        """Names of files and URLs loaded as the pipelines load them, with PIL; images as they are; lists of these."""
+        """Load paths and URLs with PIL, as Transformers' pipelines do; images are returned unchanged. Accepts lists."""
         if isinstance(image_url_or_urls, (str, os.PathLike)):
             return load_image(os.fspath(image_url_or_urls))
         return super().fetch_images(image_url_or_urls)
@@ -95,7 +95,7 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
         image_mean: float | tuple[float, ...] | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """One image as a tensor `(channels, height, width)`, as a frame of a video would be."""
+        """One image to a tensor `(channels, height, width)`, by the conversion that video frames get."""
         if not isinstance(image, Image.Image) and image.ndim == 2:
             image, input_data_format = image[None], "channels_first"
         image = FrameSequence([image], input_data_format)[0]
@@ -105,7 +105,7 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
         return image if device is None else image.to(device)
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
-        # The library calls this with all settings, when a processor is made and in a call: the place to check them.
+        # Transformers passes all settings through here, in `__init__` and in every call.
         check_settings(self, kwargs, PIXEL_RULES)
         return super()._standardize_kwargs(**kwargs)
 

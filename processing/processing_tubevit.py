@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""One processor for images and videos: each input goes to the processor made for it. There is no tokenizer."""
+"""Processor for images and videos: an image processor and a video processor in one object. There is no tokenizer."""
 
 import os
 from contextlib import nullcontext
@@ -18,8 +18,8 @@ class TubeViTProcessor(ProcessorMixin):
     r"""
     Prepares images, videos or both for TubeViT.
 
-    image_processor: makes `pixel_values` of images; one with default settings if left out.
-    video_processor: makes `pixel_values_videos` of videos; one with default settings if left out.
+    image_processor (`TubeViTImageProcessor`, *optional*): images to `pixel_values`; default settings if omitted.
+    video_processor (`TubeViTVideoProcessor`, *optional*): videos to `pixel_values_videos`; default settings if omitted.
 
     Example:
 
@@ -42,11 +42,14 @@ class TubeViTProcessor(ProcessorMixin):
 
     def __call__(self, images: Any = None, videos: Any = None, **kwargs: Unpack[ProcessingKwargs]) -> BatchFeature:
         """
-        images, videos: as the image processor and the video processor take them; at least one of the two.
-        kwargs: settings for this call. One that both processors know goes to both; `images_kwargs={...}` and
-            `videos_kwargs={...}` address one of them.
+        images, videos: inputs of the image processor and of the video processor; at least one is required.
+        kwargs: settings that override the processors' in this call. A setting of both processors applies to both;
+            `images_kwargs={...}` and `videos_kwargs={...}` apply to one.
 
-        Returns a `BatchFeature` with `pixel_values` and / or `pixel_values_videos`.
+        Returns a `BatchFeature` with `pixel_values` `(batch, channels, height, width)` and / or `pixel_values_videos`
+        `(batch, frames, channels, height, width)`.
+
+        Raises `ValueError` if both inputs are missing, and what the two processors raise.
         """
         if images is None and videos is None:
             raise ValueError("TubeViTProcessor needs images=, videos= or both.")
@@ -56,10 +59,11 @@ class TubeViTProcessor(ProcessorMixin):
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, *, with_code: bool = False, **kwargs
     ) -> list[str]:
         """
-        As in the base class: one file, which all three Auto classes read.
+        As in the base class: one `processor_config.json`, which `AutoProcessor`, `AutoImageProcessor` and
+        `AutoVideoProcessor` read.
 
-        with_code: also write the modules of this package that the processors need, so that a machine without the package
-            loads the folder with `trust_remote_code=True`.
+        with_code: also copy the modules that the processors need, so that `trust_remote_code=True` loads the folder
+            without this package.
         """
         with self._marked_for_export() if with_code else nullcontext():
             return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
@@ -75,7 +79,7 @@ class TubeViTProcessor(ProcessorMixin):
     def _merge_kwargs(self, *args, **kwargs) -> dict[str, dict]:
         try:
             return super()._merge_kwargs(*args, **kwargs)
-        except StrictDataclassFieldValidationError as error:  # neither a ValueError nor one line
+        except StrictDataclassFieldValidationError as error:  # not a ValueError, and several lines long
             raise ValueError(" ".join(str(error).split())) from None
 
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The settings of the processors: what each may hold, checked when a processor is made and again at every call.
+Validation of the processors' settings, in `__init__` and in every call.
 
-The library stores whatever it is given and fails later, deep inside torchvision. Here a wrong value is one line that
-names the setting, the value and what is allowed, and a misspelt name is an error that offers the right one.
+Transformers stores any value and fails later inside torchvision. Here an invalid value raises an error that names the
+setting, the value and the allowed values, and a misspelled name raises an error that suggests the right one.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from transformers.image_utils import ChannelDimension, SizeDict
 
 
 class Rule(NamedTuple):
-    """What a setting may hold: in words, and as a test."""
+    """The allowed values of a setting, in words (for errors) and as a predicate."""
 
     allowed: str
     accepts: Callable[[Any], bool]
@@ -35,7 +35,7 @@ def is_number(value) -> bool:
 
 
 def one_of(*values: str) -> Rule:
-    """One of some words."""
+    """A string out of `values`."""
     return Rule(
         "one of " + ", ".join(repr(value) for value in values),
         lambda value: isinstance(value, str) and value in values,
@@ -43,12 +43,12 @@ def one_of(*values: str) -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """The rule, or `None` for "not set"."""
+    """`rule`, or `None` (not set)."""
     return Rule(rule.allowed, lambda value: value is None or rule.accepts(value))
 
 
 def _is_size(value, allowed_keys: tuple[set[str], ...]) -> bool:
-    """`value` is one of the forms of a size: an integer, two of them, or a dictionary with one of the sets of keys."""
+    """Whether `value` is an integer, a pair of integers, or a dictionary of integers with one of the `allowed_keys`."""
     if isinstance(value, (list, tuple)):
         return len(value) == 2 and all(is_whole(side) for side in value)
     if not isinstance(value, (dict, SizeDict)):
@@ -58,7 +58,7 @@ def _is_size(value, allowed_keys: tuple[set[str], ...]) -> bool:
 
 
 def _is_per_channel(value, is_allowed: Callable[[float], bool]) -> bool:
-    """`value` is an allowed number, or one for each channel."""
+    """Whether `value` is an allowed number, or a list of one allowed number per channel (1 to 4)."""
     values = value if isinstance(value, (list, tuple)) else [value]
     return 1 <= len(values) <= 4 and all(is_number(number) and is_allowed(number) for number in values)
 
@@ -100,7 +100,7 @@ PIXEL_RULES = {
             lambda value: _is_size(value, ({"height", "width"},)),
         )
     ),
-    # PIL's filters and torchvision's interpolation modes are enumerations; PIL's may also be given by number.
+    # PIL's filters and torchvision's interpolation modes are enumerations; PIL's filters also have numbers.
     "resample": optional(
         Rule(
             "PIL's NEAREST, LANCZOS, BILINEAR or BICUBIC, or its number, 0 to 3",
@@ -123,7 +123,7 @@ PIXEL_RULES = {
 
 
 def check_settings(owner: object, settings: dict[str, Any], rules: dict[str, Rule]) -> None:
-    """Raise a `ValueError` for the first of `settings` that breaks its rule; names without a rule are not checked."""
+    """Raise `ValueError` for the first of `settings` with an invalid value; settings without a rule are not checked."""
     for name, value in settings.items():
         rule = rules.get(name)
         if rule is not None and not rule.accepts(value):
@@ -132,10 +132,10 @@ def check_settings(owner: object, settings: dict[str, Any], rules: dict[str, Rul
 
 def check_names(owner: object, names: Iterable[str], known: Iterable[str], *, closed: bool) -> None:
     """
-    Raise a `TypeError` for a name that is not known.
+    Raise `TypeError` for an unknown setting.
 
-    closed: refuse every unknown name. Otherwise only what looks like a misspelt one: processor files of the library
-        may hold any other key, and the library keeps it as an attribute.
+    closed: every unknown name is an error. Otherwise only a name similar to a known one: processor files of Transformers
+        may contain other keys, which become attributes of the processor.
     """
     known = list(known)
     for name in set(names) - set(known):

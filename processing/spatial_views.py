@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Where the spatial views of a frame lie: crop geometry after the short side was resized.
+Spatial views: the crops of a frame after its short side was resized.
 
-One view is the centre crop. More views are spaced evenly along the longer side, from one end to the other (the paper
-evaluates 3, sec. 4.1); an odd number of them contains the centre crop. All coordinates are corners in pixels, in the
-order height, width.
+A single view is the center crop. Several views are evenly spaced along the longer side, from one end to the other (the
+paper evaluates 3, sec. 4.1); an odd number includes the center crop. Coordinates are in pixels, in the order height,
+width.
 """
 
 import torch
@@ -12,7 +12,7 @@ import torch
 
 def crop_corners(frame_size: tuple[int, int], crop_size: tuple[int, int], num_views: int = 1) -> list[tuple[int, int]]:
     """
-    Top left corner (top, left) of each view of a frame; sizes are (height, width) and the crop fits into the frame.
+    Top left corner (top, left) of each view, in pixels; sizes are (height, width), and the frame is no smaller than the crop.
 
     >>> crop_corners((224, 298), (224, 224))
     [(0, 37)]
@@ -32,8 +32,8 @@ def crop_views(frames: torch.Tensor, crop_size: tuple[int, int], num_views: int 
     """
     The spatial views of `frames`, `(..., height, width)`: `num_views` tensors `(..., crop height, crop width)`.
 
-    The views share the memory of `frames`. A side shorter than the crop is first padded with zeros on both ends, as the
-    library's centre crop does.
+    The views share memory with `frames`. A side shorter than the crop is first zero-padded at both ends, as in the center
+    crop of Transformers.
     """
     frames = pad_to(frames, crop_size)
     height, width = crop_size
@@ -47,9 +47,11 @@ def split_views(
     video: torch.Tensor, num_temporal_views: int, num_spatial_views: int, crop: tuple[int, int] | None
 ) -> torch.Tensor:
     """
-    `(clips * frames, channels, height, width)` to `(frames, ...)` for one view, else `(views, frames, ...)`, temporal-major.
+    Split frames `(clips * frames, channels, height, width)` into views `(views, frames, channels, height, width)`.
 
-    crop: (height, width) of the views where there are several spatial ones.
+    View `t * num_spatial_views + s` is crop `s` of clip `t`. A single view has no views axis.
+
+    crop: (height, width) of the crops; read only if there are several spatial views.
     """
     if num_temporal_views * num_spatial_views == 1:
         return video
@@ -60,7 +62,7 @@ def split_views(
 
 
 def pad_to(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """`frames`, `(..., height, width)`, with zeros around them up to `size`; unchanged where they are large enough."""
+    """Zero-pad `frames`, `(..., height, width)`, on all sides to at least `size` (height, width)."""
     missing = [max(0, target - actual) for target, actual in zip(size, frames.shape[-2:], strict=True)]
     if not any(missing):
         return frames

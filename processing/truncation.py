@@ -1,12 +1,16 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Whether a file is shorter than it says, as after a broken download: FFmpeg reads such a file to its end and reports nothing."""
+"""
+Detection of truncated video files (an interrupted download, a full disk), for which FFmpeg reports no error.
+
+The length that the first bytes of a file state, or the marker at its end, is compared with the size of the file.
+"""
 
 import os
 from contextlib import nullcontext
 
 
 HEAD_BYTES, PNG_TAIL_BYTES = 128, 4096
-GIF_TAIL_BYTES = 64  # few: its end is marked by two bytes, which pixels may hold by chance
+GIF_TAIL_BYTES = 64  # few: the end marker has two bytes, which also occur in pixel data
 IVF_FRAME_HEADER_BYTES = 12
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -14,9 +18,9 @@ ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 def is_truncated(file) -> bool:
     """
-    Whether a Matroska, WebM, AVI, GIF, APNG, IVF, WMV or ASF file breaks off. False if nothing tells where it should end.
+    Whether a Matroska, WebM, AVI, GIF, APNG, IVF, WMV or ASF file is truncated. False for formats that do not state their end.
 
-    file: `"file:"` and a path, or a file object, whose position moves.
+    file: `"file:PATH"`, or a binary file object; its position changes.
     """
     with open(file.removeprefix("file:"), "rb") if isinstance(file, str) else nullcontext(file) as data:
         num_bytes = data.seek(0, os.SEEK_END)
@@ -30,7 +34,7 @@ def is_truncated(file) -> bool:
             return num_bytes < _end_of_ivf_frames(data, num_bytes)
         if head[:16] == ASF_HEADER:
             return num_bytes < _end_of_asf_data(data)
-        return num_bytes < _announced_bytes(head)
+        return num_bytes < _stated_length(head)
 
 
 def _tail(data, num_bytes: int, length: int) -> bytes:
@@ -39,7 +43,7 @@ def _tail(data, num_bytes: int, length: int) -> bytes:
 
 
 def _end_of_ivf_frames(data, num_bytes: int) -> int:
-    """Where the last frame of an IVF file ends by its header, if that lies in the file's `num_bytes`, which may be before."""
+    """Position at which the last frame ends according to its header; beyond `num_bytes` if the file is truncated in it."""
     data.seek(0)
     end = int.from_bytes(data.read(8)[6:], "little")
     while end + IVF_FRAME_HEADER_BYTES <= num_bytes:
@@ -49,7 +53,7 @@ def _end_of_ivf_frames(data, num_bytes: int) -> int:
 
 
 def _end_of_asf_data(data) -> int:
-    """Where the packets of a WMV or ASF file end by the header of the object that holds them. 0 if that is not there."""
+    """Position at which the data object of a WMV or ASF file ends according to its header; 0 if there is none."""
     data.seek(16)
     start = int.from_bytes(data.read(8), "little")
     data.seek(start)
@@ -57,8 +61,8 @@ def _end_of_asf_data(data) -> int:
     return start + num_bytes if identifier == ASF_DATA else 0
 
 
-def _announced_bytes(head: bytes) -> int:
-    """Length of a file by its first bytes: a RIFF chunk, or an EBML header and a Matroska segment. 0 if not stated."""
+def _stated_length(head: bytes) -> int:
+    """Length in bytes that a RIFF chunk (AVI) or a Matroska segment after its EBML header states; 0 if it states none."""
     if head[:4] == b"RIFF":
         return 8 + int.from_bytes(head[4:8], "little")
     if head[:4] != b"\x1aE\xdf\xa3":
@@ -66,7 +70,7 @@ def _announced_bytes(head: bytes) -> int:
     segment = head.find(b"\x18S\x80g")
     if segment < 0 or segment + 5 > len(head):
         return 0
-    # The segment's length: as many bytes as the first one has leading zeros, plus one; all ones mean "unknown".
+    # An EBML number: its first byte has as many leading zeros as bytes follow it; all ones mean "unknown".
     start = segment + 4
     num_bytes = 9 - head[start].bit_length()
     value_bits = 7 * num_bytes

@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What may stand for a video in a call of the processor, and how its sampled frames are taken from it.
+Input types of the video processor, and sampling of frames from decoded ones.
 
-To decode: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` of `datasets`' `Video(decode=False)`, or a
-torchcodec `VideoDecoder` (its `Video()`). Decoded: an array or tensor `(frames, height, width, channels)` or
-`(frames, channels, height, width)`, or a list of PIL images or of such frames. Lists of these, nested or not, and arrays
-with a batch axis in front are batches.
+Encoded videos: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` (`datasets.Video(decode=False)`), or
+a torchcodec `VideoDecoder` (`datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
+`(frames, channels, height, width)`, or a list of frames (PIL images, arrays or tensors). Batches: lists of these, nested
+or flat, and arrays with a leading batch axis.
 """
 
 import os
@@ -24,10 +24,12 @@ from .video_decoding import TubeViTVideoMetadata
 
 def flatten_videos(videos: Any) -> list:
     """
-    One entry per video, in order, whatever the nesting.
+    Nested lists and batches of videos to one flat list, in order.
 
-    An entry is something to decode, a 4-dimensional array or tensor, a list of frames, or a list of names of image files
-    (three levels of lists of names are lists of frames of videos, as in the library; fewer are names of videos).
+    An entry is an encoded video, a 4-dimensional array or tensor, a list of frames, or a list of paths of image files. As
+    in Transformers, paths in lists of three levels are frames of videos; paths in fewer levels are videos.
+
+    Raises `ValueError` or `TypeError` for an empty list and for other types and shapes.
     """
     if _holds_frame_files(videos):
         return [frame_files for batch in videos for frame_files in batch]
@@ -39,8 +41,8 @@ def flatten_videos(videos: Any) -> list:
         if videos.ndim == 4:
             return [videos]
         raise ValueError(
-            "Decoded videos are (frames, height, width, channels) or (frames, channels, height, width), with a batch axis "
-            f"in front for several, got shape {tuple(videos.shape)}; images go to the image processor."
+            "Decoded videos are (frames, height, width, channels) or (frames, channels, height, width), with a leading batch "
+            f"axis for several, got shape {tuple(videos.shape)}; for images use the image processor."
         )
     if not isinstance(videos, Sequence):
         raise TypeError(
@@ -48,32 +50,32 @@ def flatten_videos(videos: Any) -> list:
             f"{type(videos).__name__}."
         )
     if not videos:
-        raise ValueError("Got an empty list where a video or its frames should be.")
+        raise ValueError("Got an empty list instead of videos or frames.")
     if all(_is_frame(item) for item in videos):
         return [videos]
     return [video for item in videos for video in flatten_videos(item)]
 
 
 def is_encoded(video: Any) -> bool:
-    """Whether `video` is what the decoder opens."""
+    """Whether `video` is of a type that `decode_video` reads."""
     return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or hasattr(video, "read")
 
 
 def is_torchcodec_decoder(video: Any) -> bool:
-    """Whether `video` is a torchcodec `VideoDecoder`, told by what it can do: torchcodec need not be installed."""
+    """Whether `video` has the methods of a torchcodec `VideoDecoder`; torchcodec need not be installed."""
     return hasattr(video, "get_frames_at") and hasattr(video, "metadata")
 
 
 def is_frame_files(video: Any) -> bool:
-    """Whether `video` is a list of names of image files, each a frame."""
+    """Whether `video` is a list of paths of image files, one per frame."""
     return isinstance(video, (list, tuple)) and isinstance(video[0], (str, os.PathLike))
 
 
 def encoded_source(decoder: Any) -> dict | None:
     """
-    The file behind a torchcodec decoder that `datasets` made, if it is at hand.
+    The encoded video of a torchcodec decoder created by `datasets`; `None` if neither its bytes nor its file are available.
 
-    Decoding it ourselves gives the same pixels as for any other source of the same video.
+    `decode_video` then reads it, so that the pixels equal those from any other source of the same video.
     """
     source = getattr(decoder, "_hf_encoded", None) or {}
     path = source.get("path")
@@ -83,7 +85,10 @@ def encoded_source(decoder: Any) -> dict | None:
 
 
 def flatten_metadata(video_metadata: Any, num_videos: int) -> list:
-    """One entry (a `VideoMetadata`, a dictionary or `None`) per video, from one entry or a list of them, nested or not."""
+    """One entry (`VideoMetadata`, dictionary or `None`) per video, from one entry or a flat or nested list.
+
+    Raises `ValueError` for another number of entries.
+    """
     if video_metadata is None:
         return [None] * num_videos
     entries = [video_metadata] if isinstance(video_metadata, (dict, VideoMetadata)) else list(video_metadata)
@@ -98,9 +103,9 @@ def flatten_metadata(video_metadata: Any, num_videos: int) -> list:
 
 def decoded_metadata(given: dict | VideoMetadata | None, num_frames: int) -> VideoMetadata:
     """
-    Metadata of decoded frames: what the caller gave, completed by their number.
+    Metadata of decoded frames: a copy of `given`, with the number of frames added if it is missing.
 
-    Returns an object of its own, which the processor may write to.
+    Raises `ValueError` for an unknown entry.
     """
     if given is None:
         return VideoMetadata(total_num_frames=num_frames, frames_indices=list(range(num_frames)))
@@ -119,12 +124,14 @@ def take_frames(
     frame_transform: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, VideoMetadata]:
     """
-    Sample decoded frames, all of them without `sample_indices_fn`.
+    Sample decoded frames; all of them if `sample_indices_fn` is `None`.
 
-    `frame_transform` gets the frames that are taken one at a time, `(1, channels, height, width)`, each once, however often
-    it is taken. Returns the frames in the order of the indices, `(frames, channels, height, width)`, and the metadata with
-    `frames_indices`. Frames that the caller has sampled keep what `metadata` says of them, which is nothing (`None`) where
-    it tells of a longer video and not which frames of it these are.
+    `frame_transform` is called once per distinct sampled frame, with `(1, channels, height, width)`. Returns the frames in
+    the order of the indices, `(frames, channels, height, width)`, and the metadata with `frames_indices`. Without
+    `sample_indices_fn`, given `frames_indices` are kept; they stay `None` if the metadata describe a longer video.
+
+    Raises `ValueError` if `metadata.total_num_frames` is not the number of frames to sample from, or for frames of several
+    sizes.
     """
     if sample_indices_fn is None:
         indices = np.arange(len(frames))
@@ -138,20 +145,20 @@ def take_frames(
     else:
         indices = np.asarray(sample_indices_fn(metadata=metadata))
         metadata.frames_indices = indices.tolist()
-    taken, sizes = {}, set()
+    transformed, sizes = {}, set()
     for index in np.unique(indices).tolist():
         frame = frames[index]
         sizes.add(tuple(frame.shape))
-        taken[index] = frame_transform(frame.unsqueeze(0))
+        transformed[index] = frame_transform(frame.unsqueeze(0))
     if len(sizes) > 1:
         raise ValueError(f"The frames of a video must have one size, got {', '.join(map(str, sorted(sizes)))}.")
-    return torch.cat([taken[index] for index in indices.tolist()]), metadata
+    return torch.cat([transformed[index] for index in indices.tolist()]), metadata
 
 
 def take_from_torchcodec(
     decoder: Any, sample_indices_fn: Callable | None, frame_transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, VideoMetadata]:
-    """As `take_frames`, from a torchcodec decoder, which decodes only what is taken; times follow its average rate."""
+    """As `take_frames`, from a torchcodec decoder, which decodes the sampled frames only. Times assume its average rate."""
     info = decoder.metadata
     metadata = VideoMetadata(
         total_num_frames=info.num_frames,
@@ -161,23 +168,26 @@ def take_from_torchcodec(
         duration=info.duration_seconds,
         video_backend="torchcodec",
     )
-    every = range(metadata.total_num_frames)
-    indices = np.asarray(every if sample_indices_fn is None else sample_indices_fn(metadata=metadata))
+    all_indices = range(metadata.total_num_frames)
+    indices = np.asarray(all_indices if sample_indices_fn is None else sample_indices_fn(metadata=metadata))
     metadata.frames_indices = indices.tolist()
-    kept, order = np.unique(indices, return_inverse=True)
+    distinct, inverse = np.unique(indices, return_inverse=True)
     frames, _ = take_frames(
-        FrameSequence(decoder.get_frames_at(kept.tolist()).data), VideoMetadata(len(kept)), None, frame_transform
+        FrameSequence(decoder.get_frames_at(distinct.tolist()).data),
+        VideoMetadata(len(distinct)),
+        None,
+        frame_transform,
     )
-    return frames[torch.from_numpy(order)], metadata
+    return frames[torch.from_numpy(inverse)], metadata
 
 
 def _is_frame(item: Any) -> bool:
-    """A single image: what a list of frames is made of."""
+    """Whether `item` is a single frame: a PIL image, or an array or tensor of 3 dimensions."""
     return isinstance(item, Image.Image) or (isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim == 3)
 
 
 def _holds_frame_files(videos: Any) -> bool:
-    """Names at the third level of lists are frames."""
+    """Whether `videos` has paths at the third level of lists, which are frames."""
     for _ in range(2):
         if not isinstance(videos, (list, tuple)) or not videos:
             return False

@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Videos in any form to `pixel_values_videos`: pick frames, resize and crop them, normalise.
+Video processor: videos to `pixel_values_videos`, by frame sampling, resize, crop and normalization.
 
-The frames that a clip needs are picked first; only those are decoded, converted and resized, one at a time, so that a
-file, its decoded frames and a row of a data set give the same pixels at the cost of the clip rather than of the video.
-Pixels stay uint8 up to the last step, which is left out on request: the model normalises uint8 pixels itself, on the
-18 % of them that its tubes read.
+Frames are sampled first, and only the sampled frames are decoded, converted and resized, so the cost depends on the clip,
+not on the video. A file, its decoded frames and a row of a dataset give the same pixels. Pixels stay uint8 until the last
+step, normalization, which can be skipped: the model normalizes uint8 pixels itself, and only the 18 % of them that its
+tubes read.
 """
 
 import os
@@ -88,22 +88,23 @@ VIDEO_RULES = {
 class TubeViTVideoProcessorKwargs(VideosKwargs, total=False):
     """
     sampling (`str`, *optional*, defaults to `"uniform"`):
-        `"uniform"`: `num_frames` frames over the whole video, the centres of equal segments. `"fixed_rate"`: `num_frames`
-        frames at `fps` frames per second.
+        `"uniform"`: `num_frames` frames spread over the whole video, the centers of equal segments. `"fixed_rate"`:
+        `num_frames` frames at `fps` frames per second.
     clip_start (`str` or `float`, *optional*, defaults to `"center"`):
-        Where a clip of fixed rate starts: `"center"`, `"random"`, or a time in seconds. With `"uniform"`, `"random"` takes
-        a random frame of each segment. Randomness is drawn from torch's global generator.
+        Start of a fixed-rate clip: `"center"`, `"random"`, or a time in seconds. With `sampling="uniform"`, `"random"`
+        takes a random frame of each segment. Random numbers come from torch's global generator.
     num_temporal_views (`int`, *optional*, defaults to 1):
-        Number of clips per video: at evenly spaced starts (fixed rate) or of interleaved frames (uniform).
+        Number of clips per video: with evenly spaced starts (fixed rate) or interleaved frames (uniform).
     num_spatial_views (`int`, *optional*, defaults to 1):
         Number of crops per clip, evenly spaced along the longer side.
     pad_mode (`str`, *optional*, defaults to `"loop"`):
-        What a clip does at the end of a video that is too short for it: `"loop"` starts the video over, `"last"` holds the
-        last frame, `"error"` raises.
+        Padding of a clip longer than its video: `"loop"` restarts the video, `"last"` repeats the last frame, `"error"`
+        raises `ValueError`.
     allow_partial (`bool`, *optional*, defaults to `False`):
-        Whether a file that breaks off is used as far as it can be decoded. Otherwise it is an error.
+        Whether to use the frames that can be decoded from a damaged or truncated file. Otherwise such a file raises
+        `VideoDecodeError`.
     num_decoder_threads (`int`, *optional*):
-        Threads that decode a file. By default one in a worker of a data loader, otherwise one per core.
+        Number of threads that decode a file. Defaults to 1 in a DataLoader worker, else to the number of CPU cores.
     """
 
     sampling: Literal["uniform", "fixed_rate"] | None
@@ -117,19 +118,20 @@ class TubeViTVideoProcessorKwargs(VideosKwargs, total=False):
 
 class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     r"""
-    Prepares videos for TubeViT: samples frames, resizes the short side, crops the centre, rescales and normalises.
+    Prepares videos for TubeViT: samples frames, resizes the short side, center-crops, rescales and normalizes.
 
-    Settings are given here, saved with the processor, and may be overridden in a call. Besides those of every video
-    processor of the library:
+    Settings are passed to the constructor, saved with the processor, and can be overridden in a call. In addition to the
+    settings of every video processor in Transformers (`TubeViTVideoProcessorKwargs` describes them in full):
 
-        sampling, num_frames (32), fps, clip_start: which frames make a clip (`TubeViTVideoProcessorKwargs`).
-        num_temporal_views, num_spatial_views: how many clips, and how many crops of each; the paper evaluates 4 and 3.
-        pad_mode: what a video that is shorter than the clip does.
-        num_decoder_threads: of files; set it to 1 where several are decoded at once.
-        do_rescale, do_normalize: set both to `False` for uint8 pixels, a quarter of the bytes, which the model normalises.
+        sampling, num_frames (32), fps, clip_start: the frames of a clip.
+        num_temporal_views, num_spatial_views: clips per video, and crops per clip; the paper evaluates 4 and 3.
+        pad_mode: padding of a clip longer than its video.
+        allow_partial: whether to use damaged and truncated files as far as they decode.
+        num_decoder_threads: threads per file; set it to 1 if several files are decoded in parallel.
+        do_rescale, do_normalize: set both to `False` for uint8 pixels (a quarter of the bytes); the model normalizes them.
 
-    `pixel_values_videos` is `(batch, frames, channels, height, width)`, or with several views
-    `(batch, views, frames, channels, height, width)`, where view `t * num_spatial_views + s` is crop `s` of clip `t`.
+    The output `pixel_values_videos` is `(batch, frames, channels, height, width)`, or with several views
+    `(batch, views, frames, channels, height, width)`: view `t * num_spatial_views + s` is crop `s` of clip `t`.
 
     Example:
 
@@ -180,25 +182,26 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         self._check_combination({name: getattr(self, name, None) for name in VIDEO_RULES})
         if self.sampling == "uniform" and self.fps is not None:
             raise ValueError(
-                f"{type(self).__name__}: fps={self.fps!r} has no use with sampling='uniform'; set sampling='fixed_rate'."
+                f"{type(self).__name__}: fps={self.fps!r} has no effect with sampling='uniform'; set sampling='fixed_rate'."
             )
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TubeViTVideoProcessorKwargs]) -> BatchFeature:
         """
-        Videos to pixels.
+        Videos to `pixel_values_videos`.
 
-        videos: one video or a batch, in any of the forms that `video_inputs` lists. Decoded frames are RGB, gray or RGBA
-            with values from 0 to 255 (also as floats; pass `do_rescale=False` if they are from 0 to 1).
-        video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`. Sampling at
-            a fixed rate needs it. Files bring their own.
-        kwargs: any setting, for this call. With `sampling="uniform"`, `fps` alone means what it means in the library: so
-            many frames per second over the whole video.
+        videos: a video or a batch of videos. A video is a path, URL, bytes, binary file object, `{"path": ..., "bytes":
+            ...}`, torchcodec `VideoDecoder`, array or tensor `(frames, height, width, channels)` or `(frames, channels,
+            height, width)`, or list of frames. Decoded frames are RGB, gray or RGBA with values from 0 to 255, integers or
+            floats (pass `do_rescale=False` for floats from 0 to 1).
+        video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`; required by
+            `sampling="fixed_rate"`. The metadata of files are read from the files.
+        kwargs: settings that override the processor's in this call. With `sampling="uniform"`, `fps` alone means, as in
+            Transformers, `fps` frames per second over the whole video.
 
-        Returns a `BatchFeature` with `pixel_values_videos` (see the class), and `video_metadata` with
+        Returns a `BatchFeature` with `pixel_values_videos` (shapes: see the class), and with `video_metadata` if
         `return_metadata=True`.
 
-        Raises `ValueError` or `TypeError` for a video or a setting that cannot be used, `OSError` for a file that cannot
-        be read.
+        Raises `ValueError` or `TypeError` for an invalid video or setting, `OSError` for a file that cannot be opened.
         """
         settings = self._call_settings(kwargs)
         video_metadata, input_data_format = settings.pop("video_metadata"), settings.pop("input_data_format")
@@ -225,29 +228,31 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs
     ) -> np.ndarray:
         """
-        The frames that make up the clips of a video; arguments that are `None` or missing are the processor's settings.
+        Frame indices of the clips of a video; an argument that is `None` or missing defaults to the processor's setting.
 
-        metadata: of the video. Sampling at a fixed rate needs `timestamps` (seconds per frame) or `fps`.
-        num_frames, fps: as in the settings. With `sampling="uniform"`, `fps` takes the place of `num_frames`.
+        metadata: metadata of the video. `sampling="fixed_rate"` needs `timestamps` (seconds, one per frame) or `fps`.
+        num_frames, fps: as in the settings. With `sampling="uniform"`, `fps` replaces `num_frames`.
 
-        Returns indices in presentation order, `(num_temporal_views * num_frames,)`, one clip after the other.
+        Returns int64 indices `(num_temporal_views * num_frames,)`, clip after clip.
+
+        Raises `ValueError` for a video without frames or frame rate, or too short for `pad_mode="error"`.
         """
         names = ("sampling", "clip_start", "num_temporal_views", "pad_mode")
-        chosen = {name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in names}
+        settings = {name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in names}
         if not metadata.total_num_frames:
             raise ValueError("The video has no frames.")
-        if chosen.pop("sampling") == "fixed_rate":
-            clips = self._sample_at_rate(metadata, num_frames or self.num_frames, fps or self.fps, **chosen)
+        if settings.pop("sampling") == "fixed_rate":
+            clips = self._sample_at_rate(metadata, num_frames or self.num_frames, fps or self.fps, **settings)
         else:
-            clips = self._sample_uniformly(metadata, num_frames, fps, **chosen)
+            clips = self._sample_uniformly(metadata, num_frames, fps, **settings)
         return clips.reshape(-1)
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn: Callable | None = None, **decode_kwargs):
         """
-        Decode one video, or each of a list of them, with `decode_video`, to `(frames, metadata)`.
+        Decode a video with `decode_video`: `(frames, metadata)` with uint8 frames `(frames, channels, height, width)`.
 
-        frames are uint8 `(frames, channels, height, width)`; for a list, the result is a tuple of frames and one of
-        metadata. `decode_kwargs` are those of `decode_video`; `num_threads` is `num_decoder_threads` by default.
+        For a list of videos, returns all frames and all metadata, `[(frames, ...), (metadata, ...)]`. `decode_kwargs` are
+        those of `decode_video`; `num_threads` defaults to `num_decoder_threads`.
         """
         decode_kwargs.setdefault("num_threads", self.num_decoder_threads)
         if isinstance(video_url_or_urls, list):
@@ -256,50 +261,50 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         return decode_video(video_url_or_urls, sample_indices_fn, **decode_kwargs)
 
     def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:
-        """Frames `(..., channels, height, width)` with 1, 3 or 4 channels as RGB; alpha is dropped, as from files."""
+        """Frames `(..., channels, height, width)` with 1, 3 or 4 channels to RGB; alpha is dropped, as for files."""
         return video.expand(*video.shape[:-3], 3, -1, -1) if video.shape[-3] == 1 else video[..., :3, :, :]
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
-        # The library calls this with all settings, when a processor is made and in a call: the place to check them.
+        # Transformers passes all settings through here, in `__init__` and in every call.
         check_settings(self, kwargs, VIDEO_RULES)
         return super()._standardize_kwargs(**kwargs)
 
     def _call_settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """All settings of a call: what it gives, else the processor's."""
+        """All settings of a call: those passed in `kwargs`, else the processor's."""
         known = self.valid_kwargs.__annotations__
         check_names(self, kwargs, known, closed=True)
-        # None means "off" for the switches, as in the library, and "not given" elsewhere.
+        # As in Transformers, None disables a boolean setting; for other settings it means "not passed".
         given = {name: value for name, value in kwargs.items() if value is not None or VIDEO_RULES.get(name) is FLAG}
         settings = self._standardize_kwargs(**{name: getattr(self, name, None) for name in known} | given)
         self._check_combination(settings)
         if settings["sampling"] == "uniform":
-            # fps in a call takes the place of num_frames; the processor's own belongs to its fixed rate.
+            # An fps passed in the call replaces num_frames; the processor's own fps applies to sampling="fixed_rate" only.
             settings["fps"] = kwargs.get("fps")
             if settings["fps"] is not None:
                 settings["num_frames"] = kwargs.get("num_frames")
         return settings
 
     def _check_combination(self, settings: dict[str, Any]) -> None:
-        """Raise a `ValueError` for settings that are allowed one by one and not together."""
+        """Raise `ValueError` for settings that are valid individually but not together."""
         owner = type(self).__name__
         self._validate_preprocess_kwargs(**settings)
         if settings["sampling"] == "fixed_rate" and settings["fps"] is None:
-            raise ValueError(f"{owner}: sampling='fixed_rate' needs fps, the number of frames per second.")
+            raise ValueError(f"{owner}: sampling='fixed_rate' needs fps (frames per second).")
         if is_number(settings["clip_start"]):
             if settings["sampling"] != "fixed_rate":
                 raise ValueError(
-                    f"{owner}: clip_start={settings['clip_start']!r} seconds needs sampling='fixed_rate'; uniform clips "
-                    "span the whole video and take 'center' or 'random'."
+                    f"{owner}: clip_start={settings['clip_start']!r} seconds needs sampling='fixed_rate'; with 'uniform', "
+                    "clip_start is 'center' or 'random'."
                 )
             if settings["num_temporal_views"] > 1:
                 raise ValueError(
-                    f"{owner}: clip_start={settings['clip_start']!r} seconds places one clip, num_temporal_views is "
+                    f"{owner}: clip_start={settings['clip_start']!r} seconds allows a single clip, got num_temporal_views="
                     f"{settings['num_temporal_views']}; use clip_start='center' or num_temporal_views=1."
                 )
         if settings["num_spatial_views"] > 1 and not settings["do_center_crop"]:
             raise ValueError(
-                f"{owner}: num_spatial_views={settings['num_spatial_views']} cuts crops of crop_size and needs "
-                "do_center_crop=True."
+                f"{owner}: num_spatial_views={settings['num_spatial_views']} needs do_center_crop=True, because views are "
+                "crops of crop_size."
             )
 
     def _sample_uniformly(
@@ -313,8 +318,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     ) -> np.ndarray:
         if fps is not None and num_frames is not None:
             raise ValueError(
-                f"num_frames={num_frames} and fps={fps} exclude each other with sampling='uniform'; "
-                "sampling='fixed_rate' takes num_frames frames at fps."
+                f"num_frames={num_frames} and fps={fps} exclude each other with sampling='uniform'; use "
+                "sampling='fixed_rate' for num_frames frames at fps."
             )
         if fps is not None:
             num_frames = num_frames_at_rate(metadata.total_num_frames, frame_rate(metadata), fps)
@@ -343,7 +348,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         elif clip_start < end:
             starts = np.array([clip_start])
         else:
-            raise ValueError(f"clip_start={clip_start} s lies past the end of the video, which lasts {end:.3f} s.")
+            raise ValueError(f"clip_start={clip_start} s is after the end of the video, which lasts {end:.3f} s.")
         return fixed_rate_clips(timestamps, end, num_frames, fps, starts, pad_mode)
 
     def _decode_and_sample_videos(
@@ -359,7 +364,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         """
         The sampled frames of each video, `(frames, channels, height, width)`, and its metadata with `frames_indices`.
 
-        `frame_transform` is applied to the frames that are taken, each once and some at a time; what it returns is kept.
+        `frame_transform` is applied once to each distinct sampled frame, in groups of frames; its results are returned.
         `decode_kwargs` are those of `decode_video`, for files.
         """
 
@@ -399,14 +404,14 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         device: Any = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Frames `(frames, channels, height, width)` as RGB, resized, and cropped if there is one view of them."""
+        """Convert frames `(frames, channels, height, width)` to RGB, resize them, and crop them unless there are several views."""
         check_channels(frames.shape[1], do_convert_rgb, image_mean if do_normalize else None)
         if do_convert_rgb and frames.shape[1] != 3:
             frames = self.convert_to_rgb(frames)
         if device is not None:
             frames = frames.to(device)
         if do_resize:
-            # torch resizes uint8 pixels twice as fast, to the same values, where the channels of a pixel lie side by side
+            # torch resizes uint8 pixels in channels-last format twice as fast, with the same result
             frames = self.resize(frames.contiguous(memory_format=torch.channels_last), size=size, resample=resample)
         if do_center_crop and num_spatial_views == 1:
             (frames,) = crop_views(frames, (crop_size.height, crop_size.width))
@@ -426,16 +431,16 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         return_tensors: str | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Frames that were prepared one by one, `(clips * frames, channels, height, width)` per video, to the output."""
+        """Split the frames of each video, `(clips * frames, channels, height, width)`, into views, batch and normalize them."""
         crop = (crop_size.height, crop_size.width) if num_spatial_views > 1 else None
         videos = [split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
         shapes = {tuple(video.shape) for video in videos}
-        if len(shapes) == 1:  # as one batch, without a copy of a single video
+        if len(shapes) == 1:  # one batch; a single video is not copied
             videos = [videos[0].unsqueeze(0) if len(videos) == 1 else torch.stack(videos)]
         elif return_tensors is not None:
             raise ValueError(
-                f"Videos of different shapes make no batch: {', '.join(map(str, sorted(shapes)))}; sample, resize and crop "
-                "them alike, or leave out return_tensors."
+                f"Videos of different shapes cannot be batched: {', '.join(map(str, sorted(shapes)))}; use the same sampling, "
+                "resize and crop for all, or omit return_tensors."
             )
         videos = [
             self.rescale_and_normalize(video, do_rescale, rescale_factor, do_normalize, image_mean, image_std)

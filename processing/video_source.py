@@ -1,9 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Where a video comes from: a path, a URL, bytes, a file object or a row of a `datasets` Video column, opened by PyAV.
+"""Open a video with PyAV: a path, a URL, bytes, a file object, or a row of a `datasets` Video column.
 
-Two guards that a bare `av.open` lacks. A path is only ever a path (FFmpeg would read "concat:a|b" as a command), and
-only formats that hold a video are tried: a playlist may name other files or hosts, and FFmpeg draws plain text as a
-video.
+Two protections that `av.open` alone lacks: a path is always a path (FFmpeg would interpret "concat:a|b" as a protocol),
+and only video formats are tried (a playlist may refer to other files or hosts, and FFmpeg renders plain text as a video).
 """
 
 import http.client
@@ -17,22 +16,22 @@ from contextlib import contextmanager
 
 DOWNLOAD_TIMEOUT_SECONDS = 30
 
-# FFmpeg's names of the formats that are tried. Still images and playlists are left out on purpose.
+# FFmpeg's names of the formats that are tried. Still images and playlists are deliberately excluded.
 VIDEO_FORMATS = (
     "apng,asf,av1,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,vc1,"
     "wtv,yuv4mpegpipe"
 )
-# Codecs of which FFmpeg must have opened a decoder to tell frames' times from a container that does not state them all.
+# Codecs whose decoder FFmpeg must open to compute frame times that the container does not state.
 PROBED_CODECS = "h263,mpeg4"
-ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of a piece of music
+ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of an audio file
 
 
 class VideoDecodeError(ValueError):
-    """A video that cannot be read, in one line: which one, why, and how far decoding came."""
+    """A video cannot be read. The message is one line: which video, why, and how many frames were decoded."""
 
 
 def import_av():
-    """The `av` package (PyAV), imported when a video is first read because it loads all of FFmpeg."""
+    """Import PyAV when the first video is read, because it loads all FFmpeg libraries. Raises `ImportError` without it."""
     try:
         import av
         import av.video.reformatter
@@ -42,25 +41,25 @@ def import_av():
 
 
 def resolve_source(source) -> tuple[str | io.IOBase, str]:
-    """What PyAV can open for `source`, more than once if need be, and the name to use for it in errors.
+    """`(file, name)`: an object that PyAV can open repeatedly, and the name of `source` in error messages.
 
-    `source` is a path or file:// URL, an http or https URL (downloaded into memory), bytes, a binary file object (read from its
-    start and left open; one that cannot seek is read into memory) or `{"path": ..., "bytes": ...}` as `datasets`
-    gives for `Video(decode=False)`, where bytes win. Raises FileNotFoundError, IsADirectoryError or PermissionError
-    for a path, VideoDecodeError for an empty source or a failed download, TypeError for anything else.
+    `source` is a path or file:// URL, an http or https URL (downloaded into memory), bytes, a binary file object (read
+    from its start and left open; read into memory if it cannot seek), or `{"path": ..., "bytes": ...}` as returned by
+    `datasets` for `Video(decode=False)`, where bytes take precedence. Raises FileNotFoundError, IsADirectoryError or
+    PermissionError for a path, VideoDecodeError for an empty source or a failed download, TypeError for another type.
     """
     if isinstance(source, dict):
         return _resolve_row(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        # A query may hold an access token and the host's name a password, which have no place in a log.
+        # Remove query and credentials from the name: both may contain secrets that must not be logged.
         name = re.sub(r"//.*@", "//", source.split("?")[0])
         return _in_memory(_download(source, name), name)
     if isinstance(source, str) and source.lower().startswith("file://"):
         address = urllib.parse.urlsplit(source)
         if address.netloc.lower() not in ("", "localhost"):
-            raise VideoDecodeError(f"{source} is a file of another machine; only file:///PATH can be read.")
+            raise VideoDecodeError(f"{source} is a file on another machine; only file:///PATH can be read.")
         source = urllib.request.url2pathname(address.path)
     if isinstance(source, (str, os.PathLike)):
         return _resolve_path(os.fsdecode(source))
@@ -74,16 +73,16 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
 
 @contextmanager
 def open_container(file, name: str, probe: bool = True):
-    """The opened container and its video stream. `file` and `name` come from `resolve_source`.
+    """Open `file` and yield `(container, video stream)`. `file` and `name` are the results of `resolve_source`.
 
-    FFmpeg decodes the first frames to complete what the file says of itself, which takes as long as a few frames do.
-    With `probe=False` that is left out where the codec allows it; pixel format and the like are then unknown.
+    By default FFmpeg decodes the first frames to complete the stream information. `probe=False` skips this if the codec
+    allows it; the pixel format and similar properties are then unknown. Raises `VideoDecodeError`.
     """
     av = import_av()
     if not isinstance(file, str):
         file.seek(0)
     try:
-        # Tags are free text in any encoding; one that is not UTF-8 is no reason to refuse the video.
+        # Metadata tags may have any encoding; an invalid one must not make the video unreadable.
         container = av.open(
             file,
             metadata_errors="replace",
@@ -97,24 +96,24 @@ def open_container(file, name: str, probe: bool = True):
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's own words for what went wrong: the last line it logged if it was logging, else its error text."""
+    """FFmpeg's description of an error: the last line of its log if logging is on, else the error text."""
     log = getattr(error, "log", None)
     return (log[2].strip() if log else getattr(error, "strerror", None)) or type(error).__name__
 
 
 def _video_stream(container, name: str):
-    """The first video stream that is no cover picture and that this FFmpeg can decode."""
+    """The first video stream that is not a cover picture. Raises `VideoDecodeError` if there is none or no decoder."""
     streams = [stream for stream in container.streams.video if not stream.disposition & ATTACHED_PICTURE]
     if not streams:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise VideoDecodeError(f"{name} has no video stream (it holds {found}).")
     if streams[0].codec_context is None:
-        raise VideoDecodeError(f"{name} is encoded in a way that this FFmpeg cannot decode.")
+        raise VideoDecodeError(f"{name} has a video codec that this FFmpeg build cannot decode.")
     return streams[0]
 
 
 class _Reader:
-    """What PyAV needs of a file object. It takes offence at some names and modes, and at a `seek` that returns nothing."""
+    """A minimal file object for PyAV, which rejects some `name` and `mode` attributes and a `seek` that returns None."""
 
     def __init__(self, file):
         self.file, self.read, self.tell = file, file.read, file.tell
@@ -129,7 +128,9 @@ def _resolve_row(row: dict):
         file, name = resolve_source(row["bytes"])
         return file, row.get("path") or name
     if row.get("path") is None:
-        raise ValueError(f"A video given as a dict needs 'bytes' or 'path'; this one has {sorted(row)}, both unset.")
+        raise ValueError(
+            f"A video given as a dict needs 'bytes' or 'path'; both are missing or None (its keys: {sorted(row)})."
+        )
     return resolve_source(row["path"])
 
 
@@ -144,7 +145,7 @@ def _resolve_file_object(file):
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else f"<{type(file).__name__}>"
     if not isinstance(file.read(0), bytes):
-        raise TypeError(f"{name} is open as text; open it in binary mode ('rb').")
+        raise TypeError(f"{name} is opened in text mode; open it in binary mode ('rb').")
     if not (hasattr(file, "seek") and hasattr(file, "tell") and getattr(file, "seekable", lambda: True)()):
         return _in_memory(file.read(), name)
     file.seek(0)
@@ -164,7 +165,7 @@ def _download(url: str, name: str) -> bytes:
         request = urllib.request.Request(url, headers={"User-Agent": "tubevit"})
         with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
             return response.read()
-    except (ValueError, http.client.InvalidURL):  # which quote what `name` leaves out, and so does a traceback
-        raise VideoDecodeError(f"{name} could not be downloaded: this is not a valid address.") from None
+    except (ValueError, http.client.InvalidURL):  # their messages and tracebacks contain the parts removed from `name`
+        raise VideoDecodeError(f"{name} could not be downloaded: the URL is invalid.") from None
     except (OSError, http.client.HTTPException) as error:
         raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error

@@ -293,7 +293,7 @@ def test_fps_in_a_call_means_what_it_means_in_the_library(frames):
     assert pixels(processor, frames, fps=3, video_metadata={"duration": 2.0}).shape[1] == 6
     with pytest.raises(ValueError, match="video_metadata="):
         processor(frames, fps=3)
-    with pytest.raises(ValueError, match="sampling='fixed_rate' takes num_frames frames at fps"):
+    with pytest.raises(ValueError, match="sampling='fixed_rate' for num_frames frames at fps"):
         processor(frames, fps=3, num_frames=4, video_metadata={"fps": 20})
     fixed = video_processor(sampling="fixed_rate", fps=10)
     assert pixels(fixed, frames, num_frames=4, video_metadata={"fps": 20}).shape[1] == 4

@@ -17,17 +17,17 @@ from tubevit import TubeViTImageProcessor
         ({"sampling": "dense"}, "sampling must be one of 'uniform', 'fixed_rate', got 'dense'"),
         ({"sampling": "fixed_rate"}, "sampling='fixed_rate' needs fps"),
         ({"sampling": "fixed_rate", "fps": 0}, "fps must be a number above 0, got 0"),
-        ({"fps": 5}, "fps=5 has no use with sampling='uniform'"),
+        ({"fps": 5}, "fps=5 has no effect with sampling='uniform'"),
         ({"clip_start": "middle"}, "clip_start must be 'center', 'random' or a number of seconds .* got 'middle'"),
         ({"clip_start": -1}, "clip_start must be .* got -1"),
         ({"clip_start": 2.0}, "clip_start=2.0 seconds needs sampling='fixed_rate'"),
         (
             {"clip_start": 2.0, "sampling": "fixed_rate", "fps": 5, "num_temporal_views": 4},
-            "places one clip, num_temporal_views is 4",
+            "allows a single clip, got num_temporal_views=4",
         ),
         ({"num_temporal_views": 0}, "num_temporal_views must be"),
         ({"num_spatial_views": "3"}, "num_spatial_views must be .* got '3'"),
-        ({"num_spatial_views": 3, "do_center_crop": False}, "num_spatial_views=3 cuts crops"),
+        ({"num_spatial_views": 3, "do_center_crop": False}, "num_spatial_views=3 needs do_center_crop=True"),
         ({"pad_mode": "zero"}, "pad_mode must be one of 'loop', 'last', 'error', got 'zero'"),
         ({"size": {"shortest": 32}}, "size must be .* got {'shortest': 32}"),
         ({"size": {"shortest_edge": 0}}, "size must be"),
@@ -68,7 +68,7 @@ def test_the_image_processor_checks_its_settings_too(settings):
     ("video", "message"),
     [
         (np.zeros((0, 32, 32, 3), np.uint8), "no frames"),
-        (np.zeros((32, 32, 3), np.uint8), r"got shape \(32, 32, 3\); images go to the image processor"),
+        (np.zeros((32, 32, 3), np.uint8), r"got shape \(32, 32, 3\); for images use the image processor"),
         (np.zeros((1, 1, 8, 32, 32, 3), np.uint8), "got shape"),
         (np.zeros((8, 32, 32, 2), np.uint8), r"1, 3 or 4 channels .* got shape \(32, 32, 2\)"),
         (np.zeros((8, 5, 32, 32), np.uint8), "1, 3 or 4 channels"),
@@ -96,7 +96,7 @@ def test_a_video_that_cannot_be_used_is_one_line(video, message):
     [
         (np.zeros((32, 32, 5), np.uint8), "1, 3 or 4 channels"),
         (np.zeros((0, 32, 3), np.uint8), "no pixels"),
-        (np.zeros((2, 8, 32, 32, 3), np.uint8), "videos go to the video processor"),
+        (np.zeros((2, 8, 32, 32, 3), np.uint8), "for videos use the video processor"),
         (np.full((32, 32, 3), np.inf), "finite"),
         ([], "empty list"),
         (None, "NoneType"),
@@ -117,7 +117,7 @@ def test_metadata_that_does_not_fit_is_an_error():
         processor(ARRAYS, video_metadata={"rate": 25})
     with pytest.raises(ValueError, match="2 videos and 1 entries"):
         processor([ARRAYS, ARRAYS], video_metadata=[{"fps": 25}])
-    with pytest.raises(ValueError, match=r"lies past the end of the video, which lasts 2\.000 s"):
+    with pytest.raises(ValueError, match=r"is after the end of the video, which lasts 2\.000 s"):
         processor(ARRAYS, sampling="fixed_rate", fps=5, clip_start=7, video_metadata={"fps": 20})
 
 

@@ -114,13 +114,13 @@ def test_any_selection_equals_those_frames_of_a_full_decode(clip, kind):
     assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)))
 
 
-@pytest.mark.parametrize("max_held_bytes", [0, video_index.MAX_HELD_BYTES])
+@pytest.mark.parametrize("max_cached_bytes", [0, video_index.MAX_CACHED_PACKET_BYTES])
 @EVERY_KIND
-def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_held_bytes):
+def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_cached_bytes):
     in_order = []
     original = video_decoding._decode_in_order
     monkeypatch.setattr(video_decoding, "_decode_in_order", lambda *args: in_order.append(args) or original(*args))
-    monkeypatch.setattr(video_index, "MAX_HELD_BYTES", max_held_bytes)
+    monkeypatch.setattr(video_index, "MAX_CACHED_PACKET_BYTES", max_cached_bytes)
     last = len(full_decode(clip(kind))) - 1
     for selection in ([0], [last], [0, last], [last // 2, last // 3]):
         for num_threads in (1, 3):
@@ -133,16 +133,16 @@ def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_hel
 
 @EVERY_KIND
 def test_seeking_in_the_file_gives_the_same_as_packets_held_in_memory(clip, kind, monkeypatch):
-    monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+    monkeypatch.setattr(video_index, "MAX_CACHED_PACKET_BYTES", 0)
     assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)), seed=1, count=4)
 
 
-@pytest.mark.parametrize("max_held_bytes", [0, video_decoding.MAX_HELD_FRAME_BYTES])
+@pytest.mark.parametrize("max_cached_bytes", [0, video_decoding.MAX_CACHED_FRAME_BYTES])
 @pytest.mark.parametrize("kind", ["h264.mp4", "vp9.webm", "h264_edit_list.mp4"])
-def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatch, max_held_bytes):
-    monkeypatch.setattr(video_decoding, "MAX_HELD_FRAME_BYTES", max_held_bytes)
+def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatch, max_cached_bytes):
+    monkeypatch.setattr(video_decoding, "MAX_CACHED_FRAME_BYTES", max_cached_bytes)
     by_index, metadata = decode_video(clip(kind))
-    monkeypatch.setattr(video_index, "_doubt", lambda *arguments: "to test decoding without it")
+    monkeypatch.setattr(video_index, "_unreliable_reason", lambda *arguments: "to test decoding without it")
     in_order, metadata_in_order = decode_video(clip(kind))
     assert torch.equal(in_order, by_index)
     np.testing.assert_array_equal(metadata_in_order.timestamps, metadata.timestamps)
@@ -155,7 +155,7 @@ def test_a_video_too_large_to_hold_decodes_twice_and_another_once(clip, monkeypa
     monkeypatch.setattr(video_decoding, "_all_frames", lambda *args: decoded.append(args) or original(*args))
     decode_video(clip("h264.ts"), lambda metadata: [3])
     assert len(decoded) == 1
-    monkeypatch.setattr(video_decoding, "MAX_HELD_FRAME_BYTES", 10_000)
+    monkeypatch.setattr(video_decoding, "MAX_CACHED_FRAME_BYTES", 10_000)
     decode_video(clip("h264.ts"), lambda metadata: [3])
     assert len(decoded) == 3
 
@@ -186,7 +186,7 @@ def test_hidden_vp8_frames_are_not_counted(tmp_path):
     path = remux(plain, tmp_path / "hidden.webm", hide)
     expected = full_decode(path)
     assert len(expected) == len(FRAMES) - len(hidden)
-    assert read_index(path).doubt is None
+    assert read_index(path).unreliable_reason is None
     assert torch.equal(decode_video(path)[0], expected)
     assert_selections_are_those_frames(path, expected, count=4)
 
@@ -206,7 +206,7 @@ def test_mpeg4_placeholders_are_not_counted(tmp_path, suffix):
 
 def test_times_that_repeat_count_for_nothing(tmp_path):
     path = write_video(tmp_path / "fast.mkv", FRAMES, codec="libvpx-vp9", fps=2500)  # Matroska counts milliseconds
-    assert "repeated" in read_index(path).doubt
+    assert "repeated" in read_index(path).unreliable_reason
     expected = full_decode(path)
     assert torch.equal(decode_video(path)[0], expected)
     assert_selections_are_those_frames(path, expected, count=4)
@@ -250,12 +250,12 @@ def test_decoding_starts_at_the_key_frame_and_ends_with_the_last_wanted_frame(cl
     first, last = index.frame_packets[15], index.frame_packets[20]
     (run,) = index.runs([15, 20])
     assert index.key_packets == [0, 12, 24, 36]
-    assert (run.first, run.last, run.wanted) == (12, max(first, last), {first, last})
+    assert (run.first, run.last, run.selected) == (12, max(first, last), {first, last})
 
 
 def test_groups_of_pictures_without_a_wanted_frame_are_left_out(clip):
     index = read_index(clip("h264.mp4"))
-    assert [(run.first, len(run.wanted)) for run in index.runs([1, 2, 25])] == [(0, 2), (24, 1)]
+    assert [(run.first, len(run.selected)) for run in index.runs([1, 2, 25])] == [(0, 2), (24, 1)]
     assert [run.first for run in index.runs([1, 13])] == [0, 12]  # what follows frame 1 in its group is left out, too
 
 

@@ -231,7 +231,7 @@ def test_no_frames(tmp_path, name):
 
 def test_no_frames_behind_a_complete_header(path):
     first, _ = packets_of(path)[0]
-    assert "without a single frame" in error_of(path.read_bytes()[:first])
+    assert "has a video stream without frames" in error_of(path.read_bytes()[:first])
 
 
 def test_the_names_of_formats_are_ffmpegs():
@@ -468,10 +468,10 @@ def test_a_stream_that_begins_in_the_middle_is_an_error(tmp_path):
         codec="mpeg2video",
         container_options={"mpegts_start_pid": "400", "mpegts_pmt_start_pid": "5000"},
     )
-    assert "begins a new stream in its middle" in error_of(first.read_bytes() + second.read_bytes())
+    assert "starts another stream in its middle" in error_of(first.read_bytes() + second.read_bytes())
 
 
-def test_frames_that_ffmpeg_had_to_fill_in_are_an_error_unless_allowed(tmp_path):
+def test_frames_with_concealed_damage_are_an_error_unless_allowed(tmp_path):
     """A hole in the middle of a file, wherever it lies: every frame that comes out flagged as damaged is reported."""
     data = write_video(tmp_path / "whole.mp4", moving_frames(60, 120, 160), gop=30, b_frames=2).read_bytes()
     messages = []
@@ -483,5 +483,5 @@ def test_frames_that_ffmpeg_had_to_fill_in_are_an_error_unless_allowed(tmp_path)
         except VideoDecodeError as error:
             messages.append(str(error))
             assert len(decode_video(path, allow_partial=True)[0]) > 0
-    assert any("had to fill in parts of frame" in message for message in messages)
+    assert any("had to conceal missing parts of frame" in message for message in messages)
     assert all("is damaged" in message for message in messages)
