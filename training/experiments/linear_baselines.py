@@ -16,13 +16,19 @@ import shlex
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
+from tubevit.processing.cpu_cores import num_cores
+
 from ..data.video_datasets import DataConfig, load_video_dataset
 from ..options import add_config_arguments, option_values, read_config, whole_number
-from ..synthetic.motion_drawing import MIN_IMAGE_SIZE
-from ..synthetic.motion_scenes import LEVELS
+from ..synthetic.motion_scenes import LEVELS, MIN_IMAGE_SIZE
+from ..synthetic.motion_set import MAX_THREADS, DrawnSet
 from ..synthetic.synthesize import TASK_NAMES
 from .paths import as_name, portable
 from .run_command import as_text
@@ -102,7 +108,7 @@ def read_data_config(args: argparse.Namespace) -> DataConfig:
 
 def score_files(args: argparse.Namespace) -> dict[str, Any]:
     """The result on the data set that the arguments name: `score` on its training and validation split, and what it was."""
-    from .grayscale import grey_read
+    pass
 
     begin = time.perf_counter()
     config = read_data_config(args)
@@ -125,7 +131,8 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 def score_made(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A result per task and level, with the accuracies of each seed."""
     from ..synthetic.motion_set import MotionSet
-    from .grayscale import grey_made
+
+    pass
 
     results, num_frames = [], args.num_frames or FRAMES_OF_MADE
     for task in args.task:
@@ -340,3 +347,50 @@ def describe_share(shares: Sequence[float]) -> str:
     """
     spread = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
     return f"{100 * statistics.fmean(shares):.1f}{spread}"
+
+
+GREY_SIDE = 24
+
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+def to_grey(frames: torch.Tensor, side: int = GREY_SIDE) -> torch.Tensor:
+    """uint8 `(frames, 3, height, width)` to float32 `(frames, side, side)` in [0, 1]: means over areas of the whole frame."""
+    grey = torch.einsum("nchw,c->nhw", frames.float() / 255, torch.tensor(LUMA))
+    return torch.nn.functional.interpolate(grey[:, None], (side, side), mode="area")[:, 0]
+
+
+def grey_made(drawn: DrawnSet) -> tuple[np.ndarray, np.ndarray]:
+    """The clips of a drawn set, `(clips, frames, side, side)`, and their labels. Its pixels are not kept."""
+
+    def one(index: int) -> torch.Tensor:
+        return to_grey(torch.from_numpy(drawn.draw(index)))
+
+    with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
+        return torch.stack(list(pool.map(one, range(len(drawn))))).numpy(), np.array(drawn.labels)
+
+
+def grey_read(rows: Any, num_frames: int, description: str) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Likewise of the rows of a split of `load_video_dataset`: `num_frames` frames spread over each video, looped where it has
+    fewer. Raises `ValueError` for the first video that cannot be decoded or has no label.
+    """
+    from tqdm.auto import tqdm
+
+    from tubevit.processing import decode_video
+    from tubevit.processing.frame_sampling import uniform_clips
+
+    from ..data.clip_sampling import video_source
+
+    def choose(metadata: Any) -> np.ndarray:
+        return uniform_clips(metadata.total_num_frames, num_frames)[0]
+
+    def one(row: dict[str, Any]) -> torch.Tensor:
+        if row["label"] is None:
+            raise ValueError(f"{row['video_id']} has no label.")
+        return decode_video(video_source(row["video"]), choose, frame_transform=to_grey, num_threads=1)[0]
+
+    with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
+        frames = tqdm(pool.map(one, rows), description, len(rows), unit="video", dynamic_ncols=True, disable=None)
+        return torch.stack(list(frames)).numpy(), np.array(rows["label"])

@@ -17,7 +17,7 @@ import numpy as np
 
 from tubevit.processing.cpu_cores import num_cores
 
-from .figure_set import FigureSet
+from .figure_scenes import FigureSet
 from .motion_set import MAX_THREADS, SPLITS, DrawnSet, MotionSet, ShapeImages, check_choice
 from .moving_shapes import write_clip
 

@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 
 from tubevit.processing.cpu_cores import num_cores
 
-from .motion_drawing import MIN_IMAGE_SIZE, draw_frames
-from .motion_scenes import ANGULAR, LEVELS, MIN_FRAMES, ROUND, TASKS, random_scene
+from .motion_scenes import ANGULAR, LEVELS, MIN_FRAMES, MIN_IMAGE_SIZE, ROUND, TASKS, draw_frames, random_scene
 
 
 SPLITS = ("train", "validation")

@@ -7,8 +7,7 @@
 import argparse
 
 from ..options import whole_number
-from .motion_drawing import MIN_IMAGE_SIZE
-from .motion_scenes import LEVELS, MIN_FRAMES, TASKS
+from .motion_scenes import LEVELS, MIN_FRAMES, MIN_IMAGE_SIZE, TASKS
 
 
 TASK_NAMES = ("all", *TASKS)
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(args: argparse.Namespace) -> str:
     """What was written, what guessing reaches, and the command that trains on it."""
-    from .figure_actions import ACTIONS
+    from .figures import ACTIONS
     from .motion_set import PAIRS, MotionSet
 
     size = f"{args.image_size}x{args.image_size} pixels"

@@ -9,14 +9,17 @@ from dataset_files import class_folders
 
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
-from tubevit.training.experiments.grayscale import GREY_SIDE, grey_made, grey_read, to_grey
 from tubevit.training.experiments.linear_baselines import (
     FEATURES,
+    GREY_SIDE,
     PENALTIES,
     Clips,
+    grey_made,
+    grey_read,
     motion_energy,
     ridge_classify,
     score,
+    to_grey,
     unordered_frames,
 )
 from tubevit.training.experiments.results import load_results

@@ -10,9 +10,21 @@ import torch
 
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
-from tubevit.training.synthetic.figure_actions import ACTIONS, BEGINNINGS, Stroke, act, lunge
-from tubevit.training.synthetic.figure_drawing import Capsule, Grid, draw_backdrop, draw_capsule, draw_figures
-from tubevit.training.synthetic.figure_people import (
+from tubevit.training.synthetic.figure_scenes import (
+    Capsule,
+    FigureSet,
+    Grid,
+    View,
+    draw_backdrop,
+    draw_capsule,
+    draw_figures,
+    random_backdrop,
+    random_figure_scene,
+    random_view,
+)
+from tubevit.training.synthetic.figures import (
+    ACTIONS,
+    BEGINNINGS,
     FOREARM,
     NECK,
     SHIN,
@@ -21,11 +33,12 @@ from tubevit.training.synthetic.figure_people import (
     THIGH,
     TRUNK,
     UPPER_ARM,
+    Stroke,
+    act,
+    lunge,
     passing_by,
     standing,
 )
-from tubevit.training.synthetic.figure_scenes import View, random_backdrop, random_figure_scene, random_view
-from tubevit.training.synthetic.figure_set import FigureSet
 from tubevit.training.synthetic.files import LIST_NAME, MANIFEST_NAME, write_figure_set
 from tubevit.training.synthetic.motion_set import SPLITS
 

@@ -15,7 +15,6 @@ from PIL import Image
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.synthetic.files import LIST_NAME, MANIFEST_NAME, write_motion_set
-from tubevit.training.synthetic.motion_drawing import draw_frames
 from tubevit.training.synthetic.motion_scenes import (
     ANGULAR,
     LEVELS,
@@ -25,11 +24,12 @@ from tubevit.training.synthetic.motion_scenes import (
     TASKS,
     TONES,
     UNORDERED_TASKS,
+    draw_frames,
     frame_step,
     random_scene,
 )
 from tubevit.training.synthetic.motion_set import PAIRS, SPLITS, MotionSet, ShapeImages
-from tubevit.training.synthetic.signed_distance import REACH, distance_to_edge
+from tubevit.training.synthetic.moving_shapes import REACH, distance_to_edge
 
 
 NUM_FRAMES, SIDE = 12, 24
