@@ -109,13 +109,13 @@ def register_format(entry: AnnotationFormat) -> None:
         raise ValueError(f"There is a format {entry.name!r} already; choose another name.")
     ordered = sorted(_REGISTERED.values(), key=lambda each: (each.priority, each.name))
     listed = "; ".join(f"{each.name}: {each.description}" for each in ordered)
-    _OPTION_METADATA["help"] = f"format of the annotations; auto: found by their content; {listed}"
+    _OPTION_METADATA["help"] = f"format of the annotations. auto: detected by their content; {listed}"
     _OPTION_METADATA["choices"][:] = [AUTO, *(each.name for each in ordered)]
 
 
 @functools.cache
 def _import_formats() -> None:
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__):
         importlib.import_module(f"{__package__}.{module.name}")
 
 
