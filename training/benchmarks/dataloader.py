@@ -13,11 +13,10 @@ from tubevit import TubeViTForVideoClassification
 from tubevit.presets import preset_config
 from tubevit.processing import TubeViTVideoProcessor
 
-from ..data.augmentation import BatchAugmentation
-from ..data.augmentation_config import AugmentationConfig
+from ..data.augmentation import AugmentationConfig, BatchAugmentation
 from ..data.clip_datasets import ClipCollator, ClipDataset
 from ..data.clip_sampling import RandomClipReader
-from ..data.prepare_video import PrepareSettings, prepare_video
+from ..data.prepare import PrepareSettings, prepare_video
 from ..throughput import DataLoaderTimer
 
 

@@ -18,10 +18,9 @@ from tqdm.auto import tqdm
 
 from tubevit.processing import TubeViTVideoProcessor
 
-from ..data.augmentation import ClipAugmentation
-from ..data.augmentation_config import AugmentationConfig
+from ..data.augmentation import AugmentationConfig, ClipAugmentation
 from ..data.clip_sampling import RandomClipReader
-from ..data.prepare_video import PrepareSettings, prepare_video
+from ..data.prepare import PrepareSettings, prepare_video
 from ..tables import format_table
 from ..timing import interleave, summarize
 

@@ -1,28 +1,116 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What training does to the pixels and labels of clips: random-resized crop, mirroring, RandAugment, random erasing, mixup,
-CutMix, label smoothing. The operations are torchvision's; a draw holds for all frames of a clip. Pixels stay uint8.
+Augmentation of clips and labels in training: random-resized crop, horizontal flip, RandAugment, random erasing, mixup, CutMix
+and label smoothing. The operations are torchvision's, with the same random parameters for all frames of a clip. Pixels stay
+uint8.
 
-Crop and mirroring happen while a clip is read (`clip_sampling`), the rest to a finished batch (`BatchAugmentation`): in the
-collator, or on the GPU: RandAugment takes a core several times as long as reading the clip. The draws are the same.
+Defaults follow the paper (table 10) where it gives a value: random crops and RandAugment(2, 10). The paper does not say on
+which scale the magnitude 10 is; torchvision's scale ends at 30.
+
+Crop and flip are applied while a clip is read (`clip_sampling`), the rest to a batch (`BatchAugmentation`), in the collator or
+on the GPU, because RandAugment takes several times the CPU time of reading the clip. Random parameters are the same in both.
 """
 
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from .augmentation_config import AugmentationConfig
+from ..options import option
+from .class_names import flip_pairs, has_left_right
 from .rng import fork_rng, sample_seed
 
 
-FRAMES_AT_ONCE = 8  # that mixup turns into floats, of every clip of a batch
-IGNORED_LABEL = -100  # of a video that could not be read; the loss leaves it out
+FRAMES_AT_ONCE = 8  # of each clip of a batch, which mixup converts to float at a time
+IGNORED_LABEL = -100  # of a video that could not be read; the loss ignores it
+
+FLIPS = ("auto", "on", "off", "swap_labels")
+RAND_AUGMENT_MAX_MAGNITUDE = 30  # in torchvision
+
+
+@dataclass
+class AugmentationConfig:
+    """Strength of each augmentation; 0 turns it off."""
+
+    rrc_scale_min: float = option(
+        0.25, "random-resized crop: smallest area as a fraction of the frame's, above 0 to 1; 1 = whole frame"
+    )
+    rrc_ratio_max: float = option(
+        4 / 3, "random-resized crop: largest ratio of the longer to the shorter side, from 1"
+    )
+    flip: Literal["auto", "on", "off", "swap_labels"] = option(
+        "auto",
+        "horizontal flip of half of the clips: on; off; swap_labels (a label with left or right becomes the label of the "
+        "opposite side); auto (off if a class name contains left or right, else on)",
+    )
+    min_temporal_span: float | None = option(
+        None,
+        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it, above 0 to "
+        "1; by default a random frame of each of num_frames equal segments (TSN)",
+    )
+    rand_augment_layers: int = option(2, "RandAugment: operations per clip, from 0")
+    rand_augment_magnitude: int = option(10, "RandAugment: strength of the operations, 0 to 30 (torchvision's scale)")
+    random_erasing_prob: float = option(0.0, "probability that a rectangle of a clip is erased, 0 to 1")
+    mixup_alpha: float = option(0.0, "mixup: both parameters of the beta distribution of mixing weights, from 0")
+    cutmix_alpha: float = option(
+        0.0,
+        "CutMix: both parameters of the beta distribution of area fractions, from 0; with mixup_alpha too, each batch uses one "
+        "of the two at random",
+    )
+    mixup_prob: float = option(1.0, "probability that mixup or CutMix is applied to a batch, 0 to 1")
+    label_smoothing: float = option(0.0, "fraction of a label that is spread evenly over all classes, 0 to 1")
+
+    def __post_init__(self):
+        for name in ("random_erasing_prob", "mixup_prob", "label_smoothing"):
+            self._check_range(name, 0, 1)
+        for name in ("rand_augment_layers", "mixup_alpha", "cutmix_alpha"):
+            self._check_range(name, 0)
+        self._check_range("rand_augment_magnitude", 0, RAND_AUGMENT_MAX_MAGNITUDE)
+        self._check_range("rrc_ratio_max", 1)
+        self._check_range("rrc_scale_min", 0, 1, is_minimum_allowed=False)
+        if self.min_temporal_span is not None:
+            self._check_range("min_temporal_span", 0, 1, is_minimum_allowed=False)
+        if self.flip not in FLIPS:
+            raise ValueError(f"flip must be one of {', '.join(FLIPS)}, got {self.flip!r}.")
+
+    def _check_range(
+        self, name: str, minimum: float, maximum: float = math.inf, is_minimum_allowed: bool = True
+    ) -> None:
+        value = getattr(self, name)
+        is_in_range = minimum <= value <= maximum and (is_minimum_allowed or value > minimum)
+        if not (is_in_range and math.isfinite(value)):
+            wanted = f"at least {minimum}" if is_minimum_allowed else f"above {minimum}"
+            wanted += f" and at most {maximum}" if math.isfinite(maximum) else " and finite"
+            raise ValueError(f"{name} must be {wanted}, got {value}.")
+
+    @property
+    def has_soft_labels(self) -> bool:
+        """Whether labels become class probabilities."""
+        return bool(self.mixup_alpha or self.cutmix_alpha or self.label_smoothing)
+
+
+def flipped_labels(flip: str, class_names: list[str]) -> dict[int, int] | None:
+    """
+    Class index to the class index of the flipped clip, for classes where the two differ; `None` for no flip.
+
+    Something-Something V2 has three such pairs of classes; "auto" does not flip its clips.
+    """
+    if flip == "auto":
+        flip = "off" if has_left_right(class_names) else "on"
+    if flip == "off":
+        return None
+    return flip_pairs(class_names) if flip == "swap_labels" else {}
 
 
 class ClipAugmentation:
-    """RandAugment and random erasing of a clip, uint8 `(frames, channels, height, width)`; what is laid bare is `fill`."""
+    """
+    RandAugment and random erasing of a clip, uint8 `(frames, channels, height, width)`.
+
+    fill: color, 0 to 255 per channel, of erased pixels and of those that a rotation or translation uncovers.
+    """
 
     def __init__(self, config: AugmentationConfig, fill: list[int]):
         self.transforms = []
@@ -39,7 +127,7 @@ class ClipAugmentation:
             self.transforms.append(v2.RandomErasing(config.random_erasing_prob, value=fill))
 
     def __call__(self, clip: torch.Tensor, seed: int) -> torch.Tensor:
-        # Not `seed` itself, from which crop and mirroring were drawn: only mirrored clips would be erased.
+        # Crop and flip used `seed` itself: with the same random numbers, only flipped clips would be erased.
         with fork_rng(sample_seed(seed, 0, "augmentation")):
             for transform in self.transforms:
                 clip = transform(clip)
@@ -48,14 +136,14 @@ class ClipAugmentation:
 
 class BatchAugmentation:
     """
-    RandAugment and erasing clip by clip, then mixup or CutMix between clips, and soft labels, on the device of the batch.
+    RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the batch.
 
     A batch is `{"pixel_values_videos": uint8 (batch, frames, channels, height, width), "labels", "sample_seeds": (batch,)}`,
-    or `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)`, or multi-hot
-    `(batch, num_classes)`; -100 marks a video that could not be read, which is neither changed nor mixed. The result has
-    no `rng`, and labels are float `(batch, num_classes)` where mixing or smoothing is on.
+    with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` or multi-hot
+    `(batch, num_classes)`; -100 marks a video that could not be read, which is neither augmented nor mixed. The result has no
+    `sample_seeds`; its labels are float `(batch, num_classes)` if `config.has_soft_labels`.
 
-    image_mean: of the model, per channel from 0 to 1; erased pixels take it, and are 0 once they are normalised.
+    image_mean: of the model's processor, per channel from 0 to 1; erased pixels get this color and are 0 after normalization.
     """
 
     def __init__(self, config: AugmentationConfig, num_classes: int, multi_label: bool, image_mean: list[float]):
@@ -96,8 +184,8 @@ class BatchAugmentation:
 
 def soften_labels(labels: torch.Tensor, num_classes: int, smoothing: float) -> torch.Tensor:
     """
-    Labels as float `(batch, num_classes)`: `1 - smoothing` for the class and `smoothing` spread evenly over all classes; for
-    multi-hot labels, which are yes or no for each class, over the two. Rows of ignored labels are -100.
+    Labels as float `(batch, num_classes)`: `1 - smoothing` for the class plus `smoothing` spread evenly over all classes. For
+    multi-hot labels, `smoothing` is spread over the two values 0 and 1 of each class. Rows of ignored labels are -100.
     """
     if labels.ndim == 1:
         ignored = (labels == IGNORED_LABEL)[:, None]
@@ -111,9 +199,11 @@ def soften_labels(labels: torch.Tensor, num_classes: int, smoothing: float) -> t
 
 def mix_pixels(pixels: torch.Tensor, mixer: v2.MixUp | v2.CutMix, params: dict[str, Any]) -> torch.Tensor:
     """
-    Mix each clip with the one before it, uint8 `(batch, [frames,] channels, height, width)`, by a draw of the mixer.
+    Mix each clip with the previous clip of the batch, uint8 `(batch, [frames,] channels, height, width)`.
 
-    torchvision mixes images, so frames are handed over as channels, a few at a time: their floats take four bytes each.
+    params: random parameters of the mixer, from `mixer.make_params`.
+
+    torchvision mixes images, so frames are passed as channels, a few at a time: as floats they take four bytes per value.
     """
     if pixels.ndim == 4:
         return _mix_images(pixels, mixer, params)

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor, decode_video
 
-from .augmentation_config import AugmentationConfig
+from .augmentation import AugmentationConfig
 from .rng import fork_rng
 
 

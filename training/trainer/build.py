@@ -19,8 +19,7 @@ from transformers import set_seed
 
 from tubevit.processing import TubeViTVideoProcessor
 
-from ..data.augmentation import BatchAugmentation
-from ..data.augmentation_config import flipped_labels
+from ..data.augmentation import BatchAugmentation, flipped_labels
 from ..data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..data.augmentation_config import AugmentationConfig
+from ..data.augmentation import AugmentationConfig
 from ..data.video_datasets import DataConfig
 from ..models.model_options import ClipConfig, ModelConfig
 from ..options import as_mapping, make_config, option, read_options

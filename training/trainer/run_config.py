@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data.augmentation_config import AugmentationConfig
+from ..data.augmentation import AugmentationConfig
 from ..data.check_data import ON_CORRUPT_VIDEO
 from ..data.video_datasets import DataConfig
 from ..models.model_options import ClipConfig, ModelConfig

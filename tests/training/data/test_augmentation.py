@@ -10,8 +10,14 @@ from tiny_models import make_model, tiny_clips
 from torchvision.transforms import v2
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.training.data.augmentation import BatchAugmentation, ClipAugmentation, mix_pixels, soften_labels
-from tubevit.training.data.augmentation_config import AugmentationConfig, flipped_labels
+from tubevit.training.data.augmentation import (
+    AugmentationConfig,
+    BatchAugmentation,
+    ClipAugmentation,
+    flipped_labels,
+    mix_pixels,
+    soften_labels,
+)
 from tubevit.training.data.rng import SharedEpoch, fork_rng, sample_seed
 
 

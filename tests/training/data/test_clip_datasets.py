@@ -18,8 +18,7 @@ from video_files import full_decode, moving_frames, write_video
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, decode_video
-from tubevit.training.data.augmentation import BatchAugmentation
-from tubevit.training.data.augmentation_config import AugmentationConfig
+from tubevit.training.data.augmentation import AugmentationConfig, BatchAugmentation
 from tubevit.training.data.clip_datasets import ClipCollator, ClipDataset, CorruptVideoError, StreamedClips
 from tubevit.training.data.clip_sampling import (
     MultiViewReader,
