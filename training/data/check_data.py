@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit check-data`: whether every file of a data set can be read, before training finds out.
+`tubevit check-data`: finds the files of a data set that cannot be read, before training.
 
-Opening a file does not tell: a flipped bit shows when the frame that it is in is decoded. By default the first and the last
-frame are decoded, which finds files that are missing, empty, cut off or no videos; `--every-frame` decodes all.
+By default the first and the last frame of each video are decoded, which finds files that are missing, empty, truncated or not
+videos. Damage between these frames shows only when it is decoded: `--every-frame` decodes all frames.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BLOCKS = {"data": DataConfig}
 
 
 class CorruptVideo(NamedTuple):
-    """A video that cannot be read, and why."""
+    """A video that cannot be read, and the reason."""
 
     split: str
     video_id: str
@@ -33,7 +33,7 @@ class CorruptVideo(NamedTuple):
 
 
 class CheckedVideo(NamedTuple):
-    """What the check of a video found: the reason why it cannot be read, else its length."""
+    """Result of the check of a video: the reason why it cannot be read, or `None` and the length of the video."""
 
     reason: str | None
     num_frames: int = 0
@@ -43,16 +43,23 @@ class CheckedVideo(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "tubevit check-data [DATA] [KEY=VALUE ...] [options]"
     add_config_arguments(parser, BLOCKS)
-    parser.add_argument("--every-frame", action="store_true", help="decode all frames, not the first and last only")
-    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
-    parser.add_argument("--report", default="corrupt_videos.csv", metavar="FILE", help="default: corrupt_videos.csv")
     parser.add_argument(
-        "--dry-run", action="store_true", help="read the annotations and one file of each split; write nothing"
+        "--every-frame", action="store_true", help="decode all frames instead of the first and the last"
+    )
+    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--report",
+        default="corrupt_videos.csv",
+        metavar="FILE",
+        help="CSV file for the videos that cannot be read (default: corrupt_videos.csv)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read the annotations and the first file of each split; write no report"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found and write the report; the exit code is 1 if a file cannot be read."""
+    """Check all files, print the counts and write the report; the exit code is 1 if a file cannot be read."""
     args.overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
     data = load_video_dataset(read_config(args, BLOCKS)["data"])
     report = Path(args.report)
@@ -62,66 +69,69 @@ def run(args: argparse.Namespace) -> int:
         print(note)
     if args.dry_run:
         return dry_run(data, args.every_frame)
-    bad, seconds = check_videos(data, args.every_frame, args.workers)
+    corrupt, seconds = check_videos(data, args.every_frame, args.workers)
     total = sum(len(rows) for rows in data.splits.values())
     for split, rows in data.splits.items():
-        num_bad = sum(each.split == split for each in bad)
-        print(f"{split}: {len(rows):,} {data.media}s, {num_bad:,} cannot be read")
+        num_corrupt = sum(each.split == split for each in corrupt)
+        print(f"{split}: {len(rows):,} {data.media}s, {num_corrupt:,} cannot be read")
     print(f"{len(data.class_names)} classes" + (f", {seconds / 3600:.2f} hours of video" if seconds else ""))
-    if not bad:
+    if not corrupt:
         return 0
-    write_report(bad, report)
-    print(f"{len(bad):,} of {total:,} cannot be read; {report} says why. The first: {bad[0].path}: {bad[0].reason}")
+    write_report(corrupt, report)
+    first = corrupt[0]
+    print(
+        f"{len(corrupt):,} of {total:,} cannot be read; {report} lists the reasons. The first: {first.path}: {first.reason}"
+    )
     return 1
 
 
 def dry_run(data: VideoData, every_frame: bool = False) -> int:
-    """Print what the annotations name, and try the first file of each split; the exit code is 1 if one cannot be read."""
+    """Print the size of each split and read its first file; the exit code is 1 if such a file cannot be read."""
     _check_not_streamed(data)
     for split, rows in data.splits.items():
         print(f"{split}: {len(rows):,} {data.media}s")
     print(f"{len(data.class_names)} classes")
     first = {split: rows.select(range(min(1, len(rows)))) for split, rows in data.splits.items()}
-    bad, _ = check_videos(replace(data, splits=first), every_frame, num_workers=1)
-    for video in bad:
+    corrupt, _ = check_videos(replace(data, splits=first), every_frame, num_workers=1)
+    for video in corrupt:
         print(f"{video.path} cannot be read: {video.reason}")
-    print("Dry run: the first file of each split was tried; nothing was written.")
-    return 1 if bad else 0
+    print("Dry run: only the first file of each split was read, and no report was written.")
+    return 1 if corrupt else 0
 
 
 def check_videos(
     data: VideoData, every_frame: bool = False, num_workers: int | None = None
 ) -> tuple[list[CorruptVideo], float]:
     """
-    The videos (or images) that cannot be read, in the order of the splits, and how many seconds the others last together.
+    The videos (or images) that cannot be read, in the order of the rows, and the total duration of the others in seconds.
 
-    Raises `ValueError` for streamed data, which is there only while it is read.
+    Raises `ValueError` for streamed splits, which are only read in order.
     """
     _check_not_streamed(data)
     total = sum(len(rows) for rows in data.splits.values())
     check = partial(check_row, media=data.media, every_frame=every_frame)
     items = ((split, index, row) for split, rows in data.splits.items() for index, row in enumerate(rows))
-    bad, seconds = [], 0.0
+    corrupt, seconds = [], 0.0
     for (split, index, row), found in map_in_processes(check, items, total, num_workers, f"checking {data.media}s"):
         if isinstance(found, ProcessDied):
             found = CheckedVideo("the process that decoded it died")
         seconds += found.seconds
         if found.reason is not None:
             path = row[data.media].get("path") or ""
-            bad.append(((split, index), CorruptVideo(split, row["video_id"], path, found.reason)))
+            corrupt.append(((split, index), CorruptVideo(split, row["video_id"], path, found.reason)))
     order = list(data.splits)
-    bad.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
-    return [video for _, video in bad], seconds
+    corrupt.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
+    return [video for _, video in corrupt], seconds
 
 
 def _check_not_streamed(data: VideoData) -> None:
     for split, rows in data.splits.items():
         if not hasattr(rows, "__len__"):
-            raise ValueError(f"The {split} split is streamed: it cannot be checked before it is read.")
+            raise ValueError(f"The {split} split is streamed and cannot be checked; use streaming=false to check it.")
 
 
 def check_row(item: tuple[str, int, dict], media: str, every_frame: bool) -> CheckedVideo:
-    """Decode the first and last frame of a row, or all."""
+    """Decode the first and the last frame of a row `(split, index, row)`, or all frames."""
     video = item[2][media]
     try:
         if media == "image":
@@ -143,7 +153,7 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
     def ends(metadata):
         return sorted({0, metadata.total_num_frames - 1})
 
-    # One pixel is kept of each frame: a minute of video would take gigabytes.
+    # One pixel of each frame is kept: the frames of a minute of video would take gigabytes.
     _, metadata = decode_video(
         video_source(video),
         None if every_frame else ends,
@@ -154,50 +164,48 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
 
 
 def drop_bad(
-    data: VideoData, bad: list[CorruptVideo], on_corrupt_video: str = "skip", max_share: float = 0.05
+    data: VideoData, corrupt: list[CorruptVideo], on_corrupt_video: str = "skip", max_corrupt_fraction: float = 0.05
 ) -> VideoData:
     """
-    `data` without the videos that cannot be read, with a note of how many they were.
+    `data` without the videos in `corrupt`, with a note of their number in each split.
 
-    Raises `ValueError` with `on_corrupt_video="raise"` if there are any, and with "skip" if a split has a larger share of them
-    than `max_share`, or nothing else.
+    on_corrupt_video: "skip" drops them; "raise" raises `ValueError` if there are any.
+    max_corrupt_fraction: of a split, from 0 to 1. Raises `ValueError` above it, and if all videos of a split are corrupt.
     """
     if on_corrupt_video not in ON_CORRUPT_VIDEO:
         raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
     splits, notes = dict(data.splits), list(data.notes)
     for split, rows in data.splits.items():
-        here = {video.video_id: video for video in bad if video.split == split}
-        if not here:
-            continue  # nothing is known of a stream, which cannot be counted either
-        kept = [index for index, video_id in enumerate(rows["video_id"]) if video_id not in here]
-        num_bad = len(rows) - len(kept)
-        if not num_bad:
+        of_split = {video.video_id: video for video in corrupt if video.split == split}
+        if not of_split:
+            continue  # also a streamed split, which was not checked and has no length
+        readable = [index for index, video_id in enumerate(rows["video_id"]) if video_id not in of_split]
+        num_corrupt = len(rows) - len(readable)
+        if not num_corrupt:
             continue
-        first = next(iter(here.values()))
-        found = f"{num_bad} of {len(rows)} {data.media}s of the {split} split cannot be read"
+        first = next(iter(of_split.values()))
+        found = f"{num_corrupt} of {len(rows)} {data.media}s of the {split} split cannot be read"
         if on_corrupt_video == "raise":
+            raise ValueError(f"{found}, the first: {first.path}: {first.reason}; on_corrupt_video=skip drops them.")
+        if not readable or num_corrupt > max_corrupt_fraction * len(rows):
             raise ValueError(
-                f"{found}, the first: {first.path}: {first.reason}; on_corrupt_video=skip leaves them out."
+                f"{found}, more than max_corrupt_fraction={max_corrupt_fraction:g} allows; the first: {first.path}: {first.reason}"
             )
-        if not kept or num_bad > max_share * len(rows):
-            raise ValueError(
-                f"{found}, more than max_corrupt_fraction={max_share:g} allows; the first: {first.path}: {first.reason}"
-            )
-        splits[split] = rows.select(kept)
-        notes.append(f"{found} and are left out, the first: {first.path}: {first.reason}")
+        splits[split] = rows.select(readable)
+        notes.append(f"{found} and are dropped; the first: {first.path}: {first.reason}")
     return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, notes)
 
 
-def write_report(bad: list[CorruptVideo], path: str | Path) -> None:
+def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:
     """A CSV file with a line per video that cannot be read."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(REPORT_COLUMNS)
-        writer.writerows(bad)
+        writer.writerows(corrupt)
 
 
 def read_report(path: str | Path) -> list[CorruptVideo]:
-    """What `write_report` wrote: `drop_bad` takes it, so that a data set need not be checked before every run."""
+    """The corrupt videos of a file of `write_report`, for `drop_bad`: a data set need not be checked before every run."""
     from .text_tables import read_table
 
     return [

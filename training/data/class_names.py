@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Names of classes: read from a file, matched between data and a checkpoint, mirrored.
+Class names: reads them from files, matches the names of a data set with those of a checkpoint, and finds left-right pairs.
 
-An index means a class only together with a list of names. Released checkpoints and copies of Kinetics order and spell
-theirs differently, so everything here goes by name.
+A class index has a meaning only with a list of names. Released checkpoints and copies of Kinetics differ in order and
+spelling, so classes are matched by name.
 """
 
 import difflib
@@ -14,21 +14,21 @@ from pathlib import Path
 from .text_tables import read_json, read_text
 
 
-MAX_NUMBERED = 100_000  # a label above this is a mistake, or a video id
-SHOWN = 3  # classes that a message names
+MAX_NUMBERED_CLASSES = 100_000  # a larger label is a mistake, or a video id
+SHOWN = 3  # number of classes listed in an error
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """
-    Names in the order of their indices, from a list with a name per line, a JSON list, or a JSON dictionary from name to
-    index or from index to name.
+    The names in a file, in the order of their indices: one per line, a JSON list, or a JSON dictionary from name to index or
+    from index to name. Raises `ValueError` for repeated names and for indices other than 0, 1, 2, ...
     """
     if Path(path).suffix.lower() == ".json":
         names = _names_of(path, read_json(path))
     else:
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
-        raise ValueError(f"{path} names the class {repeated[0]!r} more than once.")
+        raise ValueError(f"{path} lists the class {repeated[0]!r} more than once.")
     return names
 
 
@@ -44,7 +44,9 @@ def _names_of(path: str | Path, content) -> list[str]:
     except (TypeError, ValueError):
         by_index = {}
     if sorted(by_index) != list(range(len(content))):
-        raise ValueError(f"{path} must number its {len(content)} classes from 0 to {len(content) - 1}, each once.")
+        raise ValueError(
+            f"{path} must give its {len(content)} classes the indices 0 to {len(content) - 1}, each once."
+        )
     return [by_index[index] for index in range(len(by_index))]
 
 
@@ -54,7 +56,7 @@ def _is_index(text) -> bool:
 
 def sort_names(names: Iterable[str]) -> list[str]:
     """
-    Names without repeats, in alphabetical order; numbers by their value.
+    The distinct names in alphabetical order; if all are numbers, in numerical order.
 
     >>> sort_names(["b", "a", "b"]), sort_names(["10", "9"])
     (['a', 'b'], ['9', '10'])
@@ -65,16 +67,15 @@ def sort_names(names: Iterable[str]) -> list[str]:
 
 def number_names(indices: Iterable[int]) -> list[str]:
     """
-    Names for classes that are known by their indices only: the numbers from 0 to the largest index.
+    Names for classes of which only indices are known: the numbers from 0 to the largest index.
 
     >>> number_names({2, 0})
     ['0', '1', '2']
     """
     largest = max(indices, default=-1)
-    if largest >= MAX_NUMBERED:
+    if largest >= MAX_NUMBERED_CLASSES:
         raise ValueError(
-            f"label {largest} is no index of a class: there are fewer than {MAX_NUMBERED:,} classes wherever class_names_file "
-            "does not say otherwise."
+            f"label {largest} is not a class index: without class_names_file, indices must be below {MAX_NUMBERED_CLASSES:,}."
         )
     return [str(index) for index in range(largest + 1)]
 
@@ -89,7 +90,7 @@ def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:
 
 def normalize_label(name: str) -> str:
     """
-    A name without what editions of a data set spell differently: case, underscores, brackets, double spaces.
+    The name without differences between editions of a data set: lower case, without underscores, brackets, double spaces.
 
     >>> normalize_label("Passing_American football")
     'passing american football'
@@ -99,35 +100,35 @@ def normalize_label(name: str) -> str:
 
 class LabelEncoder:
     """
-    Finds the index of a class by its name, or else by what its name is without case and underscores.
+    Finds the index of a class by its exact name, or else by its normalized name (`normalize_label`).
 
-    names: in the order of the indices that are wanted.
-    counted: in the order that labels count which are integers. By default that of `names`; but where these are the numbers
-        from 0 in another order, a label is the class of that number.
+    names: in the order of the returned indices.
+    indexed: names in the order that integer labels index. By default `names`; but if the names are the numbers 0, 1, ... in
+        another order, a label is the class with that number as its name.
 
-    >>> LabelEncoder(["b", "a"])(0), LabelEncoder(["b", "a"], counted=["a", "b"])(0), LabelEncoder(["1", "0"])(0)
+    >>> LabelEncoder(["b", "a"])(0), LabelEncoder(["b", "a"], indexed=["a", "b"])(0), LabelEncoder(["1", "0"])(0)
     (0, 1, 1)
     """
 
-    def __init__(self, names: Sequence[str], counted: Sequence[str] | None = None):
+    def __init__(self, names: Sequence[str], indexed: Sequence[str] | None = None):
         self.names = list(names)
         numbers = [str(index) for index in range(len(self.names))]
-        self.counted = list(counted or (numbers if sorted(numbers) == sorted(self.names) else self.names))
+        self.indexed = list(indexed or (numbers if sorted(numbers) == sorted(self.names) else self.names))
         self.exact = {name: index for index, name in enumerate(self.names)}
-        plain = [normalize_label(name) for name in self.names]
-        self.plain = {name: index for index, name in enumerate(plain) if plain.count(name) == 1}
+        normalized = [normalize_label(name) for name in self.names]
+        self.normalized = {name: index for index, name in enumerate(normalized) if normalized.count(name) == 1}
 
     def __call__(self, label: str | int) -> int:
-        """Raises `ValueError` for a name that is not there and an index out of range."""
+        """The index of a class. Raises `ValueError` for an unknown name and an index out of range."""
         if isinstance(label, int):
-            if not 0 <= label < len(self.counted):
+            if not 0 <= label < len(self.indexed):
                 raise ValueError(
-                    f"label {label} is out of range: there are {len(self.counted)} classes, counted from 0."
+                    f"label {label} is out of range: there are {len(self.indexed)} classes, with indices from 0."
                 )
-            label = self.counted[label]
+            label = self.indexed[label]
         index = self.exact.get(label)
         if index is None:
-            index = self.plain.get(normalize_label(label))
+            index = self.normalized.get(normalize_label(label))
         if index is None:
             close = difflib.get_close_matches(label, self.names, n=1)
             some = ", ".join(self.names[:SHOWN]) + (", ..." if len(self.names) > SHOWN else "")
@@ -138,24 +139,24 @@ class LabelEncoder:
 
 def flip_pairs(names: Sequence[str]) -> dict[int, int]:
     """
-    Class index to the class that its videos belong to when they are mirrored, for the classes where that is another one.
+    Class index to the class index of the horizontally flipped video, for the classes where the two differ.
 
-    "left" and "right" in a name change places; if that gives the name of another class, the two are a pair. These are
-    86/87, 93/94 and 166/167 of Something-Something V2.
+    Two classes are a pair if exchanging "left" and "right" in the name of one gives the name of the other. Something-Something
+    V2 has the pairs 86/87, 93/94 and 166/167.
 
     >>> flip_pairs(["moving left", "moving right", "pulling it right out"])
     {0: 1, 1: 0}
     """
     index_of = {name.lower(): index for index, name in enumerate(names)}
-    pairs = {index: index_of.get(_mirror(name.lower())) for index, name in enumerate(names)}
+    pairs = {index: index_of.get(_swap_sides(name.lower())) for index, name in enumerate(names)}
     return {index: other for index, other in pairs.items() if other is not None and other != index}
 
 
 def has_left_right(names: Sequence[str]) -> bool:
-    """Whether a name contains the word "left" or "right", so that mirroring a video may make its label wrong."""
-    return any(_mirror(name.lower()) != name.lower() for name in names)
+    """Whether a name contains the word "left" or "right", so that a horizontal flip may make a label wrong."""
+    return any(_swap_sides(name.lower()) != name.lower() for name in names)
 
 
-def _mirror(name: str) -> str:
+def _swap_sides(name: str) -> str:
     sides = {"left": "right", "right": "left"}
     return re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda match: sides[match[0]], name)

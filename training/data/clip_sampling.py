@@ -1,9 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-From a row of a data set to the pixels of a clip, uint8: at random for training, by a processor's views for evaluation.
+Reads the row of a data set to the uint8 pixels of a clip: a random clip for training, the processor's views for evaluation.
 
-The processor's settings say what a clip is (frames, rate, what short videos do, crop size), so training, evaluation and the
-saved model cannot differ in it. Frames are cropped and resized while they are decoded; none is kept at full size.
+The settings of the processor define a clip (number of frames, frame rate, padding of short videos, crop size), so they are the
+same in training, in evaluation and in the saved model. Frames are cropped and resized while they are decoded, so full-size
+frames do not accumulate in memory.
 """
 
 import io
@@ -21,13 +22,16 @@ from .rng import fork_rng
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
-REMOTE = ("http://", "https://")  # what the decoder downloads itself
+REMOTE = ("http://", "https://")  # downloaded by the decoder itself
 
 
 class Clip(NamedTuple):
     """
-    pixels: uint8, `(frames, channels, height, width)` of a clip, `(views, frames, ...)` of several, `(channels, ...)` of an image.
-    is_mirrored: whether left and right have changed places.
+    Result of a reader.
+
+    pixels: uint8, `(frames, channels, height, width)` of a clip, `(views, frames, ...)` of several views, `(channels, ...)` of an
+        image.
+    is_mirrored: whether the clip was flipped horizontally.
     """
 
     pixels: torch.Tensor
@@ -35,7 +39,7 @@ class Clip(NamedTuple):
 
 
 def video_source(video: dict[str, Any]) -> Any:
-    """What to decode for a row's undecoded video or image: the row itself, or the bytes of a file of another file system."""
+    """The input of the decoder for an undecoded video or image: itself, or with its bytes if fsspec has to read its path."""
     path = video.get("path")
     if video.get("bytes") is None and path is not None and "://" in path and not path.startswith(REMOTE):
         import fsspec
@@ -47,15 +51,15 @@ def video_source(video: dict[str, Any]) -> Any:
 
 class RandomClipReader:
     """
-    Reads a random clip of a video: a random time, a random crop, mirrored at random.
+    Reads a random clip of a video: random time, random-resized crop, random horizontal flip.
 
-    With `sampling="fixed_rate"` the clip starts at a random time; with `"uniform"` it takes a random frame of each of
-    `num_frames` equal segments (TSN), or if the configuration has a `min_temporal_span`, equally spaced frames of a random part
-    of the video. Videos of fewer frames than a clip are padded as the processor does it.
+    With `sampling="fixed_rate"` the clip starts at a random time. With `"uniform"` it has a random frame of each of `num_frames`
+    equal segments (TSN), or with `min_temporal_span`, evenly spaced frames of a random part of the video. Videos with fewer
+    frames than a clip are padded as by the processor.
 
     processor: its `num_frames`, `sampling`, `fps`, `pad_mode` and `crop_size` are used.
-    mirror: whether half of the clips are mirrored.
-    num_threads: of the decoder; by default one in a data loader's worker, and otherwise one per core.
+    mirror: whether half of the clips are flipped.
+    num_threads: of the decoder; by default one in a worker of a data loader, else one per core.
     """
 
     media = "video"
@@ -70,7 +74,7 @@ class RandomClipReader:
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.min_temporal_span = config.min_temporal_span
         self.crop = _random_crop(processor, config)
-        self.squeezes = "height" in dict(processor.size)
+        self.stretches = "height" in dict(processor.size)
         self.shape = (processor.num_frames, 3, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
@@ -80,7 +84,7 @@ class RandomClipReader:
             pixels, _ = decode_video(
                 video_source(video),
                 self._sample,
-                frame_transform=SameCrop(self.crop, self.squeezes),
+                frame_transform=SameCrop(self.crop, self.stretches),
                 num_threads=self.num_threads,
                 allow_partial=self.processor.allow_partial,
             )
@@ -96,47 +100,48 @@ class RandomClipReader:
         )
 
 
-def random_span(total: int, num_frames: int, min_share: float) -> np.ndarray:
+def random_span(total: int, num_frames: int, min_fraction: float) -> np.ndarray:
     """
-    Indices, int64 `(num_frames,)`, of frames of a random part of `total`, which has at least `min_share` (0 to 1) of them; they
-    are equally far apart to within a frame. Two numbers are drawn from torch's generator.
+    Indices, int64 `(num_frames,)`, of frames of a random part of a video, evenly spaced to within one frame. Uses two random
+    numbers of torch's global generator.
 
-    total: at least `num_frames`.
+    total: number of frames of the video, at least `num_frames`.
+    min_fraction: smallest length of the part, as a fraction of `total`.
 
-    >>> random_span(8, 4, min_share=1.0)
+    >>> random_span(8, 4, min_fraction=1.0)
     array([1, 3, 5, 7])
     """
-    share, start = torch.rand(2).tolist()
-    length = max(num_frames, total * (min_share + (1 - min_share) * share))
+    fraction, start = torch.rand(2).tolist()
+    length = max(num_frames, total * (min_fraction + (1 - min_fraction) * fraction))
     first = (total - length) * start
     return np.floor(first + (np.arange(num_frames) + 0.5) * length / num_frames).astype(int)
 
 
 class RandomImageReader:
-    """Reads an image with a random crop, mirrored at random: `RandomClipReader` for images."""
+    """`RandomClipReader` for images: random-resized crop and random horizontal flip."""
 
     media = "image"
 
     def __init__(self, processor: TubeViTImageProcessor, config: AugmentationConfig, mirror: bool):
         self.mirror = mirror
         self.crop = _random_crop(processor, config)
-        self.squeezes = "height" in dict(processor.size)
+        self.stretches = "height" in dict(processor.size)
         self.shape = (3, *self.crop.size)
 
     def __call__(self, image: dict[str, Any], seed: int) -> Clip:
-        """Raises `OSError` or `ValueError` for a file that is no image."""
+        """Raises `OSError` or `ValueError` for a file that is not an image."""
         pixels = read_image(image)
         with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
-            pixels = SameCrop(self.crop, self.squeezes)(pixels[None])[0]
+            pixels = SameCrop(self.crop, self.stretches)(pixels[None])[0]
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
 
 class MultiViewReader:
     """
-    Reads the views of a video (or an image) as its processor does; nothing is random.
+    Reads the views of a video (or an image) with its processor, without randomness.
 
-    processor: a video or image processor. For views, set its `num_temporal_views` and `num_spatial_views`.
+    processor: a video or image processor; its `num_temporal_views` and `num_spatial_views` set the number of views.
     """
 
     def __init__(self, processor: TubeViTVideoProcessor | TubeViTImageProcessor):
@@ -149,7 +154,7 @@ class MultiViewReader:
             self.shape = (*([num_views] if num_views > 1 else []), processor.num_frames, *self.shape)
 
     def __call__(self, video: dict[str, Any], seed: int = 0) -> Clip:
-        """Raises what the processor raises. The seed is there for the sake of the other readers."""
+        """Raises what the processor raises. `seed` is ignored; the random readers have the same signature."""
         if self.media == "image":
             pixels = self.processor(read_image(video), return_tensors="pt", **UINT8).pixel_values[0]
         else:
@@ -158,7 +163,7 @@ class MultiViewReader:
 
 
 def read_image(image: dict[str, Any]) -> torch.Tensor:
-    """An undecoded image as RGB, uint8 `(3, height, width)`, upright. Raises `OSError` or `ValueError` of one line."""
+    """Decode an image to RGB, uint8 `(3, height, width)`, upright. Raises `OSError` or `ValueError` of one line."""
     from PIL import Image, ImageOps
 
     image = video_source(image)
@@ -167,27 +172,27 @@ def read_image(image: dict[str, Any]) -> torch.Tensor:
         with Image.open(name if image.get("bytes") is None else io.BytesIO(image["bytes"])) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is not an image that can be read: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"{name} cannot be read as an image: {' '.join(str(error).split())}.") from error
     return v2.functional.pil_to_tensor(picture)
 
 
 class SameCrop:
     """
-    Crops and resizes the frames of one clip, group by group, by a draw for the first group.
+    Crops and resizes the frames of one clip, which arrive in groups, with the random parameters of the first group.
 
-    squeezes: whether crops are drawn in the frame squeezed into a square, as the processor of the clips does it. Their ratio of
-        sides is then that in the square.
+    stretches: whether the processor resizes frames to a square without keeping their aspect ratio. The area and the aspect
+        ratio of the crop are then those in the square.
     """
 
-    def __init__(self, crop: v2.RandomResizedCrop, squeezes: bool = False):
-        self.crop, self.squeezes, self.params = crop, squeezes, None
+    def __init__(self, crop: v2.RandomResizedCrop, stretches: bool = False):
+        self.crop, self.stretches, self.params = crop, stretches, None
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         if self.params is None:
-            self.params = self._squeezed(frames) if self.squeezes else self.crop.make_params([frames])
+            self.params = self._stretched_params(frames) if self.stretches else self.crop.make_params([frames])
         return self.crop.transform(frames, self.params)
 
-    def _squeezed(self, frames: torch.Tensor) -> dict[str, int]:
+    def _stretched_params(self, frames: torch.Tensor) -> dict[str, int]:
         height, width = frames.shape[-2:]
         side = max(height, width)
         params = self.crop.make_params([frames[:1, :, :1, :1].expand(-1, -1, side, side)])

@@ -20,15 +20,17 @@ ID_COLUMNS = ("video_id", "image_id", "id", "__key__")
 
 class DatasetColumns:
     """
-    Which columns of a data set hold what, and how its labels become class indices.
+    Finds the columns of videos, labels and ids, and the encoding of the labels.
 
-    dataset: a `datasets.Dataset` or `IterableDataset`, from whose columns the choice is made.
-    video_column, label_column: names, where the usual ones and the types of the columns do not tell.
-    class_names: of a checkpoint; by default those of a file, or else those that the data set has.
-    counted_names: of a file, in the order that labels count which are numbers without names.
+    dataset: a `datasets.Dataset` or `IterableDataset`.
+    video_column, label_column: names of columns; by default found by the types and the usual names.
+    class_names: of a checkpoint; by default `indexed_names`, or else the names in the data set.
+    indexed_names: of a file, in the order that integer labels without names index.
 
-    Sets `media` ("video" or "image"), `names` (of the classes, in the order of their indices, `None` where the data set
-    has no labels), and `is_multi_label`.
+    Attributes: `media` ("video" or "image"), `names` (class names in the order of their indices, `None` for a data set without
+    labels) and `is_multi_label`.
+
+    Raises `ValueError` if a column is missing or if several could be meant.
     """
 
     def __init__(
@@ -37,24 +39,24 @@ class DatasetColumns:
         video_column: str | None = None,
         label_column: str | None = None,
         class_names: list[str] | None = None,
-        counted_names: list[str] | None = None,
+        indexed_names: list[str] | None = None,
     ):
         self.features = dataset.features
         if self.features is None:
-            raise ValueError("The data set does not say which columns it has: pass it with `features`.")
+            raise ValueError("The streamed data set does not describe its columns: give it `features`.")
         self.video_column, self.media = self._find_video(video_column)
         self.label_column = self._find_label(label_column)
         self.id_column = next((name for name in ID_COLUMNS if name in self.features), None)
         self.own_names, self.is_multi_label = None, False
         if self.label_column is not None:
             self.is_multi_label, self.own_names = _label_type(self.features[self.label_column])
-        self.names = class_names or counted_names or self.own_names
+        self.names = class_names or indexed_names or self.own_names
         if self.names is None and self.label_column is not None:
             self.names = self._collect_names(dataset)
-        self.index_of = None if self.names is None else LabelEncoder(self.names, counted_names)
+        self.index_of = None if self.names is None else LabelEncoder(self.names, indexed_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
-        """`dataset` with our columns. Rows that have no id are called `<split>/<number>`."""
+        """`dataset` with the three columns. Rows without an id get the id `<split>/<number>`."""
         import datasets
 
         features = _features(self.media, self.names, self.is_multi_label)
@@ -62,7 +64,7 @@ class DatasetColumns:
         if isinstance(dataset, datasets.IterableDataset):
             convert = partial(self._convert, split=split)
             return dataset.map(convert, with_indices=True, remove_columns=list(self.features), features=features)
-        rest = dataset.remove_columns([self.video_column])  # what the rows below need, without the videos
+        rest = dataset.remove_columns([self.video_column])  # so that the loop below does not read the videos
         rows = [self._convert(row, index, split) for index, row in enumerate(rest)]
         dataset = dataset.select_columns([self.video_column])
         if self.video_column != self.media:
@@ -86,7 +88,7 @@ class DatasetColumns:
         return self._to_index_of_one(label)
 
     def _to_index_of_one(self, label: Any) -> int | None:
-        if label is None or label == -1:  # the library's ClassLabel for "unknown"
+        if label is None or label == -1:  # the unknown label of a ClassLabel column
             return None
         if isinstance(label, int) and self.own_names is not None:
             label = self.own_names[label]
@@ -116,10 +118,10 @@ class DatasetColumns:
         return next(iter(usual or typed), None)
 
     def _collect_names(self, dataset: Any) -> list[str]:
-        """Names in a column of text; for numbers, the numbers."""
+        """The names in a column of text; for integers, the numbers from 0 to the largest."""
         if not hasattr(dataset, "unique"):
             raise ValueError(
-                f"The column {self.label_column!r} of a streamed data set does not name its classes; set class_names_file."
+                f"The column {self.label_column!r} of a streamed data set has no class names; set class_names_file."
             )
         labels = dataset.with_format(None)[self.label_column]
         labels = {each for label in labels for each in ((label or []) if self.is_multi_label else [label])} - {
@@ -132,7 +134,7 @@ class DatasetColumns:
 
 
 def make_dataset(media: str, paths: list[str], labels: list, video_ids: list[str], names: list[str] | None) -> Any:
-    """A `datasets.Dataset` of files; labels are class indices, lists of them, or `None`."""
+    """A `datasets.Dataset` of undecoded files. Labels are class indices, lists of class indices, or `None`."""
     import datasets
 
     is_multi_label = any(isinstance(label, (list, tuple)) for label in labels)
@@ -154,7 +156,7 @@ def _features(media: str, names: list[str] | None, is_multi_label: bool) -> Any:
 
 
 def _label_type(feature: Any) -> tuple[bool, list[str] | None]:
-    """Whether a column holds lists, and the names of its `ClassLabel`, `None` for other types."""
+    """Whether a column holds lists, and its class names; `None` unless its type is `ClassLabel`."""
     is_list = getattr(feature, "_type", "") in ("List", "LargeList")
     each = feature.feature if is_list else feature
     return is_list, list(each.names) if getattr(each, "_type", "") == "ClassLabel" and each.names else None

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which data set each batch of a joint run is from, and which of its samples it holds.
+Data sets, batch sampler and collator of joint training on several data sets. A batch has samples of one data set only.
 
-All of it follows from the seed and the number of the batch, counted from the start of the run: every rank computes the
-same, with any number of loader workers, and a resumed run goes on exactly where it was. A batch holds one data set only.
+The data set and the rows of a batch depend only on the seed and the index of the batch since the start of the run. So all
+ranks agree, with any number of data loader workers, and a resumed run continues exactly.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from .rng import sample_seed
 
 
 class SampleIndex(NamedTuple):
-    """Where a sample is: in which data set, in which of that data set's own epochs, in which of its rows."""
+    """Name of the data set, epoch of that data set, and row of a sample."""
 
     name: str
     epoch: int
@@ -27,8 +27,8 @@ class SampleIndex(NamedTuple):
 
 def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) -> list[str]:
     """
-    The data sets of the `number` batches of an epoch of the run: in proportion to the weights, up to one batch, in random order.
-    Draws that knew nothing of each other would leave short runs to chance.
+    The data sets of the `number` batches of an epoch of the run, in random order. Their frequencies are proportional to the weights
+    to within one batch; with independent random choices, the frequencies of a short run could differ much from the weights.
 
     >>> names = draw_names({"kinetics": 3, "imagenet": 1}, seed=0, epoch=0, number=1000)
     >>> names.count("kinetics")
@@ -45,8 +45,8 @@ def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) ->
 
 class ShuffledRows:
     """
-    The rows of one data set in the order in which batches take them: epoch behind epoch, each in a new random order, without
-    an end. So no batch is ever short, and one may hold the end of an epoch and the start of the next.
+    The rows of one data set in the order in which batches take them: an endless sequence of epochs, each in a new random order. So
+    all batches are full, and a batch may contain the end of one epoch and the start of the next.
     """
 
     def __init__(self, name: str, num_rows: int, seed: int):
@@ -67,14 +67,16 @@ class ShuffledRows:
 
 class JointBatches:
     """
-    A batch sampler: lists of `SampleIndex`, all of one data set; `world_size` of them, one for each rank, are of the same one.
-    Accelerate deals batches out to the ranks in turn.
+    A batch sampler that yields lists of `SampleIndex`. `world_size` consecutive batches, one per rank, have the same data set,
+    because Accelerate distributes batches over the ranks in turn.
 
-    num_rows: of each data set. batch_sizes: samples per rank and batch. weights: what data sets are drawn in proportion to.
+    num_rows: number of rows of each data set.
+    batch_sizes: samples per rank and batch of each data set.
+    weights: relative number of batches of each data set.
 
-    An epoch of the run has as many batches as all data sets hold together, each counted with its own batch size: where the
-    weights are in proportion to these numbers, every sample is seen once on average. The data sets' own epochs go on across
-    those of the run.
+    An epoch of the run has as many batches as one epoch of every data set together. If the weights are proportional to these
+    numbers of batches, each sample is used once per epoch on average. The epochs of a data set are not aligned to those of the
+    run.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class JointBatches:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        taken = dict.fromkeys(self.weights, 0)  # batches per rank of each data set, since the start of the run
+        taken = dict.fromkeys(self.weights, 0)  # batches per rank of each data set since the start of the run
         for epoch in range(self.epoch):
             for name in draw_names(self.weights, self.seed, epoch, self.num_steps):
                 taken[name] += 1
@@ -111,7 +113,7 @@ class JointBatches:
 
 def count_batches(num_rows: dict[str, int], batch_sizes: dict[str, int], world_size: int) -> int:
     """
-    Batches per rank in an epoch of a joint run.
+    The number of batches per rank in an epoch of a joint run.
 
     >>> count_batches({"kinetics": 100, "imagenet": 50}, {"kinetics": 4, "imagenet": 16}, world_size=2)
     15
@@ -123,7 +125,7 @@ class JointClips(Dataset):
     """
     The samples of several data sets, for a `JointBatches` sampler.
 
-    clips: name of a data set to its clips or images. What is drawn for a sample follows from its data set's own epoch.
+    clips: name of a data set to its clips or images. Random parameters of a sample depend on the epoch of its data set.
     """
 
     def __init__(self, clips: dict[str, ClipDataset]):
@@ -135,14 +137,9 @@ class JointClips(Dataset):
     def __getitem__(self, index: SampleIndex) -> dict[str, Any]:
         return {**self.clips[index.name].read_row(index.row, index.epoch), "head": index.name}
 
-    @property
-    def num_bad(self) -> int:
-        """Samples that could not be read so far, over all workers of this process."""
-        return sum(clips.num_bad for clips in self.clips.values())
-
 
 class NamedClips(Dataset):
-    """The samples of one data set, to be scored on its head."""
+    """The samples of one data set with the name of its head, for evaluation."""
 
     def __init__(self, name: str, clips: ClipDataset):
         self.name, self.clips = name, clips
@@ -156,9 +153,10 @@ class NamedClips(Dataset):
 
 class JointCollator:
     """
-    Samples of one data set to a batch, which names its head: `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
+    Samples of one data set to a batch with the name of its head: `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
 
-    augment: of each data set, see `ClipCollator`; `None` for none.
+    augment: name of a data set to the augmentation of its batches, see `ClipCollator`; `None` for no augmentation.
+    keep_seeds: see `ClipCollator`.
     """
 
     def __init__(self, augment: dict[str, BatchAugmentation] | None = None, keep_seeds: bool = False):

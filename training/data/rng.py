@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Random draws that depend on nothing but a seed, the epoch and the video: the same with any number of workers and ranks, and
-after a run was killed and resumed.
+Random numbers that depend only on a seed, the epoch and the video: they are the same with any number of workers and ranks,
+and in a resumed run.
 
-Draws from the process's own generator would not be: workers have one each, and a resumed run starts it anew. The epoch
-lies in shared memory because workers that outlive an epoch, and a resumed Trainer, are never told about a new one.
+The global generator of a process would not give that: each worker has its own, and a resumed run starts it again. The epoch
+is in shared memory because nothing tells persistent workers, or the data loader of a resumed Trainer, that an epoch began.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import torch
 
 def sample_seed(seed: int, epoch: int, name: str) -> int:
     """
-    A seed for one video in one epoch, of 63 bits.
+    A seed of 63 bits for one video in one epoch.
 
     >>> sample_seed(0, 1, "clip.mp4") == sample_seed(0, 1, "clip.mp4") != sample_seed(0, 2, "clip.mp4")
     True
@@ -27,8 +27,8 @@ def sample_seed(seed: int, epoch: int, name: str) -> int:
 
 @contextmanager
 def fork_rng(seed: int) -> Iterator[None]:
-    """Within this context torch's global generator, which torchvision draws from, starts at `seed`; then it goes on as before."""
-    # Not torch.manual_seed: that seeds the GPUs too, and in a process without one remembers the call, stack and all.
+    """Seed torch's global CPU generator, which torchvision uses, within the context; restore its state after it."""
+    # torch.manual_seed would also seed the GPUs; in a process without an initialized GPU it stores each call with its stack.
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -38,7 +38,7 @@ def fork_rng(seed: int) -> Iterator[None]:
 
 
 class SharedEpoch:
-    """The number of the current epoch, seen by this process and by the data loader workers that it starts."""
+    """The index of the current epoch, shared by this process and the data loader workers that it starts."""
 
     def __init__(self):
         self.shared = torch.zeros((), dtype=torch.int64).share_memory_()

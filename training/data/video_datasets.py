@@ -171,7 +171,7 @@ def _load_samples(
     if class_names is None and (names or config.num_classes):
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
-    if class_names and encoder.counted == names and _has_indices(splits):
+    if class_names and encoder.indexed == names and _has_indices(splits):
         notes.append("Labels are numbers: they are taken as indices of the checkpoint's classes, in their order.")
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:

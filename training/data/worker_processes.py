@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Work on many files in several processes, with a progress bar, that outlives a file which brings its process down.
+A pool of processes that works on many files, with a progress bar, and survives files that end their process.
 
-FFmpeg reads what strangers wrote; a file that crashes it, or that needs more memory than there is, must be a line in a report
-and not the end of a run over 240,000 files.
+A damaged video may crash FFmpeg or use up the memory. In a run over 240,000 files, this must give one line in a report and
+not end the run.
 """
 
 import os
@@ -16,24 +16,24 @@ from multiprocessing import get_all_start_methods, get_context
 from typing import Any
 
 
-FILES_PER_PROCESS = 8  # starting a process takes seconds, so a few files do not get one
-IN_FLIGHT = 4  # files handed to each process ahead of time
+FILES_PER_PROCESS = 8  # fewer files are not worth another process, which takes seconds to start
+IN_FLIGHT = 4  # files queued per process
 
 
 class ProcessDied(Exception):
-    """The process that worked on an item ended without a word."""
+    """The process that worked on an item ended without a result."""
 
 
 def map_in_processes(
     function: Callable[[Any], Any], items: Iterable[Any], total: int, num_workers: int | None, description: str
 ) -> Iterator[tuple[Any, Any]]:
     """
-    `(item, function(item))` of each item, in any order, with a progress bar.
+    `(item, function(item))` of each item, in the order in which they finish, with a progress bar.
 
-    num_workers: processes; with 1 the work is done in this one. By default one per core, fewer for few items.
-
-    The result is a `ProcessDied` for an item that ended its process. Other exceptions of `function` pass through. It and the
-    items must be picklable.
+    function: must be picklable, as the items. Its exceptions are raised here. If it ends its process, the result for the item
+        is a `ProcessDied`.
+    total: number of items.
+    num_workers: number of processes; 1 = this process. By default one per core, and fewer for few items.
     """
     from tqdm.auto import tqdm
 
@@ -46,7 +46,7 @@ def map_in_processes(
 
 
 def choose_num_workers(num_workers: int | None, num_items: int) -> int:
-    """Number of processes for so many items. Raises `ValueError` for less than one."""
+    """The number of processes for `num_items` items. Raises `ValueError` for `num_workers` below 1."""
     from tubevit.processing.cpu_cores import num_cores
 
     if num_workers is None:
@@ -91,7 +91,7 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Itera
             for future in done.difference(broken):
                 yield running.pop(future), future.result()
             if broken:
-                # All that were under way are lost, and any of them may be the cause: each is tried again by itself.
+                # The results of all running items are lost, and any item may be the cause: each is run again by itself.
                 suspects = [running[future] for future in running]
                 running = {}
                 pool.shutdown(cancel_futures=True)
@@ -108,15 +108,15 @@ def _one_by_one(function: Callable, items: list) -> Iterator[tuple[Any, Any]]:
             try:
                 yield item, pool.submit(function, item).result()
             except BrokenProcessPool:
-                yield item, ProcessDied("the process that read it died")
+                yield item, ProcessDied("its process died")
                 pool = _make_pool(1)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _make_pool(num_workers: int) -> ProcessPoolExecutor:
-    # Processes forked from this one would inherit torch's threads, and the locks that these hold. Those that are forked from
-    # a server do not, and share its imports; where there are none, each process imports for itself.
+    # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server has no such
+    # threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     context = get_context(method)
     if method == "forkserver":
@@ -125,7 +125,7 @@ def _make_pool(num_workers: int) -> ProcessPoolExecutor:
 
 
 def _use_one_thread() -> None:
-    """The other cores are the other processes'."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # for torch where it is imported later
+    """One thread per process: the other processes use the other cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch if it is imported later
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

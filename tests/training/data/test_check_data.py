@@ -90,19 +90,19 @@ def test_images_are_checked(tmp_path):
 def test_bad_videos_are_dropped_and_counted(broken_set):
     data = load(broken_set)
     bad, _ = check_videos(data, num_workers=1)
-    kept = drop_bad(data, bad, max_share=0.5)
+    kept = drop_bad(data, bad, max_corrupt_fraction=0.5)
     assert {split: len(rows) for split, rows in kept.splits.items()} == {"train": 6, "validation": 2}
     assert kept.class_names == data.class_names and check_videos(kept, num_workers=1)[0] == []
     counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
     firsts = [next(video for video in bad if video.split == split) for split in ("train", "validation")]
     assert kept.notes == [
-        f"{count} cannot be read and are left out, the first: {first.path}: {first.reason}"
+        f"{count} cannot be read and are dropped; the first: {first.path}: {first.reason}"
         for count, first in zip(counted, firsts, strict=True)
     ]
     with pytest.raises(
         ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_corrupt_fraction=0\.3"
     ):
-        drop_bad(data, bad, max_share=0.3)
+        drop_bad(data, bad, max_corrupt_fraction=0.3)
     with pytest.raises(ValueError, match="on_corrupt_video=skip"):
         drop_bad(data, bad, on_corrupt_video="raise")
     with pytest.raises(ValueError, match="skip or raise"):
@@ -115,7 +115,7 @@ def test_a_split_without_good_videos_is_an_error(tmp_path):
     data = load(tmp_path)
     bad = [CorruptVideo("train", row["video_id"], "", "x") for row in data.splits["train"]]
     with pytest.raises(ValueError, match="2 of 2"):
-        drop_bad(data, bad, max_share=1.0)
+        drop_bad(data, bad, max_corrupt_fraction=1.0)
 
 
 def test_reports_come_back_as_they_were(tmp_path):

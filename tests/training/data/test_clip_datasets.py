@@ -58,8 +58,13 @@ def with_bad(rows, *indices: int):
     return datasets.Dataset.from_list(changed, features=rows.features)
 
 
+def collate_with_ids(samples: list[dict]) -> dict:
+    ids = {"video_ids": [sample["video_id"] for sample in samples]}
+    return {**ClipCollator()(samples), **ids, "is_corrupt": torch.tensor([sample["is_corrupt"] for sample in samples])}
+
+
 def batches(clips, num_workers: int = 0, **kwargs) -> list[dict]:
-    kwargs = {"batch_size": 2, "collate_fn": ClipCollator(keep_ids=True), **kwargs}
+    kwargs = {"batch_size": 2, "collate_fn": collate_with_ids, **kwargs}
     return list(DataLoader(clips, num_workers=num_workers, **kwargs))
 
 
@@ -170,7 +175,7 @@ def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
     expected = MultiViewReader(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
     assert (clip.int() - expected.int()).abs().max() <= 1
     for seed in range(20):  # crops have the frame's proportions, within the ratio, and lie in it
-        params = SameCrop(reader().crop, squeezes=True)
+        params = SameCrop(reader().crop, stretches=True)
         torch.manual_seed(seed)
         params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
         top, left, height, width = (params.params[name] for name in ("top", "left", "height", "width"))
@@ -249,7 +254,7 @@ def test_several_labels_are_multi_hot_and_follow_too(rows):
 def test_a_video_without_a_label_is_read_and_ignored_by_the_loss(rows):
     table = datasets.Dataset.from_list([{**rows[0], "label": None}], features=rows.features)
     sample = ClipDataset(table, reader(), 2)[0]
-    assert int(sample["labels"]) == -100 and not sample["is_bad"] and sample["pixel_values_videos"].any()
+    assert int(sample["labels"]) == -100 and not sample["is_corrupt"] and sample["pixel_values_videos"].any()
 
 
 # Bad videos
@@ -261,13 +266,13 @@ def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
     good = batches(ClipDataset(rows, reader(), 2))
     for _ in range(2):  # a second epoch meets the same videos, which count once
         found = batches(clips, num_workers=2)
-        assert clips.num_bad == 2
-    assert [batch["is_bad"].tolist() for batch in found] == [[False, True], [False, False], [True, False]]
+        assert clips.num_corrupt == 2
+    assert [batch["is_corrupt"].tolist() for batch in found] == [[False, True], [False, False], [True, False]]
     for batch, whole in zip(found, good, strict=True):
-        for index, is_bad in enumerate(batch["is_bad"]):
+        for index, is_corrupt in enumerate(batch["is_corrupt"]):
             pixels = batch["pixel_values_videos"][index]
-            assert not pixels.any() if is_bad else torch.equal(pixels, whole["pixel_values_videos"][index])
-            assert batch["labels"][index] == (-100 if is_bad else whole["labels"][index])
+            assert not pixels.any() if is_corrupt else torch.equal(pixels, whole["pixel_values_videos"][index])
+            assert batch["labels"][index] == (-100 if is_corrupt else whole["labels"][index])
         assert batch["video_ids"] == whole["video_ids"]
     with open(log, newline="") as file:
         lines = list(csv.reader(file))
@@ -358,7 +363,7 @@ def test_streams_give_the_clips_of_the_table(rows, num_workers):
     table = by_id(batches(ClipDataset(rows, reader(), 2)))
     stream = StreamedClips(streamed(with_bad(rows, 2)), reader(), 2)
     found = by_id(batches(stream, num_workers))
-    assert set(found) == set(table) - {rows[2]["video_id"]} and stream.num_bad == 1
+    assert set(found) == set(table) - {rows[2]["video_id"]} and stream.num_corrupt == 1
     assert all(torch.equal(found[name], table[name]) for name in found)
     stream.set_epoch(1)
     assert any(not torch.equal(pixels, found[name]) for name, pixels in by_id(batches(stream, num_workers)).items())
@@ -433,4 +438,4 @@ def test_trainer_learns_from_clips_epoch_by_epoch(rows, tmp_path):
     result = trainer.train()
     assert math.isfinite(result.training_loss) and all(torch.isfinite(each).all() for each in model.parameters())
     assert sorted(clips.read_in) == [(epoch, index) for epoch in (0, 1) for index in range(6)]
-    assert clips.num_bad == 1 and model.config.problem_type is None
+    assert clips.num_corrupt == 1 and model.config.problem_type is None

@@ -37,7 +37,7 @@ def test_lists_get_names_from_a_file_and_labels_are_checked(tmp_path):
 
 def test_a_label_that_is_no_index_is_refused_before_it_becomes_a_billion_classes(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 4000000000\n")
-    assert "label 4000000000 is no index" in error_of(train_data=tmp_path / "train.txt")
+    assert "label 4000000000 is not a class index" in error_of(train_data=tmp_path / "train.txt")
 
 
 def test_lists_with_several_labels(tmp_path):
