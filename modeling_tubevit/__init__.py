@@ -2,7 +2,9 @@
 """
 TubeViT for Transformers: sparse video tubes, one set of weights for images and videos.
 
-Importing this package makes the Auto classes and the pipelines of Transformers know TubeViT.
+After `import tubevit` the Auto classes and the pipelines of Transformers know TubeViT. The import itself loads neither torch
+nor Transformers: a public name is imported when it is first used, and `auto_registration` registers the classes when the
+process imports the Auto classes.
 """
 
 if __name__ != "tubevit":
@@ -11,38 +13,28 @@ if __name__ != "tubevit":
         "the checkout). A second import under the folder's name would define every class twice."
     )
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoModelForVideoClassification,
-    AutoProcessor,
-    AutoVideoProcessor,
-)
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from .configuration_tubevit import TubeViTConfig
-from .image_to_video_scaling import scale_up
-from .joint_classification import TubeViTForJointClassification
-from .modeling_tubevit import (
-    TubeViTForImageClassification,
-    TubeViTForVideoClassification,
-    TubeViTModel,
-    TubeViTPreTrainedModel,
-)
-from .processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
-from .tubes import Tube
+from .auto_registration import register_on_import
+
+
+if TYPE_CHECKING:
+    from .configuration_tubevit import TubeViTConfig
+    from .image_to_video_scaling import scale_up
+    from .joint_classification import TubeViTForJointClassification
+    from .modeling_tubevit import (
+        TubeViTForImageClassification,
+        TubeViTForVideoClassification,
+        TubeViTModel,
+        TubeViTPreTrainedModel,
+    )
+    from .processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
+    from .tubes import Tube
 
 
 __version__ = "0.1.0"
-
-AutoConfig.register(TubeViTConfig.model_type, TubeViTConfig)
-AutoModel.register(TubeViTConfig, TubeViTModel)
-AutoModelForVideoClassification.register(TubeViTConfig, TubeViTForVideoClassification)
-AutoModelForImageClassification.register(TubeViTConfig, TubeViTForImageClassification)
-AutoVideoProcessor.register(TubeViTConfig, TubeViTVideoProcessor)
-AutoImageProcessor.register(TubeViTConfig, image_processor_classes={"torchvision": TubeViTImageProcessor})
-AutoProcessor.register(TubeViTConfig, TubeViTProcessor)
 
 __all__ = [
     "Tube",
@@ -57,3 +49,50 @@ __all__ = [
     "TubeViTVideoProcessor",
     "scale_up",
 ]
+
+# Public name to the module that defines it.
+_MODULES = {
+    "Tube": "tubes",
+    "TubeViTConfig": "configuration_tubevit",
+    "TubeViTForImageClassification": "modeling_tubevit",
+    "TubeViTForJointClassification": "joint_classification",
+    "TubeViTForVideoClassification": "modeling_tubevit",
+    "TubeViTImageProcessor": "processing",
+    "TubeViTModel": "modeling_tubevit",
+    "TubeViTPreTrainedModel": "modeling_tubevit",
+    "TubeViTProcessor": "processing",
+    "TubeViTVideoProcessor": "processing",
+    "scale_up": "image_to_video_scaling",
+}
+
+# One entry per model family: Auto class to the class that it loads.
+_FAMILIES = [
+    {
+        "AutoConfig": "configuration_tubevit.TubeViTConfig",
+        "AutoModel": "modeling_tubevit.TubeViTModel",
+        "AutoModelForVideoClassification": "modeling_tubevit.TubeViTForVideoClassification",
+        "AutoModelForImageClassification": "modeling_tubevit.TubeViTForImageClassification",
+        "AutoVideoProcessor": "processing.TubeViTVideoProcessor",
+        "AutoImageProcessor": "processing.TubeViTImageProcessor",
+        "AutoProcessor": "processing.TubeViTProcessor",
+    },
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a module of this package, when it is first used."""
+    if name in _MODULES:
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    elif not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_on_import(_FAMILIES)

@@ -7,12 +7,18 @@ if __name__ != "tubevit.processing":
         "`pip install -e .` in the checkout). A second import under the folder's name would define every class twice."
     )
 
-from .frame_sampling import fixed_rate_clips, uniform_clips
-from .image_processing_tubevit import TubeViTImageProcessor
-from .processing_tubevit import TubeViTProcessor
-from .spatial_views import crop_views
-from .video_decoding import TubeViTVideoMetadata, VideoDecodeError, decode_video, probe_video
-from .video_processing_tubevit import TubeViTVideoProcessor
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .frame_sampling import fixed_rate_clips, uniform_clips
+    from .image_processing_tubevit import TubeViTImageProcessor
+    from .processing_tubevit import TubeViTProcessor
+    from .spatial_views import crop_views
+    from .video_decoding import TubeViTVideoMetadata, VideoDecodeError, decode_video, probe_video
+    from .video_processing_tubevit import TubeViTVideoProcessor
 
 
 __all__ = [
@@ -27,3 +33,33 @@ __all__ = [
     "probe_video",
     "uniform_clips",
 ]
+
+# Public name to the module that defines it, imported when the name is first used: commands show their help without torch.
+_MODULES = {
+    "TubeViTImageProcessor": "image_processing_tubevit",
+    "TubeViTProcessor": "processing_tubevit",
+    "TubeViTVideoMetadata": "video_decoding",
+    "TubeViTVideoProcessor": "video_processing_tubevit",
+    "VideoDecodeError": "video_decoding",
+    "crop_views": "spatial_views",
+    "decode_video": "video_decoding",
+    "fixed_rate_clips": "frame_sampling",
+    "probe_video": "video_decoding",
+    "uniform_clips": "frame_sampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a module of this package, when it is first used."""
+    if name in _MODULES:
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    elif not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

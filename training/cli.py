@@ -1,144 +1,212 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The `tubevit` command: a table of subcommands, each a module with `add_arguments(parser)` and `run(args)`.
+The `tubevit` command: a table of sub-commands, each a module with `add_arguments(parser)` and `run(args)`.
 
-A module is imported when its subcommand is called, and imports torch when it runs, so that help comes at once. `run`
-returns the exit code (`None` for 0). Whatever the user can mend arrives here as a `ValueError`, `TypeError`, `OSError` or
-`ImportError` and becomes one line; `--traceback` shows the rest.
+A module is imported when its sub-command is called, so `tubevit --help` loads neither torch nor Transformers. `run` returns
+the exit code (`None` for 0). An error message for the user (`errors.is_user_error`) is printed on one line with exit code 2,
+and `--traceback` shows where it was raised; a programming error always shows its traceback.
 """
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import NoReturn
 
+import tubevit
+
+from .errors import error_message, is_user_error
+from .launch import INTERRUPTED, IS_LAUNCHED, add_launch_arguments, launch, pop_launch_options, report, should_launch
 from .option_files import parse_arguments
-from .options import one_line
 
 
-COMMANDS = {
-    "demo": (
-        "tubevit.training.commands.demo",
-        "train a tiny TubeViT on moving shapes or on your own videos, and draw what it sees",
-    ),
-    "predict": ("tubevit.training.commands.predict", "name what happens in videos and images"),
-    "train": ("tubevit.training.run_video_classification", "fine-tune a classifier on videos, images, or both"),
-    "train-loop": (
-        "tubevit.training.run_video_classification_no_trainer",
-        "the same as train, by a plain loop on Accelerate that is there to be changed",
-    ),
-    "eval": (
-        "tubevit.training.evaluate_video_classification",
-        "score a video classifier, ours or another, on a data set",
-    ),
-    "check-data": ("tubevit.training.data.check_data", "find the files of a data set that cannot be read"),
-    "prepare": ("tubevit.training.data.prepare", "copy a folder of videos to a form that decodes faster"),
-    "make-data": ("tubevit.training.synthetic.synthesize", "write a data set in which motion alone decides the class"),
-    "baselines": (
-        "tubevit.training.experiments.linear_baselines",
-        "score linear classifiers of one frame and of motion energy, to compare a model with",
-    ),
-    "convert": (
-        "tubevit.training.commands.convert",
-        "make a TubeViT out of an image model: ViT, DeiT, DINO, SigLIP, CLIP",
-    ),
-    "export": (
-        "tubevit.training.commands.export",
-        "write a checkpoint with its code, to be loaded without this package",
-    ),
-    "info": (
-        "tubevit.training.commands.info",
-        "print tokens, parameters and GFLOPs of the named sizes, or of a checkpoint",
-    ),
-    "ablations": (
-        "tubevit.training.experiments.ablations",
-        "list the paper's ablations, each a configuration, with its numbers",
-    ),
-    "sweep": (
-        "tubevit.training.experiments.sweep",
-        "train the paper's ablations at a small size, and compare the order of rows",
-    ),
-    "compare": (
-        "tubevit.training.experiments.compare",
-        "race against the library's video models with equal training FLOPs",
-    ),
-    "results": (
-        "tubevit.training.experiments.results",
-        "make RESULTS.md out of result files: of sweep, compare, baselines and finished runs",
-    ),
-    "show": (
-        "tubevit.training.commands.show",
-        "draw the tubes on a clip, the kernels, the positions or the attention",
-    ),
-    "bench": (
-        "tubevit.training.benchmarks.bench",
-        "time the model, its tokenizer, decoding and pipeline, and compare them",
-    ),
-    "doctor": (
-        "tubevit.training.commands.doctor",
-        "look at this machine and its installation: versions, speed, known traps",
-    ),
+# Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.
+GROUPS = {
+    "everyday": {
+        "train": ("run_video_classification", "fine-tune a classifier of videos, of images, or of both"),
+        "train-loop": (
+            "run_video_classification_no_trainer",
+            "fine-tune with a plain Accelerate loop, written to be copied and changed",
+        ),
+        "eval": (
+            "evaluate_video_classification",
+            "score a video classifier on a data set, over several views per video",
+        ),
+        "predict": ("commands.predict", "classify videos and images"),
+    },
+    "models": {
+        "convert": ("commands.convert", "convert an image ViT (ViT, DeiT, DINO, SigLIP, CLIP) to TubeViT"),
+        "export": ("commands.export", "write a checkpoint with its code, to load it without this package"),
+        "info": ("commands.info", "print tokens, parameters and GFLOPs of the presets or of a checkpoint"),
+        "show": ("commands.show", "draw tubes on a clip, kernels, position embeddings, or attention"),
+    },
+    "data": {
+        "data check": ("data.check_data", "find the files of a data set that cannot be decoded"),
+        "data prepare": ("data.prepare", "re-encode a folder of videos so that they decode faster"),
+        "data synthesize": ("synthetic.synthesize", "write a synthetic data set whose classes differ by motion only"),
+    },
+    "this installation": {
+        "demo": ("commands.demo", "train a tiny TubeViT on synthetic clips or on your videos, and draw a report"),
+        "doctor": ("commands.doctor", "check the installation: versions, codecs, attention backends, matmul speed"),
+        "bench": ("benchmarks.bench", "measure speed and memory of models, decoding, data loading and start-up"),
+    },
+    "experiments": {
+        "experiments ablations": (
+            "experiments.ablations",
+            "list the paper's ablations with tokens, parameters and GFLOPs",
+        ),
+        "experiments sweep": (
+            "experiments.sweep",
+            "train the paper's ablations at a small size and compare the order of their rows",
+        ),
+        "experiments compare": (
+            "experiments.compare",
+            "train TubeViT and video models of Transformers with equal FLOPs, and compare them",
+        ),
+        "experiments baselines": (
+            "experiments.linear_baselines",
+            "score linear classifiers of one frame and of motion energy, as baselines",
+        ),
+        "experiments results": ("experiments.results", "write RESULTS.md from result files and run folders"),
+    },
 }
+COMMANDS = {
+    name: (f"tubevit.training.{module}", summary)
+    for group in GROUPS.values()
+    for name, (module, summary) in group.items()
+}
+PREFIXES = ("data", "experiments")  # first words of commands that have two
+
+# Names of the previous release; the next one removes them.
+RENAMED = {
+    "check-data": "data check",
+    "prepare": "data prepare",
+    "make-data": "data synthesize",
+    "ablations": "experiments ablations",
+    "sweep": "experiments sweep",
+    "compare": "experiments compare",
+    "baselines": "experiments baselines",
+    "results": "experiments results",
+}
+IN_SEVERAL_PROCESSES = ("train", "train-loop", "eval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tubevit` with `argv` (the process's arguments by default) and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a label that the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a label must not end the command
     argv = list(sys.argv[1:] if argv is None else argv)
-    name = _parse_command_name(argv[:1])
+    name, arguments = find_command(argv)
     if name is None:
         return 0
     module_name, summary = COMMANDS[name]
-    module = import_module(module_name)
     parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
-    module.add_arguments(parser)
-    parser.add_argument("--traceback", action="store_true", help="on an error, show where it happened")
-    shows_traceback = "--traceback" in argv
     try:
-        return module.run(parse_arguments(parser, argv[1:])) or 0
+        module = import_module(module_name)
+        module.add_arguments(parser)
+        if name in IN_SEVERAL_PROCESSES:
+            add_launch_arguments(parser)
+        parser.add_argument("--traceback", action="store_true", help="if an error occurs, show where it was raised")
+        args = parse_arguments(parser, arguments)
+        if name in IN_SEVERAL_PROCESSES:
+            options = pop_launch_options(args)
+            if should_launch(options):
+                return launch(argv, options)
+        exit_code = module.run(args) or 0
     except KeyboardInterrupt:
-        print(f"\ntubevit {name}: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if shows_traceback:
+        report(f"\ntubevit {name}: interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if "--traceback" in arguments or not is_user_error(error):
             raise
-        print(f"tubevit {name}: error: {one_line(error)}", file=sys.stderr)
+        report(f"tubevit {name}: error: {error_message(error)} (--traceback shows where)")
         return 2
+    if exit_code and IS_LAUNCHED in os.environ:
+        report("")
+    return exit_code
+
+
+def find_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """
+    The sub-command that `argv` begins with, under its current name, and its arguments.
+
+    No sub-command, or only `data` or `experiments`, prints a list of sub-commands and gives `None`.
+    """
+    first, rest = (argv[0], list(argv[1:])) if argv else (None, [])
+    if first in COMMANDS:
+        return first, rest
+    if first in RENAMED:
+        new = RENAMED[first]
+        if os.environ.get("RANK", "0") == "0":
+            print(
+                f"warning: `tubevit {first}` is now `tubevit {new}`; the next release removes the old name.",
+                file=sys.stderr,
+            )
+        return new, rest
+    prefix = first if first in PREFIXES else None
+    parser = _overview_parser(prefix)
+    word = parser.parse_args(rest[:1] if prefix else argv[:1]).command
+    if word is None:
+        parser.print_help()
+        return None, []
+    name = f"{prefix} {word}" if prefix else word
+    if name not in COMMANDS:
+        parser.error(f"there is no command {name!r}; {_nearest_command(name, prefix)}")
+    return name, rest[1:]
+
+
+def _nearest_command(name: str, prefix: str | None) -> str:
+    known = {each: each for each in COMMANDS if prefix is None or each.startswith(f"{prefix} ")}
+    known |= {each.partition(" ")[2]: each for each in known if " " in each}
+    if prefix is None:
+        known |= {each: each for each in PREFIXES} | RENAMED
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {known[close[0]]!r}?" if close else f"there are: {', '.join(dict.fromkeys(known.values()))}."
+
+
+def _overview_parser(prefix: str | None) -> "_Parser":
+    """For `tubevit` itself, and for `tubevit data` and `tubevit experiments`."""
+    shown = {
+        title: {
+            name: summary for name, (_, summary) in group.items() if prefix is None or name.startswith(f"{prefix} ")
+        }
+        for title, group in GROUPS.items()
+    }
+    lines = []
+    for title, group in shown.items():
+        if group:
+            lines += [f"{title}:", *(f"  {name:<23}{summary}" for name, summary in group.items()), ""]
+    prog = f"tubevit {prefix}" if prefix else "tubevit"
+    parser = _Parser(
+        prog=prog,
+        usage=f"{prog} COMMAND [--option value | option=value ...]",
+        description="TubeViT for Transformers: sparse video tubes, one set of weights for images and videos."
+        if prefix is None
+        else f"The sub-commands of `{prog}`.",
+        epilog="\n".join([*lines, "`tubevit COMMAND --help` explains the options of a command."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if prefix is None:
+        parser.add_argument("--version", action="version", version=f"tubevit {tubevit.__version__}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments on one line, like every other error, without the usage above it."""
+    """Reports wrong arguments on one line, like other errors, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         if message.startswith("unrecognized arguments: -"):
             close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
             message = f"there is no option {unknown}" + (f", the nearest is {close[0]}" if close else "")
-        self.exit(2, f"{self.prog}: error: {message} (`{self.prog} --help` lists all there is)\n")
+        listed = "commands" if self.prog.removeprefix("tubevit").strip() in ("", *PREFIXES) else "options"
+        report(f"{self.prog}: error: {message} (`{self.prog} --help` lists the {listed})")
+        self.exit(2)
 
 
-def _parse_command_name(argv: Sequence[str]) -> str | None:
-    """The subcommand that `argv`, at most one argument, asks for; `None` if it asked for help, which is printed."""
-    table = "\n".join(f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items())
-    parser = _Parser(
-        prog="tubevit",
-        usage="tubevit COMMAND [...]",
-        description="TubeViT: sparse video tubes, one set of weights for images and videos.",
-        epilog=f"commands:\n{table}\n\n`tubevit COMMAND --help` explains a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"tubevit {version('tubevit')}")
-    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
-    name = parser.parse_args(argv).command
-    if name is None:
-        parser.print_help()
-    elif name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(COMMANDS)}."
-        parser.error(f"there is no command {name!r}; {hint}")
-    return name
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Which exceptions are error messages for the user, and which are programming errors.
+
+A message is shown on one line, a programming error with its traceback. The type does not tell them apart: `ValueError` is
+what our checks raise, and also what torch raises for a mistake of ours. The place does: a message comes from a `raise`
+statement of this package, or of a library module that checks what a user gave. Any other exception is a programming error.
+"""
+
+import dis
+import re
+from types import TracebackType
+
+from .options import one_line
+
+
+# Modules of libraries whose `raise` statements are about options, files and names that a user gave.
+CHECKING_MODULES = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "transformers.configuration_utils",
+    "transformers.dynamic_module_utils",
+    "transformers.hf_argparser",
+    "transformers.modeling_utils",
+    "transformers.models.auto",
+    "transformers.pipelines",
+    "transformers.training_args",
+    "transformers.utils",
+)
+PACKAGE = __name__.partition(".")[0]
+
+
+def is_user_error(error: Exception) -> bool:
+    """Whether the message of `error` is meant for the user; see the module's docstring."""
+    if isinstance(error, AssertionError):
+        return False
+    if isinstance(error, OSError) or type(error).__module__.startswith(f"{PACKAGE}."):
+        return True
+    if isinstance(error, ImportError) and error.name is not None:
+        return error.name.partition(".")[0] != PACKAGE  # a missing or outdated package, not a missing name of ours
+    remote = _worker_traceback(error)
+    if remote is not None:
+        return _ends_in_our_raise(remote)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and _is_raise(last) and _is_in(last, (PACKAGE, *CHECKING_MODULES))
+
+
+def error_message(error: Exception) -> str:
+    """The message of `error` on one line, without the traceback of a worker process."""
+    remote = _worker_traceback(error)
+    if remote is None:
+        return one_line(error)
+    message = remote.rstrip().rpartition("\n")[2]
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", message)
+
+
+def _worker_traceback(error: Exception) -> str | None:
+    """The traceback of a worker process, as text: a DataLoader puts it into the message, a process pool into the cause."""
+    if re.match(r"Caught \w+ in DataLoader worker process", str(error)):
+        return str(error)
+    if type(error.__cause__).__name__ == "_RemoteTraceback":
+        return str(error.__cause__).strip().strip('"')
+    return None
+
+
+def _ends_in_our_raise(traceback: str) -> bool:
+    """Whether the last frame of a traceback that is given as text is a `raise` statement of this package."""
+    frames = re.findall(r'^\s*File "(.*?)", line \d+.*\n\s*(.*)$', traceback, re.MULTILINE)
+    if not frames:
+        return False
+    path, source = frames[-1]
+    folders = [str(folder) for folder in _package_folders()]
+    return source.startswith("raise ") and any(path.startswith(folder) for folder in folders)
+
+
+def _package_folders() -> list[str]:
+    """Where the modules of this package are: one folder in a wheel, three in a checkout."""
+    import tubevit
+    import tubevit.processing
+    import tubevit.training
+
+    return [folder for package in (tubevit, tubevit.processing, tubevit.training) for folder in package.__path__]
+
+
+def _is_raise(frame: TracebackType) -> bool:
+    return frame.tb_frame.f_code.co_code[frame.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _is_in(frame: TracebackType, modules: tuple[str, ...]) -> bool:
+    name = frame.tb_frame.f_globals.get("__name__", "")
+    return any(name == module or name.startswith(f"{module}.") for module in modules)

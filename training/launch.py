@@ -1,0 +1,178 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`--num_processes N`: run a command in several processes, which torchrun starts, on this machine or on several.
+
+The options have Accelerate's names. Each process runs `python -m tubevit.training.cli` with the arguments of this process, so
+an installed wheel needs no path of a script. A process that fails with a message for the user leaves the message in torchrun's
+error file, and the launching process prints it once.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .options import whole_number
+
+
+IS_LAUNCHED = "TUBEVIT_LAUNCHED"  # set in the environment of the processes that `launch` starts
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torchrun looks for the error of a process
+REPORTED = "reported_by_tubevit"  # entry of the error file
+INTERRUPTED = 130  # exit code of a program that SIGINT (Ctrl-C) ends
+
+# Launchers, by the environment variable with the number of their processes.
+LAUNCHERS = {
+    "WORLD_SIZE": "torchrun or accelerate launch",
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "SLURM_NTASKS": "SLURM",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+}
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How many processes to start, and where."""
+
+    num_processes: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    main_process_ip: str | None = None
+    main_process_port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_processes % self.num_machines:
+            raise ValueError(
+                f"num_processes={self.num_processes} counts the processes of all machines and must be a multiple of "
+                f"num_machines={self.num_machines}."
+            )
+        if self.machine_rank >= self.num_machines:
+            raise ValueError(
+                f"machine_rank={self.machine_rank} must be below num_machines={self.num_machines}; the first machine has 0."
+            )
+        if self.num_machines > 1 and self.main_process_ip is None:
+            raise ValueError(
+                f"num_machines={self.num_machines} needs main_process_ip, the address of the machine with machine_rank=0."
+            )
+        if self.num_machines == 1 and self.main_process_ip is not None:
+            raise ValueError("main_process_ip has no effect with num_machines=1: give num_machines, or leave it out.")
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes", "One process per GPU; torchrun starts the processes.")
+    group.add_argument(
+        "--num_processes",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="number of processes on all machines together (default: 1)",
+    )
+    group.add_argument(
+        "--num_machines", type=whole_number(1), default=1, metavar="N", help="number of machines (default: 1)"
+    )
+    group.add_argument(
+        "--machine_rank",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="index of this machine, 0 to num_machines - 1 (default: 0)",
+    )
+    group.add_argument(
+        "--main_process_ip", metavar="ADDRESS", help="address of machine 0; required with several machines"
+    )
+    group.add_argument(
+        "--main_process_port",
+        type=whole_number(1),
+        metavar="PORT",
+        help="port on machine 0 for the processes to connect (default: 29500 with several machines, else a free port)",
+    )
+
+
+def pop_launch_options(args: argparse.Namespace) -> LaunchOptions:
+    """Take the options of `add_launch_arguments` out of `args`. Raises `ValueError` for a contradiction."""
+    return LaunchOptions(**{name: vars(args).pop(name) for name in LaunchOptions.__dataclass_fields__})
+
+
+def should_launch(options: LaunchOptions) -> bool:
+    """
+    Whether this process is to start others, and not one that was started.
+
+    Raises `ValueError` if another launcher started it: each of its processes would start `num_processes` more.
+    """
+    if options.num_processes == 1 or IS_LAUNCHED in os.environ:
+        return False
+    for variable, launcher in LAUNCHERS.items():
+        number = os.environ.get(variable, "1")
+        if number.isdecimal() and int(number) > options.num_machines:
+            raise ValueError(
+                f"num_processes={options.num_processes} starts processes, and {launcher} has already started this one "
+                f"({variable}={number}): leave num_processes out, or start one `tubevit` per machine."
+            )
+    return True
+
+
+def launch(argv: Sequence[str], options: LaunchOptions) -> int:
+    """
+    Run `tubevit *argv` in several processes and return the exit code: 0, or that of the process that failed first.
+
+    SIGINT and SIGTERM are passed on to the processes.
+    """
+    import logging
+
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from tubevit.processing.cpu_cores import num_cores
+
+    num_local = options.num_processes // options.num_machines
+    os.environ[IS_LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_local)))  # torchrun would set 1, and say so
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # failures are reported below
+    if options.num_machines == 1 and options.main_process_port is None:
+        rendezvous = ["--standalone"]
+    else:
+        rendezvous = [
+            f"--nnodes={options.num_machines}",
+            f"--node-rank={options.machine_rank}",
+            f"--master-addr={options.main_process_ip or '127.0.0.1'}",
+            f"--master-port={options.main_process_port or 29500}",
+        ]
+    command = [sys.executable, "-m", "tubevit.training.cli", *argv]
+    if sys.version_info >= (3, 11):
+        command.insert(
+            1, "-P"
+        )  # a module in the current folder must not replace a library, as with the `tubevit` script
+    try:
+        torchrun.run(
+            torchrun.parse_args([f"--nproc-per-node={num_local}", *rendezvous, "--no-python", "--", *command])
+        )
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        reported = failure.error_file_data.get(REPORTED)
+        if reported:
+            print(reported, file=sys.stderr)
+        elif reported is None:
+            how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+            print(f"tubevit: process {rank} of {options.num_processes} ended with {how}.", file=sys.stderr)
+        return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
+    except SignalException as error:
+        print("\ntubevit: interrupted", file=sys.stderr)
+        return 128 + error.sigval
+    return 0
+
+
+def report(message: str) -> None:
+    """
+    Print a message to stderr; in a process that `launch` started, leave it to the launching process to print it once.
+
+    An empty message says that the process has printed why it fails.
+    """
+    if IS_LAUNCHED in os.environ:
+        content = {REPORTED: message, "message": message or "see above", "timestamp": int(time.time())}
+        with open(os.environ[ERROR_FILE], "w") as file:
+            json.dump(content, file)
+    elif message:
+        print(message, file=sys.stderr)
