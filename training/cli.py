@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in IN_SEVERAL_PROCESSES:
             options = pop_launch_options(args)
             if should_launch(options):
-                return launch(argv, options)
+                return launch(f"{__package__}.cli", [name, *arguments], options)
         exit_code = module.run(args) or 0
     except KeyboardInterrupt:
         report(f"\ntubevit {name}: interrupted")

@@ -2,8 +2,8 @@
 """
 `--num_processes N`: run a command in several processes, which torchrun starts, on this machine or on several.
 
-The options have Accelerate's names. Each process runs `python -m tubevit.training.cli` with the arguments of this process, so
-an installed wheel needs no path of a script. A process that fails with a message for the user leaves the message in torchrun's
+The options have Accelerate's names. Each process runs the module of the command line with the arguments of this process, so an
+installed wheel needs no path of a script. A process that fails with a message for the user leaves the message in torchrun's
 error file, and the launching process prints it once.
 """
 
@@ -113,9 +113,9 @@ def should_launch(options: LaunchOptions) -> bool:
     return True
 
 
-def launch(argv: Sequence[str], options: LaunchOptions) -> int:
+def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
     """
-    Run `tubevit *argv` in several processes and return the exit code: 0, or that of the process that failed first.
+    Run `python -m module *argv` in several processes and return the exit code: 0, or that of the process that failed first.
 
     SIGINT and SIGTERM are passed on to the processes.
     """
@@ -140,7 +140,7 @@ def launch(argv: Sequence[str], options: LaunchOptions) -> int:
             f"--master-addr={options.main_process_ip or '127.0.0.1'}",
             f"--master-port={options.main_process_port or 29500}",
         ]
-    command = [sys.executable, "-m", "tubevit.training.cli", *argv]
+    command = [sys.executable, "-m", module, *argv]
     if sys.version_info >= (3, 11):
         command.insert(
             1, "-P"

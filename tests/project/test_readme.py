@@ -4,7 +4,7 @@ import re
 
 from repository import ROOT
 
-from tubevit.training.cli import COMMANDS
+from tubevit.training.cli import COMMANDS, PREFIXES
 
 
 README = (ROOT / "README.md").read_text()
@@ -22,9 +22,14 @@ def test_linked_files_and_pictures_exist():
 
 
 def test_commands_exist():
-    named = set(re.findall(r"(?<!import )(?<!from )\btubevit ([a-z][a-z-]*)", CODE))
-    assert {"predict", "export", "bench", "doctor"} <= named
-    assert named <= set(COMMANDS)
+    """Under their current names, those of two words too."""
+    named = {
+        tuple(match.split())
+        for match in re.findall(r"(?<!import )(?<!from )\btubevit ([a-z][a-z-]*(?: [a-z]+)?)", CODE)
+    }
+    commands = {" ".join(words[:2] if words[0] in PREFIXES else words[:1]) for words in named}
+    assert {"predict", "export", "bench", "doctor", "data check"} <= commands
+    assert commands <= {*COMMANDS, *PREFIXES}
 
 
 def test_make_targets_exist():

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What share of a training step is spent waiting for clips, from original files and from their `tubevit prepare` copies."""
+"""What share of a training step is spent waiting for clips, from original files and from their `tubevit data prepare` copies."""
 
 import tempfile
 import time

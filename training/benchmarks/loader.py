@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What a training clip costs a worker of the data loader: from the original file, from its `tubevit prepare` copy, and for
+What a training clip costs a worker of the data loader: from the original file, from its `tubevit data prepare` copy, and for
 RandAugment; and whether workers that read thousands of clips keep memory.
 
 Everything is timed on one thread, as a worker runs. RandAugment is also timed on the GPU if there is one: `BatchAugmentation`

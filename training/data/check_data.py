@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit check-data`: finds the files of a data set that cannot be read, before training.
+`tubevit data check`: finds the files of a data set that cannot be read, before training.
 
 By default the first and the last frame of each video are decoded, which finds files that are missing, empty, truncated or not
 videos. Damage between these frames shows only when it is decoded: `--every-frame` decodes all frames.
@@ -41,7 +41,7 @@ class CheckedVideo(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "tubevit check-data [DATA] [KEY=VALUE ...] [options]"
+    parser.usage = "tubevit data check [DATA] [KEY=VALUE ...] [options]"
     add_config_arguments(parser, BLOCKS)
     parser.add_argument(
         "--every-frame", action="store_true", help="decode all frames instead of the first and the last"

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit prepare`: copies the videos of a folder to another folder of the same layout, in a form that decodes faster.
+`tubevit data prepare`: copies the videos of a folder to another folder of the same layout, in a form that decodes faster.
 
 Annotations stay valid: files are found by their name with any video suffix, so only `video_root` changes. Originals are only
 read. A stopped run continues, and copies with different settings never share a folder.
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the copies and print their sizes and speed; the exit code is 1 if a video could not be read."""
     settings = PrepareSettings(args.short_side, args.gop, args.crf, args.preset)
     if args.source is None or args.target is None:
-        raise ValueError("Give a folder of videos and a folder for their copies: tubevit prepare FOLDER OUT.")
+        raise ValueError("Give a folder of videos and a folder for their copies: tubevit data prepare FOLDER OUT.")
     source, target = Path(args.source), Path(args.target)
     pairs = plan_copies(source, target)
     if args.dry_run:
@@ -187,7 +187,7 @@ def check_target(target: Path, settings: dict[str, Any]) -> None:
                 f"{target} was prepared with {', '.join(changed)}: use the same settings or another folder."
             )
     elif target.is_dir() and any(target.iterdir()):
-        raise ValueError(f"{target} is not empty and was not written by `tubevit prepare`: give another folder.")
+        raise ValueError(f"{target} is not empty and was not written by `tubevit data prepare`: give another folder.")
 
 
 def claim_target(target: Path, settings: dict[str, Any]) -> None:

@@ -201,7 +201,7 @@ def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None
         "waiting for data"
     )
     if throughput["share_of_time_waiting_for_data"] > WAITING_MATTERS:
-        print("  More dataloader_num_workers, or `tubevit prepare`, would make it faster.")
+        print("  More dataloader_num_workers, or `tubevit data prepare`, would make it faster.")
     left_out = [each for each in results.predictions if each.logits is None]
     if left_out:
         print(

@@ -29,29 +29,29 @@ def model(tmp_path_factory):
 
 def test_check_data_tries_the_first_file_of_each_split(videos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["check-data", str(videos), "--dry-run"]) == 0
+    assert main(["data", "check", str(videos), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "train: 6 videos" in shown and "validation: 3 videos" in shown and "3 classes" in shown
     broken = make_videos(tmp_path / "broken", 2, 1)
     for path in (broken / "train").rglob("*.mp4"):
         path.write_bytes(b"no video")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["check-data", str(broken), "--dry-run"]) == 1
+    assert main(["data", "check", str(broken), "--dry-run"]) == 1
     assert capsys.readouterr().out.count("cannot be read") == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_prepare_copies_one_video_and_leaves_nothing(videos, tmp_path, capsys):
     target = tmp_path / "a" / "copies"
-    assert main(["prepare", str(videos), str(target), "--dry-run"]) == 0
+    assert main(["data", "prepare", str(videos), str(target), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "9 of 9 videos are to be copied" in shown and "KiB from" in shown
     assert not list(tmp_path.iterdir())
-    assert main(["prepare", str(videos), str(target), "--no-timing", "--workers", "1"]) == 0
+    assert main(["data", "prepare", str(videos), str(target), "--no-timing", "--workers", "1"]) == 0
     before = {path: path.stat().st_mtime for path in target.rglob("*")}
-    assert main(["prepare", str(videos), str(target), "--dry-run"]) == 0
+    assert main(["data", "prepare", str(videos), str(target), "--dry-run"]) == 0
     assert "0 of 9 videos are to be copied" in capsys.readouterr().out
-    assert main(["prepare", str(videos), str(target), "--dry-run", "gop=7"]) == 2
+    assert main(["data", "prepare", str(videos), str(target), "--dry-run", "gop=7"]) == 2
     assert "was prepared with gop=24" in capsys.readouterr().err
     assert {path: path.stat().st_mtime for path in target.rglob("*")} == before
 
@@ -59,14 +59,14 @@ def test_prepare_copies_one_video_and_leaves_nothing(videos, tmp_path, capsys):
 def test_prepare_from_a_file(videos, tmp_path):
     options = {"source": str(videos), "target": str(tmp_path / "copies"), "short-side": 16, "no_timing": True}
     (tmp_path / "prepare.yaml").write_text(yaml.safe_dump(options))
-    assert main(["prepare", "--config", str(tmp_path / "prepare.yaml"), "gop=6", "--workers", "1"]) == 0
+    assert main(["data", "prepare", "--config", str(tmp_path / "prepare.yaml"), "gop=6", "--workers", "1"]) == 0
     settings = json.loads((tmp_path / "copies" / "prepare.json").read_text())
     assert (settings["short_side"], settings["gop"]) == (16, 6)
     assert len(list((tmp_path / "copies").rglob("*.mp4"))) == 9
 
 
 def test_prepare_needs_two_folders(videos, capsys):
-    assert main(["prepare", str(videos)]) == 2
+    assert main(["data", "prepare", str(videos)]) == 2
     assert "Give a folder of videos and a folder for their copies" in capsys.readouterr().err
 
 

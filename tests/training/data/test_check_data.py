@@ -126,7 +126,7 @@ def test_reports_come_back_as_they_were(tmp_path):
 
 def test_the_command(capsys, broken_set, tmp_path):
     report = tmp_path / "report.csv"
-    assert main(["check-data", str(broken_set), "--workers", "1", "--report", str(report)]) == 1
+    assert main(["data", "check", str(broken_set), "--workers", "1", "--report", str(report)]) == 1
     out = capsys.readouterr().out
     assert "train: 9 videos, 3 cannot be read" in out and "4 of 12 cannot be read" in out
     assert len(read_report(report)) == 4
@@ -134,9 +134,9 @@ def test_the_command(capsys, broken_set, tmp_path):
     for name in ("empty", "text", "cut"):
         (broken_set / "train" / "a" / f"{name}.mp4").unlink()
     report.unlink()
-    assert main(["check-data", str(broken_set), "--workers", "1", "--report", str(report)]) == 0
+    assert main(["data", "check", str(broken_set), "--workers", "1", "--report", str(report)]) == 0
     assert not report.exists() and "2 classes, 0.00 hours" in capsys.readouterr().out
-    assert main(["check-data", str(tmp_path / "no"), "--report", str(tmp_path / "no" / "x.csv")]) == 2
+    assert main(["data", "check", str(tmp_path / "no"), "--report", str(tmp_path / "no" / "x.csv")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

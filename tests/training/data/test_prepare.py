@@ -24,7 +24,7 @@ def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def prepare(*arguments) -> int:
-    return main(["prepare", *map(str, arguments), "--workers", "1"])
+    return main(["data", "prepare", *map(str, arguments), "--workers", "1"])
 
 
 def smooth_frames(num_frames: int, height: int = 96, width: int = 128) -> np.ndarray:

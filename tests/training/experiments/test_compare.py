@@ -162,6 +162,6 @@ def test_the_command_races_on_class_folders(tmp_path, capsys):
 )
 def test_bad_arguments_are_one_line(argv, tmp_path, capsys):
     rest = ["--rounds", "0", "--steps", "1", "--seeds", "1", "--output", str(tmp_path)]
-    assert main(["compare", *argv, *rest]) == 2
+    assert main(["experiments", "compare", *argv, *rest]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "error:" in error

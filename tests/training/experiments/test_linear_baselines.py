@@ -125,7 +125,9 @@ def test_one_frame_and_unordered_frames_of_the_made_set_tell_nothing(task):
 
 def test_the_command_scores_files(tmp_path, capsys):
     folder = class_folders(tmp_path / "data", {"train": {"hop": 2, "skip": 2}, "val": {"hop": 1, "skip": 1}})
-    assert main(["baselines", str(folder), "--num-frames", "4", "--json", str(tmp_path / "out.json")]) == 0
+    assert (
+        main(["experiments", "baselines", str(folder), "--num-frames", "4", "--json", str(tmp_path / "out.json")]) == 0
+    )
     said = capsys.readouterr().out
     assert all(name in said for name in FEATURES)
     (result,) = json.loads((tmp_path / "out.json").read_text())
@@ -154,7 +156,7 @@ def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
     assert [result["name"] for result in results] == ["made-order-level2", "made-speed-level2"]
     assert [result["accuracies"] for result in results] == scores
     assert results[0]["settings"]["seeds"] == [0, 1] and results[0]["seconds"] > 0
-    assert main(["results", str(tmp_path / "results")]) == 0
+    assert main(["experiments", "results", str(tmp_path / "results")]) == 0
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     tables = [line for line in text.splitlines() if line.startswith("|  |")]
     assert len(tables) == 1 and all(f"{name}, %" in tables[0] for name in ["chance", *FEATURES])
@@ -179,7 +181,12 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
     for here, data in ((folder.parent, "my data"), (other, "my data")):
         monkeypatch.chdir(here)
         output = tmp_path / f"from {here.name}"
-        assert main(["baselines", str(folder), "split_seed=3", "--num-frames", "4", "--output", str(output)]) == 0
+        assert (
+            main(
+                ["experiments", "baselines", str(folder), "split_seed=3", "--num-frames", "4", "--output", str(output)]
+            )
+            == 0
+        )
         (result,) = load_results(output)
         assert result["settings"]["options"] == {"data": data, "split_seed": 3}
         assert result["command"] == f"tubevit baselines 'data={data}' split_seed=3 --num-frames 4"
@@ -198,6 +205,6 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_are_one_line(arguments, message, capsys):
-    assert main(["baselines", *arguments]) == 2
+    assert main(["experiments", "baselines", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -118,7 +118,7 @@ def test_runs_of_one_row_with_other_settings_are_refused(tmp_path):
 def test_a_file_that_is_no_result_is_refused(text, tmp_path, capsys):
     write_all(tmp_path, [made_result()])
     (tmp_path / "odd.json").write_text(text)
-    assert main(["results", str(tmp_path)]) == 2
+    assert main(["experiments", "results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "odd.json" in error
     assert not (tmp_path / "RESULTS.md").exists()
@@ -133,14 +133,14 @@ def test_notes_that_are_none_are_refused(text, tmp_path):
 
 
 def test_a_folder_without_results_is_refused(tmp_path, capsys):
-    assert main(["results", str(tmp_path)]) == 2
-    assert main(["results", str(tmp_path / "none")]) == 2
+    assert main(["experiments", "results", str(tmp_path)]) == 2
+    assert main(["experiments", "results", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_the_command_writes_the_report(tmp_path, capsys):
     write_all(tmp_path / "results", some_results())
-    assert main(["results", str(tmp_path / "results"), "--output", str(tmp_path / "R.md")]) == 0
+    assert main(["experiments", "results", str(tmp_path / "results"), "--output", str(tmp_path / "R.md")]) == 0
     assert (tmp_path / "R.md").read_text() == make_report(tmp_path / "results", tmp_path)
 
 

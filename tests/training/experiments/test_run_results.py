@@ -61,7 +61,7 @@ def read_results(folder):
 def test_seeds_of_one_configuration_are_one_row(tmp_path, capsys):
     runs = [plain_run(tmp_path, f"run{seed}", seed, correct) for seed, correct in enumerate((3, 4))]
     runs.append(plain_run(tmp_path, "other", 0, 2, {"learning_rate": 3e-3}))
-    assert main(["results", str(tmp_path / "results"), "--add", *map(str, runs)]) == 0
+    assert main(["experiments", "results", str(tmp_path / "results"), "--add", *map(str, runs)]) == 0
     assert capsys.readouterr().out.count("Wrote ") == 4
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "## `tubevit train` on clips (cpu)" in text and "5 validation examples" in text
@@ -151,7 +151,7 @@ def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
         trainer={"deepspeed": str(tmp_path.parent / "zero.json")},
     )
     folder = write_run(tmp_path / "run", run, "real", command=["tubevit", "train", "--config", "/home/me/own.yaml"])
-    assert main(["results", "results", "--add", str(folder)]) == 0
+    assert main(["experiments", "results", "results", "--add", str(folder)]) == 0
     (result,) = read_results(tmp_path / "results")
     assert result["settings"]["config"]["datasets"]["real"]["data"] == "data/clips"
     assert result["settings"]["config"]["trainer"] == {"deepspeed": "zero.json"}
@@ -234,7 +234,7 @@ def test_several_processes_and_the_plain_loop_are_in_the_command(tmp_path):
 def test_runs_that_are_not_whole_are_refused(lacking, message, tmp_path, capsys):
     whole, folder = plain_run(tmp_path, "whole"), plain_run(tmp_path, "broken", 1)
     (folder / lacking).unlink()
-    assert main(["results", str(tmp_path / "results"), "--add", str(whole), str(folder)]) == 2
+    assert main(["experiments", "results", str(tmp_path / "results"), "--add", str(whole), str(folder)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "results").exists()
@@ -242,7 +242,7 @@ def test_runs_that_are_not_whole_are_refused(lacking, message, tmp_path, capsys)
 
 def test_an_incomplete_evaluation_says_so_in_the_table(tmp_path):
     folder = plain_run(tmp_path, num_videos=6)
-    assert main(["results", str(tmp_path / "results"), "--add", str(folder)]) == 0
+    assert main(["experiments", "results", str(tmp_path / "results"), "--add", str(folder)]) == 0
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "| INCOMPLETE: scored |" in text and "| 3 of 5 | 5 of 6 |" in text
 
@@ -251,10 +251,13 @@ def test_a_joint_run_is_added_by_its_data_sets(tmp_path, capsys):
     datasets = {"real": {"data": "a/ut"}, "made": {"data": "figures"}}
     run = JointRun.of(**OPTIONS, datasets=datasets, output_dir="runs/joint")
     folder = write_run(tmp_path / "joint", run, "real")
-    assert main(["results", str(tmp_path / "results"), "--add", str(folder.parent)]) == 2
+    assert main(["experiments", "results", str(tmp_path / "results"), "--add", str(folder.parent)]) == 2
     error = capsys.readouterr().err
     assert str(folder) in error and error.count("\n") == 1
-    assert main(["results", str(tmp_path / "results"), "--add", str(folder), "--title", "Real | clips"]) == 0
+    assert (
+        main(["experiments", "results", str(tmp_path / "results"), "--add", str(folder), "--title", "Real | clips"])
+        == 0
+    )
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "## Real | clips (cpu)" in text and "**Data set real of a joint run**" in text
 
@@ -268,17 +271,17 @@ def test_scores_of_another_kind_are_refused(tmp_path):
 def test_the_same_run_may_be_added_again_and_another_with_its_settings_not(tmp_path, capsys):
     one, same, other = plain_run(tmp_path, "a"), plain_run(tmp_path, "b"), plain_run(tmp_path, "c", correct=1)
     results = str(tmp_path / "results")
-    assert main(["results", results, "--add", str(one)]) == 0
-    assert main(["results", results, "--add", str(one), str(same)]) == 0
+    assert main(["experiments", "results", results, "--add", str(one)]) == 0
+    assert main(["experiments", "results", results, "--add", str(one), str(same)]) == 0
     assert len(read_results(tmp_path / "results")) == 1
-    assert main(["results", results, "--add", str(other)]) == 2
+    assert main(["experiments", "results", results, "--add", str(other)]) == 2
     assert "same seed and settings" in capsys.readouterr().err
-    assert main(["results", str(tmp_path / "fresh"), "--add", str(one), str(other)]) == 2
+    assert main(["experiments", "results", str(tmp_path / "fresh"), "--add", str(one), str(other)]) == 2
     assert not (tmp_path / "fresh").exists()
 
 
 def test_a_title_without_runs_is_refused(tmp_path, capsys):
-    assert main(["results", str(tmp_path), "--title", "Runs"]) == 2
+    assert main(["experiments", "results", str(tmp_path), "--title", "Runs"]) == 2
     assert "--add" in capsys.readouterr().err
 
 
@@ -306,7 +309,7 @@ SMALL_SET = ["--num-train", "2", "--num-validation", "1", "--num-frames", "8", "
 )
 def test_the_command_that_made_data_makes_them_again(options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["make-data", "data/all made", *options, *SMALL_SET]) == 0
+    assert main(["data", "synthesize", "data/all made", *options, *SMALL_SET]) == 0
     command = find_data_command("data/all made")
     made = Path("data/all made").rename("before")
     assert main(shlex.split(command)[1:]) == 0
@@ -317,8 +320,8 @@ def test_the_command_that_made_data_makes_them_again(options, tmp_path, monkeypa
 
 def test_a_row_says_how_its_data_were_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["make-data", "made", "--task", "order", *SMALL_SET]) == 0
-    assert main(["prepare", "made", "clips", "--short-side", "24", "--gop", "4", "--no-timing"]) == 0
+    assert main(["data", "synthesize", "made", "--task", "order", *SMALL_SET]) == 0
+    assert main(["data", "prepare", "made", "clips", "--short-side", "24", "--gop", "4", "--no-timing"]) == 0
     command = find_data_command("clips")
     assert command == "tubevit prepare VIDEOS clips --short-side 24 --gop 4 --crf 23 --preset veryfast"
     assert make_result(find_run(plain_run(tmp_path)))["about"] == f"The data were made by `{command}`."

@@ -157,7 +157,7 @@ def test_the_command_runs_a_table_and_prints_its_order(tmp_path, capsys):
 )
 def test_bad_arguments_are_one_line(argv, tmp_path, capsys):
     try:
-        code = main(["sweep", *argv, "--steps", "1", "--output", str(tmp_path)])
+        code = main(["experiments", "sweep", *argv, "--steps", "1", "--output", str(tmp_path)])
     except SystemExit as error:
         code = error.code
     assert code == 2 and capsys.readouterr().err.count("\n") == 1

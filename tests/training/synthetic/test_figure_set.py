@@ -394,7 +394,7 @@ def test_files_are_read_as_class_folders_and_as_list_and_are_not_mixed_with_othe
 
 def test_the_command_writes_figures_and_refuses_what_is_not_theirs(tmp_path, capsys):
     sizes = ["--num-train", "6", "--num-validation", "6", "--num-frames", "8", "--image-size", "24"]
-    arguments = ["make-data", str(tmp_path / "set"), "--task", "figures", *sizes]
+    arguments = ["data", "synthesize", str(tmp_path / "set"), "--task", "figures", *sizes]
     for option in (["--level", "2"], ["--images"]):
         assert main([*arguments, *option]) == 2
         assert f"--task figures takes no {option[0]}" in capsys.readouterr().err

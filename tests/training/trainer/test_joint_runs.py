@@ -152,7 +152,7 @@ OWN_RANDOM = {"clips": {"weight": 2}, "pictures": {"mixup_alpha": 0, "per_device
 
 def test_each_data_set_of_a_run_becomes_a_row_of_results(data, trained, tmp_path):
     runs = [str(trained / name) for name in NAMES]
-    assert main(["results", str(tmp_path / "results"), "--add", *runs, "--title", "Colours"]) == 0
+    assert main(["experiments", "results", str(tmp_path / "results"), "--add", *runs, "--title", "Colours"]) == 0
     files = sorted((tmp_path / "results").glob("**/*.json"))
     clips, pictures = (read_json(path) for path in files)
     score = {"accuracy": 1.0, "correct": 6, "number": 6, "listed": 6, "chance": 1 / 3}
