@@ -30,7 +30,11 @@ if TYPE_CHECKING:
         TubeViTModel,
         TubeViTPreTrainedModel,
     )
-    from .processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
+    from .processing import (  # type: ignore[import-not-found]  # another folder in the checkout
+        TubeViTImageProcessor,
+        TubeViTProcessor,
+        TubeViTVideoProcessor,
+    )
     from .tubes import Tube
 
 
