@@ -19,7 +19,7 @@ from video_files import moving_frames, write_video
 
 from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
 from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
-from tubevit.training.cli import COMMANDS, main
+from tubevit.training.cli import main
 from tubevit.training.commands import doctor
 from tubevit.training.commands.predict import format_result
 from tubevit.training.data.formats.samples import kind_of
