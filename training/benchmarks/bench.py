@@ -134,7 +134,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise a `ValueError`, or `FileNotFoundError`, for what argparse does not know to be wrong."""
     from tubevit.presets import PRESETS, preset_config
 
-    from .model import PEERS
+    from ..models.families import peers
 
     for name in ("num_frames", "image_size", "batch_size", "threads", "rounds", "loader_workers", "loader_clips"):
         value = getattr(args, name)
@@ -148,8 +148,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
         raise ValueError(f"--frozen-layers goes with --train and is at most {num_layers}, got {args.frozen_layers}.")
     for name in parse_names(args.against):
-        if name not in PEERS:
-            raise ValueError(f"--against {name}: there is no such model; there are {', '.join(PEERS)}.")
+        if name not in peers():
+            raise ValueError(f"--against {name}: there is no such model; there are {', '.join(peers())}.")
     for file in [*(args.decoding or []), *(args.pipeline or []), *(args.loader or [])]:
         if not Path(file).is_file():
             raise FileNotFoundError(f"There is no file {file}.")

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import PreTrainedConfig
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import PRESETS, preset_config
 
+from ..models.families import peers
 from ..models.model_size import count_flops
 from ..timing import interleave, ratios, summarize
 from .memory import peak_memory_mib, print_peak
@@ -32,59 +32,16 @@ TUBEVIT = "tubevit"
 MODULE = "tubevit.training.benchmarks.model"  # run as a process of its own to measure memory
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A video classifier of Transformers: its configuration, its class, the name of its input, and what it is called."""
-
-    title: str
-    config_class: str
-    model_class: str
-    input_name: str
-    image_size: str  # the configuration's field
-    num_frames: str  # likewise
-    overrides: dict[str, Any]
-
-
-# Base size, but for V-JEPA 2, which has none: its default is the large one, here with 16 of its 64 frames.
-PEERS = {
-    "videomae": Peer(
-        "VideoMAE-B",
-        "VideoMAEConfig",
-        "VideoMAEForVideoClassification",
-        "pixel_values",
-        "image_size",
-        "num_frames",
-        {},
-    ),
-    "vivit": Peer(
-        "ViViT-B", "VivitConfig", "VivitForVideoClassification", "pixel_values", "image_size", "num_frames", {}
-    ),
-    "timesformer": Peer(
-        "TimeSformer-B",
-        "TimesformerConfig",
-        "TimesformerForVideoClassification",
-        "pixel_values",
-        "image_size",
-        "num_frames",
-        {},
-    ),
-    "vjepa2": Peer(
-        "V-JEPA 2-L",
-        "VJEPA2Config",
-        "VJEPA2ForVideoClassification",
-        "pixel_values_videos",
-        "crop_size",
-        "frames_per_clip",
-        {"frames_per_clip": 16},
-    ),
-}
+# The defaults of the configs are base models, but for V-JEPA 2: its default is the large model, here with 16 of its 64 frames.
+PEER_SIZES = {"vjepa2": "L"}
+PEER_FIELDS = {"vjepa2": {"frames_per_clip": 16}}
 
 
 @dataclass(frozen=True)
 class Setup:
     """A model and how it is run. Preset, number of frames and image size are TubeViT's; peers bring their own."""
 
-    name: str = TUBEVIT  # or a key of PEERS
+    name: str = TUBEVIT  # or a key of `families.peers`
     preset: str = "base"
     num_frames: int = 32
     image_size: int = 224
@@ -105,7 +62,9 @@ class Setup:
     def title(self) -> str:
         if self.num_frozen_layers:
             return f"TubeViT {self.preset}, {self.num_frozen_layers} layers frozen"
-        return f"TubeViT {self.preset}" if self.name == TUBEVIT else PEERS[self.name].title
+        if self.name == TUBEVIT:
+            return f"TubeViT {self.preset}"
+        return f"{peers()[self.name].title}-{PEER_SIZES.get(self.name, 'B')}"
 
 
 def build_model(setup: Setup, device: str | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
@@ -138,10 +97,10 @@ def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int,
             sizes["gate_layer"] = setup.num_frozen_layers
         config = preset_config(setup.preset, **sizes, num_frozen_layers=setup.num_frozen_layers, num_labels=NUM_LABELS)
         return config, TubeViTForVideoClassification, "pixel_values_videos", setup.num_frames, setup.image_size
-    peer = PEERS[setup.name]
-    config = getattr(transformers, peer.config_class)(**peer.overrides, num_labels=NUM_LABELS)
-    model_class = getattr(transformers, peer.model_class)
-    return config, model_class, peer.input_name, getattr(config, peer.num_frames), getattr(config, peer.image_size)
+    peer = peers()[setup.name]
+    config = peer.get("config_class")(**PEER_FIELDS.get(setup.name, {}), num_labels=NUM_LABELS)
+    model_class = peer.classifier("video")
+    return config, model_class, peer.input_name, peer.num_frames(config), getattr(config, peer.size_field)
 
 
 def make_step(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[], Any]:

@@ -1,10 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit info`: tokens, parameters and arithmetic of the named sizes, or of a checkpoint, without running anything."""
+"""`tubevit info`: tokens, parameters and GFLOPs of presets or checkpoints, computed without running a model."""
 
 import argparse
 from typing import Any
 
-from ..models.model_size import describe
+
+DEFAULT_FRAMES = [32, 64, 128]  # of presets and of models that take any number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,17 +13,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="tiny, small, base, large, huge (default: all of them), or a checkpoint's name or folder",
+        help="presets tiny, small, base, large, huge (default: all), or checkpoints: folders, or names on the Hub",
     )
     parser.add_argument(
-        "--num-frames", default="32,64,128", metavar="N,...", help="frames of the clips (default: %(default)s)"
+        "--num-frames",
+        metavar="N,...",
+        help="frames of the clips, several numbers separated by commas (default: 32,64,128, or the checkpoint's if it takes no "
+        "other number)",
     )
     parser.add_argument(
-        "--image-size", type=int, default=None, metavar="N", help="default: the model's, 224 for sizes"
+        "--image-size", type=int, metavar="N", help="height and width of a frame in pixels (default: the model's)"
     )
-    parser.add_argument("--tubes", default=None, help="tubes of the named sizes: main (default), core, charades")
+    parser.add_argument("--tubes", help="tubes of a TubeViT preset: main, core or charades (default: main)")
     parser.add_argument(
-        "--interpolate-kernels", action="store_true", help="one kernel for all 3D tubes of named sizes"
+        "--interpolate-kernels", action="store_true", help="use one interpolated kernel for all 3D tubes of a preset"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -30,55 +34,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tubevit.presets import PRESETS
 
-    frames = _parse_frames(args.num_frames)
+    from ..models.families import family_of
+    from ..models.model_size import describe
+
+    frames = None if args.num_frames is None else _parse_frames(args.num_frames)
     reports = []
     for name in args.models or PRESETS:
-        config = _load_config(name, args, max(frames))
-        reports.append({"model": name} | describe(config, frames))
+        config = _load_config(name, args, max(frames or DEFAULT_FRAMES))
+        family = family_of(config, name)
+        own = DEFAULT_FRAMES if family.num_frames_may_differ == "forward" else [family.num_frames(config)]
+        reports.append({"model": name} | describe(config, frames or own))
     if args.json:
         import json
 
         print(json.dumps(reports, indent=2))
     else:
-        print(format_table(reports))
+        print(format_reports(reports))
     return 0
 
 
-def format_table(reports: list[dict[str, Any]]) -> str:
-    """One row per model and clip length."""
-    head = ("model", "layers", "width", "heads", "parameters", "of tubes", "clip", "tokens", "per tube", "GFLOP")
-    rows = [head]
-    for report in reports:
-        about = (
-            report["model"],
-            str(report["num_hidden_layers"]),
-            str(report["hidden_size"]),
-            str(report["num_attention_heads"]),
-            f"{report['parameters'] / 1e6:.1f} M",
-            f"{report['tube_parameters'] / 1e6:.2f} M",
-        )
-        for index, clip in enumerate(report["clips"]):
-            height, width = clip["image_size"]
-            row = about if index == 0 else ("",) * len(about)
-            per_tube = "+".join(map(str, clip["tokens_per_tube"]))
-            rows.append(
-                (
-                    *row,
-                    f"{clip['num_frames']}x{height}x{width}",
-                    f"{clip['tokens']:,}",
-                    per_tube,
-                    f"{clip['gflops']:,.0f}",
-                )
-            )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    left = {0, 6, 8}
-    lines = (
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def format_reports(reports: list[dict[str, Any]]) -> str:
+    """A table with one row per model and clip length. Columns that no model has are left out."""
+    from ..tables import format_table
+
+    columns = {
+        "model": lambda report, clip: report["model"],
+        "layers": lambda report, clip: report.get("num_hidden_layers"),
+        "width": lambda report, clip: report.get("hidden_size"),
+        "heads": lambda report, clip: report.get("num_attention_heads"),
+        "parameters": lambda report, clip: f"{report['parameters'] / 1e6:.1f} M",
+        "of tubes": lambda report, clip: (
+            f"{report['tube_parameters'] / 1e6:.2f} M" if "tube_parameters" in report else ""
+        ),
+        "clip": lambda report, clip: "x".join(map(str, [clip["num_frames"], *clip["image_size"]])),
+        "tokens": lambda report, clip: clip["tokens"],
+        "per tube": lambda report, clip: "+".join(map(str, clip.get("tokens_per_tube", []))),
+        "GFLOPs": lambda report, clip: f"{clip['gflops']:,.0f}" if clip["gflops"] >= 10 else f"{clip['gflops']:.3g}",
+    }
+    of_model = ("model", "layers", "width", "heads", "parameters", "of tubes")
+    rows = [
+        ["" if index and name in of_model else value(report, clip) for name, value in columns.items()]
+        for report in reports
+        for index, clip in enumerate(report["clips"])
+    ]
+    shown = [
+        index for index, column in enumerate(zip(*rows, strict=True)) if any(cell not in ("", None) for cell in column)
+    ]
+    return format_table([list(columns)[index] for index in shown], [[row[index] for index in shown] for row in rows])
 
 
 def _parse_frames(text: str) -> list[int]:
@@ -87,13 +89,14 @@ def _parse_frames(text: str) -> list[int]:
     except ValueError:
         frames = []
     if not frames or min(frames) < 1:
-        raise ValueError(f"--num-frames must be whole numbers of at least 1, separated by commas, got {text!r}.")
+        raise ValueError(f"--num-frames needs integers of at least 1, separated by commas, got {text!r}.")
     return frames
 
 
-def _load_config(name: str, args: argparse.Namespace, num_frames: int):
+def _load_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
     from tubevit.presets import PRESETS, preset_config
 
+    from ..models.families import family_of
     from ..models.loading import load_config
 
     sizes = {} if args.image_size is None else {"image_size": args.image_size}
@@ -105,7 +108,13 @@ def _load_config(name: str, args: argparse.Namespace, num_frames: int):
         }
         return preset_config(name, num_frames=num_frames, **options, **sizes)
     if args.tubes or args.interpolate_kernels:
-        raise ValueError(f"--tubes and --interpolate-kernels are for the named sizes; {name} has tubes of its own.")
+        raise ValueError(f"--tubes and --interpolate-kernels are for presets; {name} has tubes of its own.")
     config = load_config(name)
-    config.image_size = sizes.get("image_size", config.image_size)
+    family = family_of(config, name)
+    if args.image_size is not None:
+        if not family.image_size_may_differ:
+            raise ValueError(
+                f"--image-size: the {family.title} model {name} takes frames of its own size; leave it out."
+            )
+        setattr(config, family.size_field, args.image_size)
     return config

@@ -1,15 +1,17 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit predict`: labels and scores of videos and images, through the stock pipelines of Transformers.
+`tubevit predict`: labels and scores of videos and images by a checkpoint of any family.
 
-Videos go to `pipeline("video-classification")`, images to `pipeline("image-classification")` on the same checkpoint: the
-backbone and the classifier are shared, and an image is what the 2D tube sees of a video of one frame.
+A TubeViT runs in the pipelines of Transformers: videos in `pipeline("video-classification")`, images in
+`pipeline("image-classification")` on the same checkpoint. Its backbone and classifier serve both: to the 2D tube an image is a
+video of one frame. Other video classifiers are run as `tubevit eval` runs them.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +27,46 @@ BAR_WIDTH = 24
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_file(parser)
     parser.add_argument("clips", nargs="*", metavar="CLIP", help="video or image file, URL, or folder of them")
-    parser.add_argument("--model", required=True, help="folder of a TubeViT checkpoint, or its name on the Hub")
-    parser.add_argument("--top-k", type=whole_number(1), default=5, metavar="K", help="labels per clip (default: 5)")
+    parser.add_argument("--model", required=True, help="checkpoint of a classifier: a folder, or a name on the Hub")
+    parser.add_argument(
+        "--top-k", type=whole_number(1), default=5, metavar="K", help="number of labels per clip (default: 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--temporal-views", type=whole_number(1), metavar="N", help="clips per video whose predictions are averaged"
+        "--temporal-views",
+        type=whole_number(1),
+        metavar="N",
+        help="clips per video whose predictions are averaged (default: the checkpoint's)",
     )
-    parser.add_argument("--spatial-views", type=whole_number(1), metavar="N", help="crops per clip, likewise")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one"
+        "--spatial-views",
+        type=whole_number(1),
+        metavar="N",
+        help="crops per clip whose predictions are averaged (default: the checkpoint's)",
     )
     parser.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="default: the checkpoint's"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device to run on (default: auto, the GPU if there is one)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="make all checks and classify the first clip alone")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the weights (default: auto, the checkpoint's)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check the options and classify the first clip only")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print predictions; the exit code is 1 if a clip could not be read, after all others are done."""
+    """Print predictions of all clips that can be read. Returns the exit code, 1 if a clip could not be read."""
     from tqdm.auto import tqdm
 
     from ..logging_utils import quiet_libraries
     from ..models.loading import load_config
 
-    load_config(args.model)  # a wrong name is said before anything else
+    load_config(args.model)  # a wrong name is an error before files are searched
     clips = expand_clips(args.clips)
     quiet_libraries()
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
@@ -76,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def expand_clips(names: list[str]) -> list[str]:
-    """The files to classify: folders are searched for videos and images, everything else is kept as it was given."""
+    """The files to classify: all videos and images in folders, and names that are not folders as they were given."""
     if not names:
         raise ValueError("Give videos or images to classify, or folders of them.")
     clips = []
@@ -91,13 +109,13 @@ def expand_clips(names: list[str]) -> list[str]:
 
 
 def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, Any]:
-    """`{"file", "kind", "predictions"}` of a clip, or `{"file", "kind", "error"}` for one that cannot be read."""
+    """`{"file", "kind", "predictions"}` of a clip, or `{"file", "kind", "error"}` if it cannot be read."""
     result = {"file": clip, "kind": kind_of(clip)}
     try:
         if result["kind"] == "image" and "://" not in clip:
-            open(clip, "rb").close()  # of a missing file the library says that it is no valid base64
+            open(clip, "rb").close()  # for a missing file the library complains about base64
         return {**result, "predictions": classify(clip)}
-    except Exception as error:  # whatever is wrong with a file, the others are still classified
+    except Exception as error:  # one bad file must not stop the others
         text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         return {**result, "error": text.removeprefix(f"{clip}: ").removeprefix(f"{clip} ")}
 
@@ -113,15 +131,21 @@ def make_classifier(
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
 
-    kinds: which of "video" and "image" will come.
+    kinds: of the clips: "video", "image".
     views: settings of the video processor, `num_temporal_views` and `num_spatial_views`, that replace the checkpoint's.
     device, dtype: as `pipeline` and `from_pretrained` take them.
+
+    Raises `ValueError` for a kind that the model does not classify.
     """
-    pipelines = {}
+    from ..models.families import family_of
+    from ..models.loading import load_config
+
+    family, pipelines = family_of(load_config(model), model), {}
     if "video" in kinds:
-        pipelines["video"] = _make_video_pipeline(model, views or {}, device, dtype)
+        make = _make_video_pipeline if "video" in family.processors else _make_view_classifier
+        pipelines["video"] = make(model, family, views or {}, device, dtype)
     if "image" in kinds:
-        pipelines["image"] = _make_image_pipeline(model, device, dtype)
+        pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
     return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
 
 
@@ -135,31 +159,47 @@ def format_result(result: dict[str, Any]) -> str:
     return "\n".join([result["file"], *lines])
 
 
-def _make_video_pipeline(name: str, views: dict[str, int], device: str, dtype: str) -> Any:
-    from transformers import AutoVideoProcessor, pipeline
+def _make_video_pipeline(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
+    from transformers import pipeline
 
-    from tubevit import TubeViTForVideoClassification
+    from ..models.loading import load_model, load_processor
 
-    from ..models.loading import load_model
+    model = load_model(name, family.classifier("video"), dtype=dtype)
+    processor = load_processor(name, family, "video", **views)
+    classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
+    # By itself the pipeline takes the number of frames from the model's config, and `tubevit eval` from the processor.
+    return partial(classify, num_frames=processor.num_frames)
 
-    model = load_model(name, TubeViTForVideoClassification, dtype=dtype)
-    processor = AutoVideoProcessor.from_pretrained(name, **views)
-    return pipeline("video-classification", model=model, video_processor=processor, device=device)
+
+def _make_view_classifier(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
+    from ..evaluation.metrics import aggregate_views
+    from ..models.loading import load_video_classifier
+
+    classifier = load_video_classifier(name, views, dtype)
+    classifier.model.to(device)
+    labels = classifier.model.config.id2label
+
+    def classify(clip: str, top_k: int) -> list[dict[str, Any]]:
+        pixels = classifier.processor(clip, return_tensors="pt").pixel_values_videos[0]
+        logits = classifier((pixels if classifier.num_views > 1 else pixels[None]).to(device)).cpu().numpy()
+        scores = aggregate_views(logits, multi_label=classifier.multi_label)
+        best = (-scores).argsort(kind="stable")[:top_k]
+        return [{"label": labels[index], "score": float(scores[index])} for index in best]
+
+    return classify
 
 
-def _make_image_pipeline(name: str, device: str, dtype: str) -> Any:
-    from transformers import AutoImageProcessor, pipeline
+def _make_image_pipeline(name: str, family: Any, device: str, dtype: str) -> Any:
+    from transformers import pipeline
 
-    from tubevit import TubeViTForImageClassification
+    from ..models.loading import load_model, load_processor
 
-    from ..models.loading import load_model
-
-    model = load_model(name, TubeViTForImageClassification, dtype=dtype)
-    processor = AutoImageProcessor.from_pretrained(name)
+    model = load_model(name, family.classifier("image"), dtype=dtype)
+    processor = load_processor(name, family, "image")
     return pipeline("image-classification", model=model, image_processor=processor, device=device)
 
 
-def _bar(share: float) -> str:
-    eighths = round(share * BAR_WIDTH * 8)
+def _bar(fraction: float) -> str:
+    eighths = round(fraction * BAR_WIDTH * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")).ljust(BAR_WIDTH)

@@ -1,14 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit show`: pictures of what a TubeViT reads, has learned, and looks at."""
+"""`tubevit show`: pictures of a TubeViT's tubes, kernels, positions and attention."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from ..models.families import PICTURES
 from ..options import whole_number
 
 
-PICTURES = ("tubes", "kernels", "positions", "attention")
 OF_CLIPS = ("tubes", "attention")
 LEARNED = {"kernels": "Kernels are", "attention": "Attention is"}
 DPI = 160
@@ -18,17 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "picture",
         choices=PICTURES,
-        help="the tubes on a clip (fig. 2), the learned kernels (fig. 5), how alike the positions of tokens are, or where the "
-        "pooling looks in a clip",
+        help="tubes: the pixels that each tube reads of a clip (fig. 2); kernels: the learned kernels (fig. 5); positions: the "
+        "similarity of the tokens' position embeddings; attention: the pooling's weights on the pixels of a clip",
     )
-    parser.add_argument("--model", help="folder of a TubeViT checkpoint, or its name on the Hub")
-    parser.add_argument("--preset", help="of tubes and positions without a model: its size (default: base)")
-    parser.add_argument("--tubes", metavar="NAME", help="of a preset: main, core or charades (default: main)")
+    parser.add_argument("--model", help="checkpoint of a TubeViT: a folder, or a name on the Hub")
+    parser.add_argument("--preset", help="size whose tubes or positions are drawn without a model (default: base)")
+    parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
     parser.add_argument(
-        "--clip", metavar="FILE", help="video or image for tubes and attention (default: a drawn clip)"
+        "--clip", metavar="FILE", help="video or image for tubes and attention (default: a synthetic clip)"
     )
-    parser.add_argument("--num-frames", type=whole_number(2), metavar="N", help="of the clip (default: the model's)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: the picture's name, as in tubes.png")
+    parser.add_argument(
+        "--num-frames", type=whole_number(2), metavar="N", help="frames of the clip, at least 2 (default: the model's)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="image file to write (default: PICTURE.png)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _draw(args: argparse.Namespace) -> Any:
-    """The picture that `args` ask for, as a matplotlib `Figure`."""
+    """The picture as a matplotlib `Figure`."""
     model, config = _find_model(args)
     if args.picture == "kernels":
         from ..visualization.kernels import draw_kernels
@@ -53,10 +55,10 @@ def _draw(args: argparse.Namespace) -> Any:
 
         return draw_positions(config, (args.num_frames or config.num_frames, *config.image_height_width), model)
 
-    from ..visualization.clips import drawn_clip, read_clip
+    from ..visualization.clips import read_clip, synthetic_clip
 
     if args.clip is None:
-        clip = drawn_clip(args.num_frames or config.num_frames, *config.image_height_width)
+        clip = synthetic_clip(args.num_frames or config.num_frames, *config.image_height_width)
     else:
         clip = read_clip(args.clip, config, args.model, args.num_frames)
     if args.picture == "attention":
@@ -69,19 +71,29 @@ def _draw(args: argparse.Namespace) -> Any:
 
 
 def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The model, where weights are needed and there are such, and the config."""
+    """The model, `None` if the picture needs no weights or there is no checkpoint, and the config."""
     if args.model is None:
         from tubevit.presets import preset_config
 
-        frames = args.num_frames or (128 if args.tubes == "charades" else 32)  # as in the paper
+        frames = args.num_frames or (128 if args.tubes == "charades" else 32)  # the paper's
         return None, preset_config(args.preset or "base", tubes=args.tubes or "main", num_frames=frames)
 
     from transformers.utils import logging
 
+    from ..models.families import family_of
     from ..models.loading import load_config, load_model
 
+    config = load_config(args.model)
+    family = family_of(config, args.model)
+    if args.picture not in family.pictures:
+        has = (
+            f"it has {', '.join(family.pictures)}"
+            if family.pictures
+            else "tubes, kernels, positions and attention are a TubeViT's"
+        )
+        raise ValueError(f"There is no picture {args.picture!r} of {args.model}, a {family.title} model: {has}.")
     if args.picture == "tubes":
-        return None, load_config(args.model)
+        return None, config
     logging.disable_progress_bar()
     model = load_model(args.model)
     return model, model.config
@@ -90,9 +102,9 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
 def _check_arguments(args: argparse.Namespace) -> None:
     """Raise a `ValueError` for options that do not go together."""
     if args.model is None and args.picture in LEARNED:
-        raise ValueError(f"{LEARNED[args.picture]} learned: name a checkpoint with --model.")
+        raise ValueError(f"{LEARNED[args.picture]} learned: give a checkpoint with --model.")
     if args.model is not None and (args.preset is not None or args.tubes is not None):
-        raise ValueError("--model has a size and tubes of its own: leave out --preset and --tubes.")
+        raise ValueError("A checkpoint has its own size and tubes: leave out --preset and --tubes, or --model.")
     if args.clip is not None and args.picture not in OF_CLIPS:
         raise ValueError(f"--clip goes with {' and '.join(OF_CLIPS)}, not with {args.picture}.")
     if args.num_frames is not None and args.picture == "kernels":

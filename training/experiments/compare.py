@@ -170,9 +170,9 @@ def equal_recipes(models: dict[str, dict[str, Any]], data: Any, recipe: Any) -> 
 
 
 def title_of(name: str) -> str:
-    from .models import PEERS
+    from ..models.families import peers
 
-    return OURS.get(name) or PEERS[name].title
+    return OURS.get(name) or peers()[name].title
 
 
 def find_speed(

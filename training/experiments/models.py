@@ -7,16 +7,16 @@ A description is a dictionary with `"kind"` and the fields of that kind's functi
 `peers`.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
+from ..models import model_size
+from ..models.families import family_of, peers, resolve
 from ..models.model_size import count_flops
 from .settings import Data
 
@@ -58,12 +58,15 @@ def build_model(
 
 
 def _builders() -> dict[str, Callable[..., nn.Module]]:
-    pass
-
     def peer(name: str) -> Callable[..., nn.Module]:
         return lambda setting, starts, **fields: build_peer(name, setting, **fields)
 
-    return {"tubevit": build_tubevit, "vit": build_vit, "scaled": build_scaled, **{name: peer(name) for name in PEERS}}
+    return {
+        "tubevit": build_tubevit,
+        "vit": build_vit,
+        "scaled": build_scaled,
+        **{name: peer(name) for name in peers()},
+    }
 
 
 def build_tubevit(setting: Setting, starts: dict[str, nn.Module], joint: bool = False, **fields: Any) -> nn.Module:
@@ -207,48 +210,12 @@ def count_gflops(model: nn.Module, data: Data, kind: str = "video") -> float:
 def count_tokens(model: nn.Module, data: Data, kind: str = "video") -> int:
     """Tokens that the layers attend over, of a clip or an image; of an image for a model that takes no clips."""
     config = model.config
-    if config.model_type == "tubevit":
+    if not isinstance(model, Normalized):
         return config.num_tokens(data.num_frames) if kind == "video" else config.num_image_tokens()
-    inner = copy.deepcopy(model.model).to("meta").eval()
-    kind = "image" if config.model_type == "vit" else "video"
-    (pixels,) = example_input(data, kind, device="meta").values()
+    kind = "video" if "video" in family_of(config).classifiers else "image"
+    (pixels,) = example_input(data, kind).values()
     frames = pixels if model.num_frames is None else pixels[:, : model.num_frames]
-    with torch.no_grad(), torch.device("meta"):
-        outputs = inner(**{model.input_name: frames.float()}, output_hidden_states=True)
-    return outputs.hidden_states[-1].shape[1]
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Parameters that a classifier uses, and how many of them are trained. V-JEPA 2 carries a predictor that it does not use."""
-    used = [each for name, each in model.named_parameters() if ".predictor." not in name]
-    return sum(each.numel() for each in used), sum(each.numel() for each in used if each.requires_grad)
-
-
-TUBELET_FRAMES = 2  # of VideoMAE, ViViT and V-JEPA 2
-
-
-@dataclass(frozen=True)
-class Peer:
-    """
-    title: what it is called. prefix: of its classes in Transformers. input_name: of its clips.
-    num_frames: of the clips that its authors give it.
-    size_name, frames_name: what its configuration calls the side of the picture and the number of frames.
-    """
-
-    title: str
-    prefix: str
-    input_name: str
-    num_frames: int
-    size_name: str = "image_size"
-    frames_name: str = "num_frames"
-
-
-PEERS = {
-    "videomae": Peer("VideoMAE", "VideoMAE", "pixel_values", 16),
-    "vivit": Peer("ViViT", "Vivit", "pixel_values", 32),
-    "timesformer": Peer("TimeSformer", "Timesformer", "pixel_values", 8),
-    "vjepa2": Peer("V-JEPA 2", "VJEPA2", "pixel_values_videos", 64, "crop_size", "frames_per_clip"),
-}
+    return model_size.count_tokens(model.model, **{model.input_name: frames.float()})
 
 
 def build_peer(
@@ -261,39 +228,20 @@ def build_peer(
     intermediate_size: int,
 ) -> nn.Module:
     """The peer with random weights. Attention is sdpa where the model knows it, eager elsewhere."""
-    peer = PEERS[name]
-    num_frames = min(peer.num_frames, setting.data.num_frames)
+    peer = peers()[name]
+    num_frames = min(peer.default_num_frames, setting.data.num_frames)
     sizes = {"hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers}
-    config_class = getattr(transformers, f"{peer.prefix}Config")
-    config = config_class(
+    config = peer.get("config_class")(
         **sizes,
-        **{peer.size_name: setting.data.image_size, peer.frames_name: num_frames},
-        **_own_fields(name, patch_size, hidden_size, num_hidden_layers, intermediate_size),
+        **{peer.size_field: setting.data.image_size, peer.frames_field: num_frames},
+        **resolve(peer.size_fields)(patch_size, hidden_size, num_hidden_layers, intermediate_size),
         num_attention_heads=num_attention_heads,
         initializer_range=spread_of(sizes),
         num_labels=setting.num_classes["video"],
     )
-    model_class = getattr(transformers, f"{peer.prefix}ForVideoClassification")
+    model_class = peer.classifier("video")
     try:
         model = model_class._from_config(config, attn_implementation="sdpa")
     except ValueError:
         model = model_class._from_config(config, attn_implementation="eager")
     return Normalized(model, peer.input_name, setting, num_frames)
-
-
-def _own_fields(name: str, patch: int, width: int, num_layers: int, intermediate_size: int) -> dict[str, Any]:
-    """Fields that have another name, or another meaning, in each configuration."""
-    if name == "vivit":
-        return {"tubelet_size": [TUBELET_FRAMES, patch, patch], "intermediate_size": intermediate_size}
-    if name == "vjepa2":
-        # Behind its 24 layers it has a pooler of 3; the predictor is not used by the classifier, and so made as small as can be.
-        return {
-            "patch_size": patch,
-            "mlp_ratio": intermediate_size / width,
-            "num_pooler_layers": max(1, round(3 * num_layers / 24)),
-            "pred_hidden_size": 24,
-            "pred_num_attention_heads": 1,
-            "pred_num_hidden_layers": 1,
-        }
-    fields = {"patch_size": patch, "intermediate_size": intermediate_size}
-    return fields | ({"tubelet_size": TUBELET_FRAMES} if name == "videomae" else {})

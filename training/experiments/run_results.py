@@ -236,26 +236,22 @@ def read_score(run: FinishedRun, evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def describe_model(folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     """
-    `{"parameters", "views"}` of the classifier in a folder, and of a TubeViT "tokens" of a clip (or image), and "gflops" over all
-    views.
+    `{"parameters", "views", "tokens", "gflops"}` of the classifier in a folder: tokens of a clip (or image), GFLOPs over all views.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForVideoClassification
 
     from ..models.loading import quiet_library
-    from ..models.model_size import describe, describe_image
-    from .models import count_parameters
+    from ..models.model_size import count_parameters, describe, describe_image
 
     with quiet_library():
         config = AutoConfig.from_pretrained(folder)
     is_image = "num_frames" not in evaluation
     kind = AutoModelForImageClassification if is_image else AutoModelForVideoClassification
     with quiet_library(), torch.device("meta"):
-        parameters, _ = count_parameters(kind.from_config(config))
+        parameters, _ = count_parameters(kind.from_config(config), only_used=True)
     views = (evaluation["num_temporal_views"], evaluation["num_spatial_views"])
     about = {"parameters": parameters, "views": " x ".join(map(str, views))}
-    if config.model_type != "tubevit":
-        return about
     clip = describe_image(config) if is_image else describe(config, [evaluation["num_frames"]])["clips"][0]
     return about | {"tokens": clip["tokens"], "gflops": round(views[0] * views[1] * clip["gflops"], 4)}
 

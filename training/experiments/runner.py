@@ -190,13 +190,14 @@ def _run(experiment: Experiment, folder: Path, device: str) -> tuple[Any, dict[s
 
     from ..data.rng import sample_seed
     from ..environment import describe_machine
-    from .models import count_gflops, count_parameters, count_tokens
+    from ..models.model_size import count_parameters
+    from .models import count_gflops, count_tokens
     from .training import evaluate, train
 
     begin = time.perf_counter()
     data, recipe = experiment.data, experiment.recipe
     model, pixels = _build(experiment, folder)
-    total, trained = count_parameters(model)
+    total, trained = count_parameters(model, only_used=True)
     kind = "video" if "video" in recipe.mix else "image"
     about = {
         "tokens": count_tokens(model, data, kind),

@@ -1,86 +1,91 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The model of a training run, and the processors that belong to it.
+The model of a training run and its processors, from the run's options.
 
-It is a TubeViT of a named size, a TubeViT checkpoint, an image model that becomes a TubeViT, or, for videos, any other model
-of `AutoModelForVideoClassification`. Its classes are those of the data. A classifier that the checkpoint has is kept where its
-classes have the same names, in the checkpoint's order; weights that a checkpoint lacks are an error, but for a classifier's.
+A run starts from a preset of a family with random weights, from a classifier of any family, or from an image model whose weights
+become those of a video model. The classes are those of the data. A checkpoint's classifier is kept if its classes have the same
+names, in the checkpoint's order. All other weights must be in the checkpoint.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForVideoClassification
 
-from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, scale_up
-from tubevit.image_families import FAMILIES
-from tubevit.presets import preset_config
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
-from .loading import DONE, check_model_name, quiet_library, reading_settings
+from .clip_processors import (
+    IMAGE_SETTINGS,
+    ONE_VIEW,
+    ClipProcessors,
+    choose_num_frames,
+    clip_processors,
+    clip_settings,
+    image_processor,
+    new_processor,
+)
+from .families import ModelFamily, converting_family, family_of, family_of_preset, find_family
+from .loading import check_model_name, load_config, load_processor, named_classes, quiet_library
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
-
-
-CLASSIFIERS = {"video": TubeViTForVideoClassification, "image": TubeViTForImageClassification}
-IMAGE_SETTINGS = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "resample")
 
 
 @dataclass
 class RunModel:
     """
-    model: gives logits for clips.
-    processor: what a clip is, and how videos become clips; saved with a TubeViT.
-    normalizer: of another model, its own processor, which takes uint8 clips to its input and is saved in place of ours.
-    notes: what was decided on the way, one sentence each, for the user to read.
+    model: returns logits for clips.
+    processors: what reads and prepares its clips.
+    family: of the model.
+    notes: decisions to tell the user, one sentence each.
     """
 
     model: Any
-    processor: TubeViTVideoProcessor
-    normalizer: Any = None
+    processors: ClipProcessors
+    family: ModelFamily
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def processor(self) -> TubeViTVideoProcessor:
+        """What reads clips of videos as uint8, in one view."""
+        return self.processors.reader
+
+    @property
+    def own_processor(self) -> Any:
+        """What is saved with the model."""
+        return self.processors.own
+
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of uint8 clips as the model takes it."""
-        if self.normalizer is None or "pixel_values_videos" not in batch:
+        """A batch of uint8 clips as arguments of the model."""
+        if self.processors.normalizer is None or "pixel_values_videos" not in batch:
             return batch
         batch = dict(batch)
-        clips = batch.pop("pixel_values_videos")
-        pixels = self.normalizer(list(clips), return_tensors="pt", **DONE)
-        return {**{name: each.to(self.model.dtype) for name, each in pixels.items()}, **batch}
+        return {**self.processors.prepare(batch.pop("pixel_values_videos"), self.model.dtype), **batch}
 
     def processor_of(self, media: str) -> TubeViTVideoProcessor | TubeViTImageProcessor:
-        """What prepares videos, or images in the same way."""
-        if media == "video":
-            return self.processor
-        return TubeViTImageProcessor(**{name: getattr(self.processor, name) for name in IMAGE_SETTINGS})
+        """The reader of videos, or of images in the same way."""
+        return self.processor if media == "video" else image_processor(self.processor)
 
     def save_processors(self, folder: str) -> None:
-        """Beside a TubeViT also what prepares images for it."""
-        (self.normalizer or self.processor).save_pretrained(folder)
-        if self.normalizer is None:
-            self.processor_of("image").save_pretrained(folder)
+        """Save the processor, and for a family that also classifies images the same one for these."""
+        self.own_processor.save_pretrained(folder)
+        if "image" in self.family.processors and isinstance(self.own_processor, TubeViTVideoProcessor):
+            image_processor(self.own_processor).save_pretrained(folder)
 
 
 def load_run_config(config: ModelConfig) -> Any:
-    """The `PreTrainedConfig` of the checkpoint to start from, `None` for a preset. Raises `OSError` where there is none."""
+    """The config of the checkpoint to start from, `None` for a preset. Raises `OSError` if there is no checkpoint."""
     if config.model_name_or_path is None:
         return None
-    check_model_name(config.model_name_or_path)
-    with quiet_library():
-        return AutoConfig.from_pretrained(config.model_name_or_path, **hub_options(config))
+    return load_config(config.model_name_or_path, **hub_options(config))
 
 
 def checkpoint_classes(source: Any, media: str = "video") -> list[str] | None:
-    """Names of the classes of a video (or image) classifier, `None` where there is none or it only numbers them."""
-    if source is None or not _has_classifier(source, media):
-        return None
-    names = [str(source.id2label[index]) for index in range(source.num_labels)]
-    return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
+    """Names of the classes of a video (or image) classifier, `None` if it has no classifier or only numbers its classes."""
+    return None if source is None or not _has_classifier(source, media) else named_classes(source)
 
 
 def has_same_classes(ours: list[str], theirs: list[str] | None) -> bool:
@@ -90,106 +95,190 @@ def has_same_classes(ours: list[str], theirs: list[str] | None) -> bool:
 
 def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: Any = None) -> RunModel:
     """
-    source: what `load_run_config` gave for `config`.
+    The model for a data set.
 
-    Raises `ValueError` for what does not fit together: other classes than the checkpoint's, tubes that the clip does not
-    hold, options that the model does not have.
+    source: returned by `load_run_config` for `config`.
+
+    Raises `ValueError` for options that do not fit together: classes that are not the checkpoint's, tubes that do not fit into
+    the clip, options that the model does not have.
     """
     check_classes(data)
-    notes: list[str] = []
-    settings = {
+    classes = {
         "id2label": dict(enumerate(data.class_names)),
         "label2id": {name: index for index, name in enumerate(data.class_names)},
         "problem_type": data.problem_type,
-        **config.model_config,
     }
-    if config.drop_path_rate is not None:
-        settings["drop_path_rate"] = config.drop_path_rate
-    if source is None or source.model_type in FAMILIES:
-        settings |= tubevit_settings(config, clips)
-        model = new_tubevit(config, source, CLASSIFIERS[data.media], settings, notes)
+    family, is_new = starting_family(config, source)
+    return finish_model(
+        config,
+        clips,
+        family,
+        source,
+        is_new,
+        model_settings(config, clips, family, classes, is_new),
+        new_class=lambda: family.classifier(data.media),
+        load=lambda settings, notes: _load_classifier(config, data, family, source, settings, notes),
+    )
+
+
+def finish_model(
+    config: ModelConfig,
+    clips: ClipConfig,
+    family: ModelFamily,
+    source: Any,
+    is_new: bool,
+    settings: dict[str, Any],
+    new_class: Callable[[], type],
+    load: Callable[[dict[str, Any], list[str]], Any],
+) -> RunModel:
+    """
+    The steps that the model for one data set and that for several share.
+
+    settings: by `model_settings`. new_class: returns the class of a new model. load: `(settings, notes)` to the checkpoint's model.
+    """
+    notes: list[str] = []
+    if is_new:
+        model = new_model(config, family, source, new_class(), settings, notes)
+        own = new_processor(family, model.config, clips)
+        processors = clip_processors(own, {}, own.num_frames, family, model.config)
     else:
-        model = _from_video_model(config, clips, data, source, settings, notes)
+        name = config.model_name_or_path
+        own = _load_own_processor(config, clips, family, source, notes)
+        chosen = clip_settings(own, clips, name)
+        num_frames = choose_num_frames(chosen, own, family, source, name)
+        if num_frames != family.num_frames(source) and family.set_num_frames is None:
+            settings = {**settings, family.frames_field: num_frames}
+        model = load(settings, notes)
+        family.adapt_num_frames(model, num_frames)
+        processors = clip_processors(own, chosen, num_frames, family, model.config, ONE_VIEW)
     if config.attn_implementation is not None:
         model.set_attn_implementation(config.attn_implementation)
-    made = RunModel(model, None, notes=notes)
-    if model.config.model_type == "tubevit":
-        made.processor = tubevit_processor(model.config, clips)
-    else:
-        made.normalizer, made.processor = _other_processors(config, model.config, clips)
+    if not family.freezes_layers:
         freeze_layers(model, config.num_frozen_layers or 0)
-    if config.lora_rank:
-        made.model = _with_adapters(config, model)
-    return made
+    _check_pipeline(processors.own, notes)
+    return RunModel(_with_adapters(config, model) if config.lora_rank else model, processors, family, notes)
+
+
+def _check_pipeline(own: Any, notes: list[str]) -> None:
+    if not isinstance(own, TubeViTVideoProcessor) and own.fps is not None:
+        notes.append(
+            f"The {type(own).__name__} that is saved with the model samples {own.fps:g} frames per second: `tubevit predict` and "
+            '`tubevit eval` read clips at that rate. The pipeline "video-classification" of Transformers refuses a rate.'
+        )
+
+
+def starting_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool]:
+    """
+    The family of the model that is trained, and whether its weights are new: random, or those of an image model.
+
+    Raises `ValueError` for a checkpoint of no family.
+    """
+    if source is None:
+        return family_of_preset(config.preset), True
+    converting = converting_family(source)
+    found = find_family(source)
+    if converting is not None and (found is None or "video" not in found.classifiers):
+        return converting, True
+    return family_of(source, config.model_name_or_path), False
 
 
 def check_classes(data: VideoData) -> None:
-    """Raise a `ValueError` if there is nothing to tell apart."""
+    """Raise a `ValueError` for data of one class."""
     if len(data.class_names) < 2:
         raise ValueError(f"Training needs at least 2 classes, and the data have {len(data.class_names)}.")
 
 
-def new_tubevit(
-    config: ModelConfig, source: Any, model_class: type, settings: dict[str, Any], notes: list[str]
+def model_settings(
+    config: ModelConfig, clips: ClipConfig, family: ModelFamily, classes: dict[str, Any], is_new: bool
+) -> dict[str, Any]:
+    """
+    Fields of the model's config that the options decide.
+
+    classes: fields that hold the classes. is_new: of `starting_family`; a checkpoint's frames are decided with its processor.
+    """
+    settings = {**classes, **config.model_config}
+    given = {"drop_path_rate": config.drop_path_rate}
+    if is_new and family.frames_field is not None:
+        given[family.frames_field] = clips.num_frames
+    if family.image_size_may_differ:
+        given[family.size_field] = clips.image_size
+    if family.freezes_layers:
+        given["num_frozen_layers"] = config.num_frozen_layers
+    return settings | {name: value for name, value in given.items() if value is not None}
+
+
+def new_model(
+    config: ModelConfig,
+    family: ModelFamily,
+    source: Any,
+    model_class: type,
+    settings: dict[str, Any],
+    notes: list[str],
 ) -> Any:
-    """A TubeViT of a named size, or if `source` is an image model's config, out of that model; says in `notes` which."""
+    """A model of a preset, or with the weights of the image model whose config is `source`; `notes` say which."""
     if source is None:
-        notes.append(f"The TubeViT {config.preset} starts from random weights.")
-        return model_class(preset_config(config.preset, **settings))
-    notes.append(f"{config.model_name_or_path}, an image model, becomes a TubeViT with a new classifier.")
-    return _from_image_model(config, model_class, settings)
-
-
-def tubevit_settings(config: ModelConfig, clips: ClipConfig) -> dict[str, Any]:
-    given = {
-        "num_frames": clips.num_frames,
-        "image_size": clips.image_size,
-        "num_frozen_layers": config.num_frozen_layers,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _from_image_model(config: ModelConfig, model_class: type, settings: dict[str, Any]) -> Any:
+        notes.append(f"The {family.title} {config.preset} starts from random weights.")
+        return model_class(family.get("build_preset")(config.preset, **settings))
+    notes.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
     name, kwargs = config.model_name_or_path, {"source_kwargs": hub_options(config)}
     if config.tube_checkpoint is None:
         return model_class.from_image_checkpoint(name, **kwargs, **settings)
     if config.num_frozen_layers is None:
         raise ValueError("tube_checkpoint needs num_frozen_layers: the paper freezes 26 of the 32 layers of ViT-H.")
     check_model_name(config.tube_checkpoint)
-    num_frozen = settings.pop("num_frozen_layers")
-    kwargs |= {"num_frozen_layers": num_frozen, "model_class": model_class}
+    kwargs |= {"num_frozen_layers": settings.pop("num_frozen_layers"), "model_class": model_class}
     if "id2label" in settings:
         kwargs["num_labels"] = len(settings["id2label"])
-    return scale_up(config.tube_checkpoint, name, **{**kwargs, **settings})
+    return family.get("scale_up")(config.tube_checkpoint, name, **{**kwargs, **settings})
 
 
-def _from_video_model(
-    config: ModelConfig, clips: ClipConfig, data: VideoData, source: Any, settings: dict[str, Any], notes: list[str]
+def _load_own_processor(
+    config: ModelConfig, clips: ClipConfig, family: ModelFamily, source: Any, notes: list[str]
 ) -> Any:
+    """The video processor of the checkpoint; without one, a new one of its family, like its image processor if it has one."""
+    name, options = config.model_name_or_path, hub_options(config)
+    try:
+        return load_processor(name, family, "video", **options)
+    except FileNotFoundError:
+        if "video" not in family.processors:
+            raise
+    try:
+        like = load_processor(name, family, "image", **options)
+    except FileNotFoundError:
+        notes.append(f"{name} has no processor: frames are prepared as its config says.")
+        return new_processor(family, source, clips)
+    return new_processor(family, source, clips, {setting: getattr(like, setting) for setting in IMAGE_SETTINGS})
+
+
+def check_no_tubes(config: ModelConfig) -> None:
+    """Raise a `ValueError` for `tube_checkpoint` with a checkpoint that is not an image model."""
     if config.tube_checkpoint is not None:
         raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is none.")
-    if type(source) not in AutoModelForVideoClassification._model_mapping:
-        raise ValueError(
-            f"{config.model_name_or_path} is a {source.model_type!r} model, of which there is no video classifier."
-        )
+
+
+def _load_classifier(
+    config: ModelConfig, data: VideoData, family: ModelFamily, source: Any, settings: dict[str, Any], notes: list[str]
+) -> Any:
+    check_no_tubes(config)
+    name = config.model_name_or_path
+    try:
+        model_class = family.classifier(data.media)
+    except ValueError as error:
+        raise ValueError(f"The data are {data.media}s: {name} cannot be trained on them. {error}") from error
     keeps_classifier = has_same_classes(data.class_names, checkpoint_classes(source, data.media))
     if _has_classifier(source, data.media) and not keeps_classifier:
         if not config.ignore_mismatched_sizes:
             raise ValueError(_other_classes(config, data, source))
-        notes.append(f"The classifier of {config.model_name_or_path} is replaced by a new one.")
-    is_tubevit = source.model_type == "tubevit"
-    if data.media == "image" and not is_tubevit:
-        raise ValueError(
-            f"The data are images, which {config.model_name_or_path}, a {source.model_type} model, does not classify."
-        )
-    if is_tubevit:
-        settings |= {**tubevit_settings(config, clips), "heads": None}  # those are for joint training
-    for name in settings:
-        if not hasattr(source, name):
-            raise ValueError(f"A {source.model_type} model has no {name} in its configuration.")
-    model_class = CLASSIFIERS[data.media] if is_tubevit else AutoModelForVideoClassification
+        notes.append(f"The classifier of {name} is replaced by a new one.")
+    if family.joint_class is not None:
+        settings = {**settings, "heads": None}  # those of joint training
+    for field_name in settings:
+        if not hasattr(source, field_name):
+            raise ValueError(f"A {source.model_type} model has no {field_name} in its configuration.")
     model, info = load_with_report(model_class, config, settings)
-    _check_loaded(config, model, info, keeps_classifier)
+    # Weights outside of the backbone belong to the classifier, which may be new.
+    backbone = f"{model.base_model_prefix}."
+    check_loaded(config, model, info, lambda key: keeps_classifier or key.startswith(backbone))
     if not keeps_classifier:
         model.classifier = nn.Linear(model.classifier.in_features, len(data.class_names))
         model._init_weights(model.classifier)
@@ -197,7 +286,7 @@ def _from_video_model(
 
 
 def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint as a `model_class`, and which of its weights are missing or of another shape."""
+    """The checkpoint as a `model_class`, and the library's report of weights that are missing or of another shape."""
     with quiet_library():
         return model_class.from_pretrained(
             config.model_name_or_path,
@@ -209,12 +298,10 @@ def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, 
         )
 
 
-def _check_loaded(config: ModelConfig, model: Any, info: dict[str, Any], keeps_classifier: bool) -> None:
-    # What lies outside of the backbone belongs to the classifier, which may be new.
-    backbone = f"{model.base_model_prefix}."
+def check_loaded(config: ModelConfig, model: Any, info: dict[str, Any], is_needed: Callable[[str], bool]) -> None:
+    """Raise a `ValueError` if a weight that `is_needed` is missing in the checkpoint, or has another shape there."""
     lost = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
-    lost = sorted(key for key in lost if keeps_classifier or key.startswith(backbone))
-    if lost:
+    if lost := sorted(filter(is_needed, lost)):
         raise ValueError(
             f"{config.model_name_or_path} lacks {len(lost)} weights of {type(model).__name__}, or has them in another shape, "
             f"among them {lost[0]}."
@@ -233,45 +320,6 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
         f"{config.model_name_or_path} was trained for {difference}: set ignore_mismatched_sizes=true to start with a new "
         "classifier."
     )
-
-
-def tubevit_processor(config: Any, clips: ClipConfig) -> TubeViTVideoProcessor:
-    height, width = config.image_height_width
-    short_side = clips.short_side or min(height, width)
-    scale = short_side / min(height, width)
-    squeezed = {"height": round(scale * height), "width": round(scale * width)}
-    return TubeViTVideoProcessor(
-        num_frames=config.num_frames,
-        size=squeezed if clips.fit == "squeeze" else {"shortest_edge": short_side},
-        crop_size={"height": height, "width": width},
-        image_mean=config.image_mean,
-        image_std=config.image_std,
-        rescale_factor=config.rescale_factor,
-        **_sampling(clips),
-    )
-
-
-def _other_processors(config: ModelConfig, model_config: Any, clips: ClipConfig) -> tuple[Any, TubeViTVideoProcessor]:
-    from transformers import AutoVideoProcessor
-
-    with quiet_library():
-        own = AutoVideoProcessor.from_pretrained(config.model_name_or_path, **hub_options(config))
-    settings = reading_settings(own, model_config)
-    num_frames = settings["num_frames"]
-    if not settings["do_center_crop"] and "height" in (size := dict(settings["size"])):
-        settings["crop_size"] = size  # of random crops in training; in evaluation there are none
-    if clips.num_frames not in (None, num_frames):
-        raise ValueError(
-            f"num_frames={clips.num_frames}, but {config.model_name_or_path} takes clips of {num_frames}."
-        )
-    if clips.image_size is not None or clips.fit != "crop":
-        raise ValueError("image_size and fit are for TubeViT; another model has those of its checkpoint.")
-    return own, TubeViTVideoProcessor(**settings, **_sampling(clips))
-
-
-def _sampling(clips: ClipConfig) -> dict[str, Any]:
-    sampling = {"sampling": "uniform"} if clips.fps is None else {"sampling": "fixed_rate", "fps": clips.fps}
-    return {**sampling, "pad_mode": clips.pad_mode}
 
 
 def _with_adapters(config: ModelConfig, model: Any) -> Any:

@@ -2,8 +2,7 @@
 """
 The model of a joint run: one backbone, a head for each data set, and the classifiers for one data set that it is split into.
 
-It starts as the model of any run (`build`): with random weights, from an image model, or from a TubeViT. A head that the
-checkpoint has for a data set of the same name and classes is kept.
+It starts like the model of any run (`build`). A checkpoint's head is kept if it is for a data set of the same name and classes.
 """
 
 from collections.abc import Mapping
@@ -12,27 +11,29 @@ from typing import Any
 
 from torch import nn
 
-from tubevit import TubeViTForJointClassification
-from tubevit.image_families import FAMILIES
 from tubevit.joint_heads import complete_heads
 
 from ..data.video_datasets import VideoData
 from .build import (
     RunModel,
     check_classes,
+    check_loaded,
+    check_no_tubes,
+    finish_model,
     has_same_classes,
     load_with_report,
-    new_tubevit,
-    tubevit_processor,
-    tubevit_settings,
+    model_settings,
+    starting_family,
 )
+from .families import ModelFamily
 from .loading import load_model
 from .model_options import ClipConfig, ModelConfig
 
 
 def head_classes(source: Any, name: str) -> list[str] | None:
-    """Names of the classes of a checkpoint's head, `None` where it has none of this name."""
-    head = (getattr(source, "heads", None) or {}).get(name)
+    """Names of the classes of a checkpoint's head for the data set `name`, `None` if it has no head of this name."""
+    heads = source.heads if hasattr(source, "heads") else None
+    head = (heads or {}).get(name)
     return None if head is None else [head["id2label"][str(index)] for index in range(head["num_labels"])]
 
 
@@ -44,15 +45,14 @@ def make_joint_model(
     source: Any = None,
 ) -> RunModel:
     """
-    data: of each data set, classes in the order of the checkpoint's head where that has the same ones.
-    loss_weights: of each, the factor on its loss.
-    source: what `load_run_config` gave for `config`.
+    data: by name, each with its classes in the order of the checkpoint's head if that has the same classes.
+    loss_weights: the factor on the loss of each data set.
+    source: returned by `load_run_config` for `config`.
 
-    Raises `ValueError` for what does not fit together.
+    Raises `ValueError` for options that do not fit together.
     """
     for name, each in data.items():
         with_name(name, check_classes, each)
-    notes: list[str] = []
     heads = {
         name: {
             "modality": each.media,
@@ -62,25 +62,26 @@ def make_joint_model(
         }
         for name, each in data.items()
     }
-    settings = {"heads": complete_heads(heads), **config.model_config, **tubevit_settings(config, clips)}
-    if config.drop_path_rate is not None:
-        settings["drop_path_rate"] = config.drop_path_rate
-    if source is None or source.model_type in FAMILIES:
-        model = new_tubevit(config, source, TubeViTForJointClassification, settings, notes)
-    elif source.model_type == "tubevit":
-        model = _from_tubevit(config, data, source, settings, notes)
-    else:
+    family, is_new = starting_family(config, source)
+    if family.joint_class is None:
         raise ValueError(
-            f"{config.model_name_or_path} is a {source.model_type} model, and joint training is for TubeViT: name one, or an "
+            f"{config.model_name_or_path} is a {family.title} model, which has no class for joint training: name a TubeViT, or an "
             "image model."
         )
-    if config.attn_implementation is not None:
-        model.set_attn_implementation(config.attn_implementation)
-    return RunModel(model, tubevit_processor(model.config, clips), notes=notes)
+    return finish_model(
+        config,
+        clips,
+        family,
+        source,
+        is_new,
+        model_settings(config, clips, family, {"heads": complete_heads(heads)}, is_new),
+        new_class=lambda: family.get("joint_class"),
+        load=lambda settings, notes: _load_joint(config, data, family, source, settings, notes),
+    )
 
 
 def with_name(name: str, function: Any, *args: Any) -> Any:
-    """`function(*args)`; what it raises for the user to mend says which data set it is about."""
+    """Call `function(*args)`; its `ValueError` or `OSError` is raised again with the name of the data set."""
     try:
         return function(*args)
     except (ValueError, OSError) as error:
@@ -88,18 +89,22 @@ def with_name(name: str, function: Any, *args: Any) -> Any:
 
 
 def save_classifiers(model: RunModel, folder: Path) -> None:
-    """Split the joint model that is saved in `folder`: for each data set a plain classifier, with its processors, in `folder/name`."""
-    joint = load_model(str(folder), TubeViTForJointClassification)
+    """Split the joint model that is saved in `folder`: write a classifier for each data set, with processors, to `folder/name`."""
+    joint = load_model(str(folder), model.family.get("joint_class"))
     for name in joint.config.heads:
         joint.to_classifier(name).save_pretrained(folder / name)
         model.save_processors(str(folder / name))
 
 
-def _from_tubevit(
-    config: ModelConfig, data: Mapping[str, VideoData], source: Any, settings: dict[str, Any], notes: list[str]
-) -> TubeViTForJointClassification:
-    if config.tube_checkpoint is not None:
-        raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is none.")
+def _load_joint(
+    config: ModelConfig,
+    data: Mapping[str, VideoData],
+    family: ModelFamily,
+    source: Any,
+    settings: dict[str, Any],
+    notes: list[str],
+) -> Any:
+    check_no_tubes(config)
     kept = [name for name, each in data.items() if has_same_classes(each.class_names, head_classes(source, name))]
     for name, each in data.items():
         if name in kept or head_classes(source, name) is None:
@@ -108,16 +113,11 @@ def _from_tubevit(
             raise ValueError(
                 f"datasets.{name}: {config.model_name_or_path} has a head of this name for {len(head_classes(source, name))} "
                 f"classes, which are not the {len(each.class_names)} of the data: set ignore_mismatched_sizes=true for a "
-                "new one, or name the data set otherwise."
+                "new head, or give the data set another name."
             )
-    model, info = load_with_report(TubeViTForJointClassification, config, settings)
-    kept_parts = ("tubevit.", *(f"classifiers.{name}." for name in kept))
-    lost = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
-    if lost := sorted(key for key in lost if key.startswith(kept_parts)):
-        raise ValueError(
-            f"{config.model_name_or_path} lacks {len(lost)} weights of {type(model).__name__}, or has them in another shape, "
-            f"among them {lost[0]}."
-        )
+    model, info = load_with_report(family.get("joint_class"), config, settings)
+    kept_parts = (f"{model.base_model_prefix}.", *(f"classifiers.{name}." for name in kept))
+    check_loaded(config, model, info, lambda key: key.startswith(kept_parts))
     for name in [name for name in data if name not in kept]:
         model.classifiers[name] = nn.Linear(model.config.pooled_size, len(data[name].class_names))
         model._init_weights(model.classifiers[name])

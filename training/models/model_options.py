@@ -54,20 +54,41 @@ class ModelConfig:
 
 @dataclass
 class ClipConfig:
-    """What a clip is; saved with the model, so that whoever uses it samples alike."""
+    """
+    How clips are sampled and resized; saved with the model's processor, so that inference samples clips the same way.
 
-    num_frames: int | None = option(None, "frames of a clip (default: the model's)")
-    fps: float | None = option(None, "their rate per second; none spreads them over the whole video (TSN)")
-    image_size: int | None = option(None, "height and width of a frame (default: the model's)")
-    short_side: int | None = option(None, "frames are resized to this before views are cropped (default: image_size)")
-    fit: Literal["crop", "squeeze"] = option(
-        "crop", "of frames that are not square, crop views, or squeeze each whole frame into a square"
+    Options that are not given are those of the checkpoint's own processor.
+    """
+
+    num_frames: int | None = option(None, "frames of a clip (default: the checkpoint's)")
+    fps: float | None = option(
+        None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
     )
-    pad_mode: Literal["loop", "last", "error"] = option("loop", "what a clip does that is longer than its video")
+    sampling: Literal["uniform", "fixed_rate"] | None = option(
+        None,
+        "uniform: frames spread over the whole video (TSN); fixed_rate: consecutive frames at fps (default: the checkpoint's, "
+        "uniform for a new model)",
+    )
+    image_size: int | None = option(None, "height and width of a frame in pixels (default: the checkpoint's)")
+    short_side: int | None = option(
+        None, "shorter side in pixels that frames are resized to before they are cropped (default: image_size)"
+    )
+    fit: Literal["crop", "squeeze"] | None = option(
+        None,
+        "of frames that are not square, crop: crop views; squeeze: resize the whole frame to a square (default: the "
+        "checkpoint's, crop for a new model)",
+    )
+    pad_mode: Literal["loop", "last", "error"] | None = option(
+        None,
+        "how to pad a clip longer than its video: loop: start over; last: repeat the last frame; error: refuse the video "
+        "(default: the checkpoint's, loop for a new model)",
+    )
 
     def __post_init__(self):
         check_at_least(self, 1, "num_frames", "image_size", "short_side")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps must be above 0, got {self.fps}.")
+        if self.fps is not None and self.sampling == "uniform":
+            raise ValueError(f"fps={self.fps:g} has no use with sampling=uniform; leave out one of them.")
         if self.short_side is not None and self.image_size is not None and self.short_side < self.image_size:
             raise ValueError(f"short_side={self.short_side} is smaller than the crop, image_size={self.image_size}.")

@@ -1,18 +1,40 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What a model computes: FLOPs of matrix products and convolutions, a multiplication and an addition being two."""
+"""
+Sizes of models without running them: parameters, tokens and FLOPs.
+
+FLOPs are of matrix products and convolutions alone. A multiplication and an addition are two operations.
+"""
 
 import copy
+import re
 from typing import Any
 
+from .families import ModelFamily, family_of, resolve
 
-FLOPS_PER_TRAINING_STEP = 3  # of a forward pass: the backward pass takes two
+
+FLOPS_PER_TRAINING_STEP = 3  # times those of a forward pass: the backward pass takes two
+
+
+def count_parameters(model: Any, only_used: bool = False) -> tuple[int, int]:
+    """
+    Parameters of a model, and those that are trained.
+
+    only_used: without those that the classifier never uses, such as the predictor of V-JEPA 2.
+    """
+    unused = family_of(model.config).unused_parameters if only_used else None
+    sizes = [
+        (each.numel(), each.requires_grad)
+        for name, each in model.named_parameters()
+        if unused is None or not re.search(unused, name)
+    ]
+    return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
 
 
 def count_flops(model: Any, **inputs: Any) -> int:
     """
-    FLOPs of one forward pass of a model of Transformers. inputs: tensors by the names of the model's arguments.
+    FLOPs of one forward pass of a model of Transformers. inputs: tensors by the names of the arguments of `forward`.
 
-    Found on torch's meta device, which computes shapes only, with eager attention, into which the counter looks.
+    The model runs on torch's meta device, which computes shapes alone, with eager attention, which the counter can see into.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -25,18 +47,78 @@ def count_flops(model: Any, **inputs: Any) -> int:
     return counter.get_total_flops()
 
 
-def describe(config, frames: list[int]) -> dict[str, Any]:
+def describe(config: Any, frames: list[int]) -> dict[str, Any]:
     """
-    What a model of this configuration is and does: sizes, `"parameters"` (of the backbone, `"encoder_parameters"` of its
-    layers alone, `"tube_parameters"` of the kernels), and `"clips"`, one `{"num_frames", "image_size", "tokens",
-    "tokens_per_tube", "gflops"}` for each of `frames`.
+    Sizes of the video model that a config describes: `"num_hidden_layers"`, `"hidden_size"` and `"num_attention_heads"`
+    if the config has them, `"parameters"`, and `"clips"`, a list with `{"num_frames", "image_size", "tokens", "gflops"}` for each number in `frames`.
 
-    GFLOPs are of one forward pass, a multiplication and an addition counted as two operations, in matrix products alone.
-    They are found by running the model on torch's meta device, which computes shapes only.
+    A family may add more: for a TubeViT `"parameters"` are those of the model without a head, `"encoder_parameters"` those of its
+    layers and `"tube_parameters"` those of its kernels; its clips also have `"tokens_per_tube"`.
+
+    Tokens are those of the last hidden state. Raises `ValueError` for a number of frames that the model does not take.
     """
+    family = family_of(config)
+    if family.describe is not None:
+        return resolve(family.describe)(config, frames)
+    for num_frames in frames:
+        family.check_num_frames(num_frames, config, "the checkpoint")
+    return _describe_classifier(family, config, frames)
+
+
+def describe_image(config: Any) -> dict[str, Any]:
+    """
+    Sizes of one image in an image model: `{"image_size", "tokens", "gflops"}`, of a TubeViT also `"tokens_per_tube"`. Raises
+    `ValueError` for a family that does not say.
+    """
+    return family_of(config).get("describe_image")(config)
+
+
+def count_tokens(model: Any, **inputs: Any) -> int:
+    """Tokens of the last hidden state of a model of Transformers. inputs: as `count_flops` takes them."""
     import torch
 
-    from ..models.model_size import count_flops
+    on_meta = copy.deepcopy(model).to("meta").eval()
+    inputs = {name: value.to("meta") for name, value in inputs.items()}
+    with torch.no_grad(), torch.device("meta"):
+        outputs = on_meta(**inputs, output_hidden_states=True)
+    return outputs.hidden_states[-1].shape[1]
+
+
+def _describe_classifier(family: ModelFamily, config: Any, frames: list[int]) -> dict[str, Any]:
+    import torch
+
+    from .clip_processors import frame_size
+
+    height, width = frame_size(family, config)
+    clips = []
+    for num_frames in frames:
+        own = copy.deepcopy(config)
+        if family.frames_field is not None:
+            setattr(own, family.frames_field, num_frames)
+        with torch.device("meta"):
+            model = family.classifier("video")._from_config(own, attn_implementation="eager")
+        inputs = {family.input_name: torch.empty(1, num_frames, 3, height, width, device="meta")}
+        clips.append(
+            {
+                "num_frames": num_frames,
+                "image_size": [height, width],
+                "tokens": count_tokens(model, **inputs),
+                "gflops": count_flops(model, **inputs) / 1e9,
+            }
+        )
+    with torch.device("meta"):
+        model = family.classifier("video")._from_config(copy.deepcopy(config))
+    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    return {
+        **{name: getattr(config, name) for name in sizes if hasattr(config, name)},
+        "parameters": count_parameters(model, only_used=True)[0],
+        "clips": clips,
+    }
+
+
+def describe_tubevit(config: Any, frames: list[int]) -> dict[str, Any]:
+    """`describe` for a TubeViT."""
+    import torch
 
     model, (height, width) = _on_meta(config), config.image_height_width
     clips = []
@@ -58,18 +140,16 @@ def describe(config, frames: list[int]) -> dict[str, Any]:
         "num_hidden_layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "num_attention_heads": config.num_attention_heads,
-        "parameters": _count(model),
-        "encoder_parameters": _count(model.layers),
-        "tube_parameters": sum(map(_count, kernels)),
+        "parameters": count_parameters(model)[0],
+        "encoder_parameters": count_parameters(model.layers)[0],
+        "tube_parameters": sum(count_parameters(each)[0] for each in kernels),
         "clips": clips,
     }
 
 
-def describe_image(config) -> dict[str, Any]:
-    """Of one image: `{"image_size", "tokens", "tokens_per_tube", "gflops"}`, as `describe` counts them of a clip."""
+def describe_tubevit_image(config: Any) -> dict[str, Any]:
+    """`describe_image` for a TubeViT."""
     import torch
-
-    from ..models.model_size import count_flops
 
     height, width = config.image_height_width
     pixels = torch.empty(1, config.num_channels, height, width, device="meta")
@@ -81,15 +161,11 @@ def describe_image(config) -> dict[str, Any]:
     }
 
 
-def _on_meta(config):
-    """The base model, for its shapes alone."""
+def _on_meta(config: Any) -> Any:
+    """The TubeViT without a head, on the meta device."""
     import torch
 
     from tubevit import TubeViTModel
 
     with torch.device("meta"):
         return TubeViTModel(copy.deepcopy(config))
-
-
-def _count(module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

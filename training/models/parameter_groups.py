@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What the optimizer is given: parameters in groups by depth and by weight decay, and the average of the weights.
+Parameters in groups by layer and by weight decay, for the optimizer, and freezing of layers.
 
-Everything goes by the names of parameters, which Transformers' encoders share: `layers.3.`, `layer.3.`, `embeddings`. It
-therefore holds for VideoMAE and ViViT as for TubeViT.
+Layers are recognized by the names of parameters. The patterns are those of the model's family (`families`), or generic ones for
+`layers.3.`, `layer.3.`, `blocks.3.` and `embeddings`, as the encoders of Transformers and timm have them.
 """
 
 import re
@@ -13,57 +13,76 @@ from typing import Any
 
 from torch import nn
 
-
-LAYER = re.compile(r"(?:^|\.)((?:spatial_|temporal_)?(?:layers?|blocks?))\.(\d+)\.")
-BEFORE_LAYERS = re.compile(r"(?:^|\.)(?:\w+_)?(?:embeddings?|pre_layernorm)\.")
+from .families import BEFORE_LAYERS, LAYERS, find_family
 
 
 class LayerIds:
     """
-    How deep the parameters of a model lie: 0 before the layers, `i + 1` in layer `i`, `num_layers + 1` behind them.
+    The layer of a parameter by its name (BEiT: `get_layer_id`): 0 before the layers, `i + 1` in layer `i`, `num_layers + 1` after
+    them.
 
-    Where there are spatial and then temporal layers (VideoPrism) they are counted on.
+    Where there are spatial and then temporal layers (VideoPrism), the temporal ones are counted after the spatial ones.
 
-    >>> depths = LayerIds(["embeddings.cls_token", "layers.0.mlp.fc1.bias", "layers.1.mlp.fc1.bias", "classifier.bias"])
-    >>> depths.num_layers, depths("embeddings.cls_token"), depths("layers.1.mlp.fc1.bias"), depths("classifier.bias")
+    names: of all parameters. layers, before_layers: regular expressions as in `ModelFamily`.
+
+    >>> layer_id = LayerIds(["embeddings.cls_token", "layers.0.mlp.fc1.bias", "layers.1.mlp.fc1.bias", "classifier.bias"])
+    >>> layer_id.num_layers, layer_id("embeddings.cls_token"), layer_id("layers.1.mlp.fc1.bias"), layer_id("classifier.bias")
     (2, 0, 2, 3)
     """
 
-    def __init__(self, names: Iterable[str]):
+    def __init__(self, names: Iterable[str], layers: str = LAYERS, before_layers: str = BEFORE_LAYERS):
+        self.names = list(names)
+        self.layers, self.before_layers = re.compile(layers), re.compile(before_layers)
         sizes: dict[str, int] = {}  # of each stack of layers, in the order of the model
-        for match in filter(None, map(LAYER.search, names)):
+        for match in filter(None, map(self.layers.search, self.names)):
             sizes[match[1]] = max(sizes.get(match[1], 0), int(match[2]) + 1)
         self.offsets = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self.num_layers = sum(sizes.values())
 
     def __call__(self, name: str) -> int:
-        if match := LAYER.search(name):
+        if match := self.layers.search(name):
             return self.offsets[match[1]] + int(match[2]) + 1
-        return 0 if BEFORE_LAYERS.search(name) else self.num_layers + 1
+        return 0 if self.before_layers.search(name) else self.num_layers + 1
 
     @classmethod
     def of(cls, model: nn.Module) -> "LayerIds":
-        return cls(name for name, _ in model.named_parameters())
+        """Of a model of Transformers, by the patterns of its family."""
+        family = find_family(model.config)
+        patterns = {} if family is None else {"layers": family.layers, "before_layers": family.before_layers}
+        return cls((name for name, _ in model.named_parameters()), **patterns)
+
+    def require_layers(self, option: str) -> None:
+        """Raise a `ValueError` if no layer was found, which the option `option` needs."""
+        if not self.num_layers:
+            examples = ", ".join(self.names[:: max(1, len(self.names) // 3)][:3])
+            raise ValueError(
+                f"{option} needs layers, and none of the {len(self.names)} parameter names of the model ({examples}, ...) matches "
+                f"{self.layers.pattern!r}: leave the option out, or register the model's family with its pattern of layer names."
+            )
 
 
 def parameter_groups(
     model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """
-    Groups for a torch optimizer, the deepest first, because the first one's learning rate is what gets logged.
+    Groups for a torch optimizer, the last layers first, because Trainer logs the learning rate of the first group.
 
-    A parameter at depth `d` learns at `learning_rate * layer_decay ** (num_layers + 1 - d)`. Weight decay is for weight
-    matrices alone: biases, norms, tokens, positions and gates are none.
+    A parameter of layer id `i` has the learning rate `learning_rate * layer_decay ** (num_layers + 1 - i)`. Weight decay is for
+    weight matrices alone: not for biases, norms, tokens, positions and gates.
+
+    Raises `ValueError` if all parameters are frozen, or if there is a layer decay and no layer is found.
     """
-    depth_of = LayerIds.of(model)
+    layer_id = LayerIds.of(model)
+    if layer_decay != 1:
+        layer_id.require_layers(f"layer_decay={layer_decay:g}")
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 and name.endswith("weight")
-        depth = depth_of(name)
+        depth = layer_id(name)
         group = groups.setdefault((-depth, not decays), {"params": []})
-        group["lr"] = learning_rate * layer_decay ** (depth_of.num_layers + 1 - depth)
+        group["lr"] = learning_rate * layer_decay ** (layer_id.num_layers + 1 - depth)
         group["weight_decay"] = weight_decay if decays else 0.0
         group["params"].append(parameter)
     if not groups:
@@ -72,12 +91,16 @@ def parameter_groups(
 
 
 def freeze_layers(model: nn.Module, num_frozen: int) -> None:
-    """Stop training of the first `num_frozen` layers and of what lies before them. Raises `ValueError` for too many."""
-    depth_of = LayerIds.of(model)
-    if num_frozen > depth_of.num_layers:
-        raise ValueError(
-            f"num_frozen_layers={num_frozen} is more than the {depth_of.num_layers} layers that there are."
-        )
-    if num_frozen:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(depth_of(name) > num_frozen and parameter.requires_grad)
+    """
+    Stop training of the first `num_frozen` layers and of all parameters before them.
+
+    Raises `ValueError` if there are fewer layers, or if none is found.
+    """
+    if not num_frozen:
+        return
+    layer_id = LayerIds.of(model)
+    layer_id.require_layers(f"num_frozen_layers={num_frozen}")
+    if num_frozen > layer_id.num_layers:
+        raise ValueError(f"num_frozen_layers={num_frozen}, but the model has {layer_id.num_layers} layers.")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(layer_id(name) > num_frozen and parameter.requires_grad)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import set_seed
@@ -172,12 +171,6 @@ def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: fl
         shares = [share * (1 - smoothing) + smoothing / 2 for share in shares]
         return sum(_entropy(share) + _entropy(1 - share) for share in shares) / num_classes
     return sum(_entropy(share * (1 - smoothing) + smoothing / num_classes) for share in shares)
-
-
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
 
 
 def metrics_of(data: VideoData) -> list[str]:

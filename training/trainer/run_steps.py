@@ -64,8 +64,8 @@ def begin_or_resume(
     from accelerate import PartialState
 
     from ..data.worker_processes import note_on_gpus, note_on_workers
+    from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
-    from .build import count_parameters
     from .checkpointing import check_disk_space, check_same_run, last_checkpoint
     from .hub import make_repository
 

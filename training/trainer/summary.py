@@ -5,20 +5,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..models.model_size import count_parameters, describe, describe_image
 from ..models.parameter_groups import LayerIds
-from .build import RunSetup, count_parameters
+from .build import RunSetup
 
 
 def describe_clip(setup: RunSetup) -> dict[str, Any]:
-    """Of a TubeViT, tokens and GFLOPs of one clip (or image), as `info.describe` counts them; nothing of other models."""
-    from ..models.model_size import describe, describe_image
-
+    """Tokens and GFLOPs of one clip (or image), as `model_size.describe` counts them."""
     config = setup.model.model.config
-    if config.model_type != "tubevit":
-        return {}
     if setup.data.media == "image":
         return describe_image(config)
-    return describe(config, [config.num_frames])["clips"][0]
+    return describe(config, [setup.model.processor.num_frames])["clips"][0]
 
 
 def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int | None]:
@@ -51,12 +48,14 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         "parameters": describe_parameters(model),
         unit: describe_reading(processor, media),
     }
-    if clip:
+    per_tube = ""
+    if "tokens_per_tube" in clip:
         tubes = config.get_tubes() if media == "video" else config.get_image_tubes()
         names = ("x".join(map(str, tube.kernel_size)) for tube in tubes)
-        per_tube = ", ".join(f"{name}: {count}" for name, count in zip(names, clip["tokens_per_tube"], strict=True))
-        lines[f"tokens per {unit}"] = f"{clip['tokens']:,} ({per_tube})"
-        lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
+        counts = zip(names, clip["tokens_per_tube"], strict=True)
+        per_tube = f" ({', '.join(f'{name}: {count}' for name, count in counts)})"
+    lines[f"tokens per {unit}"] = f"{clip['tokens']:,}{per_tube}"
+    lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = f"{len(setup.data.class_names)}"

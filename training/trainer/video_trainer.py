@@ -143,7 +143,7 @@ class VideoTrainer(Trainer):
             train_dataset=setup.train_clips,
             eval_dataset=setup.validation_clips,
             data_collator=setup.collator(augments=not augments_batches),
-            processing_class=model.normalizer or model.processor,
+            processing_class=model.own_processor,
             compute_loss_func=self.loss,
             compute_metrics=setup.compute_metrics,
             preprocess_logits_for_metrics=_logits_alone,

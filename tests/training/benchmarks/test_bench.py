@@ -20,7 +20,7 @@ from tubevit.training.benchmarks.dataloader import format_waiting, measure_waiti
 from tubevit.training.benchmarks.decoding import RAW, VideoClips, measure_decoding
 from tubevit.training.benchmarks.loader import format_growth, format_loader, measure_growth, measure_loader
 from tubevit.training.benchmarks.memory import RESET, peak_memory_mib
-from tubevit.training.benchmarks.model import PEERS, Setup, count, make_products, measure_models
+from tubevit.training.benchmarks.model import PEER_FIELDS, Setup, count, make_products, measure_models
 from tubevit.training.benchmarks.pipeline import measure_pipelines
 from tubevit.training.benchmarks.tables import (
     format_decoding,
@@ -94,7 +94,7 @@ def test_products_are_all_of_the_encoders_linear_layers():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_models_are_compared(train, monkeypatch):
-    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setitem(PEER_FIELDS, "videomae", {**TINY_PEER, "image_size": 32})
     monkeypatch.setattr(bench_model, "peak_memory_mib", lambda setup, module: 2.0)
     report = measure_models(replace(SMALL, train=train), ["videomae"], rounds=1)
     ours, theirs = report["models"]
@@ -109,7 +109,7 @@ def test_models_are_compared(train, monkeypatch):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_dtypes_are_compared_in_one_run(train, monkeypatch):
-    monkeypatch.setitem(PEERS, "videomae", replace(PEERS["videomae"], overrides={**TINY_PEER, "image_size": 32}))
+    monkeypatch.setitem(PEER_FIELDS, "videomae", {**TINY_PEER, "image_size": 32})
     monkeypatch.setattr(
         bench_model, "peak_memory_mib", lambda setup, module: {"float32": 4.0, "bfloat16": 2.0}[setup["dtype"]]
     )

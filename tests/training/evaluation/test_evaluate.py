@@ -260,7 +260,7 @@ def test_pixels_are_normalized_by_the_processor_where_the_model_would_do_it_othe
         expected = load_model(str(other))(pixel_values_videos=normalized).logits
     torch.testing.assert_close(load_video_classifier(str(other), {})(clips), expected)
     assert (
-        load_video_classifier(str(model), {}).normalizer is None
+        load_video_classifier(str(model), {}).processors.normalizer is None
     )  # there the model does, on the pixels that it reads
 
 
@@ -444,7 +444,7 @@ def test_images_and_other_models_are_refused(videos, model, tmp_path, capsys):
         tmp_path / "vit"
     )
     assert run_eval(tmp_path / "vit", videos, tmp_path / "out") == 2
-    assert "is a vit model, which the library has no video classifier of" in one_line(capsys)
+    assert "A ViT model does not classify videos" in one_line(capsys)
     from PIL import Image
 
     (tmp_path / "images" / "val" / "a").mkdir(parents=True)

@@ -72,7 +72,7 @@ def test_freezing_stops_at_the_layer():
     freeze_layers(model, 1)
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad != name.startswith(("tubevit.embeddings", "tubevit.layers.0.")), name
-    with pytest.raises(ValueError, match="3 is more than the 2 layers"):
+    with pytest.raises(ValueError, match="num_frozen_layers=3, but the model has 2 layers"):
         freeze_layers(model, 3)
 
 

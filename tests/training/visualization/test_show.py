@@ -21,7 +21,7 @@ from tubevit.processing import TubeViTImageProcessor
 from tubevit.training.cli import main
 from tubevit.training.visualization.attention import attention_weights, draw_attention
 from tubevit.training.visualization.canvas import Canvas, to_png
-from tubevit.training.visualization.clips import drawn_clip, read_clip
+from tubevit.training.visualization.clips import synthetic_clip, read_clip
 from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied
 from tubevit.training.visualization.positions import draw_positions, position_similarities, position_vectors
 from tubevit.training.visualization.tube_masks import applied_tubes, central_token
@@ -211,8 +211,8 @@ def test_the_tubes_picture_counts_tokens_and_names_frames():
     assert wide.get_figheight() < figure.get_figheight()
 
 
-def test_the_drawn_clip_moves_to_the_right():
-    clip = drawn_clip(12, 24, 32)
+def test_the_synthetic_clip_moves_to_the_right():
+    clip = synthetic_clip(12, 24, 32)
     assert clip.shape == (12, 24, 32, 3)
     centers = [np.average(np.arange(32), weights=(frame.min(-1) > 200).sum(0)) for frame in clip]
     assert (np.diff(centers) > 0).all()

@@ -1,0 +1,246 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+How the clips of a checkpoint are read: by the settings of its own processor, in training, scoring and prediction alike.
+
+Frames are sampled, decoded, resized and cropped by a TubeViT processor, which also decodes files, makes several views and pads
+short videos. The processors of other families give it their sizes and their frame sampling:
+
+- A processor without `fps` samples `num_frames` frames over the whole video by its `sample_frames`, as Transformers'
+  "video-classification" pipeline does. In that case the frames are the same.
+- A processor with `fps` means clips of `num_frames` consecutive frames at that rate. Called by itself it would return as many
+  frames as the video lasts, which no classifier here takes.
+
+Pixels stay uint8 until the clip is on the model's device, where the checkpoint's own processor rescales and normalizes them.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
+
+from ..data.clip_sampling import UINT8
+from .families import ModelFamily, resolve
+from .model_options import ClipConfig
+
+
+SIZES = ("size", "resample", "crop_size")
+SWITCHES = ("do_resize", "do_center_crop")
+IMAGE_DONE = {"do_resize": False, "do_center_crop": False}
+CLIP_DONE = {**IMAGE_DONE, "do_sample_frames": False}
+ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
+IMAGE_SETTINGS = (
+    *("do_resize", "size", "resample", "do_center_crop", "crop_size"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+)
+
+
+class FamilyClipProcessor(TubeViTVideoProcessor):
+    """
+    Reads clips for a model whose own processor is not a TubeViT processor.
+
+    own: that processor. With `sampling="uniform"` and `clip_start="center"` its `sample_frames` decides on the frames. Of several
+    temporal views, view `v` is that clip, shifted by `v / num_temporal_views` of the distance between its frames. Videos with
+    fewer frames than a clip, which Transformers refuses, are padded by `pad_mode`.
+    """
+
+    def __init__(self, own: Any, **settings: Any):
+        super().__init__(**settings)
+        self.own = own
+
+    def sample_frames(
+        self, metadata: Any, num_frames: int | None = None, fps: float | None = None, **kwargs
+    ) -> np.ndarray:
+        """As in the base class. Returns indices `(num_temporal_views * num_frames,)`."""
+        names = ("sampling", "clip_start", "num_temporal_views")
+        chosen = {name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in names}
+        total, num_frames = metadata.total_num_frames, num_frames or self.num_frames
+        is_own = (chosen["sampling"], chosen["clip_start"], fps) == ("uniform", "center", None)
+        if not is_own or total < num_frames:
+            return super().sample_frames(metadata, num_frames=num_frames, fps=fps, **kwargs)
+        first = np.asarray(self.own.sample_frames(metadata, num_frames=num_frames))
+        num_views = chosen["num_temporal_views"]
+        shifts = np.arange(num_views)[:, None] * total // (num_views * num_frames)
+        return np.minimum(first + shifts, total - 1).reshape(-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without the other processor."""
+        settings = super().to_dict()
+        del settings["own"]
+        return settings
+
+
+@dataclass
+class ClipProcessors:
+    """
+    reader: reads a video (or an image) as uint8.
+    own: the checkpoint's processor with the settings that were chosen; it is saved with the model.
+    normalizer: takes uint8 clips to the model's input, `None` if the model does that itself.
+    """
+
+    reader: TubeViTVideoProcessor | TubeViTImageProcessor
+    own: Any
+    normalizer: Any = None
+
+    def prepare(self, clips: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """
+        Arguments of the model for uint8 clips `(clips, frames, channels, height, width)`, or images without the frames, on the
+        clips' device. dtype: of the model.
+        """
+        is_video = isinstance(self.reader, TubeViTVideoProcessor)
+        if self.normalizer is None:
+            return {"pixel_values_videos" if is_video else "pixel_values": clips}
+        inputs = self.normalizer(list(clips), return_tensors="pt", **(CLIP_DONE if is_video else IMAGE_DONE))
+        return {name: pixels.to(dtype) for name, pixels in inputs.items()}
+
+
+def image_processor(video_processor: TubeViTVideoProcessor) -> TubeViTImageProcessor:
+    """An image processor that prepares an image as `video_processor` does a frame."""
+    return TubeViTImageProcessor(**{name: getattr(video_processor, name) for name in IMAGE_SETTINGS})
+
+
+def complete_sampling(settings: dict[str, Any]) -> dict[str, Any]:
+    """
+    Settings without those that are `None`, and with `sampling` and `fps` made to agree: an `fps` means a fixed rate, and uniform
+    sampling has none.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "fps" in given:
+        given.setdefault("sampling", "fixed_rate")
+    elif given.get("sampling") == "uniform":
+        given["fps"] = None
+    return given
+
+
+def choose_num_frames(settings: dict[str, Any], own: Any, family: ModelFamily, config: Any, name: str) -> int:
+    """
+    Frames of a clip: those of `settings`, else those of the checkpoint's processor `own`, else those of the model's config.
+
+    Raises `ValueError` if none of these says, or if the model cannot take that many.
+    """
+    candidates = (settings.get("num_frames"), own.num_frames, family.num_frames(config))
+    num_frames = next((each for each in candidates if each is not None), None)
+    if num_frames is None:
+        raise ValueError(f"Neither the config nor the processor of {name} has a number of frames; set num_frames.")
+    family.check_num_frames(num_frames, config, name)
+    return num_frames
+
+
+def clip_processors(
+    own: Any,
+    settings: dict[str, Any],
+    num_frames: int,
+    family: ModelFamily,
+    config: Any,
+    reading: dict[str, Any] | None = None,
+) -> ClipProcessors:
+    """
+    What reads and prepares videos for a model.
+
+    own: the checkpoint's video processor; it is not changed.
+    settings: of `TubeViTVideoProcessor`, by `complete_sampling`, that replace those of `own`.
+    num_frames: by `choose_num_frames`.
+    reading: further settings, for the reader alone.
+    """
+    reading = {**UINT8, **(reading or {})}
+    if isinstance(own, TubeViTVideoProcessor):
+        own = type(own).from_dict({**own.to_dict(), **settings, "num_frames": num_frames})
+        reader = type(own).from_dict({**own.to_dict(), **reading})
+        return ClipProcessors(reader, own, find_normalizer(own, family, config))
+    replaced = {name: settings[name] for name in ("sampling", "fps", "num_frames") if name in settings}
+    sizes = {name: getattr(own, name) for name in SIZES if getattr(own, name) is not None}
+    switches = {name: bool(getattr(own, name)) for name in SWITCHES}
+    rate = {} if own.fps is None else {"sampling": "fixed_rate", "fps": own.fps}
+    reader = FamilyClipProcessor(own, **{**sizes, **switches, **rate, **settings, "num_frames": num_frames, **reading})
+    if replaced:
+        own = copy.deepcopy(own)
+        # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.
+        own.fps, own.num_frames = reader.fps, num_frames if reader.fps is None else None
+    return ClipProcessors(reader, own, own)
+
+
+def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
+    """
+    The processor `own`, or `None` where the model does with uint8 pixels what that would do: they have the same statistics, or
+    `own` leaves pixels as they are.
+    """
+    if not family.normalizes_pixels:
+        return own
+    if not (own.do_rescale or own.do_normalize):
+        return None
+    mean, std = config.get_pixel_statistics()
+    expected = (list(mean), list(std), config.rescale_factor)
+    statistics = (list(own.image_mean), list(own.image_std), own.rescale_factor)
+    return None if own.do_rescale and own.do_normalize and statistics == expected else own
+
+
+def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_settings: dict | None = None) -> Any:
+    """
+    A video processor for a model that has none.
+
+    config: of the model. image_settings: of the checkpoint's image processor, if it has one.
+    """
+    height, width = frame_size(family, config)
+    statistics = {name: getattr(config, name) for name in ("image_mean", "image_std", "rescale_factor")}
+    settings = {
+        **(statistics if family.normalizes_pixels else {}),
+        **_sizes(height, width, clips.short_side, clips.fit == "squeeze"),
+        **(image_settings or {}),
+        **complete_sampling({"fps": clips.fps, "sampling": clips.sampling, "pad_mode": clips.pad_mode}),
+        "num_frames": clips.num_frames or family.num_frames(config),
+    }
+    return resolve(family.processors["video"])(**settings)
+
+
+def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
+    """
+    Settings that replace those of a checkpoint's video processor for training: the options that are given, and a crop of one size
+    for every video.
+
+    Raises `ValueError` for a size that the processor of another family does not change to.
+    """
+    settings = complete_sampling(
+        {name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")}
+    )
+    sizes = {option: getattr(clips, option) for option in ("image_size", "short_side", "fit")}
+    given = [option for option, value in sizes.items() if value is not None]
+    own_size = {side: value for side, value in dict(own.size).items() if value}
+    is_squeezed = "height" in own_size
+    if not isinstance(own, TubeViTVideoProcessor):
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} cannot be set for {name}: the sizes of its {type(own).__name__} are used; leave "
+                f"{'them' if len(given) > 1 else 'it'} out."
+            )
+        # The size of random crops in training. Evaluation does not crop.
+        return settings | ({"crop_size": own_size} if is_squeezed and not own.do_center_crop else {})
+    if not own.do_center_crop:  # Cropping the whole frame changes no pixel, and random crops need a size.
+        settings |= {"do_center_crop": True} | ({"crop_size": own_size} if is_squeezed else {})
+    if given:
+        crop = own_size if is_squeezed and not own.do_center_crop else dict(own.crop_size)
+        height, width = (clips.image_size or crop["height"], clips.image_size or crop["width"])
+        short_side = clips.short_side
+        if short_side is None and clips.image_size is None:
+            short_side = min(own_size.values())
+        settings |= _sizes(height, width, short_side, is_squeezed if clips.fit is None else clips.fit == "squeeze")
+    return settings
+
+
+def _sizes(height: int, width: int, short_side: int | None, is_squeezed: bool) -> dict[str, Any]:
+    """Settings for crops of a height and width out of frames with this shorter side, by default that of the crop."""
+    short_side = short_side or min(height, width)
+    scale = short_side / min(height, width)
+    squeezed = {"height": round(scale * height), "width": round(scale * width)}
+    return {
+        "size": squeezed if is_squeezed else {"shortest_edge": short_side},
+        "crop_size": {"height": height, "width": width},
+    }
+
+
+def frame_size(family: ModelFamily, config: Any) -> tuple[int, int]:
+    """(height, width) of the frames that a model is made for, in pixels."""
+    size = getattr(config, family.size_field)
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,386 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The registry of model families: one `ModelFamily` holds everything that training, scoring and the commands need to know about it.
+
+A family is found by the `model_type` of a config. Code outside of this file asks the entry and never compares model types. A
+video classifier of Transformers without an entry gets a generic one. To add a family, write its own files and one entry here,
+or call `register_family` from outside of this package.
+
+Classes and functions are named by strings, `"module:name"`, so that importing the registry imports neither torch nor
+Transformers.
+"""
+
+import importlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+Reference = str | type | Any  # "module:name", or the object itself
+
+LAYERS = r"(?:^|\.)((?:spatial_|temporal_)?(?:layers?|blocks?))\.(\d+)\."
+BEFORE_LAYERS = r"(?:^|\.)(?:\w+_)?(?:embeddings?|pre_layernorm)\."
+PICTURES = ("tubes", "kernels", "positions", "attention")  # that `tubevit show` draws of a TubeViT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFamily:
+    """
+    model_type: of its config.
+    title: its name in tables, by default the model type.
+    config_class, base_class: base_class is the model without a head, `None` if nothing here needs it.
+    classifiers: the class of its classifier by medium, "video" or "image".
+    joint_class: its classifier with a head for each of several data sets (section 3.5), `None` if it has none.
+    processors: the class of its processor by medium; "combined" is one that holds both. Media that are left out are loaded by
+        the Auto classes.
+    presets, build_preset: a mapping of the names of its sizes, and a function `(name, **overrides)` that returns the config of one.
+    image_sources: model types of the image models whose weights `from_image_checkpoint` of its classes takes.
+    scale_up: the function that adds the tubes of a small model to a large image model (section 3.6).
+
+    layers: regular expression for the names of parameters in layers: group 1 is the stack, group 2 the number in it. Layer
+        decay and frozen layers go by it. before_layers: for the names of parameters below the first layer.
+    freezes_layers: whether its config has `num_frozen_layers`. Other models have their parameters frozen.
+    unused_parameters: regular expression for parameters that its classifier never uses.
+
+    input_name: of its clips in `forward`.
+    normalizes_pixels: whether its forward pass takes uint8 pixels and normalizes them.
+    frames_field, size_field: fields of its config for the number of frames of a clip and the side of a frame in pixels.
+    num_frames_may_differ: from the checkpoint's. "no": weights are made for that number. "config": if the config says so when
+        the model is loaded. "forward": the forward pass takes any number.
+    set_num_frames: for "config", a function `(model, num_frames)` that changes a loaded model, where the config alone is not enough.
+    frames_per_token_field: field of its config for the frames that a token spans: `num_frames` is a multiple of it.
+    image_size_may_differ: whether clips may have another size than the checkpoint's.
+
+    describe: function `(config, frames)` as `model_size.describe`, for what that cannot find out by itself.
+    describe_image: function `(config)` as `model_size.describe_image`.
+    exports_code: whether `save_pretrained(with_code=True)` of its models and processors writes their code. The code of other
+        models outside of Transformers is saved by Transformers' `register_for_auto_class`.
+    pictures: what `tubevit show` draws of it.
+
+    default_num_frames: of the clips that its authors train it on, 0 if comparisons do not use it.
+    size_fields: function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that returns those fields of a config
+        that have other names or meanings than in ViT, for comparisons at a given size.
+    """
+
+    model_type: str
+    title: str = ""
+    config_class: Reference | None = None
+    base_class: Reference | None = None
+    classifiers: Mapping[str, Reference] = field(default_factory=dict)
+    joint_class: Reference | None = None
+    processors: Mapping[str, Reference] = field(default_factory=dict)
+    presets: Reference | None = None
+    build_preset: Reference | None = None
+    image_sources: Reference | Collection[str] = ()
+    scale_up: Reference | None = None
+    layers: str = LAYERS
+    before_layers: str = BEFORE_LAYERS
+    freezes_layers: bool = False
+    unused_parameters: str | None = None
+    input_name: str = "pixel_values_videos"
+    normalizes_pixels: bool = False
+    frames_field: str | None = "num_frames"
+    size_field: str = "image_size"
+    num_frames_may_differ: Literal["no", "config", "forward"] = "no"
+    set_num_frames: Reference | None = None
+    frames_per_token_field: str | None = None
+    image_size_may_differ: bool = False
+    describe: Reference | None = None
+    describe_image: Reference | None = None
+    exports_code: bool = False
+    pictures: tuple[str, ...] = ()
+    default_num_frames: int = 0
+    size_fields: Reference | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "title", self.title or self.model_type)
+
+    def get(self, name: str) -> Any:
+        """The object that the field `name` refers to. Raises `ValueError` if the family has none."""
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"A {self.title} model has no {name}.")
+        return resolve(value)
+
+    def classifier(self, media: str) -> type:
+        """Its classifier of "video" or "image" data. Raises `ValueError` if it has none."""
+        if media not in self.classifiers:
+            others = ", ".join(f"{each}s" for each in self.classifiers)
+            has = f"it classifies {others}" if others else "it has no classifier"
+            raise ValueError(f"A {self.title} model does not classify {media}s; {has}.")
+        return resolve(self.classifiers[media])
+
+    def find_class(self, class_name: str) -> type | None:
+        """Its model class of this name, as `config.architectures` has it, `None` if it has none."""
+        references = [*self.classifiers.values(), self.joint_class, self.base_class]
+        classes = [resolve(reference) for reference in references if reference is not None]
+        return next((each for each in classes if each.__name__ == class_name), None)
+
+    def has_preset(self, name: str) -> bool:
+        return self.presets is not None and name in resolve(self.presets)
+
+    def converts(self, model_type: str) -> bool:
+        """Whether its classes take the weights of an image model of this type."""
+        return model_type in resolve(self.image_sources)
+
+    def num_frames(self, config: Any) -> int | None:
+        """Frames of a clip by the config of a checkpoint, `None` if that does not say."""
+        return None if self.frames_field is None else getattr(config, self.frames_field)
+
+    def frames_settings(self, num_frames: int | None, config: Any) -> dict[str, Any]:
+        """Fields of the config to override in `from_pretrained`, so that the model takes clips of `num_frames` frames."""
+        stays = num_frames in (None, self.num_frames(config))
+        if stays or self.num_frames_may_differ != "config" or self.set_num_frames is not None:
+            return {}
+        return {self.frames_field: num_frames}
+
+    def adapt_num_frames(self, model: Any, num_frames: int | None) -> None:
+        """Change a loaded model, where `frames_settings` are not enough, so that it takes clips of `num_frames` frames."""
+        if self.set_num_frames is not None and num_frames not in (None, self.num_frames(model.config)):
+            resolve(self.set_num_frames)(model, num_frames)
+
+    def check_num_frames(self, num_frames: int, config: Any, name: str) -> None:
+        """Raise a `ValueError` with a number that works if the model `name` cannot take clips of `num_frames` frames."""
+        own = self.num_frames(config)
+        if own is not None and num_frames != own and self.num_frames_may_differ == "no":
+            raise ValueError(
+                f"num_frames={num_frames}, but {name}, a {self.title} model, has weights for clips of {own} frames: set "
+                f"num_frames={own}."
+            )
+        span = 1 if self.frames_per_token_field is None else getattr(config, self.frames_per_token_field)
+        if num_frames % span:
+            nearest = max(span, round(num_frames / span) * span)
+            raise ValueError(
+                f"num_frames={num_frames}, but each token of {name}, a {self.title} model, spans {span} frames: set "
+                f"num_frames={nearest}."
+            )
+
+
+def resolve(reference: Reference) -> Any:
+    """
+    The object that a string `"module:name"` names; anything else is returned as it is.
+
+    >>> resolve("math:pi") == resolve(3.141592653589793)
+    True
+    """
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_REGISTRY: dict[str, ModelFamily] = {}
+
+
+def register_family(family: ModelFamily) -> ModelFamily:
+    """Add a family. Raises `ValueError` if its model type has another entry already."""
+    if _REGISTRY.setdefault(family.model_type, family) != family:
+        raise ValueError(
+            f"The model type {family.model_type!r} is registered already, as {_REGISTRY[family.model_type].title}."
+        )
+    return family
+
+
+def registered_families() -> list[ModelFamily]:
+    """All entries, in the order of their registration."""
+    return list(_REGISTRY.values())
+
+
+def find_family(config: Any) -> ModelFamily | None:
+    """The family of a model's config: its entry, or a generic one for a video classifier of Transformers, or `None`."""
+    return _REGISTRY.get(config.model_type) or _library_family(config)
+
+
+def family_of(config: Any, name: str | None = None) -> ModelFamily:
+    """As `find_family`. Raises `ValueError` for a model that is of no family; name: of the checkpoint, for the error."""
+    family = find_family(config)
+    if family is None:
+        raise ValueError(
+            f"{name or 'The checkpoint'} is a {config.model_type} model, which is in no registered family, and Transformers has "
+            f"no video classifier of that type; registered: {', '.join(_REGISTRY)}."
+        )
+    return family
+
+
+def family_of_preset(preset: str) -> ModelFamily:
+    """The family that has a size of this name. Raises `ValueError`, with the nearest name, if none has."""
+    for family in _REGISTRY.values():
+        if family.has_preset(preset):
+            return family
+    import difflib
+
+    names = preset_names()
+    close = difflib.get_close_matches(preset, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"There is no preset {preset!r}; there are {', '.join(names)}.{hint}")
+
+
+def preset_names() -> list[str]:
+    """Names of the sizes of all families."""
+    return [name for family in _REGISTRY.values() if family.presets is not None for name in resolve(family.presets)]
+
+
+def converting_family(source: Any) -> ModelFamily | None:
+    """The family whose classes take the weights of the image model with the config `source`, `None` if there is none."""
+    return next((family for family in _REGISTRY.values() if family.converts(source.model_type)), None)
+
+
+def peers() -> dict[str, ModelFamily]:
+    """The families of Transformers that TubeViT is compared with, by model type."""
+    return {name: family for name, family in _REGISTRY.items() if family.size_fields is not None}
+
+
+def _library_family(config: Any) -> ModelFamily | None:
+    from transformers import AutoModelForVideoClassification
+
+    mapping = AutoModelForVideoClassification._model_mapping
+    if type(config) not in mapping:
+        return None
+    return ModelFamily(
+        model_type=config.model_type,
+        config_class=type(config),
+        classifiers={"video": mapping[type(config)]},
+        frames_field=next((name for name in ("num_frames", "frames_per_clip") if hasattr(config, name)), None),
+        input_name=mapping[type(config)].main_input_name,
+    )
+
+
+def resize_timesformer(model: Any, num_frames: int) -> None:
+    """Give a TimeSformer time embeddings for `num_frames` frames: the nearest ones, as its forward pass interpolates them."""
+    import torch
+
+    embeddings = model.timesformer.embeddings
+    resized = torch.nn.functional.interpolate(
+        embeddings.time_embeddings.data.transpose(1, 2), size=num_frames, mode="nearest"
+    )
+    embeddings.time_embeddings = torch.nn.Parameter(resized.transpose(1, 2).contiguous())
+    model.config.num_frames = num_frames  # its layers read it from here
+
+
+TUBELET_FRAMES = 2  # of VideoMAE, ViViT and V-JEPA 2
+
+
+def _videomae_fields(
+    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
+) -> dict[str, Any]:
+    return {"patch_size": patch_size, "intermediate_size": intermediate_size, "tubelet_size": TUBELET_FRAMES}
+
+
+def _vivit_fields(patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int) -> dict[str, Any]:
+    return {"tubelet_size": [TUBELET_FRAMES, patch_size, patch_size], "intermediate_size": intermediate_size}
+
+
+def _timesformer_fields(
+    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
+) -> dict[str, Any]:
+    return {"patch_size": patch_size, "intermediate_size": intermediate_size}
+
+
+def _vjepa2_fields(
+    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
+) -> dict[str, Any]:
+    # The large model has a pooler of 3 layers after its 24. The classifier never uses the predictor: it is as small as possible.
+    return {
+        "patch_size": patch_size,
+        "mlp_ratio": intermediate_size / hidden_size,
+        "num_pooler_layers": max(1, round(3 * num_hidden_layers / 24)),
+        "pred_hidden_size": 24,
+        "pred_num_attention_heads": 1,
+        "pred_num_hidden_layers": 1,
+    }
+
+
+TUBEVIT = register_family(
+    ModelFamily(
+        model_type="tubevit",
+        title="TubeViT",
+        config_class="tubevit:TubeViTConfig",
+        base_class="tubevit:TubeViTModel",
+        classifiers={
+            "video": "tubevit:TubeViTForVideoClassification",
+            "image": "tubevit:TubeViTForImageClassification",
+        },
+        joint_class="tubevit:TubeViTForJointClassification",
+        processors={
+            "video": "tubevit.processing:TubeViTVideoProcessor",
+            "image": "tubevit.processing:TubeViTImageProcessor",
+            "combined": "tubevit.processing:TubeViTProcessor",
+        },
+        presets="tubevit.presets:PRESETS",
+        build_preset="tubevit.presets:preset_config",
+        image_sources="tubevit.image_families:FAMILIES",
+        scale_up="tubevit:scale_up",
+        freezes_layers=True,
+        normalizes_pixels=True,
+        num_frames_may_differ="forward",
+        image_size_may_differ=True,
+        describe="tubevit.training.models.model_size:describe_tubevit",
+        describe_image="tubevit.training.models.model_size:describe_tubevit_image",
+        exports_code=True,
+        pictures=PICTURES,
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="videomae",
+        title="VideoMAE",
+        config_class="transformers:VideoMAEConfig",
+        classifiers={"video": "transformers:VideoMAEForVideoClassification"},
+        input_name="pixel_values",
+        num_frames_may_differ="config",  # its positions are sines
+        frames_per_token_field="tubelet_size",
+        default_num_frames=16,
+        size_fields=_videomae_fields,
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="vivit",
+        title="ViViT",
+        config_class="transformers:VivitConfig",
+        classifiers={"video": "transformers:VivitForVideoClassification"},
+        input_name="pixel_values",
+        default_num_frames=32,
+        size_fields=_vivit_fields,
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="timesformer",
+        title="TimeSformer",
+        config_class="transformers:TimesformerConfig",
+        classifiers={"video": "transformers:TimesformerForVideoClassification"},
+        input_name="pixel_values",
+        num_frames_may_differ="config",
+        set_num_frames=resize_timesformer,
+        default_num_frames=8,
+        size_fields=_timesformer_fields,
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="vjepa2",
+        title="V-JEPA 2",
+        config_class="transformers:VJEPA2Config",
+        classifiers={"video": "transformers:VJEPA2ForVideoClassification"},
+        layers=r"(?:^|\.)(encoder\.layer)\.(\d+)\.",  # not those of the predictor
+        before_layers=r"(?:^|\.)encoder\.embeddings\.",
+        unused_parameters=r"(?:^|\.)predictor\.",
+        frames_field="frames_per_clip",
+        size_field="crop_size",
+        num_frames_may_differ="config",  # its positions are rotary
+        frames_per_token_field="tubelet_size",
+        default_num_frames=64,
+        size_fields=_vjepa2_fields,
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="vit",
+        title="ViT",
+        config_class="transformers:ViTConfig",
+        classifiers={"image": "transformers:ViTForImageClassification"},
+        input_name="pixel_values",
+        frames_field=None,
+    )
+)
