@@ -21,7 +21,7 @@ from tubevit.processing import TubeViTImageProcessor
 from tubevit.training.cli import main
 from tubevit.training.visualization.attention import attention_weights, draw_attention
 from tubevit.training.visualization.canvas import Canvas, to_png
-from tubevit.training.visualization.clips import synthetic_clip, read_clip
+from tubevit.training.visualization.clips import read_clip, synthetic_clip
 from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied
 from tubevit.training.visualization.positions import draw_positions, position_similarities, position_vectors
 from tubevit.training.visualization.tube_masks import applied_tubes, central_token
