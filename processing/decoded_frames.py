@@ -83,7 +83,7 @@ def channels_are_last(frame_shape: Sequence[int], input_data_format: str | None 
     return not first
 
 
-def check_channels(num_channels: int, do_convert_rgb: bool, image_mean: float | Sequence[float] | None) -> None:
+def check_channels(num_channels: int, do_convert_rgb: bool | None, image_mean: float | Sequence[float] | None) -> None:
     """Raise `ValueError` if the frames cannot be converted to RGB, or if `image_mean` (if given) has another length."""
     if do_convert_rgb and num_channels not in CHANNELS:
         raise ValueError(

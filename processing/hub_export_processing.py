@@ -12,9 +12,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers.utils import PROCESSOR_NAME
+
+
+if TYPE_CHECKING:  # the mixin stands before a processor class of Transformers in a list of base classes
+    from transformers.image_processing_base import ImageProcessingMixin as ProcessorBase
+else:
+    ProcessorBase = object
 
 
 @contextmanager
@@ -33,7 +39,7 @@ def marked_for_export(*processors) -> Iterator[None]:
                     setattr(processor, name, attributes[name])
 
 
-class ProcessorCodeExportMixin:
+class ProcessorCodeExportMixin(ProcessorBase):
     """Adds `with_code` to `save_pretrained` and `push_to_hub` of an image or video processor."""
 
     auto_class: str  # name of the Auto class that loads this processor

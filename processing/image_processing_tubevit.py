@@ -92,7 +92,7 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
         input_data_format: str | None = None,
         device: Any = None,
         do_normalize: bool | None = None,
-        image_mean: float | tuple[float, ...] | None = None,
+        image_mean: float | list[float] | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """One image to a tensor `(channels, height, width)`, by the conversion that video frames get."""
@@ -104,7 +104,7 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
             image = self.convert_to_rgb(image, "channels_first")
         return image if device is None else image.to(device)
 
-    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
+    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:  # type: ignore[override]  # called by keyword only
         # Transformers passes all settings through here, in `__init__` and in every call.
         check_settings(self, kwargs, PIXEL_RULES)
         return super()._standardize_kwargs(**kwargs)

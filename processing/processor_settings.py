@@ -8,7 +8,7 @@ setting, the value and the allowed values, and a misspelled name raises an error
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 
 def is_whole(value) -> bool:
     """An integer of at least 1; `True` does not count."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def is_number(value) -> bool:
@@ -122,7 +122,7 @@ PIXEL_RULES = {
 }
 
 
-def check_settings(owner: object, settings: dict[str, Any], rules: dict[str, Rule]) -> None:
+def check_settings(owner: object, settings: Mapping[str, Any], rules: dict[str, Rule]) -> None:
     """Raise `ValueError` for the first of `settings` with an invalid value; settings without a rule are not checked."""
     for name, value in settings.items():
         rule = rules.get(name)

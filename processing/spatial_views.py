@@ -39,7 +39,7 @@ def crop_views(frames: torch.Tensor, crop_size: tuple[int, int], num_views: int 
     height, width = crop_size
     return [
         frames[..., top : top + height, left : left + width]
-        for top, left in crop_corners(tuple(frames.shape[-2:]), crop_size, num_views)
+        for top, left in crop_corners((frames.shape[-2], frames.shape[-1]), crop_size, num_views)
     ]
 
 
@@ -58,6 +58,7 @@ def split_views(
     clips = video.unflatten(0, (num_temporal_views, -1))
     if num_spatial_views == 1:
         return clips
+    assert crop is not None
     return torch.stack(crop_views(clips, crop, num_spatial_views), dim=1).flatten(0, 1)
 
 

@@ -9,7 +9,7 @@ square pixels, in RGB by the color matrix and range of the stream. Transparency 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -52,7 +52,9 @@ class TubeViTVideoMetadata(VideoMetadata):
     `VideoMetadata` this name means the times of the sampled frames at a constant rate.)
     """
 
-    timestamps: np.ndarray | None = field(default=None, compare=False, repr=False)
+    timestamps: np.ndarray | None = field(  # type: ignore[assignment]  # a property of VideoMetadata, see above
+        default=None, compare=False, repr=False
+    )
 
 
 def decode_video(
@@ -241,7 +243,9 @@ def _decode_in_order(
     index: VideoIndex, file, name, num_threads, allow_partial, select: _FrameSelector, frame_transform
 ):
     """Decode the whole stream to find its frames; decode it again if they do not fit into MAX_CACHED_FRAME_BYTES."""
-    pts, cached, num_cached_bytes, error, first_damaged, is_interlaced = [], [], 0, None, None, False
+    pts: list[int | None] = []
+    cached: list | None = []
+    num_cached_bytes, error, first_damaged, is_interlaced = 0, None, None, False
     try:
         for frame in _all_frames(index, file, name, num_threads):
             if not pts:
@@ -258,8 +262,8 @@ def _decode_in_order(
         error = caught
     # Unknown for interlaced video, where a packet may be one field of a frame. Frames before the first decoded one do not count,
     # because a decoder may start at a later frame than the stream does.
-    is_known = pts and pts[0] is not None and not is_interlaced
-    num_guaranteed = sum(time >= pts[0] for time in index.guaranteed_times()) if is_known else 0
+    start = pts[0] if pts and not is_interlaced else None
+    num_guaranteed = 0 if start is None else sum(time >= start for time in index.guaranteed_times())
     _check_decoded(index, name, len(pts), num_guaranteed, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = select(metadata)
@@ -271,7 +275,7 @@ def _decode_in_order(
         return _assemble_clip(selected_frames, convert, frame_transform, indices, metadata)
 
 
-def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Iterator:
+def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Generator:
     with open_container(file, name) as (container, stream):
         _set_threads(stream, num_threads)
         for packet in container.demux(stream):
@@ -317,11 +321,13 @@ def _check_decoded(
 def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
     """Metadata from the presentation times of all frames; the picture size is not known yet."""
     rate = float(index.frame_rate) if index.frame_rate else None
-    if None in pts or len(set(pts)) < len(pts):  # unusable times: assume a constant rate
+    # Sorted, because AVI with reordered frames may swap the times of neighboring packets.
+    times = sorted({time for time in pts if time is not None})
+    if len(times) < len(pts):  # times are missing or repeated: assume a constant rate
         timestamps = np.arange(len(pts)) / (rate or DEFAULT_FRAME_RATE)
-    else:  # sorted, because AVI with reordered frames may swap the times of neighboring packets
-        first, ticks, seconds = min(pts), index.time_base.denominator, index.time_base.numerator
-        timestamps = np.array([(time - first) * seconds / ticks for time in sorted(pts)])
+    else:
+        ticks, seconds = index.time_base.denominator, index.time_base.numerator
+        timestamps = np.array([(time - times[0]) * seconds / ticks for time in times])
         if rate is not None:
             # Files round times to their clock. Times within one tick of a constant rate are replaced by the exact ones, so that
             # a file and its decoded frames are sampled at the same indices. A tick of a quarter frame or more is too coarse to
@@ -348,15 +354,17 @@ def _assemble_clip(
 ) -> tuple[torch.Tensor, TubeViTVideoMetadata]:
     """Convert and transform `frames` (of the distinct `indices`, ascending), and return them in the order of `indices`."""
     distinct, inverse = np.unique(indices, return_inverse=True)
+    clip: torch.Tensor | None = None
     if frame_transform is None:
         (clip,) = _groups(frames, convert, len(distinct), len(distinct))
     else:
-        clip, filled = None, 0
+        filled = 0
         for group in map(frame_transform, _groups(frames, convert, len(distinct))):
             if clip is None:
                 clip = group.new_empty((len(distinct), *group.shape[1:]))
             _copy(group, clip[filled : filled + len(group)])
             filled += len(group)
+    assert clip is not None  # there is at least one index
     if len(distinct) != len(indices) or (np.diff(indices) < 0).any():
         clip = clip[torch.from_numpy(inverse)]
     metadata.height, metadata.width = convert.display_size
@@ -372,7 +380,8 @@ def _groups(
     By default a group has up to `MAX_GROUP_BYTES`, and at least one picture. The memory format is channels-last, as
     decoded, which torch resizes fastest. NumPy copies the pictures, because torch would start its threads for each copy.
     """
-    group, filled = None, 0
+    group: np.ndarray | None = None
+    filled = 0
     for frame in frames:
         picture = convert(frame)
         if group is None:
@@ -386,7 +395,7 @@ def _groups(
         if filled == len(group):
             yield _channels_first(group)
             group, filled = None, 0
-    if filled:
+    if group is not None and filled:
         yield _channels_first(group[:filled])
 
 
@@ -416,14 +425,14 @@ class _ToRGB:
         self.size = {"width": max(1, math.floor(width * ratio + Fraction(1, 2))), "height": height}
         # One for all frames: it caches its conversion tables, which `VideoFrame.to_ndarray` computes for each frame.
         self.reformatter = import_av().video.reformatter.VideoReformatter()
-        self.display_size = None  # (height, width) after rotation, set by the first frame
+        self.display_size = (0, 0)  # (height, width) after rotation, set by the first frame
 
     def __call__(self, frame) -> np.ndarray:
         rgb = self.reformatter.reformat(frame, **self.size, format="rgb24", threads=1)
         plane = rgb.planes[0]
         shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)  # rows may be padded
         picture = _upright(np.ndarray(shape, np.uint8, plane, strides=strides), frame)
-        self.display_size = picture.shape[:2]
+        self.display_size = (picture.shape[0], picture.shape[1])
         return picture
 
 

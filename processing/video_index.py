@@ -38,6 +38,12 @@ class PacketHeader(NamedTuple):
     is_key: bool
     is_shown: bool  # False for hidden reference frames, from which other frames are predicted
 
+    @property
+    def time(self) -> int:
+        """`pts` of a packet that has one, as all packets of a reliable index do."""
+        assert self.pts is not None
+        return self.pts
+
 
 @dataclass
 class Run:
@@ -75,11 +81,11 @@ class VideoIndex:
         """
         if self.unreliable_reason is not None or self.may_hide_frames:
             return []
-        times, key_time = [], self.headers[0].pts
+        times, key_time = [], self.headers[0].time
         for header in self.headers:
-            key_time = header.pts if header.is_key else key_time
-            if header.is_shown and header.pts >= key_time and header.size >= MIN_PICTURE_BYTES:
-                times.append(header.pts)
+            key_time = header.time if header.is_key else key_time
+            if header.is_shown and header.time >= key_time and header.size >= MIN_PICTURE_BYTES:
+                times.append(header.time)
         return times
 
     def start_packet(self, packet: int) -> int:
@@ -89,7 +95,7 @@ class VideoIndex:
         (after its key frame in the file, before it in presentation) also refers to the previous group.
         """
         number = bisect_right(self.key_packets, packet)
-        while number and self.headers[self.key_packets[number - 1]].pts > self.headers[packet].pts:
+        while number and self.headers[self.key_packets[number - 1]].time > self.headers[packet].time:
             number -= 1
         return self.key_packets[number - 1] if number else 0
 
@@ -114,7 +120,7 @@ class VideoIndex:
             return
         key = self.headers[run.first]
         # Some formats seek by dts and some by pts: the earlier of the two never seeks past the key frame.
-        container.seek(key.pts if key.dts is None else min(key.pts, key.dts), stream=stream)
+        container.seek(key.time if key.dts is None else min(key.time, key.dts), stream=stream)
         position = run.first
         for packet in container.demux(stream):
             if packet.size and packet.pts == self.headers[position].pts:
@@ -132,7 +138,9 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
 
     `file_is_truncated` is the result of `truncation.is_truncated`.
     """
-    headers, packets, num_cached_bytes, last_is_damaged = [], [], 0, False
+    headers: list[PacketHeader] = []
+    packets: list | None = []
+    num_cached_bytes, last_is_damaged = 0, False
     is_vp8 = stream.codec_context.name == "vp8"
     for packet in container.demux(stream):
         size = packet.size
@@ -153,7 +161,7 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
     unreliable_reason = _unreliable_reason(container, stream, headers)
     shown = [position for position, header in enumerate(headers) if header.is_shown]
     if unreliable_reason is None:
-        shown.sort(key=lambda position: headers[position].pts)
+        shown.sort(key=lambda position: headers[position].time)
     return VideoIndex(
         headers=headers,
         packets=packets,
@@ -182,10 +190,10 @@ def _is_truncated(container, stream, num_packets: int, last_is_damaged: bool, fi
 def _unreliable_reason(container, stream, headers: list[PacketHeader]) -> str | None:
     """Why packets and frames may not correspond one to one in the order of pts; None if they do."""
     codec = stream.codec_context
-    times = [header.pts for header in headers if header.is_shown]
-    if None in (header.pts for header in headers) or len({header.pts for header in headers}) < len(headers):
+    if len({header.pts for header in headers} - {None}) < len(headers):
         return "presentation times are missing or repeated"
-    if not times or not headers[0].is_key or min(times) < headers[0].pts:
+    times = [header.time for header in headers if header.is_shown]
+    if not times or not headers[0].is_key or min(times) < headers[0].time:
         return "the stream does not begin with a key frame"
     if codec.has_b_frames and all(header.pts == header.dts for header in headers):
         return "frames are reordered, but the file states decoding times only"

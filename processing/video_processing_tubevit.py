@@ -9,7 +9,7 @@ tubes read.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -151,7 +151,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
 
     auto_class = "AutoVideoProcessor"
     combined_key = "video_processor"
-    valid_kwargs = TubeViTVideoProcessorKwargs
+    valid_kwargs = TubeViTVideoProcessorKwargs  # type: ignore[assignment]  # Transformers declares ImagesKwargs
     model_input_names = ["pixel_values_videos"]
 
     do_convert_rgb = True
@@ -178,7 +178,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
 
     def __init__(self, **kwargs: Unpack[TubeViTVideoProcessorKwargs]):
         check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[misc]  # Transformers declares its own settings only
         self._check_combination({name: getattr(self, name, None) for name in VIDEO_RULES})
         if self.sampling == "uniform" and self.fps is not None:
             raise ValueError(
@@ -242,7 +242,10 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         if not metadata.total_num_frames:
             raise ValueError("The video has no frames.")
         if settings.pop("sampling") == "fixed_rate":
-            clips = self._sample_at_rate(metadata, num_frames or self.num_frames, fps or self.fps, **settings)
+            rate = fps or self.fps
+            if rate is None:
+                raise ValueError(f"{type(self).__name__}: sampling='fixed_rate' needs fps (frames per second).")
+            clips = self._sample_at_rate(metadata, num_frames or self.num_frames, rate, **settings)
         else:
             clips = self._sample_uniformly(metadata, num_frames, fps, **settings)
         return clips.reshape(-1)
@@ -260,16 +263,16 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             return list(zip(*decoded, strict=True))
         return decode_video(video_url_or_urls, sample_indices_fn, **decode_kwargs)
 
-    def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:
+    def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # as BaseVideoProcessor
         """Frames `(..., channels, height, width)` with 1, 3 or 4 channels to RGB; alpha is dropped, as for files."""
         return video.expand(*video.shape[:-3], 3, -1, -1) if video.shape[-3] == 1 else video[..., :3, :, :]
 
-    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
+    def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:  # type: ignore[override]  # called by keyword only
         # Transformers passes all settings through here, in `__init__` and in every call.
         check_settings(self, kwargs, VIDEO_RULES)
         return super()._standardize_kwargs(**kwargs)
 
-    def _call_settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _call_settings(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of a call: those passed in `kwargs`, else the processor's."""
         known = self.valid_kwargs.__annotations__
         check_names(self, kwargs, known, closed=True)
@@ -345,13 +348,13 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             starts = evenly_spaced_starts(end, clip_seconds, num_temporal_views)
         elif clip_start == "random":
             starts = torch.rand(num_temporal_views, dtype=torch.float64).numpy() * max(0.0, end - clip_seconds)
-        elif clip_start < end:
-            starts = np.array([clip_start])
+        elif float(clip_start) < end:
+            starts = np.array([float(clip_start)])
         else:
             raise ValueError(f"clip_start={clip_start} s is after the end of the video, which lasts {end:.3f} s.")
         return fixed_rate_clips(timestamps, end, num_frames, fps, starts, pad_mode)
 
-    def _decode_and_sample_videos(
+    def _decode_and_sample_videos(  # type: ignore[override]  # called by `preprocess` below only, with more arguments
         self,
         videos: Any,
         video_metadata: Any = None,
@@ -399,7 +402,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         do_center_crop: bool,
         crop_size: SizeDict,
         do_normalize: bool,
-        image_mean: float | tuple[float, ...],
+        image_mean: float | list[float],
         num_spatial_views: int,
         device: Any = None,
         **kwargs,
@@ -414,25 +417,25 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             # torch resizes uint8 pixels in channels-last format twice as fast, with the same result
             frames = self.resize(frames.contiguous(memory_format=torch.channels_last), size=size, resample=resample)
         if do_center_crop and num_spatial_views == 1:
-            (frames,) = crop_views(frames, (crop_size.height, crop_size.width))
+            (frames,) = crop_views(frames, _height_and_width(crop_size))
         return frames
 
-    def _preprocess(
+    def _preprocess(  # type: ignore[override]  # called by `preprocess` above only
         self,
         videos: list[torch.Tensor],
         crop_size: SizeDict,
         do_rescale: bool,
         rescale_factor: float,
         do_normalize: bool,
-        image_mean: float | tuple[float, ...],
-        image_std: float | tuple[float, ...],
+        image_mean: float | list[float],
+        image_std: float | list[float],
         num_temporal_views: int,
         num_spatial_views: int,
         return_tensors: str | None = None,
         **kwargs,
     ) -> BatchFeature:
         """Split the frames of each video, `(clips * frames, channels, height, width)`, into views, batch and normalize them."""
-        crop = (crop_size.height, crop_size.width) if num_spatial_views > 1 else None
+        crop = _height_and_width(crop_size) if num_spatial_views > 1 else None
         videos = [split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
         shapes = {tuple(video.shape) for video in videos}
         if len(shapes) == 1:  # one batch; a single video is not copied
@@ -446,9 +449,16 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             self.rescale_and_normalize(video, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
             for video in videos
         ]
+        pixels: list[torch.Tensor] | torch.Tensor = videos
         if len(shapes) == 1:
-            videos = list(videos[0]) if return_tensors is None else videos[0]
-        return BatchFeature(data={"pixel_values_videos": videos}, tensor_type=return_tensors)
+            pixels = list(videos[0]) if return_tensors is None else videos[0]
+        return BatchFeature(data={"pixel_values_videos": pixels}, tensor_type=return_tensors)
+
+
+def _height_and_width(size: SizeDict) -> tuple[int, int]:
+    """A size that `VIDEO_RULES` restricts to height and width."""
+    assert size.height is not None and size.width is not None
+    return size.height, size.width
 
 
 __all__ = ["TubeViTVideoProcessor"]
