@@ -159,7 +159,7 @@ def _load_samples(
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None:
             notes.append(
-                f"The format {entry.name} names no splits: the {len(samples)} videos of {source.path} are the training split."
+                f"The format {entry.name} names no splits: {source.path} ({len(samples)} rows) is the training split."
             )
     if not splits:
         raise ValueError(f"{', '.join(source.path for source in sources)}: there is no {entry.media} in it.")

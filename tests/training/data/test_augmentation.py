@@ -1,6 +1,8 @@
 """Augmentation: one draw for all frames, draws by seed alone, mixing against plain references, labels that follow."""
 
+import math
 import pickle
+from dataclasses import fields
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -220,6 +222,9 @@ def test_the_epoch_is_one_for_all_who_share_it():
     assert copy.value == 4
 
 
+NUMBERS = [each.name for each in fields(AugmentationConfig) if each.name != "flip"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -233,6 +238,7 @@ def test_the_epoch_is_one_for_all_who_share_it():
         {"random_erasing_prob": 1.5},
         {"mixup_alpha": -0.1},
         {"label_smoothing": 2.0},
+        *({name: value} for name in NUMBERS for value in (math.nan, math.inf, -math.inf, -5)),
     ],
 )
 def test_wrong_settings_are_named(wrong):

@@ -1,5 +1,6 @@
 """Lists, tables, class folders and `datasets` to one table of undecoded videos, labels and ids; and what cannot be read."""
 
+import math
 import random
 from pathlib import Path
 
@@ -328,11 +329,47 @@ def test_wrong_settings():
         {"data": "a", "train_data": "b"},
         {"data": "a", "data_format": "x"},
         {"data": "a", "num_classes": 0},
+        {"data": "a", "shuffle_buffer_size": 0},
+        {"data": "a", "split_seed": -5},
+        *({"data": "a", "validation_fraction": value} for value in (1.0, -0.1, math.nan, math.inf)),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=list(config)[-1] if config else "Give data"):
             DataConfig(**config)
-    with pytest.raises(ValueError, match="validation_fraction"):
-        DataConfig(data="a", validation_fraction=1.0)
+
+
+def test_labels_of_another_number_than_asked_for_are_refused(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    add_table(tmp_path / "Charades_v1_train.csv", [{"id": "A", "actions": "c003 1.0 2.0"}])
+    add_table(tmp_path / "kinetics_train.csv", [{"label": "a", "youtube_id": "b", "time_start": 1, "time_end": 2}])
+    message = error_of(train_data=tmp_path / "Charades_v1_train.csv", multi_label=False)
+    assert "charades has several labels per video; multi_label=false needs one of" in message
+    assert "ssv2, kinetics, list, csv" in message
+    message = error_of(train_data=tmp_path / "kinetics_train.csv", multi_label=True, num_classes=1)
+    assert "kinetics has one label per video; multi_label=true needs one of charades, list, csv" in message
+    dataset = video_table([0, 1, 0, 1])
+    dataset.save_to_disk(tmp_path / "saved")
+    assert "multi_label=true, but the label column holds one label" in error_of(
+        data=tmp_path / "saved", multi_label=True
+    )
+
+
+def test_options_without_effect_are_named(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    options = {"validation_fraction": 0.0, "label_column": "x", "shuffle_buffer_size": 3, "video_root": tmp_path}
+    data = load(train_data=tmp_path / "train.txt", **options)
+    assert data.notes == [
+        "label_column has no effect: the format list does not use it.",
+        "shuffle_buffer_size has no effect: the format list does not use it.",
+    ]
+    class_folders(tmp_path / "set", {"": {"a": 2, "b": 2}})
+    assert load(data=tmp_path / "set", video_root=tmp_path).notes[0].startswith("video_root has no effect")
+
+
+def test_a_file_without_splits_is_the_training_split_and_this_is_said(tmp_path):
+    (tmp_path / "val.txt").write_text("a.mp4 0\n")
+    data = load(data=tmp_path / "val.txt", validation_fraction=0.0)
+    assert data.notes == [f"The format list names no splits: {tmp_path / 'val.txt'} (1 rows) is the training split."]
+    assert load(validation_data=tmp_path / "val.txt").notes == []
 
 
 def test_unknown_names_and_indices():

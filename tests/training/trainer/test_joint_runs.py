@@ -263,7 +263,10 @@ def one_class(folder: Path) -> Path:
     [
         ({"own": {"pictures": {"kind": "video"}}}, ("datasets.pictures: kind=video, but the data are images",)),
         ({"own": {"clips": {"data": "/nothing/there"}}}, ("datasets.clips: ", "/nothing/there")),
-        ({"own": {"clips": {"num_classes": 4}}}, ("datasets.clips: There are 3 classes where 4 are expected",)),
+        (
+            {"own": {"clips": {"num_classes": 4}}},
+            ("datasets.clips: The annotations hold 3 classes where 4 are expected",),
+        ),
         ({"own": {"clips": {"streaming": True}}}, ("datasets.clips: streaming",)),
         ({"metric_for_best_model": "accuracy"}, ("mean_score, clips_accuracy", "got 'accuracy'")),
         ({"preset": "null", "model_name_or_path": "PEER", "model_config": "null"}, ("videomae", "TubeViT")),
