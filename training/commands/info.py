@@ -32,15 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tubevit.presets import PRESETS
-
-    from ..models.families import family_of
+    from ..models.families import TUBEVIT, family_of, preset_names
     from ..models.model_size import describe
 
     frames = None if args.num_frames is None else _parse_frames(args.num_frames)
     reports = []
-    for name in args.models or PRESETS:
-        config = _load_config(name, args, max(frames or DEFAULT_FRAMES))
+    for name in args.models or TUBEVIT.get("presets"):
+        load = _preset_config if name in preset_names() else _load_config
+        config = load(name, args, max(frames or DEFAULT_FRAMES))
         family = family_of(config, name)
         own = DEFAULT_FRAMES if family.num_frames_may_differ == "forward" else [family.num_frames(config)]
         reports.append({"model": name} | describe(config, frames or own))
@@ -93,22 +92,25 @@ def _parse_frames(text: str) -> list[int]:
     return frames
 
 
-def _load_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
-    from tubevit.presets import PRESETS, preset_config
+def _preset_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
+    from ..models.families import TUBEVIT, family_of_preset
 
+    family = family_of_preset(name)
+    options = {} if args.image_size is None else {family.size_field: args.image_size}
+    if family == TUBEVIT:
+        options |= {"tubes": args.tubes or "main", "interpolate_kernels": args.interpolate_kernels}
+        options |= {"allow_missing_tubes": True, "num_frames": num_frames}
+    elif args.tubes or args.interpolate_kernels:
+        raise ValueError(f"--tubes and --interpolate-kernels are for TubeViT presets; {name} is a {family.title}.")
+    return family.get("build_preset")(name, **options)
+
+
+def _load_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
     from ..models.families import family_of
     from ..models.loading import load_config
 
-    sizes = {} if args.image_size is None else {"image_size": args.image_size}
-    if name in PRESETS:
-        options = {
-            "tubes": args.tubes or "main",
-            "interpolate_kernels": args.interpolate_kernels,
-            "allow_missing_tubes": True,
-        }
-        return preset_config(name, num_frames=num_frames, **options, **sizes)
     if args.tubes or args.interpolate_kernels:
-        raise ValueError(f"--tubes and --interpolate-kernels are for presets; {name} has tubes of its own.")
+        raise ValueError(f"--tubes and --interpolate-kernels are for TubeViT presets; {name} is a checkpoint.")
     config = load_config(name)
     family = family_of(config, name)
     if args.image_size is not None:

@@ -142,8 +142,7 @@ def make_classifier(
 
     family, pipelines = family_of(load_config(model), model), {}
     if "video" in kinds:
-        make = _make_video_pipeline if "video" in family.processors else _make_view_classifier
-        pipelines["video"] = make(model, family, views or {}, device, dtype)
+        pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype)
     if "image" in kinds:
         pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
     return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
@@ -159,19 +158,23 @@ def format_result(result: dict[str, Any]) -> str:
     return "\n".join([result["file"], *lines])
 
 
-def _make_video_pipeline(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
+def _make_video_classifier(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
     from transformers import pipeline
+
+    from tubevit.processing import TubeViTVideoProcessor
 
     from ..models.loading import load_model, load_processor
 
-    model = load_model(name, family.classifier("video"), dtype=dtype)
     processor = load_processor(name, family, "video", **views)
+    if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' own decode files with TorchCodec alone.
+        return _make_view_classifier(name, views, device, dtype)
+    model = load_model(name, family.classifier("video"), dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
     # By itself the pipeline takes the number of frames from the model's config, and `tubevit eval` from the processor.
     return partial(classify, num_frames=processor.num_frames)
 
 
-def _make_view_classifier(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
+def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: str) -> Any:
     from ..evaluation.metrics import aggregate_views
     from ..models.loading import load_video_classifier
 

@@ -23,7 +23,7 @@ import torch
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
 from ..data.clip_sampling import UINT8
-from .families import ModelFamily, resolve
+from .families import ModelFamily
 from .model_options import ClipConfig
 
 
@@ -184,15 +184,17 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
     config: of the model. image_settings: of the checkpoint's image processor, if it has one.
     """
     height, width = frame_size(family, config)
-    statistics = {name: getattr(config, name) for name in ("image_mean", "image_std", "rescale_factor")}
-    settings = {
-        **(statistics if family.normalizes_pixels else {}),
-        **_sizes(height, width, clips.short_side, clips.fit == "squeeze"),
-        **(image_settings or {}),
-        **complete_sampling({"fps": clips.fps, "sampling": clips.sampling, "pad_mode": clips.pad_mode}),
-        "num_frames": clips.num_frames or family.num_frames(config),
-    }
-    return resolve(family.processors["video"])(**settings)
+    processor_class, num_frames = family.processor("video"), clips.num_frames or family.num_frames(config)
+    sampling = complete_sampling({"fps": clips.fps, "sampling": clips.sampling, "pad_mode": clips.pad_mode})
+    settings = {**_sizes(height, width, clips.short_side, clips.fit == "squeeze"), **(image_settings or {})}
+    if not issubclass(processor_class, TubeViTVideoProcessor):
+        # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.
+        fps = sampling.get("fps")
+        return processor_class(**settings, fps=fps, num_frames=num_frames if fps is None else None)
+    if family.normalizes_pixels:
+        statistics = {name: getattr(config, name) for name in ("image_mean", "image_std", "rescale_factor")}
+        settings = {**statistics, **settings}
+    return processor_class(**settings, **sampling, num_frames=num_frames)
 
 
 def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:

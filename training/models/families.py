@@ -110,6 +110,12 @@ class ModelFamily:
             raise ValueError(f"A {self.title} model does not classify {media}s; {has}.")
         return resolve(self.classifiers[media])
 
+    def processor(self, media: str) -> type:
+        """Its processor class for "video" or "image" data, or "combined". Raises `ValueError` if its entry names none."""
+        if media not in self.processors:
+            raise ValueError(f"The entry of {self.title} names no {media} processor.")
+        return resolve(self.processors[media])
+
     def find_class(self, class_name: str) -> type | None:
         """Its model class of this name, as `config.architectures` has it, `None` if it has none."""
         references = [*self.classifiers.values(), self.joint_class, self.base_class]

@@ -143,7 +143,7 @@ def load_processor(name: str, family: ModelFamily, media: str, **kwargs: Any) ->
             f"{name} has no {media} processor, which prepares the pixels: write one there with its save_pretrained."
         ) from error
     if media in family.processors:
-        processor_class = resolve(family.processors[media])
+        processor_class = family.processor(media)
         if not isinstance(own, processor_class):
             raise ValueError(
                 f"{name} has a {type(own).__name__}; a {family.title} model needs a {processor_class.__name__}."
@@ -167,11 +167,7 @@ def load_processors(name: str, family: ModelFamily) -> list[Any]:
             f"{name} has no processor, which prepares the pixels: write one there with its save_pretrained."
         )
     found = [load_processor(name, family, each) for each in media]
-    return (
-        [resolve(family.processors["combined"])(*found)]
-        if len(found) == 2 and "combined" in family.processors
-        else found
-    )
+    return [family.processor("combined")(*found)] if len(found) == 2 and "combined" in family.processors else found
 
 
 def load_config(name: str, **kwargs: Any) -> Any:

@@ -73,15 +73,16 @@ def describe_image(config: Any) -> dict[str, Any]:
     return family_of(config).get("describe_image")(config)
 
 
-def count_tokens(model: Any, **inputs: Any) -> int:
-    """Tokens of the last hidden state of a model of Transformers. inputs: as `count_flops` takes them."""
+def count_tokens(model: Any, **inputs: Any) -> int | None:
+    """Tokens of the last hidden state, `None` if the model does not return it. inputs: as `count_flops` takes them."""
     import torch
 
     on_meta = copy.deepcopy(model).to("meta").eval()
     inputs = {name: value.to("meta") for name, value in inputs.items()}
     with torch.no_grad(), torch.device("meta"):
         outputs = on_meta(**inputs, output_hidden_states=True)
-    return outputs.hidden_states[-1].shape[1]
+    states = outputs.get("hidden_states")
+    return None if states is None else states[-1].shape[1]
 
 
 def _describe_classifier(family: ModelFamily, config: Any, frames: list[int]) -> dict[str, Any]:

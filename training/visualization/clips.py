@@ -47,7 +47,7 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
 
 def _find_processor(model_name: str | None, config: Any, media: str) -> Any:
     """The checkpoint's processor of videos or images; a new one in the size of `config` if there is none."""
-    from ..models.families import family_of, resolve
+    from ..models.families import family_of
     from ..models.loading import load_processor
 
     family = family_of(config)
@@ -60,4 +60,4 @@ def _find_processor(model_name: str | None, config: Any, media: str) -> Any:
             )
     height, width = config.image_height_width
     crop_size = {"height": height, "width": width}
-    return resolve(family.processors[media])(size={"shortest_edge": max(height, width)}, crop_size=crop_size)
+    return family.processor(media)(size={"shortest_edge": max(height, width)}, crop_size=crop_size)

@@ -52,7 +52,9 @@ def test_info_prints_a_table_and_json(capsys, tmp_path):
     assert f"{tiny_config().num_tokens():,}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [["info", "tiny", "--num-frames", "0"], ["info", "huuge"], ["ablations", "99"]])
+@pytest.mark.parametrize(
+    "argv", [["info", "tiny", "--num-frames", "0"], ["info", "huuge"], ["experiments", "ablations", "99"]]
+)
 def test_bad_arguments_are_one_line(argv, capsys):
     assert main(argv) == 2
     error = capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""A family that is registered by one line runs in every command: nothing else knows of it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import toy_family
+from safetensors.torch import load_file
+from tiny_runs import environment, make_videos
+from video_files import moving_frames, write_video
+
+from tubevit.training.cli import main
+
+
+toy_family.register()
+NAMES = ["blue", "green", "red"]
+RUN = [
+    "num_train_epochs=1",
+    "use_cpu=true",
+    "num_temporal_views=1",
+    "num_spatial_views=1",
+    "learning_rate=0.01",
+    "warmup_steps=0",
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), num_train=2, num_validation=1)
+
+
+@pytest.fixture(scope="module")
+def trained(videos, tmp_path_factory):
+    """A run from a preset of the toy family."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    options = [
+        "preset=toy-3",
+        f"data={videos}",
+        f"output_dir={folder}",
+        "num_frames=6",
+        "short_side=20",
+        "image_size=16",
+    ]
+    assert main(["train", *options, *RUN, "layer_decay=0.5"]) == 0
+    return folder
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_training_from_a_preset_saves_model_processor_and_scores(trained):
+    config, processor = (read_json(trained / f"{name}.json") for name in ("config", "video_preprocessor_config"))
+    assert (config["model_type"], config["num_stages"], config["num_frames"]) == ("toy", 3, 6)
+    assert processor["video_processor_type"] == "ToyVideoProcessor" and processor["num_frames"] == 6
+    metrics = read_json(trained / "evaluation" / "metrics.json")
+    assert metrics["num_scored"] == 3 and metrics["num_frames"] == 6
+
+
+@pytest.mark.parametrize("command", ["train", "train-loop"])
+def test_training_goes_on_from_its_checkpoint_with_frozen_layers(command, trained, videos, tmp_path):
+    options = [
+        f"model_name_or_path={trained}",
+        f"data={videos}",
+        f"output_dir={tmp_path / 'run'}",
+        "num_frozen_layers=1",
+    ]
+    assert main([command, *options, *RUN, "num_train_epochs=3"]) == 0
+    before, after = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "run"))
+    frozen = {name for name in before if (before[name] == after[name]).all()}
+    assert {name for name in before if name.startswith(("backbone.patch", "backbone.stages.0"))} == frozen
+    assert read_json(tmp_path / "run" / "video_preprocessor_config.json")["num_frames"] == 6
+
+
+def test_scoring_and_predicting_agree(trained, videos, tmp_path, capsys):
+    views = ["num_temporal_views=2", "num_spatial_views=3"]
+    options = [f"model_name_or_path={trained}", f"data={videos}", f"output_dir={tmp_path / 'out'}", "use_cpu=true"]
+    assert main(["eval", *options, *views]) == 0
+    capsys.readouterr()
+    assert (
+        main(
+            [
+                "predict",
+                str(videos / "val"),
+                "--model",
+                str(trained),
+                "--json",
+                "--temporal-views",
+                "2",
+                "--spatial-views",
+                "3",
+            ]
+        )
+        == 0
+    )
+    predicted = {each["file"]: each["predictions"][0]["label"] for each in json.loads(capsys.readouterr().out)}
+    rows = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    columns = rows[0].split(",")
+    scored = {row.split(",")[columns.index("path")]: row.split(",")[columns.index("predicted")] for row in rows[1:]}
+    assert len(predicted) == 3 and predicted == scored
+
+
+def test_an_export_loads_where_the_family_is_not_registered(trained, tmp_path):
+    assert main(["export", str(trained), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "toy_family.py").is_file()
+    code = f"""
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+model = AutoModelForVideoClassification.from_pretrained({str(tmp_path / "out")!r}, trust_remote_code=True)
+processor = AutoVideoProcessor.from_pretrained({str(tmp_path / "out")!r}, trust_remote_code=True)
+print(type(model).__name__, type(processor).__name__, processor.num_frames)
+"""
+    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert result.stdout.split() == ["ToyForVideoClassification", "ToyVideoProcessor", "6"], result.stderr[-2000:]
+
+
+def test_info_describes_its_presets_and_checkpoints(trained, capsys):
+    assert main(["info", str(trained), "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    (clip,) = report["clips"]
+    assert (clip["num_frames"], clip["image_size"], clip["tokens"]) == (6, [16, 16], 24)
+    assert report["parameters"] == sum(each.numel() for each in load_file(trained / "model.safetensors").values())
+    assert main(["info", "toy-2"]) == 0
+    assert "toy-2" in capsys.readouterr().out
+
+
+def test_show_says_that_it_has_no_pictures(trained, capsys):
+    assert main(["show", "kernels", "--model", str(trained)]) == 2
+    assert "There is no picture 'kernels'" in (error := capsys.readouterr().err) and "a Toy model" in error
+
+
+def test_images_are_refused_in_one_line(trained, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(b"")
+    assert main(["predict", str(tmp_path / "a.png"), "--model", str(trained)]) == 2
+    assert "A Toy model does not classify images; it classifies videos" in capsys.readouterr().err
+
+
+def test_an_export_of_a_library_model_is_the_model(tmp_path):
+    from video_classifiers import save_peer
+
+    save_peer(tmp_path / "model", "videomae", NAMES)
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out")]) == 0
+    write_video(tmp_path / "a.mp4", moving_frames(8, 20, 24))
+    assert main(["predict", str(tmp_path / "a.mp4"), "--model", str(tmp_path / "out")]) == 0
+
+
+def test_a_second_entry_for_a_model_type_is_refused():
+    from tubevit.training.models.families import ModelFamily, register_family
+
+    with pytest.raises(ValueError, match="'toy' is registered already, as Toy"):
+        register_family(ModelFamily(model_type="toy", title="Other"))
