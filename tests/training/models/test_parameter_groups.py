@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 from tiny_models import make_model, tiny_clips, tiny_config
+from transformers import PreTrainedConfig
 from video_classifiers import PEERS, save_peer
 
 from tubevit import TubeViTForVideoClassification
+from tubevit.training.models.families import LAYERS
 from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
 from tubevit.training.trainer.build import chance_loss
 from tubevit.training.trainer.callbacks import TrainingStopped, check_loss, check_progress
@@ -155,3 +157,33 @@ def test_stochastic_depth_grows_with_the_layer_and_rests_in_evaluation():
     assert torch.equal(model(tiny_clips()).logits, plain(tiny_clips()).logits)
     with pytest.raises(ValueError, match="drop_path_rate"):
         tiny_config(drop_path_rate=1.0)
+
+
+class NamesWithoutLayers(torch.nn.Module):
+    """A model whose layers are called otherwise than in Transformers and timm; its family is not registered."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = PreTrainedConfig()
+        self.units = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
+
+
+def test_options_that_need_layers_are_refused_where_none_is_found():
+    model = NamesWithoutLayers()
+    for option, call in {
+        "layer_decay=0.75": lambda: parameter_groups(model, 1.0, 0.1, layer_decay=0.75),
+        "num_frozen_layers=1": lambda: freeze_layers(model, 1),
+    }.items():
+        with pytest.raises(ValueError, match=f"{option} needs layers, and none of the 6 parameter names") as error:
+            call()
+        assert "units.0.weight" in str(error.value) and LAYERS in str(error.value)
+    assert len(parameter_groups(model, 1.0, 0.1)) == 2
+    freeze_layers(model, 0)
+    assert all(each.requires_grad for each in model.parameters())
+
+
+def test_the_predictor_of_vjepa2_has_no_layers(tmp_path):
+    model, _ = save_peer(tmp_path, "vjepa2")
+    layer_id = LayerIds.of(model)
+    assert layer_id("vjepa2.encoder.layer.0.norm1.weight") == 1
+    assert {layer_id(name) for name, _ in model.named_parameters() if ".predictor." in name} == {2}
