@@ -19,7 +19,7 @@ import tubevit
 
 from .errors import error_message, is_user_error
 from .launch import INTERRUPTED, IS_LAUNCHED, add_launch_arguments, launch, pop_launch_options, report, should_launch
-from .option_files import parse_arguments
+from .options import parse_arguments
 
 
 # Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.

@@ -1,92 +1,342 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Configuration of a command: dataclasses, filled from one YAML file and from `key=value` or `--key value` arguments.
+Options of the commands: dataclasses read by `HfArgumentParser`, a YAML file, `--option value` and `option=value`.
 
-Every option has one name, so a file may group options in blocks or list them flat, and an argument need not say the block.
-A key that no option has is an error that names the nearest one. Dataclasses stay such that `HfArgumentParser` reads them too.
+- `parse_arguments` accepts one dialect for every argparse parser: `--option value`, `--option=value` and `option=value`, with
+  dashes or underscores, under the current name or a renamed one (`RENAMED`).
+- `add_config_arguments` and `read_config` fill several dataclasses ("blocks"). Each option has one name over all blocks, so a
+  file may group options by block or list them flat. Arguments override the file; the file overrides the defaults.
+- A field's type is checked by `convert`, its range (`Annotated[float, Range(0, 1)]`) by `check_ranges`. NaN and inf are never
+  accepted.
 """
 
 import argparse
 import difflib
-import json
+import math
+import os
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 Blocks = dict[str, type]  # name of a block to its dataclass
-NOTHING = ("null", "none", "~")  # what `key=` may be given to mean None
+NULL = ("null", "none", "~")  # what `option=` accepts for None
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+# Old option name to current name. The old name works for one more release, with a warning.
+RENAMED = {
+    "stop_if_flat_steps": "chance_loss_patience",
+    "crop_min_area": "rrc_scale_min",
+    "crop_max_ratio": "rrc_ratio_max",
+    "erasing_probability": "random_erasing_prob",
+    "mix_probability": "mixup_prob",
+    "validation_share": "validation_fraction",
+    "max_bad_share": "max_corrupt_fraction",
+    "on_bad_video": "on_corrupt_video",
+    "bad_video_report": "corrupt_videos_file",
+    "fit": "resize_mode",
+    "min_time_share": "min_temporal_span",
+    "resume": "resume_from_checkpoint",
+    "video_folder": "video_root",
+    "lora_modules": "lora_target_modules",
+    "scale_tubes_from": "tube_checkpoint",
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value to current value
+SYNONYMS = {"model": "model_name_or_path", "model_name_or_path": "model"}  # a command declares one; both are accepted
+RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
+FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
+ALTERNATIVES = ("preset", "model_name_or_path")  # giving one as an argument removes the other, which a recipe sets
+
+
+# Declaring options
+
+
+@dataclass(frozen=True)
+class Range:
+    """
+    The numbers that an option accepts: `minimum` to `maximum`. `exclusive` names the bounds that are excluded. `also` are
+    accepted values outside the range.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive: tuple[Literal["minimum", "maximum"], ...] = ()
+    also: tuple[float, ...] = ()
+
+    def __contains__(self, value: float) -> bool:
+        if value in self.also:
+            return True
+        if not math.isfinite(value):
+            return False
+        above = self.minimum is None or (
+            value > self.minimum if "minimum" in self.exclusive else value >= self.minimum
+        )
+        below = self.maximum is None or (
+            value < self.maximum if "maximum" in self.exclusive else value <= self.maximum
+        )
+        return above and below
+
+    def __str__(self) -> str:
+        """
+        >>> print(Range(0, 1), Range(0, 1, exclusive=("maximum",)), Range(1, also=(-1,)), sep="; ")
+        from 0 to 1; at least 0 and below 1; at least 1, or -1
+        """
+        if not self.exclusive and None not in (self.minimum, self.maximum):
+            text = f"from {self.minimum:g} to {self.maximum:.10g}"
+        else:
+            bounds = []
+            if self.minimum is not None:
+                bounds.append(f"{'above' if 'minimum' in self.exclusive else 'at least'} {self.minimum:.10g}")
+            if self.maximum is not None:
+                bounds.append(f"{'below' if 'maximum' in self.exclusive else 'at most'} {self.maximum:.10g}")
+            text = " and ".join(bounds) or "finite"
+        return ", or ".join([text, *(f"{value:.10g}" for value in self.also)])
+
+
+FINITE = Range()
+POSITIVE = Range(0, exclusive=("minimum",))
+AT_LEAST_0, AT_LEAST_1 = Range(0), Range(1)
+FRACTION = Range(0, 1)
+SEED = Range(0, 2**32 - 1)
 
 
 def option(default: Any, text: str) -> Any:
-    """A field of a configuration with its default and its help."""
+    """A dataclass field with its default and its help."""
     return field(default=default, metadata={"help": text})
+
+
+def check_ranges(config: Any) -> None:
+    """
+    Raise `ValueError` for a number outside its field's `Range`, or that is NaN or inf. Ranges of inherited fields are in the
+    class attribute `INHERITED_RANGES`.
+    """
+    ranges = option_ranges(type(config))
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            allowed = ranges.get(each.name, FINITE)
+            if value not in allowed:
+                raise ValueError(f"{each.name} must be {allowed}, got {value}.")
+
+
+def option_ranges(block: type) -> dict[str, Range]:
+    """Field name to the range of its values, where a dataclass declares one."""
+    hints = get_type_hints(block, include_extras=True)
+    found = {name: _range_of(hint) for name, hint in hints.items()}
+    inherited = block.INHERITED_RANGES if "INHERITED_RANGES" in vars(block) else {}
+    return {**inherited, **{name: each for name, each in found.items() if each is not None}}
+
+
+def _range_of(hint: Any) -> Range | None:
+    for each in (hint, *get_args(hint)):
+        if get_origin(each) is Annotated:
+            return next((part for part in each.__metadata__ if isinstance(part, Range)), None)
+    return None
+
+
+# Renamed options
+
+
+def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
+    """The name of an option among `known`, for a renamed option (with a warning), a synonym, or dashes in place of underscores."""
+    name = str(name).replace("-", "_")
+    new = RENAMED.get(name)
+    if new is not None and new in known:
+        warn_renamed(name, new)
+        return new
+    synonym = SYNONYMS.get(name)
+    return synonym if name not in known and synonym in known else name
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Print one line, on the first process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {old} is now {new}; the next release removes {old}.", file=sys.stderr, flush=True)
+
+
+def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
+    """The error for an unknown option, with the nearest known name."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1)
+    hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(sorted(known))}."
+    return f"There is no option {name!r}; {hint}"
+
+
+# The command line of every command
+
+
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """
+    `parser.parse_intermixed_args` in the dialect of all commands, see `normalize_argv`.
+
+    Raises `ValueError` for `name=value` with an unknown name.
+    """
+    parser.allow_abbrev = False
+    return parser.parse_intermixed_args(normalize_argv(argv, parser))
+
+
+def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """
+    `argv` with each option under the name that `parser` declares.
+
+    Accepted are `--option value`, `--option=value` and `option=value`, `-` and `_` alike, the old names in `RENAMED`, the
+    `SYNONYMS`, `flag=true`, and values of positional arguments by name. `mapping.entry=value` is kept for `read_options` in a
+    parser with `add_config_arguments`. The name of an existing file is not an option, whatever it contains.
+    """
+    declared = {action.dest: action for action in parser._actions if action.option_strings}
+    declared |= {
+        text.lstrip("-").replace("-", "_"): each for each in declared.values() for text in each.option_strings
+    }
+    positional = {action.dest: action for action in parser._actions if not action.option_strings}
+    has_config = "overrides" in positional
+    known = {*declared, *(() if has_config else positional)}
+    first, others, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*first, *others, word, *words]
+        key, equals, value = word.partition("=")
+        is_pair = bool(equals) and re.fullmatch(r"[A-Za-z_][\w.-]*", key) is not None and not os.path.exists(word)
+        if not (is_pair or re.fullmatch(r"--[A-Za-z_][\w.-]*", key)):
+            others.append(word)
+            continue
+        name = key.removeprefix("--").replace("-", "_")
+        if has_config and "." in name:  # first: an option that may have a value would take it
+            value = value if equals or not words else words.pop(0)
+            first.append(f"{name}={value}")
+            continue
+        name = current_name(name, known)
+        if name in declared:
+            others += _as_option(declared[name], name, equals, value)
+        elif name in positional and not has_config:
+            first.append(value)
+        elif is_pair and has_config:
+            first.append(word)
+        elif is_pair:
+            raise ValueError(unknown_key(name, known))
+        else:
+            others.append(word)
+    return [*first, *others]
+
+
+def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> list[str]:
+    """An option as `action` reads it; nothing for a switch that is given as false."""
+    text = next(
+        each for each in action.option_strings if each.lstrip("-").replace("-", "_") == name or name == action.dest
+    )
+    if action.nargs != 0 or not equals:
+        return [f"{text}{equals}{value}"]
+    if value.lower() not in BOOLEANS:
+        raise ValueError(f"{name} must be true or false, got {value!r}.")
+    return [text] if BOOLEANS[value.lower()] else []
+
+
+# Dataclasses from a file and the command line
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> None:
     """
-    Add `--config`, `key=value` and an option per field, in groups. Options that are not given leave no trace in the
-    result, so that `read_config` can tell them from those that are.
+    Add `--config`, `option=value` and the options of each dataclass, as `HfArgumentParser` declares them, in groups. An option
+    that is not given is absent from the result, so that `read_config` can tell it from one that is.
     """
-    parser.allow_abbrev = False
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="any option, as in the file")
+    from transformers.hf_argparser import HfArgumentParser
+
+    parser.usage = parser.usage or f"{parser.prog} [--config FILE] [OPTION=VALUE | --OPTION VALUE ...]"
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OPTION=VALUE", help="any option; option.entry=value sets an entry"
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file with options, or the name of a recipe")
     for name, block in blocks.items():
+        own, hidden = block.__annotations__, vars(block).get("UNSUPPORTED", ())
         group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])
-        kinds_of = _field_kinds(block)
-        for each in fields(block):
-            kinds = kinds_of[each.name]
-            names = list(dict.fromkeys([f"--{each.name}", f"--{each.name.replace('_', '-')}"]))
-            text = f"{each.metadata['help']} (default: {_default(each)})".replace("%", "%%")
-            switch = {"nargs": "?", "const": "true"} if bool in kinds else {}
-            metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
-            group.add_argument(
-                *names, dest=f"option:{each.name}", default=argparse.SUPPRESS, metavar=metavar, help=text, **switch
-            )
+        inherited = None
+        of_name, ranges = {each.name: each for each in fields(block)}, option_ranges(block)
+        for action in HfArgumentParser(block, add_help=False)._actions:
+            if action.dest in RENAMED or action.dest in hidden:
+                action.help = argparse.SUPPRESS
+            if action.dest not in own and inherited is None and action.help is not argparse.SUPPRESS:
+                inherited = parser.add_argument_group(
+                    f"{name}, more", "Further fields of Transformers' TrainingArguments."
+                )
+            _describe_action(action, of_name[action.dest], ranges.get(action.dest))
+            (group if action.dest in own or inherited is None else inherited)._add_action(action)
 
 
-# One takes the other's place: a size that is given as an argument replaces the checkpoint that a recipe names.
-ALTERNATIVES = ("preset", "model_name_or_path")
+def _describe_action(action: argparse.Action, each: Field, allowed: Range | None) -> None:
+    """Leave conversion and defaults to `make_config`; show choices, range and default in the help, each once."""
+    action.option_strings = action.option_strings[:1]  # `parse_arguments` accepts dashes as well
+    choices = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
+    action.default, action.type, action.choices = argparse.SUPPRESS, None, None
+    if action.nargs == 0:
+        action.help = f"same as --{each.name}=false"
+        return
+    kinds = _kinds(each.type)
+    action.nargs, action.const = ("?", "true") if bool in kinds else (None, None)
+    if action.help is argparse.SUPPRESS:
+        return
+    action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
+    text = " ".join(str(each.metadata.get("help", "")).split())
+    if len(choices) > 6:
+        text += f"; choices: {', '.join(choices)}"
+    elif choices:
+        action.metavar = "{" + ",".join(choices) + "}"
+    if "default:" not in text and "efaults to" not in text and "default is" not in text:
+        text += f" (default: {_default_text(each)})"
+    if allowed is not None:
+        text = text.replace("(default:", f"({allowed}; default:")
+    action.help = text
 
 
 def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
     """
-    Block name to dataclass, from what `add_config_arguments` added: defaults, then the file, then arguments.
+    Block name to dataclass, from the options of `add_config_arguments`.
 
-    recipes: folder of YAML files that may be named without folder and suffix.
+    recipes: folder of YAML files that `--config` finds by name, without folder and suffix.
 
-    Raises `ValueError` or `TypeError` in one line, for an unknown key with the nearest one.
+    Raises `ValueError` or `TypeError` in one line, for an unknown option with the nearest one.
     """
     return make_config(read_options(args, blocks, recipes), blocks)
 
 
 def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
-    """As `read_config`, but option name to value: those that were given, as they were."""
+    """Option name to value for the options that a file or an argument gives, values as given."""
+    owners = _owners(blocks)
     values = load_config_file(args.config, blocks, recipes) if args.config else {}
-    given = {name.removeprefix("option:"): text for name, text in vars(args).items() if name.startswith("option:")}
+    given = {name: value for name, value in vars(args).items() if name in owners}
     for pair in args.overrides:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"{pair!r} is not of the form key=value.")
-        given[key.strip().lstrip("-").replace("-", "_")] = text
-    names = {key.rpartition(".")[2] for key in given}
+            raise ValueError(f"{pair!r} is not of the form option=value.")
+        given[_full_name(key.strip().lstrip("-").replace("-", "_"), blocks, owners)] = text
     for name, other in (ALTERNATIVES, ALTERNATIVES[::-1]):
-        if name in names and other not in names:
+        if name in given and other not in given:
             values.pop(other, None)
     for key, text in given.items():
         _override(values, key, text, blocks)
     return values
 
 
+def _full_name(key: str, blocks: Blocks, owners: Mapping[str, str]) -> str:
+    """`option` or `mapping.entry` for `block.option`, `trainer.option` and renamed options."""
+    first, dot, rest = key.partition(".")
+    own = current_name(rest.partition(".")[0], owners) if dot else ""
+    if first == FREE_FORM and first not in owners and own in owners:
+        warn_renamed(f"{FREE_FORM}.{own}", own)
+    is_old = first not in owners and (RENAMED_BLOCKS.get(first) in blocks or first == FREE_FORM)
+    if own in owners and (first in blocks or is_old):
+        return ".".join([own, *rest.split(".")[1:]])
+    return current_name(first, owners) + dot + rest
+
+
 def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
-    """Block name to dataclass, from option name to value; what is not given has its default. Checks names and types."""
-    owners = _owners(blocks)
-    for name in values:
-        if name not in owners:
-            raise ValueError(unknown_key(name, owners))
+    """Block name to dataclass, from option name to value; other options have their defaults. Checks names, types and ranges."""
+    values = current_options(values, blocks)
     config = {}
     for block_name, block in blocks.items():
         mine = {name: kinds for name, kinds in _field_kinds(block).items() if name in values}
@@ -94,10 +344,43 @@ def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
     return config
 
 
+def convert_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
+    """All options of `blocks` with the types of their fields, from `values` and the defaults; no dataclass is made."""
+    values, result = current_options(values, blocks), {}
+    for block in blocks.values():
+        for each in fields(block):
+            kinds = _field_kinds(block)[each.name]
+            default = each.default if each.default is not MISSING else None
+            result[each.name] = _convert(values[each.name], kinds, each.name) if each.name in values else default
+    return result
+
+
+def current_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
+    """
+    `values` with renamed options under their current names. Raises `ValueError` for unknown options, and for an option given
+    under two names.
+    """
+    owners, result = _owners(blocks), {}
+    for name, value in values.items():
+        pairs = {name: value}
+        if name == FREE_FORM and name not in owners:
+            pairs = as_mapping(value, name)
+            for each in pairs:
+                warn_renamed(f"{FREE_FORM}.{each}", each)
+        for own, each in pairs.items():
+            current = current_name(own, owners)
+            if current not in owners:
+                raise ValueError(unknown_key(own, owners))
+            if current in result:
+                raise ValueError(f"{current} is given twice" + (f", also as {own}." if own != current else "."))
+            result[current] = each
+    return result
+
+
 def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
     """
     Option name to value of a YAML file, whose options may be grouped by block. Raises `ValueError` for keys that no block
-    has, and for a file that is no YAML.
+    has, and for a file that is not YAML.
     """
     path = _find_file(name, recipes)
     content = load_yaml(path)
@@ -105,30 +388,33 @@ def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> 
         raise ValueError(f"{path} must hold options, `name: value`, and holds {content!r}.")
     owners, values = _owners(blocks), {}
     for key, value in content.items():
-        is_block = key in blocks and (value is None or isinstance(value, dict))
-        for name, each in (value or {}).items() if is_block else [(key, value)]:
-            if name not in owners or (is_block and owners[name] != key):
-                known = {field.name for field in fields(blocks[key])} if is_block else {*owners, *blocks}
+        block = key if key in blocks else RENAMED_BLOCKS.get(key)
+        is_block = block in blocks and (key == block or key not in owners) and isinstance(value, (dict, type(None)))
+        for own, each in (value or {}).items() if is_block else [(key, value)]:
+            current = current_name(own, owners)
+            is_free_form = own == FREE_FORM and own not in owners
+            if not is_free_form and (current not in owners or (is_block and owners[current] != block)):
+                known = {each.name for each in fields(blocks[block])} if is_block else {*owners, *blocks}
                 where = f"{path}, block {key}" if is_block else str(path)
-                belongs = f" It belongs to the block {owners[name]}." if name in owners else ""
-                raise ValueError(f"{where}: {unknown_key(name, known)}{belongs}")
-            if name in values:
-                raise ValueError(f"{path} gives {name} twice.")
-            values[name] = each
+                belongs = f" It belongs to the block {owners[current]}." if current in owners else ""
+                raise ValueError(f"{where}: {unknown_key(own, known)}{belongs}")
+            given = current_options({own: each}, blocks) if is_free_form else {current: each}
+            for name, each in given.items():
+                if name in values:
+                    raise ValueError(f"{path} gives {name} twice.")
+                values[name] = each
     return values
 
 
 def load_yaml(path: Path) -> Any:
-    """A YAML file. `1e-3` is a number, as everywhere but in YAML 1.1; a key that stands twice is an error."""
+    """A YAML file. `1e-3` is a number, unlike in YAML 1.1; a repeated key is an error."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             if repeated := [key for key in keys if keys.count(key) > 1]:
-                raise ValueError(
-                    f"{path}, line {node.start_mark.line + 1}: the key {repeated[0]!r} stands there twice."
-                )
+                raise ValueError(f"{path}, line {node.start_mark.line + 1}: the key {repeated[0]!r} is given twice.")
             return super().construct_mapping(node, deep)
 
     exponent = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
@@ -137,162 +423,41 @@ def load_yaml(path: Path) -> Any:
         with open(path, encoding="utf-8") as file:
             return yaml.load(file, Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def write_yaml(path: Path, config: Mapping[str, Any]) -> None:
-    """Blocks of options, in the form that `load_config_file` reads."""
+    """Write blocks of options in the form that `load_config_file` reads."""
     import yaml
 
-    content = {name: asdict(block) for name, block in config.items()}
+    content = {name: as_options(block) for name, block in config.items()}
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
-    """What to say about a key that is not there."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1)
-    hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(sorted(known))}."
-    return f"There is no option {name!r}; {hint}"
+def as_options(block: Any) -> dict[str, Any]:
+    """Option name to value of a dataclass; one that changes its fields after construction has a method `to_options`."""
+    return block.to_options() if hasattr(block, "to_options") else asdict(block)
 
 
-def convert(value: Any, annotation: Any, name: str) -> Any:
-    """
-    `value`, as YAML or a command line gives it, as the type of a field. Raises `TypeError` for what is no such value.
-
-    >>> convert("1e-3", float, "learning_rate"), convert("null", int | None, "num_frames"), convert("yes", bool, "bf16")
-    (0.001, None, True)
-    """
-    return _convert(value, _kinds(annotation), name)
+def option_values(block: Any) -> dict[str, Any]:
+    """The options of a dataclass that differ from their defaults."""
+    defaults = {each.name: each.default for each in fields(block)}
+    return {name: value for name, value in as_options(block).items() if value not in (defaults[name], {})}
 
 
-def _convert(value: Any, kinds: tuple, name: str) -> Any:
-    is_optional = type(None) in kinds
-    if is_optional and isinstance(value, str) and value.lower() in NOTHING:
-        return None
-    if value is None:
-        if is_optional:
-            return None
-        raise TypeError(f"{name} must be {_wanted(kinds)}, got nothing.")
-    for kind in kinds:
-        try:
-            return _convert_to(value, kind)
-        except (TypeError, ValueError):
-            continue
-    raise TypeError(f"{name} must be {_wanted(kinds)}, got {value!r}.")
-
-
-def _convert_to(value: Any, kind: Any) -> Any:
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-    elif kind is bool:
-        known = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        return known[str(value).lower()] if str(value).lower() in known else _fail()
-    elif kind is int and not isinstance(value, bool):
-        number = float(value)
-        return int(value) if isinstance(value, str) and value.strip("+-").isdecimal() else _whole(number)
-    elif kind is float and not isinstance(value, bool):
-        return float(value)
-    elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
-    elif kind is dict:
-        import yaml
-
-        value = yaml.safe_load(value) if isinstance(value, str) else value
-        if isinstance(value, dict):
-            return value
-    return _fail()
-
-
-def _whole(number: float) -> int:
-    return int(number) if number == int(number) else _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
-
-
-def _kinds(annotation: Any) -> tuple:
-    """The types that a field may have, a mapping first, since any text is a `str`."""
-    is_union = get_origin(annotation) in (Union, types.UnionType)
-    kinds = get_args(annotation) if is_union else (annotation,)
-    return tuple(sorted(kinds, key=lambda kind: (kind is type(None), kind is str)))
-
-
-def _field_kinds(block: type) -> dict[str, tuple]:
-    """Types of the fields of a dataclass, by name. Not from the fields themselves, whose `type` HfArgumentParser overwrites."""
-    hints = get_type_hints(block)
-    return {each.name: _kinds(hints[each.name]) for each in fields(block)}
-
-
-def _wanted(kinds: tuple) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
-    words = []
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            words.append(f"one of {', '.join(map(str, get_args(kind)))}")
-        elif not (kind is str and dict in kinds):
-            words.append("null" if kind is type(None) else names[kind])
-    return " or ".join(words)
-
-
-def _override(values: dict[str, Any], key: str, text: str, blocks: Blocks) -> None:
-    """Set `values[key]`; `block.key` is the same, and `key.entry` (`key.entry.entry`) sets an entry of a mapping."""
-    import yaml
-
-    owners = _owners(blocks)
-    first, dot, rest = key.partition(".")
-    if dot and first in blocks and rest.partition(".")[0] in owners:
-        return _override(values, rest, text, blocks)
-    if first not in owners:
-        raise ValueError(unknown_key(first, owners))
-    if not dot:
-        values[first] = text
-        return None
-    if dict not in _field_kinds(blocks[owners[first]])[first]:
-        raise ValueError(f"{key}: {first} is no mapping and has no entries.")
-    entries = convert(values.get(first) or {}, dict, first)
-    try:
-        number = float(text)
-        value = int(number) if text.strip("+-").isdecimal() else number
-    except ValueError:
-        value = yaml.safe_load(text)
-    values[first] = _with_entry(entries, rest.split("."), value, key)
-    return None
-
-
-def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
-    """A copy of `mapping` in which the entry at `path`, a name on each level, is `value`."""
-    name, *rest = path
-    if rest:
-        inner = mapping.get(name) or {}
-        if not isinstance(inner, dict):
-            raise ValueError(f"{key}: {name} is no mapping and has no entries.")
-        value = _with_entry(inner, rest, value, key)
-    return {**mapping, name: value}
-
-
-def _owners(blocks: Blocks) -> dict[str, str]:
-    """Option name to block name."""
-    return {each.name: name for name, block in blocks.items() for each in fields(block)}
+def find_recipe(name: str, recipes: Path) -> Path | None:
+    """The file of a recipe, by its name without folder and suffix; `None` if there is none."""
+    path = recipes / f"{name}.yaml"
+    return path if re.fullmatch(r"[\w-]+", name) and path.is_file() else None
 
 
 def _find_file(name: str, recipes: Path | None) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if recipes is not None and (found := find_recipe(name, recipes)):
+        return found
     names = sorted(each.stem for each in recipes.glob("*.yaml")) if recipes else []
-    if name in names:
-        return recipes / f"{name}.yaml"
     close = difflib.get_close_matches(name, names, n=1)
     hint = (
         f"; did you mean the recipe {close[0]!r}?"
@@ -304,24 +469,176 @@ def _find_file(name: str, recipes: Path | None) -> Path:
     raise FileNotFoundError(f"--config {name}: there is no such file{hint}")
 
 
-def _default(each: Field) -> Any:
+def _override(values: dict[str, Any], key: str, value: Any, blocks: Blocks) -> None:
+    """Set `values[key]`; `key.entry` (or `key.entry.entry`) sets an entry of a mapping."""
+    import yaml
+
+    owners = _owners(blocks)
+    first, dot, rest = key.partition(".")
+    if first == FREE_FORM and first not in owners and not dot:
+        values |= current_options({first: value}, blocks)
+        return
+    if first not in owners:
+        raise ValueError(unknown_key(first, owners))
+    if not dot:
+        values[first] = value
+        return
+    if not any(_is(kind, dict) for kind in _field_kinds(blocks[owners[first]])[first]):
+        raise ValueError(f"{key}: {first} is not a mapping and has no entries.")
+    entries = convert(values.get(first) or {}, dict, first)
+    try:
+        number = float(value)
+        entry = int(number) if value.strip("+-").isdecimal() else number
+    except ValueError:
+        entry = yaml.safe_load(value)
+    values[first] = _with_entry(entries, rest.split("."), entry, key)
+
+
+def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
+    """A copy of `mapping` in which the entry at `path`, a name on each level, is `value`."""
+    name, *rest = path
+    if rest:
+        inner = mapping.get(name) or {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"{key}: {name} is not a mapping and has no entries.")
+        value = _with_entry(inner, rest, value, key)
+    return {**mapping, name: value}
+
+
+# Types
+
+
+def convert(value: Any, annotation: Any, name: str) -> Any:
+    """
+    `value`, as YAML or a command line gives it, converted to the type of a field. Raises `TypeError` if it cannot be.
+
+    >>> convert("1e-3", float, "learning_rate"), convert("null", int | None, "num_frames"), convert("yes", bool, "bf16")
+    (0.001, None, True)
+    """
+    return _convert(value, _kinds(annotation), name)
+
+
+def _convert(value: Any, kinds: tuple, name: str) -> Any:
+    is_optional = type(None) in kinds
+    if is_optional and isinstance(value, str) and value.lower() in NULL:
+        return None
+    if value is None:
+        if is_optional:
+            return None
+        raise TypeError(f"{name} must be {_wanted(kinds)}, got nothing.")
+    if isinstance(value, str) and value in RENAMED_VALUES.get(name, {}):
+        new = RENAMED_VALUES[name][value]
+        warn_renamed(f"{name}={value}", f"{name}={new}")
+        value = new
+    for kind in kinds:
+        try:
+            return _convert_to(value, kind)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError(f"{name} must be {_wanted(kinds)}, got {value!r}.")
+
+
+def _convert_to(value: Any, kind: Any) -> Any:
+    import yaml
+
+    if get_origin(kind) is Literal:
+        if isinstance(value, bool):  # YAML 1.1 reads `no`, `off`, `yes` and `on` as booleans
+            value = next((each for each in get_args(kind) if BOOLEANS.get(str(each)) is value), value)
+        return value if value in get_args(kind) else _fail()
+    if _is(kind, Enum):
+        return kind(value).value
+    if kind is bool:
+        return BOOLEANS[str(value).lower()] if str(value).lower() in BOOLEANS else _fail()
+    if kind is int and not isinstance(value, bool):
+        number = float(value)
+        return int(value) if isinstance(value, str) and value.strip("+-").isdecimal() else _whole(number)
+    if kind is float and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, (str, int, float)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if _is(kind, dict) or _is(kind, list):
+        value = yaml.safe_load(value) if isinstance(value, str) else value
+        return value if isinstance(value, get_origin(kind) or kind) else _fail()
+    return _fail()
+
+
+def _is(kind: Any, parent: type) -> bool:
+    kind = get_origin(kind) or kind
+    return isinstance(kind, type) and issubclass(kind, parent)
+
+
+def _whole(number: float) -> int:
+    return int(number) if math.isfinite(number) and number == int(number) else _fail()
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def _kinds(annotation: Any) -> tuple:
+    """The types that a field accepts. `str` is last, because it accepts any text."""
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    kinds = get_args(annotation) if is_union else (annotation,)
+    return tuple(sorted(kinds, key=lambda kind: (kind is type(None), kind is str, kind is bool)))
+
+
+def _field_kinds(block: type) -> dict[str, tuple]:
+    """Types of the fields of a dataclass, by name. Not from the fields themselves: HfArgumentParser overwrites their `type`."""
+    hints = get_type_hints(block)
+    result = {}
+    for each in fields(block):
+        kinds = _kinds(hints[each.name])
+        if any(
+            _is(kind, Enum) for kind in kinds
+        ):  # `Enum | str` accepts the values of the enumeration and no other text
+            kinds = tuple(kind for kind in kinds if kind is not str)
+        elif choices := each.metadata.get("choices"):
+            kinds = (Literal[tuple(choices)],)
+        result[each.name] = kinds
+    return result
+
+
+def _wanted(kinds: tuple) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        dict: "a mapping",
+        list: "a list",
+    }
+    words = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            words.append(f"one of {', '.join(map(str, get_args(kind)))}")
+        elif _is(kind, Enum):
+            words.append(f"one of {', '.join(str(each.value) for each in kind)}")
+        elif not (kind is str and any(_is(each, dict) for each in kinds)):
+            words.append("null" if kind is type(None) else names.get(get_origin(kind) or kind, "given in Python"))
+    return " or ".join(words)
+
+
+def _owners(blocks: Blocks) -> dict[str, str]:
+    """Option name to block name."""
+    return {each.name: name for name, block in blocks.items() for each in fields(block)}
+
+
+def _default_text(each: Field) -> Any:
     value = each.default if each.default is not MISSING else each.default_factory()
+    value = value.value if isinstance(value, Enum) else value
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
-def option_values(block: Any) -> dict[str, Any]:
-    """The options of a block that are not at their defaults."""
-    defaults = {each.name: each.default for each in fields(block)}
-    return {name: value for name, value in vars(block).items() if value not in (defaults[name], {})}
+# Smaller helpers
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; its type where it says nothing."""
+    """The message of an error on one line; the name of its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """A type of command line arguments: whole numbers from `minimum` on."""
+    """An argparse type: whole numbers from `minimum` on."""
 
     def convert(text: str) -> int:
         try:
@@ -336,18 +653,13 @@ def whole_number(minimum: int) -> Callable[[str], int]:
 
 
 def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:
-    """A mapping that may be given as JSON."""
+    """A mapping that may be given as JSON or YAML text."""
+    import yaml
+
     try:
-        value = json.loads(value) if isinstance(value, str) else value or {}
-    except json.JSONDecodeError:
+        value = yaml.safe_load(value) if isinstance(value, str) else value or {}
+    except yaml.YAMLError:
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a mapping, or one written as JSON.")
+        raise ValueError(f"{name} must be a mapping, or a mapping written as JSON.")
     return value
-
-
-def check_at_least(config: Any, minimum: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {value}.")

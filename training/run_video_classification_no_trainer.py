@@ -16,16 +16,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tubevit.training.options import add_config_arguments
-from tubevit.training.trainer.joint_config import JointRun, read_run
-from tubevit.training.trainer.run_config import BLOCKS, TrainingRun
 
 
 if TYPE_CHECKING:
+    from tubevit.training.trainer.run_config import TrainingRun
     from tubevit.training.trainer.training_loop import TrainingLoop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_arguments(parser, BLOCKS)
+    from tubevit.training.trainer.run_config import all_blocks
+
+    add_config_arguments(parser, all_blocks())
     parser.add_argument("--dry-run", action="store_true", help="make all checks and train on one batch; write nothing")
 
 
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     from tubevit.training.logging_utils import quiet_libraries
+    from tubevit.training.trainer.run_config import JointRun, read_run
 
     quiet_libraries()
     run = read_run(args)
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     return exit_code
 
 
-def train(run: TrainingRun, dry_run: bool = False) -> int:
+def train(run: "TrainingRun", dry_run: bool = False) -> int:
     """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
     from tubevit.training.evaluation.metrics import ClassificationMetrics
     from tubevit.training.trainer.accelerate_checkpoints import newest_checkpoint
@@ -53,23 +55,17 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, evaluate_saved
     from tubevit.training.trainer.summary import describe_clip, start_summary
     from tubevit.training.trainer.training_loop import TrainingLoop
-    from tubevit.training.trainer.video_trainer import training_arguments
 
-    if run.run.trainer:
-        raise ValueError(
-            f"trainer={run.run.trainer} is for Trainer, and this script does without; use `tubevit train`."
-        )
     if run.training.lr_scheduler_type == "reduce_lr_on_plateau":
         raise ValueError(
             "lr_scheduler_type=reduce_lr_on_plateau follows evaluations, as Trainer's do; use `tubevit train`."
         )
     with ExitStack() as stack:
-        training_arguments(run)  # finds out about processes and devices, and about wrong options
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
         has_validation = setup.validation_clips is not None
         best_metric = ClassificationMetrics(setup.data.multi_label).best_metric
-        loop = TrainingLoop(setup, training_arguments(run, has_validation, best_metric), folder)
+        loop = TrainingLoop(setup, run.training.for_trainer(has_validation, best_metric), folder)
         say, num_processes = loop.accelerator.print, loop.accelerator.num_processes
         say("\n".join(setup.notes))
         say(start_summary(setup, num_processes, loop.accelerator.device.type, describe_clip(setup)), flush=True)
@@ -84,7 +80,7 @@ def train(run: TrainingRun, dry_run: bool = False) -> int:
     exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
     if loop.accelerator.is_main_process:
         write_model_card(folder, setup, loop.state.log_history, folder / "evaluation" / "metrics.json")
-        if run.run.push_to_hub:
+        if run.training.push_to_hub:
             push(folder, loop.arguments)
     return exit_code
 

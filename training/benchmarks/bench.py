@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ..environment import pick_device
-from ..option_files import add_option_file
 from .tables import (
     format_decoding,
     format_forward,
@@ -34,7 +33,6 @@ LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_option_file(parser)
     model = parser.add_argument_group("what is run")
     model.add_argument(
         "--preset", default="base", help="TubeViT's size: tiny, small, base, large, huge (default: base)"

@@ -15,7 +15,6 @@ from importlib.metadata import requires, version
 from typing import Any
 
 from ..environment import REQUIRED, installed_versions
-from ..option_files import add_option_file
 
 
 TOKENS, WIDTH, MLP_WIDTH = 539, 768, 3072  # TubeViT-B's largest product: (tokens, width) x (width, MLP width)
@@ -24,7 +23,6 @@ EXACT_BELOW = 1e-5  # relative error that counts as float32; bfloat16 has about 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_option_file(parser)
     parser.add_argument("--dry-run", action="store_true", help="leave the measurement out")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure matrix products (default: 2)")
 

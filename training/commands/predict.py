@@ -17,7 +17,6 @@ from typing import Any
 
 from ..data.formats.samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 from ..environment import pick_device
-from ..option_files import add_option_file
 from ..options import one_line, whole_number
 
 
@@ -25,7 +24,6 @@ BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_option_file(parser)
     parser.add_argument("clips", nargs="*", metavar="CLIP", help="video or image file, URL, or folder of them")
     parser.add_argument("--model", required=True, help="checkpoint of a classifier: a folder, or a name on the Hub")
     parser.add_argument(

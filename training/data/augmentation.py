@@ -11,15 +11,14 @@ Crop and flip are applied while a clip is read (`clip_sampling`), the rest to a 
 on the GPU, because RandAugment takes several times the CPU time of reading the clip. Random parameters are the same in both.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from ..options import option
+from ..options import AT_LEAST_0, FRACTION, Range, check_ranges, option
 from .class_names import flip_pairs, has_left_right
 from .rng import fork_rng, sample_seed
 
@@ -29,62 +28,51 @@ IGNORED_LABEL = -100  # of a video that could not be read; the loss ignores it
 
 FLIPS = ("auto", "on", "off", "swap_labels")
 RAND_AUGMENT_MAX_MAGNITUDE = 30  # in torchvision
+ABOVE_0_TO_1 = Range(0, 1, exclusive=("minimum",))
 
 
 @dataclass
 class AugmentationConfig:
     """Strength of each augmentation; 0 turns it off."""
 
-    rrc_scale_min: float = option(
-        0.25, "random-resized crop: smallest area as a fraction of the frame's, above 0 to 1; 1 = whole frame"
+    rrc_scale_min: Annotated[float, ABOVE_0_TO_1] = option(
+        0.25, "random-resized crop: smallest area as a fraction of the frame's; 1 = whole frame"
     )
-    rrc_ratio_max: float = option(
-        4 / 3, "random-resized crop: largest ratio of the longer to the shorter side, from 1"
+    rrc_ratio_max: Annotated[float, Range(1)] = option(
+        4 / 3, "random-resized crop: largest ratio of the longer to the shorter side"
     )
     flip: Literal["auto", "on", "off", "swap_labels"] = option(
         "auto",
         "horizontal flip of half of the clips: on; off; swap_labels (a label with left or right becomes the label of the "
         "opposite side); auto (off if a class name contains left or right, else on)",
     )
-    min_temporal_span: float | None = option(
+    min_temporal_span: Annotated[float, ABOVE_0_TO_1] | None = option(
         None,
-        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it, above 0 to "
-        "1; by default a random frame of each of num_frames equal segments (TSN)",
+        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it; "
+        "by default a random frame of each of num_frames equal segments (TSN)",
     )
-    rand_augment_layers: int = option(2, "RandAugment: operations per clip, from 0")
-    rand_augment_magnitude: int = option(10, "RandAugment: strength of the operations, 0 to 30 (torchvision's scale)")
-    random_erasing_prob: float = option(0.0, "probability that a rectangle of a clip is erased, 0 to 1")
-    mixup_alpha: float = option(0.0, "mixup: both parameters of the beta distribution of mixing weights, from 0")
-    cutmix_alpha: float = option(
+    rand_augment_layers: Annotated[int, AT_LEAST_0] = option(2, "RandAugment: operations per clip")
+    rand_augment_magnitude: Annotated[int, Range(0, RAND_AUGMENT_MAX_MAGNITUDE)] = option(
+        10, "RandAugment: strength of the operations (torchvision's scale)"
+    )
+    random_erasing_prob: Annotated[float, FRACTION] = option(0.0, "probability that a rectangle of a clip is erased")
+    mixup_alpha: Annotated[float, AT_LEAST_0] = option(
+        0.0, "mixup: both parameters of the beta distribution of mixing weights"
+    )
+    cutmix_alpha: Annotated[float, AT_LEAST_0] = option(
         0.0,
-        "CutMix: both parameters of the beta distribution of area fractions, from 0; with mixup_alpha too, each batch uses one "
+        "CutMix: both parameters of the beta distribution of area fractions; with mixup_alpha too, each batch uses one "
         "of the two at random",
     )
-    mixup_prob: float = option(1.0, "probability that mixup or CutMix is applied to a batch, 0 to 1")
-    label_smoothing: float = option(0.0, "fraction of a label that is spread evenly over all classes, 0 to 1")
+    mixup_prob: Annotated[float, FRACTION] = option(1.0, "probability that mixup or CutMix is applied to a batch")
+    label_smoothing: Annotated[float, FRACTION] = option(
+        0.0, "fraction of a label that is spread evenly over all classes"
+    )
 
     def __post_init__(self):
-        for name in ("random_erasing_prob", "mixup_prob", "label_smoothing"):
-            self._check_range(name, 0, 1)
-        for name in ("rand_augment_layers", "mixup_alpha", "cutmix_alpha"):
-            self._check_range(name, 0)
-        self._check_range("rand_augment_magnitude", 0, RAND_AUGMENT_MAX_MAGNITUDE)
-        self._check_range("rrc_ratio_max", 1)
-        self._check_range("rrc_scale_min", 0, 1, is_minimum_allowed=False)
-        if self.min_temporal_span is not None:
-            self._check_range("min_temporal_span", 0, 1, is_minimum_allowed=False)
+        check_ranges(self)
         if self.flip not in FLIPS:
             raise ValueError(f"flip must be one of {', '.join(FLIPS)}, got {self.flip!r}.")
-
-    def _check_range(
-        self, name: str, minimum: float, maximum: float = math.inf, is_minimum_allowed: bool = True
-    ) -> None:
-        value = getattr(self, name)
-        is_in_range = minimum <= value <= maximum and (is_minimum_allowed or value > minimum)
-        if not (is_in_range and math.isfinite(value)):
-            wanted = f"at least {minimum}" if is_minimum_allowed else f"above {minimum}"
-            wanted += f" and at most {maximum}" if math.isfinite(maximum) else " and finite"
-            raise ValueError(f"{name} must be {wanted}, got {value}.")
 
     @property
     def has_soft_labels(self) -> bool:

@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..option_files import add_option_file
 from ..options import whole_number
 from ..run_folder import dry_run_dir
 from .formats.samples import VIDEO_SUFFIXES, list_files
@@ -76,7 +75,6 @@ class PrepareSettings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_option_file(parser)
     parser.add_argument("source", nargs="?", metavar="FOLDER", help="folder of videos, with its subfolders")
     parser.add_argument("target", nargs="?", metavar="OUT", help="folder for the copies")
     parser.add_argument(

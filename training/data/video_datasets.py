@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ..options import option
+from ..options import AT_LEAST_1, SEED, Range, check_ranges, option
 from .class_names import LabelEncoder, check_num_classes, normalize_label, number_names, read_class_names, sort_names
 from .dataset_columns import DatasetColumns, make_dataset
 from .formats.registry import (
@@ -46,7 +46,7 @@ class DataConfig:
     class_names_file: str | None = option(
         None, "file of class names, one per line or JSON; by default the names in the annotations are used"
     )
-    num_classes: int | None = option(
+    num_classes: Annotated[int, AT_LEAST_1] | None = option(
         None, "required number of classes; by default the number that the format is known to have, or any number"
     )
     multi_label: bool | None = option(
@@ -60,11 +60,13 @@ class DataConfig:
         None, "column of labels in a data set on the Hub; by default found by name and type"
     )
     streaming: bool = option(False, "read a data set on the Hub while it is downloaded")
-    shuffle_buffer_size: int = option(256, "buffer, in videos, from which a streamed training split is shuffled")
-    validation_fraction: float = option(
-        0.25, "fraction of the training videos that is held out if there is no validation split, from 0 to below 1"
+    shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
+        256, "buffer, in videos, from which a streamed training split is shuffled"
     )
-    split_seed: int = option(0, "random seed of the choice of the held-out videos, at least 0")
+    validation_fraction: Annotated[float, Range(0, 1, exclusive=("maximum",))] = option(
+        0.25, "fraction of the training videos that is held out if there is no validation split"
+    )
+    split_seed: Annotated[int, SEED] = option(0, "random seed of the choice of the held-out videos")
 
     def __post_init__(self):
         given = [self.train_data, self.validation_data, self.test_data]
@@ -75,12 +77,7 @@ class DataConfig:
             )
         if self.data_format != AUTO:
             get_format(self.data_format)
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}.")
-        for name, minimum in (("num_classes", 1), ("shuffle_buffer_size", 1), ("split_seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {value}.")
+        check_ranges(self)
 
 
 @dataclass

@@ -6,10 +6,10 @@ Score a video classifier on a data set: every video once per view, metrics and r
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..data.video_datasets import DataConfig
-from ..options import option
+from ..options import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
 INCOMPLETE = 1  # exit code
@@ -39,19 +39,22 @@ class EvaluatedModel:
 class ViewConfig:
     """What is read of a video, and how its views become one prediction."""
 
-    num_temporal_views: int = option(4, "clips per video")
-    num_spatial_views: int = option(3, "crops per clip, along the longer side")
+    num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video")
+    num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip, along the longer side")
     view_aggregation: Literal["probs", "logits", "max"] = option(
         "probs", "mean of probabilities, probabilities of the mean logits, or largest probability"
     )
-    num_frames: int | None = option(None, "frames per clip (default: the checkpoint's)")
-    fps: float | None = option(None, "frames per second of a clip (default: the checkpoint's)")
+    num_frames: Annotated[int, AT_LEAST_1] | None = option(None, "frames per clip (default: the checkpoint's)")
+    fps: Annotated[float, POSITIVE] | None = option(None, "frames per second of a clip (default: the checkpoint's)")
     sampling: Literal["fixed_rate", "uniform"] | None = option(
         None, "clips of a fixed rate, or spread over the whole video (default: the checkpoint's)"
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None, "what a clip does that is longer than its video (default: the checkpoint's)"
     )
+
+    def __post_init__(self):
+        check_ranges(self)
 
     def processor_settings(self) -> dict[str, Any]:
         """What replaces the checkpoint's settings; `None` for those that stay."""
@@ -65,15 +68,15 @@ class EvaluationRun:
 
     output_dir: str = option("evaluation", "folder to write to, a new one")
     split: str | None = option(None, "what to evaluate (default: validation, or else test)")
-    batch_size: int = option(16, "clips per forward pass; a video has temporal x spatial views of them")
-    dataloader_num_workers: int = option(0, "processes that decode, per device")
+    batch_size: Annotated[int, AT_LEAST_1] = option(
+        16, "clips per forward pass; a video has temporal x spatial views of them"
+    )
+    dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes that decode, per device")
     use_cpu: bool = option(False, "do not use a GPU")
     allow_incomplete: bool = option(False, "exit with 0 even where videos could not be scored")
 
     def __post_init__(self):
-        for name, minimum in (("batch_size", 1), ("dataloader_num_workers", 0)):
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
+        check_ranges(self)
 
 
 BLOCKS = {"model": EvaluatedModel, "data": DataConfig, "views": ViewConfig, "run": EvaluationRun}

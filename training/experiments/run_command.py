@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ..options import load_config_file
-from ..trainer.joint_config import ALL_BLOCKS
-from ..trainer.run_config import RECIPES, complete_layer_decay
 
 
 # What a run is told that does not change its numbers.
 WITHOUT_EFFECT = (
     "output_dir",
-    "resume",
+    "resume_from_checkpoint",
     "logging_steps",
     "report_to",
     "dataloader_num_workers",
@@ -32,6 +29,8 @@ NOWHERE = object()
 
 def recipe_of(environment: Mapping[str, Any]) -> str | None:
     """The recipe that the command in an `environment.json` names; `None` for a file of the user's, and for none."""
+    from ..trainer.run_config import RECIPES
+
     words = environment["command"]
     names = [after for word, after in pairwise(words) if word == "--config"]
     names += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
@@ -45,11 +44,13 @@ def find_overrides(options: Mapping[str, Any], recipe: str | None) -> dict[str, 
 
     options: all of a run by their names, as `resolved_config.yaml` has them.
     """
-    before = {each.name: _default(each) for block in ALL_BLOCKS.values() for each in fields(block)}
-    before |= load_config_file(recipe, ALL_BLOCKS, RECIPES) if recipe else {}
-    completed = SimpleNamespace(**before | {"model_name_or_path": options["model_name_or_path"]})
-    complete_layer_decay(completed, completed)
-    before["layer_decay"] = completed.layer_decay
+    from ..trainer.run_config import RECIPES, all_blocks
+    from ..trainer.training_arguments import default_layer_decay
+
+    before = {each.name: _default(each) for block in all_blocks().values() for each in fields(block)}
+    before |= load_config_file(recipe, all_blocks(), RECIPES) if recipe else {}
+    if before["layer_decay"] is None:
+        before["layer_decay"] = default_layer_decay(options["model_name_or_path"] is not None)
     changes = {}
     for name, value in options.items():
         if name not in WITHOUT_EFFECT:

@@ -19,7 +19,6 @@ from typing import Any
 
 from ..options import load_config_file
 from ..run_folder import CONFIG_FILE, METRICS_FILE
-from ..trainer.joint_config import ALL_BLOCKS
 from .data_commands import find_data_command
 from .paths import as_name, portable
 from .run_command import WITHOUT_EFFECT, describe_start, find_overrides, make_command, recipe_of
@@ -88,15 +87,17 @@ def add_runs(runs: Sequence[Path], folder: Path, title: str | None = None) -> li
 
 def find_run(folder: Path) -> FinishedRun:
     """What is in a folder of `tubevit train`. Raises `OSError` or `ValueError` where it is none, or holds several data sets."""
+    from ..trainer.run_config import all_blocks
+
     folder = folder.absolute()
     if (folder / CONFIG_FILE).is_file():
-        options = load_config_file(str(folder / CONFIG_FILE), ALL_BLOCKS)
+        options = load_config_file(str(folder / CONFIG_FILE), all_blocks())
         if "datasets" in options:
             names = ", ".join(str(folder / name) for name in options["datasets"])
             raise ValueError(f"{folder} is a run on several data sets: name the folder of one, {names}.")
         return FinishedRun(folder, folder, None, portable(options), find_start(options))
     if (folder.parent / CONFIG_FILE).is_file():
-        options = load_config_file(str(folder.parent / CONFIG_FILE), ALL_BLOCKS)
+        options = load_config_file(str(folder.parent / CONFIG_FILE), all_blocks())
         if folder.name in options.get("datasets", {}):
             return FinishedRun(folder, folder.parent, folder.name, portable(options), find_start(options))
     raise FileNotFoundError(f"{folder} is no run of `tubevit train`: it has no {CONFIG_FILE}.")

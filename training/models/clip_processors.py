@@ -186,7 +186,7 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
     height, width = frame_size(family, config)
     processor_class, num_frames = family.processor("video"), clips.num_frames or family.num_frames(config)
     sampling = complete_sampling({"fps": clips.fps, "sampling": clips.sampling, "pad_mode": clips.pad_mode})
-    settings = {**_sizes(height, width, clips.short_side, clips.fit == "squeeze"), **(image_settings or {})}
+    settings = {**_sizes(height, width, clips.short_side, clips.resize_mode == "stretch"), **(image_settings or {})}
     if not issubclass(processor_class, TubeViTVideoProcessor):
         # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.
         fps = sampling.get("fps")
@@ -207,7 +207,7 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
     settings = complete_sampling(
         {name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")}
     )
-    sizes = {option: getattr(clips, option) for option in ("image_size", "short_side", "fit")}
+    sizes = {option: getattr(clips, option) for option in ("image_size", "short_side", "resize_mode")}
     given = [option for option, value in sizes.items() if value is not None]
     own_size = {side: value for side, value in dict(own.size).items() if value}
     is_squeezed = "height" in own_size
@@ -227,7 +227,9 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
         short_side = clips.short_side
         if short_side is None and clips.image_size is None:
             short_side = min(own_size.values())
-        settings |= _sizes(height, width, short_side, is_squeezed if clips.fit is None else clips.fit == "squeeze")
+        settings |= _sizes(
+            height, width, short_side, is_squeezed if clips.resize_mode is None else clips.resize_mode == "stretch"
+        )
     return settings
 
 

@@ -1,12 +1,12 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which model is trained, and what a clip is.
+Options of the model that is trained, and of the clips that it reads.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from ..options import as_mapping, check_at_least, option
+from ..options import AT_LEAST_0, AT_LEAST_1, POSITIVE, Range, as_mapping, check_ranges, option
 
 
 @dataclass
@@ -14,42 +14,44 @@ class ModelConfig:
     """The model: a size of TubeViT by name, or a checkpoint to start from."""
 
     model_name_or_path: str | None = option(
-        None, "a TubeViT, an image model that becomes one, or any other video classifier: folder or name on the Hub"
+        None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
     )
-    preset: str | None = option(None, "a TubeViT with random weights: tiny, small, base, large or huge")
+    preset: str | None = option(None, "size of a TubeViT with random weights: tiny, small, base, large or huge")
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "fields of the model's configuration, as a mapping or JSON"}
+        default=None, metadata={"help": "fields of the model's configuration to change, as a mapping or JSON"}
     )
-    model_revision: str = option("main", "branch, tag or commit on the Hub")
-    trust_remote_code: bool = option(False, "run code that a checkpoint on the Hub brings along")
+    model_revision: str = option("main", "branch, tag or commit of the checkpoint on the Hub")
+    trust_remote_code: bool = option(False, "run Python code that a checkpoint on the Hub contains")
     attn_implementation: str | None = option(
-        None, "eager, sdpa, flash_attention_2, ... (default: the library's choice)"
+        None, "attention backend: eager, sdpa, flash_attention_2, ... (default: Transformers' choice)"
     )
     ignore_mismatched_sizes: bool = option(
-        False, "where the checkpoint's classes are not those of the data, start with a new classifier"
+        False, "start with a new classifier if the checkpoint's classes differ from those of the data"
     )
-    drop_path_rate: float | None = option(
-        None, "stochastic depth: share of residual branches left out in the last layer"
+    drop_path_rate: Annotated[float, Range(0, 1, exclusive=("maximum",))] | None = option(
+        None, "stochastic depth: probability to skip a residual branch of the last layer (default: the model's)"
     )
-    num_frozen_layers: int | None = option(None, "layers from the start that are not trained, with the tokenizer")
+    num_frozen_layers: Annotated[int, AT_LEAST_0] | None = option(
+        None, "number of first layers to freeze, together with the tokenizer"
+    )
     tube_checkpoint: str | None = option(
-        None, "a small TubeViT whose tubes the large image model takes over (image-to-video scaling, section 3.6)"
+        None, "small TubeViT whose tubes are scaled to the large image model (image-to-video scaling, section 3.6)"
     )
-    lora_rank: int = option(
-        0, "train low-rank adapters of this rank and the classifier alone (needs peft); 0 for none"
+    lora_rank: Annotated[int, AT_LEAST_0] = option(
+        0, "rank of LoRA adapters, trained together with the classifier only (needs peft); 0 = off"
     )
-    lora_alpha: float | None = option(None, "their scale (default: twice the rank)")
-    lora_target_modules: str = option("all-linear", "names of the layers that get adapters, separated by commas")
+    lora_alpha: Annotated[float, POSITIVE] | None = option(
+        None, "scale of the LoRA adapters (default: twice lora_rank)"
+    )
+    lora_target_modules: str = option("all-linear", "names of the layers with LoRA adapters, separated by commas")
 
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.preset is None):
             raise ValueError("Give model_name_or_path, a checkpoint to start from, or preset, a size; not both.")
         self.model_config = as_mapping(self.model_config, "model_config")
-        check_at_least(self, 0, "lora_rank", "num_frozen_layers")
+        check_ranges(self)
         if self.tube_checkpoint is not None and self.model_name_or_path is None:
             raise ValueError("tube_checkpoint needs model_name_or_path, the large image model.")
-        if self.drop_path_rate is not None and not 0 <= self.drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate must be at least 0 and below 1, got {self.drop_path_rate}.")
 
 
 @dataclass
@@ -60,8 +62,8 @@ class ClipConfig:
     Options that are not given are those of the checkpoint's own processor.
     """
 
-    num_frames: int | None = option(None, "frames of a clip (default: the checkpoint's)")
-    fps: float | None = option(
+    num_frames: Annotated[int, AT_LEAST_1] | None = option(None, "frames per clip (default: the checkpoint's)")
+    fps: Annotated[float, POSITIVE] | None = option(
         None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
     )
     sampling: Literal["uniform", "fixed_rate"] | None = option(
@@ -69,26 +71,26 @@ class ClipConfig:
         "uniform: frames spread over the whole video (TSN); fixed_rate: consecutive frames at fps (default: the checkpoint's, "
         "uniform for a new model)",
     )
-    image_size: int | None = option(None, "height and width of a frame in pixels (default: the checkpoint's)")
-    short_side: int | None = option(
-        None, "shorter side in pixels that frames are resized to before they are cropped (default: image_size)"
+    image_size: Annotated[int, AT_LEAST_1] | None = option(
+        None, "height and width of a frame in pixels (default: the checkpoint's)"
     )
-    fit: Literal["crop", "squeeze"] | None = option(
+    short_side: Annotated[int, AT_LEAST_1] | None = option(
+        None, "shorter side in pixels to which frames are resized before they are cropped (default: image_size)"
+    )
+    resize_mode: Literal["crop", "stretch"] | None = option(
         None,
-        "of frames that are not square, crop: crop views; squeeze: resize the whole frame to a square (default: the "
-        "checkpoint's, crop for a new model)",
+        "frames that are not square: crop square views, or stretch the whole frame to a square (default: the checkpoint's, "
+        "crop for a new model)",
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None,
-        "how to pad a clip longer than its video: loop: start over; last: repeat the last frame; error: refuse the video "
+        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error refuses the video "
         "(default: the checkpoint's, loop for a new model)",
     )
 
     def __post_init__(self):
-        check_at_least(self, 1, "num_frames", "image_size", "short_side")
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps must be above 0, got {self.fps}.")
+        check_ranges(self)
         if self.fps is not None and self.sampling == "uniform":
-            raise ValueError(f"fps={self.fps:g} has no use with sampling=uniform; leave out one of them.")
+            raise ValueError(f"fps={self.fps:g} has no effect with sampling=uniform: leave out one of them.")
         if self.short_side is not None and self.image_size is not None and self.short_side < self.image_size:
             raise ValueError(f"short_side={self.short_side} is smaller than the crop, image_size={self.image_size}.")

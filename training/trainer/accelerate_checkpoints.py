@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..run_folder import write_json
+from .checkpointing import check_named
 from .ema import EMA
 
 
@@ -51,8 +52,11 @@ def find_checkpoints(folder: Path) -> dict[int, Path]:
     return {int(step): found[step] for step in sorted((each for each in found if each.isdecimal()), key=int)}
 
 
-def newest_checkpoint(folder: Path, with_average: bool, notes: list[str]) -> Path:
+def newest_checkpoint(folder: Path, with_average: bool, notes: list[str], named: Path | None = None) -> Path:
     """As `checkpointing.last_checkpoint`, which finds those of Trainer. Raises `FileNotFoundError` where there is none."""
+    if named is not None:
+        check_named(named, folder)
+        return named
     found = find_checkpoints(folder)
     if not found:
         by_trainer = " of this script; `tubevit train` wrote those there" if any(folder.glob("checkpoint-*")) else ""

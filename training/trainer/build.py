@@ -96,11 +96,11 @@ def build_run(run: TrainingRun, folder: Path) -> RunSetup:
 
     Raises `ValueError`, `TypeError` or `OSError` in one line for whatever cannot be trained with.
     """
-    set_seed(run.run.seed)
+    set_seed(run.training.seed)
     listed = load_video_dataset(run.data)  # first: a model may have to be downloaded
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
-    check_metric(run.evaluation.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
+    check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
     check_views(run, model)
     data = without_bad_videos(run, listed, folder)  # behind all that is found at once: it may take an hour
@@ -130,9 +130,9 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     shared = {
         "num_classes": len(data.class_names),
         "multi_label": data.multi_label,
-        "seed": run.run.seed,
-        "on_corrupt_video": run.run.on_corrupt_video,
-        "max_corrupt_fraction": run.run.max_corrupt_fraction,
+        "seed": run.training.seed,
+        "on_corrupt_video": run.training.on_corrupt_video,
+        "max_corrupt_fraction": run.training.max_corrupt_fraction,
         "corrupt_video_log": skipped,
     }
     read_training = RandomClipReader if data.media == "video" else RandomImageReader
@@ -142,12 +142,12 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     if hasattr(train, "__len__"):
         train_clips = ClipDataset(train, read, flipped_labels=flips, **shared)
     else:
-        if run.training.max_steps < 0 or run.run.save_strategy == "epoch":
+        if run.training.max_steps < 0 or run.training.save_strategy == "epoch":
             raise ValueError(
                 "A streamed data set has no length and no epochs: set max_steps, and save_strategy and eval_strategy to "
                 "steps or no."
             )
-        train = train.shuffle(seed=run.run.seed, buffer_size=run.data.shuffle_buffer_size)
+        train = train.shuffle(seed=run.training.seed, buffer_size=run.data.shuffle_buffer_size)
         train_clips = StreamedClips(train, read, flipped_labels=flips, is_endless=True, **shared)
     validation = data.splits.get("validation")
     if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
@@ -186,7 +186,7 @@ def check_metric(metric: str | None, known: list[str], where: str) -> None:
 
 def check_views(run: TrainingRun, model: RunModel) -> None:
     # The evaluation at the end makes them; by then it would be too late.
-    views = {name: getattr(run.evaluation, name) for name in ("num_temporal_views", "num_spatial_views")}
+    views = {name: getattr(run.training, name) for name in ("num_temporal_views", "num_spatial_views")}
     TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
 
 
@@ -212,13 +212,13 @@ def without_bad_videos(
         return data
     found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
     (bad,) = broadcast_object_list(found)  # what the first process found
-    return drop_bad(data, bad, run.run.on_corrupt_video, run.run.max_corrupt_fraction)
+    return drop_bad(data, bad, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
 
 
 def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
     """By a check, whose report is there for the user and for a resumed run if there are any."""
-    if run.run.resume:
-        report = Path(run.run.output_dir) / file_name
+    if run.training.is_resumed:
+        report = Path(run.training.output_dir) / file_name
         return read_report(report) if report.is_file() else []
     bad = _check_files(run, data)
     if bad:
@@ -227,9 +227,9 @@ def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name:
 
 
 def _check_files(run: TrainingRun, data: VideoData) -> list[CorruptVideo]:
-    if run.run.corrupt_videos_file is not None:
-        return read_report(run.run.corrupt_videos_file)
-    if not run.run.check_data:
+    if run.training.corrupt_videos_file is not None:
+        return read_report(run.training.corrupt_videos_file)
+    if not run.training.check_data:
         return []
     return check_videos(data)[0]
 

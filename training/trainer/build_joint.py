@@ -14,7 +14,7 @@ from ..evaluation.metrics import ClassificationMetrics
 from ..models.build import RunModel, load_run_config
 from ..models.build_joint import head_classes, make_joint_model, with_name
 from .build import RunSetup, build_run_data, check_metric, check_views, in_order_of, metrics_of, without_bad_videos
-from .joint_config import JointRun
+from .run_config import JointRun
 
 
 MEAN_SCORE = "mean_score"  # over data sets: of accuracy, or where there are several labels of mean average precision
@@ -85,7 +85,7 @@ class JointSetup:
     def batches(self, world_size: int) -> JointBatches:
         """Which samples make up each batch."""
         weights = {name: self.run.options_of(name).weight for name in self.parts}
-        return JointBatches(self.num_train, self.batch_sizes, weights, self.run.run.seed, world_size)
+        return JointBatches(self.num_train, self.batch_sizes, weights, self.run.training.seed, world_size)
 
     @property
     def num_train(self) -> dict[str, int]:
@@ -98,7 +98,7 @@ class JointSetup:
 
 def build_joint_run(run: JointRun, folder: Path) -> JointSetup:
     """As `build.build_run`; what is wrong with one data set says which one it is."""
-    set_seed(run.run.seed)
+    set_seed(run.training.seed)
     runs = {name: run.run_of(name) for name in run.names}
     listed = {
         name: with_name(name, _load_data, run, name) for name in runs
@@ -133,4 +133,4 @@ def _load_data(run: JointRun, name: str) -> VideoData:
 def _check_metric(run: JointRun, data: Mapping[str, VideoData]) -> None:
     scored = {name: each for name, each in data.items() if "validation" in each.splits}
     known = [MEAN_SCORE, *(f"{name}_{metric}" for name, each in scored.items() for metric in metrics_of(each))]
-    check_metric(run.evaluation.metric_for_best_model, known, "with these data sets")
+    check_metric(run.training.metric_for_best_model, known, "with these data sets")

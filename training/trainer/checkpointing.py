@@ -15,12 +15,63 @@ from typing import Any
 from accelerate import PartialState
 
 from ..environment import num_processes
-from ..options import load_config_file, make_config
+from ..options import as_options, convert_options, load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION, METRICS_FILE, ClassNames, check_new_folder, label_map
 
 
-# What a resumed run may be told anew; all else must be what it was, or the result would be neither run's.
-FREE_ON_RESUME = ("run", "evaluation")
+# Options that a resumed run may change. Each other option must be as before, or the result would be neither run's.
+FREE_ON_RESUME = {
+    *(
+        "output_dir",
+        "resume_from_checkpoint",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_private_repo",
+        "hub_revision",
+        "run_name",
+    ),
+    *(
+        "eval_strategy",
+        "eval_steps",
+        "eval_delay",
+        "eval_on_start",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+    ),
+    *("metric_for_best_model", "load_best_model_at_end", "greater_is_better", "view_aggregation"),
+    *(
+        "num_temporal_views",
+        "num_spatial_views",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+        "save_on_each_node",
+    ),
+    *("logging_strategy", "logging_steps", "logging_first_step", "log_level", "log_level_replica", "log_on_each_node"),
+    *(
+        "report_to",
+        "project",
+        "trackio_space_id",
+        "trackio_bucket_id",
+        "trackio_static_space_id",
+        "disable_tqdm",
+        "use_cpu",
+    ),
+    *(
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+    ),
+    *(
+        "dataloader_multiprocessing_context",
+        "dataloader_in_order",
+        "skip_memory_metrics",
+        "ddp_timeout",
+        "ddp_backend",
+    ),
+    *("check_data", "corrupt_videos_file", "on_corrupt_video", "max_corrupt_fraction"),
+}
 BYTES_PER_GB = 1e9
 
 
@@ -31,7 +82,9 @@ def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()
     may_hold: names of files that may be there before the run begins.
     """
     if not resume:
-        check_new_folder(path, "name another output_dir, or go on with its run by resume=true", may_hold)
+        check_new_folder(
+            path, "name another output_dir, or go on with its run by resume_from_checkpoint=true", may_hold
+        )
     elif not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
 
@@ -64,22 +117,17 @@ def check_same_run(
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
-    before = make_config(load_config_file(str(path), blocks), blocks)
-    for name in blocks:
-        if name in FREE_ON_RESUME:
-            continue
-        for option, value in vars(before[name]).items():
-            now = getattr(config[name], option)
-            # Batches are drawn, and parameters counted, in the order in which data sets are named.
-            if value != now or (option == "datasets" and list(value) != list(now)):
-                raise ValueError(
-                    f"The run in {folder} has {option}={value!r}, not {now!r}: resume it with its "
-                    f"own options (--config {path}), or name another output_dir."
-                )
-    for option in ("seed", "trainer") if "run" in config else ():
-        then, now = getattr(before["run"], option), getattr(config["run"], option)
-        if then != now:
-            raise ValueError(f"The run in {folder} has {option}={then}, not {now}.")
+    saved = convert_options(load_config_file(str(path), blocks), blocks)
+    current = {name: value for block in config.values() for name, value in as_options(block).items()}
+    current = convert_options(current, blocks)
+    for name in sorted(saved.keys() - FREE_ON_RESUME):
+        before, now = saved[name], current[name]
+        # Batches are sampled, and parameters ordered, in the order in which data sets are named.
+        if before != now or (name == "datasets" and list(before) != list(now)):
+            raise ValueError(
+                f"The run in {folder} has {name}={before!r}, not {now!r}: resume it with its "
+                f"own options (--config {path}), or name another output_dir."
+            )
     then, now = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
     if then != now:
         raise ValueError(
@@ -94,12 +142,17 @@ def check_same_run(
             )
 
 
-def last_checkpoint(folder: Path, with_average: bool, notes: list[str]) -> Path:
+def last_checkpoint(folder: Path, with_average: bool, notes: list[str], named: Path | None = None) -> Path:
     """
-    The newest checkpoint in `folder` that is complete; the run may have been killed while it wrote one.
+    The newest complete checkpoint in `folder`, or the `named` one. A killed run may leave an incomplete checkpoint.
 
-    Raises `FileNotFoundError` where there is none.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if the named one is not of this run or incomplete.
     """
+    if named is not None:
+        check_named(named, folder)
+        if missing := missing_from_checkpoint(named, with_average):
+            raise ValueError(f"resume_from_checkpoint={named} is incomplete, it lacks {missing}.")
+        return named
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if missing := missing_from_checkpoint(path, with_average):
@@ -107,6 +160,16 @@ def last_checkpoint(folder: Path, with_average: bool, notes: list[str]) -> Path:
         else:
             return path
     raise FileNotFoundError(f"There is nothing to resume: {folder} has no complete checkpoint.")
+
+
+def check_named(checkpoint: Path, folder: Path) -> None:
+    """Raise an error unless `checkpoint` is a folder in `folder`, that of the run."""
+    if not checkpoint.is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint={checkpoint}: there is no such folder.")
+    if checkpoint.resolve().parent != folder.resolve():
+        raise ValueError(
+            f"resume_from_checkpoint={checkpoint} is not in output_dir={folder}: set output_dir={checkpoint.parent}."
+        )
 
 
 def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:

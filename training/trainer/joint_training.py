@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .joint_config import JointRun
+from .run_config import JointRun
 
 
 if TYPE_CHECKING:
@@ -30,13 +30,11 @@ def train_jointly(run: JointRun, dry_run: bool = False) -> int:
     from .joint_summary import describe_inputs, joint_summary
     from .joint_trainer import JointTrainer
     from .run_steps import begin_or_resume, claim_folder, finish
-    from .video_trainer import training_arguments
 
     with ExitStack() as stack:
-        training_arguments(run)  # finds out about processes and devices, and about wrong options
         folder = claim_folder(run, dry_run, stack, list(map(run.report_of, run.names)))
         setup = build_joint_run(run, folder)
-        arguments = training_arguments(run, setup.validation_clips is not None, MEAN_SCORE)
+        arguments = run.training.for_trainer(setup.validation_clips is not None, MEAN_SCORE)
         inputs = describe_inputs(setup)
         is_main = PartialState().is_main_process
         if is_main:
@@ -52,7 +50,7 @@ def train_jointly(run: JointRun, dry_run: bool = False) -> int:
     exit_code = save_and_evaluate(setup, folder)
     if is_main:
         write_joint_card(folder, setup, trainer.state.log_history)
-        if run.run.push_to_hub:
+        if run.training.push_to_hub:
             push(folder, arguments)
     return exit_code
 

@@ -1,196 +1,231 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What a training run is told: model, data, clips, augmentation, training, evaluation, and the run itself.
+Options of a training run: model, data, clips, augmentation, training; of a joint run a data block for each data set.
+
+A joint run trains on several data sets, videos and images (section 3.5), given as the mapping `datasets`:
+
+    datasets:
+      kinetics400: {data: path/to/kinetics400, data_format: kinetics, weight: 2}
+      imagenet1k: {data: path/to/imagenet, rand_augment_layers: 0}
+
+A data set has the options of the block data, those of the block augmentation if they differ from the run's, and those of
+`DatasetOptions`. On the command line: `datasets.imagenet1k.data=path/to/imagenet`.
 
 Names are those of Transformers where it has the option. Defaults are ours, for a few hundred clips and an image model to
-start from; the paper's values are in `recipes/`. A TubeViT from scratch needs much more data than that.
+start from; the paper's values are in `recipes/`. A TubeViT from random weights needs much more data.
 """
 
-import math
-from dataclasses import dataclass, field
+import argparse
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.augmentation import AugmentationConfig
-from ..data.check_data import ON_CORRUPT_VIDEO
 from ..data.video_datasets import DataConfig
 from ..models.model_options import ClipConfig, ModelConfig
-from ..options import as_mapping, check_at_least, make_config, option
+from ..options import (
+    AT_LEAST_1,
+    POSITIVE,
+    Blocks,
+    as_mapping,
+    check_ranges,
+    current_options,
+    make_config,
+    option,
+    read_options,
+)
+
+
+if TYPE_CHECKING:
+    from .training_arguments import VideoTrainingArguments
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-MIXED_PRECISION = ("no", "bf16", "fp16")
-AGGREGATIONS = ("probs", "logits", "max")
-STRATEGIES = ("no", "steps", "epoch")
-LAYER_DECAY = 0.75  # from a checkpoint
-CORRUPT_VIDEOS_FILE = "corrupt_videos.csv"  # in the folder of a run, what the check before training found
+# The name of a data set becomes that of a folder, a part of parameter names, and a key on the command line.
+DATASET_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+RESERVED_NAMES = ("evaluation", "runs")  # folders of a run; TensorBoard writes to the latter
+CORRUPT_VIDEOS_FILE = "corrupt_videos.csv"  # in the folder of a run: report of the check before training
 
 
-@dataclass
-class TrainingConfig:
-    """Optimisation."""
+def training_blocks() -> Blocks:
+    """Block name to dataclass; a function, because importing `TrainingArguments` takes seconds."""
+    from .training_arguments import VideoTrainingArguments
 
-    num_train_epochs: float = option(30.0, "passes over the training videos")
-    max_steps: int = option(-1, "optimizer steps, in place of num_train_epochs; -1 for that")
-    per_device_train_batch_size: int = option(8, "clips per device and forward pass")
-    gradient_accumulation_steps: int = option(1, "forward passes per optimizer step")
-    learning_rate: float = option(1e-4, "of the classifier, and of all layers without layer_decay")
-    layer_decay: float | None = option(
-        None,
-        "factor on the learning rate from each layer to the one before it; 1 for none (default: 0.75 from a checkpoint, "
-        "1 from random weights)",
-    )
-    weight_decay: float = option(0.05, "of weight matrices; biases, norms and embeddings have none")
-    optim: str = option("adamw_torch", "an optimizer of Transformers' Trainer")
-    adam_beta1: float = option(0.9, "of Adam")
-    adam_beta2: float = option(0.999, "of Adam")
-    adam_epsilon: float = option(1e-8, "of Adam")
-    lr_scheduler_type: str = option("cosine", "a schedule of Transformers")
-    warmup_steps: float = option(0.1, "steps of linear warm-up; below 1 a share of all steps")
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0 for not")
-    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "arithmetic of the forward pass")
-    gradient_checkpointing: bool = option(False, "compute activations twice instead of storing them")
-    torch_compile: bool = option(False, "compile the model")
-    ema_decay: float = option(
-        0.0, "average the weights, keeping this share at each step, and evaluate that; 0 for not"
-    )
-    early_stopping_patience: int = option(0, "evaluations without a better metric that end training; 0 for no end")
-    chance_loss_patience: int = option(2000, "steps without learning anything that end training; 0 for no end")
-
-    def __post_init__(self):
-        check_at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
-        check_at_least(self, 0, "early_stopping_patience", "chance_loss_patience", "warmup_steps", "weight_decay")
-        check_at_least(self, 0, "max_grad_norm")
-        if self.max_steps != -1 and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, or -1 for num_train_epochs, got {self.max_steps}.")
-        if self.max_steps == -1 and self.num_train_epochs <= 0:
-            raise ValueError(f"num_train_epochs must be above 0, got {self.num_train_epochs}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}.")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}.")
-
-    def count_steps(self, batches_per_epoch: int) -> int:
-        """Optimizer steps of the whole run."""
-        if self.max_steps > 0:
-            return self.max_steps
-        return math.ceil(
-            self.num_train_epochs * max(1, math.ceil(batches_per_epoch / self.gradient_accumulation_steps))
-        )
-
-
-@dataclass
-class EvaluationConfig:
-    """Evaluation: of one view per video while training, of all views at the end."""
-
-    eval_strategy: Literal["no", "steps", "epoch"] = option("epoch", "when the validation videos are scored")
-    eval_steps: int = option(500, "steps between evaluations with eval_strategy=steps")
-    per_device_eval_batch_size: int = option(8, "videos per device and forward pass")
-    metric_for_best_model: str | None = option(
-        None, "default: accuracy, of several labels per video mean_average_precision"
-    )
-    load_best_model_at_end: bool = option(True, "save the best model instead of the last")
-    num_temporal_views: int = option(4, "clips per video in the evaluation at the end")
-    num_spatial_views: int = option(3, "crops per clip, likewise")
-    view_aggregation: Literal["probs", "logits", "max"] = option(
-        "probs", "what is averaged over views, or max: the largest probability"
-    )
-
-    def __post_init__(self):
-        check_at_least(self, 1, "eval_steps", "per_device_eval_batch_size", "num_temporal_views", "num_spatial_views")
-
-
-@dataclass
-class RunConfig:
-    """The run: where its files go, how it is logged, what it does about broken videos."""
-
-    output_dir: str = option("runs/tubevit", "folder of everything that the run writes")
-    resume: bool = option(False, "go on from the last checkpoint in output_dir")
-    seed: int = option(42, "of weights, order and augmentation")
-    save_strategy: Literal["no", "steps", "epoch"] = option("epoch", "when checkpoints are written")
-    save_steps: int = option(500, "steps between checkpoints with save_strategy=steps")
-    save_total_limit: int | None = option(2, "checkpoints that are kept, the newest, and the best; none for all")
-    logging_steps: int = option(10, "steps between lines of the log")
-    report_to: str = option("none", "none, tensorboard, trackio, wandb, ..., separated by commas")
-    dataloader_num_workers: int = option(0, "processes that read clips, per device")
-    use_cpu: bool = option(False, "do not use a GPU")
-    check_data: bool = option(True, "try every file before training; false where that was done")
-    corrupt_videos_file: str | None = option(
-        None, "what `tubevit check-data` wrote: its files are left out without a check"
-    )
-    on_corrupt_video: str = option("skip", "skip or raise")
-    max_corrupt_fraction: float = option(0.05, "share of broken videos above which the run ends")
-    push_to_hub: bool = option(False, "upload the model at the end")
-    hub_model_id: str | None = option(None, "its name there (default: that of output_dir)")
-    trainer: dict | str | None = field(
-        default=None, metadata={"help": "further fields of TrainingArguments, as a mapping or JSON"}
-    )
-
-    def __post_init__(self):
-        check_at_least(self, 1, "save_steps", "logging_steps", "save_total_limit")
-        check_at_least(self, 0, "dataloader_num_workers")
-        if self.on_corrupt_video not in ON_CORRUPT_VIDEO:
-            raise ValueError(f"on_corrupt_video must be skip or raise, got {self.on_corrupt_video!r}.")
-        if not 0 <= self.max_corrupt_fraction <= 1:
-            raise ValueError(f"max_corrupt_fraction must be from 0 to 1, got {self.max_corrupt_fraction}.")
-        self.trainer = as_mapping(self.trainer, "trainer")
-
-
-BLOCKS = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "clips": ClipConfig,
-    "augmentation": AugmentationConfig,
-    "training": TrainingConfig,
-    "evaluation": EvaluationConfig,
-    "run": RunConfig,
-}
+    return {
+        "model": ModelConfig,
+        "data": DataConfig,
+        "clips": ClipConfig,
+        "augmentation": AugmentationConfig,
+        "training": VideoTrainingArguments,
+    }
 
 
 @dataclass
 class TrainingRun:
-    """All blocks of a training run, as `options` reads them for `BLOCKS`."""
+    """All blocks of a training run, as `options.read_config` returns them for `training_blocks()`."""
 
     model: ModelConfig
     data: DataConfig
     clips: ClipConfig
     augmentation: AugmentationConfig
-    training: TrainingConfig
-    evaluation: EvaluationConfig
-    run: RunConfig
+    training: "VideoTrainingArguments"
 
     def __post_init__(self):
-        check_strategies(self.training, self.evaluation, self.run)
-        complete_layer_decay(self.model, self.training)
+        self.training.complete_layer_decay(self.model.model_name_or_path is not None)
         if self.clips.fps is not None and self.augmentation.min_temporal_span is not None:
             raise ValueError(
-                f"min_temporal_span is for clips spread over the video, and fps is {self.clips.fps}: leave out one of them."
+                f"min_temporal_span applies to clips spread over the video, and fps is {self.clips.fps}: give one of them."
             )
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
         """From options by their names; the others have their defaults."""
-        return cls(**make_config(options, BLOCKS))
+        return cls(**make_config(options, training_blocks()))
 
 
-def complete_layer_decay(model: ModelConfig, training: TrainingConfig) -> None:
-    """Where it is not given: the first of twelve layers of a checkpoint learns at 3 % of the rate, of random weights like all."""
-    if training.layer_decay is None:
-        training.layer_decay = 1.0 if model.model_name_or_path is None else LAYER_DECAY
+@dataclass
+class DatasetOptions:
+    """One of several data sets: its part in the run."""
+
+    kind: Literal["video", "image"] | None = option(None, "media that the data set must hold (default: what it holds)")
+    weight: Annotated[float, POSITIVE] = option(1.0, "number of batches relative to the other data sets")
+    loss_weight: Annotated[float, POSITIVE] = option(1.0, "factor on the data set's loss")
+    per_device_train_batch_size: Annotated[int, AT_LEAST_1] | None = option(
+        None, "clips or images per device and forward pass (default: the run's)"
+    )
+    corrupt_videos_file: str | None = option(None, "report of `tubevit check-data` on the data set")
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
-def check_strategies(training: TrainingConfig, evaluation: EvaluationConfig, options: RunConfig) -> None:
-    """Raise a `ValueError` where evaluations or checkpoints are missing that other options need."""
-    if evaluation.eval_strategy == "no":
-        if training.early_stopping_patience:
-            raise ValueError("early_stopping_patience needs evaluations: set eval_strategy=epoch or steps.")
-    elif evaluation.load_best_model_at_end:
-        same = evaluation.eval_strategy == options.save_strategy
-        if not same or (options.save_strategy == "steps" and options.save_steps % evaluation.eval_steps):
+DATASET_BLOCKS = {"data": DataConfig, "augmentation": AugmentationConfig, "options": DatasetOptions}
+
+
+@dataclass
+class JointConfig:
+    """Several data sets in one run, each with its own head, instead of the block data."""
+
+    datasets: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "name to options of a data set (options of data and augmentation, kind, weight, loss_weight, "
+            "per_device_train_batch_size) as a mapping or JSON, or one by one: datasets.NAME.data=FOLDER"
+        },
+    )
+
+    def __post_init__(self):
+        self.datasets = as_mapping(self.datasets, "datasets")
+        for name, values in self.datasets.items():
+            if not DATASET_NAME.fullmatch(str(name)) or name in RESERVED_NAMES:
+                raise ValueError(
+                    f"datasets: {name!r} cannot name a data set: use a letter, then letters, digits and underscores, and not "
+                    f"{' or '.join(RESERVED_NAMES)}."
+                )
+            if not isinstance(values, dict):
+                raise ValueError(f"datasets.{name} must be a mapping of options, got {values!r}.")
+            self.blocks_of(name, AugmentationConfig())
+
+    def blocks_of(self, name: str, augmentation: AugmentationConfig) -> dict[str, Any]:
+        """
+        Block name to dataclass, those of `DATASET_BLOCKS`, for one data set. `augmentation` holds the options that the data
+        set does not give.
+
+        Raises `ValueError` or `TypeError` of one line that names data set and option.
+        """
+        values = self.datasets[name]
+        try:
+            return make_config({**vars(augmentation), **current_options(values, DATASET_BLOCKS)}, DATASET_BLOCKS)
+        except (ValueError, TypeError) as error:
+            hint = ""
+            if not any(str(key).endswith("data") for key in values):
+                names = ", ".join(map(str, self.datasets))
+                hint = f" Set datasets.{name}.data; the data sets of this run are {names}."
+            raise type(error)(f"datasets.{name}: {error}{hint}") from None
+
+
+def joint_blocks() -> Blocks:
+    """`training_blocks` of a joint run."""
+    return {name: block for name, block in training_blocks().items() if name != "data"} | {"joint": JointConfig}
+
+
+def all_blocks() -> Blocks:
+    """The blocks of `tubevit train`, which reads both kinds of runs."""
+    return {**training_blocks(), "joint": JointConfig}
+
+
+@dataclass
+class JointRun:
+    """All blocks of a joint training run, as `options.read_config` returns them for `joint_blocks()`."""
+
+    model: ModelConfig
+    clips: ClipConfig
+    augmentation: AugmentationConfig
+    training: "VideoTrainingArguments"
+    joint: JointConfig
+
+    def __post_init__(self):
+        self.training.complete_layer_decay(self.model.model_name_or_path is not None)
+        if not self.joint.datasets:
+            raise ValueError("datasets is empty: give each data set a name and its data.")
+        if self.training.corrupt_videos_file is not None:
+            raise ValueError("corrupt_videos_file belongs to one data set: set datasets.NAME.corrupt_videos_file.")
+        if self.model.lora_rank:
+            raise ValueError("lora_rank is for one data set; freeze layers instead, num_frozen_layers=N.")
+        if self.training.ddp_static_graph or self.training.ddp_find_unused_parameters is False:
             raise ValueError(
-                "load_best_model_at_end needs a checkpoint where there is an evaluation: set save_strategy="
-                f"{evaluation.eval_strategy}, save_steps a multiple of eval_steps={evaluation.eval_steps}, or "
-                "load_best_model_at_end=false."
+                "A step of joint training leaves the heads of other data sets unused: set ddp_find_unused_parameters=true and "
+                "ddp_static_graph=false."
             )
+        if self.training.dataloader_drop_last or self.training.train_sampling_strategy != "random":
+            raise ValueError(
+                "Joint training draws full batches in random order: leave out dataloader_drop_last and "
+                "train_sampling_strategy."
+            )
+
+    @classmethod
+    def of(cls, **options: Any) -> "JointRun":
+        """From options by their names; the others have their defaults."""
+        return cls(**make_config(options, joint_blocks()))
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.joint.datasets)
+
+    def options_of(self, name: str) -> DatasetOptions:
+        return self.joint.blocks_of(name, self.augmentation)["options"]
+
+    @staticmethod
+    def report_of(name: str) -> str:
+        """File name of the report of a data set's corrupt videos."""
+        return f"corrupt_videos_{name}.csv"
+
+    def run_of(self, name: str) -> TrainingRun:
+        """The run on one data set alone, with the same model, clips and training."""
+        blocks = self.joint.blocks_of(name, self.augmentation)
+        options = blocks["options"]
+        batch_size = options.per_device_train_batch_size or self.training.per_device_train_batch_size
+        return TrainingRun(
+            model=self.model,
+            data=blocks["data"],
+            clips=self.clips,
+            augmentation=blocks["augmentation"],
+            training=self.training.copy(
+                per_device_train_batch_size=batch_size, corrupt_videos_file=options.corrupt_videos_file
+            ),
+        )
+
+
+def read_run(args: argparse.Namespace) -> TrainingRun | JointRun:
+    """The run that a command's arguments describe, for a parser with `all_blocks()`: a joint run if they give `datasets`."""
+    values = read_options(args, all_blocks(), RECIPES)
+    if not values.get("datasets"):
+        values.pop("datasets", None)
+        return TrainingRun(**make_config(values, training_blocks()))
+    for each in fields(DataConfig):
+        if each.name in values:
+            raise ValueError(
+                f"{each.name} belongs to one data set: set datasets.NAME.{each.name}, with the name of one."
+            )
+    return JointRun(**make_config(values, joint_blocks()))

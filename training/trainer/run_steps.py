@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .joint_config import JointRun
-from .run_config import CORRUPT_VIDEOS_FILE, TrainingRun
+from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def claim_folder(
     from ..run_folder import dry_run_dir, ensure_writable_dir
     from .checkpointing import check_output_folder
 
-    folder, resume = Path(run.run.output_dir), run.run.resume
+    folder, resume = Path(run.training.output_dir), run.training.is_resumed
     state = PartialState()
     if state.is_main_process or dry_run:
         check_output_folder(folder, resume, may_hold=reports)
@@ -70,21 +69,22 @@ def begin_or_resume(
     from .hub import make_repository
 
     run = setup.run
-    notes = [*note_on_workers(run.run.dataloader_num_workers), *note_on_gpus(run.run.use_cpu)]
+    notes = [*note_on_workers(run.training.dataloader_num_workers), *note_on_gpus(run.training.use_cpu)]
     config = vars(run)
     total, trained = count_parameters(setup.model.model)
     checkpoint = None
-    if run.run.resume:
+    if run.training.is_resumed:
         check_same_run(folder, config, setup.class_names, setup.counts)
-        checkpoint = (find_checkpoint or last_checkpoint)(folder, run.training.ema_decay > 0, notes)
+        find = find_checkpoint or last_checkpoint
+        checkpoint = find(folder, run.training.ema_decay > 0, notes, run.training.checkpoint_to_resume)
         notes.append(f"Going on from {checkpoint}.")
-    if run.run.save_strategy != "no":
+    if run.training.save_strategy != "no":
         num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
-        num_checkpoints = 1 + (run.run.save_total_limit or 2)
+        num_checkpoints = 1 + (run.training.save_total_limit or 2)
         check_disk_space(folder, total, trained, num_checkpoints, num_copies, has_average=run.training.ema_decay > 0)
     state = PartialState()
     if state.is_main_process:
-        if run.run.push_to_hub:
+        if run.training.push_to_hub:
             make_repository(folder, arguments)
         if checkpoint is None:
             write_run_files(folder, config, setup.class_names, setup.counts)
@@ -151,11 +151,11 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
     state.wait_for_everyone()
     is_done = output.is_dir()
     state.wait_for_everyone()  # all have looked before the first makes the folder
-    may_skip = run.run.on_corrupt_video == "skip"
+    may_skip = run.training.on_corrupt_video == "skip"
     if is_done:
         is_complete = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["is_complete"]
         return 0 if is_complete or may_skip else INCOMPLETE
-    views = run.evaluation
+    views = run.training
     config = {
         "model": EvaluatedModel(str(folder), "float32"),
         "data": run.data,
@@ -164,8 +164,8 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
             str(output),
             split="validation",
             batch_size=views.per_device_eval_batch_size,
-            dataloader_num_workers=run.run.dataloader_num_workers,
-            use_cpu=run.run.use_cpu,
+            dataloader_num_workers=run.training.dataloader_num_workers,
+            use_cpu=run.training.use_cpu,
             allow_incomplete=may_skip,
         ),
     }

@@ -43,7 +43,7 @@ class TrainingLoop:
 
     def __init__(self, setup: RunSetup, arguments: TrainingArguments, folder: Path):
         self.setup, self.arguments, self.folder = setup, arguments, folder
-        self.training, self.options = setup.run.training, setup.run.run
+        self.training, self.options = setup.run.training, setup.run.training
         self.accelerator = make_accelerator(arguments, folder)
         self.augments_batches = self.accelerator.device.type != "cpu"
         self.batches = DataLoaderTimer(setup.augment if self.augments_batches else None)
@@ -59,7 +59,7 @@ class TrainingLoop:
     def _prepare(self) -> None:
         """Loaders, optimizer and schedule, as Trainer makes them."""
         setup, arguments, model = self.setup, self.arguments, self.setup.model.model
-        if self.training.gradient_checkpointing:
+        if self.training.activation_checkpointing:
             model.activation_checkpointing_enable()
         if arguments.torch_compile:
             # In place, because Accelerate's wrapper would rename the weights.
@@ -85,7 +85,7 @@ class TrainingLoop:
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         self.validation_loader = None
         if setup.validation_clips is not None:
-            batch_size = setup.run.evaluation.per_device_eval_batch_size
+            batch_size = setup.run.training.per_device_eval_batch_size
             loader = self._make_loader(setup.validation_clips, batch_size, is_training=False)
             self.validation_loader = self.accelerator.prepare(loader)
 

@@ -11,15 +11,13 @@ Trainer for clips: what Transformers' Trainer needs so that a run on video can b
   stopping, which Trainer begins anew.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
@@ -32,95 +30,7 @@ from .build import RunSetup
 from .callbacks import SetEpoch, StopAtChanceLoss, check_loss, check_weights
 from .ema import EMA
 from .model_card import write_model_card
-from .run_config import TrainingRun
-
-
-# Options that TrainingArguments has by the same name, by block.
-SHARED = {
-    "training": (
-        *(
-            "num_train_epochs",
-            "max_steps",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "learning_rate",
-        ),
-        *("weight_decay", "optim", "adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "warmup_steps"),
-        *("max_grad_norm", "torch_compile"),
-    ),
-    "evaluation": ("per_device_eval_batch_size", "eval_steps"),
-    "run": (
-        *("output_dir", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "dataloader_num_workers"),
-        *("use_cpu", "hub_model_id", "seed"),
-    ),
-}
-# Options of other names that decide such a field.
-DECIDED_BY = {
-    "bf16": "mixed_precision",
-    "fp16": "mixed_precision",
-    "activation_checkpointing": "gradient_checkpointing",
-    "data_seed": "seed",
-    "greater_is_better": "metric_for_best_model",
-    "hub_strategy": "push_to_hub",
-    "hub_always_push": "push_to_hub",
-}
-
-
-def training_arguments(
-    run: TrainingRun, has_validation: bool = True, best_metric: str = "accuracy"
-) -> TrainingArguments:
-    """
-    What Trainer is told.
-
-    best_metric: by which the best checkpoint is chosen if the run does not say.
-
-    Raises `ValueError` for fields of `run.trainer` that it does not have or that have an own option.
-    """
-    training, evaluation, options = run.training, run.evaluation, run.run
-    evaluates = has_validation and evaluation.eval_strategy != "no"
-    metric = evaluation.metric_for_best_model or best_metric
-    values = {name: getattr(getattr(run, block), name) for block, names in SHARED.items() for name in names}
-    values |= {
-        "bf16": training.mixed_precision == "bf16",
-        "fp16": training.mixed_precision == "fp16",
-        "activation_checkpointing": training.gradient_checkpointing,
-        "eval_strategy": evaluation.eval_strategy if evaluates else "no",
-        "metric_for_best_model": metric,
-        "greater_is_better": not metric.endswith("loss"),
-        "load_best_model_at_end": evaluates and evaluation.load_best_model_at_end,
-        "report_to": _trackers(options.report_to),
-        "push_to_hub": False,  # the scripts do it, with the evaluation
-        "data_seed": options.seed,
-    }
-    values["use_cpu"] = options.use_cpu or not torch.accelerator.is_available()
-    fixed = {
-        "remove_unused_columns": False,  # Trainer would remove what the collator needs
-        "label_names": ["labels"],
-        "disable_tqdm": not sys.stderr.isatty(),  # as all other progress bars of ours
-        "logging_nan_inf_filter": False,  # it would show a loss of 0 for NaN
-        "dataloader_pin_memory": torch.cuda.is_available() and not options.use_cpu,
-    }
-    known = TrainingArguments.__dataclass_fields__
-    for name in options.trainer:
-        if name in values or name in DECIDED_BY:
-            raise ValueError(f"trainer.{name} has its own option, set {DECIDED_BY.get(name, name)}.")
-        if name not in known:
-            raise ValueError(f"trainer.{name} is no field of TrainingArguments.")
-    arguments = TrainingArguments(**{**values, **fixed, **options.trainer})
-    if arguments.n_gpu > 1:  # Trainer would wrap the model in DataParallel, whose batches are so many times larger
-        arguments._n_gpu = 1
-    return arguments
-
-
-def _trackers(names: str) -> list[str]:
-    """Where Trainer logs to. Raises `ImportError` for what is not installed, before any work is done."""
-    trackers = [name.strip() for name in names.split(",")]
-    installed = get_available_reporting_integrations()
-    for name in trackers:
-        if name not in ("none", "all", *installed):
-            there = f"; there are: {', '.join(installed)}." if installed else "."
-            raise ImportError(f"report_to={name} needs the package: pip install {name}{there}")
-    return trackers
+from .training_arguments import VideoTrainingArguments
 
 
 class VideoTrainer(Trainer):
@@ -129,7 +39,7 @@ class VideoTrainer(Trainer):
     flops_per_clip: of a forward pass, for the log; 0 where it is not known.
     """
 
-    def __init__(self, setup: RunSetup, args: TrainingArguments, flops_per_clip: float = 0.0):
+    def __init__(self, setup: RunSetup, args: VideoTrainingArguments, flops_per_clip: float = 0.0):
         self.setup, self.flops_per_clip = setup, flops_per_clip
         self.model_config = setup.model.model.config
         augments_batches = args.device.type != "cpu"

@@ -4,7 +4,6 @@ and evaluate have theirs beside their other tests.)"""
 import json
 
 import pytest
-import yaml
 from saved_models import LABELS, save_model
 from tiny_runs import make_videos
 
@@ -56,10 +55,9 @@ def test_prepare_copies_one_video_and_leaves_nothing(videos, tmp_path, capsys):
     assert {path: path.stat().st_mtime for path in target.rglob("*")} == before
 
 
-def test_prepare_from_a_file(videos, tmp_path):
-    options = {"source": str(videos), "target": str(tmp_path / "copies"), "short-side": 16, "no_timing": True}
-    (tmp_path / "prepare.yaml").write_text(yaml.safe_dump(options))
-    assert main(["data", "prepare", "--config", str(tmp_path / "prepare.yaml"), "gop=6", "--workers", "1"]) == 0
+def test_prepare_takes_its_options_by_name(videos, tmp_path):
+    options = [f"source={videos}", f"target={tmp_path / 'copies'}", "short-side=16", "no_timing=true", "gop=6"]
+    assert main(["data", "prepare", *options, "--workers", "1"]) == 0
     settings = json.loads((tmp_path / "copies" / "prepare.json").read_text())
     assert (settings["short_side"], settings["gop"]) == (16, 6)
     assert len(list((tmp_path / "copies").rglob("*.mp4"))) == 9

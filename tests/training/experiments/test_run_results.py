@@ -17,10 +17,9 @@ from tubevit.training.experiments.data_commands import find_data_command
 from tubevit.training.experiments.paths import portable
 from tubevit.training.experiments.run_command import WITHOUT_EFFECT, as_text, find_overrides, recipe_of
 from tubevit.training.experiments.run_results import find_run, make_result
-from tubevit.training.options import add_config_arguments
+from tubevit.training.options import add_config_arguments, as_options, parse_arguments
 from tubevit.training.run_folder import write_json, write_run_files
-from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
-from tubevit.training.trainer.run_config import TrainingRun
+from tubevit.training.trainer.run_config import JointRun, TrainingRun, all_blocks, read_run
 
 
 CLASSES = ["hop", "run", "skip"]
@@ -148,13 +147,13 @@ def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
         **OPTIONS,
         datasets=datasets,
         output_dir=str(tmp_path.parent / "runs" / "joint"),
-        trainer={"deepspeed": str(tmp_path.parent / "zero.json")},
+        lr_scheduler_kwargs={"file": str(tmp_path.parent / "zero.json")},
     )
     folder = write_run(tmp_path / "run", run, "real", command=["tubevit", "train", "--config", "/home/me/own.yaml"])
     assert main(["experiments", "results", "results", "--add", str(folder)]) == 0
     (result,) = read_results(tmp_path / "results")
     assert result["settings"]["config"]["datasets"]["real"]["data"] == "data/clips"
-    assert result["settings"]["config"]["trainer"] == {"deepspeed": "zero.json"}
+    assert result["settings"]["config"]["lr_scheduler_kwargs"] == {"file": "zero.json"}
     for word in ("data/clips", "train_data=figures", "video_root=../videos", "output_dir=joint", "zero.json"):
         assert word in result["command"]
     for path in [*(tmp_path / "results").glob("**/*.json"), tmp_path / "results" / "RESULTS.md"]:
@@ -183,19 +182,19 @@ def test_the_command_makes_the_same_run(recipe):
         "model_config": {**TINY_MODEL, "hidden_act": "no", "tubes": TINY_TUBES},
         "learning_rate": 3e-5,
         "fps": 12.5,
-        "trainer": {"ddp_timeout": 60},
+        "ddp_timeout": 60,
         "seed": 7,
         "output_dir": "runs/it's",
     }
     run = JointRun.of(**options)
-    values = {name: value for block in vars(run).values() for name, value in vars(block).items()}
+    values = {name: value for block in vars(run).values() for name, value in as_options(block).items()}
     overrides = find_overrides(values, recipe) | {"output_dir": "runs/it's"}
     words = shlex.split(" ".join(shlex.quote(f"{key}={text}") for key, text in overrides.items()))
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, ALL_BLOCKS)
-    again = read_run(parser.parse_args([*(["--config", recipe] if recipe else []), *words]))
-    free = {name: getattr(run.run, name) for name in WITHOUT_EFFECT}
-    assert replace(again, run=replace(again.run, **free)) == run
+    add_config_arguments(parser, all_blocks())
+    again = read_run(parse_arguments(parser, [*(["--config", recipe] if recipe else []), *words]))
+    free = {name: run.training.given[name] for name in WITHOUT_EFFECT}
+    assert replace(again, training=again.training.copy(**free)) == run
     # What a recipe changes and the run does not is set back.
     assert ("gradient_accumulation_steps" in overrides) == (recipe is not None)
 
@@ -205,10 +204,10 @@ def test_only_what_differs_from_the_recipe_is_in_the_command(tmp_path):
     assert recipe_of({"command": command}) == "joint-small"
     assert recipe_of({"command": ["tubevit", "train", "--config", "mine.yaml"]}) is None
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, ALL_BLOCKS)
+    add_config_arguments(parser, all_blocks())
     given = ["datasets.videos.data=a", "datasets.images.data=b", "max_steps=7000", "logging_steps=7"]
-    run = read_run(parser.parse_args(["--config", "joint-small", *given]))
-    values = {name: value for block in vars(run).values() for name, value in vars(block).items()}
+    run = read_run(parse_arguments(parser, ["--config", "joint-small", *given]))
+    values = {name: value for block in vars(run).values() for name, value in as_options(block).items()}
     assert find_overrides(values, "joint-small") == dict(each.split("=") for each in given[:3])
 
 
@@ -290,7 +289,7 @@ def test_a_title_without_runs_is_refused(tmp_path, capsys):
 )
 def test_entries_are_read_as_they_were(value):
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, ALL_BLOCKS)
+    add_config_arguments(parser, all_blocks())
     args = parser.parse_args(["data=x", "preset=tiny", f"model_config.some={as_text(value, True)}"])
     assert read_run(args).model.model_config == {"some": value}
 

@@ -31,8 +31,8 @@ from tubevit import TubeViTForJointClassification
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build_joint import build_joint_run
-from tubevit.training.trainer.joint_config import JointRun
 from tubevit.training.trainer.joint_training import train_jointly
+from tubevit.training.trainer.run_config import JointRun
 
 
 NAMES = {"clips": sorted(CLASSES), "pictures": sorted(SHADES)}
@@ -182,7 +182,7 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
     assert not (folder / "model.safetensors").exists()
-    assert train_jointly(JointRun.of(**joint_options(data, folder, resume=True, **options))) == 0
+    assert train_jointly(JointRun.of(**joint_options(data, folder, resume_from_checkpoint="true", **options))) == 0
     assert_same_weights(folder, whole)
     scores = ("loss", *(f"{name}/{score}" for name in NAMES for score in ("loss", "accuracy")))
     for resumed, expected in zip(history(folder), history(whole), strict=True):
@@ -192,7 +192,9 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
 def test_another_mixture_is_not_resumed(data, whole, tmp_path):
     own = {**OWN_RANDOM, "clips": {"weight": 3}}
     with pytest.raises(ValueError, match=r"has datasets=.*, not .*resume it with its own options"):
-        train_jointly(JointRun.of(**joint_options(data, whole, own=own, resume=True, **JOINT_RANDOM)))
+        train_jointly(
+            JointRun.of(**joint_options(data, whole, own=own, resume_from_checkpoint="true", **JOINT_RANDOM))
+        )
 
 
 SPLIT = {
@@ -215,7 +217,7 @@ def test_two_processes_change_nothing(data, tmp_path):
     assert 0 < len(mixed) < len(history(expected))
     script = ROOT / "training" / "run_video_classification.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    options = {"per_device_train_batch_size": 3, "gradient_checkpointing": True, **SPLIT}
+    options = {"per_device_train_batch_size": 3, "activation_checkpointing": True, **SPLIT}
     command += joint_arguments(data, tmp_path / "two", **options)
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -303,7 +305,7 @@ def test_broken_files_are_left_out_of_their_data_set(data, tmp_path):
     run = JointRun.of(**joint_options({**data, "clips": clips}, tmp_path / "run", **options))
     assert train_jointly(run) == 0
     assert read_json(tmp_path / "run" / "dataset.json")["clips"]["train"]["cannot_be_read"] == 1
-    assert "0.mp4" in (tmp_path / "run" / "bad_videos_clips.csv").read_text()
+    assert "0.mp4" in (tmp_path / "run" / "corrupt_videos_clips.csv").read_text()
 
 
 # What a joint model starts from

@@ -12,17 +12,15 @@ from tiny_runs import OPTIONS, make_images, make_videos
 
 from tubevit.training.data.joint_datasets import JointBatches, draw_names
 from tubevit.training.models import build_joint
-from tubevit.training.options import add_config_arguments, write_yaml
+from tubevit.training.options import add_config_arguments, parse_arguments, write_yaml
 from tubevit.training.run_folder import write_run_files
 from tubevit.training.trainer import run_steps
 from tubevit.training.trainer.build_joint import build_joint_run
 from tubevit.training.trainer.checkpointing import check_same_run
-from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
 from tubevit.training.trainer.joint_model_card import history_of
 from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
 from tubevit.training.trainer.joint_training import save_and_evaluate
-from tubevit.training.trainer.run_config import TrainingRun
-from tubevit.training.trainer.video_trainer import training_arguments
+from tubevit.training.trainer.run_config import JointRun, TrainingRun, all_blocks, read_run
 
 
 ROWS, SIZES, WEIGHTS = {"a": 23, "b": 7, "c": 40}, {"a": 4, "b": 2, "c": 8}, {"a": 3, "b": 1, "c": 2}
@@ -114,8 +112,8 @@ DATA = {"videos": {"data": "clips"}, "images": {"data": "pictures", "weight": 3}
 
 def read(*argv: str) -> TrainingRun | JointRun:
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, ALL_BLOCKS)
-    return read_run(parser.parse_args(argv))
+    add_config_arguments(parser, all_blocks())
+    return read_run(parse_arguments(parser, argv))
 
 
 def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
@@ -130,7 +128,7 @@ def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
     videos, images = run.run_of("videos"), run.run_of("images")
     assert (videos.data.data, videos.data.data_format, images.data.data) == ("clips", "list", "pictures")
     assert (videos.augmentation.random_erasing_prob, images.augmentation.random_erasing_prob) == (0.25, 0)
-    assert videos.run.seed == images.run.seed == 3
+    assert videos.training.seed == images.training.seed == 3
 
 
 def test_without_data_sets_it_is_a_run_on_one():
@@ -169,7 +167,7 @@ def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
         (["datasets.videos.wieght=2"], r"^datasets\.videos: There is no option 'wieght'; the nearest is 'weight'"),
         (["datasets.videos.weight=0"], r"^datasets\.videos: weight must be above 0, got 0"),
         (["datasets.videos.kind=sound"], r"^datasets\.videos: kind must be one of video, image"),
-        (["datasets.videos.data_format=lst"], r"^datasets\.videos: data_format must be auto or one of"),
+        (["datasets.videos.data_format=lst"], r"^datasets\.videos: data_format must be one of auto"),
         (["datasets.videos.per_device_train_batch_size=0"], "must be at least 1, got 0"),
         (
             ["datasets.images.weight=2"],
@@ -181,12 +179,12 @@ def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
         (["datasets.1.data=clips"], "^datasets: '1' cannot name a data set"),
         (["datasets.evaluation.data=clips"], "^datasets: 'evaluation' cannot name a data set"),
         (["datasets.runs.data=clips"], "^datasets: 'runs' cannot name a data set"),
-        (["datasets.videos.data.folder=clips"], r"datasets\.videos\.data\.folder: data is no mapping"),
-        (["train_data=clips"], r"^train_data belongs to one of the datasets: set datasets\.NAME\.train_data"),
+        (["datasets.videos.data.folder=clips"], r"datasets\.videos\.data\.folder: data is not a mapping"),
+        (["train_data=clips"], r"^train_data belongs to one data set: set datasets\.NAME\.train_data"),
         (["lora_rank=4"], "lora_rank is for one data set"),
         (["corrupt_videos_file=a.csv"], r"set datasets\.NAME\.corrupt_videos_file"),
-        (["trainer.ddp_static_graph=true"], "heads unused"),
-        (["trainer.ddp_find_unused_parameters=false"], "heads unused"),
+        (["trainer.ddp_static_graph=true"], "heads of other data sets unused"),
+        (["trainer.ddp_find_unused_parameters=false"], "heads of other data sets unused"),
     ],
 )
 def test_wrong_options_are_errors_of_one_line(argv, message):
@@ -213,7 +211,7 @@ def setup(tmp_path_factory):
 
 @pytest.fixture
 def trainer(setup):
-    return JointTrainer(setup, training_arguments(setup.run), dict.fromkeys(setup.parts, 1.0))
+    return JointTrainer(setup, setup.run.training.for_trainer(), dict.fromkeys(setup.parts, 1.0))
 
 
 def batch_of(trainer, name: str) -> dict:

@@ -117,7 +117,7 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     options = {**RANDOM, "dataloader_num_workers": num_workers}
     kill_behind(step, videos, folder, command="train-loop", **options)
     assert max(find_checkpoints(folder)) == step // 4 * 4 and not (folder / "model.safetensors").exists()
-    assert train(videos, folder, resume=True, **options) == 0
+    assert train(videos, folder, resume_from_checkpoint="true", **options) == 0
     assert_same_weights(folder, whole)
     assert history(folder) == history(whole)
 
@@ -131,7 +131,7 @@ def test_two_ranks_killed_and_resumed_are_one_uninterrupted(videos, tmp_path):
     killed = [*torchrun, str(HELPERS / "tiny_runs.py"), "train-loop", "5", *given]
     result = subprocess.run(killed, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode != 0 and list(find_checkpoints(tmp_path / "two")) == [4], result.stderr[-3000:]
-    resumed = [*torchrun, str(SCRIPT), *given, "resume=true"]
+    resumed = [*torchrun, str(SCRIPT), *given, "resume_from_checkpoint=true"]
     result = subprocess.run(resumed, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("step 6 of 6: loss") == 1  # the first rank speaks for all
@@ -192,7 +192,7 @@ def unfinished(whole, tmp_path):
 def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
     edit_weights(newest_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model") as error:
-        train(videos, unfinished, resume=True, **RANDOM)
+        train(videos, unfinished, resume_from_checkpoint="true", **RANDOM)
     assert "\n" not in str(error.value)
 
 
@@ -218,7 +218,6 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trainer": {"lr_scheduler_kwargs": {}}}, "is for Trainer, and this script does without"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations, as Trainer's do"),
         ({"learning_rate": 1e20, "warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 4}, "The loss is"),
         ({"learning_rate": 1e-9, "chance_loss_patience": 5}, "Nothing was learned in 5 steps"),
@@ -230,13 +229,11 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
             {"metric_for_best_model": "top5_accuracy"},
             "must be one of accuracy, mean_class_accuracy, loss with 3 classes, got 'top5_accuracy'.",
         ),
-        ({"resume": True}, "There is nothing to resume"),
+        ({"resume_from_checkpoint": "true"}, "There is nothing to resume"),
     ],
 )
 def test_what_cannot_work_is_one_line(options, message, videos, tmp_path, capsys):
-    argv = arguments(
-        videos, tmp_path / "run", **{**ONE_VIEW, **options, **({"trainer": "{x: 1}"} if "trainer" in options else {})}
-    )
+    argv = arguments(videos, tmp_path / "run", **{**ONE_VIEW, **options})
     assert main(["train-loop", *argv]) == 2
     (*_, line) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("tubevit train-loop: error: ") and message in line
@@ -337,7 +334,7 @@ def test_a_stream_is_trained_on(videos, tmp_path):
         folder = shutil.copytree(tmp_path / name, tmp_path / "resumed" / name, ignore=end)
         for checkpoint in folder.glob("*-6"):
             shutil.copy(tmp_path / name / checkpoint.name / "model.safetensors", checkpoint)
-        assert script.train(make_run(tmp_path / "data", folder, resume=True, **options)) == 0
+        assert script.train(make_run(tmp_path / "data", folder, resume_from_checkpoint="true", **options)) == 0
         assert_same_weights(folder, tmp_path / name)
         assert history(folder) == history(tmp_path / name)
 

@@ -12,10 +12,15 @@ from transformers import HfArgumentParser, TrainingArguments
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.presets import PRESETS
 from tubevit.training.data.worker_processes import note_on_gpus
-from tubevit.training.options import add_config_arguments, convert, load_config_file, make_config, write_yaml
-from tubevit.training.trainer.joint_config import ALL_BLOCKS, JointRun, read_run
-from tubevit.training.trainer.run_config import BLOCKS, RECIPES, TrainingRun
-from tubevit.training.trainer.video_trainer import training_arguments
+from tubevit.training.options import (
+    add_config_arguments,
+    convert,
+    load_config_file,
+    make_config,
+    parse_arguments,
+    write_yaml,
+)
+from tubevit.training.trainer.run_config import RECIPES, JointRun, TrainingRun, all_blocks, read_run, training_blocks
 
 
 GIVEN = {"preset": "tiny", "data": "videos"}
@@ -24,8 +29,8 @@ RECIPE_FILES = sorted(RECIPES.glob("*.yaml"))
 
 def read(*argv: str) -> dict:
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser, ALL_BLOCKS)
-    return vars(read_run(parser.parse_args(argv)))
+    add_config_arguments(parser, all_blocks())
+    return vars(read_run(parse_arguments(parser, argv)))
 
 
 def datasets_of(recipe: Path) -> list[str]:
@@ -33,7 +38,7 @@ def datasets_of(recipe: Path) -> list[str]:
 
 
 def test_names_are_unique_over_all_blocks():
-    names = [each.name for block in BLOCKS.values() for each in fields(block)]
+    names = [each.name for block in all_blocks().values() for each in fields(block)]
     assert len(names) == len(set(names))
 
 
@@ -48,29 +53,34 @@ def test_arguments_win_over_the_file_and_the_file_over_defaults(tmp_path):
     training = config["training"]
     assert (training.learning_rate, training.weight_decay, training.num_train_epochs) == (1e-3, 0.25, 2)
     assert (training.optim, training.max_grad_norm, training.lr_scheduler_type) == ("sgd", 3, "cosine")
-    assert config["run"].use_cpu and config["data"].data == "videos"
+    assert config["training"].use_cpu and config["data"].data == "videos"
 
 
 def test_entries_of_a_mapping_are_added_to_those_of_the_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("model:\n  preset: tiny\n  model_config: {hidden_size: 24, pooling: mean}\ndata: {data: videos}\n")
     config = read(
-        "--config", str(file), "model_config.layer_norm_eps=1e-5", "model_config.pooling=cls", "trainer.ddp_timeout=9"
+        "--config",
+        str(file),
+        "model_config.layer_norm_eps=1e-5",
+        "model_config.pooling=cls",
+        "lr_scheduler_kwargs.num_cycles=2",
     )
     assert config["model"].model_config == {"hidden_size": 24, "pooling": "cls", "layer_norm_eps": 1e-5}
-    assert config["run"].trainer == {"ddp_timeout": 9}
+    assert config["training"].lr_scheduler_kwargs == {"num_cycles": 2}
 
 
 def test_what_is_written_reads_back_the_same(tmp_path):
     run = TrainingRun.of(**GIVEN, learning_rate=3e-6, model_config={"tubes": [{"kernel_size": [1, 8, 8]}]}, fps=None)
+    blocks = training_blocks()
     write_yaml(tmp_path / "all.yaml", vars(run))
-    assert make_config(load_config_file(str(tmp_path / "all.yaml"), BLOCKS), BLOCKS) == vars(run)
+    assert make_config(load_config_file(str(tmp_path / "all.yaml"), blocks), blocks) == vars(run)
 
 
 def test_transformers_own_parser_reads_the_same():
     argv = ["--preset", "tiny", "--data", "videos", "--learning_rate", "1e-3", "--num_frames", "8", "--use_cpu"]
-    theirs = HfArgumentParser(list(BLOCKS.values())).parse_args_into_dataclasses(argv)
-    theirs = vars(TrainingRun(**dict(zip(BLOCKS, theirs, strict=True)))).values()
+    theirs = HfArgumentParser(list(training_blocks().values())).parse_args_into_dataclasses(argv)
+    theirs = vars(TrainingRun(**dict(zip(training_blocks(), theirs, strict=True)))).values()
     assert [asdict(block) for block in theirs] == [asdict(block) for block in read(*argv).values()]
 
 
@@ -108,9 +118,9 @@ WRONG_FILES = {
     "trianing: {learning_rate: 1}": "no option 'trianing'; the nearest is 'training'",
     "model: {learning_rate: 1}": "It belongs to the block training",
     "learning_rate: 1\ntraining: {learning_rate: 2}": "gives learning_rate twice",
-    "learning_rate: 1\nlearning_rate: 2": "line 1: the key 'learning_rate' stands there twice",
+    "learning_rate: 1\nlearning_rate: 2": "line 1: the key 'learning_rate' is given twice",
     "- 1": "must hold options",
-    "a: [": "is no YAML",
+    "a: [": "is not YAML",
     "learning_rate: fast": "learning_rate must be a number, got 'fast'",
     "training: {max_steps: 0}": "max_steps must be at least 1",
     "pad_mode: lop": "pad_mode must be one of loop, last, error",
@@ -130,8 +140,8 @@ def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
     ("argv", "message"),
     [
         (["lerning_rate=1"], "the nearest is 'learning_rate'"),
-        (["learning_rate"], "not of the form key=value"),
-        (["learning_rate.x=1"], "is no mapping"),
+        (["learning_rate"], "not of the form option=value"),
+        (["learning_rate.x=1"], "is not a mapping"),
         (["--config", "finetune-smal"], "did you mean the recipe 'finetune-small'"),
         (["preset=tiny"], "Give data, or train_data"),
         (["data=videos"], "Give model_name_or_path"),
@@ -146,25 +156,139 @@ def test_wrong_arguments_are_errors_of_one_line(argv, message):
     assert "\n" not in str(error.value)
 
 
+def test_every_field_of_training_arguments_is_an_option():
+    config = read("preset=tiny", "data=videos", "--use_cpu", "--dataloader-drop-last", "ddp_timeout=9", "--bf16")
+    training = config["training"]
+    assert training.dataloader_drop_last and training.ddp_timeout == 9 and training.bf16
+    assert {each.name for each in fields(TrainingArguments)} <= {each.name for each in fields(training)}
+
+
 @pytest.mark.parametrize(
-    ("trainer", "message"),
-    [({"learning_rate": 1}, "has its own option"), ({"warmup_ratio": 0.1}, "is no field of TrainingArguments")],
+    ("argv", "precision"),
+    [
+        (["mixed_precision=bf16"], "bf16"),
+        (["bf16=true"], "bf16"),
+        (["--fp16"], "fp16"),
+        (["--bf16", "mixed_precision=bf16"], "bf16"),
+        (["--no-check-data"], "no"),
+    ],
 )
-def test_fields_of_training_arguments_are_checked(trainer, message):
-    with pytest.raises(ValueError, match=message):
-        training_arguments(TrainingRun.of(**GIVEN, trainer=trainer))
-
-
-def test_further_fields_of_training_arguments_arrive(tmp_path):
-    run = TrainingRun.of(
-        **GIVEN,
-        output_dir=str(tmp_path),
-        use_cpu=True,
-        trainer={"dataloader_prefetch_factor": 5},
-        dataloader_num_workers=1,
+def test_mixed_precision_and_its_switches_say_the_same(argv, precision):
+    training = read("preset=tiny", "data=videos", "--use_cpu", *argv)["training"]
+    assert (training.mixed_precision, training.bf16, training.fp16) == (
+        precision,
+        precision == "bf16",
+        precision == "fp16",
     )
-    arguments = training_arguments(run)
-    assert arguments.dataloader_prefetch_factor == 5 and arguments.learning_rate == run.training.learning_rate
+    assert training.to_options()["mixed_precision"] == precision
+
+
+CONTRADICTIONS = {
+    "mixed_precision=no bf16=true": "bf16=true contradicts mixed_precision=no",
+    "mixed_precision=fp16 bf16=true": "bf16=true contradicts mixed_precision=fp16",
+    "bf16=true fp16=true": "bf16=true and fp16=true exclude each other",
+    "label_smoothing_factor=0.1": "set label_smoothing",
+    "remove_unused_columns=true": "remove_unused_columns=True is not supported",
+    "eval_strategy=no load_best_model_at_end=true": "load_best_model_at_end needs evaluations",
+    "trainer.warmup_ratio=0.1": "There is no option 'trainer'",
+}
+WITHOUT_MEANING = [
+    *("learning_rate=nan", "learning_rate=0", "fps=inf", "fps=-1", "seed=-5", "weight_decay=-1", "adam_beta1=1"),
+    *(
+        "adam_epsilon=0",
+        "max_grad_norm=inf",
+        "warmup_steps=-1",
+        "logging_steps=0",
+        "logging_steps=nan",
+        "data_seed=-1",
+    ),
+    *("per_device_train_batch_size=0", "num_train_epochs=inf", "num_train_epochs=0", "max_steps=-2", "ema_decay=1"),
+    *(
+        "ema_decay=nan",
+        "split_seed=-1",
+        "validation_fraction=nan",
+        "mixup_alpha=inf",
+        "label_smoothing=1.5",
+        "lora_rank=-1",
+    ),
+    *(
+        "num_frames=0",
+        "image_size=-16",
+        "drop_path_rate=nan",
+        "max_corrupt_fraction=2",
+        "save_total_limit=0",
+        "ddp_timeout=0",
+    ),
+    *(
+        "rrc_ratio_max=inf",
+        "rand_augment_magnitude=31",
+        "shuffle_buffer_size=0",
+        "eval_delay=-1",
+        "label_smoothing_factor=nan",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), CONTRADICTIONS.items())
+def test_contradictions_and_fields_without_effect_are_refused(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read("preset=tiny", "data=videos", *text.split())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", WITHOUT_MEANING)
+def test_numbers_that_mean_nothing_are_refused(text):
+    name, _, value = text.partition("=")
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {float(value):g}(\.0)?\.$") as error:
+        read("preset=tiny", "data=videos", text)
+    assert "\n" not in str(error.value)
+
+
+OLD_NAMES = {
+    "stop_if_flat_steps=5": ("training", "chance_loss_patience", 5),
+    "crop_min_area=0.5": ("augmentation", "rrc_scale_min", 0.5),
+    "crop_max_ratio=2": ("augmentation", "rrc_ratio_max", 2),
+    "erasing_probability=0.5": ("augmentation", "random_erasing_prob", 0.5),
+    "mix_probability=0.5": ("augmentation", "mixup_prob", 0.5),
+    "validation_share=0.5": ("data", "validation_fraction", 0.5),
+    "max_bad_share=0.5": ("training", "max_corrupt_fraction", 0.5),
+    "on_bad_video=raise": ("training", "on_corrupt_video", "raise"),
+    "bad_video_report=a.csv": ("training", "corrupt_videos_file", "a.csv"),
+    "fit=squeeze": ("clips", "resize_mode", "stretch"),
+    "fit=crop": ("clips", "resize_mode", "crop"),
+    "min_time_share=0.5": ("augmentation", "min_temporal_span", 0.5),
+    "resume=true": ("training", "resume_from_checkpoint", "true"),
+    "video_folder=here": ("data", "video_root", "here"),
+    "lora_modules=q": ("model", "lora_target_modules", "q"),
+    "scale_tubes_from=a": ("model", "tube_checkpoint", "a"),
+    "gradient_checkpointing=true": ("training", "activation_checkpointing", True),
+    "trainer.ddp_timeout=9": ("training", "ddp_timeout", 9),
+    "trainer.lr_scheduler_kwargs.num_cycles=2": ("training", "lr_scheduler_kwargs", {"num_cycles": 2}),
+    "training.learning_rate=1e-2": ("training", "learning_rate", 0.01),
+    "run.seed=3": ("training", "seed", 3),
+    "model=here": ("model", "model_name_or_path", "here"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), OLD_NAMES.items())
+@pytest.mark.parametrize("form", ["pair", "option", "dashes", "file"])
+def test_old_names_work_with_one_line_that_names_the_new_one(form, text, expected, tmp_path, capsys):
+    block, new, value = expected
+    old, _, given = text.partition("=")
+    argv = {"pair": [text], "option": [f"--{old}", given], "dashes": [f"--{old.replace('_', '-')}={given}"]}.get(form)
+    if form == "file":
+        nested = given
+        for part in reversed(old.split(".")):
+            nested = f"{{{part}: {nested}}}"
+        (tmp_path / "old.yaml").write_text(nested)
+        argv = ["--config", str(tmp_path / "old.yaml")]
+    start = [] if new == "model_name_or_path" else ["model_name_or_path=a/model"]
+    config = read("data=videos", *start, *argv)
+    assert getattr(config[block], new) == value
+    shown = capsys.readouterr().err.splitlines()
+    is_old = old.split(".")[0] not in ("training", "run", "model")
+    assert len(shown) == (1 if is_old else 0) + (given == "squeeze")
+    assert all(line.startswith("warning: ") and new in line for line in shown)
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
@@ -235,6 +359,7 @@ def test_there_is_a_recipe_for_each_of_the_papers():
     assert {path.stem for path in RECIPE_FILES} == {
         *names,
         "finetune-small",
+        "demo",
         "joint-small",
         "figures",
         "finetune-figures",
@@ -282,7 +407,7 @@ def test_layers_of_random_weights_learn_alike_unless_it_is_said():
 
 def test_equal_distances_in_time_are_for_clips_without_a_rate():
     assert TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5).augmentation.min_temporal_span == 0.5
-    with pytest.raises(ValueError, match=r"^min_temporal_span is for clips spread over the video, and fps is 8"):
+    with pytest.raises(ValueError, match=r"^min_temporal_span applies to clips spread over the video, and fps is 8"):
         TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5, fps=8)
 
 
@@ -296,7 +421,7 @@ def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
 
     monkeypatch.setattr(TrainingArguments, "__post_init__", prepare_with_gpus)
     run = TrainingRun.of(preset="tiny", data="videos", use_cpu=True, per_device_train_batch_size=3)
-    assert training_arguments(run).train_batch_size == 3
+    assert run.training.for_trainer().train_batch_size == 3
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert note_on_gpus(use_cpu=True) == [] and "torchrun --nproc-per-node 4" in note_on_gpus(use_cpu=False)[0]

@@ -88,7 +88,7 @@ def test_bad_data_that_were_mended_do_not_keep_the_folder(videos, capsys, tmp_pa
 
 WRONG_OPTIONS = {
     "misspelt key": (["lerning_rate=1"], ("'learning_rate'",)),
-    "misspelt option": (["--lerning-rate=1"], ("--learning-rate",)),
+    "misspelt option": (["--lerning-rate=1"], ("--learning_rate",)),
     "tube that does not fit": (["num_frames=4"], ("kernel 5x2x2", "give at least")),
     "clip smaller than its tubes": (["image_size=4"], ("Tube",)),
     "no such preset": (["preset=tyni"], ("there are tiny, small",)),
@@ -103,8 +103,8 @@ WRONG_OPTIONS = {
     "strategies that differ": (["save_strategy=steps"], ("save_strategy=epoch", "load_best_model_at_end=false")),
     "early stopping without evaluation": (["eval_strategy=no", "early_stopping_patience=2"], ("eval_strategy=epoch",)),
     "another config field": (["model_config.hiden_size=3"], ("hidden_size",)),
-    "option of the library that another decides": (["trainer.fp16=true"], ("set mixed_precision",)),
-    "option that the library does not have": (["trainer.warmth=1"], ("trainer.warmth is no field",)),
+    "two precisions": (["fp16=true", "mixed_precision=bf16"], ("fp16=true contradicts mixed_precision=bf16",)),
+    "option that the library does not have": (["warmth=1"], ("There is no option 'warmth'",)),
     "tracker that is not installed": (["report_to=nothing"], ("report_to=nothing", "pip install")),
     "image model alone": (["tube_checkpoint=x"], ("model_name_or_path",)),
 }
@@ -120,9 +120,9 @@ def test_a_folder_with_something_in_it_is_left_alone(videos, capsys, tmp_path):
     output.mkdir()
     (output / "precious.txt").write_text("mine")
     before = files_below(output)
-    expect_error(capsys, arguments(videos, output), "is not empty", "resume=true")
+    expect_error(capsys, arguments(videos, output), "is not empty", "resume_from_checkpoint=true")
     assert files_below(output) == before
-    expect_error(capsys, [*arguments(videos, output), "resume=true"], "nothing to resume")
+    expect_error(capsys, [*arguments(videos, output), "resume_from_checkpoint=true"], "nothing to resume")
     assert files_below(output) == before
 
 
@@ -152,7 +152,11 @@ def test_an_unfinished_run_is_resumed_only_where_there_is_a_checkpoint(videos, c
         "num_spatial_views": 1,
     }
     assert train(make_run(videos, tmp_path / "run", **options)) == 0
-    expect_error(capsys, [*arguments(videos, tmp_path / "run", **options), "resume=true"], "no complete checkpoint")
+    expect_error(
+        capsys,
+        [*arguments(videos, tmp_path / "run", **options), "resume_from_checkpoint=true"],
+        "no complete checkpoint",
+    )
 
 
 def test_another_number_of_classes_than_the_checkpoints(videos, capsys, tmp_path):

@@ -48,7 +48,7 @@ def test_adapters_of_the_loop_are_trained_resumed_and_merged(videos, tmp_path):
     assert train(make_run(videos, tmp_path / "whole", **options)) == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "step-4"))
     (tmp_path / "run" / "model.safetensors").unlink()
-    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    assert train(make_run(videos, tmp_path / "run", resume_from_checkpoint="true", **options)) == 0
     expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
     assert expected.keys() == resumed.keys() and not any("lora" in name for name in expected)
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)

@@ -38,7 +38,10 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     folder = tmp_path / "run"
     kill_behind(step, videos, folder, dataloader_num_workers=num_workers, **RANDOM)
     assert not (folder / "model.safetensors").exists()
-    assert train(make_run(videos, folder, resume=True, dataloader_num_workers=num_workers, **RANDOM)) == 0
+    assert (
+        train(make_run(videos, folder, resume_from_checkpoint="true", dataloader_num_workers=num_workers, **RANDOM))
+        == 0
+    )
     expected, resumed = load_file(whole / "model.safetensors"), load_file(folder / "model.safetensors")
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
@@ -48,7 +51,7 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
 def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.glob("*.*")}
-    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    assert train(make_run(videos, folder, resume_from_checkpoint="true", **RANDOM)) == 0
     assert "holds a finished run: nothing is left to train" in capsys.readouterr().out
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
     assert set(changed) <= {"README.md", "training_args.bin"}
@@ -62,7 +65,7 @@ def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, c
     for is_whole in (True, False):
         if not is_whole:
             (folder / "train_metrics.json").unlink()
-        assert train(make_run(videos, folder, resume=True, **options)) == 0
+        assert train(make_run(videos, folder, resume_from_checkpoint="true", **options)) == 0
         assert ("nothing is left to train" in capsys.readouterr().out) == is_whole
         assert (folder / "model.safetensors").read_bytes() == weights
         again = json.loads((folder / "train_metrics.json").read_text())
@@ -83,7 +86,7 @@ def test_a_resumed_run_has_the_loss_and_the_time_of_all_its_steps(whole, videos,
     assert progress["sum_of_losses"] == pytest.approx(sum(losses(whole)[:step]))
     progress["seconds"] = 1000.0
     path.write_text(json.dumps(state))
-    assert train(make_run(videos, folder, resume=True, **RANDOM)) == 0
+    assert train(make_run(videos, folder, resume_from_checkpoint="true", **RANDOM)) == 0
     metrics, throughput = (
         json.loads((folder / f"{name}.json").read_text()) for name in ("train_metrics", "throughput")
     )
@@ -104,12 +107,12 @@ def test_patience_outlives_a_resume(videos, tmp_path, monkeypatch, capsys):
     ]
     weights, evaluated = (whole / "model.safetensors").read_bytes(), (whole / "evaluation" / "metrics.json").stat()
     capsys.readouterr()
-    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert train(make_run(videos, whole, resume_from_checkpoint="true", **options)) == 0
     assert "nothing is left to train" in capsys.readouterr().out
     assert (whole / "model.safetensors").read_bytes() == weights
     assert (whole / "evaluation" / "metrics.json").stat() == evaluated
     shutil.rmtree(whole / "checkpoint-15")  # as if killed before it, but for what the end had written
-    assert train(make_run(videos, whole, resume=True, **options)) == 0
+    assert train(make_run(videos, whole, resume_from_checkpoint="true", **options)) == 0
     assert json.loads((whole / "train_metrics.json").read_text())["steps"] == 15
     assert (whole / "model.safetensors").read_bytes() == weights
     assert (whole / "evaluation" / "metrics.json").stat() != evaluated, "a model that is saved anew is scored anew"
@@ -119,8 +122,8 @@ def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_pa
     folder = shutil.copytree(whole, tmp_path / "run")
     path = folder / "evaluation" / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "is_complete": False}))
-    assert train(make_run(videos, folder, resume=True, on_corrupt_video="raise", **RANDOM)) == 1
-    assert train(make_run(videos, folder, resume=True, on_corrupt_video="skip", **RANDOM)) == 0
+    assert train(make_run(videos, folder, resume_from_checkpoint="true", on_corrupt_video="raise", **RANDOM)) == 1
+    assert train(make_run(videos, folder, resume_from_checkpoint="true", on_corrupt_video="skip", **RANDOM)) == 0
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ def unfinished(whole, tmp_path):
 def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
     edit_weights(last_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model"):
-        train(make_run(videos, unfinished, resume=True, **RANDOM))
+        train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -172,7 +175,7 @@ def test_a_model_that_the_library_saves_under_other_names_is_resumed(videos, tmp
     shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=left_out)
     start = tmp_path / "whole" / "checkpoint-4" / "model.safetensors"
     shutil.copy(start, tmp_path / "run" / "checkpoint-4")
-    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    assert train(make_run(videos, tmp_path / "run", resume_from_checkpoint="true", **options)) == 0
     expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
     assert expected.keys() == resumed.keys() == load_file(start).keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
@@ -200,20 +203,20 @@ def test_an_incomplete_checkpoint_is_passed_over(unfinished):
     [
         ({"learning_rate": 1e-3}, "learning_rate=0.003, not 0.001"),
         ({"seed": 1}, "seed=42, not 1"),
-        ({"trainer": {"lr_scheduler_kwargs": {"num_cycles": 1}}}, r"has trainer=\{\}, not \{'lr_scheduler"),
+        ({"lr_scheduler_kwargs": {"num_cycles": 1}}, r"has lr_scheduler_kwargs=None, not \{'num_cycles"),
         ({"model_config": TINY_MODEL}, "model_config"),
     ],
 )
 def test_another_run_is_not_resumed(options, message, videos, unfinished):
     with pytest.raises(ValueError, match=message):
-        train(make_run(videos, unfinished, **{**RANDOM, "resume": True, **options}))
+        train(make_run(videos, unfinished, **{**RANDOM, "resume_from_checkpoint": "true", **options}))
 
 
 def test_another_number_of_processes_does_not_resume(videos, unfinished):
     path = unfinished / "environment.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_processes": 2}))
     with pytest.raises(ValueError, match=r"began with 2 processes, not 1, .* resume it with 2"):
-        train(make_run(videos, unfinished, resume=True, **RANDOM))
+        train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
 def test_other_data_are_not_resumed(videos, unfinished, tmp_path):
@@ -223,4 +226,4 @@ def test_other_data_are_not_resumed(videos, unfinished, tmp_path):
     path = unfinished / "resolved_config.yaml"
     path.write_text(path.read_text().replace(str(videos), str(other)))
     with pytest.raises(ValueError, match=r"dataset\.json"):
-        train(make_run(other, unfinished, resume=True, **RANDOM))
+        train(make_run(other, unfinished, resume_from_checkpoint="true", **RANDOM))

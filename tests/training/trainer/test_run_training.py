@@ -24,7 +24,7 @@ from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.model_options import ClipConfig, ModelConfig
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build import build_run
-from tubevit.training.trainer.run_config import BLOCKS
+from tubevit.training.trainer.run_config import training_blocks
 
 
 NAMES = sorted(CLASSES)
@@ -75,7 +75,7 @@ def test_all_outputs_are_there_and_true(videos, trained):
     assert 0 < read_json(trained / "throughput.json")["share_of_time_waiting_for_data"] <= 1
     assert read_json(trained / "environment.json")["versions"]["torch"] == version("torch")
     config = yaml.safe_load((trained / "resolved_config.yaml").read_text())
-    assert list(config) == list(BLOCKS) and config["training"]["learning_rate"] == 1e-2
+    assert list(config) == list(training_blocks()) and config["training"]["learning_rate"] == 1e-2
     card = (trained / "README.md").read_text()
     assert card.startswith("---\n") and "accuracy: 1.0000" in card and "learning_rate: 0.01" in card
     assert "| train | 18 | 0 | 18 |" in card and str(videos) not in card
@@ -352,7 +352,7 @@ def test_adapters_are_trained_resumed_and_merged(videos, tmp_path):
     shutil.copytree(
         tmp_path / "whole", tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "checkpoint-1?", "model.*")
     )
-    assert train(make_run(videos, tmp_path / "run", resume=True, **options)) == 0
+    assert train(make_run(videos, tmp_path / "run", resume_from_checkpoint="true", **options)) == 0
     expected, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)

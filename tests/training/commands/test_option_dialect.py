@@ -1,0 +1,142 @@
+"""One dialect for the options of every command: `--option value` and `option=value`, dashes and underscores, old names."""
+
+import argparse
+import re
+
+import pytest
+
+from tubevit.training.options import current_name, normalize_argv, parse_arguments, whole_number
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("clips", nargs="*")
+    parser.add_argument("--model", default="a/model")
+    parser.add_argument("--top-k", type=whole_number(1), default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--task", nargs="+")
+    parser.add_argument("--video_root")
+    return parser
+
+
+def parse(*argv) -> dict:
+    return vars(parse_arguments(make_parser(), [str(each) for each in argv]))
+
+
+EXPECTED = [
+    "a.mp4",
+    "--model",
+    "m",
+    "--top-k",
+    "3",
+    "--device",
+    "cuda",
+    "--json",
+    "--task",
+    "order",
+    "--video_root",
+    "here",
+]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["model=m", "top_k=3", "device=cuda", "json=true", "task=order", "video-root=here", "a.mp4"],
+        [
+            "--model_name_or_path",
+            "m",
+            "--top_k=3",
+            "--device=cuda",
+            "--json=true",
+            "a.mp4",
+            "--task=order",
+            "--video-root=here",
+        ],
+        [
+            "--model-name-or-path=m",
+            "a.mp4",
+            "top-k=3",
+            "--device",
+            "cuda",
+            "--json",
+            "video_root=here",
+            "--task",
+            "order",
+        ],
+        [
+            "model_name_or_path=m",
+            "clips=a.mp4",
+            "--json",
+            "top-k=3",
+            "device=cuda",
+            "--task=order",
+            "--video_root=here",
+        ],
+        ["a.mp4", "--json", "model=m", "--top-k", "9", "top_k=3", "device=cuda", "task=order", "--video_root", "here"],
+    ],
+)
+def test_all_forms_say_the_same(argv, capsys):
+    assert parse(*argv) == parse(*EXPECTED)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_old_name_works_with_one_line(capsys):
+    assert parse("--video-folder", "here")["video_root"] == parse("video_folder=here")["video_root"] == "here"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["warning: video_folder is now video_root; the next release removes video_folder."] * 2
+
+
+def test_only_the_first_process_warns(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert current_name("fit", ["resize_mode"]) == "resize_mode" and current_name("fit", ["fit"]) == "fit"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_switch_that_is_false_is_off():
+    assert not parse("json=false")["json"]
+    with pytest.raises(ValueError, match="json must be true or false, got 'maybe'"):
+        parse("json=maybe")
+
+
+def test_a_file_whose_name_looks_like_a_pair_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "take=2.mp4").touch()
+    assert parse("take=2.mp4", "https://host/clip?top_k=1")["clips"] == ["take=2.mp4", "https://host/clip?top_k=1"]
+    assert normalize_argv(["--", "top_k=1"], make_parser()) == ["--", "top_k=1"]
+
+
+def test_options_are_not_shortened():
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parse("--dev", "cuda")
+
+
+def test_pairs_stand_on_both_sides_of_an_option_that_may_have_a_value():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--use_cpu", nargs="?", const="true")
+    found = parse_arguments(parser, ["--use_cpu", "a.b=c", "--dry-run", "d=e"])
+    assert (found.use_cpu, found.dry_run, found.overrides) == ("true", True, ["a.b=c", "d=e"])
+    assert parse_arguments(parser, ["a=b", "--use-cpu", "false"]).use_cpu == "false"
+    assert parse_arguments(parser, ["--a.b", "c", "--a.d=e"]).overrides == ["a.b=c", "a.d=e"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("top_kk=3", "There is no option 'top_kk'; the nearest is 'top_k'."),
+        ("take=2.mp4", "There is no option 'take'"),
+    ],
+)
+def test_an_unknown_name_is_one_line(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_checked_as_those_of_arguments_are():
+    for text in ("top_k=0", "device=tpu"):
+        with pytest.raises((argparse.ArgumentError, argparse.ArgumentTypeError)):
+            parse(text)

@@ -1,0 +1,299 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`VideoTrainingArguments`: Transformers' `TrainingArguments` with our defaults, and the options that clips need.
+
+Each field of `TrainingArguments` is an option under its own name. A field that is declared again here has another default or
+a help text for clips. A value that `VideoTrainer` would ignore, or that would break it, is an error (`VideoTrainingArguments.UNSUPPORTED`).
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from transformers import SchedulerType, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from transformers.training_args import OptimizerNames
+
+from ..options import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
+
+
+BELOW_1 = Range(0, 1, exclusive=("maximum",))
+
+
+@dataclass
+class VideoTrainingArguments(TrainingArguments):
+    """Optimization, evaluation, checkpoints and logging: Transformers' TrainingArguments with other defaults, and more."""
+
+    INHERITED_RANGES: ClassVar[dict[str, Range]] = {
+        "adam_beta1": BELOW_1,
+        "adam_beta2": BELOW_1,
+        "adam_epsilon": POSITIVE,
+        "label_smoothing_factor": FRACTION,
+        "neftune_noise_alpha": AT_LEAST_0,
+        "torch_empty_cache_steps": AT_LEAST_1,
+        "eval_delay": AT_LEAST_0,
+        "eval_accumulation_steps": AT_LEAST_1,
+        "data_seed": SEED,
+        "dataloader_prefetch_factor": AT_LEAST_1,
+        "ddp_bucket_cap_mb": AT_LEAST_1,
+        "ddp_timeout": AT_LEAST_1,
+    }
+
+    # Field to reason, for fields of TrainingArguments that must keep their defaults.
+    UNSUPPORTED: ClassVar[dict[str, str]] = {
+        "remove_unused_columns": "it would remove what the collator reads",
+        "label_names": "clips have their labels under `labels`",
+        "label_smoothing_factor": "set label_smoothing, which also handles mixup and several labels",
+        "logging_nan_inf_filter": "it would log a loss of 0 for NaN",
+        "prediction_loss_only": "metrics need the logits",
+        "batch_eval_metrics": "metrics are computed over the whole split",
+        "include_for_metrics": "metrics take logits and labels only",
+        "auto_find_batch_size": "the batch size decides the result; set per_device_train_batch_size",
+        "hub_strategy": "a run is uploaded once, at its end",
+        "hub_always_push": "a run is uploaded once, at its end",
+        "do_train": "tubevit train always trains",
+        "do_eval": "set eval_strategy",
+        "do_predict": "use tubevit eval with split=test",
+        "parallelism_config": "it has no form on a command line or in YAML",
+    }
+
+    # Optimization
+    num_train_epochs: Annotated[float, POSITIVE] = option(30.0, "passes over the training videos")
+    max_steps: Annotated[int, Range(1, also=(-1,))] = option(
+        -1, "total optimizer steps; overrides num_train_epochs; -1 = use num_train_epochs"
+    )
+    per_device_train_batch_size: Annotated[int, AT_LEAST_1] = option(8, "clips per device and forward pass")
+    gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = option(1, "forward passes per optimizer step")
+    learning_rate: Annotated[float, POSITIVE] = option(
+        1e-4, "peak learning rate, of the classifier and of each layer that layer_decay does not lower"
+    )
+    layer_decay: Annotated[float, Range(0, 1, exclusive=("minimum",))] | None = option(
+        None,
+        "factor on the learning rate from each layer to the one before; 1 = off (default: 0.75 from a checkpoint, 1 from "
+        "random weights)",
+    )
+    weight_decay: Annotated[float, AT_LEAST_0] = option(
+        0.05, "weight decay of weight matrices; biases, norms and embeddings have none"
+    )
+    optim: OptimizerNames | str = field(default="adamw_torch", metadata={"help": "optimizer of Transformers"})
+    lr_scheduler_type: SchedulerType | str = field(
+        default="cosine", metadata={"help": "learning rate schedule of Transformers"}
+    )
+    warmup_steps: Annotated[float, AT_LEAST_0] = option(
+        0.1, "steps of linear warm-up; a value below 1 is a fraction of all steps"
+    )
+    max_grad_norm: Annotated[float, AT_LEAST_0] = option(
+        1.0, "largest norm of the gradient, by clipping; 0 = no clipping"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
+        None, "number format of the forward pass; bf16 and fp16 as switches say the same (default: no)"
+    )
+    ema_decay: Annotated[float, BELOW_1] = option(
+        0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
+    )
+    early_stopping_patience: Annotated[int, AT_LEAST_0] = option(
+        0, "stop after this many evaluations without a better metric; 0 = off"
+    )
+    chance_loss_patience: Annotated[int, AT_LEAST_0] = option(
+        2000, "stop if the loss stays at chance level for this many steps; 0 = off"
+    )
+
+    # Evaluation
+    eval_strategy: Literal["no", "steps", "epoch"] = option(
+        "epoch", "when to evaluate the validation videos, one view each, while training"
+    )
+    eval_steps: Annotated[float, POSITIVE] = option(
+        500, "steps between evaluations if eval_strategy=steps; a value below 1 is a fraction of all steps"
+    )
+    per_device_eval_batch_size: Annotated[int, AT_LEAST_1] = option(
+        8, "clips per device and forward pass of an evaluation"
+    )
+    metric_for_best_model: str | None = option(
+        None, "metric of the best checkpoint (default: accuracy; mean_average_precision if videos have several labels)"
+    )
+    load_best_model_at_end: bool | None = option(
+        None, "save the best model instead of the last (default: true if eval_strategy is not no)"
+    )
+    num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video in the evaluation after training")
+    num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip in the evaluation after training")
+    view_aggregation: Literal["probs", "logits", "max"] = option(
+        "probs", "average the probabilities of the views, average their logits, or take the largest probability"
+    )
+
+    # Files and logging
+    output_dir: str = option("runs/tubevit", "folder of all files of the run")
+    resume_from_checkpoint: str | None = option(
+        None, "continue a run: true for its newest checkpoint in output_dir, or the path of one of its checkpoints"
+    )
+    seed: Annotated[int, SEED] = option(42, "random seed of weights, order of clips and augmentation")
+    save_strategy: Literal["no", "steps", "epoch", "best"] = option("epoch", "when to write checkpoints")
+    save_steps: Annotated[float, POSITIVE] = option(
+        500, "steps between checkpoints if save_strategy=steps; a value below 1 is a fraction of all steps"
+    )
+    save_total_limit: Annotated[int, AT_LEAST_1] | None = option(
+        2, "checkpoints to keep: the newest ones, and the best; none keeps all"
+    )
+    logging_steps: Annotated[float, POSITIVE] = option(
+        10, "steps between log entries; a value below 1 is a fraction of all steps"
+    )
+    logging_nan_inf_filter: bool = False
+    disable_tqdm: bool | None = option(None, "hide progress bars (default: hidden unless on a terminal)")
+    report_to: None | str | list[str] = field(  # noqa: RUF036 - HfArgumentParser needs this order
+        default="none", metadata={"help": "trackers, separated by commas: none, tensorboard, trackio, wandb, ..."}
+    )
+    push_to_hub: bool = option(False, "upload the model to the Hub after training")
+    hub_model_id: str | None = option(None, "name of the model on the Hub (default: the name of output_dir)")
+
+    # Data
+    dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes per device that decode clips")
+    remove_unused_columns: bool = False
+    use_cpu: bool = option(False, "train on the CPU even if there is a GPU")
+    check_data: bool = option(True, "try to open every file before training")
+    corrupt_videos_file: str | None = option(
+        None, "report of `tubevit check-data`: skip the files that it names, without another check"
+    )
+    on_corrupt_video: Literal["skip", "raise"] = option(
+        "skip", "skip videos that cannot be decoded, or stop with an error"
+    )
+    max_corrupt_fraction: Annotated[float, FRACTION] = option(
+        0.05, "stop if a larger fraction of a split's videos cannot be decoded"
+    )
+
+    def __post_init__(self):
+        # As given: Transformers replaces values below, and its replacements would not read back from YAML.
+        self.given = {each.name: getattr(self, each.name) for each in fields(self)}
+        check_ranges(self)
+        self._check_supported()
+        self._check_strategies()
+        self._set_precision()
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = self.eval_strategy != "no"
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available() and not self.use_cpu
+        self.data_seed = self.seed if self.data_seed is None else self.data_seed
+        self.disable_tqdm = not sys.stderr.isatty() if self.disable_tqdm is None else self.disable_tqdm
+        self.report_to = check_trackers(self.report_to)
+        self.label_names = ["labels"]
+        super().__post_init__()
+        self.mixed_precision = (
+            self.given["mixed_precision"] or self.mixed_precision
+        )  # None: what `accelerate launch` sets
+        self.given |= {"mixed_precision": self.mixed_precision, "bf16": False, "fp16": False}
+        # Transformers would choose `loss`; the default depends on the data, see `for_trainer`.
+        self.metric_for_best_model = self.given["metric_for_best_model"]
+        self.greater_is_better = self.given["greater_is_better"]
+
+    def _check_supported(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in self.UNSUPPORTED and value not in (each.default, []):
+                raise ValueError(f"{each.name}={value} is not supported: {self.UNSUPPORTED[each.name]}.")
+
+    def _check_strategies(self) -> None:
+        """Raise a `ValueError` if another option needs evaluations or checkpoints that are switched off."""
+        if self.eval_strategy == "no":
+            for name in ("early_stopping_patience", "load_best_model_at_end"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs evaluations: set eval_strategy=epoch or steps.")
+            if self.save_strategy == "best":
+                raise ValueError("save_strategy=best needs evaluations: set eval_strategy=epoch or steps.")
+        elif self.load_best_model_at_end is not False and self.save_strategy != "best":
+            ratio = self.save_steps / self.eval_steps
+            is_multiple = math.isclose(ratio, round(ratio)) and (self.save_steps < 1) == (self.eval_steps < 1)
+            if self.eval_strategy != self.save_strategy or (self.save_strategy == "steps" and not is_multiple):
+                raise ValueError(
+                    f"load_best_model_at_end needs a checkpoint after each evaluation: set save_strategy={self.eval_strategy}, "
+                    f"save_steps a multiple of eval_steps={self.eval_steps:g}, or load_best_model_at_end=false."
+                )
+
+    def _set_precision(self) -> None:
+        """`mixed_precision` decides; `bf16` and `fp16` are the same in Transformers' words."""
+        if self.bf16 and self.fp16:
+            raise ValueError("bf16=true and fp16=true exclude each other: set mixed_precision=bf16 or fp16.")
+        switch = "bf16" if self.bf16 else "fp16" if self.fp16 else None
+        if switch is not None and self.mixed_precision not in (None, switch):
+            raise ValueError(f"{switch}=true contradicts mixed_precision={self.mixed_precision}: give one of them.")
+        self.bf16, self.fp16 = ((self.mixed_precision or switch) == name for name in ("bf16", "fp16"))
+
+    @property
+    def n_gpu(self) -> int:
+        """At most 1: Trainer would wrap the model in DataParallel, and multiply the batch size by the number of GPUs."""
+        return min(1, super().n_gpu)
+
+    @property
+    def is_resumed(self) -> bool:
+        value = self.resume_from_checkpoint
+        return BOOLEANS.get(str(value).lower(), value is not None)
+
+    @property
+    def checkpoint_to_resume(self) -> Path | None:
+        """The checkpoint that `resume_from_checkpoint` names; `None` for the newest one."""
+        value = str(self.resume_from_checkpoint)
+        return None if value.lower() in BOOLEANS else Path(value).expanduser()
+
+    def to_options(self) -> dict[str, Any]:
+        """Option name to value as given, for YAML: the fields declared here, and the others that are not at their defaults."""
+        own = type(self).__annotations__
+        return {
+            each.name: self.given[each.name]
+            for each in fields(self)
+            if not each.name.endswith("_token") and (each.name in own or self.given[each.name] != _default(each))
+        }
+
+    def copy(self, **changes: Any) -> "VideoTrainingArguments":
+        """The same options as given, with changes."""
+        return type(self)(**{**self.given, **changes})
+
+    def complete_layer_decay(self, has_checkpoint: bool) -> None:
+        """Set `layer_decay` if it is not given."""
+        if self.layer_decay is None:
+            self.layer_decay = self.given["layer_decay"] = default_layer_decay(has_checkpoint)
+
+    def for_trainer(self, has_validation: bool = True, best_metric: str = "accuracy") -> "VideoTrainingArguments":
+        """
+        A copy for Trainer.
+
+        has_validation: whether there are validation videos; without them Trainer must not evaluate.
+        best_metric: metric of the best checkpoint if `metric_for_best_model` is not given.
+        """
+        metric = self.metric_for_best_model or best_metric
+        changes: dict[str, Any] = {"push_to_hub": False}  # the script uploads the run together with its evaluation
+        if not has_validation:
+            changes |= {"eval_strategy": "no", "load_best_model_at_end": False, "early_stopping_patience": 0}
+            changes |= {"save_strategy": "epoch"} if self.given["save_strategy"] == "best" else {}
+        arguments = self.copy(**changes)
+        arguments.metric_for_best_model = metric
+        if arguments.greater_is_better is None:
+            arguments.greater_is_better = not metric.endswith("loss")
+        return arguments
+
+    def count_steps(self, batches_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        if self.max_steps > 0:
+            return self.max_steps
+        return math.ceil(
+            self.num_train_epochs * max(1, math.ceil(batches_per_epoch / self.gradient_accumulation_steps))
+        )
+
+
+def default_layer_decay(has_checkpoint: bool) -> float:
+    """From a checkpoint 0.75, which trains the first of twelve layers at 3 % of the rate; 1 from random weights."""
+    return 0.75 if has_checkpoint else 1.0
+
+
+def check_trackers(names: str | list[str]) -> list[str]:
+    """Names of trackers as a list. Raises `ImportError` for one that is not installed."""
+    trackers = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names or ["none"])
+    installed = get_available_reporting_integrations()
+    for name in trackers:
+        if name not in ("none", "all", *installed):
+            there = f"; installed are: {', '.join(installed)}." if installed else "."
+            raise ImportError(f"report_to={name} needs the package: pip install {name}{there}")
+    return trackers
+
+
+def _default(each: Any) -> Any:
+    return each.default_factory() if callable(each.default_factory) else each.default
