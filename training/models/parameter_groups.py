@@ -57,7 +57,7 @@ class LayerIds:
             examples = ", ".join(self.names[:: max(1, len(self.names) // 3)][:3])
             raise ValueError(
                 f"{option} needs layers, and none of the {len(self.names)} parameter names of the model ({examples}, ...) matches "
-                f"{self.layers.pattern!r}: leave the option out, or register the model's family with its pattern of layer names."
+                f"{self.layers.pattern}: leave the option out, or register the model's family with its pattern of layer names."
             )
 
 
