@@ -8,7 +8,7 @@ A toy annotation format, all of it: `import toy_format` registers it.
 
 from pathlib import Path
 
-from tubevit.training.data.formats.registry import AnnotationFormat, ReadContext, register_format
+from tubevit.training.data.formats.registry import AnnotationError, AnnotationFormat, ReadContext, register_format
 from tubevit.training.data.formats.samples import VideoSample
 from tubevit.training.data.text_tables import read_text, sniff_line
 
@@ -26,7 +26,7 @@ def read_toy(path: Path, context: ReadContext) -> list[VideoSample]:
         if line.strip() and not line.startswith("#"):
             head, colon, names = line.partition(":")
             if not colon or len(head.split()) != 2:
-                raise ValueError(f"{path}, line {number}: {line!r} is not 'split class: paths'.")
+                raise AnnotationError(f"{path}, line {number}: {line!r} is not 'split class: paths'.")
             split, label = head.split()
             samples += [VideoSample(context.videos.find(name), label, name, split) for name in names.split()]
     return samples

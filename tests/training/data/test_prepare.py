@@ -1,4 +1,4 @@
-"""`tubevit prepare`: what the copies show and when, how they are stored, and going on after a stop."""
+"""`tubevit data prepare`: frames and times of the copies, how they are stored, and runs that continue after a stop."""
 
 import csv
 import os
@@ -101,7 +101,8 @@ def originals(tmp_path):
     return folder
 
 
-def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(originals, tmp_path, capsys):
+def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(originals, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prepare_module, "ROUNDS", 1)
     contents = {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()}
     assert prepare(originals, tmp_path / "out") == 0
     made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.mp4"))

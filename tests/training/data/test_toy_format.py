@@ -36,8 +36,8 @@ def test_train_eval_check_and_prepare_read_the_format(tmp_path, capsys):
     annotations = write_annotations(videos, 4, 2)
     copies, run = tmp_path / "copies", tmp_path / "run"
 
-    assert main(["prepare", str(videos), str(copies), "--workers", "1", "--no-timing"]) == 0
-    assert main(["check-data", str(annotations), f"--video-root={copies}", "--workers", "1"]) == 0
+    assert main(["data", "prepare", str(videos), str(copies), "--workers", "1", "--no-timing"]) == 0
+    assert main(["data", "check", str(annotations), f"--video-root={copies}", "--workers", "1"]) == 0
     printed = capsys.readouterr().out
     assert "train: 12 videos, 0 cannot be read" in printed and "validation: 6 videos, 0 cannot be read" in printed
     assert "4 classes" in printed
@@ -62,7 +62,7 @@ def test_train_eval_check_and_prepare_read_the_format(tmp_path, capsys):
     assert metrics["num_scored"] == 6 and metrics["accuracy"] >= 0.5  # chance: 1/4
 
 
-def test_the_format_is_detected_and_checked_by_its_entry(tmp_path):
+def test_the_format_is_detected_and_checked_by_its_entry(tmp_path, capsys):
     add_clip(tmp_path / "a.mp4")
     (tmp_path / "metadata.toy").write_text("# toy\ntrain red: a.mp4\nvalidation blue: b.mp4\n")
     data = load(data=tmp_path)  # found in the folder by the suffixes of the format
@@ -76,6 +76,7 @@ def test_the_format_is_detected_and_checked_by_its_entry(tmp_path):
     ]
     (tmp_path / "metadata.toy").write_text("# toy\nred: a.mp4\n")
     assert "metadata.toy, line 2: 'red: a.mp4' is not" in error_of(data=tmp_path)
+    assert main(["data", "check", str(tmp_path)]) == 2 and "line 2: 'red: a.mp4' is not" in last_line(capsys)
 
 
 def test_help_and_errors_list_the_format(capsys):
@@ -84,7 +85,7 @@ def test_help_and_errors_list_the_format(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "toy: lines of a split, a class and paths" in printed
     assert "toy" in DataConfig.__dataclass_fields__["data_format"].metadata["choices"]
-    assert main(["check-data", "data=here", "data_format=toi"]) == 2
+    assert main(["data", "check", "data=here", "data_format=toi"]) == 2
     assert "data_format must be auto or one of toy, ssv2, kinetics" in last_line(capsys)
 
 

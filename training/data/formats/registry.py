@@ -27,6 +27,13 @@ SINGLE_FILE_STEMS = ("metadata", "labels")  # of one file with the rows of all s
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
+class AnnotationError(ValueError):
+    """
+    Annotations that cannot be read. Commands print its message on one line, whatever module raises it; a `ValueError` is
+    printed so if a module of this package raises it, else with its traceback, as a programming error.
+    """
+
+
 class ReadContext(NamedTuple):
     """
     What a reader may need besides the path of the annotations.
@@ -54,7 +61,8 @@ class AnnotationFormat:
     name: value of the option `data_format`.
     description: what the annotations look like, in a few words, for help and errors.
     sniff: whether a path (file, folder, or name that does not exist) has this format; looks at little of it, raises nothing.
-    read: the samples of an annotation file or folder; raises `ValueError` with the line for annotations that it cannot read.
+    read: the samples of an annotation file or folder; raises `AnnotationError` (or `ValueError` in this package) that names the
+        line of annotations that it cannot read.
     open_splits: instead of `read`, opens `path` by an iterable library, `(path, DataConfig) -> {split: datasets.Dataset}`.
     priority: formats are sniffed in ascending order; formats of this package have 10 and more.
     layout: "file"; "folder" for class folders; "dataset" for a format with `open_splits`, which also takes Hub names and every
