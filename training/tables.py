@@ -1,13 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""
-The one printer of text tables.
-"""
+"""Text tables for terminal output and reports."""
 
 from typing import Any
 
 
 def format_table(columns: list[str], rows: list[list[Any]]) -> str:
-    """Rows of text and numbers as lines; the first column is aligned left, the others right."""
+    """A table of text and numbers; the first column is left-aligned, the others right-aligned. `None` is an empty cell."""
     cells = [columns, *[[_format(value) for value in row] for row in rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
 

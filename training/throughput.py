@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Batches on their way from a data loader to the model: how many clips, in what time, and how much of it was waiting for them."""
+"""Throughput of training: clips per second, and the fraction of the time spent waiting for the DataLoader."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,9 @@ Batch = dict[str, Any]
 
 class DataLoaderTimer:
     """
-    augment: what is done to each batch once it is here; `None` where the loader's workers did it.
+    Iterates over DataLoaders and counts `num_clips` and `seconds_waiting` over all of them, and `seconds` since `begin`.
 
-    Counts `num_clips` and `seconds_waiting` over all loaders, and `seconds` since `begin`.
+    augment: applied to each batch in the training process; `None` if the workers augment.
     """
 
     def __init__(self, augment: Callable[[Batch], Batch] | None):
@@ -21,7 +21,7 @@ class DataLoaderTimer:
         self.begin({})
 
     def begin(self, before: dict[str, Any]) -> None:
-        """Start the clock. before: what `counts` gave when a run was broken off that now goes on."""
+        """Start counting. before: the `counts` of the interrupted run that is resumed, or an empty dictionary."""
         self.num_clips, self.seconds_waiting = before.get("num_clips", 0), before.get("seconds_waiting", 0.0)
         self.start = time.perf_counter() - before.get("seconds", 0.0)
 
@@ -44,7 +44,7 @@ class DataLoaderTimer:
             yield batch if self.augment is None else self.augment(batch)
 
     def throughput(self, num_processes: int, num_workers: int) -> dict[str, float | int]:
-        """How long training took, how fast it was, and what share of the time this process waited for clips."""
+        """Duration in seconds, clips per second over all processes, and the fraction of the time spent waiting for data."""
         seconds = self.counts()["seconds"]
         return {
             "seconds": seconds,

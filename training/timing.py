@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What every benchmark here shares: timing calls in turn, medians and their ratios, and what machine it was.
+Interleaved timing of functions, and medians, minima and ratios of their times.
 
-Calls that are compared take turns in one process, round after round, so that a change of clock rate or other load on
-the machine meets all of them alike. Absolute times move with the machine; the ratio of two medians of one run is what to
-quote. Minima are reported beside the medians because they shed other load: where the two disagree, measure again.
+Functions that are compared run in turn in one process, round after round, so that changes of clock rate and load affect all
+of them equally. Absolute times depend on the machine; quote the ratio of two medians of one run. Minima are less affected by
+load than medians: if the two ratios disagree, measure again.
 """
 
 import gc
@@ -18,14 +18,14 @@ from tqdm.auto import tqdm
 
 
 class Timing(NamedTuple):
-    """Seconds that one call took: on the wall clock, and of processor time summed over the process's threads."""
+    """Seconds of one call: elapsed time, and CPU time summed over the threads of the process."""
 
     wall: float
     cpu: float
 
 
 def time_call(call: Callable[[], Any], device: str = "cpu") -> Timing:
-    """Time one call; on a GPU until its work is done."""
+    """Time one call; on a GPU, until its kernels have finished."""
     _wait_for(device)
     cpu, wall = time.process_time(), time.perf_counter()
     call()
@@ -37,14 +37,14 @@ def interleave(
     calls: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu", description: str = "timing"
 ) -> dict[str, list[Timing]]:
     """
-    Time every call `rounds` times, in turn, after one uncounted round; returns the timings of each, `rounds` long.
+    Time each of `calls` once per round, after one warm-up round. Returns `rounds` timings per call.
 
-    Each round begins with another call, so that none always follows the same one's state of the caches.
+    Each round starts with the next call, so that no call always runs after the same one and finds its caches.
     """
     names = list(calls)
     timings = {name: [] for name in names}
     gc_was_enabled = gc.isenabled()
-    gc.disable()  # a collection would be charged to whichever call it falls into
+    gc.disable()  # a collection would count as time of the call during which it runs
     try:
         for number in tqdm(range(rounds + 1), desc=description, unit="round", disable=None, leave=False):
             first = number % len(names)
@@ -60,7 +60,7 @@ def interleave(
 
 
 def summarize(timings: list[Timing]) -> dict[str, float]:
-    """`{"median_ms", "min_ms", "cpu_ms"}`: median and minimum wall clock time, and median processor time."""
+    """`{"median_ms", "min_ms", "cpu_ms"}`: median and minimum elapsed time, and median CPU time, in milliseconds."""
     return {
         "median_ms": 1e3 * statistics.median(timing.wall for timing in timings),
         "min_ms": 1e3 * min(timing.wall for timing in timings),
@@ -69,7 +69,7 @@ def summarize(timings: list[Timing]) -> dict[str, float]:
 
 
 def ratios(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float]:
-    """Our time as a share of theirs, both as `summarize` gives them: of medians, of minima, of processor time."""
+    """Our time divided by theirs, both as returned by `summarize`: ratios of medians, of minima and of CPU times."""
     keys = {"ratio": "median_ms", "ratio_of_minima": "min_ms", "ratio_of_cpu": "cpu_ms"}
     return {name: ours[key] / theirs[key] for name, key in keys.items() if theirs[key] > 0}
 

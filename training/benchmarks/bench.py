@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit bench`: what TubeViT costs on this machine, alone and against the video models of Transformers.
+`tubevit bench`: speed and memory of TubeViT on this machine, alone or compared with video models of Transformers.
 
-The default measures a forward pass, and `--against` other models beside it; `--train`, `--tokenizer`, `--decoding`,
-`--pipeline` and `--loader` measure those instead. Everything that is compared runs interleaved in one process; see `timing`.
+By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--decoding`, `--pipeline` and
+`--loader` select other measurements. Everything that is compared runs interleaved in one process (see `timing`).
 """
 
 import argparse
@@ -25,77 +25,125 @@ from .tables import (
 
 
 TRAINING_BATCH_SIZE = 2
-# Fewer where they take longer.
+# Default number of rounds: fewer for slower measurements.
 ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3}
 DTYPES = ("float32", "bfloat16", "float16")
-PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `clips.CLIP_KINDS`
+PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `decoding.CLIP_KINDS`
 LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    model = parser.add_argument_group("what is run")
+    model = parser.add_argument_group("model and machine")
     model.add_argument(
-        "--preset", default="base", help="TubeViT's size: tiny, small, base, large, huge (default: base)"
+        "--preset", default="base", help="size of TubeViT: tiny, small, base, large or huge (default: base)"
     )
-    model.add_argument("--num-frames", type=int, default=32, metavar="N", help="TubeViT's; others have their own")
-    model.add_argument("--image-size", type=int, default=224, metavar="N", help="likewise, height and width in pixels")
-    model.add_argument("--batch-size", type=int, metavar="N", help="default: 1, and 2 for training steps")
     model.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one"
+        "--num-frames",
+        type=int,
+        default=32,
+        metavar="N",
+        help="frames per clip of TubeViT; other models use their own number (default: 32)",
+    )
+    model.add_argument(
+        "--image-size",
+        type=int,
+        default=224,
+        metavar="N",
+        help="height and width of TubeViT's clips in pixels; other models use their own size (default: 224)",
+    )
+    model.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="clips per forward pass, training step or tokenizer call (default: 1; 2 with --train and --loader)",
+    )
+    model.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device to measure on; auto is the GPU if there is one (default: auto)",
     )
     model.add_argument(
         "--dtype",
         metavar="DTYPES",
         default="float32",
-        help="of the weights: float32 (default), bfloat16, float16; several, separated by commas, are compared",
+        help="dtype of the weights: float32, bfloat16 or float16; a comma-separated list compares them (default: float32)",
     )
-    model.add_argument("--attn", default="sdpa", help="attention: sdpa (default), eager, flash_attention_2, ...")
-    model.add_argument("--threads", type=int, metavar="N", help="torch's threads (default: its own choice)")
+    model.add_argument(
+        "--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)"
+    )
+    model.add_argument(
+        "--threads", type=int, metavar="N", help="number of torch's CPU threads (default: torch's own choice)"
+    )
     parser.add_argument(
         "--against",
         metavar="MODELS",
         default="",
-        help="compare with models of Transformers, separated by commas: videomae, vivit, timesformer, vjepa2",
+        help="comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)",
     )
-    parser.add_argument("--train", action="store_true", help="measure training steps (forward and backward)")
+    parser.add_argument(
+        "--train", action="store_true", help="measure training steps: forward pass, loss and backward pass"
+    )
     parser.add_argument(
         "--frozen-layers",
         type=int,
         default=0,
         metavar="N",
-        help="with --train: also TubeViT with its first N layers frozen, as in image-to-video scaling",
+        help="with --train: also measure TubeViT with its first N layers frozen, as in image-to-video scaling (default: 0, off)",
     )
-    parser.add_argument("--tokenizer", action="store_true", help="measure clip to tokens, against Conv3d")
     parser.add_argument(
-        "--decoding", nargs="*", metavar="FILE", help="measure file to clip, against the library; default: own clips"
+        "--tokenizer", action="store_true", help="measure the tokenizer (clip to tokens), compared with Conv3d"
+    )
+    parser.add_argument(
+        "--decoding",
+        nargs="*",
+        metavar="FILE",
+        help="measure the video processor (file to clip), compared with Transformers (default: generated videos)",
     )
     parser.add_argument(
         "--clip-fps",
         type=float,
         metavar="FPS",
-        help="with --decoding: frames of a clip per second (default: the video's own rate, frames in a row)",
+        help="with --decoding: frames per second of a clip (default: the frame rate of the video)",
     )
     parser.add_argument(
-        "--pipeline", nargs="*", metavar="FILE", help="measure file to label, against VideoMAE-B; default: own clips"
+        "--pipeline",
+        nargs="*",
+        metavar="FILE",
+        help="measure the pipeline (file to label), compared with VideoMAE-B (default: generated videos)",
     )
     parser.add_argument(
-        "--loader", nargs="*", metavar="FILE", help="measure training clips in a data loader; default: own clips"
+        "--loader",
+        nargs="*",
+        metavar="FILE",
+        help="measure the DataLoader: reading, augmenting and waiting for training clips (default: generated videos)",
     )
     parser.add_argument(
-        "--loader-workers", type=int, metavar="N", help="with --loader: processes that read (default: one per core)"
+        "--loader-workers",
+        type=int,
+        metavar="N",
+        help="with --loader: number of DataLoader workers (default: one per CPU core)",
     )
     parser.add_argument(
-        "--loader-clips", type=int, metavar="N", help="with --loader: also memory of a worker while it reads N clips"
+        "--loader-clips",
+        type=int,
+        metavar="N",
+        help="with --loader: also measure the memory of a worker while it reads N clips (default: off)",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds that medians are taken of (default: 5 to 30)")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers to this file too")
     parser.add_argument(
-        "--dry-run", action="store_true", help="one round of each, to see that it works; write nothing"
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="number of timed rounds; times are medians over rounds (default: 3 to 30, by measurement)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file as JSON (default: none)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="run one round of each measurement as a test and write no file"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table per section, and write the numbers to `--json`."""
+    """Run the selected measurements, print a table for each, and write the numbers to the `--json` file."""
     import torch
 
     from ..environment import describe_machine
@@ -107,29 +155,29 @@ def run(args: argparse.Namespace) -> int:
     machine = describe_machine(device)
     print(format_machine(machine, device))
     report = {"machine": machine, "device": device, "dtype": args.dtype}
-    for name in chosen_sections(args):
-        measure, show = SECTIONS[name]
+    for name in selected_sections(args):
+        measure, format_report = SECTIONS[name]
         report[name] = measure(args, device, 1 if args.dry_run else args.rounds or ROUNDS[name])
-        print("\n" + show(report[name]), flush=True)
+        print("\n" + format_report(report[name]), flush=True)
     machine["load_at_end"] = describe_machine(device)["load"]
     if args.dry_run:
-        print("\nDry run: of one round each, these numbers mean little; nothing was written.")
+        print("\nDry run: one round each, so these times are not reliable; nothing was written.")
     elif args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 
-def chosen_sections(args: argparse.Namespace) -> list[str]:
-    """Names of the sections that the arguments ask for, in the order in which they run."""
+def selected_sections(args: argparse.Namespace) -> list[str]:
+    """Names of the measurements that the arguments select, in the order in which they run."""
     parts = {"tokenizer": args.tokenizer}
     parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
-    parts = [name for name, is_chosen in parts.items() if is_chosen]
+    parts = [name for name, is_selected in parts.items() if is_selected]
     has_forward = args.against or not (parts or args.train)
     return (["forward"] if has_forward else []) + (["training"] if args.train else []) + parts
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise a `ValueError`, or `FileNotFoundError`, for what argparse does not know to be wrong."""
+    """Raise `ValueError` or `FileNotFoundError` for arguments that argparse accepts and that are invalid."""
     from tubevit.presets import PRESETS, preset_config
 
     from ..models.families import peers
@@ -139,36 +187,38 @@ def check_arguments(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     if args.clip_fps is not None and not 0 < args.clip_fps < float("inf"):
-        raise ValueError(f"--clip-fps is a number of frames per second above 0, got {args.clip_fps:g}.")
+        raise ValueError(f"--clip-fps must be a number of frames per second above 0, got {args.clip_fps:g}.")
     preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
     _check_dtypes(args)
     num_layers = PRESETS[args.preset]["num_hidden_layers"]
     if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
-        raise ValueError(f"--frozen-layers goes with --train and is at most {num_layers}, got {args.frozen_layers}.")
+        raise ValueError(f"--frozen-layers needs --train and is at most {num_layers}, got {args.frozen_layers}.")
     for name in parse_names(args.against):
         if name not in peers():
-            raise ValueError(f"--against {name}: there is no such model; there are {', '.join(peers())}.")
+            raise ValueError(f"--against {name}: unknown model; use {', '.join(peers())}.")
     for file in [*(args.decoding or []), *(args.pipeline or []), *(args.loader or [])]:
         if not Path(file).is_file():
-            raise FileNotFoundError(f"There is no file {file}.")
+            raise FileNotFoundError(f"The file {file} does not exist.")
     if args.json and not Path(args.json).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json {args.json}: there is no folder {Path(args.json).parent}.")
+        raise FileNotFoundError(f"--json {args.json}: the folder {Path(args.json).parent} does not exist.")
 
 
 def _check_dtypes(args: argparse.Namespace) -> None:
     names = parse_names(args.dtype)
     for name in names or [args.dtype]:
         if name not in DTYPES:
-            raise ValueError(f"--dtype {name}: there is no such type here; there are {', '.join(DTYPES)}.")
+            raise ValueError(f"--dtype {name}: unknown dtype; use {', '.join(DTYPES)}.")
     if len(set(names)) < len(names):
-        raise ValueError(f"--dtype {args.dtype} names a type twice.")
+        raise ValueError(f"--dtype {args.dtype} names a dtype twice.")
     for section in ("tokenizer", "pipeline"):
-        if len(names) > 1 and section in chosen_sections(args):
-            raise ValueError(f"--{section} is measured with one dtype at a time, got --dtype {args.dtype}.")
+        if len(names) > 1 and section in selected_sections(args):
+            raise ValueError(f"--{section} takes a single dtype, got --dtype {args.dtype}.")
 
 
 def parse_names(text: str) -> list[str]:
     """
+    The names in a comma-separated list.
+
     >>> parse_names("videomae, vivit")
     ['videomae', 'vivit']
     """
@@ -198,7 +248,7 @@ def _measure_training(args: argparse.Namespace, device: str, rounds: int) -> dic
 
 
 def _measure_tokenizer(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
-    from .tokenizer import measure_tokenizer
+    from .model import measure_tokenizer
 
     return measure_tokenizer(
         args.preset, args.num_frames, args.image_size, args.batch_size or 1, device, args.dtype, rounds
@@ -222,8 +272,7 @@ def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> lis
 def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
     from tubevit.processing.cpu_cores import num_cores
 
-    from .dataloader import measure_waiting
-    from .loader import measure_growth, measure_loader
+    from .loader import measure_growth, measure_loader, measure_waiting
 
     batch_size, num_workers = args.batch_size or TRAINING_BATCH_SIZE, args.loader_workers or num_cores()
     with _clips(args, args.loader, LOADER_CLIPS) as files:
@@ -235,8 +284,7 @@ def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[
 
 
 def _format_loader(report: dict[str, Any]) -> str:
-    from .dataloader import format_waiting
-    from .loader import format_growth, format_loader
+    from .loader import format_growth, format_loader, format_waiting
 
     memory = [format_growth(report["memory"])] if "memory" in report else []
     return "\n".join([format_loader(report["videos"]), format_waiting(report["waiting"]), *memory])
@@ -244,8 +292,8 @@ def _format_loader(report: dict[str, Any]) -> str:
 
 @contextmanager
 def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | None = None):
-    """`(title, path)` of the files; if there are none, of clips that exist while the context lasts, in a dry run of one."""
-    from .clips import CLIP_KINDS, write_clips
+    """`(title, path)` of `files`, or without any of generated videos, which exist in this context (in a dry run one)."""
+    from .decoding import CLIP_KINDS, write_clips
 
     if files:
         yield [(Path(file).name, Path(file)) for file in files]
@@ -255,7 +303,7 @@ def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | 
         yield write_clips(Path(folder), kinds[:1] if args.dry_run else kinds)
 
 
-# name: (measure(args, device, rounds) -> report, show(report) -> text)
+# name: (measure(args, device, rounds) -> report, format_report(report) -> text)
 SECTIONS = {
     "forward": (_measure_models, format_forward),
     "training": (_measure_training, format_training),

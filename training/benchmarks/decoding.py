@@ -1,20 +1,26 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-File to clip: our processor against the library's own route, `load_video` with PyAV and VideoMAE's video processor.
+Time from file to clip: our video processor against Transformers (`load_video` with PyAV, VideoMAE's video processor).
 
-Both give the same 32 frames from starts spread over the video, as training draws them: one after the other, or at a lower
-rate than the video's, which spreads a clip over more frames that have to be decoded. What a clip costs is the mean over the
-starts. The library's frames come out normalised; ours in uint8, as TubeViT takes them, and normalised. Two situations are
-timed: a worker of a data loader, which has one thread and whose processor time is what limits training, and a single request,
-which waits and may use every core.
+Both return the same 32 frames, from start times spread over the video as in training: consecutive frames, or a lower frame
+rate, for which more frames must be decoded per clip. The time per clip is the mean over the start times. Frames of
+Transformers are normalized; ours are timed in uint8, which TubeViT reads, and normalized. Two cases are timed: a DataLoader
+worker, which has one thread and whose CPU time limits training, and a single request, which may use every core and whose
+latency counts.
+
+The video files are generated to resemble those of Kinetics and Something-Something. Decoding time depends on frame size, key
+frame distance and bitrate, so the pictures must not compress too well: a camera moves by half pixels over a cloud texture,
+patches move across it, and noise is added. The bitrates are close to those of the real datasets: 0.4 to 0.8 Mbit/s at
+340x256, 1.5 to 4 Mbit/s at 720p, 0.25 Mbit/s for VP9.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest import mock
 
 import numpy as np
 import torch
@@ -27,15 +33,15 @@ from ..timing import interleave, ratios, summarize
 
 
 NUM_FRAMES = 32
-NUM_STARTS = 4  # clips that are decoded per video, one after the other; also the number of temporal views
+NUM_STARTS = 4  # clips that are decoded per video, in turn; also the number of temporal views
 RAW = {"do_rescale": False, "do_normalize": False}  # uint8
 
 
 class VideoClips:
     """
-    A file, the times in seconds at which its clips start, and the frames of these clips, arrays of indices.
+    A video file, the start times of its clips in seconds, and the frame indices of each clip.
 
-    clip_fps: frames of a clip per second; by default, and at most, as many as the video has.
+    clip_fps: frames per second of the clips; at most, and by default, the frame rate of the video.
     """
 
     def __init__(self, path: str | Path, clip_fps: float | None = None):
@@ -43,7 +49,7 @@ class VideoClips:
         metadata = video_decoding.probe_video(self.path)
         video_fps = metadata.fps or video_decoding.DEFAULT_FRAME_RATE
         self.fps = min(clip_fps or video_fps, video_fps)
-        self.processor = _WatchedProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
+        self.processor = _TimedProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
         slack = max(0.0, metadata.duration - NUM_FRAMES / self.fps)
         self.starts = np.linspace(0.0, slack, NUM_STARTS).tolist() if slack else [0.0]
         self.indices = [self.processor.sample_frames(metadata, clip_start=start) for start in self.starts]
@@ -51,34 +57,34 @@ class VideoClips:
         self.uniform_indices = list(views.reshape(len(self.starts), NUM_FRAMES))
 
     def ours(self, **settings) -> list[torch.Tensor]:
-        """Each clip through our processor, pixels `(1, frames, channels, height, width)`."""
+        """Each clip by our processor, pixels `(1, frames, channels, height, width)`."""
         call = {"return_tensors": "pt", **settings}
         return [self.processor(self.path, clip_start=start, **call).pixel_values_videos for start in self.starts]
 
     def our_views(self, **sampling) -> torch.Tensor:
-        """As many clips as there are starts, as temporal views of one video, uint8; the file is decoded once."""
+        """All clips as temporal views of one video, uint8 `(1, views, frames, channels, height, width)`; one decoding pass."""
         views = {"num_temporal_views": len(self.starts), "return_tensors": "pt", **RAW, **sampling}
         return self.processor(self.path, **views).pixel_values_videos
 
     def library(self, indices: list[np.ndarray]) -> list[torch.Tensor]:
-        """Each clip through the library, pixels `(1, frames, channels, height, width)`."""
+        """Each clip by Transformers, pixels `(1, frames, channels, height, width)`."""
         processor = VideoMAEVideoProcessor()
         return [processor(clip, return_tensors="pt").pixel_values for clip in self.load(indices)]
 
     def load(self, clips: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """The frames of each clip as the library's `load_video` decodes them, uint8 `(frames, height, width, channels)`."""
+        """The frames of each clip by Transformers' `load_video`, uint8 `(frames, height, width, channels)`."""
         for indices in clips:
-            # The library decodes each frame once and in order; a clip that loops has repeats, which then cost it nothing.
-            wanted = np.unique(indices)
-            yield load_video(self.path, backend="pyav", sample_indices_fn=lambda metadata, wanted=wanted: wanted)[0]
+            # Transformers decodes each frame once, in order. A clip that loops has repeats, which are free for it.
+            distinct = np.unique(indices)
+            yield load_video(self.path, backend="pyav", sample_indices_fn=lambda metadata, frames=distinct: frames)[0]
 
 
 def measure_decoding(
     files: list[tuple[str, Path]], rounds: int, clip_fps: float | None = None
 ) -> list[dict[str, Any]]:
     """
-    A dictionary per `(title, path)`: `"worker"` and `"request"` as `compare_routes` gives them, the first on one thread, and
-    `"stages"` as `measure_stages` does. All times are in milliseconds per clip.
+    A dictionary per `(title, path)`: `"worker"` (one thread) and `"request"` (all threads) as returned by
+    `compare_routes`, and `"stages"` as returned by `measure_stages`. Times are in milliseconds per clip.
     """
     reports = []
     for title, path in files:
@@ -94,11 +100,11 @@ def measure_decoding(
 
 def compare_routes(clips: VideoClips, rounds: int, title: str) -> dict[str, dict[str, float]]:
     """
-    Times of the ways from file to pixels by name, as `summarize` gives them, per clip; ours with their share of the library's.
+    Times per clip of each route from file to pixels, as returned by `summarize`; ours with ratios to Transformers.
 
-    "library" stands against "uint8" and "float", clip by clip, and against "views", the same clips as views of one video, which
-    is decoded once. "library_uniform" and "uniform_views" are likewise, but each clip is spread over the whole video.
-    "load_video" is the first part of "library", to frames of full size.
+    "uint8" and "float" decode clip by clip, "views" decodes all clips in one pass as views of one video; all three are
+    compared with "library" (Transformers). "uniform_views" is compared with "library_uniform": each clip is spread over the
+    whole video. "load_video" is the first part of "library": decoding to full-size frames.
     """
     calls: dict[str, Callable[[], Any]] = {
         "library": lambda: clips.library(clips.indices),
@@ -120,15 +126,15 @@ def compare_routes(clips: VideoClips, rounds: int, title: str) -> dict[str, dict
 
 def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
     """
-    Milliseconds per clip of `"decode"`, `"convert"` (to RGB), `"resize"` (and crop) and `"normalize"` in our processor, medians.
+    Median milliseconds per clip of our processor's stages `"decode"`, `"convert"` (to RGB), `"resize"` and `"normalize"`.
 
-    To be called where there is one thread, on which stages do not overlap.
+    Valid with one thread only, on which stages do not overlap.
     """
     spent: dict[str, list[float]] = {name: [] for name in ("decode", "convert", "resize", "normalize")}
     convert = video_decoding._ToRGB.__call__
     for _ in range(rounds):
         seconds = clips.processor.seconds = dict.fromkeys(spent, 0.0)
-        with patch.object(
+        with mock.patch.object(
             video_decoding._ToRGB, "__call__", lambda *args, spent=seconds: _timed(spent, "convert", convert, *args)
         ):
             start = time.thread_time()
@@ -140,10 +146,10 @@ def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in spent.items()}
 
 
-class _WatchedProcessor(TubeViTVideoProcessor):
-    """Our processor with stopwatches on its stages: seconds of the calling thread."""
+class _TimedProcessor(TubeViTVideoProcessor):
+    """Our video processor, which adds up the thread time of its stages in seconds."""
 
-    seconds = None  # a dictionary while stages are measured
+    seconds = None  # stage to seconds while stages are measured
 
     def resize(self, *args, **kwargs):
         return _timed(self.seconds, "resize", super().resize, *args, **kwargs)
@@ -164,7 +170,7 @@ def _timed(seconds: dict[str, float] | None, name: str, function: Callable, *arg
 
 @contextmanager
 def _one_thread(clips: VideoClips) -> Iterator[None]:
-    """One thread for torch and one for our decoder; the library leaves the number of its decoder's threads to FFmpeg."""
+    """One thread for torch and one for our decoder; Transformers leaves the thread count of its decoder to FFmpeg."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     clips.processor.num_decoder_threads = 1
@@ -173,3 +179,96 @@ def _one_thread(clips: VideoClips) -> Iterator[None]:
     finally:
         torch.set_num_threads(num_threads)
         clips.processor.num_decoder_threads = None
+
+
+@dataclass(frozen=True)
+class ClipKind:
+    """Settings of a generated video file; `gop` is the distance of key frames in frames, `title` its name in tables."""
+
+    file_name: str
+    title: str
+    height: int
+    width: int
+    num_frames: int
+    fps: int
+    codec: str
+    gop: int
+    options: tuple[tuple[str, str], ...]
+
+
+_X264 = (("preset", "veryfast"), ("crf", "25"))  # this preset has B-frames, as web videos have
+
+
+_VP9 = (("deadline", "realtime"), ("cpu-used", "6"), ("crf", "40"), ("b", "0"))
+
+
+CLIP_KINDS = (
+    ClipKind("340_gop250.mp4", "340x256 H.264, 10 s, GOP 250", 256, 340, 300, 30, "libx264", 250, _X264),
+    ClipKind("340_gop12.mp4", "340x256 H.264, 10 s, GOP 12", 256, 340, 300, 30, "libx264", 12, _X264),
+    ClipKind("720p_gop250.mp4", "1280x720 H.264, 10 s, GOP 250", 720, 1280, 300, 30, "libx264", 250, _X264),
+    ClipKind("720p_gop12.mp4", "1280x720 H.264, 10 s, GOP 12", 720, 1280, 300, 30, "libx264", 12, _X264),
+    ClipKind("ssv2_vp9.webm", "427x240 VP9 webm, 4 s", 240, 427, 48, 12, "libvpx-vp9", 128, _VP9),
+)
+
+
+def write_clips(folder: Path, kinds: Sequence[ClipKind] = CLIP_KINDS) -> list[tuple[str, Path]]:
+    """Write a video file of each kind to `folder`, with a progress bar. Returns `(title, path)` of each."""
+    from tqdm.auto import tqdm
+
+    clips = []
+    with tqdm(
+        total=sum(kind.num_frames for kind in kinds), desc="writing clips", unit="frame", disable=None
+    ) as progress:
+        for kind in kinds:
+            path = folder / kind.file_name
+            _write_clip(path, kind, progress)
+            clips.append((kind.title, path))
+    return clips
+
+
+def _write_clip(path: Path, kind: ClipKind, progress) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(kind.codec, rate=kind.fps, options=dict(kind.options))
+        stream.height, stream.width, stream.pix_fmt = kind.height, kind.width, "yuv420p"
+        stream.codec_context.gop_size = kind.gop
+        for frame in moving_texture(kind.num_frames, kind.height, kind.width, kind.fps):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            progress.update()
+        container.mux(stream.encode(None))
+
+
+def moving_texture(num_frames: int, height: int, width: int, fps: float, seed: int = 0) -> Iterator[np.ndarray]:
+    """Frames uint8 `(height, width, 3)`: a camera moves over a texture, patches move across it, and noise is added."""
+    rng = np.random.default_rng(seed)
+    margin = height // 2
+    # Twice the resolution of the frames, so that a step of one is half a pixel.
+    background = _texture(2 * (height + 2 * margin), 2 * (width + 2 * margin), rng)
+    side = height // 3
+    patches = [_texture(2 * side, 2 * side, rng) for _ in range(3)]
+    phases = rng.uniform(0, 2 * np.pi, (4, 2))
+    noise = rng.integers(0, 3, (height + 32, width + 32, 1), dtype=np.uint8)
+    for number in range(num_frames):
+        seconds = number / fps
+        top, left = (margin * (1 + 0.9 * np.sin(0.5 * seconds + phases[0])) * 2).astype(int)
+        frame = background[top : top + 2 * height : 2, left : left + 2 * width : 2].copy()
+        for patch, phase in zip(patches, phases[1:], strict=True):
+            y, x = ((0.5 + 0.5 * np.sin(1.3 * seconds + phase)) * (height - side, width - side)).astype(int)
+            frame[y : y + side, x : x + side] = patch[::2, ::2]
+        shift_y, shift_x = rng.integers(0, 32, 2)
+        frame += noise[shift_y : shift_y + height, shift_x : shift_x + width]
+        yield frame
+
+
+def _texture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Cloud texture uint8 `(height, width, 3)`: amplitudes fall with the frequency, as in a slightly blurred photograph."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf
+    channels = []
+    common = rng.standard_normal((height, width))
+    for _ in range(3):
+        white = common + 0.5 * rng.standard_normal((height, width))  # correlated color channels
+        channel = np.fft.irfft2(np.fft.rfft2(white) / frequency**1.3, s=(height, width))
+        channels.append(128 + 45 * channel / channel.std())
+    return np.stack(channels, axis=-1).clip(0, 250).astype(np.uint8)

@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Peak memory of a forward pass or training step on the CPU, over the weights: measured in a process of its own.
+Peak CPU memory of a forward pass or training step beyond the weights, measured in a child process (Linux only).
 
-Torch does not count its memory on the CPU, so the kernel's count of the process's resident memory is used. Each model gets
-a process of its own, in which glibc is told to return every block at once that is freed: a heap that keeps
-blocks would hide what the next call uses. After one call (which brings in code and the libraries' own buffers) the
-kernel's high-water mark is reset, and one more call shows how far it rises. That includes gradients, in training.
+Torch does not count CPU memory, so the resident memory of the process, counted by the kernel, is used. In the child process
+glibc returns every freed block to the kernel at once; otherwise blocks that the heap keeps would hide the memory of the next
+step. The first step loads code and allocates the buffers of libraries. Then the kernel's peak count is reset, and the rise
+during the second step is the result. For training steps it includes gradients.
 """
 
 import json
@@ -20,39 +20,40 @@ from typing import Any
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # resets VmHWM to VmRSS, see proc(5)
-KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+RETURN_FREED_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def peak_memory_mib(setup: dict, module: str) -> float | None:
     """
-    MiB that one step of a model takes beyond its weights and inputs; `None` where the kernel keeps no such count.
+    MiB that one step needs beyond weights and inputs; `None` if the kernel has no peak count that can be reset.
 
-    setup: the fields of `model.Setup`, or what else `module` makes a step of, which it gives to `print_peak`.
+    setup: passed to `module` as JSON, such as the fields of `model.Setup`; "name" is used in errors.
+    module: run as the child process; it builds the step and calls `print_peak`.
 
-    Takes as long as building the model and two steps. Raises `ChildProcessError` if the process fails, for want of memory for
-    instance.
+    Takes as long as building the model and two steps. Raises `ChildProcessError` if the child process fails, e.g. for lack of
+    memory.
     """
     if not (RESET.is_file() and os.access(RESET, os.W_OK)):
         return None
     import torch
 
-    # Threads have buffers of their own, so the child uses as many as its parent.
-    environment = os.environ | KEEP_NOTHING | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    # Each thread has buffers, so the child process uses as many threads as its parent.
+    environment = os.environ | RETURN_FREED_BLOCKS | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", module, json.dumps(setup)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        last_words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ChildProcessError(f"The process that measures the memory of {setup['name']} failed: {last_words[0]}")
+        last_lines = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ChildProcessError(f"The process that measures the memory of {setup['name']} failed: {last_lines[0]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_peak(step: Callable[[], Any]) -> None:
-    """Do a step twice and print by how many MiB the second one raises the memory of this process."""
+    """Run `step` twice and print the MiB by which the second run raises the peak memory of this process."""
     step()
     RESET.write_text(RESET_PEAK)
     before = _status_kib("VmRSS")
     step()
-    # The kernel adds up its counts per core now and then, so a step that needs next to nothing may come out negative.
+    # The kernel updates its counts with a delay, so the difference may be slightly negative for a step that needs no memory.
     print(max(0, _status_kib("VmHWM") - before) / 2**10)
 
 

@@ -1,10 +1,15 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Forward pass and training step of TubeViT, and of the video models that Transformers has, with random weights.
+Time and memory of a forward pass and a training step: TubeViT and video models of Transformers, with random weights.
 
-Each of the library's models is measured as its own default configuration describes it, at the number of frames it was made
-for, because that is what a prediction costs with it. Sizes differ then, and GFLOPs say by how much: they count a
-multiplication and an addition as two operations, of matrix products and convolutions only (`torch.utils.flop_counter`).
+Each model of Transformers has its default configuration and number of frames, because these determine the cost of a
+prediction. The models differ in size; GFLOPs show by how much. They count a multiplication and an addition as two operations,
+in matrix products and convolutions only (`torch.utils.flop_counter`).
+
+The tokenizer (clip to tokens) is also compared with `Conv3d` with the same weights. Conv3d is timed on a clip in its own
+`(batch, channels, frames, height, width)` layout, its best case, and on a view of our layout. From uint8 pixels, Conv3d needs
+the whole clip rescaled and normalized first, by the function of Transformers' processors; our tokenizer normalizes only the
+pixels that the tubes read. All variants add the same position embeddings.
 """
 
 import json
@@ -15,10 +20,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, VideoMAEVideoProcessor
 
-from tubevit import TubeViTForVideoClassification
+from tubevit import TubeViTForVideoClassification, TubeViTModel
 from tubevit.presets import PRESETS, preset_config
+from tubevit.tube_embeddings import merge_applications
 
 from ..models.families import peers
 from ..models.model_size import count_flops
@@ -29,7 +35,7 @@ from .memory import peak_memory_mib, print_peak
 NUM_LABELS = 400  # of Kinetics-400
 NUM_CHANNELS = 3
 TUBEVIT = "tubevit"
-MODULE = "tubevit.training.benchmarks.model"  # run as a process of its own to measure memory
+MODULE = "tubevit.training.benchmarks.model"  # run as a child process to measure memory
 
 
 # The defaults of the configs are base models, but for V-JEPA 2: its default is the large model, here with 16 of its 64 frames.
@@ -39,7 +45,7 @@ PEER_FIELDS = {"vjepa2": {"frames_per_clip": 16}}
 
 @dataclass(frozen=True)
 class Setup:
-    """A model and how it is run. Preset, number of frames and image size are TubeViT's; peers bring their own."""
+    """A model and its run settings. `preset`, `num_frames` and `image_size` apply to TubeViT; peers have their defaults."""
 
     name: str = TUBEVIT  # or a key of `families.peers`
     preset: str = "base"
@@ -50,11 +56,11 @@ class Setup:
     dtype: str = "float32"
     attn: str = "sdpa"
     train: bool = False
-    num_frozen_layers: int = 0  # of TubeViT: layers that are not trained, with the gated connection behind them
+    num_frozen_layers: int = 0  # TubeViT only: frozen first layers, with the gated connection after them
 
     @property
     def key(self) -> str:
-        """Tells models apart that are timed together."""
+        """Unique name among the models that are timed together."""
         frozen = f" {self.num_frozen_layers} frozen" if self.num_frozen_layers else ""
         return f"{self.name}{frozen} {self.dtype}"
 
@@ -69,9 +75,9 @@ class Setup:
 
 def build_model(setup: Setup, device: str | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """
-    The model with random weights, and a batch of random clips (with labels for training), on `device` or the setup's.
+    The model with random weights and a batch of random clips (with labels for training), on `device` or `setup.device`.
 
-    A peer that does not know the attention backend runs with eager attention.
+    A peer that does not support the attention backend uses eager attention.
     """
     config, model_class, input_name, num_frames, image_size = _resolve(setup)
     with torch.device(device or setup.device):
@@ -89,7 +95,7 @@ def build_model(setup: Setup, device: str | None = None) -> tuple[nn.Module, dic
 
 
 def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int, int]:
-    """Configuration, model class, name of the input, number of frames and image size."""
+    """`(configuration, model class, input name, number of frames, image size)`."""
     if setup.name == TUBEVIT:
         sizes = {"num_frames": setup.num_frames, "image_size": setup.image_size}
         num_layers = PRESETS[setup.preset]["num_hidden_layers"]
@@ -105,9 +111,9 @@ def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int,
 
 def make_step(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[], Any]:
     """
-    What is timed: a forward pass; with labels among the inputs also the loss and the backward pass.
+    The function to time: a forward pass, and with labels in `inputs` also the loss and the backward pass.
 
-    The optimizer is left out: what it costs and keeps depends on which one it is, not on the model.
+    The optimizer step is excluded, because its time and memory depend on the optimizer, not on the model.
     """
 
     def forward() -> None:
@@ -123,9 +129,9 @@ def make_step(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[],
 
 def count(setup: Setup) -> dict[str, Any]:
     """
-    `{"num_frames", "image_size", "tokens", "parameters", "gflops"}`; tokens and GFLOPs are those of one clip's forward pass.
+    `{"num_frames", "image_size", "tokens", "parameters", "gflops"}`; tokens and GFLOPs are per clip and forward pass.
 
-    Found by running the model on torch's meta device, which computes shapes only.
+    The model runs on torch's meta device, which computes shapes only.
     """
     model, inputs = build_model(replace(setup, batch_size=1, attn="eager", train=False, dtype="float32"), "meta")
     with torch.no_grad(), torch.device("meta"):
@@ -142,9 +148,9 @@ def count(setup: Setup) -> dict[str, Any]:
 
 def make_products(model: nn.Module, num_tokens: int) -> tuple[Callable[[], Any], float]:
     """
-    The encoder's matrix products alone, by `torch.mm` with the model's own weights, and their GFLOPs.
+    A function that computes only the matrix products of the encoder, by `torch.mm` with the model's weights, and their GFLOPs.
 
-    They are what the machine can do at these shapes: reading the weights is included, everything between is not.
+    Its speed is the practical limit of the machine at these shapes: it reads the weights and does nothing else.
     """
     linears = [module for module in model.tubevit.layers.modules() if isinstance(module, nn.Linear)]
     weights = [linear.weight.detach().t() for linear in linears]
@@ -165,13 +171,16 @@ def measure_models(
     setup: Setup, peers: Sequence[str], rounds: int, other_dtypes: Sequence[str] = (), num_frozen_layers: int = 0
 ) -> dict[str, Any]:
     """
-    `{"models": [one dictionary per model], "dtypes", "batch_size"}`: TubeViT and its peers in the setup's dtype, then in each
-    of the others. Peers hold ratios to TubeViT in their dtype: its time, or memory, divided by theirs. What runs in another
-    dtype holds "ratio_to_first_dtype", its time divided by the same model's in the first. With `num_frozen_layers` the
-    same TubeViT with that many layers frozen is among the peers; there the ratios are its own to the whole one.
+    `{"models": [one dictionary per model], "dtypes", "batch_size"}`: TubeViT and its peers in `setup.dtype`, then in each of
+    `other_dtypes`. All times are in milliseconds.
 
-    Of a forward pass TubeViT's dictionaries also hold "mm_gflops_per_second", what `torch.mm` reaches with its weights,
-    "share_of_mm", what share of that the whole model reaches, and "tokenization_share" of its time.
+    Ratios of a peer: time (or memory) of TubeViT in the same dtype, divided by the peer's. "ratio_to_first_dtype": time in
+    another dtype, divided by the time of the same model in the first. With `num_frozen_layers`, TubeViT with that many
+    frozen layers is added; its ratios are its time (or memory) divided by those of the fully trained TubeViT.
+
+    For a forward pass, the dictionaries of TubeViT also have "mm_gflops_per_second" (speed of `torch.mm` with the model's
+    weights), "share_of_mm" (speed of the model as a fraction of it) and "tokenization_share" (fraction of the time spent
+    on tokenization).
     """
     dtypes, names = [setup.dtype, *other_dtypes], [TUBEVIT, *peers]
     setups = [replace(setup, name=name, dtype=dtype) for dtype in dtypes for name in names]
@@ -207,9 +216,9 @@ def measure_models(
 
 def _parts(setups: list[Setup], rows: list[dict[str, Any]], built: list[tuple]) -> dict[str, Callable[[], Any]]:
     """
-    What is timed beside the forward passes of TubeViT, per dtype: `torch.mm` with its weights, and making tokens.
+    Parts of TubeViT that are timed separately, per dtype: `torch.mm` with its weights, and tokenization.
 
-    The GFLOPs of the former go into TubeViT's `rows` as "mm_gflops".
+    Stores the GFLOPs of `torch.mm` in TubeViT's `rows` as "mm_gflops".
     """
     calls = {}
     for each, row, (model, inputs) in zip(setups, rows, built, strict=True):
@@ -220,7 +229,7 @@ def _parts(setups: list[Setup], rows: list[dict[str, Any]], built: list[tuple]) 
 
 
 def _add_times(row: dict[str, Any], times: dict[str, dict[str, float]], setup: Setup) -> None:
-    """Complete the `row` of a setup by its times and rates, given all `times` by key."""
+    """Add times and rates to the `row` of a setup; `times` has the times of all setups by key."""
     row |= times[setup.key]
     row["clips_per_second"] = 1e3 * setup.batch_size / row["median_ms"]
     if setup.train:
@@ -233,13 +242,13 @@ def _add_times(row: dict[str, Any], times: dict[str, dict[str, float]], setup: S
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:
-    """Add the ratios of each of `rows` to TubeViT in its dtype, and to the same model in the first dtype."""
+    """Add to each of `rows` its ratios to TubeViT in the same dtype, and to the same model in the first dtype."""
     in_dtype = {row["dtype"]: row for row in rows if row["name"] == TUBEVIT and not row["num_frozen_layers"]}
     in_first = {row["title"]: row for row in rows if row["dtype"] == rows[0]["dtype"]}
     for row in rows:
         whole = in_dtype[row["dtype"]]
         if row is not whole:
-            # A frozen TubeViT against the whole one, the whole one against its peers.
+            # Partly frozen TubeViT over fully trained TubeViT; fully trained TubeViT over its peers.
             ours, theirs = (row, whole) if row["num_frozen_layers"] else (whole, row)
             row |= ratios(ours, theirs)
             if row["peak_mib"]:
@@ -255,6 +264,72 @@ def _cuda_peak_mib(call: Callable[[], Any]) -> float:
     call()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+# Variant of ours: the variant that it is compared with.
+COMPARED = {"float": "conv3d", "uint8": "normalize_conv3d"}
+
+
+def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
+    """
+    Functions from the clip to tokens `(batch, tokens, hidden_size)`, by name.
+
+    "float" and "uint8" are ours. "conv3d" reads a clip in Conv3d's layout, "conv3d_view" a view of our layout;
+    "normalize_conv3d" normalizes uint8 pixels and then reads such a view.
+
+    clip: uint8 `(batch, frames, channels, height, width)`; the float variants read a normalized copy.
+    """
+    dtype = embeddings.dtype
+    size = (clip.shape[1], clip.shape[3], clip.shape[4])
+    processor = VideoMAEVideoProcessor()
+
+    def normalize(pixels: torch.Tensor) -> torch.Tensor:
+        settings = (True, embeddings.rescale_factor, True, tuple(embeddings.image_mean), tuple(embeddings.image_std))
+        return processor.rescale_and_normalize(pixels, *settings).to(dtype)
+
+    def convolve(video: torch.Tensor) -> torch.Tensor:
+        tokens = []
+        for index, tube in enumerate(embeddings.tubes):
+            time, row, column = tube.offset
+            nt, nh, nw = tube.kernel_grid(size)
+            window = video[:, :, time:, row:, column:]
+            grid = nn.functional.conv3d(window, *embeddings.kernel(index), tube.kernel_stride)[:, :, :nt, :nh, :nw]
+            tokens.append(merge_applications(grid.flatten(2).transpose(1, 2), tube, size))
+        tokens = torch.cat(tokens, dim=1)
+        return tokens + embeddings.positions(embeddings.tubes, range(len(embeddings.tubes)), size, tokens)
+
+    normalized = normalize(clip)
+    channels_first = normalized.transpose(1, 2).contiguous()
+    return {
+        "float": lambda: embeddings(pixel_values_videos=normalized),
+        "conv3d": lambda: convolve(channels_first),
+        "conv3d_view": lambda: convolve(normalized.transpose(1, 2)),
+        "uint8": lambda: embeddings(pixel_values_videos=clip),
+        "normalize_conv3d": lambda: convolve(normalize(clip).transpose(1, 2)),
+    }
+
+
+def measure_tokenizer(
+    preset: str, num_frames: int, image_size: int, batch_size: int, device: str, dtype: str, rounds: int
+) -> dict[str, Any]:
+    """
+    `{"dtype", "batch_size", "variants"}`: times (ms), ratios and "difference" of each variant of `make_variants`.
+
+    "difference" is the largest absolute difference from the tokens of Conv3d. "ratio" is the time of our variant divided by
+    that of the Conv3d variant with the same input.
+    """
+    config = preset_config(preset, num_frames=num_frames, image_size=image_size, num_hidden_layers=1)
+    embeddings = TubeViTModel(config).embeddings.to(device, getattr(torch, dtype)).eval()
+    clip = torch.randint(0, 256, (batch_size, num_frames, 3, image_size, image_size), dtype=torch.uint8, device=device)
+    with torch.inference_mode():
+        variants = make_variants(embeddings, clip)
+        reference = variants["conv3d"]().float()
+        differences = {name: (call().float() - reference).abs().max().item() for name, call in variants.items()}
+        timings = interleave(variants, rounds, device, f"tokenizer, {dtype}")
+    rows = {name: summarize(each) | {"difference": differences[name]} for name, each in timings.items()}
+    for name, against in COMPARED.items():
+        rows[name] |= ratios(rows[name], rows[against])
+    return {"dtype": dtype, "batch_size": batch_size, "variants": rows}
 
 
 if __name__ == "__main__":  # the process that `peak_memory_mib` starts

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-File to label: `pipeline("video-classification")` with TubeViT and with VideoMAE-B, both with random weights.
+Time from file to label: `pipeline("video-classification")` with TubeViT and with VideoMAE-B, with random weights.
 
-VideoMAE runs in two ways. As its checkpoints are, with an image processor: then the pipeline takes the first 16 frames of a
-file, whatever its length, which costs little to decode and shows half a second. And with its video processor, whose 16
-frames span the whole video, as TubeViT's 32 do; the library decodes them, with PyAV if torchcodec is not installed.
+VideoMAE runs in two ways. Its published checkpoints have an image processor; the pipeline then reads the first 16 frames of
+a file, which are quick to decode and span half a second. With its video processor, the 16 frames span the whole video, as
+the 32 frames of TubeViT do; Transformers decodes them, with PyAV if torchcodec is not installed.
 """
 
 from pathlib import Path
@@ -31,14 +31,14 @@ from ..timing import interleave, ratios, summarize
 
 
 class PyAVVideoProcessor(VideoMAEVideoProcessor):
-    """VideoMAE's video processor for where torchcodec, its only decoder, is missing: the library's loader with PyAV."""
+    """VideoMAE's video processor with Transformers' PyAV loader, for machines without torchcodec, its default decoder."""
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None):
         if isinstance(video_url_or_urls, list):
             return list(zip(*[self.fetch_videos(each, sample_indices_fn) for each in video_url_or_urls], strict=True))
 
         def sample(metadata, **kwargs):
-            if not metadata.total_num_frames:  # WebM states none, and the library then samples nothing
+            if not metadata.total_num_frames:  # WebM states none; Transformers then samples no frames
                 metadata.total_num_frames = probe_video(video_url_or_urls).total_num_frames
             return sample_indices_fn(metadata=metadata, **kwargs)
 
@@ -47,8 +47,8 @@ class PyAVVideoProcessor(VideoMAEVideoProcessor):
 
 def make_pipelines(preset: str, device: str, dtype: str) -> dict[str, Any]:
     """
-    `"tubevit"`, `"tubevit_uint8"` (whose processor leaves normalising to the model), `"videomae"` (first frames) and
-    `"videomae_whole"` (frames of the whole video).
+    Pipelines by name: `"tubevit"`, `"tubevit_uint8"` (the model normalizes the pixels), `"videomae"` (first frames of a
+    file) and `"videomae_whole"` (frames of the whole video).
     """
     tubevit = TubeViTForVideoClassification(preset_config(preset)).to(getattr(torch, dtype)).eval()
     videomae = VideoMAEForVideoClassification(VideoMAEConfig()).to(getattr(torch, dtype)).eval()
@@ -60,7 +60,7 @@ def make_pipelines(preset: str, device: str, dtype: str) -> dict[str, Any]:
         "videomae_whole": (videomae, {"video_processor": decoder}),
     }
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # the library deprecates image processors here, and its checkpoints have nothing else
+    logging.set_verbosity_error()  # hides the deprecation of image processors, the only kind that VideoMAE's checkpoints have
     try:
         return {
             name: pipeline("video-classification", model=model, device=device, **processor)
@@ -74,8 +74,8 @@ def measure_pipelines(
     files: list[tuple[str, Path]], preset: str, device: str, dtype: str, rounds: int
 ) -> list[dict[str, Any]]:
     """
-    `{"title", "pipelines": {name: times}}` per `(title, path)`, names as in `make_pipelines`. Those of VideoMAE hold TubeViT's
-    (float pixels) time divided by theirs.
+    `{"title", "pipelines": {name: times in ms}}` per `(title, path)`, with the names of `make_pipelines`. The ratios of
+    VideoMAE are TubeViT's time (float pixels) divided by VideoMAE's.
     """
     pipelines = make_pipelines(preset, device, dtype)
     reports = []

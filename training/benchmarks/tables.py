@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The reports of `tubevit bench` as tables for a terminal. No measuring and no torch here: reports come in as dictionaries."""
+"""Text tables of the reports of `tubevit bench`. Reports are dictionaries; this module needs no torch."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ TOKENIZER_TITLES = {
     "conv3d": "Conv3d, float clip in its own layout",
     "conv3d_view": "Conv3d, float clip in our layout",
     "uint8": "gather + product, uint8 clip",
-    "normalize_conv3d": "normalise uint8 clip, then Conv3d",
+    "normalize_conv3d": "normalize uint8 clip, then Conv3d",
 }
 ROUTE_TITLES = {
-    "library": "library: load_video + VideoMAE's processor",
-    "uint8": "ours, uint8",
-    "float": "ours, normalised",
-    "views": "ours, all clips as views in one pass",
-    "library_uniform": "library, clips over the whole video",
-    "uniform_views": "ours, all of these in one pass",
+    "library": "Transformers: load_video + VideoMAE's processor",
+    "uint8": "TubeViT, uint8",
+    "float": "TubeViT, normalized",
+    "views": "TubeViT, all clips as views in one pass",
+    "library_uniform": "Transformers, clips over the whole video",
+    "uniform_views": "TubeViT, clips over the whole video in one pass",
 }
 PIPELINE_TITLES = {
     "tubevit": "TubeViT",
@@ -30,7 +30,7 @@ PIPELINE_TITLES = {
 
 
 def format_machine(machine: dict[str, Any], device: str) -> str:
-    """The machine in a line, and a warning if it is busy."""
+    """The machine in one line, and a warning if other processes use it."""
     line = (
         f"{machine['gpu'] + ', ' if 'gpu' in machine else ''}{machine['cpu']}, {machine['cores']} cores "
         f"({machine['instructions']}); torch {machine['torch']}, threads: {machine['threads']}, "
@@ -38,7 +38,7 @@ def format_machine(machine: dict[str, Any], device: str) -> str:
     )
     load = machine["load"]
     if load is not None and load > 0.5:
-        line += f"\nOther processes keep the machine busy (load {load}): trust ratios, and minima more than medians."
+        line += f"\nThe machine is busy (load {load}): trust ratios more than times, and minima more than medians."
     return line
 
 
@@ -46,18 +46,18 @@ def format_forward(report: dict[str, Any]) -> str:
     title = f"Forward pass, {_run_title(report)}"
     notes = "".join(
         f"TubeViT computes at {100 * row['share_of_mm']:.0f} % of the {row['mm_gflops_per_second']:,.0f} GFLOP/s that torch.mm "
-        f"reaches with its weights in {row['dtype']}; making tokens takes {100 * row['tokenization_share']:.1f} % of its "
+        f"reaches with its weights in {row['dtype']}; tokenization takes {100 * row['tokenization_share']:.1f} % of its "
         "time.\n"
         for row in report["models"]
         if "share_of_mm" in row
     )
-    notes += "GFLOP count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
+    notes += "GFLOPs count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
     return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
 
 
 def format_training(report: dict[str, Any]) -> str:
     title = f"Training step (forward, loss, backward), {_run_title(report)}"
-    notes = "Memory holds gradients and what the backward pass needs. The optimizer's step and state are left out.\n"
+    notes = "Memory includes gradients and saved activations. The optimizer's step and state are excluded.\n"
     return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
 
 
@@ -69,7 +69,7 @@ def format_tokenizer(report: dict[str, Any]) -> str:
     table = format_table(["", "ms", "min ms", "difference", "ratio", "of minima"], rows)
     return (
         f"Clip to tokens, {report['dtype']}, batch {report['batch_size']}\n{table}\n"
-        "Ratios: float clip against Conv3d in its own layout; uint8 clip against normalising and Conv3d."
+        "Ratios: float clip over Conv3d in its own layout; uint8 clip over normalization and Conv3d."
     )
 
 
@@ -86,10 +86,11 @@ def format_decoding(report: list[dict[str, Any]]) -> str:
         load = video["worker"]["load_video"]["cpu_ms"]
         tables.append(
             f"File to clip of {video['clip_fps']:g} frames per second, ms per clip: {video['title']}\n{format_table(columns, rows)}\n"
-            f"Of CPU ms: ours {stages}; the library's load_video {load:.1f}."
+            f"Parts of CPU ms: TubeViT {stages}; Transformers' load_video {load:.1f}."
         )
     return "\n\n".join(tables) + (
-        "\nCPU ms: on one thread, as in a worker of a data loader. Wall ms: with all threads, as for a single request."
+        "\nCPU ms: CPU time on one thread, as in a DataLoader worker. Wall ms: elapsed time with all threads, as for one request. Ratios "
+        "are TubeViT's time divided by Transformers'."
     )
 
 
@@ -129,17 +130,17 @@ def _model_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _model_notes(rows: list[dict[str, Any]]) -> str:
-    notes = ["Peak MiB is memory beyond weights and inputs."]
+    notes = ["Peak MiB: memory beyond weights and inputs."]
     if any("ratio_to_first_dtype" in row for row in rows):
-        notes.append(f"To {rows[0]['dtype']}: time divided by the same model's in {rows[0]['dtype']}.")
+        notes.append(f"To {rows[0]['dtype']}: time divided by that of the same model in {rows[0]['dtype']}.")
     if any("ratio" in row for row in rows):
-        notes.append("Ratios are TubeViT's time, or memory, divided by the other model's in the same dtype.")
+        notes.append("Ratios: TubeViT's time or memory, divided by the other model's in the same dtype.")
     if any(row["num_frozen_layers"] for row in rows):
-        notes.append("With frozen layers: its own divided by the whole TubeViT's.")
+        notes.append("With frozen layers: its time or memory, divided by those of TubeViT without frozen layers.")
     if any(row["name"] == "vjepa2" for row in rows):
-        notes.append("V-JEPA 2 has no base size: its default is the large one.")
+        notes.append("V-JEPA 2 has no base size; its default is large.")
     attentions = {row["title"]: row["attn"] for row in rows if row["attn"] != rows[0]["attn"]}
-    notes += [f"{title} runs with {attn} attention." for title, attn in attentions.items()]
+    notes += [f"{title} uses {attn} attention." for title, attn in attentions.items()]
     return " ".join(notes)
 
 
