@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit train`: fine-tune a classifier of videos, or of images, with Transformers' Trainer.
+`tubevit train`: fine-tune a classifier of videos or images with `VideoTrainer`, a Transformers Trainer.
 
     tubevit train --config finetune-small --data path/to/class/folders --output_dir runs/mine
     tubevit train --config kinetics400-base data=path/to/kinetics400 dataloader_num_workers=16
@@ -8,21 +8,22 @@
     tubevit train --config runs/mine/resolved_config.yaml resume_from_checkpoint=true
     tubevit train --config joint-small datasets.videos.data=path/to/videos datasets.images.data=path/to/images
 
-The last one trains on several data sets at once, see `joint_config` and `joint_training`.
-Options are those of Transformers' examples where these have them, from the command line or a YAML file. Everything that may
-be wrong is found before the first step (`--dry-run` stops there), and nothing that exists is overwritten.
+The last command trains one model on several data sets, videos and images (section 3.5), see `trainer/run_config.py`: each batch
+is of one data set, sampled by weight. It saves the joint model, and a classifier with its evaluation in a folder for each data set.
+
+Each field of Transformers' `TrainingArguments` is an option, on the command line or in a YAML file. Options, data and model are
+checked before the first step (`--dry-run` stops there). Existing files are never overwritten.
 """
 
 import argparse
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tubevit.training.options import add_config_arguments
 
 
 if TYPE_CHECKING:
-    from tubevit.training.trainer.run_config import TrainingRun
+    from tubevit.training.trainer.run_config import JointRun, TrainingRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,52 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tubevit.training.logging_utils import quiet_libraries
-    from tubevit.training.trainer.run_config import JointRun, read_run
+    from tubevit.training.trainer.run_config import read_run
 
     quiet_libraries()
-    run = read_run(args)
-    if isinstance(run, JointRun):
-        from tubevit.training.trainer.joint_training import train_jointly
-
-        return train_jointly(run, dry_run=args.dry_run)
-    return train(run, dry_run=args.dry_run)
+    return train(read_run(args), dry_run=args.dry_run)
 
 
-def train(run: "TrainingRun", dry_run: bool = False) -> int:
-    """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
-    from accelerate import PartialState
+def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
+    """Train a model and score it. `dry_run`: make all checks and train on one batch, without writing files."""
+    from tubevit.training.trainer.run_steps import train_run
 
-    from tubevit.training.evaluation.metrics import ClassificationMetrics
-    from tubevit.training.trainer.build import build_run
-    from tubevit.training.trainer.hub import push
-    from tubevit.training.trainer.model_card import write_model_card
-    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, evaluate_saved, finish, try_one_batch
-    from tubevit.training.trainer.summary import describe_clip, start_summary
-    from tubevit.training.trainer.video_trainer import VideoTrainer
-
-    with ExitStack() as stack:
-        folder = claim_folder(run, dry_run, stack)
-        setup = build_run(run, folder)
-        has_validation = setup.validation_clips is not None
-        arguments = run.training.for_trainer(has_validation, ClassificationMetrics(setup.data.multi_label).best_metric)
-        clip = describe_clip(setup)
-        is_main = PartialState().is_main_process
-        if is_main:
-            print("\n".join(setup.notes))
-            print(start_summary(setup, arguments.world_size, arguments.device.type, clip), flush=True)
-        trainer = VideoTrainer(setup, arguments, 1e9 * clip.get("gflops", 0.0))
-        if dry_run:
-            try_one_batch(trainer)
-            return 0
-        checkpoint = begin_or_resume(setup, folder, arguments)
-        result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        finish(trainer, folder, result)
-    exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
-    if is_main:
-        write_model_card(folder, setup, trainer.state.log_history, folder / "evaluation" / "metrics.json")
-        if run.training.push_to_hub:
-            push(folder, arguments)
-    return exit_code
+    trained = train_run(run, dry_run)
+    return trained.exit_code if trained is not None else 0
 
 
 if __name__ == "__main__":

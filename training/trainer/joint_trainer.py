@@ -44,6 +44,11 @@ class JointTrainer(VideoTrainer):
     def _follows_epochs(self) -> Any:
         return self.joint_batches
 
+    def first_batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, size in self.setup.batch_sizes.items():
+            samples = [self.train_dataset[index] for index in self.joint_batches.rows[name][0:size]]
+            yield f" of {name}", self.data_collator(samples)
+
     def get_train_dataloader(self) -> DataLoader:
         args = self.args
         loader = DataLoader(

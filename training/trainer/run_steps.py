@@ -1,12 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The steps of a training run that `tubevit train`, joint training and the plain loop share.
+A training run from options to a scored model: `train_run`, and its steps, which the plain Accelerate loop shares.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,92 @@ from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
-
     from .build import RunSetup
     from .build_joint import JointSetup
+    from .training_arguments import VideoTrainingArguments
     from .video_trainer import VideoTrainer
+
+
+@dataclass
+class TrainedRun:
+    """
+    What a run gave.
+
+    metrics: the content of `train_metrics.json` (`train_loss`, `steps`, `best_<metric>`, `best_step`). steps: optimizer steps
+    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`. exit_code: not 0 if videos
+    of the evaluation could not be scored.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    steps: int
+    log_history: list[dict[str, Any]]
+    throughput: dict[str, Any]
+    exit_code: int = 0
+
+
+def train_run(
+    run: TrainingRun | JointRun, dry_run: bool = False, evaluates_views: bool = True, quiet: bool = False
+) -> TrainedRun | None:
+    """
+    Train a model in this process with `VideoTrainer`, or with `JointTrainer` on several data sets.
+
+    dry_run: make all checks and train on one batch, without writing files; the result is `None`.
+    evaluates_views: score the saved model on all views of the validation videos, into `evaluation/`.
+    quiet: print nothing on stdout.
+
+    Raises `ValueError`, `TypeError`, `OSError` or `ImportError` of one line for options, data or a model that cannot be used, and
+    `TrainingStopped` if the loss becomes NaN or inf or stays at chance level.
+    """
+    from accelerate import PartialState
+
+    from .build import build_run
+    from .build_joint import MEAN_SCORE, build_joint_run
+    from .hub import push
+
+    is_joint = isinstance(run, JointRun)
+    with ExitStack() as stack:
+        if quiet:
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        reports = [run.report_of(name) for name in run.names] if is_joint else [CORRUPT_VIDEOS_FILE]
+        with ExitStack() as claimed:
+            folder = claim_folder(run, dry_run, claimed, reports)
+            setup = build_joint_run(run, folder) if is_joint else build_run(run, folder)
+            best_metric = MEAN_SCORE if is_joint else setup.compute_metrics.best_metric
+            arguments = run.training.for_trainer(setup.validation_clips is not None, best_metric)
+            trainer = make_trainer(setup, arguments)
+            if dry_run:
+                try_batches(trainer)
+                return None
+            checkpoint = begin_or_resume(setup, folder, arguments)
+            result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+            trained = finish(trainer, folder, result)
+        trained.exit_code = split_and_evaluate(setup, folder, evaluates_views)
+        if PartialState().is_main_process:
+            write_cards(setup, folder, trained.log_history)
+            if run.training.push_to_hub:
+                push(folder, arguments)
+    return trained
+
+
+def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArguments") -> "VideoTrainer":
+    """The Trainer of a run, after a summary of the run on the first process."""
+    from accelerate import PartialState
+
+    from .joint_summary import describe_inputs, joint_summary
+    from .joint_trainer import JointTrainer
+    from .summary import describe_clip, start_summary
+    from .video_trainer import VideoTrainer
+
+    is_joint = isinstance(setup.run, JointRun)
+    clip = describe_inputs(setup) if is_joint else describe_clip(setup)
+    if PartialState().is_main_process:
+        summary = joint_summary if is_joint else start_summary
+        print("\n".join(setup.notes))
+        print(summary(setup, arguments.world_size, arguments.device.type, clip), flush=True)
+    if is_joint:
+        return JointTrainer(setup, arguments, {name: 1e9 * each["gflops"] for name, each in clip.items()})
+    return VideoTrainer(setup, arguments, 1e9 * clip.get("gflops", 0.0))
 
 
 def claim_folder(
@@ -52,7 +135,7 @@ def claim_folder(
 def begin_or_resume(
     setup: "RunSetup | JointSetup",
     folder: Path,
-    arguments: "TrainingArguments",
+    arguments: "VideoTrainingArguments",
     find_checkpoint: Callable | None = None,
 ) -> Path | None:
     """
@@ -94,22 +177,24 @@ def begin_or_resume(
     return checkpoint
 
 
-def try_one_batch(trainer: "VideoTrainer") -> None:
-    """The first batch, forward and backward."""
+def try_batches(trainer: "VideoTrainer") -> None:
+    """Train on the first batch, of a joint run on the first batch of each data set, without an optimizer step."""
     import torch
 
     trainer.create_optimizer()
-    batches, num_items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
-    trainer.current_gradient_accumulation_steps = 1
     model = trainer.accelerator.prepare(trainer.model)
-    loss = trainer.training_step(model, batches[0], num_items)
-    if not torch.isfinite(loss):
-        raise ValueError(f"The loss of the first batch is {loss.item()}.")
-    print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
+    trainer.current_gradient_accumulation_steps = 1
+    for name, batch in trainer.first_batches():
+        batches, num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
+        loss = trainer.training_step(model, batches[0], num_items)
+        if not torch.isfinite(loss):
+            raise ValueError(f"The loss of the first batch{name} is {loss.item()}.")
+        print(f"Dry run: the loss of the first batch{name} is {loss.item():.4f}.")
+    print("Nothing was written.")
 
 
-def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
-    """Save the model that is best, or last, what prepares its clips, and how training went."""
+def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:
+    """Save the best or the last model, its processors, and the metrics of training; a finished run keeps its files."""
     from ..run_folder import METRICS_FILE, write_json
     from .checkpointing import was_finished
     from .summary import end_summary
@@ -118,8 +203,10 @@ def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
     trainer.use_average()
     if setup.run.model.lora_rank:
         trainer.model = trainer.model.merge_and_unload()  # a plain model, which needs no PEFT
-    if was_finished(folder, trainer.state.global_step - trainer.first_step):
-        return
+    history, steps = trainer.state.log_history, trainer.state.global_step
+    if was_finished(folder, steps - trainer.first_step):
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        return TrainedRun(folder, metrics, steps, history, throughput)
     trainer.save_model()
     trainer.save_state()
     metrics = {"train_loss": trainer.mean_loss(result.training_loss), "steps": trainer.state.global_step}
@@ -132,6 +219,7 @@ def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> None:
         write_json(folder / "throughput.json", throughput)
         trainer.create_model_card()
         print(end_summary(metrics, throughput, folder), flush=True)
+    return TrainedRun(folder, metrics, steps, history, throughput)
 
 
 def evaluate_saved(run: TrainingRun, folder: Path) -> int:
@@ -170,3 +258,39 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
         ),
     }
     return evaluate(config)
+
+
+def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_views: bool = True) -> int:
+    """
+    Split a joint model into a classifier for each data set, and score each saved classifier. Returns the first exit code that is
+    not 0; an incomplete evaluation of one data set does not prevent those of the others.
+    """
+    from accelerate import PartialState
+
+    from ..models.build_joint import save_classifiers
+
+    state, parts = PartialState(), {"": setup}
+    if isinstance(setup.run, JointRun):
+        parts = setup.parts
+        if state.is_main_process:
+            save_classifiers(setup.model, folder)
+        state.wait_for_everyone()
+    exit_code = 0
+    for name, part in parts.items():
+        if evaluates_views and "validation" in part.data.splits:
+            if name:
+                state.print(f"Evaluating {name}:", flush=True)
+            own_code = evaluate_saved(part.run, folder / name)
+            exit_code = exit_code or own_code
+    return exit_code
+
+
+def write_cards(setup: "RunSetup | JointSetup", folder: Path, history: list[dict[str, Any]]) -> None:
+    """The model card of a finished run; of a joint run also those of its classifiers."""
+    from .joint_model_card import write_joint_card
+    from .model_card import write_model_card
+
+    if isinstance(setup.run, JointRun):
+        write_joint_card(folder, setup, history)
+    else:
+        write_model_card(folder, setup, history, folder / "evaluation" / "metrics.json")

@@ -96,6 +96,10 @@ class VideoTrainer(Trainer):
         # Labels are counted after mixing, which turns each into as many numbers as there are classes.
         return super().get_batch_samples(self.batches(epoch_iterator), num_batches, device)
 
+    def first_batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """For a dry run: the first batch, and how to name it."""
+        yield "", next(iter(self.get_train_dataloader()))
+
     def throughput(self) -> dict[str, float | int]:
         """As `DataLoaderTimer.throughput`."""
         return self.batches.throughput(self.args.world_size, self.args.dataloader_num_workers)

@@ -206,7 +206,7 @@ def test_a_tubevits_sizes_and_views_are_those_of_its_processor(videos, tmp_path)
         "width": 16,
     }
     assert start(folder, videos, pad_mode="loop").own_processor.pad_mode == "loop"
-    cropped = start(folder, videos, fit="crop", short_side=20).own_processor
+    cropped = start(folder, videos, resize_mode="crop", short_side=20).own_processor
     assert dict(cropped.size) == {"shortest_edge": 20} and dict(cropped.crop_size) == {"height": 16, "width": 16}
 
 

@@ -31,7 +31,6 @@ from tubevit import TubeViTForJointClassification
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build_joint import build_joint_run
-from tubevit.training.trainer.joint_training import train_jointly
 from tubevit.training.trainer.run_config import JointRun
 
 
@@ -74,7 +73,7 @@ def trained(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     own = {"clips": {"weight": 2}, "pictures": {"kind": "image", "per_device_train_batch_size": 6}}
     options = {"num_train_epochs": 5, "learning_rate": 1e-2, "rand_augment_layers": 0, "layer_decay": 1}
-    assert train_jointly(JointRun.of(**joint_options(data, folder, own=own, **options))) == 0
+    assert train(JointRun.of(**joint_options(data, folder, own=own, **options))) == 0
     return folder
 
 
@@ -124,7 +123,7 @@ def test_each_data_set_is_counted_logged_and_described(trained):
 
 def test_the_best_checkpoint_is_that_of_the_metric_that_is_named(data, tmp_path):
     options = {"metric_for_best_model": "pictures_loss", "num_train_epochs": 2, "save_total_limit": None, **ONE_VIEW}
-    assert train_jointly(JointRun.of(**joint_options(data, tmp_path / "run", **options))) == 0
+    assert train(JointRun.of(**joint_options(data, tmp_path / "run", **options))) == 0
     state = read_json(tmp_path / "run" / "trainer_state.json")
     scores = {each["step"]: each["eval_pictures_loss"] for each in state["log_history"] if "eval_mean_score" in each}
     assert state["best_metric"] == min(scores.values()) and scores[state["best_global_step"]] == state["best_metric"]
@@ -168,7 +167,7 @@ def test_each_data_set_of_a_run_becomes_a_row_of_results(data, trained, tmp_path
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train_jointly(JointRun.of(**joint_options(data, folder, own=OWN_RANDOM, **JOINT_RANDOM))) == 0
+    assert train(JointRun.of(**joint_options(data, folder, own=OWN_RANDOM, **JOINT_RANDOM))) == 0
     return folder
 
 
@@ -182,7 +181,7 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
     assert not (folder / "model.safetensors").exists()
-    assert train_jointly(JointRun.of(**joint_options(data, folder, resume_from_checkpoint="true", **options))) == 0
+    assert train(JointRun.of(**joint_options(data, folder, resume_from_checkpoint="true", **options))) == 0
     assert_same_weights(folder, whole)
     scores = ("loss", *(f"{name}/{score}" for name in NAMES for score in ("loss", "accuracy")))
     for resumed, expected in zip(history(folder), history(whole), strict=True):
@@ -192,9 +191,7 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
 def test_another_mixture_is_not_resumed(data, whole, tmp_path):
     own = {**OWN_RANDOM, "clips": {"weight": 3}}
     with pytest.raises(ValueError, match=r"has datasets=.*, not .*resume it with its own options"):
-        train_jointly(
-            JointRun.of(**joint_options(data, whole, own=own, resume_from_checkpoint="true", **JOINT_RANDOM))
-        )
+        train(JointRun.of(**joint_options(data, whole, own=own, resume_from_checkpoint="true", **JOINT_RANDOM)))
 
 
 SPLIT = {
@@ -212,7 +209,7 @@ def test_two_processes_change_nothing(data, tmp_path):
     """Although each step leaves parameters unused, others in each of the batches that it accumulates, and recomputes activations."""
     expected = tmp_path / "one"
     options = {"per_device_train_batch_size": 6, **SPLIT}
-    assert train_jointly(JointRun.of(**joint_options(data, expected, **options))) == 0
+    assert train(JointRun.of(**joint_options(data, expected, **options))) == 0
     mixed = [entry for entry in history(expected) if all(f"{name}/loss" in entry for name in NAMES)]
     assert 0 < len(mixed) < len(history(expected))
     script = ROOT / "training" / "run_video_classification.py"
@@ -290,10 +287,10 @@ def test_what_is_wrong_is_said_in_one_line(options, words, data, tmp_path, capsy
 
 def test_a_data_set_of_one_class_is_an_error(data, tmp_path):
     with pytest.raises(ValueError, match=r"^datasets\.pictures: .*at least 2 classes"):
-        train_jointly(JointRun.of(**joint_options({**data, "pictures": one_class(tmp_path)}, tmp_path / "run")))
+        train(JointRun.of(**joint_options({**data, "pictures": one_class(tmp_path)}, tmp_path / "run")))
 
 
-def test_the_plain_loop_says_that_it_does_not_train_jointly(data, tmp_path, capsys):
+def test_the_plain_loop_says_that_it_does_not_train(data, tmp_path, capsys):
     assert main(["train-loop", *joint_arguments(data, tmp_path / "run")]) == 2
     assert "use `tubevit train` for several" in capsys.readouterr().err
 
@@ -303,7 +300,7 @@ def test_broken_files_are_left_out_of_their_data_set(data, tmp_path):
     (clips / "train" / "red" / "0.mp4").write_bytes(b"")
     options = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "no", "max_corrupt_fraction": 0.2, **ONE_VIEW}
     run = JointRun.of(**joint_options({**data, "clips": clips}, tmp_path / "run", **options))
-    assert train_jointly(run) == 0
+    assert train(run) == 0
     assert read_json(tmp_path / "run" / "dataset.json")["clips"]["train"]["cannot_be_read"] == 1
     assert "0.mp4" in (tmp_path / "run" / "corrupt_videos_clips.csv").read_text()
 

@@ -19,8 +19,8 @@ from tubevit.training.trainer.build_joint import build_joint_run
 from tubevit.training.trainer.checkpointing import check_same_run
 from tubevit.training.trainer.joint_model_card import history_of
 from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
-from tubevit.training.trainer.joint_training import save_and_evaluate
 from tubevit.training.trainer.run_config import JointRun, TrainingRun, all_blocks, read_run
+from tubevit.training.trainer.run_steps import split_and_evaluate
 
 
 ROWS, SIZES, WEIGHTS = {"a": 23, "b": 7, "c": 40}, {"a": 4, "b": 2, "c": 8}, {"a": 3, "b": 1, "c": 2}
@@ -300,7 +300,7 @@ def test_all_data_sets_are_scored_although_one_cannot_be_completely(setup, tmp_p
 
     monkeypatch.setattr(build_joint, "save_classifiers", lambda model, folder: None)
     monkeypatch.setattr(run_steps, "evaluate_saved", evaluate_saved)
-    assert save_and_evaluate(setup, tmp_path) == 1
+    assert split_and_evaluate(setup, tmp_path) == 1
     assert scored == ["videos", "images"]
 
 
