@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What the classification heads compute besides a linear layer: one prediction out of several views, and the loss.
+Classification besides the linear layer: one prediction from several views, and the loss.
 """
 
 import math
@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 
 def resolve_problem_type(problem_type: str | None, num_labels: int) -> str:
-    """The problem type of a config, where `None` stands for regression with one label and single-label with several."""
+    """The problem type of a config; `None` means regression for one label and single-label classification for several."""
     return problem_type or ("regression" if num_labels == 1 else "single_label_classification")
 
 
@@ -21,8 +21,8 @@ def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tenso
 
     logits: `(batch, views, labels)`.
 
-    Returns `(batch, labels)` in float32 or better. Softmax (of a sigmoid problem: sigmoid) of the result is exactly the
-    mean over views of the views' probabilities; for regression the result is the mean of the outputs.
+    Returns `(batch, labels)` in at least float32. Softmax (multi-label: sigmoid) of the result equals the mean of the views'
+    probabilities; for regression the result is the mean of the outputs.
     """
     logits = _at_least_float32(logits)
     problem_type = resolve_problem_type(problem_type, logits.shape[-1])
@@ -41,18 +41,18 @@ def classification_loss(
     **kwargs,
 ) -> torch.Tensor:
     """
-    Mean loss over a batch, or its share of the mean over `num_items_in_batch` when Trainer counts them.
+    Mean loss over a batch; with `num_items_in_batch` from Trainer the sum of the losses divided by that number.
 
-    pooled_logits: `(batch, num_labels)`. `config.problem_type` decides, and is never changed here:
+    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss, and this function does not change it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
-      soft labels `(batch, num_labels)` whose rows sum to 1, as mixup makes them (rows of -100 are ignored);
+      soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored);
     - `"multi_label_classification"`: binary cross-entropy with multi-hot labels `(batch, num_labels)` (-100 is ignored);
     - `"regression"`, and `None` with one label: squared error with `(batch,)` or `(batch, num_labels)`.
 
-    Trainer counts label *elements* over all accumulation steps and ranks, so a soft label counts `num_labels` times;
-    every loss here is a sum over elements divided by that count, which leaves the training curve independent of how a
-    batch is split. Raises `ValueError` for labels that do not match the problem type.
+    Trainer counts label *elements* over all accumulation steps and ranks, so a soft label counts `num_labels` times. Every
+    loss here is a sum over elements divided by that count, so the training curve does not depend on how a batch is split.
+    Raises `ValueError` for labels that do not match the problem type.
     """
     logits = _at_least_float32(pooled_logits)
     labels = labels.to(logits.device)
@@ -75,7 +75,7 @@ def classification_loss(
     labels = labels.reshape(logits.shape)
     if problem_type == "single_label_classification":
         counted = (labels != -100).all(dim=-1)
-        labels = torch.where(counted[:, None], labels, 1 / num_labels)  # any label will do where it is ignored
+        labels = torch.where(counted[:, None], labels, 1 / num_labels)  # ignored rows get a valid soft label
         _check_soft_labels(labels, config)
         losses = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction="none")
         num_samples = None if num_items_in_batch is None else num_items_in_batch / num_labels
@@ -90,20 +90,20 @@ def classification_loss(
 
 
 def _mean(losses: torch.Tensor, counted: torch.Tensor, num_items: torch.Tensor | int | float | None) -> torch.Tensor:
-    """The sum of the losses that count over their number; 0, not NaN, in a batch where none counts."""
+    """Sum of the counted losses divided by `num_items`, by default their number; 0, not NaN, if none is counted."""
     total = (losses * counted).sum()
     num_items = torch.as_tensor(counted.sum() if num_items is None else num_items, device=total.device)
     return total / num_items.clamp(min=1)
 
 
 def _check_soft_labels(labels: torch.Tensor, config: PreTrainedConfig) -> None:
-    # Only while the problem type is left open, where multi-hot labels may be meant: the check waits for the device.
+    # Only for problem_type=None, where labels may be multi-hot by mistake: the check synchronizes with the device.
     if config.problem_type is not None or torch.compiler.is_compiling():
         return
     if not torch.allclose(labels.float().sum(dim=-1), torch.ones((), device=labels.device), atol=1e-2):
         raise ValueError(
-            "Float labels are taken as soft labels, whose rows sum to 1, and these do not: set "
-            "config.problem_type='multi_label_classification' for multi-hot labels."
+            "Float labels must be soft labels whose rows sum to 1, and these do not: for multi-hot labels set "
+            "config.problem_type='multi_label_classification'."
         )
 
 

@@ -1,5 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What may be done with a tensor behind the back of whoever watches it: a compiler, a transform, or a derivative."""
+"""Checks whether a tensor is traced by torch.compile, torch.export, torch.func or autograd, and constants under tracing."""
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -8,30 +12,66 @@ from torch.autograd.forward_ad import unpack_dual
 from .tubes import Size
 
 
+T = TypeVar("T")
+
+
 def is_eager_tensor(tensor: torch.Tensor) -> bool:
-    """Whether `tensor` may meet what is kept between calls: fake and other special tensors, and compilers, must not."""
+    """Whether `tensor` may be combined with cached tensors: it is no fake tensor or other subclass, and nothing compiles."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and not torch.compiler.is_compiling()
 
 
 def has_storage(tensor: torch.Tensor) -> bool:
-    """Whether `tensor` is plain and its memory all there is to it: no transform of torch.func, no forward-mode tangent."""
+    """Whether the memory of `tensor` is its whole state: it is eager, not in a torch.func transform, and has no tangent."""
     if not is_eager_tensor(tensor):
         return False
     try:
         tensor.data_ptr()
-    except RuntimeError:  # of torch.func's transforms
+    except RuntimeError:  # tensors inside a torch.func transform have no data pointer
         return False
     return unpack_dual(tensor).tangent is None
 
 
 def needs_static_shapes() -> bool:
     """
-    Whether what is made of plain numbers becomes a constant of the graph: in `torch.compile`. With `dynamic=True`, which takes
-    every number for a variable, and in `torch.export` it is computed in the graph.
+    Whether to make tables constants of the graph, which takes plain numbers: true in `torch.compile`, false with
+    `dynamic=True`, where every number is a variable, and in `torch.export`; both compute the tables in the graph.
     """
     return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
 
 
 def static_size(size: Size) -> Size:
-    """`size` in numbers from which a constant can be made: `torch.compile` takes it for variables once it has seen another."""
-    return tuple(len(range(extent)) for extent in size) if needs_static_shapes() else size
+    """`size` as plain numbers where constants need them: `torch.compile` makes sizes variables once it has seen two values."""
+    if not needs_static_shapes():
+        return size
+    num_frames, height, width = size
+    return len(range(num_frames)), len(range(height)), len(range(width))
+
+
+def constant_tables(max_cached: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """
+    Decorator for functions that compute tensors from settings: each table is computed once.
+
+    The decorated function takes a tensor before the settings. If that tensor is eager, the result comes from a cache of the
+    last `max_cached` settings; in torch.compile it is a constant of the graph; otherwise it is computed each time. Settings
+    are hashable and made of plain values: numbers, strings, tuples, devices and dtypes.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        @lru_cache(maxsize=max_cached)
+        def cached(*settings) -> T:
+            with torch.inference_mode(False):  # a table created in inference mode could not be used in training
+                return function(*settings)
+
+        @torch.compiler.assume_constant_result
+        def constant(*settings) -> T:
+            return function(*settings)
+
+        @wraps(function)
+        def table(tensor: torch.Tensor, *settings) -> T:
+            if is_eager_tensor(tensor):
+                return cached(*settings)
+            return constant(*settings) if needs_static_shapes() else function(*settings)
+
+        return table
+
+    return decorate

@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""TubeViT configuration: a plain ViT, a list of tubes, and the clip that both are made for."""
+"""TubeViT configuration: a ViT encoder, a list of tubes, and the size of the clips."""
 
+import copy
 import difflib
 import math
 from typing import Literal
@@ -10,10 +11,10 @@ from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
 from .joint_heads import complete_heads
-from .tubes import MAIN_TUBES, Tube, select_tubes
+from .tubes import MAIN_TUBES, Size, Tube, format_size, select_tubes
 
 
-# Fields that are numbers, or lists of them: what each may be.
+# Allowed values of fields that are numbers or lists of numbers.
 RANGES = (
     (
         ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
@@ -52,98 +53,97 @@ GATED_MLP_TP_PLAN = {
 
 @auto_docstring(
     custom_intro="""
-    Configuration of TubeViT: the sizes of a ViT encoder, the tubes that turn clips and images into its tokens, and the
-    clip that both are made for. The defaults are the paper's main configuration with a ViT-B.
+    Configuration of TubeViT: the sizes of a ViT encoder, the tubes that convert clips and images to its tokens, and the size
+    of the clips. The defaults are the paper's main configuration with a ViT-B.
     """
 )
 @strict
 class TubeViTConfig(PreTrainedConfig):
     r"""
     num_frames (`int`, *optional*, defaults to 32):
-        Number of frames of the clips that the model is made for. Clips of any other length that holds the tubes work
-        too, because positions are computed from the tubes' centres.
+        Number of frames of a clip. Clips of another length work too if the tubes fit, because positions are computed from
+        the tubes' centers.
     tubes (`list[dict]`, *optional*):
         The tubes, each `{"kernel_size": [t, h, w], "stride": [t, h, w]}` in frames and pixels, and optionally
-        `"offset": [t, h, w]`, where the first token lies, and `"space_to_depth": [t, h, w]`, how many neighbouring
-        applications of a kernel with as many times fewer channels make up a token (section 3.4), see [`Tube`]. Defaults
-        to the paper's main configuration (table 12): 8x8x8 with 2x temporal and 16x4x4 with 4x spatial space-to-depth,
-        4x12x12, and the 2D patch 1x16x16, together 539 tokens for 32 frames of 224x224. Tubes whose tokens see one frame
-        serve images.
+        `"offset": [t, h, w]`, the start of the first token, and `"space_to_depth": [t, h, w]`, the number of neighboring
+        kernel applications that are concatenated to a token (section 3.4), see [`Tube`]. Defaults to the paper's main
+        configuration (table 12): 8x8x8 with 2x temporal and 16x4x4 with 4x spatial space-to-depth, 4x12x12, and the 2D
+        patch 1x16x16, together 539 tokens for 32 frames of 224x224. Tubes with a kernel of one frame tokenize images too.
     allow_missing_tubes (`bool`, *optional*, defaults to `False`):
-        Whether a tube that does not fit a clip is left out. Otherwise such a clip is an error.
+        Whether to omit tubes that do not fit a clip. If `False`, a clip that is too small for a tube raises an error.
     pooling (`str`, *optional*, defaults to `"attention"`):
-        How the output tokens become one vector: `"attention"` (a learned query with multi-head cross-attention, the MAP
-        head of "Scaling Vision Transformers"), `"mean"` of the tubes' tokens, or `"cls"`, an extra token in front of the
-        others. For image checkpoints also `"cls_mean"`, these two one after the other (DINOv2's classifier), and
-        `"cls_registers"`, the CLS and the register tokens one after the other (a distilled DeiT's classifiers).
+        Pooling of the output tokens: `"attention"` (a learned query with multi-head cross-attention, the MAP head of "Scaling
+        Vision Transformers"), `"mean"` of the tubes' tokens, or `"cls"`, an extra first token. For image checkpoints also
+        `"cls_mean"`, the CLS token and the mean concatenated (DINOv2's classifier), and `"cls_registers"`, the CLS and the
+        register tokens concatenated (the classifiers of a distilled DeiT).
     kernel_initialization (`str`, *optional*, defaults to `"normal"`):
-        How the kernels start: `"normal"`, as all weights, or `"temporal_difference"`, ours, for training on a few hundred
-        clips without an image checkpoint: the mean over time is taken out of every kernel that spans several frames, so
-        that at first its tokens are blind to what stands still, and the scale is that of its inputs' number.
+        Initialization of the kernels: `"normal"`, as for all weights, or `"temporal_difference"` (ours, for training on a few
+        hundred clips without an image checkpoint): normal with variance 1 / (number of inputs), and kernels of several
+        frames have zero mean over time, so static regions do not contribute to their tokens at the start of training.
     use_frame_differences (`bool`, *optional*, defaults to `False`):
-        Whether a kernel that spans several frames reads, in place of their pixels, how much each changes from the frame
-        before: ours, for training on tens of clips from still cameras without an image checkpoint. 2D tubes read pixels.
+        Whether kernels of several frames take absolute differences to the previous frame as input instead of pixels (ours,
+        for training on tens of clips from a static camera without an image checkpoint). 2D tubes always take pixels.
     interpolate_kernels (`bool`, *optional*, defaults to `False`):
-        Whether one learned kernel is resized tri-linearly to every 3D tube (section 3.4), in place of a kernel per tube.
-        The weights then fit tubes of any number and shape. 2D tubes keep their own kernels.
+        Whether one learned kernel is resized trilinearly to every 3D tube (section 3.4) instead of a kernel per tube. The
+        weights then fit 3D tubes of any number and shape. 2D tubes have their own kernels.
     interpolated_kernel_size (`list[int]`, *optional*, defaults to `[8, 8, 8]`):
-        Frames, rows and columns of that one kernel.
+        Frames, rows and columns of the interpolated kernel.
     position_embedding (`str`, *optional*, defaults to `"fixed"`):
-        What is added to the tokens (section 3.3): `"fixed"`, sine and cosine of each token's centre in the clip. For
-        comparison (table 7a): `"fixed_without_stride"`, of its index in the tube's grid; `"learned"`, a table for clips of
-        `num_frames` and `image_size`, resized for others; `"none"`. For image checkpoints: `"transfer"`, their own grid of
-        spatial positions (`position_grid`, or rotary ones with `rope_theta`) at the tubes' centres plus the fixed temporal
-        code less its value at t = 0, see [`TubeViTModel.from_image_checkpoint`].
+        Position embedding (section 3.3): `"fixed"`, sine and cosine of each token's center in the clip. For comparison
+        (table 7a): `"fixed_without_stride"`, sine and cosine of its index in the tube's grid; `"learned"`, a table for clips
+        of `num_frames` and `image_size`, resized for other clips; `"none"`. For image checkpoints: `"transfer"`, their
+        spatial positions (a grid of `position_grid`, or rotary with `rope_theta`) at the tubes' centers plus the fixed
+        temporal code minus its value at t = 0, see [`TubeViTModel.from_image_checkpoint`].
     position_temperature (`float`, *optional*, defaults to 10000.0):
         Tau of the fixed sine/cosine position embedding (eq. 3).
     position_grid (`list[int]`, *optional*):
-        Rows and columns of the learned grid of `position_embedding="transfer"`, which is stretched over the frame.
+        Rows and columns of the learned grid of `position_embedding="transfer"`, which covers the frame.
     position_interpolation (`str`, *optional*, defaults to `"bicubic"`):
-        How that grid is read between its points: `"bicubic"` (ViT, DeiT, DINOv2, SigLIP, CLIP), `"bicubic_antialias"`
-        (DINOv2 with registers) or `"bilinear_antialias"` (SigLIP 2), as the source's library code does at other sizes.
+        Interpolation of the grid of `position_grid`: `"bicubic"` (ViT, DeiT, DINOv2, SigLIP, CLIP), `"bicubic_antialias"`
+        (DINOv2 with registers) or `"bilinear_antialias"` (SigLIP 2), as in the source's code for other image sizes.
     rope_theta (`float`, *optional*):
-        Base of DINOv3's rotary spatial positions, which every layer applies to queries and keys; `None` for none.
+        Base of DINOv3's rotary spatial positions, which every layer applies to queries and keys; `None` disables them.
     use_cls_token (`bool`, *optional*):
-        Whether there is a CLS token in front of the tubes' tokens. By default only where the pooling reads it.
+        Whether there is a CLS token before the tubes' tokens. By default only if the pooling uses it.
     num_register_tokens (`int`, *optional*, defaults to 0):
-        Number of further learned tokens behind it: DINO's registers, or DeiT's distillation token.
+        Number of additional learned tokens after the CLS token: DINO's registers, or DeiT's distillation token.
     use_pre_layernorm (`bool`, *optional*, defaults to `False`):
-        Whether the tokens are normalised before the first layer (CLIP).
+        Whether a layer norm precedes the first layer (CLIP).
     final_layernorm (`str`, *optional*, defaults to `"tokens"`):
-        What the last layer norm is applied to: all output `"tokens"`, the `"pooled"` vector alone (CLIP), or `"none"`,
-        where there is none (CLIP's classifier).
+        Input of the last layer norm: all output `"tokens"`, only the `"pooled"` vector (CLIP), or `"none"` for no last layer
+        norm (CLIP's classifier).
     use_gated_mlp (`bool`, *optional*, defaults to `False`):
         Whether the layers have gated MLPs: SwiGLU, with `hidden_act="silu"` (DINOv2 giant, DINOv3).
     layerscale_value (`float`, *optional*):
-        Initial value of LayerScale, a learned factor per channel on each branch (DINO); `None` for no LayerScale.
+        Initial value of LayerScale, a learned factor per channel on each residual branch (DINO); `None` disables LayerScale.
     pooler_act (`str`, *optional*):
-        Activation of one more linear layer behind `pooling="cls"`, as `ViTModel` has it; `None` for no such layer.
+        Activation of a linear layer after `pooling="cls"`, as in `ViTModel`; `None` omits that layer.
     num_frozen_layers (`int`, *optional*, defaults to 0):
-        For image-to-video scaling (section 3.6): as many layers from the start, and the tokenizer before them, are not
-        trained. They stay in eval mode and store no activations. See [`TubeViTModel.scale_up`].
+        For image-to-video scaling (section 3.6): number of layers from the start that are not trained, together with the
+        tokenizer. They stay in eval mode and store no activations. See [`scale_up`].
     gate_layer (`int`, *optional*):
-        For the same: index of the layer behind which the encoder's input is added once more, through a learned gate
-        that is closed at the start (eq. 8). `None` for no such connection. Recorded hidden states are those before it.
+        For image-to-video scaling: index of the layer after which a learned, zero-initialized gate adds the encoder's input
+        again (eq. 8). `None` for no gate. Recorded hidden states are those before the gate.
     num_extra_layers (`int`, *optional*, defaults to 0):
-        Number of further self-attention layers, spread evenly among the others (the ablation of table 8). Recorded hidden
-        states leave them out.
+        Number of additional self-attention layers, evenly spaced among the others (the ablation of table 8). They are not in
+        the recorded hidden states.
     heads (`dict[str, dict]`, *optional*):
         The data sets of [`TubeViTForJointClassification`] by name, each `{"modality": "video" or "image"}` with either
         `num_labels` or `id2label`, and optionally `problem_type` and `loss_weight`.
     classifier_dropout (`float`, *optional*, defaults to 0.0):
         Dropout on the pooled vector before the classifier.
     drop_path_rate (`float`, *optional*, defaults to 0.0):
-        Stochastic depth while training: the probability with which a branch of the last layer is left out for a sample;
-        it grows linearly from 0 in the first layer.
+        Stochastic depth rate of the last layer: the probability that a residual branch is dropped for a sample in training.
+        The rate increases linearly from 0 in the first layer.
     image_mean (`list[float]`, *optional*, defaults to `[0.5, 0.5, 0.5]`):
-        Mean per channel, used when pixels arrive as uint8: they are normalised inside the model as
-        `(pixel * rescale_factor - image_mean) / image_std`. Float pixels are taken as already normalised.
+        Mean per channel for uint8 pixels, which the model normalizes as `(pixel * rescale_factor - image_mean) / image_std`.
+        Float pixels must be normalized already.
     image_std (`list[float]`, *optional*, defaults to `[0.5, 0.5, 0.5]`):
-        Standard deviation per channel, used like `image_mean`.
+        Standard deviation per channel for uint8 pixels, see `image_mean`.
     rescale_factor (`float`, *optional*, defaults to 1/255):
-        Factor that brings uint8 pixels to the scale of `image_mean` and `image_std`.
+        Factor for uint8 pixels before `image_mean` is subtracted.
     check_pixels (`bool`, *optional*, defaults to `False`):
-        Debugging aid: raise an error that says where when float pixels hold a NaN or an infinity.
+        For debugging: whether to raise an error with the index if float pixels contain NaN or inf.
 
     Example:
 
@@ -218,7 +218,7 @@ class TubeViTConfig(PreTrainedConfig):
         self._refuse_misspelt(kwargs)
         if self.tubes is None:
             self.tubes = list(MAIN_TUBES)
-        # One form in memory and on disk: lists (JSON has no tuples), offsets filled in, means and deviations per channel.
+        # The same form in memory and in JSON: lists, every key of a tube, and one mean and standard deviation per channel.
         self.tubes = [tube.to_dict() for tube in self.get_tubes()]
         if not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
@@ -227,22 +227,22 @@ class TubeViTConfig(PreTrainedConfig):
         self.interpolated_kernel_size = list(self.interpolated_kernel_size)
         self.position_grid = None if self.position_grid is None else list(self.position_grid)
         if self.use_gated_mlp:
-            self.base_model_tp_plan = {**self.base_model_tp_plan, **GATED_MLP_TP_PLAN}
-            del self.base_model_tp_plan["layers.*.mlp.fc1"], self.base_model_tp_plan["layers.*.mlp.fc2"]
+            attention_plan = {name: how for name, how in self.base_model_tp_plan.items() if ".mlp." not in name}
+            vars(self)["base_model_tp_plan"] = attention_plan | GATED_MLP_TP_PLAN  # of this config, not of the class
         self.image_mean, self.image_std = self.get_pixel_statistics()
         self.validate_architecture()
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As in the base class, but a config of another model type is an error instead of a warning."""
+        """As in the base class, but a config of another model type raises an error instead of a warning."""
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(f"This is a checkpoint of a {model_type!r} model, not of {cls.model_type!r}.")
         return super().from_dict(config_dict, **kwargs)
 
     def validate_architecture(self):
-        """Raise a `ValueError` that names the field, its value and what is allowed. Run at construction and on saving."""
+        """Raise `ValueError` with the field, its value and the allowed values. Called at construction and before saving."""
         super().validate_architecture()
         self._validate_numbers()
         if self.hidden_size % self.num_attention_heads:
@@ -266,7 +266,7 @@ class TubeViTConfig(PreTrainedConfig):
             raise ValueError(f"No tube fits an image of image_size {height}x{width}.")
 
     def get_tubes(self) -> list[Tube]:
-        """The tubes as geometry, in the order of their tokens."""
+        """The tubes as [`Tube`] objects, in the order of their tokens."""
         if not isinstance(self.tubes, (list, tuple)) or not self.tubes:
             raise ValueError(f"tubes must be a list of at least one tube, got {self.tubes!r}.")
         tubes = []
@@ -278,27 +278,83 @@ class TubeViTConfig(PreTrainedConfig):
         return tubes
 
     def get_image_tubes(self) -> list[Tube]:
-        """The 2D tubes, as they are applied to images; empty for a configuration that cannot take images."""
+        """The 2D tubes as applied to images; empty if the configuration takes no images."""
         return [tube.on_image() for tube in self.get_tubes() if tube.is_image_tube]
 
     def get_patch_size(self) -> tuple[int, int] | None:
-        """Rows and columns of the image patch: the kernel of the first 2D tube, `None` without such."""
+        """Rows and columns of the image patch, the kernel of the first 2D tube; `None` without a 2D tube."""
         tubes = self.get_image_tubes()
-        return tubes[0].kernel_size[1:] if tubes else None
+        if not tubes:
+            return None
+        _, rows, columns = tubes[0].kernel_size
+        return rows, columns
+
+    def with_tubes(
+        self,
+        tubes: list[dict],
+        num_frames: int | None = None,
+        image_size: int | list[int] | tuple[int, int] | None = None,
+    ) -> "TubeViTConfig":
+        """
+        A copy with other tubes for the same weights; `None` keeps `num_frames` or `image_size`.
+
+        Raises `ValueError` for tubes that the config does not allow, that need kernels of other shapes, or that need other
+        learned positions. `TubeViTModel.set_tubes` says which tubes fit.
+        """
+        config = copy.deepcopy(self)
+        config.tubes = tubes
+        config.tubes = [tube.to_dict() for tube in config.get_tubes()]
+        if num_frames is not None:
+            config.num_frames = num_frames
+        if image_size is not None:
+            config.image_size = image_size
+        config.validate_architecture()
+        new, old = config._kernel_shapes(), self._kernel_shapes()
+        if new != old:
+            raise ValueError(
+                f"The kernels of this model are {_describe_kernels(old)} (frames x rows x columns, output channels), the new "
+                f"tubes need {_describe_kernels(new)}. Strides and offsets may change; interpolate_kernels=True in the config "
+                "also allows other 3D kernels."
+            )
+        if config.position_embedding == "learned" and config._token_grids() != self._token_grids():
+            raise ValueError(
+                "position_embedding='learned' has a vector for each token of the configured clip, and the new tubes, "
+                "num_frames or image_size need other tokens. position_embedding='fixed' allows any tubes; clips of another "
+                "size work without changing the tubes."
+            )
+        return config
+
+    def _kernel_shapes(self) -> list[tuple[Size, int]]:
+        """Kernel size and number of output channels of every kernel that a model of this config has."""
+        tubes = self.get_tubes()
+        kernels: list[tuple[Size, int]] = []
+        if self.interpolate_kernels and not all(tube.is_image_tube for tube in tubes):
+            frames, rows, columns = self.interpolated_kernel_size
+            kernels.append(((frames, rows, columns), self.hidden_size))
+            tubes = [tube for tube in tubes if tube.is_image_tube]
+        return kernels + [(tube.kernel_size, self.hidden_size // tube.num_merged) for tube in tubes]
+
+    def _token_grids(self) -> list[Size]:
+        """The token grid of every tube in the configured clip."""
+        size = (self.num_frames, *self.image_height_width)
+        return [tube.grid(size) for tube in self.get_tubes()]
 
     def get_pixel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel of rescaled pixels."""
-        values = (self.image_mean, self.image_std)
-        return tuple([v] * self.num_channels if isinstance(v, (int, float)) else list(v) for v in values)
+        mean, std = (
+            [value] * self.num_channels if isinstance(value, (int, float)) else list(value)
+            for value in (self.image_mean, self.image_std)
+        )
+        return mean, std
 
     @property
     def has_cls_token(self) -> bool:
-        """Whether there is a CLS token: `use_cls_token`, by default where the pooling reads it."""
+        """Whether there is a CLS token: `use_cls_token`, by default whether the pooling uses it."""
         return self.pooling.startswith("cls") if self.use_cls_token is None else self.use_cls_token
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Number of tokens in front of those of the tubes: CLS and registers."""
+        """Number of tokens before those of the tubes: CLS and registers."""
         return int(self.has_cls_token) + self.num_register_tokens
 
     @property
@@ -309,10 +365,11 @@ class TubeViTConfig(PreTrainedConfig):
     @property
     def image_height_width(self) -> tuple[int, int]:
         """`image_size` as (height, width)."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+        height, width = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        return height, width
 
     def num_tokens(self, num_frames: int | None = None, image_size: int | tuple[int, int] | None = None) -> int:
-        """Number of tube tokens (without a CLS token) of a clip; of the configured one where an argument is `None`."""
+        """Number of tube tokens (without CLS and registers) of a clip; `None` stands for the configured size."""
         if image_size is None:
             image_size = self.image_height_width
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -321,17 +378,19 @@ class TubeViTConfig(PreTrainedConfig):
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 
     def num_image_tokens(self, image_size: int | tuple[int, int] | None = None) -> int:
-        """Number of tube tokens (without a CLS token) of an image; of the configured size by default."""
+        """Number of tube tokens (without CLS and registers) of an image; `None` stands for the configured size."""
         if image_size is None:
             image_size = self.image_height_width
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         size, tubes = (1, height, width), self.get_image_tubes()
         if not tubes:
-            raise ValueError("This configuration takes no images: none of its tubes spans one frame, such as 1x16x16.")
+            raise ValueError(
+                "This configuration takes no images: it has no tube whose kernel spans one frame, such as 1x16x16."
+            )
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 
     def _refuse_misspelt(self, kwargs):
-        # The base class keeps unknown arguments as attributes, so `num_frame=16` would be a silent default of 32.
+        # The base class keeps unknown arguments as attributes, so `num_frame=16` would silently leave num_frames at 32.
         own = [name for name in type(self).__annotations__ if name not in PreTrainedConfig.__annotations__]
         for key in kwargs:
             if close := difflib.get_close_matches(key, own, n=1, cutoff=0.88):
@@ -372,21 +431,21 @@ class TubeViTConfig(PreTrainedConfig):
             raise ValueError(f"position_grid must be two integers (rows, columns), got {self.position_grid!r}.")
         if self.position_embedding == "transfer" and (self.position_grid is None) == (self.rope_theta is None):
             raise ValueError(
-                "position_embedding='transfer' needs either position_grid, the source's learned positions, or "
-                f"rope_theta, its rotary ones, got {self.position_grid!r} and {self.rope_theta!r}."
+                "position_embedding='transfer' needs either position_grid, for learned positions, or rope_theta, for rotary "
+                f"positions, got {self.position_grid!r} and {self.rope_theta!r}."
             )
         head_dim = self.hidden_size // self.num_attention_heads
         if self.rope_theta is not None and head_dim % 4:
             raise ValueError(
-                "rope_theta needs heads of a multiple of 4 channels (sine and cosine of two axes), got hidden_size / "
+                "rope_theta needs a head dimension that is a multiple of 4 (sine and cosine of two axes), got hidden_size / "
                 f"num_attention_heads = {head_dim}."
             )
 
     def _validate_pooling(self):
         if self.pooling.startswith("cls") and not self.has_cls_token:
-            raise ValueError(f"pooling={self.pooling!r} reads the CLS token, which use_cls_token=False leaves out.")
+            raise ValueError(f"pooling={self.pooling!r} needs the CLS token, which use_cls_token=False removes.")
         if self.pooler_act is not None and self.pooling != "cls":
-            raise ValueError(f"pooler_act goes with pooling='cls' alone, got {self.pooling!r}.")
+            raise ValueError(f"pooler_act needs pooling='cls', got {self.pooling!r}.")
         if self.final_layernorm == "pooled" and (self.pooled_size != self.hidden_size or self.pooler_act is not None):
             raise ValueError(
                 "final_layernorm='pooled' needs a pooled vector as wide as a token and no pooler_act, got "
@@ -400,17 +459,17 @@ class TubeViTConfig(PreTrainedConfig):
             )
         if self.num_frozen_layers and self.num_extra_layers:
             raise ValueError(
-                f"num_extra_layers={self.num_extra_layers} adds layers that must be trained among those that "
+                f"num_extra_layers={self.num_extra_layers} adds new layers that need training among the layers that "
                 f"num_frozen_layers={self.num_frozen_layers} freezes: use one of the two."
             )
         if self.gate_layer is not None and not self.num_frozen_layers <= self.gate_layer < self.num_hidden_layers:
             raise ValueError(
-                "gate_layer must be a layer that is trained, from num_frozen_layers to num_hidden_layers - 1, that is "
+                "gate_layer must be a trained layer, from num_frozen_layers to num_hidden_layers - 1, that is "
                 f"{self.num_frozen_layers} to {self.num_hidden_layers - 1}, got {self.gate_layer}."
             )
 
     def _validate_activation(self):
-        from transformers.activations import ACT2FN  # here, so that reading a config does not import torch
+        from transformers.activations import ACT2FN  # imported here, so that reading a config does not import torch
 
         for name in ("hidden_act", "pooler_act"):
             value = getattr(self, name)
@@ -418,10 +477,14 @@ class TubeViTConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
 
     def _validate_problem_type(self):
-        if self.problem_type not in PROBLEM_TYPES:  # which the base class declares and does not check
+        if self.problem_type not in PROBLEM_TYPES:  # the base class declares this field but does not check it
             raise ValueError(
                 f"problem_type must be one of {', '.join(map(str, PROBLEM_TYPES))}, got {self.problem_type!r}."
             )
+
+
+def _describe_kernels(kernels: list[tuple[Size, int]]) -> str:
+    return ", ".join(f"{format_size(size)} with {outputs}" for size, outputs in kernels) or "none"
 
 
 __all__ = ["TubeViTConfig"]

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What became of every tensor when a TubeViT was made out of another model's checkpoint."""
+"""The report of a conversion: what happened to every tensor of the source and of the TubeViT."""
 
 import re
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ TARGET_STATES = ("copied", "transformed", "new")
 @dataclass
 class ConversionReport:
     """
-    An account of a conversion in which every tensor of both models appears once.
+    The report of a conversion, which lists every tensor of both models once.
 
-    source: per tensor of the checkpoint `{"state": "copied", "transformed" or "unused", "targets": [...], "how": why or how}`.
-        One that became several tensors is "copied" if one of them is a copy.
+    source: per tensor of the checkpoint `{"state": "copied", "transformed" or "unused", "targets": [...], "how": how or why}`.
+        A tensor that became several is "copied" if at least one of them is a copy.
     target: per tensor of the TubeViT `{"state": "copied", "transformed" or "new", "sources": [...], "how": ...}`.
-    settings: settings of the source that have no counterpart, each with the reason.
+    settings: settings of the source without a counterpart, each with the reason.
 
-    `print(report)` shows it with the layers folded together, `to_dict` is for JSON.
+    `print(report)` shows one line for all layers with the same entry; `to_dict` returns plain data for JSON.
     """
 
     source_name: str
@@ -31,10 +31,10 @@ class ConversionReport:
     settings: dict[str, str] = field(default_factory=dict)
 
     def add(self, target: str, state: str, sources: Iterable[str], how: str = "") -> None:
-        """Note that `target` was made of `sources` (none where it is new)."""
+        """Record that `target` comes from `sources`, which are empty for a newly initialized tensor."""
         sources = list(sources)
         if target in self.target:
-            raise ValueError(f"{target} is already accounted for: {self.target[target]}.")
+            raise ValueError(f"{target} is already in the report: {self.target[target]}.")
         self.target[target] = {"state": state, "sources": sources, "how": how}
         for name in sources:
             entry = self.source.setdefault(name, {"state": state, "targets": [], "how": how})
@@ -43,13 +43,13 @@ class ConversionReport:
                 entry |= {"state": state, "how": how}
 
     def leave(self, source: str, why: str) -> None:
-        """Note that a tensor of the checkpoint is not used."""
+        """Record that a tensor of the checkpoint is not used."""
         if source in self.source:
-            raise ValueError(f"{source} is already accounted for: {self.source[source]}.")
+            raise ValueError(f"{source} is already in the report: {self.source[source]}.")
         self.source[source] = {"state": "unused", "targets": [], "how": why}
 
     def to_dict(self) -> dict:
-        """All of it, in plain lists and dictionaries."""
+        """The whole report as plain lists and dictionaries."""
         return {
             "source_name": self.source_name,
             "source_class": self.source_class,
@@ -78,12 +78,12 @@ class ConversionReport:
         lines += _section(
             "unused", [(name, "", entry["how"]) for name, entry in self.source.items() if entry["state"] == "unused"]
         )
-        lines += _section("settings left behind", [(name, "", why) for name, why in self.settings.items()])
+        lines += _section("settings without a counterpart", [(name, "", why) for name, why in self.settings.items()])
         return "\n".join(lines)
 
 
 def _section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
-    """A title and a line per row, where rows that differ in the number of a layer alone make one line with their count."""
+    """A title and a line per row; rows that differ only in the layer number are one line with their count."""
     folded: dict[tuple[str, str, str], int] = {}
     for name, origin, how in rows:
         row = (_fold(name), _fold(origin), how)

@@ -1,56 +1,209 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Making a TubeViT out of an image model. What that takes is imported when it is asked for."""
+"""
+Initialize a TubeViT from an image model's checkpoint: every tensor is copied, transformed, or unused for a stated reason.
+
+`image_families` describes the supported models, `source_checkpoints` reads a checkpoint, `weight_conversion` converts its
+tensors, `kernel_inflation` computes the kernels of 3D tubes, and `conversion_report` lists what happened to every tensor.
+"""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .configuration_tubevit import TubeViTConfig
+from .conversion_report import ConversionReport
+from .image_families import grid_and_patch
+from .kernel_inflation import TUBE_INITS
+from .pooling import POOLING_CLASSES
+from .source_checkpoints import ImageSource, load_image_source, without_warnings
+from .tubes import MAIN_TUBES
+from .weight_conversion import WeightConverter
 
 
-class ImageCheckpointMixin:
-    """Adds `from_image_checkpoint` to the models."""
+POSITIONS = ("transfer", "fixed")
+# Config fields that the checkpoint determines: other values would need other weights.
+DETERMINED_BY_SOURCE = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
+    *("qkv_bias", "num_channels", "use_pre_layernorm", "use_gated_mlp", "num_register_tokens", "rope_theta"),
+    *("position_grid", "position_interpolation", "pooler_act", "use_cls_token", "final_layernorm", "layerscale_value"),
+)
 
-    @classmethod
-    def from_image_checkpoint(
-        cls,
-        name_or_path: str | os.PathLike,
-        *,
-        positions: str = "transfer",
-        tube_init: str = "central",
-        tubes: list[dict] | None = None,
-        num_frames: int = 32,
-        pooling: str = "source",
-        image_size: int | tuple[int, int] | None = None,
-        output_report: bool = False,
-        source_kwargs: dict | None = None,
-        **config_overrides,
+
+@dataclass(frozen=True)
+class ConversionChoices:
+    """The choices of a conversion, see `convert_image_checkpoint`. Raises `ValueError` for an unknown choice."""
+
+    positions: str
+    tube_init: str
+    tubes: list[dict] | None
+    num_frames: int
+    pooling: str
+    image_size: int | tuple[int, int] | None
+
+    def __post_init__(self):
+        poolings = ("source", *POOLING_CLASSES)
+        for name, allowed in (("positions", POSITIONS), ("tube_init", TUBE_INITS), ("pooling", poolings)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+
+
+def convert_image_checkpoint(
+    model_class: type[PreTrainedModel],
+    name_or_path: str | os.PathLike,
+    *,
+    positions: str = "transfer",
+    tube_init: str = "central",
+    tubes: list[dict] | None = None,
+    num_frames: int = 32,
+    pooling: str = "source",
+    image_size: int | tuple[int, int] | None = None,
+    output_report: bool = False,
+    source_kwargs: Mapping[str, Any] | None = None,
+    **config_overrides,
+) -> Any:
+    """
+    A TubeViT initialized from an image model of Transformers: ViT, DeiT, DINOv2 (with or without registers), DINOv3 ViT, or
+    the vision tower of SigLIP, SigLIP 2 or CLIP. `TubeViTModel.from_image_checkpoint` and its subclasses call this function.
+
+    With the defaults an image gives the source's features, pooled vector and logits up to rounding. The kernels of the 3D
+    tubes are initialized from its patch kernel.
+
+    model_class: class of the TubeViT.
+    name_or_path: folder of the image model, or its name on the Hub; the weights must be safetensors.
+    positions: `"transfer"`, the source's spatial positions at the tubes' centers plus the fixed temporal code minus its value
+        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding.
+    tube_init: initialization of 3D kernels: `"central"`, the patch kernel at the central frame and zeros at the others;
+        `"average"`, the patch kernel divided by the number of frames at every frame; or `"random"`. The patch kernel is
+        resized to the tube's rows and columns.
+    tubes: the tubes; by default the 3D tubes of the main configuration. The source's patch is added as the 2D tube.
+    num_frames: number of frames of the configured clip.
+    pooling: `"source"`, the pooling of the source (of its classifier if the model has one), or any `config.pooling`;
+        `"attention"` uses SigLIP's pooling head if the source has it.
+    image_size: side or (height, width) of the clips; by default the size of the source's preprocessed images.
+    output_report: also return the `ConversionReport`, which lists every tensor of both models.
+    source_kwargs: for `from_pretrained` of the source, such as `{"revision": "main"}`.
+    config_overrides: fields of `TubeViTConfig`. With `num_labels` or `id2label` the classifier is newly initialized;
+        otherwise a classification model keeps the source's classifier and labels if it has them and the pooling is its own.
+
+    Returns the model in evaluation mode, or `(model, report)`. Raises `ValueError` for a source that cannot be converted
+    exactly, and `OSError` if there is no checkpoint.
+    """
+    choices = ConversionChoices(positions, tube_init, tubes, num_frames, pooling, image_size)
+    source = load_image_source(name_or_path, hasattr(model_class, "classify"), **source_kwargs or {})
+    keeps_labels = bool(source.pooling.classifiers) and not {"num_labels", "id2label"} & set(config_overrides)
+    config = make_config(source, choices, keeps_labels, config_overrides)
+    keeps_classifier = keeps_labels and config.pooling == source.pooling.fields["pooling"]
+    with torch.device("meta"):
+        shapes = {key: tensor.shape for key, tensor in model_class(config).state_dict().items()}
+    report = ConversionReport(str(name_or_path), source.class_name, model_class.__name__)
+    weights = WeightConverter(source, config, shapes, report, tube_init, keeps_classifier).convert_weights()
+    with without_warnings():
+        model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=source.dtype)
+    return (model, report) if output_report else model
+
+
+def make_config(
+    source: ImageSource, choices: ConversionChoices, keeps_labels: bool, overrides: Mapping[str, Any]
+) -> TubeViTConfig:
+    """The config of the TubeViT. Raises `ValueError` for an override that contradicts the checkpoint."""
+    _refuse_other_widths(source)
+    config, family = source.config, source.family
+    grid, patch = grid_and_patch(config)
+    shared = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_act",
+        "layer_norm_eps",
+        "num_channels",
+    )
+    values = {key: getattr(config, key) for key in shared} | {
+        "initializer_range": getattr(config, "initializer_range", 0.02),
+        "use_cls_token": True if family.cls else None,
+        "num_frames": choices.num_frames,
+        "image_size": list(source.image_size) if choices.image_size is None else choices.image_size,
+        "position_embedding": choices.positions,
+        **family.fields(config),
+        **source.statistics,
+        **_pooling_fields(source, choices.pooling),
+    }
+    if choices.positions == "fixed":
+        values["rope_theta"] = None
+    elif family.positions is not None:
+        values |= {"position_grid": list(grid), "position_interpolation": family.position_interpolation}
+    if keeps_labels:
+        labels = source.model_config
+        values |= {"id2label": labels.id2label, "label2id": labels.label2id, "problem_type": labels.problem_type}
+    if overrides.get("position_embedding", choices.positions) != choices.positions and "transfer" in (
+        choices.positions,
+        overrides["position_embedding"],
     ):
-        """
-        A TubeViT that starts from an image model of Transformers: ViT, DeiT, DINOv2 (with or without registers), DINOv3 ViT,
-        or the vision tower of SigLIP, SigLIP 2 or CLIP.
-
-        With the defaults an image gives the source's own features, pooled vector and logits to rounding. The 3D tubes start
-        from its patch kernel.
-
-        name_or_path: a folder or a name on the Hub, of safetensors.
-        positions: `"transfer"`, the source's own spatial positions at the tubes' centres plus the fixed temporal code less its
-            value at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's, in place of the source's.
-        tube_init: how kernels of 3D tubes start: `"central"`, the patch kernel at the central frame; `"average"`, a share of
-            it at every frame; both resized to the tube's rows and columns; or `"random"`.
-        tubes: the tubes; by default the 3D ones of the main configuration. The source's patch is the 2D tube and is added.
-        num_frames: of the clips that the model is made for.
-        pooling: `"source"`, what the source does (an encoder's own pooled vector, or what its classifier reads), or any
-            `config.pooling`; `"attention"` uses SigLIP's head where there is one.
-        image_size: side, or (height, width), of the clips; by default of the images that the source's preprocessor makes.
-        output_report: also return the `ConversionReport`, which accounts for every tensor of both models.
-        source_kwargs: for `from_pretrained` of the source, such as `{"revision": "main"}`.
-        config_overrides: fields of `TubeViTConfig`. With `num_labels` or `id2label` the classifier is new; otherwise a
-            classification model keeps the source's classifier and labels, if it has one and the pooling is its own.
-
-        Returns the model in evaluation mode, or `(model, report)`. Raises `ValueError` for what cannot be carried over exactly,
-        `OSError` where there is no checkpoint.
-        """
-        from .image_checkpoints import ConversionChoices, convert_image_checkpoint
-
-        choices = ConversionChoices(positions, tube_init, tubes, num_frames, pooling, image_size)
-        model, report = convert_image_checkpoint(
-            cls, name_or_path, choices, hasattr(cls, "classify"), source_kwargs or {}, config_overrides
+        raise ValueError(
+            f"position_embedding={overrides['position_embedding']!r} contradicts positions={choices.positions!r}; kinds other than "
+            "'transfer' need positions='fixed'."
         )
-        return (model, report) if output_report else model
+    for key in set(overrides) & set(DETERMINED_BY_SOURCE):
+        if overrides[key] != values.get(key):
+            raise ValueError(
+                f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
+            )
+    created = _with_patch_tube(values | dict(overrides), choices.tubes, patch)
+    _refuse_unknown(overrides)
+    return created
+
+
+def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an override that is no config field, such as an argument of `from_pretrained`."""
+    known = {*TubeViTConfig.__annotations__, *PreTrainedConfig.__annotations__, "num_labels"} - {"dtype"}
+    for name in overrides:
+        if name not in known:
+            raise ValueError(
+                f"{name} is no field of TubeViTConfig; arguments for loading the source belong in source_kwargs, such as "
+                f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
+            )
+
+
+def _pooling_fields(source: ImageSource, pooling: str) -> dict[str, str]:
+    own = source.pooling.fields
+    # A pooling other than the source's reads normalized tokens, as the paper's does.
+    return dict(own) if pooling in ("source", own["pooling"]) else {"pooling": pooling}
+
+
+def _with_patch_tube(values: dict[str, Any], tubes: list[dict] | None, patch: tuple[int, int]) -> TubeViTConfig:
+    """
+    The config with `tubes`, by default the 3D tubes of the main configuration. The image model's patch is appended as the 2D
+    tube if `tubes` has no 2D tube. Raises `ValueError` if `tubes` has another 2D tube.
+    """
+    patch_tube = {"kernel_size": [1, *patch], "stride": [32, *patch]}
+    if tubes is None:
+        tubes = [*(tube for tube in MAIN_TUBES if tube["kernel_size"][0] > 1), patch_tube]
+    config = TubeViTConfig(**values, tubes=tubes)
+    if not config.get_image_tubes():
+        return TubeViTConfig(**values, tubes=[*tubes, patch_tube])
+    for tube in config.get_image_tubes():
+        if tube.kernel_size[1:] != patch or tube.stride[1:] != patch or tube.num_merged > 1 or any(tube.offset):
+            raise ValueError(
+                f"The 2D tube of this checkpoint is its patch, kernel and stride {patch[0]}x{patch[1]} without an offset; "
+                f"tubes has one with {tube} and stride {list(tube.stride)}."
+            )
+    return config
+
+
+def _refuse_other_widths(source: ImageSource) -> None:
+    config = source.config
+    width, num_heads = config.hidden_size, config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or width // num_heads
+    if head_dim * num_heads != width:
+        raise ValueError(
+            f"Attention with {num_heads} heads of {head_dim} channels in a model of width {width} cannot be converted: "
+            "their product must be the width."
+        )
+    pooler_width = getattr(config, "pooler_output_size", width)
+    if "pooler_act" in source.pooling.fields and pooler_width != width:
+        raise ValueError(
+            f"A pooler of {pooler_width} channels in a model of width {width} cannot be converted: they must be equal."
+        )

@@ -1,9 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The image models that a TubeViT can start from, each as data: its classes, the names of its tensors, its settings.
+The image models that can initialize a TubeViT, each as data: its classes, tensor names and settings.
 
-What is not said about a family is the same in all of them: full self-attention in pre-norm blocks, with as many channels in
-query, key and value as in the residual stream.
+All families have full self-attention in pre-norm blocks, with query, key and value as wide as the residual stream.
 """
 
 import math
@@ -16,10 +15,11 @@ from transformers import PreTrainedConfig
 @dataclass(frozen=True)
 class PoolingSpec:
     """
-    How a model of a family turns output tokens into its pooled vector, as fields of `TubeViTConfig`.
+    How a model of a family pools its output tokens.
 
-    tower: what the tensors of the vision tower start with in such a model.
-    classifiers: names of its linear classifiers, of which the answer is the mean; none for a plain encoder.
+    fields: the pooling as fields of `TubeViTConfig`.
+    tower: prefix of the vision tower's tensor names in the model.
+    classifiers: names of its linear classifiers, whose outputs are averaged; empty for an encoder without a head.
     """
 
     fields: Mapping[str, str]
@@ -32,15 +32,19 @@ class ImageFamily:
     """
     One family of image models of Transformers.
 
-    vision_class: its encoder without a head. encoder: how that pools; `optional_pooler` starts the names of the weights that
-        this needs and that a checkpoint may lack, `encoder_without_pooler` is how such a one pools.
-    classifiers: its models with a classifier, by class.
-    names: what a part of one of our names is called there, where that differs; `layers.0.layernorm_before.weight` has the
-        parts `layers`, `0`, `layernorm_before` and `weight`.
-    cls, registers, positions, patch: names of these. The first `num_prefix_positions` are those of CLS and registers.
-    pixels_first: whether the patch kernel is that of a linear layer over pixels in (row, column, channel) order.
-    fields: the settings as fields of `TubeViTConfig`, besides those that all families share.
-    training_settings: settings that act in training alone and have no counterpart here.
+    vision_class: class of the encoder without a head.
+    encoder: pooling of that class.
+    optional_pooler: prefix of pooler weights that a checkpoint of that class may lack.
+    encoder_without_pooler: pooling of a checkpoint that lacks them.
+    classifiers: pooling of the models with a classifier, by class.
+    names: the source's names of parts of our tensor names, where they differ; `layers.0.layernorm_before.weight` has the parts
+        `layers`, `0`, `layernorm_before` and `weight`.
+    patch, cls, registers, positions: the source's names of the patch kernel, the tokens and the position table. The first
+        `num_prefix_positions` of the table belong to CLS and registers.
+    pixels_first: whether the patch kernel is a linear layer over pixels in (row, column, channel) order.
+    position_interpolation: as in `TubeViTConfig`.
+    fields: function from the source's config to fields of `TubeViTConfig`, besides those that all families share.
+    training_settings: settings of the source that affect training only and have no counterpart in `TubeViTConfig`.
     """
 
     vision_class: str
@@ -76,7 +80,7 @@ def _vit_fields(config: PreTrainedConfig) -> dict:
 def _vit(vision_class: str, **others) -> ImageFamily:
     return ImageFamily(
         vision_class=vision_class,
-        encoder=PoolingSpec(CLS),  # with pooler_act, which the source's config names
+        encoder=PoolingSpec(CLS),  # load_image_source adds the pooler_act of the source's config
         encoder_without_pooler=PoolingSpec(CLS),
         optional_pooler="pooler.",
         names={},
@@ -94,7 +98,7 @@ VIT = _vit(
     fields=_vit_fields,
 )
 
-# The distillation token is a register token: one more learned token behind CLS.
+# The distillation token becomes a register token: one more learned token after CLS.
 DEIT = _vit(
     "DeiTModel",
     classifiers={
@@ -112,7 +116,7 @@ DEIT = _vit(
 def _dinov2_fields(config: PreTrainedConfig) -> dict:
     intermediate_size = int(config.hidden_size * config.mlp_ratio)
     fields = {"qkv_bias": config.qkv_bias, "layerscale_value": config.layerscale_value}
-    if config.use_swiglu_ffn:  # two thirds of the width, rounded up to a multiple of 8, and always with SiLU
+    if config.use_swiglu_ffn:  # two thirds of the width, rounded up to a multiple of 8; always SiLU
         intermediate_size = (int(intermediate_size * 2 / 3) + 7) // 8 * 8
         fields |= {"use_gated_mlp": True, "hidden_act": "silu"}
     return fields | {
@@ -137,7 +141,7 @@ def _dinov2(vision_class: str, tower: str, **others) -> ImageFamily:
         num_prefix_positions=1,
         patch="embeddings.patch_embeddings.projection",
         fields=_dinov2_fields,
-        # Its dropout is on the embeddings alone; ours is on every branch.
+        # DINOv2 applies dropout to the embeddings only, TubeViT to every branch.
         training_settings=("drop_path_rate", "hidden_dropout_prob"),
         **others,
     )
@@ -254,24 +258,26 @@ FAMILIES = {
 
 
 def find_family(model_type: str) -> ImageFamily:
-    """The family of a model type. Raises `ValueError` for one that cannot be carried over."""
+    """The family of a model type. Raises `ValueError` for a type that cannot be converted."""
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     raise ValueError(
-        f"A checkpoint of a {model_type!r} model cannot be carried over into a TubeViT; it must be one of "
+        f"A checkpoint of a {model_type!r} model cannot be converted to a TubeViT; it must be one of "
         f"{', '.join(FAMILIES)}."
     )
 
 
 def grid_and_patch(config: PreTrainedConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(rows, columns) of the patches of an image of the source's own size, and (height, width) of a patch."""
-    patch = _pair(config.patch_size)
-    if hasattr(config, "num_patches"):  # SigLIP 2 takes patches, not images, and its grid is square
+    """(rows, columns) of the patch grid at the source's own image size, and (height, width) of a patch."""
+    patch = pair(config.patch_size)
+    if hasattr(config, "num_patches"):  # SigLIP 2 takes patches as input, and its grid is square
         side = math.isqrt(config.num_patches)
         return (side, side), patch
-    height, width = _pair(config.image_size)
+    height, width = pair(config.image_size)
     return (height // patch[0], width // patch[1]), patch
 
 
-def _pair(value) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def pair(value: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size given as a side or as both."""
+    height, width = (value, value) if isinstance(value, int) else value
+    return height, width

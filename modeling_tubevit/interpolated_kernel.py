@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-One learned kernel for tubes of every shape (section 3.4, table 7e): resized tri-linearly, at run time.
+One learned kernel for tubes of every shape (section 3.4, table 7e), resized trilinearly at run time.
 
-The weights do not depend on the tubes, so kernels can be lengthened for longer clips without training, and resized ones are a
-warm start for kernels of their own. Values are resized as they are: a kernel with twice the frames gives sums about twice as
-large, which the paper does not speak of.
+The weights do not depend on the tubes, so kernels can be lengthened for longer clips without training, and resized kernels
+can initialize independent ones. Resizing does not rescale the values: a kernel with twice the frames gives outputs about
+twice as large. The paper does not mention a correction, and there is none here.
 """
 
 import weakref
@@ -19,10 +19,10 @@ from .tubes import Size, Tube
 
 def resize_kernel(weight: torch.Tensor, kernel_size: Size) -> torch.Tensor:
     """
-    `(outputs, channels, t, h, w)` resized tri-linearly to `kernel_size`; pixel centres correspond, not corners.
+    Resize a kernel `(outputs, channels, t, h, w)` trilinearly to `kernel_size`, with `align_corners=False`.
 
-    The same as `torch.nn.functional.interpolate(mode="trilinear")`, by a matrix product per axis, which has a deterministic
-    backward pass on GPUs, too.
+    Equals `torch.nn.functional.interpolate(mode="trilinear")`. It uses a matrix product per axis, whose backward pass is
+    deterministic on GPUs too.
     """
     for axis, size in zip((2, 3, 4), kernel_size, strict=True):
         if weight.shape[axis] != size:
@@ -32,13 +32,13 @@ def resize_kernel(weight: torch.Tensor, kernel_size: Size) -> torch.Tensor:
 
 
 def _linear_weights(old_size: int, new_size: int) -> list[list[float]]:
-    """Weights `(old_size, new_size)` of linear interpolation along an axis, held at both ends."""
+    """Weights `(old_size, new_size)` of linear interpolation along an axis; positions beyond the ends are clamped."""
     weights = [[0.0] * new_size for _ in range(old_size)]
     for new in range(new_size):
-        place = min(max((new + 0.5) * old_size / new_size - 0.5, 0.0), old_size - 1.0)
-        low = min(int(place), max(old_size - 2, 0))
-        weights[low][new] += 1 - (place - low)
-        weights[min(low + 1, old_size - 1)][new] += place - low
+        position = min(max((new + 0.5) * old_size / new_size - 0.5, 0.0), old_size - 1.0)
+        low = min(int(position), max(old_size - 2, 0))
+        weights[low][new] += 1 - (position - low)
+        weights[min(low + 1, old_size - 1)][new] += position - low
     return weights
 
 
@@ -46,8 +46,8 @@ class TubeViTInterpolatedKernel(nn.Module):
     """
     The kernel that all 3D tubes share.
 
-    weight: `(hidden_size, channels, *config.interpolated_kernel_size)`. bias: `(hidden_size,)`. A tube with space-to-depth,
-    whose kernel makes `hidden_size / S` channels, takes the first `hidden_size / S` of them.
+    weight: `(hidden_size, channels, *config.interpolated_kernel_size)`. bias: `(hidden_size,)`. A tube with space-to-depth
+    needs `hidden_size / S` output channels and uses the first ones.
     """
 
     def __init__(self, config: TubeViTConfig):
@@ -56,7 +56,7 @@ class TubeViTInterpolatedKernel(nn.Module):
             torch.empty(config.hidden_size, config.num_channels, *config.interpolated_kernel_size)
         )
         self.bias = nn.Parameter(torch.empty(config.hidden_size))
-        self._kept: dict = {}
+        self._cached: dict[tuple[int, Size], tuple[weakref.ref, tuple, torch.Tensor]] = {}
 
     def forward(self, tube: Tube) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight `(hidden_size / S, channels, *tube.kernel_size)` and bias `(hidden_size / S,)` for `tube`."""
@@ -64,32 +64,34 @@ class TubeViTInterpolatedKernel(nn.Module):
         return self._resized(num_outputs, tube.kernel_size), self.bias[:num_outputs]
 
     def train(self, mode: bool = True) -> "TubeViTInterpolatedKernel":
-        self._kept.clear()
+        self._cached.clear()
         return super().train(mode)
 
     def _resized(self, num_outputs: int, kernel_size: Size) -> torch.Tensor:
         """
-        The resized weight; in eval mode without gradients it is kept until the weights change.
+        The resized weight. In eval mode without gradients it is cached until the weights change.
 
-        Changes are seen by the tensor's identity, its version, which counts in-place operations, and its place in memory.
-        Writing through `weight.data` goes by all of them: call `train()` or `eval()` after it.
+        A change is detected by the identity of the tensor, its data pointer, and its version counter, which in-place
+        operations increment. Writing through `weight.data` changes none of the three: call `train()` or `eval()` after it.
         """
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        # An inference tensor does not count its changes.
+        # Inference tensors have no version counter.
         if self.training or needs_graph or not has_storage(weight) or weight.is_inference():
             return resize_kernel(weight[:num_outputs], kernel_size)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
-        owner, kept_state, resized = self._kept.get((num_outputs, kernel_size), (None, None, None))
-        # A weak reference: an address is used again once the tensor that lay there is gone.
-        if owner is None or owner() is not weight or kept_state != state:
-            with torch.inference_mode(False):  # what is made in inference mode could not be used outside it
-                resized = resize_kernel(weight.detach()[:num_outputs], kernel_size)
-            self._kept[num_outputs, kernel_size] = (weakref.ref(weight), state, resized)
+        if (entry := self._cached.get((num_outputs, kernel_size))) is not None:
+            owner, cached_state, resized = entry
+            # The owner is checked by a weak reference, because the address of a freed tensor can be reused.
+            if owner() is weight and cached_state == state:
+                return resized
+        with torch.inference_mode(False):  # a tensor created in inference mode could not be used outside of it
+            resized = resize_kernel(weight.detach()[:num_outputs], kernel_size)
+        self._cached[num_outputs, kernel_size] = (weakref.ref(weight), state, resized)
         return resized
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_kept": {}}  # neither copies nor pickles take along what can be made again
+        return self.__dict__ | {"_cached": {}}  # copies and pickles do not contain the cache
 
     def extra_repr(self) -> str:
         hidden_size, num_channels, *kernel_size = self.weight.shape

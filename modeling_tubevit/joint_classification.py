@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Joint training on images and videos (section 3.5): one backbone, and one linear head per data set. The loss of a batch is
-computed on the head of its data set alone.
+Joint training on images and videos (section 3.5): one backbone, and one linear head per data set. The loss of a batch uses
+only the head of its data set.
 """
 
 import copy
@@ -24,15 +24,15 @@ from .modeling_tubevit import (
 
 
 @dataclass
-@auto_docstring(custom_intro="What [`TubeViTForJointClassification`] returns.")
+@auto_docstring(custom_intro="Output of [`TubeViTForJointClassification`].")
 class TubeViTJointOutput(ModelOutput):
     r"""
     loss (`torch.Tensor` of shape `(1,)`, *optional*, returned with labels):
-        Losses of the two batches, each times the `loss_weight` of its data set, added up.
+        Sum of the losses of the two batches, each times the `loss_weight` of its data set.
     logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
-        For the videos, on their data set's head; for the images if there are no videos.
+        Logits of the videos from the head of their data set; logits of the images if there are no videos.
     image_logits (`torch.Tensor` of shape `(image_batch_size, num_labels)`, *optional*):
-        For the images that come beside videos.
+        Logits of the images if the batch has videos too.
     """
 
     loss: torch.Tensor | None = None
@@ -48,8 +48,8 @@ class TubeViTJointOutput(ModelOutput):
     """
 )
 class TubeViTForJointClassification(TubeViTPreTrainedModel):
-    # Losses are means over each head's own labels, and Trainer divides them by the accumulation steps: the count that it
-    # would give otherwise adds up labels of different heads.
+    # Each loss is a mean over the labels of its own head, and Trainer divides it by the accumulation steps. With True it
+    # would pass num_items_in_batch, which sums labels of different heads.
     accepts_loss_kwargs = False
 
     def __init__(self, config: TubeViTConfig):
@@ -64,7 +64,9 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         self.classifiers = nn.ModuleDict()
         for name, head in config.heads.items():
             if hasattr(self.classifiers, name):
-                raise ValueError(f"heads: {name!r} cannot name a data set, because torch's ModuleDict uses that name.")
+                raise ValueError(
+                    f"heads: {name!r} cannot name a data set, because torch's ModuleDict has this attribute."
+                )
             self.classifiers[name] = nn.Linear(config.pooled_size, head["num_labels"])
         self.loss_function = classification_loss
         self.post_init()
@@ -89,20 +91,20 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         labels (`torch.Tensor`, *optional*):
             Labels of the clips, or of the images if there are no clips, as the head's problem type needs them.
         image_targets (`torch.Tensor`, *optional*):
-            Labels of images that come beside clips. (Trainer takes every argument with "label" in its name for one that
-            each batch has.)
+            Labels of the images if the batch has clips too. The name has no "label" because Trainer requires every argument
+            with "label" in its name in each batch.
         head (`str`, *optional*):
-            Data set of the clips (of the images if there are no clips), whose head is used. May be left out if there
-            is one data set of this kind.
+            Data set of the clips, or of the images if there are no clips. Optional if there is one data set of this
+            modality.
         image_head (`str`, *optional*):
-            Likewise of images that come beside clips.
+            Data set of the images if the batch has clips too. Optional if there is one image data set.
         """
         if pixel_values_videos is None:
             if pixel_values is None:
                 raise ValueError("Give pixel_values_videos (clips), pixel_values (images), or both.")
             if image_targets is not None or image_head is not None:
                 raise ValueError(
-                    "image_targets and image_head are for images beside videos; without, use labels and head."
+                    "image_targets and image_head need pixel_values_videos too; for images alone use labels and head."
                 )
             name = self._head_name(head, "image", "head")
             outputs, logits = self._images(pixel_values, name, **kwargs)
@@ -111,19 +113,18 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
 
         name = self._head_name(head, "video", "head")
         outputs, logits = self._videos(pixel_values_videos, name, **kwargs)
-        losses, image_logits = [self._loss(name, logits, labels)], None
+        loss, image_logits = self._loss(name, logits, labels), None
         if pixel_values is not None:
             image_name = self._head_name(image_head, "image", "image_head")
             _, image_logits = self._images(pixel_values, image_name, **kwargs)
-            losses.append(self._loss(image_name, image_logits, image_targets))
-        losses = [loss for loss in losses if loss is not None]
-        return TubeViTJointOutput(
-            sum(losses) if losses else None, logits, image_logits, outputs.hidden_states, outputs.attentions
-        )
+            image_loss = self._loss(image_name, image_logits, image_targets)
+            if image_loss is not None:
+                loss = image_loss if loss is None else loss + image_loss
+        return TubeViTJointOutput(loss, logits, image_logits, outputs.hidden_states, outputs.attentions)
 
     def to_classifier(self, head: str) -> TubeViTForVideoClassification | TubeViTForImageClassification:
-        """A plain classifier for one data set, a copy of the weights that it needs, which Auto classes and pipelines load."""
-        values = self.config.heads[self._known(head, "head")]
+        """A plain classifier for one data set, with a copy of its weights, which Auto classes and pipelines load."""
+        values = self._heads[self._check_head(head, "head")]
         config = copy.deepcopy(self.config)
         config.heads = None
         config.id2label = {int(index): label for index, label in values["id2label"].items()}
@@ -131,10 +132,15 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         config.problem_type = values["problem_type"]
         is_video = values["modality"] == "video"
         model_class = TubeViTForVideoClassification if is_video else TubeViTForImageClassification
-        model = model_class(config).to(self.device, self.dtype)
+        model = model_class(config).to(self.device, self.dtype)  # type: ignore[arg-type]  # a decorator hides that `to` is a method
         model.tubevit.load_state_dict(self.tubevit.state_dict())
         model.classifier.load_state_dict(self.classifiers[head].state_dict())
         return model.train(self.training)
+
+    @property
+    def _heads(self) -> dict[str, dict]:
+        assert self.config.heads is not None  # __init__ requires heads
+        return self.config.heads
 
     def _videos(self, pixels: torch.Tensor, name: str, **kwargs):
         has_views = pixels.dim() == 6
@@ -143,7 +149,7 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         logits = self.classifiers[name](self.dropout(outputs.pooler_output))
         if has_views:
             views = logits.unflatten(0, (pixels.shape[0], pixels.shape[1]))
-            logits = average_views(views, self.config.heads[name]["problem_type"])
+            logits = average_views(views, self._heads[name]["problem_type"])
         return outputs, logits
 
     def _images(self, pixels: torch.Tensor, name: str, **kwargs):
@@ -153,23 +159,23 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
     def _loss(self, name: str, logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
         if labels is None:
             return None
-        head = self.config.heads[name]
+        head = self._heads[name]
         problem = SimpleNamespace(problem_type=head["problem_type"])
         return head["loss_weight"] * self.loss_function(labels, logits, problem)
 
     def _head_name(self, name: str | None, modality: str, argument: str) -> str:
-        fitting = [known for known, head in self.config.heads.items() if head["modality"] == modality]
+        fitting = [known for known, head in self._heads.items() if head["modality"] == modality]
         if name is None and len(fitting) == 1:
             return fitting[0]
-        if name is not None and self._known(name, argument) in fitting:
+        if name is not None and self._check_head(name, argument) in fitting:
             return name
         raise ValueError(
-            f"{argument} must name a data set of {modality}s, of which there are {', '.join(fitting) or 'none'}, got {name!r}."
+            f"{argument} must be a data set of {modality}s, one of {', '.join(fitting) or 'none'}, got {name!r}."
         )
 
-    def _known(self, name: str, argument: str) -> str:
-        if name not in self.config.heads:
-            raise ValueError(f"{argument}: there is no data set {name!r}; there are {', '.join(self.config.heads)}.")
+    def _check_head(self, name: str, argument: str) -> str:
+        if name not in self._heads:
+            raise ValueError(f"{argument}: there is no data set {name!r}; there are {', '.join(self._heads)}.")
         return name
 
 

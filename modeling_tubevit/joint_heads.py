@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The data sets that one model is trained on jointly (section 3.5): what `TubeViTConfig.heads` says of each."""
+"""Validates `TubeViTConfig.heads`, the data sets of joint training (section 3.5)."""
 
 import math
 from typing import Any
@@ -12,10 +12,10 @@ KEYS = ("modality", "num_labels", "id2label", "problem_type", "loss_weight")
 
 def complete_heads(heads: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """
-    The same data sets with every key filled in: labels `LABEL_0`, ... where only their number is given, single-label
-    problems, and a weight of 1. The keys of `id2label` become strings, as in JSON.
+    The heads with a value for every key. Defaults: labels `LABEL_0`, ... for a given `num_labels`,
+    `problem_type="single_label_classification"`, and `loss_weight=1.0`. The keys of `id2label` become strings, as in JSON.
 
-    Raises `ValueError` naming the data set, the key and what is allowed.
+    Raises `ValueError` with the data set, the key and the allowed values.
     """
     if not isinstance(heads, dict) or not heads:
         raise ValueError(f"heads must be a dict of at least one data set, got {heads!r}.")
@@ -23,9 +23,9 @@ def complete_heads(heads: dict[str, dict]) -> dict[str, dict[str, Any]]:
 
 
 def _complete(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    # The name becomes a part of parameter names, where a dot separates.
+    # The name becomes a part of parameter names, which use dots as separators.
     if not name or "." in name:
-        raise ValueError(f"heads: {name!r} cannot name a data set: it must not be empty or hold a dot.")
+        raise ValueError(f"heads: {name!r} cannot name a data set: it must not be empty or contain a dot.")
     if not isinstance(values, dict):
         raise ValueError(f"heads[{name!r}] must be a dict with the keys {', '.join(KEYS)}, got {values!r}.")
     if unknown := sorted(map(str, set(values) - set(KEYS))):

@@ -1,18 +1,20 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-TubeViT ("Rethinking Video ViTs: Sparse Video Tubes for Joint Image and Video Learning", CVPR 2023): an image ViT that
-sees clips through a few sparse 3D tubes, with one set of weights for images and clips.
+TubeViT ("Rethinking Video ViTs: Sparse Video Tubes for Joint Image and Video Learning", CVPR 2023): an image ViT with a few
+sparse 3D tubes as its tokenizer, with one set of weights for images and clips.
 
-`tube_embeddings` turns pixels into tokens, `vit_layers` is the encoder, `pooling` makes one vector of its output.
+`tube_embeddings` converts pixels to tokens, `vit_layers` has the encoder blocks, `pooling` reduces the tokens to one vector.
 """
 
+import copy
 import os
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple
@@ -21,23 +23,76 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .classification import average_views, classification_loss
 from .configuration_tubevit import TubeViTConfig
-from .from_image_checkpoint import ImageCheckpointMixin
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
 from .position_embeddings import TubeViTLearnedPositions
+from .safetensors_only import SafetensorsOnlyMixin
 from .transferred_positions import TubeViTTransferredPositions
-from .tube_changes import TubeChangesMixin
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_
-from .vit_layers import TubeViTAttention, TubeViTExtraAttention, TubeViTGate, TubeViTLayer, TubeViTLayerScale
+from .vit_layers import (
+    VisionAttention,
+    VisionGatedMLP,
+    VisionLayer,
+    VisionLayerScale,
+    VisionMLP,
+    drop_path_rates,
+)
+
+
+class TubeViTKwargs(TransformersKwargs, total=False):
+    """attention_mask: accepted as `None` only, because generic code passes it; all tokens of a clip attend to each other."""
+
+    attention_mask: torch.Tensor | None
+
+
+class TubeViTLayer(VisionLayer):
+    """A ViT block with the MLP and LayerScale of the config. drop_path: stochastic depth rate of both branches."""
+
+    def __init__(self, config: TubeViTConfig, drop_path: float = 0.0):
+        super().__init__(
+            config,
+            mlp_class=VisionGatedMLP if config.use_gated_mlp else VisionMLP,
+            use_layer_scale=config.layerscale_value is not None,
+            drop_path=drop_path,
+        )
+
+
+class TubeViTExtraAttention(GradientCheckpointingLayer):
+    """An additional self-attention layer, `MSA(LN(z)) + z`, with no counterpart in image checkpoints (table 8)."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = VisionAttention(config)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        """`(batch, tokens, hidden_size)` to the same shape."""
+        attention_output, _ = self.attention(self.layernorm(hidden_states), **kwargs)
+        return hidden_states + attention_output
+
+
+class TubeViTGate(nn.Module):
+    """
+    The gated connection of image-to-video scaling, `z + tanh(alpha) z_0` (eq. 8), where z_0 is the encoder's input: tokens
+    with positions. alpha is learned and starts at 0, where the gate adds nothing.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.empty(1))
+
+    def forward(self, hidden_states: torch.Tensor, encoder_input: torch.Tensor) -> torch.Tensor:
+        """Both inputs and the result are `(batch, tokens, hidden_size)`."""
+        return hidden_states + self.alpha.tanh() * encoder_input
 
 
 @auto_docstring
-class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckpointMixin, PreTrainedModel):
+class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
     config: TubeViTConfig
     base_model_prefix = "tubevit"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video", "image")
+    input_modalities = ["video", "image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["TubeViTEmbeddings", "TubeViTLayer", "TubeViTAttentionPooling"]
     _supports_sdpa = True
@@ -45,11 +100,11 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": TubeViTLayer, "attentions": TubeViTAttention}
+    _can_record_outputs = {"hidden_states": TubeViTLayer, "attentions": VisionAttention}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Truncated normal for every kernel, query and token, as ViT has it; zero biases."""
+        """Truncated normal for every kernel, query and token, as in ViT; zeros for biases."""
         std = self.config.initializer_range
         if isinstance(module, (nn.Linear, TubeViTTubeProjection, TubeViTInterpolatedKernel)):
             is_kernel = not isinstance(module, nn.Linear)
@@ -63,7 +118,8 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
             for token in (module.cls_token, module.register_tokens):
                 if token is not None:
                     init.trunc_normal_(token, mean=0.0, std=std)
-        elif isinstance(module, TubeViTLayerScale):
+        elif isinstance(module, VisionLayerScale):
+            assert self.config.layerscale_value is not None  # otherwise no layer has a LayerScale
             init.constant_(module.lambda1, self.config.layerscale_value)
         elif isinstance(module, TubeViTTransferredPositions) and module.grid is not None:
             init.trunc_normal_(module.grid, mean=0.0, std=std)
@@ -79,34 +135,94 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in the base class, from safetensors alone: a pickle can run any code when it is loaded."""
-        if kwargs.get("use_safetensors") is False:
-            raise ValueError(
-                "use_safetensors=False was given, but TubeViT loads no pickle checkpoints: convert to safetensors."
-            )
-        kwargs["use_safetensors"] = True
-        _refuse_pickle(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
-        try:
-            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except SafetensorError as error:
-            raise ValueError(
-                f"The weights of {pretrained_model_name_or_path} cannot be read ({error}): the file is damaged or "
-                "incomplete, fetch it again."
-            ) from error
+        """As in the base class, from safetensors files only; frozen layers are frozen again."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze_untrained_weights()
         return loaded
 
+    @classmethod
+    def from_image_checkpoint(cls, name_or_path: str | os.PathLike, **kwargs) -> Any:
+        """
+        Initialize the model from an image model of Transformers: ViT, DeiT, DINOv2 (with or without registers), DINOv3 ViT, or
+        the vision tower of SigLIP, SigLIP 2 or CLIP. `tubevit.from_image_checkpoint.convert_image_checkpoint` documents the
+        keyword arguments, such as `tubes`, `num_frames`, `num_labels` and `output_report`.
+
+        Returns the model in evaluation mode, or `(model, report)` with `output_report=True`. Raises `ImportError` if the
+        `tubevit` package is not installed: code exported to the Hub does not contain the conversion.
+        """
+        try:
+            from tubevit.from_image_checkpoint import convert_image_checkpoint
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"{cls.__name__}.from_image_checkpoint needs the `tubevit` package ({error}): code exported to the Hub does "
+                "not contain the conversion. Install tubevit, convert there, and load the saved model here."
+            ) from error
+        return convert_image_checkpoint(cls, name_or_path, **kwargs)
+
     def freeze_untrained_weights(self) -> None:
         """
-        Stop gradients for the weights that this model does not train: those before `config.num_frozen_layers`. To train
-        them again, load the checkpoint with `from_pretrained(path, num_frozen_layers=0)`: the forward pass follows the config.
+        Stop gradients of the weights before layer `config.num_frozen_layers`. To train them again, load the checkpoint with
+        `from_pretrained(path, num_frozen_layers=0)`, because the forward pass reads the config too.
         """
-        for module in getattr(self, self.base_model_prefix, self).frozen_modules():
+        for module in self._backbone.frozen_modules():
             module.requires_grad_(False)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return getattr(self, self.base_model_prefix, self).embeddings
+    @property
+    def _backbone(self) -> "TubeViTModel":
+        """The `TubeViTModel` of this model, or the model itself."""
+        return cast("TubeViTModel", self.base_model)
+
+    def get_input_embeddings(self) -> TubeViTEmbeddings:
+        return self._backbone.embeddings
+
+    def set_tubes(
+        self,
+        tubes: list[dict],
+        num_frames: int | None = None,
+        image_size: int | list[int] | tuple[int, int] | None = None,
+    ) -> None:
+        """
+        Tokenize with other tubes and the same weights: smaller strides for more tokens at evaluation (table 7d), or longer
+        kernels of an interpolated one (section 3.4). `from_pretrained(path, tubes=..., num_frames=...)` does the same.
+
+        tubes: as in `TubeViTConfig.tubes`. num_frames, image_size: new values of these config fields; `None` keeps them.
+
+        A tube with its own kernel keeps its kernel size and its product of space-to-depth factors; strides and offsets may
+        change. Interpolated kernels fit 3D tubes of any number and shape. Fixed positions follow the new centers.
+
+        Raises `ValueError`, and changes nothing, if the config does not allow the tubes or the weights do not fit. Learned
+        positions fit only the tubes and the clip of the config.
+        """
+        config = self.config.with_tubes(tubes, num_frames, image_size)
+        self.config.tubes, self.config.num_frames, self.config.image_size = (
+            config.tubes,
+            config.num_frames,
+            config.image_size,
+        )
+        self.get_input_embeddings().tubes = tuple(config.get_tubes())
+
+    def with_independent_kernels(self) -> "TubeViTPreTrainedModel":
+        """
+        A copy of this model in which every tube has its own kernel, initialized with the interpolated kernel resized to the
+        tube. The copy computes the same function. Raises `ValueError` if the kernels are independent already.
+        """
+        if not self.config.interpolate_kernels:
+            raise ValueError("The kernels of this model are independent already: interpolate_kernels is False.")
+        config = copy.deepcopy(self.config)
+        config.interpolate_kernels = False
+        embeddings = self.get_input_embeddings()
+        prefix = next(name for name, module in self.named_modules() if module is embeddings) + "."
+        kernel_prefixes = (f"{prefix}projections.", f"{prefix}interpolated_kernel.")
+        weights = {name: value for name, value in self.state_dict().items() if not name.startswith(kernel_prefixes)}
+        with torch.no_grad():
+            for index in range(len(embeddings.tubes)):
+                weight, bias = embeddings.kernel(index)
+                weights[f"{prefix}projections.{index}.weight"] = weight
+                weights[f"{prefix}projections.{index}.bias"] = bias
+        model = type(self)(config).to(self.device, self.dtype)  # type: ignore[arg-type]  # a decorator hides that `to` is a method
+        model.load_state_dict(weights)
+        return model.train(self.training)
 
 
 @auto_docstring(
@@ -115,15 +231,16 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, TubeChangesMixin, ImageCheckp
     """
 )
 class TubeViTModel(TubeViTPreTrainedModel):
+    auto_class = "AutoModel"
+
     def __init__(self, config: TubeViTConfig):
         super().__init__(config)
         self.embeddings = TubeViTEmbeddings(config)
         self.pre_layernorm = (
             nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.use_pre_layernorm else nn.Identity()
         )
-        last = max(1, config.num_hidden_layers - 1)
-        drop_paths = [config.drop_path_rate * index / last for index in range(config.num_hidden_layers)]
-        self.layers = nn.ModuleList([TubeViTLayer(config, drop_path) for drop_path in drop_paths])
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList([TubeViTLayer(config, rate) for rate in rates])
         has_norm = config.final_layernorm != "none"
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if has_norm else nn.Identity()
         self.pooler = POOLING_CLASSES[config.pooling](config)
@@ -133,7 +250,7 @@ class TubeViTModel(TubeViTPreTrainedModel):
         self.freeze_untrained_weights()
 
     def frozen_modules(self) -> list[nn.Module]:
-        """What is not trained by `config.num_frozen_layers`: nothing, or all up to these layers."""
+        """The modules that `config.num_frozen_layers` freezes: the tokenizer and as many layers, or none if it is 0."""
         num_frozen = self.config.num_frozen_layers
         return [self.embeddings, self.pre_layernorm, *self.layers[:num_frozen]] if num_frozen else []
 
@@ -150,22 +267,22 @@ class TubeViTModel(TubeViTPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TubeViTKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`, *optional*):
-            Clips, either normalised floats or raw uint8, which is normalised inside the model. Give exactly one of
+            Clips, either normalized floats or raw uint8, which the model normalizes. Give exactly one of
             `pixel_values_videos` and `pixel_values`.
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
-            Images, likewise. They are tokenized by the 2D tube alone.
+            Images, either normalized floats or raw uint8. Only the 2D tubes tokenize them.
 
         Returns:
             [`~modeling_outputs.BaseModelOutputWithPooling`] with `last_hidden_state` of shape
-            `(batch_size, num_tokens, hidden_size)`, the tokens of each tube in turn in (time, height, width) order (after
-            the CLS token and the registers, where there are such), and `pooler_output` of shape
-            `(batch_size, config.pooled_size)`, which is `hidden_size` with most poolings.
+            `(batch_size, num_tokens, hidden_size)`: CLS token and register tokens if the model has them, then the tokens of
+            each tube in turn in (time, height, width) order; and `pooler_output` of shape
+            `(batch_size, config.pooled_size)`, which is `hidden_size` for most poolings.
         """
-        if kwargs.pop("attention_mask", None) is not None:  # None is what code for any kind of model passes on
+        if kwargs.pop("attention_mask", None) is not None:
             raise ValueError("TubeViT takes no attention_mask: all tokens of a clip attend to each other.")
         num_frozen, has_grad = self.config.num_frozen_layers, torch.is_grad_enabled()
         with torch.set_grad_enabled(has_grad and not num_frozen):
@@ -174,10 +291,10 @@ class TubeViTModel(TubeViTPreTrainedModel):
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
             if index == num_frozen > 0 and has_grad and not torch.compiler.is_compiling():
-                hidden_states.requires_grad_()  # reentrant checkpointing needs an input with a gradient
+                hidden_states.requires_grad_()  # reentrant activation checkpointing needs an input that requires a gradient
             with torch.set_grad_enabled(has_grad and index >= num_frozen):
                 hidden_states = layer(hidden_states, rotary=rotary, **kwargs)
-            for extra_layer in self._extra_layers_behind(index):
+            for extra_layer in self._extra_layers_after(index):
                 hidden_states = extra_layer(hidden_states, rotary=rotary, **kwargs)
             if self.gate is not None and index == self.config.gate_layer:
                 hidden_states = self.gate(hidden_states, encoder_input)
@@ -188,21 +305,21 @@ class TubeViTModel(TubeViTPreTrainedModel):
             last_hidden_state=tokens, pooler_output=self.layernorm(pooled) if norms_pooled else pooled
         )
 
-    def _extra_layers_behind(self, index: int) -> list[nn.Module]:
-        """The extra layers that follow layer `index`; they are spread evenly, the last one behind the last layer."""
+    def _extra_layers_after(self, index: int) -> list[nn.Module]:
+        """The extra layers that follow layer `index`; they are spaced evenly, and the last one follows the last layer."""
         num_layers, num_extra = len(self.layers), len(self.extra_layers)
         return [self.extra_layers[i] for i in range(num_extra) if -(-(i + 1) * num_layers // num_extra) - 1 == index]
 
 
 class TubeViTForClassification(TubeViTPreTrainedModel):
-    """What the classification heads share: backbone, dropout, one linear layer, and the loss."""
+    """The shared part of the classification models: backbone, dropout, one linear layer, and the loss."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.tubevit = TubeViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.pooled_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        self.classifier = nn.Linear(config.pooled_size, self.num_labels) if self.num_labels else nn.Identity()
         self.loss_function = classification_loss
         self.post_init()
         self.freeze_untrained_weights()
@@ -232,7 +349,8 @@ class TubeViTForClassification(TubeViTPreTrainedModel):
     """
 )
 class TubeViTForVideoClassification(TubeViTForClassification):
-    input_modalities = ("video",)
+    auto_class = "AutoModelForVideoClassification"
+    input_modalities = ["video"]
 
     @can_return_tuple
     @auto_docstring
@@ -240,25 +358,22 @@ class TubeViTForVideoClassification(TubeViTForClassification):
         self,
         pixel_values_videos: torch.Tensor,
         labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         r"""
         pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-            Clips, either normalised floats or raw uint8, which is normalised inside the model. Several views of each
+            Clips, either normalized floats or raw uint8, which the model normalizes. Several views of each
             video may be given as `(batch_size, num_views, num_frames, num_channels, height, width)`; `logits` then has
-            one row per video, such that its softmax (multi-label: sigmoid) is the mean of the views' probabilities,
-            while hidden states and attentions are those of the `batch_size * num_views` clips.
+            one row per video, whose softmax (multi-label: sigmoid) is the mean of the views' probabilities; hidden
+            states and attentions are those of the `batch_size * num_views` clips.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Class indices, soft labels or multi-hot labels, see `config.problem_type`.
-        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-            Number of label elements over all gradient accumulation steps and ranks, by which the loss is divided.
-            Trainer gives it.
 
         Returns:
-            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, where asked
-            for, `loss`, `hidden_states` and `attentions`.
+            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, if
+            requested, `loss`, `hidden_states` and `attentions`.
         """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
         has_views = pixel_values_videos.dim() == 6
         clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
         outputs = self.tubevit(pixel_values_videos=clips, return_dict=True, **kwargs)
@@ -271,30 +386,32 @@ class TubeViTForVideoClassification(TubeViTForClassification):
 
 @auto_docstring(
     custom_intro="""
-    TubeViT with an image classification head, on the same weights: images pass through the 2D tube alone.
+    TubeViT with an image classification head and the same weights: only the 2D tubes tokenize images.
     """
 )
 class TubeViTForImageClassification(TubeViTForClassification):
+    auto_class = "AutoModelForImageClassification"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
 
     def __init__(self, config: TubeViTConfig):
         if not config.get_image_tubes():
             raise ValueError(
-                "An image classifier needs a tube whose kernel spans one frame, such as 1x16x16; tubes has none."
+                "An image classifier needs a tube whose kernel spans one frame, such as 1x16x16; config.tubes has none."
             )
         super().__init__(config)
 
     def freeze_untrained_weights(self) -> None:
         """
-        As in the base class, and for the 3D tubes, which images never reach. They stay in the checkpoint, and without a
-        gradient neither the optimizer's weight decay wears them down nor does data-parallel training wait for them.
+        As in the base class, and stop gradients of the 3D tubes, which process no images. They stay in the checkpoint. Without
+        a gradient, weight decay does not shrink them and data-parallel training does not wait for them.
         """
         super().freeze_untrained_weights()
         embeddings = self.tubevit.embeddings
         for index, tube in enumerate(embeddings.tubes):
             if not tube.is_image_tube:
-                (embeddings.projection_of(index) or embeddings.interpolated_kernel).requires_grad_(False)
+                for parameter in embeddings.kernel_parameters(index):
+                    parameter.requires_grad_(False)
                 if isinstance(embeddings.positions, TubeViTLearnedPositions):
                     embeddings.positions.tables[index].requires_grad_(False)
 
@@ -304,38 +421,21 @@ class TubeViTForImageClassification(TubeViTForClassification):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         r"""
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
-            Images, either normalised floats or raw uint8, which is normalised inside the model.
+            Images, either normalized floats or raw uint8, which the model normalizes.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Class indices, soft labels or multi-hot labels, see `config.problem_type`.
-        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-            Number of label elements over all gradient accumulation steps and ranks, by which the loss is divided.
-            Trainer gives it.
 
         Returns:
-            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, where asked
-            for, `loss`, `hidden_states` and `attentions`.
+            [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, if
+            requested, `loss`, `hidden_states` and `attentions`.
         """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
         outputs = self.tubevit(pixel_values=pixel_values, return_dict=True, **kwargs)
         return self.to_output(outputs, self.classify(outputs.pooler_output), labels, num_items_in_batch)
-
-
-def _refuse_pickle(path: str | os.PathLike | None, subfolder: str) -> None:
-    """Say why a local checkpoint that is a pickle is not loaded; the library would only miss the safetensors file."""
-    if path is None:
-        return
-    folder = os.path.join(path, subfolder) if subfolder else str(path)
-    names = os.listdir(folder) if os.path.isdir(folder) else [folder] if os.path.isfile(folder) else []
-    pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
-    if pickles and not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
-        raise ValueError(
-            f"{folder} holds a pickle checkpoint ({os.path.basename(pickles[0])}), which can run any code when it is loaded: "
-            "only safetensors is accepted. Convert it with save_pretrained where you trust it."
-        )
 
 
 __all__ = [

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-From output tokens to one vector per clip (fig. 1). The paper names attention pooling but not its kind; we use the
+Pooling of the output tokens to one vector per clip (fig. 1). The paper names attention pooling but not its kind; we use the
 multi-head attention pooling ("MAP") head of Zhai et al., "Scaling Vision Transformers", as SigLIP does.
 
-The others are those of the image models that a TubeViT can start from. Tokens come as the embeddings order them: the CLS
-token and the register tokens, where there are such, then those of the tubes.
+The other poolings are those of image models that initialize a TubeViT. Tokens are in the order of the embeddings: an optional
+CLS token, register tokens, then the tokens of the tubes.
 """
 
 import torch
@@ -14,7 +14,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_tubevit import TubeViTConfig
-from .vit_layers import TubeViTMLP, TubeViTMultiHeadAttention
+from .vit_layers import VisionCrossAttention, VisionMLP
 
 
 class TubeViTAttentionPooling(nn.Module):
@@ -23,24 +23,15 @@ class TubeViTAttentionPooling(nn.Module):
     def __init__(self, config: TubeViTConfig):
         super().__init__()
         self.query = nn.Parameter(torch.empty(1, 1, config.hidden_size))
-        self.attention = TubeViTPoolingAttention(config)
+        self.attention = VisionCrossAttention(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = TubeViTMLP(config)
+        self.mlp = VisionMLP(config)
 
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, hidden_size)`."""
         query = self.query.expand(tokens.shape[0], -1, -1)
         pooled, _ = self.attention(query, tokens, **kwargs)
         return (pooled + self.mlp(self.layernorm(pooled)))[:, 0]
-
-
-class TubeViTPoolingAttention(TubeViTMultiHeadAttention):
-    """Cross-attention of the pooling query to the tokens; with the eager backend it also returns its weights."""
-
-    def forward(
-        self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return self.attend(queries, tokens, **kwargs)
 
 
 class TubeViTMeanPooling(nn.Module):
@@ -56,11 +47,12 @@ class TubeViTMeanPooling(nn.Module):
 
 
 class TubeViTClsPooling(nn.Module):
-    """The CLS token, which the embeddings put first; with `config.pooler_act` through one more layer, as ViT has it."""
+    """The CLS token, which is the first token; `config.pooler_act` adds ViT's linear layer with this activation."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
-        self.dense = self.activation_fn = nn.Identity()
+        self.dense: nn.Module = nn.Identity()
+        self.activation_fn: nn.Module = nn.Identity()
         if config.pooler_act is not None:
             self.dense = nn.Linear(config.hidden_size, config.hidden_size)
             self.activation_fn = ACT2FN[config.pooler_act]
@@ -71,7 +63,7 @@ class TubeViTClsPooling(nn.Module):
 
 
 class TubeViTClsMeanPooling(TubeViTMeanPooling):
-    """The CLS token and the mean over the tokens of the tubes, one after the other: what DINOv2's classifier reads."""
+    """The CLS token and the mean over the tokens of the tubes, concatenated: the input of DINOv2's classifier."""
 
     def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         """tokens: `(batch, tokens, hidden_size)`. Returns `(batch, 2 * hidden_size)`."""
@@ -79,7 +71,7 @@ class TubeViTClsMeanPooling(TubeViTMeanPooling):
 
 
 class TubeViTClsRegistersPooling(nn.Module):
-    """The CLS token and the register tokens, one after the other: what a distilled DeiT's two classifiers read."""
+    """The CLS token and the register tokens, concatenated: the input of a distilled DeiT's two classifiers."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()

@@ -1,40 +1,36 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What is added to the tokens to say where they lie (section 3.3, table 7a).
+Position embeddings of the tokens (section 3.3, table 7a).
 
-The position embedding of TubeViT is fixed (eqs. 3 to 7): sine and cosine of each token's centre in the clip.
-
-A token's position is the global centre of its tube application, so stride, offset and kernel shape are all accounted
-for and clips of any length and size have positions without interpolation. Eq. 3 literally reads `w_j = 1 / tau^j`, which
-is numerically zero from the second frequency on; we read it as the usual `w_j = tau^(-j / (d // 6))`. The other kinds are there to compare with it.
+The position embedding of TubeViT is fixed (eqs. 3 to 7): sine and cosine of each token's center in the clip. The center is
+that of the tube application, which includes stride, offset and kernel size, so clips of any length and size have positions
+without interpolation. Eq. 3 literally reads `w_j = 1 / tau^j`, which is numerically zero from the second frequency on; we
+read it as the usual `w_j = tau^(-j / (d // 6))`. The other kinds exist for comparison and for image checkpoints.
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import nn
 
-from .compile_utils import is_eager_tensor, needs_static_shapes
+from .compile_utils import constant_tables, static_size
 from .configuration_tubevit import TubeViTConfig
 from .transferred_positions import TubeViTTransferredPositions
-from .tubes import Size, Tube
-
-
-Centers = tuple[list[float], list[float], list[float]]
+from .tubes import Centers, Size, Tube
 
 
 def sincos_position_embedding(
     centers: Centers, dim: int, temperature: float, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """
-    Position embedding of the tokens of one tube, from their `centers` in frames, rows and columns (`Tube.centers`).
+    Position embedding of the tokens of one tube.
 
-    Channel `6 j + k` holds, for k = 0..5, `sin(t w_j), cos(t w_j), sin(x w_j), cos(x w_j), sin(y w_j), cos(y w_j)` with
-    (t, y, x) the centre in frames, rows and columns (eq. 7). The `dim % 6` channels left over are zero.
+    centers: of the tokens, in frames, rows and columns (`Tube.centers`). dim: number of channels.
 
-    Returns `(tokens, dim)` in float64 (float32 on devices that lack it), tokens in (time, height, width) order.
+    Channel `6 j + k` contains, for k = 0..5, `sin(t w_j), cos(t w_j), sin(x w_j), cos(x w_j), sin(y w_j), cos(y w_j)` with
+    (t, y, x) the center in frames, rows and columns (eq. 7). The remaining `dim % 6` channels are zero.
+
+    Returns `(tokens, dim)` in float64 (float32 on devices without float64), tokens in (time, height, width) order.
     """
     dtype = torch.float64 if torch.device(device).type in ("cpu", "cuda") else torch.float32
     num_frequencies = dim // 6
@@ -56,11 +52,13 @@ def sincos_position_embedding(
 
 class TubeViTFixedPositions(nn.Module):
     """
-    The paper's: sine and cosine of every token's centre.
+    The paper's position embedding: sine and cosine of every token's center.
 
-    Tables are kept for the shapes seen last, outside any model: they are in no checkpoint, and moving or casting a model
-    cannot degrade them.
+    Tables are cached per shape outside of the model. They are in no checkpoint, and moving or casting a model does not
+    change their precision.
     """
+
+    uses_grid_index = False
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
@@ -68,32 +66,51 @@ class TubeViTFixedPositions(nn.Module):
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
         """
-        tubes: those that a clip of `size` = (frames, height, width) is tokenized with, as they are applied.
-        indices: of these tubes in the config.
+        tubes: the tubes that tokenize a clip of `size` = (frames, height, width), as they are applied.
+        indices: indices of these tubes in the config.
         tokens: `(batch, tokens, hidden_size)`, the tokens of each tube in turn.
 
         Returns `(tokens, hidden_size)` on the device and in the dtype of `tokens`.
         """
-        return fixed_table(self.centers, tubes, size, tokens.shape[-1], self.temperature, tokens)
-
-    @staticmethod
-    def centers(tube: Tube, size: Size) -> Centers:
-        return tube.centers(size)
+        settings = (tokens.shape[-1], self.temperature, tokens.device, tokens.dtype)
+        plain_tubes = tuple(tube.to_tuple() for tube in tubes)
+        return _fixed_table(tokens, plain_tubes, static_size(size), self.uses_grid_index, *settings)
 
 
 class TubeViTFixedPositionsWithoutStride(TubeViTFixedPositions):
-    """Sine and cosine of a token's index in its tube's grid, whatever stride, offset and kernel are."""
+    """Sine and cosine of a token's index in its tube's grid; stride, offset and kernel size have no effect."""
 
-    @staticmethod
-    def centers(tube: Tube, size: Size) -> Centers:
-        return tuple([float(index) for index in range(count)] for count in tube.grid(size))
+    uses_grid_index = True
+
+
+@constant_tables(max_cached=32)
+def _fixed_table(
+    tubes: tuple[tuple[Size, Size, Size, Size], ...],
+    size: Size,
+    uses_grid_index: bool,
+    dim: int,
+    temperature: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """`sincos_position_embedding` of the tokens of each tube in turn, `(tokens, dim)`."""
+    tables = []
+    for tube in (Tube(*values) for values in tubes):
+        if uses_grid_index:
+            frames, rows, columns = ([float(index) for index in range(count)] for count in tube.grid(size))
+            centers = frames, rows, columns
+        else:
+            centers = tube.centers(size)
+        tables.append(sincos_position_embedding(centers, dim, temperature, device))
+    return torch.cat(tables).to(dtype)
 
 
 class TubeViTLearnedPositions(nn.Module):
     """
     A learned vector for each token of the configured clip.
 
-    Clips of other sizes get each tube's grid resized tri-linearly; a grid of one frame, as of every image, gets its first.
+    For clips of other sizes the grid of each tube is resized trilinearly. A grid of one frame, such as that of an image, uses
+    the table's first frame.
     """
 
     def __init__(self, config: TubeViTConfig):
@@ -105,7 +122,7 @@ class TubeViTLearnedPositions(nn.Module):
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """One per tube, `(tokens, hidden_size)`; without rows where the tube does not fit the configured clip."""
+        """One per tube, `(tokens, hidden_size)`; a tube that does not fit the configured clip has a table without rows."""
         return [getattr(self, f"table_{index}") for index in range(len(self.grids))]
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
@@ -119,7 +136,7 @@ class TubeViTLearnedPositions(nn.Module):
             return table
         if not table.numel():
             raise ValueError(
-                f"Tube {index} has no learned positions: it does not fit the clips that the model was made for. "
+                f"Tube {index} has no learned positions: it does not fit the configured clip (num_frames, image_size). "
                 "position_embedding='fixed' takes clips of any size."
             )
         table = table.unflatten(0, own_grid)
@@ -131,7 +148,7 @@ class TubeViTLearnedPositions(nn.Module):
 
 
 class TubeViTNoPositions(nn.Module):
-    """Nothing: tokens know nothing of where they lie."""
+    """No position embedding."""
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
@@ -147,36 +164,3 @@ POSITION_CLASSES = {
     "none": TubeViTNoPositions,
     "transfer": TubeViTTransferredPositions,
 }
-
-
-def fixed_table(
-    centers_of: Callable[[Tube, Size], Centers],
-    tubes: tuple[Tube, ...],
-    size: Size,
-    dim: int,
-    temperature: float,
-    like: torch.Tensor,
-) -> torch.Tensor:
-    """`sincos_position_embedding` of several tubes in turn, `(tokens, dim)`, on the device and in the dtype of `like`."""
-    settings = (dim, temperature, like.device, like.dtype)
-    if is_eager_tensor(like):
-        return _cached_table(centers_of, tubes, size, *settings)
-    make = _constant_table if needs_static_shapes() else _table
-    return make(tuple(centers_of(tube, size) for tube in tubes), *settings)
-
-
-def _table(
-    centers: tuple[Centers, ...], dim: int, temperature: float, device: torch.device, dtype: torch.dtype
-) -> torch.Tensor:
-    return torch.cat([sincos_position_embedding(axes, dim, temperature, device) for axes in centers]).to(dtype)
-
-
-@torch.compiler.assume_constant_result
-def _constant_table(*settings) -> torch.Tensor:
-    return _table(*settings)
-
-
-@lru_cache(maxsize=32)
-def _cached_table(centers_of: Callable, tubes: tuple[Tube, ...], size: Size, *settings) -> torch.Tensor:
-    with torch.inference_mode(False):  # a table first made in inference mode could not be used in training
-        return _table(tuple(centers_of(tube, size) for tube in tubes), *settings)

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The encoder sizes and the tubes of the paper by name.
+The encoder sizes and the sets of tubes of the paper by name.
 
-Sizes (section 4 and table 9) are those of the image ViTs that TubeViT starts from. The paper trains tiny, base, large and huge;
-small is the usual ViT-S, for those whose machine is.
+Sizes (section 4 and table 9) are those of the image ViTs that initialize TubeViT. The paper trains tiny, base, large and huge;
+small is ViT-S (not in the paper).
 """
 
 import difflib
@@ -23,12 +23,12 @@ PRESETS = {
 TUBES = {
     # Table 12, the configuration of every headline result.
     "main": MAIN_TUBES,
-    # Section 3.2, the smallest one.
+    # Section 3.2, the smallest set.
     "core": (
         {"kernel_size": [1, 16, 16], "stride": [16, 16, 16]},
         {"kernel_size": [8, 8, 8], "stride": [16, 16, 16]},
     ),
-    # Section 3.4, for clips of 128 frames with interpolated kernels: lengthened or enlarged, with the strides of the main ones.
+    # Section 3.4, for clips of 128 frames with interpolated kernels: longer or larger kernels with the strides of "main".
     "charades": (
         {"kernel_size": [16, 16, 16], "stride": [16, 32, 32]},
         {"kernel_size": [32, 8, 8], "stride": [6, 32, 32], "offset": [4, 8, 8]},
@@ -40,8 +40,8 @@ TUBES = {
 
 def preset_config(name: str, **overrides) -> TubeViTConfig:
     """
-    The configuration of a named size; `overrides` are any fields of `TubeViTConfig`, those of the size among them. `tubes`
-    may be a name of `TUBES`.
+    The config of a named size. overrides: fields of `TubeViTConfig`, which take precedence over those of the size; `tubes` may
+    be a name in `TUBES`.
 
     Raises `ValueError` for an unknown name.
 

@@ -1,33 +1,32 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The positions of an image checkpoint, for the tokens of tubes: `position_embedding="transfer"`.
+The spatial positions of an image checkpoint at the centers of tubes: `position_embedding="transfer"`.
 
-Space is the checkpoint's: its learned grid, one vector per patch, is stretched over the frame and read at every tube's
-spatial centre, between its points as the checkpoint's own code reads it at other image sizes. Time is TubeViT's: the
-temporal channels of the fixed code (eq. 7) less their value at t = 0. So the first frame, and with it every image, gets
-the checkpoint's positions and nothing else.
+Learned positions are a grid with one vector per patch. The grid is stretched over the frame and interpolated at every tube's
+spatial center, as the checkpoint's own code does at other image sizes. Rotary positions (DINOv3) rotate queries and keys in
+every layer. Time is TubeViT's: the temporal channels of the fixed code (eq. 7) minus their value at t = 0 are added to the
+tokens, so the first frame, and with it every image, gets exactly the checkpoint's positions.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import nn
 
-from .compile_utils import is_eager_tensor, needs_static_shapes, static_size
+from .compile_utils import constant_tables, static_size
 from .configuration_tubevit import TubeViTConfig
-from .tubes import Size, Tube
+from .tubes import Centers, Size, Tube
 
 
 def patch_coordinates(centers: list[float], extent: int, patch: int | None) -> tuple[list[float], int]:
     """
-    Where centres lie along an axis that is cut into patches: `i + 0.5` is the middle of patch `i`.
+    Coordinates of centers along an axis in units of patches: `i + 0.5` is the middle of patch `i`.
 
     centers: indices of rows or columns, as from `Tube.centers`. extent: number of rows or columns of the frame. patch:
-    rows or columns of a patch; `None` takes the frame as one patch.
+    rows or columns of a patch; `None` makes the frame one patch.
 
-    Returns the coordinates and the number of whole patches. What is left over behind the last whole patch is outside of the
-    grid, as it is outside of the source model's image.
+    Returns the coordinates and the number of whole patches. Pixels after the last whole patch are outside of the grid, as
+    they are in the source model.
     """
     patch = extent if patch is None else min(patch, extent)
     return [(2 * center + 1) / (2 * patch) for center in centers], extent // patch
@@ -35,11 +34,11 @@ def patch_coordinates(centers: list[float], extent: int, patch: int | None) -> t
 
 def interpolation_weights(coordinates: list[float], count: int, points: int, mode: str) -> torch.Tensor:
     """
-    Weights of the `points` of one axis of a grid that is stretched over `count` patches, `(coordinates, points)` in float64.
+    Interpolation weights `(coordinates, points)` in float64, for one axis of a grid of `points` stretched over `count` patches.
 
-    These are the weights of `torch.nn.functional.interpolate(size=count, align_corners=False)` with the `mode` "bicubic",
-    and with `antialias=True` "bicubic_antialias" and "bilinear_antialias", wherever the coordinates are the patches'
-    middles; and its formulas in between. With as many points as patches a middle gets one weight of exactly 1.
+    At the middles of patches these are the weights of `torch.nn.functional.interpolate(size=count, align_corners=False)`:
+    mode "bicubic", or "bicubic" and "bilinear" with `antialias=True` for "bicubic_antialias" and "bilinear_antialias". At
+    other coordinates the same formulas apply. If there are as many points as patches, a middle has one weight of exactly 1.
     """
     scale = points / count
     weights = torch.zeros(len(coordinates), points, dtype=torch.float64)
@@ -51,13 +50,13 @@ def interpolation_weights(coordinates: list[float], count: int, points: int, mod
 
 
 def _taps(center: float, scale: float, points: int, mode: str) -> list[tuple[int, float]]:
-    """The points around `center` (the middle of point `j` is `j + 0.5`) and their weights, which sum to 1."""
-    if mode == "bicubic":  # four points, the outermost standing in for those beyond them
+    """The grid points near `center` (the middle of point `j` is `j + 0.5`) and their weights, which sum to 1."""
+    if mode == "bicubic":  # four points; points beyond the border are clamped to it
         first = math.floor(center - 0.5) - 1
         return [
             (min(max(j, 0), points - 1), _cubic(center - 0.5 - j, sharpness=-0.75)) for j in range(first, first + 4)
         ]
-    stretch = max(scale, 1.0)  # a filter as wide as the spacing of what is read, against aliasing
+    stretch = max(scale, 1.0)  # antialiasing: the filter is as wide as the spacing of the output
     support = stretch * (2 if mode == "bicubic_antialias" else 1)
     nearby = range(max(int(center - support + 0.5), 0), min(int(center + support + 0.5), points))
     distances = [(j + 0.5 - center) / stretch for j in nearby]
@@ -78,7 +77,7 @@ def _cubic(distance: float, sharpness: float) -> float:
 
 def temporal_code(centers: list[float], dim: int, temperature: float) -> torch.Tensor:
     """
-    The temporal channels of the fixed code (`sincos_position_embedding`) less their value at t = 0, at `centers` in frames.
+    The temporal channels of the fixed code (`sincos_position_embedding`) minus their value at t = 0. centers: in frames.
 
     Returns `(frames, dim)` in float64: `sin(t w_j)` and `cos(t w_j) - 1` in the channels `6 j` and `6 j + 1`, zero elsewhere.
     """
@@ -89,12 +88,29 @@ def temporal_code(centers: list[float], dim: int, temperature: float) -> torch.T
     return nn.functional.pad(nn.functional.pad(groups, (0, 4)).flatten(1), (0, dim - 6 * num_frequencies))
 
 
+def interpolate_grid(grid: torch.Tensor, rows: torch.Tensor | None, columns: torch.Tensor | None) -> torch.Tensor:
+    """
+    A learned grid `(grid rows, grid columns, hidden_size)` at a tube's rows and columns, `(rows, columns, hidden_size)`.
+
+    rows: weights `(rows, grid rows)`, or `None` if they are the grid's own rows, whose values are then copied without
+        rounding. columns: weights `(columns, grid columns)` or `None`.
+    """
+    device = "cpu" if grid.device.type == "meta" else grid.device.type  # autocast has no meta device
+    with torch.autocast(device, enabled=False):  # autocast would compute these products in half precision
+        grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
+        if rows is not None:
+            grid = torch.einsum("nr,rcd->ncd", rows.to(grid.dtype), grid)
+        if columns is not None:
+            grid = torch.einsum("nc,rcd->rnd", columns.to(grid.dtype), grid)
+    return grid
+
+
 class TubeViTTransferredPositions(nn.Module):
     """
-    An image checkpoint's learned positions at the tubes' centres, plus the temporal code.
+    An image checkpoint's learned positions at the tubes' centers, plus the temporal code.
 
-    grid: `(1, rows * columns, hidden_size)` with `config.position_grid` = (rows, columns). A checkpoint with rotary positions
-    has no grid; they are applied in every layer (`TubeViTRotaryPositions`), and only the temporal code is added here.
+    grid: `(1, rows * columns, hidden_size)` with `config.position_grid` = (rows, columns). It is `None` for a checkpoint with
+    rotary positions, which every layer applies (`TubeViTRotaryPositions`); this module then adds only the temporal code.
     """
 
     def __init__(self, config: TubeViTConfig):
@@ -102,69 +118,120 @@ class TubeViTTransferredPositions(nn.Module):
         self.temperature = float(config.position_temperature)
         self.interpolation = config.position_interpolation
         self.patch = config.get_patch_size()
-        self.shape = config.position_grid
+        self.grid_shape: tuple[int, int] | None = None
         self.grid = None
-        if self.shape is not None:
-            self.grid = nn.Parameter(torch.empty(1, math.prod(self.shape), config.hidden_size))
+        if config.position_grid is not None:
+            rows, columns = config.position_grid
+            self.grid_shape = rows, columns
+            self.grid = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
         """As in `TubeViTFixedPositions`; `(tokens, hidden_size)` in the dtype of `tokens`."""
-        return torch.cat([self._of_tube(tube, size, tokens) for tube in tubes]).to(tokens.dtype)
+        return torch.cat([self._tube_positions(tube, size, tokens) for tube in tubes]).to(tokens.dtype)
 
-    def _of_tube(self, tube: Tube, size: Size, tokens: torch.Tensor) -> torch.Tensor:
-        size = static_size(size)
-        centers = tuple(map(tuple, tube.centers(size)))
-        settings = (size, self.patch, self.shape, self.interpolation, tokens.shape[-1], self.temperature)
-        make = _cached_tables if is_eager_tensor(tokens) else _constant_tables if needs_static_shapes() else _tables
-        time, rows, columns = make(centers, *map(_hashable, settings), tokens.device)
-        positions = time[:, None, None].expand(-1, *map(len, centers[1:]), -1)
-        if self.grid is not None:
-            positions = positions + self._read(rows, columns)
+    def _tube_positions(self, tube: Tube, size: Size, tokens: torch.Tensor) -> torch.Tensor:
+        """The positions of one tube's tokens, `(tokens, hidden_size)`."""
+        settings = (self.patch, self.grid_shape, self.interpolation, tokens.shape[-1], self.temperature, tokens.device)
+        time, rows, columns = _transfer_tables(tokens, tube.to_tuple(), static_size(size), *settings)
+        _, num_rows, num_columns = tube.grid(size)
+        positions = time[:, None, None].expand(-1, num_rows, num_columns, -1)
+        if self.grid is not None and self.grid_shape is not None:
+            positions = positions + interpolate_grid(self.grid.reshape(*self.grid_shape, -1), rows, columns)
         return positions.flatten(0, 2)
 
-    def _read(self, rows: torch.Tensor | None, columns: torch.Tensor | None) -> torch.Tensor:
-        """
-        The grid at a tube's rows and columns, `(rows, columns, hidden_size)`.
 
-        rows: weights `(rows, grid rows)`, or `None` for the grid's own rows, and columns likewise: those are the checkpoint's
-            values as they are, with no product to round them.
-        """
-        grid = self.grid[0].unflatten(0, self.shape)
-        device = "cpu" if grid.device.type == "meta" else grid.device.type  # autocast does not know the meta device
-        with torch.autocast(device, enabled=False):  # which would take these products to half precision
-            grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
-            if rows is not None:
-                grid = torch.einsum("nr,rcd->ncd", rows.to(grid.dtype), grid)
-            if columns is not None:
-                grid = torch.einsum("nc,rcd->rnd", columns.to(grid.dtype), grid)
-        return grid
-
-
-def _hashable(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _tables(centers, size: Size, patch, shape, mode: str, dim: int, temperature: float, device: torch.device):
-    """The temporal code `(frames, dim)`, and the weights of rows and of columns; `None` where these are the grid's own."""
-    # Devices without float64 get float32; the code is added to tokens, so more digits than theirs are not needed.
+@constant_tables(max_cached=64)
+def _transfer_tables(
+    tube: tuple[Size, Size, Size, Size],
+    size: Size,
+    patch: tuple[int, int] | None,
+    grid_shape: tuple[int, int] | None,
+    mode: str,
+    dim: int,
+    temperature: float,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The temporal code `(frames, dim)`, and the weights of rows and of columns; `None` if they are the grid's own."""
+    # Devices without float64 use float32: the code is added to tokens of at most that precision.
     dtype = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
-    tables = [temporal_code(list(centers[0]), dim, temperature).to(device, dtype)]
-    for axis in (0, 1):
-        weights = None
-        if shape is not None:
-            coordinates, count = patch_coordinates(centers[axis + 1], size[axis + 1], patch and patch[axis])
-            if coordinates != [index + 0.5 for index in range(shape[axis])] or count != shape[axis]:
-                weights = interpolation_weights(coordinates, count, shape[axis], mode).to(device, dtype)
-        tables.append(weights)
-    return tables
+    centers = Tube(*tube).centers(size)
+
+    def weights(axis: int) -> torch.Tensor | None:
+        if grid_shape is None:
+            return None
+        points = grid_shape[axis]
+        coordinates, count = patch_coordinates(
+            centers[axis + 1], size[axis + 1], None if patch is None else patch[axis]
+        )
+        if count == points and coordinates == [index + 0.5 for index in range(points)]:
+            return None
+        return interpolation_weights(coordinates, count, points, mode).to(device, dtype)
+
+    return temporal_code(centers[0], dim, temperature).to(device, dtype), weights(0), weights(1)
 
 
-@torch.compiler.assume_constant_result
-def _constant_tables(*settings):
-    return _tables(*settings)
+def rotary_angles(
+    centers: Centers, size: Size, patch: tuple[int, int] | None, head_dim: int, theta: float
+) -> torch.Tensor:
+    """
+    Rotation angles of the queries and keys of one tube's tokens, as DINOv3 has them.
+
+    centers: of the tokens (`Tube.centers`) in a clip of `size` = (frames, height, width). patch: (rows, columns) of a patch.
+
+    With y and x the center's coordinates, from -1 to 1 over the whole patches of the frame, the angles are `2 pi y w_j`
+    followed by `2 pi x w_j` for `w_j = theta^(-4 j / head_dim)`, and the same again for the second half of the head. Time has
+    no angles: DINOv3 has no time axis, and TubeViT's temporal code is added to the tokens.
+
+    Returns `(tokens, head_dim)` in float64, tokens in (time, height, width) order.
+    """
+    frequencies = theta ** -(torch.arange(head_dim // 4, dtype=torch.float64) * 4 / head_dim)
+    grid = [len(axis) for axis in centers]
+
+    def angles(axis: int) -> torch.Tensor:
+        coordinates, count = patch_coordinates(centers[axis], size[axis], None if patch is None else patch[axis - 1])
+        scaled = 2 * torch.tensor(coordinates, dtype=torch.float64) / count - 1
+        return 2 * math.pi * scaled[:, None] * frequencies
+
+    rows = angles(1)[None, :, None].expand(*grid, -1)
+    columns = angles(2)[None, None].expand(*grid, -1)
+    return torch.cat((rows, columns), dim=-1).flatten(0, 2).tile(2)
 
 
-@lru_cache(maxsize=64)
-def _cached_tables(*settings):
-    with torch.inference_mode(False):  # a table first made in inference mode could not be used in training
-        return _tables(*settings)
+class TubeViTRotaryPositions(nn.Module):
+    """Cosine and sine of the rotation angles of all tokens. It has no weights; tables are cached per shape."""
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        if config.rope_theta is None:
+            raise ValueError("TubeViTRotaryPositions needs config.rope_theta, which is None.")
+        self.theta = float(config.rope_theta)
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.patch = config.get_patch_size()
+        self.num_prefix_tokens = config.num_prefix_tokens
+
+    def forward(self, tubes: tuple[Tube, ...], size: Size, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        tubes: the tubes that tokenize a clip of `size` = (frames, height, width), as they are applied.
+        tokens: `(batch, prefix + tokens, hidden_size)`. CLS and register tokens are not rotated.
+
+        Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
+        """
+        settings = (self.patch, self.head_dim, self.theta, self.num_prefix_tokens, tokens.device, tokens.dtype)
+        return _rotary_tables(tokens, tuple(tube.to_tuple() for tube in tubes), static_size(size), *settings)
+
+
+@constant_tables(max_cached=32)
+def _rotary_tables(
+    tubes: tuple[tuple[Size, Size, Size, Size], ...],
+    size: Size,
+    patch: tuple[int, int] | None,
+    head_dim: int,
+    theta: float,
+    num_prefix_tokens: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    prefix = torch.zeros(num_prefix_tokens, head_dim, dtype=torch.float64)
+    rotated = [rotary_angles(Tube(*tube).centers(size), size, patch, head_dim, theta) for tube in tubes]
+    angles = torch.cat([prefix, *rotated])
+    return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)

@@ -2,23 +2,23 @@
 """
 Pixels to tokens: the sparse tube tokenizer of TubeViT (sections 3.2 and 3.4), for clips and images alike.
 
-The four tubes of the main configuration read 18 % of a clip's pixels, so nothing here touches a whole clip: each tube's
-pixels are gathered from a strided view, and one matrix product makes its tokens. Clips in uint8 are normalised after
-the gather, which leaves a fifth of the work and a quarter of the bytes of normalising them beforehand.
+The four tubes of the main configuration read 18 % of a clip's pixels, so no operation here processes a whole clip: the pixels
+of each tube are gathered from a strided view, and one matrix product computes its tokens. Clips in uint8 are normalized after
+the gather, which takes a fifth of the operations and a quarter of the memory of normalizing them before.
 """
 
-from functools import lru_cache
 from operator import mul
+from typing import cast
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from .compile_utils import has_storage, is_eager_tensor
+from .compile_utils import constant_tables, has_storage
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES
-from .rotary_positions import TubeViTRotaryPositions
+from .transferred_positions import TubeViTRotaryPositions
 from .tubes import Size, Tube, select_tubes
 
 
@@ -27,11 +27,11 @@ def gather_tube(video: torch.Tensor, tube: Tube, by_token: bool = False) -> torc
     The pixels under every application of a tube's kernel.
 
     video: `(batch, frames, channels, height, width)`, any dtype and memory layout; it is not copied as a whole.
-    by_token: put the applications that space-to-depth merges into a token next to each other. Each token has to have all
-        of its own.
+    by_token: put the applications that space-to-depth merges into a token next to each other. Every application of every
+        token must fit into the clip.
 
-    Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`, in (time, height, width) order: of
-    the applications, or `by_token` of the tokens and then of each token's applications.
+    Returns a new tensor `(batch, applications, channels, kernel_t, kernel_h, kernel_w)`. The applications are in (time,
+    height, width) order; with `by_token` the tokens are, and within a token its applications.
     """
     packed, pack_size = _pack_pixels(video, tube)
     windows = packed
@@ -56,8 +56,10 @@ def gather_tube(video: torch.Tensor, tube: Tube, by_token: bool = False) -> torc
 
 def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
     """
-    `video` with neighbouring pixels of a row seen as one value, and how many: as many as fit into 16 bytes and divide what a
-    tube counts along the row. Gathering copies values one at a time, so this makes it up to 16 times faster.
+    View neighboring pixels of a row as one wider value: as many as fit into 16 bytes and divide kernel, stride and offset
+    along the row. A gather copies values one at a time, so this makes it up to 16 times faster.
+
+    Returns the view of `video` and the number of pixels per value, 1 if `video` cannot be viewed so.
     """
     *strides, last_stride = video.stride()
     if last_stride == 1 and has_storage(video) and not (video.requires_grad or torch.jit.is_tracing()):
@@ -79,11 +81,11 @@ def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
 
 def frame_differences(pixels: torch.Tensor) -> torch.Tensor:
     """
-    How much every pixel changes from the frame before: `|x_t - x_(t-1)|`, and for a kernel's first frame the same as for its
-    second. Without the sign, a part that moves looks alike on whatever background. Ours; signed, it is the RGB difference of
-    "Temporal Segment Networks" (ECCV 2016).
+    Absolute difference of every pixel to the previous frame: `|x_t - x_(t-1)|`; a kernel's first frame repeats the second
+    frame's difference. Without the sign, a moving part gives the same values on light and dark backgrounds. This option is
+    ours; with the sign it is the RGB difference of "Temporal Segment Networks" (ECCV 2016).
 
-    pixels: as from `gather_tube`, of two frames or more. Returns a tensor of the same shape.
+    pixels: as from `gather_tube`, with at least two frames. Returns a tensor of the same shape.
     """
     differences = pixels.diff(dim=3).abs()
     return torch.cat((differences[:, :, :, :1], differences), dim=3)
@@ -91,12 +93,12 @@ def frame_differences(pixels: torch.Tensor) -> torch.Tensor:
 
 def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:
     """
-    Space-to-depth: the outputs of neighbouring applications, side by side on the channel axis, are a token.
+    Space-to-depth: concatenate the outputs of neighboring applications on the channel axis into a token.
 
     outputs: `(batch, applications, outputs)` of a clip of `size`, in (time, height, width) order.
 
-    Returns `(batch, tokens, S * outputs)`, tokens in the same order. Outputs that a token lacks because they do not fit into
-    the clip are zero.
+    Returns `(batch, tokens, S * outputs)`, tokens in the same order. Outputs of applications that do not fit into the clip
+    are zero.
     """
     if tube.num_merged == 1:
         return outputs
@@ -110,23 +112,24 @@ def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.T
     return outputs.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4).flatten(1, 3)
 
 
-@lru_cache(maxsize=8)
+@constant_tables(max_cached=8)
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], rescale_factor: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`scale` and `shift`, `(channels, 1, 1, 1)`, that normalise raw pixels; kept, so that no call waits for a copy."""
-    with torch.inference_mode(False):
-        std, mean = (torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1) for values in (std, mean))
-        return rescale_factor / std, -mean / std
+    """`scale` and `shift`, `(channels, 1, 1, 1)`, that normalize raw pixels; cached to avoid a copy to the device per call."""
+    std_table, mean_table = (
+        torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1) for values in (std, mean)
+    )
+    return rescale_factor / std_table, -mean_table / std_table
 
 
 def init_temporal_difference_(weight: torch.Tensor) -> None:
     """
-    Start a kernel `(outputs, channels, t, h, w)` that spans several frames as weighted differences between them: normal with
-    the variance of one over its inputs' number, without its mean over time. A kernel of one frame keeps its mean.
+    Initialize a kernel `(outputs, channels, t, h, w)` as weighted differences between its frames: normal with variance
+    1 / (number of inputs), minus the mean over time. A kernel of one frame keeps its mean.
     """
-    start = torch.randn_like(weight, requires_grad=False) * weight[0].numel() ** -0.5
-    init.copy_(weight, start - start.mean(dim=2, keepdim=True) if weight.shape[2] > 1 else start)
+    values = torch.randn_like(weight, requires_grad=False) * weight[0].numel() ** -0.5
+    init.copy_(weight, values - values.mean(dim=2, keepdim=True) if weight.shape[2] > 1 else values)
 
 
 class TubeViTTubeProjection(nn.Module):
@@ -152,15 +155,15 @@ class TubeViTTubeProjection(nn.Module):
 
 
 def project(pixels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """A convolution's product at gathered pixels `(batch, applications, channels, t, h, w)`: `(..., applications, outputs)`."""
+    """A convolution on gathered pixels `(batch, applications, channels, t, h, w)`; returns `(batch, applications, outputs)`."""
     return nn.functional.linear(pixels.flatten(2), weight.flatten(1), bias)
 
 
 class TubeViTEmbeddings(nn.Module):
     """
-    Tube tokens with their positions; in front of them a CLS token and register tokens, where the model has such.
+    Tube tokens with their positions, after an optional CLS token and optional register tokens.
 
-    A clip is tokenized by every tube, an image by the 2D tubes alone, with the same weights.
+    Every tube tokenizes a clip; only the 2D tubes tokenize an image, with the same weights.
     """
 
     def __init__(self, config: TubeViTConfig):
@@ -169,7 +172,8 @@ class TubeViTEmbeddings(nn.Module):
         self.num_channels = config.num_channels
         self.allow_missing_tubes = config.allow_missing_tubes
         self.check_pixels = config.check_pixels
-        self.image_mean, self.image_std = map(tuple, config.get_pixel_statistics())
+        image_mean, image_std = config.get_pixel_statistics()
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
         self.rescale_factor = config.rescale_factor
         self.use_frame_differences = config.use_frame_differences
         own = [tube for tube in self.tubes if tube.is_image_tube or not config.interpolate_kernels]
@@ -179,7 +183,8 @@ class TubeViTEmbeddings(nn.Module):
         self.interpolated_kernel = TubeViTInterpolatedKernel(config) if len(own) < len(self.tubes) else None
         self.positions = POSITION_CLASSES[config.position_embedding](config)
         self.rotary_positions = TubeViTRotaryPositions(config) if config.rope_theta is not None else None
-        self.cls_token = self.register_tokens = None
+        self.cls_token: nn.Parameter | None = None
+        self.register_tokens: nn.Parameter | None = None
         if config.has_cls_token:
             self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         if config.num_register_tokens:
@@ -191,29 +196,29 @@ class TubeViTEmbeddings(nn.Module):
     ) -> torch.Tensor:
         """
         pixel_values: images `(batch, channels, height, width)`, or
-        pixel_values_videos: clips `(batch, frames, channels, height, width)`; float (normalised) or uint8 (raw).
+        pixel_values_videos: clips `(batch, frames, channels, height, width)`; float (normalized) or uint8 (raw).
 
         Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for both or neither, for a wrong rank, channel count or
         dtype, and for a size that the tubes do not fit.
         """
-        if (pixel_values is None) == (pixel_values_videos is None):
-            raise ValueError("Give exactly one of pixel_values (images) and pixel_values_videos (clips).")
-        if pixel_values is not None:
+        if pixel_values is not None and pixel_values_videos is None:
             self._check_input(pixel_values, "pixel_values", "batch, channels, height, width")
             video = pixel_values[:, None]
-        else:
+        elif pixel_values_videos is not None and pixel_values is None:
             self._check_input(pixel_values_videos, "pixel_values_videos", "batch, frames, channels, height, width")
             video = pixel_values_videos
+        else:
+            raise ValueError("Give exactly one of pixel_values (images) and pixel_values_videos (clips).")
         size = (video.shape[1], video.shape[3], video.shape[4])
         indices, tubes = self._tubes_for(size, is_image=pixel_values is not None)
 
         tokens = torch.cat([self._project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
-        # In the weights' dtype: under autocast the products are in half precision, and the sum is not.
+        # In the weights' dtype: under autocast the products are in half precision, but positions are added in full precision.
         tokens = tokens.to(self.dtype)
         positions = self.positions(tubes, indices, size, tokens)
         if positions is not None:
             tokens = tokens + positions
-        for prefix in (self.register_tokens, self.cls_token):  # CLS ends up in front
+        for prefix in (self.register_tokens, self.cls_token):  # CLS becomes the first token
             if prefix is not None:
                 tokens = torch.cat((prefix.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.dropout(tokens)
@@ -222,56 +227,67 @@ class TubeViTEmbeddings(nn.Module):
         self, tokens: torch.Tensor, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """
-        The rotary positions of `tokens` `(batch, tokens, hidden_size)`, which `forward` made of these pixels: cosine and
-        sine, each `(tokens, head_dim)`. `None` for a model without such.
+        Rotary positions of `tokens` `(batch, tokens, hidden_size)`, which `forward` computed from these pixels: cosine and
+        sine, each `(tokens, head_dim)`. `None` if the model has no rotary positions.
         """
         if self.rotary_positions is None:
             return None
-        is_image = pixel_values is not None
-        pixels = pixel_values if is_image else pixel_values_videos
-        size = (1 if is_image else pixels.shape[1], *pixels.shape[-2:])
-        _, tubes = self._tubes_for(size, is_image)
+        if pixel_values is not None:
+            size = (1, pixel_values.shape[2], pixel_values.shape[3])
+        else:
+            assert pixel_values_videos is not None  # forward has checked it
+            size = (pixel_values_videos.shape[1], pixel_values_videos.shape[3], pixel_values_videos.shape[4])
+        _, tubes = self._tubes_for(size, is_image=pixel_values is not None)
         return self.rotary_positions(tubes, size, tokens)
 
     def _tubes_for(self, size: Size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
-        """Which tubes tokenize a clip or image of `size`: their indices, and the tubes as they are applied."""
+        """Indices of the tubes that tokenize a clip or image of `size`, and the tubes as they are applied to it."""
         candidates = dict(enumerate(self.tubes))
         if is_image:
             candidates = {index: tube.on_image() for index, tube in candidates.items() if tube.is_image_tube}
         if not candidates:
             raise ValueError(
-                "This model cannot take images: none of its tubes has a kernel that spans one frame, such as 1x16x16."
+                "This model cannot take images: it has no tube whose kernel spans one frame, such as 1x16x16."
             )
         indices = select_tubes(candidates, size, self.allow_missing_tubes)
         return indices, tuple(candidates[index] for index in indices)
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the kernels."""
-        return (self.projections[0] if self.projections else self.interpolated_kernel).weight.dtype
+        """Dtype of the kernels."""
+        return self._kernel_module(0).weight.dtype
 
     def projection_of(self, index: int) -> TubeViTTubeProjection | None:
-        """The kernel of the tube with this index in the config; `None` if it uses the interpolated one."""
-        if self.interpolated_kernel is None:
-            return self.projections[index]
-        if not self.tubes[index].is_image_tube:
-            return None
-        return self.projections[sum(tube.is_image_tube for tube in self.tubes[:index])]
+        """The kernel of the tube with this index in the config; `None` if it uses the interpolated kernel."""
+        if self.interpolated_kernel is not None:
+            if not self.tubes[index].is_image_tube:
+                return None
+            index = sum(tube.is_image_tube for tube in self.tubes[:index])
+        return cast(TubeViTTubeProjection, self.projections[index])
 
     def kernel(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Weight `(hidden_size / S, channels, *kernel_size)` and bias `(hidden_size / S,)` of the tube with this index, its own
-        or the interpolated ones.
+        Weight `(hidden_size / S, channels, *kernel_size)` and bias `(hidden_size / S,)` of the tube with this index in the
+        config: its own kernel, or the interpolated kernel resized to it.
         """
-        projection = self.projection_of(index)
-        if projection is None:
-            return self.interpolated_kernel(self.tubes[index])
-        return projection.weight, projection.bias
+        kernel = self._kernel_module(index)
+        if isinstance(kernel, TubeViTInterpolatedKernel):
+            return kernel(self.tubes[index])
+        return kernel.weight, kernel.bias
+
+    def kernel_parameters(self, index: int) -> list[nn.Parameter]:
+        """The parameters of the kernel of the tube with this index in the config, its own or the interpolated one."""
+        return list(self._kernel_module(index).parameters())
+
+    def _kernel_module(self, index: int) -> TubeViTTubeProjection | TubeViTInterpolatedKernel:
+        kernel = self.projection_of(index) or self.interpolated_kernel
+        assert kernel is not None  # projection_of returns None only if there is an interpolated kernel
+        return kernel
 
     def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
         """The tokens of one tube, `(batch, tokens, hidden_size)`."""
         size = (video.shape[1], video.shape[3], video.shape[4])
-        # A compiler would have to reason about sizes for it, and makes one copy of the two anyhow.
+        # Not when compiling: it would add guards on sizes, and the compiler fuses the two copies itself.
         by_token = not torch.compiler.is_compiling() and (
             tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
         )
@@ -282,24 +298,28 @@ class TubeViTEmbeddings(nn.Module):
         pixels = pixels.to(dtype)
         if self.use_frame_differences and tube.kernel_size[0] > 1:
             pixels = frame_differences(pixels)
-        own = self.projection_of(index)
-        outputs = own(pixels) if own is not None else project(pixels, *self.interpolated_kernel(tube))
+        outputs = self._apply_kernel(pixels, tube, index)
         if by_token:
             return outputs.reshape(outputs.shape[0], -1, outputs.shape[2] * tube.num_merged)
         return merge_applications(outputs, tube, size)
 
+    def _apply_kernel(self, pixels: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
+        """pixels: as from `gather_tube`. Returns `(batch, applications, hidden_size / S)`."""
+        kernel = self._kernel_module(index)
+        return project(pixels, *kernel(tube)) if isinstance(kernel, TubeViTInterpolatedKernel) else kernel(pixels)
+
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """`(pixel * rescale_factor - mean) / std` per channel, as the processors do it, in float32 or better."""
+        """`(pixel * rescale_factor - mean) / std` per channel in at least float32, as the processors compute it."""
         dtype = torch.promote_types(dtype, torch.float32)
-        make = _scale_and_shift if is_eager_tensor(pixels) else _scale_and_shift.__wrapped__
-        scale, shift = make(self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
-        return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the fresh copy: a broadcast addcmul is slower
+        settings = (self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
+        scale, shift = _scale_and_shift(pixels, *settings)
+        return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the new copy: a broadcast addcmul is slower
 
     def _check_input(self, pixels: torch.Tensor, name: str, axes: str) -> None:
         rank = axes.count(",") + 1
         shape = tuple(pixels.shape)
         if pixels.dim() != rank:
-            hint = " Only the classification heads take several views of a clip." if pixels.dim() == 6 else ""
+            hint = " Only the classification models take several views of a clip." if pixels.dim() == 6 else ""
             raise ValueError(f"{name} must have {rank} axes ({axes}), got {len(shape)} of shape {shape}.{hint}")
         if pixels.shape[-3] != self.num_channels:
             raise ValueError(
@@ -307,9 +327,9 @@ class TubeViTEmbeddings(nn.Module):
                 f"shape {shape}."
             )
         if 0 in shape:
-            raise ValueError(f"{name} holds nothing: its shape is {shape} ({axes}).")
+            raise ValueError(f"{name} is empty: its shape is {shape} ({axes}).")
         if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-            raise ValueError(f"{name} must be float (normalised) or uint8 (raw pixels), got {pixels.dtype}.")
+            raise ValueError(f"{name} must be float (normalized) or uint8 (raw pixels), got {pixels.dtype}.")
         if self.check_pixels and pixels.is_floating_point() and not torch.isfinite(pixels).all():
             position = tuple((~torch.isfinite(pixels)).nonzero()[0].tolist())
-            raise ValueError(f"{name} holds a value that is not finite at index {position} ({axes}).")
+            raise ValueError(f"{name} contains NaN or inf at index {position} ({axes}).")

@@ -1,8 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The geometry of video tubes: where a strided 3D kernel is applied in a clip (TubeViT, sections 3.2 to 3.4).
+"""
+The geometry of video tubes: where a strided 3D kernel is applied in a clip (TubeViT, sections 3.2 to 3.4).
 
 A tube is a kernel that is applied sparsely: its stride is much larger than the kernel, so a clip costs a few hundred
-tokens. Everything here is integer arithmetic on (time, height, width) triples, in frames and pixels; no torch.
+tokens. This module computes with (time, height, width) triples in frames and pixels and needs no torch.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any
 
 
 Size = tuple[int, int, int]
+Centers = tuple[list[float], list[float], list[float]]
 AXES = ("frames", "rows", "columns")
 
 # Table 12: the configuration of every headline result.
@@ -35,13 +37,13 @@ class Tube:
     Every field is a (time, height, width) triple.
 
     kernel_size: extent of the kernel in frames and pixels, each at least 1.
-    stride: distance between neighbouring tokens, each at least 1. Tubes may overlap.
+    stride: distance between neighboring tokens, each at least 1. Tubes may overlap.
     offset: first frame, row and column of the first token, each at least 0.
-    space_to_depth: how many neighbouring applications of the kernel make up one token, per axis (section 3.4). With
+    space_to_depth: how many neighboring applications of the kernel make up one token, per axis (section 3.4). With
         factors that multiply to S, the kernel makes 1/S of the channels and is applied at `stride / space_to_depth`;
         the S outputs are concatenated on the channel axis, in (time, height, width) order. So 2x temporal is (2, 1, 1), 4x
-        spatial is (1, 2, 2). Token count and width stay those of (1, 1, 1): where the last token's neighbours do not fit
-        into the clip any more, their channels are zero. Each factor divides the stride.
+        spatial is (1, 2, 2). The numbers of tokens and channels are those of (1, 1, 1): if the last token's neighbors do
+        not fit into the clip, their channels are zero. Each factor divides the stride.
     """
 
     kernel_size: Size
@@ -73,61 +75,69 @@ class Tube:
         """The JSON form that `from_dict` reads."""
         return {key: list(value) for key, value in asdict(self).items()}
 
+    def to_tuple(self) -> tuple[Size, Size, Size, Size]:
+        """The fields in order, as plain integers: `Tube(*tube.to_tuple())` equals the tube."""
+        return self.kernel_size, self.stride, self.offset, self.space_to_depth
+
     @property
     def is_image_tube(self) -> bool:
-        """Whether this is a 2D tube, whose kernel sees one frame at a time and which therefore also tokenizes images."""
+        """Whether this is a 2D tube: its kernel spans one frame, so it also tokenizes images."""
         return self.kernel_size[0] == 1
 
     @property
     def kernel_stride(self) -> Size:
-        """Distance between neighbouring applications of the kernel: the stride, without space-to-depth."""
-        return tuple(stride // factor for stride, factor in zip(self.stride, self.space_to_depth, strict=True))
+        """Distance between neighboring kernel applications: the stride divided by the space-to-depth factors."""
+        (st, sh, sw), (ft, fh, fw) = self.stride, self.space_to_depth
+        return st // ft, sh // fh, sw // fw
 
     @property
     def num_merged(self) -> int:
-        """Number of applications that make up one token: S in the paper, 1 without space-to-depth."""
+        """Number of kernel applications per token: S in the paper, 1 without space-to-depth."""
         return math.prod(self.space_to_depth)
 
     @property
     def smallest_size(self) -> Size:
-        """The smallest (frames, height, width) that holds one application."""
-        return tuple(offset + kernel for offset, kernel in zip(self.offset, self.kernel_size, strict=True))
+        """The smallest (frames, height, width) that contains one application."""
+        (ot, oh, ow), (kt, kh, kw) = self.offset, self.kernel_size
+        return ot + kt, oh + kh, ow + kw
 
     def fits(self, size: Size) -> bool:
-        """Whether a clip of `size` = (frames, height, width) holds at least one application."""
+        """Whether a clip of `size` = (frames, height, width) contains at least one application."""
         return all(have >= need for have, need in zip(size, self.smallest_size, strict=True))
 
     def grid(self, size: Size) -> Size:
         """Number of tokens along (time, height, width) in a clip of `size`; zeros where the tube does not fit."""
         if not self.fits(size):
             return (0, 0, 0)
-        return tuple(
+        num_frames, num_rows, num_columns = (
             (extent - smallest) // stride + 1
             for extent, smallest, stride in zip(size, self.smallest_size, self.stride, strict=True)
         )
+        return num_frames, num_rows, num_columns
 
     def num_tokens(self, size: Size) -> int:
-        """Number of tokens that the tube makes of a clip of `size`: `floor((size - offset - kernel) / stride) + 1` per axis."""
+        """Number of tokens of a clip of `size`: `floor((size - offset - kernel) / stride) + 1` per axis."""
         num_frames, num_rows, num_columns = self.grid(size)
         return num_frames * num_rows * num_columns
 
     def kernel_grid(self, size: Size) -> Size:
-        """Number of applications of the kernel along (time, height, width): the grid, times space-to-depth where they fit."""
+        """Number of kernel applications along (time, height, width): the grid times space-to-depth, minus those that do not fit."""
         smallest, stride, factors = self.smallest_size, self.kernel_stride, self.space_to_depth
-        return tuple(
+        num_frames, num_rows, num_columns = (
             count
             if factors[axis] == 1
             else min(count * factors[axis], (size[axis] - smallest[axis]) // stride[axis] + 1)
             for axis, count in enumerate(self.grid(size))
         )
+        return num_frames, num_rows, num_columns
 
-    def centers(self, size: Size) -> tuple[list[float], list[float], list[float]]:
+    def centers(self, size: Size) -> Centers:
         """
-        Centres of all tokens in a clip of `size`, per axis, as indices of frames, rows and columns.
+        Centers of all tokens in a clip of `size`, per axis, as indices of frames, rows and columns.
 
-        The centre of a kernel that covers the indices `a, ..., a + k - 1` is `a + (k - 1) / 2`, so the 2D tube at the
-        first frame, and with it every image, lies at t = 0 (section 3.3). With space-to-depth, where the paper leaves it
-        open, it is the centre of the merged volume.
+        The center of a kernel that covers the indices `a, ..., a + k - 1` is `a + (k - 1) / 2`, so the 2D tube at the
+        first frame, and with it every image, lies at t = 0 (section 3.3). With space-to-depth a token's center is that of
+        the merged volume; the paper does not define it.
         """
         centers = []
         for axis, count in enumerate(self.kernel_grid(size)):
@@ -136,10 +146,11 @@ class Tube:
             applications = [first + index * stride for index in range(count)]
             tokens = [applications[index : index + factor] for index in range(0, count, factor)]
             centers.append([(token[0] + token[-1]) / 2 for token in tokens])
-        return tuple(centers)
+        frames, rows, columns = centers
+        return frames, rows, columns
 
     def on_image(self) -> "Tube":
-        """This 2D tube as it is applied to an image: an image is a video of one frame, at t = 0."""
+        """This 2D tube as applied to an image, which is a video of one frame at t = 0."""
         return replace(self, offset=(0, *self.offset[1:]))
 
     def __str__(self) -> str:
@@ -149,12 +160,12 @@ class Tube:
 
 def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing: bool) -> list[int]:
     """
-    Indices of the tubes that a clip of `size` = (frames, height, width) is tokenized with.
+    Indices of the tubes that tokenize a clip of `size` = (frames, height, width).
 
-    tubes: all tubes, or some of them by their index in the config.
+    tubes: all tubes, or a dict of some tubes by their index in the config. allow_missing: omit tubes that do not fit.
 
-    Raises `ValueError` naming the first tube that does not fit and the smallest size that works, unless `allow_missing`
-    permits to leave such tubes out; even then at least one must fit.
+    Raises `ValueError` if a tube does not fit, or with `allow_missing` if none fits; the message names the tube and the
+    smallest size that works.
     """
     tubes = tubes if isinstance(tubes, dict) else dict(enumerate(tubes))
     fitting = [index for index, tube in tubes.items() if tube.fits(size)]
@@ -176,7 +187,7 @@ def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing:
     raise ValueError(
         f"Tube {index} ({tubes[index]}) does not fit a clip of {format_size(size)} (frames x height x width): {short}. "
         f"The smallest size that holds every tube is {format_size(smallest)}; give at least that, change the tube, or "
-        "set allow_missing_tubes=True in the config to leave tubes out."
+        "set allow_missing_tubes=True in the config to omit tubes that do not fit."
     )
 
 
@@ -184,4 +195,5 @@ def _parse_triple(key: str, value: Any, lowest: int) -> Size:
     is_triple = isinstance(value, (list, tuple)) and len(value) == 3
     if not is_triple or any(isinstance(v, bool) or not isinstance(v, int) or v < lowest for v in value):
         raise ValueError(f"needs {key} as three integers of at least {lowest} (time, height, width), got {value!r}")
-    return tuple(value)
+    time, height, width = value
+    return time, height, width

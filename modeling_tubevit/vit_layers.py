@@ -1,23 +1,27 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The encoder of an image ViT: pre-norm blocks `y = MSA(LN(z)) + z`, `z' = MLP(LN(y)) + y` (eqs. 1 and 2).
+The encoder blocks of image ViTs, for any model family: pre-norm blocks `y = MSA(LN(z)) + z`, `z' = MLP(LN(y)) + y` (eqs. 1
+and 2 of the TubeViT paper).
 
-Nothing in it knows about video. Parameters are named as in Transformers' ViT, so that image checkpoints map one to one;
-what later image models added to the block (LayerScale, gated MLPs, rotary positions) is there for their checkpoints,
-under the names of Transformers' DINOv2 and DINOv3, and absent by default.
+A config of any family serves that has the fields `hidden_size`, `num_attention_heads`, `intermediate_size`, `hidden_act`,
+`layer_norm_eps`, `qkv_bias`, `hidden_dropout_prob` and `attention_probs_dropout_prob`; `layerscale_value` is read only by
+LayerScale's initialization. Parameter names are those of Transformers' ViT, so image checkpoints map one to one. LayerScale,
+gated MLPs and rotary positions carry the names of Transformers' DINOv2 and DINOv3.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
-from .configuration_tubevit import TubeViTConfig
+
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, each (tokens, head_dim)
 
 
 def eager_attention_forward(
@@ -31,7 +35,7 @@ def eager_attention_forward(
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Plain attention, which also returns its weights; the other backends are `ALL_ATTENTION_FUNCTIONS` of Transformers.
+    Plain attention, which also returns its weights. The other backends are in `ALL_ATTENTION_FUNCTIONS` of Transformers.
 
     query: `(batch, heads, queries, head_dim)`. key and value: `(batch, heads, tokens, head_dim)`.
 
@@ -40,34 +44,38 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
-    # Softmax in float32, or float64 for a float64 model: half precision sums over hundreds of tokens lose digits.
+    # Softmax in float32 (float64 for a float64 model): half-precision sums over hundreds of tokens are inaccurate.
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     weights = nn.functional.dropout(weights.to(query.dtype), p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-def rotate(states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def rotate(states: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """
-    Rotary positions: channel `c` of the first half of a head and channel `c` of the second half turn by one angle.
+    Rotary positions: rotate channel `c` of the first half of a head and channel `c` of the second half by the same angle.
 
-    states: `(batch, heads, tokens, head_dim)`. rotary: cosine and sine of the angles, each `(tokens, head_dim)`; a cosine
-    of 1 and a sine of 0 leave a token as it is.
+    states: `(batch, heads, tokens, head_dim)`. rotary: cosine and sine of the angles, each `(tokens, head_dim)`; cosine 1
+    and sine 0 leave a token unchanged.
 
     Returns `(batch, heads, tokens, head_dim)`.
     """
     cos, sin = rotary
     first, second = states.chunk(2, dim=-1)
-    turned = states * cos + torch.cat((-second, first), dim=-1) * sin
-    return turned.to(states.dtype)  # under autocast the states are in half precision and the angles are not
+    rotated = states * cos + torch.cat((-second, first), dim=-1) * sin
+    return rotated.to(states.dtype)  # under autocast the states are in half precision and the angles are not
 
 
-class TubeViTMultiHeadAttention(nn.Module):
-    """Multi-head attention of queries to tokens, through the attention backend that the config names."""
+class VisionMultiHeadAttention(nn.Module):
+    """
+    Multi-head attention of queries to tokens, by the attention backend that the config names.
 
-    def __init__(self, config: TubeViTConfig):
+    num_heads: number of heads, `config.num_attention_heads` by default. It divides `config.hidden_size`.
+    """
+
+    def __init__(self, config: PreTrainedConfig, num_heads: int | None = None):
         super().__init__()
         self.config = config
-        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.head_dim = config.hidden_size // (config.num_attention_heads if num_heads is None else num_heads)
         self.attention_dropout = config.attention_probs_dropout_prob
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
@@ -80,14 +88,15 @@ class TubeViTMultiHeadAttention(nn.Module):
         self,
         queries: torch.Tensor,
         tokens: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
+        rotary: Rotary | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        queries: `(batch, queries, hidden_size)`. tokens: `(batch, tokens, hidden_size)`. rotary: the positions of both,
-        as `rotate` takes them, where the model has such.
+        queries: `(batch, queries, hidden_size)`. tokens: `(batch, tokens, hidden_size)`. rotary: rotary positions that
+        `rotate` applies to the queries and the keys; `None` for none.
 
-        Returns the output `(batch, queries, hidden_size)` and, from the eager backend alone, the weights.
+        Returns the output `(batch, queries, hidden_size)` and the attention weights `(batch, heads, queries, tokens)`, which
+        are `None` unless the backend is "eager".
         """
 
         def split_heads(states: torch.Tensor) -> torch.Tensor:
@@ -112,60 +121,81 @@ class TubeViTMultiHeadAttention(nn.Module):
         return self.o_proj(output.flatten(2)), weights
 
 
-class TubeViTAttention(TubeViTMultiHeadAttention):
-    """Full self-attention over all tokens of a clip: nothing is factorised over space and time (section 3.1)."""
+class VisionAttention(VisionMultiHeadAttention):
+    """Self-attention over all tokens."""
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: torch.Tensor, rotary: Rotary | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """hidden_states: `(batch, tokens, hidden_size)`. Returns the output and the weights as `attend` does."""
         return self.attend(hidden_states, hidden_states, rotary=rotary, **kwargs)
 
 
-class TubeViTMLP(nn.Module):
-    """Two linear layers with an activation between them."""
+class VisionCrossAttention(VisionMultiHeadAttention):
+    """Cross-attention of queries to tokens."""
 
-    def __init__(self, config: TubeViTConfig):
+    def forward(
+        self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Queries and tokens as in `attend`, and so is what it returns."""
+        return self.attend(queries, tokens, **kwargs)
+
+
+class VisionMLP(nn.Module):
+    """
+    Two linear layers with an activation between them.
+
+    intermediate_size: width between the two layers, `config.intermediate_size` by default.
+    """
+
+    def __init__(self, config: PreTrainedConfig, intermediate_size: int | None = None):
         super().__init__()
+        width = config.intermediate_size if intermediate_size is None else intermediate_size
         self.activation_fn = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = nn.Linear(config.hidden_size, width)
+        self.fc2 = nn.Linear(width, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(..., hidden_size)` to the same shape."""
         return self.fc2(self.activation_fn(self.fc1(hidden_states)))
 
 
-class TubeViTGatedMLP(nn.Module):
-    """Two linear layers, the first one's output multiplied by an activated gate: SwiGLU where the activation is SiLU."""
+class VisionGatedMLP(nn.Module):
+    """
+    Two linear layers, where an activated gate multiplies the output of the first one: SwiGLU if the activation is SiLU.
 
-    def __init__(self, config: TubeViTConfig):
+    intermediate_size: width between the two layers, `config.intermediate_size` by default.
+    """
+
+    def __init__(self, config: PreTrainedConfig, intermediate_size: int | None = None):
         super().__init__()
+        width = config.intermediate_size if intermediate_size is None else intermediate_size
         self.activation_fn = ACT2FN[config.hidden_act]
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = nn.Linear(config.hidden_size, width)
+        self.up_proj = nn.Linear(config.hidden_size, width)
+        self.down_proj = nn.Linear(width, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(..., hidden_size)` to the same shape."""
         return self.down_proj(self.activation_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
 
 
-class TubeViTLayerScale(nn.Module):
-    """A learned factor per channel on what a branch adds to the residual stream."""
+class VisionLayerScale(nn.Module):
+    """A learned factor per channel on the output of a residual branch, initialized to `config.layerscale_value`."""
 
-    def __init__(self, config: TubeViTConfig):
+    def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.lambda1 = nn.Parameter(torch.empty(config.hidden_size))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(..., hidden_size)` to the same shape."""
         return hidden_states * self.lambda1
 
 
-class TubeViTDropPath(nn.Module):
+class VisionDropPath(nn.Module):
     """
-    Stochastic depth: in training a branch is 0 for a sample with probability `rate`, and scaled by `1 / (1 - rate)` for the
-    others, so that its mean stays what it was.
+    Stochastic depth: in training, drop a residual branch for a sample with probability `rate` and scale it by
+    `1 / (1 - rate)` for the other samples, which keeps its expected value.
     """
 
     def __init__(self, rate: float):
@@ -173,70 +203,55 @@ class TubeViTDropPath(nn.Module):
         self.rate = rate
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, hidden_size)` to the same shape."""
         if not self.training or self.rate == 0.0:
             return hidden_states
-        kept = hidden_states.new_empty(hidden_states.shape[0], 1, 1).bernoulli_(1 - self.rate)
-        return hidden_states * (kept / (1 - self.rate))
+        mask = hidden_states.new_empty(hidden_states.shape[0], 1, 1).bernoulli_(1 - self.rate)
+        return hidden_states * (mask / (1 - self.rate))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
 
 
-class TubeViTLayer(GradientCheckpointingLayer):
+class VisionLayer(GradientCheckpointingLayer):
     """
-    One encoder block: `(batch, tokens, hidden_size)` to the same shape.
+    One pre-norm encoder block: `(batch, tokens, hidden_size)` to the same shape.
 
-    drop_path: probability of leaving out a branch for a sample in training.
+    attention_class: class of the self-attention, built with the config and `num_heads`. mlp_class: class of the MLP, built
+    with the config and `intermediate_size`. num_heads, intermediate_size: as in `VisionAttention` and `VisionMLP`.
+    use_layer_scale: whether each branch has a `VisionLayerScale`. drop_path: stochastic depth rate of both branches.
     """
 
-    def __init__(self, config: TubeViTConfig, drop_path: float = 0.0):
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        *,
+        attention_class: type[nn.Module] = VisionAttention,
+        mlp_class: type[nn.Module] = VisionMLP,
+        num_heads: int | None = None,
+        intermediate_size: int | None = None,
+        use_layer_scale: bool = False,
+        drop_path: float = 0.0,
+    ):
         super().__init__()
         self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = TubeViTAttention(config)
+        self.attention = attention_class(config, num_heads)
         self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = TubeViTGatedMLP(config) if config.use_gated_mlp else TubeViTMLP(config)
-        has_scale = config.layerscale_value is not None
-        self.layer_scale1 = TubeViTLayerScale(config) if has_scale else nn.Identity()
-        self.layer_scale2 = TubeViTLayerScale(config) if has_scale else nn.Identity()
+        self.mlp = mlp_class(config, intermediate_size)
+        self.layer_scale1 = VisionLayerScale(config) if use_layer_scale else nn.Identity()
+        self.layer_scale2 = VisionLayerScale(config) if use_layer_scale else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path = TubeViTDropPath(drop_path)
+        self.drop_path = VisionDropPath(drop_path)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: torch.Tensor, rotary: Rotary | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
-        attended, _ = self.attention(self.layernorm_before(hidden_states), rotary=rotary, **kwargs)
-        hidden_states = hidden_states + self.drop_path(self.dropout(self.layer_scale1(attended)))
-        branch = self.mlp(self.layernorm_after(hidden_states))
-        return hidden_states + self.drop_path(self.dropout(self.layer_scale2(branch)))
+        attention_output, _ = self.attention(self.layernorm_before(hidden_states), rotary=rotary, **kwargs)
+        hidden_states = hidden_states + self.drop_path(self.dropout(self.layer_scale1(attention_output)))
+        mlp_output = self.mlp(self.layernorm_after(hidden_states))
+        return hidden_states + self.drop_path(self.dropout(self.layer_scale2(mlp_output)))
 
 
-class TubeViTExtraAttention(GradientCheckpointingLayer):
-    """A further self-attention layer, `MSA(LN(z)) + z`, that no image checkpoint knows (the ablation of table 8)."""
-
-    def __init__(self, config: TubeViTConfig):
-        super().__init__()
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = TubeViTAttention(config)
-
-    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-        attended, _ = self.attention(self.layernorm(hidden_states), **kwargs)
-        return hidden_states + attended
-
-
-class TubeViTGate(nn.Module):
-    """
-    The gated connection of image-to-video scaling, `z + tanh(alpha) z_0` (eq. 8): closed while the learned `alpha` is 0.
-
-    z_0 is the encoder's input, tokens with their positions.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.alpha = nn.Parameter(torch.empty(1))
-
-    def forward(self, hidden_states: torch.Tensor, encoder_input: torch.Tensor) -> torch.Tensor:
-        """Both `(batch, tokens, hidden_size)`, as the result."""
-        return hidden_states + self.alpha.tanh() * encoder_input
+def drop_path_rates(max_rate: float, num_layers: int) -> list[float]:
+    """Stochastic depth rates of the layers: linear from 0 in the first layer to `max_rate` in the last one."""
+    return [max_rate * index / max(1, num_layers - 1) for index in range(num_layers)]

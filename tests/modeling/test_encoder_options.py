@@ -205,7 +205,7 @@ def test_the_image_head_freezes_no_transferred_positions():
         ({"num_register_tokens": -1}, "num_register_tokens must be at least 0, got -1"),
         ({"layerscale_value": float("nan")}, "layerscale_value must be finite, got nan"),
         ({"use_cls_token": False, "pooling": "cls_mean"}, "pooling='cls_mean' reads the CLS token"),
-        ({"pooler_act": "tanh"}, "pooler_act goes with pooling='cls' alone, got 'attention'"),
+        ({"pooler_act": "tanh"}, "pooler_act needs pooling='cls', got 'attention'"),
         ({"pooler_act": "tan", "pooling": "cls"}, "pooler_act must be one of .*, got 'tan'"),
         (
             {"final_layernorm": "pooled", "pooling": "cls_mean"},

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from repository import ROOT
 from tiny_models import make_model, tiny_clips
 from transformers import (
     AutoImageProcessor,
@@ -138,6 +139,9 @@ for result in results:
     index = model.config.label2id[result["label"]]
     assert abs(result["score"] - probabilities[index].item()) < 1e-5
 print("scores", *(f"{value:.6f}" for value in probabilities.tolist()))
+model.save_pretrained(folder + "/again", with_code=True)
+again = AutoModelForVideoClassification.from_pretrained(folder + "/again", **remote)
+assert torch.equal(again(**pixels).logits, model(**pixels).logits)
 assert "tubevit" not in sys.modules
 """
 
@@ -153,6 +157,19 @@ def test_an_exported_folder_needs_no_package(tmp_path, clip):
     pixels = AutoVideoProcessor.from_pretrained(folder)(clip, return_tensors="pt")
     scores = [float(value) for value in result.stdout.split("scores")[1].split()]
     torch.testing.assert_close(torch.tensor(scores), model(**pixels).logits[0].softmax(-1), atol=1e-5, rtol=0)
+
+
+IMAGE_CONVERSION = {
+    *("from_image_checkpoint", "source_checkpoints", "image_families", "weight_conversion", "kernel_inflation"),
+    *("conversion_report", "image_to_video_scaling", "presets", "joint_classification"),
+}
+
+
+def test_an_export_holds_what_inference_needs_alone(tmp_path):
+    modules = {path.stem for path in (ROOT / "modeling_tubevit").glob("*.py")}
+    assert modules > IMAGE_CONVERSION, "a module was renamed"
+    make_model(TubeViTForImageClassification).save_pretrained(tmp_path, with_code=True)
+    assert {path.stem for path in tmp_path.glob("*.py")} == modules - IMAGE_CONVERSION - {"__init__"}
 
 
 def test_saving_without_code_saves_no_code(tmp_path):

@@ -234,11 +234,11 @@ def test_interpolated_kernels_and_added_layers_have_their_place_in_the_report(tm
     [
         ({"positions": "learned"}, "positions must be one of transfer, fixed, got 'learned'"),
         ({"tube_init": "mean"}, "tube_init must be one of central, average, random, got 'mean'"),
-        ({"hidden_size": 48}, "hidden_size=48 was given, but the checkpoint decides it: 24"),
+        ({"hidden_size": 48}, "hidden_size=48 was given, but the checkpoint determines it: 24"),
         ({"position_embedding": "none"}, "position_embedding='none' contradicts positions='transfer'"),
         ({"position_embedding": "transfer", "positions": "fixed"}, "contradicts positions='fixed'"),
         ({"revision": "main"}, r"revision is no field.*source_kwargs=\{'revision': 'main'\}"),
-        ({"final_layernorm": "none"}, "final_layernorm='none' was given, but the checkpoint decides it"),
+        ({"final_layernorm": "none"}, "final_layernorm='none' was given, but the checkpoint determines it"),
         ({"tubes": [{"kernel_size": [1, 4, 4], "stride": [1, 4, 4]}]}, "2D tube of this checkpoint is its patch"),
         ({"num_frame": 16}, "no field 'num_frame'"),
         (
@@ -257,9 +257,7 @@ def test_other_models_are_refused(tmp_path):
 
     for config in (BeitConfig(), DINOv3ConvNextConfig()):
         config.save_pretrained(tmp_path)
-        with pytest.raises(
-            ValueError, match=f"'{config.model_type}' model cannot be carried over .* one of vit, deit"
-        ):
+        with pytest.raises(ValueError, match=f"'{config.model_type}' model cannot be converted .* one of vit, deit"):
             TubeViTModel.from_image_checkpoint(tmp_path)
     with pytest.raises(OSError):
         TubeViTModel.from_image_checkpoint(tmp_path / "nothing")
@@ -269,7 +267,7 @@ def test_a_pickle_is_refused_in_words(tmp_path):
     source = make_source("vit")
     source.config.save_pretrained(tmp_path)
     torch.save(source.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"holds a pickle checkpoint alone.*only safetensors is accepted"):
+    with pytest.raises(ValueError, match=r"holds only a pickle checkpoint.*only safetensors is accepted"):
         TubeViTModel.from_image_checkpoint(tmp_path)
     (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(OSError, match=r"model\.safetensors"):
@@ -281,7 +279,7 @@ def test_a_checkpoint_that_is_not_complete_is_refused(tmp_path):
     source.save_pretrained(tmp_path)
     source.config.num_hidden_layers = 3
     source.config.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"not a complete ViTModel: it lacks 16 of its tensors, among them layers\.2"):
+    with pytest.raises(ValueError, match=r"not a complete ViTModel: 16 of its tensors are missing, such as layers\.2"):
         TubeViTModel.from_image_checkpoint(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match="file is damaged or incomplete"):
@@ -297,8 +295,8 @@ def test_a_pooler_of_another_width_is_refused(tmp_path):
 
 def test_training_settings_without_a_counterpart_are_reported(tmp_path):
     _, _, report = convert(tmp_path, "dinov3")
-    assert report.settings == {"pos_embed_rescale": "2.0; it acts in training alone"}
-    assert "settings left behind:\n  pos_embed_rescale: 2.0" in str(report)
+    assert report.settings == {"pos_embed_rescale": "2.0; it affects training only"}
+    assert "settings without a counterpart:\n  pos_embed_rescale: 2.0" in str(report)
 
 
 def test_the_source_may_be_loaded_in_another_dtype(tmp_path):

@@ -189,7 +189,7 @@ def test_a_joint_model_hands_on_its_heads_and_to_a_plain_one_only_by_word():
 
 
 def test_other_tubes_go_to_the_small_model(small):
-    with pytest.raises(ValueError, match="takes the tubes of the small model"):
+    with pytest.raises(ValueError, match="uses the tubes of the small model"):
         scale_up(small, large_vit(), num_frozen_layers=2, tubes=TINY_TUBES)
 
 
@@ -215,5 +215,5 @@ def test_widening_by_hand(tube, widths, factors):
 
 
 def test_widths_that_do_not_fit_together_are_refused_with_their_numbers(small):
-    with pytest.raises(ValueError, match=r"makes 24 channels, of which no whole number makes up the width 32"):
+    with pytest.raises(ValueError, match=r"has 24 output channels, which do not divide the width 32"):
         scale_up(small, large_vit(hidden_size=32), num_frozen_layers=1)

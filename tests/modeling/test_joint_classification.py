@@ -78,15 +78,13 @@ def test_every_parameter_gets_a_gradient_from_the_heads_together(model):
 
 def test_a_head_is_found_where_there_is_one_of_its_kind_and_asked_for_otherwise(model):
     assert model(pixel_values=images()).logits.shape == (3, 6)
-    with pytest.raises(
-        ValueError, match="head must name a data set of videos, of which there are actions, charades, got None"
-    ):
+    with pytest.raises(ValueError, match="head must be a data set of videos, one of actions, charades, got None"):
         model(tiny_clips())
-    with pytest.raises(ValueError, match=r"head must name a data set of videos.*got 'objects'"):
+    with pytest.raises(ValueError, match=r"head must be a data set of videos.*got 'objects'"):
         model(tiny_clips(), head="objects")
     with pytest.raises(ValueError, match="there is no data set 'object'; there are actions, charades, objects"):
         model(pixel_values=images(), head="object")
-    with pytest.raises(ValueError, match="image_targets and image_head are for images beside videos"):
+    with pytest.raises(ValueError, match="image_targets and image_head need pixel_values_videos too"):
         model(pixel_values=images(), image_targets=torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="there is no data set 'x'"):
         model.to_classifier("x")

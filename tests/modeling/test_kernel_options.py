@@ -241,7 +241,7 @@ def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
         ({"num_frozen_layers": 3}, "num_frozen_layers must be at most num_hidden_layers, 2, got 3"),
         ({"num_frozen_layers": 1, "num_extra_layers": 2}, "num_extra_layers=2.*num_frozen_layers=1"),
         ({"num_frozen_layers": -1}, "num_frozen_layers must be at least 0"),
-        ({"num_frozen_layers": 1, "gate_layer": 0}, "gate_layer must be a layer that is trained.*1 to 1, got 0"),
+        ({"num_frozen_layers": 1, "gate_layer": 0}, "gate_layer must be a trained layer.*1 to 1, got 0"),
         ({"gate_layer": 2}, "gate_layer must be a layer.*0 to 1, got 2"),
     ],
 )

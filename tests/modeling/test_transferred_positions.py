@@ -12,8 +12,7 @@ from torch.nn.functional import interpolate
 from tubevit import Tube, TubeViTModel
 from tubevit.kernel_inflation import inflate_kernel
 from tubevit.position_embeddings import sincos_position_embedding
-from tubevit.rotary_positions import rotary_angles
-from tubevit.transferred_positions import interpolation_weights, patch_coordinates, temporal_code
+from tubevit.transferred_positions import interpolation_weights, patch_coordinates, rotary_angles, temporal_code
 
 
 MODES = {

@@ -288,7 +288,7 @@ def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_fram
         ({"pixel_values": (3, 16, 16)}, r"4 axes .*\(3, 16, 16\)"),
         (
             {"pixel_values_videos": (0, 8, 3, 16, 16)},
-            r"pixel_values_videos holds nothing: its shape is \(0, 8, 3, 16, 16\)",
+            r"pixel_values_videos is empty: its shape is \(0, 8, 3, 16, 16\)",
         ),
         ({"pixel_values_videos": (1, 3, 8, 16, 16)}, r"3 channels on axis 2 .* got 8"),
         ({"pixel_values": (1, 4, 16, 16)}, r"3 channels on axis 1 .* got 4"),

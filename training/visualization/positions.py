@@ -76,7 +76,7 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     import torch
 
     from tubevit.position_embeddings import POSITION_CLASSES
-    from tubevit.rotary_positions import TubeViTRotaryPositions
+    from tubevit.transferred_positions import TubeViTRotaryPositions
 
     if config.position_embedding == "none":
         raise ValueError("This model has position_embedding='none': there are no positions to show.")

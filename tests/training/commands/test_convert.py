@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, ViTImageP
 from video_files import moving_frames, write_video
 
 from tubevit import TubeViTForImageClassification, TubeViTModel
-from tubevit.image_checkpoints import POSITIONS
+from tubevit.from_image_checkpoint import POSITIONS
 from tubevit.kernel_inflation import TUBE_INITS
 from tubevit.pooling import POOLING_CLASSES
 from tubevit.training.cli import main
@@ -130,15 +130,17 @@ from transformers import AutoModel
 source, exported = sys.argv[1:]
 images = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).sin()
 model = AutoModel.from_pretrained(exported, trust_remote_code=True).eval()
-fresh, report = type(model).from_image_checkpoint(source, output_report=True)
-assert set(report.target) == set(model.state_dict())
 with torch.no_grad():
-    one, other, theirs = (each(pixel_values=images).pooler_output for each in (model, fresh, AutoModel.from_pretrained(source)))
-assert torch.equal(one, other) and torch.allclose(one, theirs, atol=1e-5)
+    ours, theirs = (each(pixel_values=images).pooler_output for each in (model, AutoModel.from_pretrained(source)))
+assert torch.allclose(ours, theirs, atol=1e-5)
+try:
+    type(model).from_image_checkpoint(source)
+except ImportError as error:
+    print(error)
 """
 
 
-def test_exported_code_converts_too(tmp_path):
+def test_an_exported_conversion_needs_no_package_and_says_that_converting_does(tmp_path):
     """Rotary positions and all, on a machine without the package."""
     save_source(tmp_path / "source", "dinov3")
     TubeViTModel.from_image_checkpoint(tmp_path / "source").save_pretrained(tmp_path / "exported", with_code=True)
@@ -146,12 +148,14 @@ def test_exported_code_converts_too(tmp_path):
     command = [sys.executable, "-c", REMOTE, str(tmp_path / "source"), str(tmp_path / "exported")]
     result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert result.returncode == 0, result.stderr[-3000:]
+    (message,) = result.stdout.strip().splitlines()
+    assert message.startswith("TubeViTModel.from_image_checkpoint needs the `tubevit` package")
 
 
 def test_conversion_is_imported_when_it_is_asked_for():
     names = {
         f"tubevit.{name}"
-        for name in ("image_checkpoints", "image_families", "weight_conversion", "source_checkpoints")
+        for name in ("from_image_checkpoint", "image_families", "weight_conversion", "source_checkpoints")
     }
     program = f"import sys, tubevit; print(*{names} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

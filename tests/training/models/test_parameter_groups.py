@@ -9,12 +9,13 @@ from transformers import PreTrainedConfig
 from video_classifiers import PEERS, save_peer
 
 from tubevit import TubeViTForVideoClassification
+from tubevit.modeling_tubevit import TubeViTLayer
 from tubevit.training.models.families import LAYERS
 from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
 from tubevit.training.trainer.build import chance_loss
 from tubevit.training.trainer.callbacks import TrainingStopped, check_loss, check_progress
 from tubevit.training.trainer.ema import EMA
-from tubevit.vit_layers import TubeViTDropPath, TubeViTLayer
+from tubevit.vit_layers import VisionDropPath
 
 
 def groups_by_name(model, **settings):
@@ -136,7 +137,7 @@ def test_when_training_stops():
 
 def test_stochastic_depth_leaves_out_whole_branches_and_keeps_their_mean():
     torch.manual_seed(0)
-    drop, states = TubeViTDropPath(0.25), torch.ones(4000, 3, 2, dtype=torch.float64)
+    drop, states = VisionDropPath(0.25), torch.ones(4000, 3, 2, dtype=torch.float64)
     dropped = drop.train()(states)
     assert set(dropped.flatten(1).unique(dim=1).flatten().tolist()) == {0.0, 1 / 0.75}
     assert dropped.mean() == pytest.approx(1, abs=0.03)

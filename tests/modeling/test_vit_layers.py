@@ -1,0 +1,69 @@
+"""The encoder blocks serve any model family: they are tested with the configs of Transformers' own models."""
+
+import pytest
+import torch
+from transformers import ViTConfig
+from transformers.models.vit.modeling_vit import ViTLayer
+
+from tubevit.vit_layers import VisionAttention, VisionGatedMLP, VisionLayer, drop_path_rates
+
+
+SIZES = {"hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 40}
+
+
+def make_layer(config: ViTConfig, **options) -> VisionLayer:
+    torch.manual_seed(0)
+    layer = VisionLayer(config, **options).double().eval()
+    for parameter in layer.parameters():
+        parameter.data.normal_(std=0.3)
+    return layer
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_pytorch_tanh", "quick_gelu"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_with_a_vit_config_the_block_is_transformers_vit_layer(hidden_act, attention):
+    config, library_config = (
+        ViTConfig(**SIZES, hidden_act=hidden_act, layer_norm_eps=1e-5, qkv_bias=False) for _ in range(2)
+    )
+    # The library's eager softmax is in float32 even for a float64 model.
+    config._attn_implementation, library_config._attn_implementation = attention, "sdpa"
+    layer, reference = make_layer(config), ViTLayer(library_config).double().eval()
+    reference.load_state_dict(layer.state_dict())
+    states = torch.randn(2, 7, 24, dtype=torch.float64)
+    torch.testing.assert_close(layer(states), reference(states), rtol=0, atol=1e-12)
+
+
+def test_a_block_can_have_its_own_head_count_and_mlp_width():
+    """The two encoders of a factorized model share a config: a block of its own sizes equals that of a config with them."""
+    config = ViTConfig(**SIZES)
+    layer = make_layer(config, num_heads=2, intermediate_size=56)
+    other = make_layer(ViTConfig(hidden_size=24, num_attention_heads=2, intermediate_size=56))
+    states = torch.randn(2, 7, 24, dtype=torch.float64)
+    torch.testing.assert_close(layer(states), other(states), rtol=0, atol=0)
+    assert layer.mlp.fc1.out_features == 56
+    assert not torch.allclose(layer(states), make_layer(config, intermediate_size=56)(states))
+
+
+def test_a_family_brings_its_own_attention_and_mlp():
+    class WithinFrames(VisionAttention):
+        """Attention within each of two frames, for tokens `(batch, 2 * tokens of a frame, hidden_size)`."""
+
+        def forward(self, hidden_states, rotary=None, **kwargs):
+            frames = hidden_states.unflatten(1, (2, -1)).flatten(0, 1)
+            output, weights = super().forward(frames, rotary, **kwargs)
+            return output.unflatten(0, (-1, 2)).flatten(1, 2), weights
+
+    config = ViTConfig(**SIZES, layerscale_value=0.1)
+    layer = make_layer(config, attention_class=WithinFrames, mlp_class=VisionGatedMLP, use_layer_scale=True)
+    states = torch.randn(3, 10, 24, dtype=torch.float64)
+    changed = states.clone()
+    changed[:, 5:] += 1
+    assert torch.equal(layer(states)[:, :5], layer(changed)[:, :5])
+    assert not torch.allclose(layer(states)[:, 5:], layer(changed)[:, 5:])
+    layer(states).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize(("layers", "rates"), [(1, [0.0]), (3, [0.0, 0.2, 0.4])])
+def test_stochastic_depth_grows_linearly(layers, rates):
+    assert drop_path_rates(0.4, layers) == pytest.approx(rates)
