@@ -159,17 +159,17 @@ def test_an_exported_folder_needs_no_package(tmp_path, clip):
     torch.testing.assert_close(torch.tensor(scores), model(**pixels).logits[0].softmax(-1), atol=1e-5, rtol=0)
 
 
-IMAGE_CONVERSION = {
+NOT_FOR_INFERENCE = {
     *("from_image_checkpoint", "source_checkpoints", "image_families", "weight_conversion", "kernel_inflation"),
-    *("conversion_report", "image_to_video_scaling", "presets", "joint_classification"),
+    *("conversion_report", "image_to_video_scaling", "presets", "joint_classification", "auto_registration"),
 }
 
 
-def test_an_export_holds_what_inference_needs_alone(tmp_path):
+def test_an_export_holds_the_modules_of_inference_alone(tmp_path):
     modules = {path.stem for path in (ROOT / "modeling_tubevit").glob("*.py")}
-    assert modules > IMAGE_CONVERSION, "a module was renamed"
+    assert modules > NOT_FOR_INFERENCE, "a module was renamed"
     make_model(TubeViTForImageClassification).save_pretrained(tmp_path, with_code=True)
-    assert {path.stem for path in tmp_path.glob("*.py")} == modules - IMAGE_CONVERSION - {"__init__"}
+    assert {path.stem for path in tmp_path.glob("*.py")} == modules - NOT_FOR_INFERENCE - {"__init__"}
 
 
 def test_saving_without_code_saves_no_code(tmp_path):
