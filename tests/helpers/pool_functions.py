@@ -1,10 +1,10 @@
-"""What a pool of processes is tested with: light to import, because every process does."""
+"""Functions for tests of process pools: every process imports this module, so it imports nothing heavy."""
 
 import os
 
 
 def square_unless_deadly(number: int) -> int:
-    """Ends the process at 5."""
+    """`number` squared; ends the process for 5."""
     if number == 5:
         os._exit(1)
     return number**2

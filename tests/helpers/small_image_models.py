@@ -1,4 +1,4 @@
-"""Small image models of every family, made on the fly from the library's config classes, with weights that are all random."""
+"""Small image models of every family, built from Transformers' config classes with random weights."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -53,12 +53,12 @@ TEXT = {
 WITH_MLP = {**SIZES, "intermediate_size": 40}
 PATCHES = {key: value for key, value in WITH_MLP.items() if key != "image_size"} | {"num_patches": 16}
 LABELS = {"num_labels": 5, "id2label": {index: f"name {index}" for index in range(5)}}
-# A base whose powers are exact in float32, in which the library computes its angles.
+# The powers of this base are exact in float32, the dtype of the library's angles.
 ROPE = {"rope_theta": 256.0}
 
 
 class Source(NamedTuple):
-    """One kind of checkpoint: how to make the model, and whether that has a classifier."""
+    """One kind of checkpoint: a function that builds the model, and whether the model has a classifier."""
 
     make: Callable[[], Any]
     is_classifier: bool = False
@@ -125,7 +125,7 @@ SOURCES = {
 
 
 def make_source(name: str, seed: int = 0):
-    """A model of `SOURCES` in eval mode, in float32, every parameter (biases, scales and tokens too) a random number."""
+    """A model of `SOURCES` in eval mode and float32, with random values for all parameters (biases, scales and tokens too)."""
     torch.manual_seed(seed)
     model = SOURCES[name].make().eval()
     with torch.no_grad():
@@ -135,7 +135,7 @@ def make_source(name: str, seed: int = 0):
 
 
 def source_outputs(model, images: torch.Tensor, **kwargs):
-    """What the source's vision model answers to images `(batch, 3, height, width)`, whatever form it takes them in."""
+    """The output of the source's vision model for images `(batch, 3, height, width)`; SigLIP 2 gets them as patches."""
     is_classifier = "Classification" in type(model).__name__
     tower = model if is_classifier or not hasattr(model, "vision_model") else model.vision_model
     tower = model.vit if type(model).__name__ == "ViTForMaskedImageModeling" else tower

@@ -1,11 +1,11 @@
-"""Tiny TubeViT models for tests: same code paths as the real sizes, milliseconds to run."""
+"""Tiny TubeViT models for tests: the code paths of the real sizes in milliseconds."""
 
 import torch
 
 from tubevit import TubeViTConfig
 
 
-# One 3D tube with an offset, one longer than it is wide, one 2D tube. All fit 8 frames of 16x16.
+# A 3D tube, a longer and narrower 3D tube with an offset, and a 2D tube. All fit 8 frames of 16x16.
 TINY_TUBES = [
     {"kernel_size": [4, 4, 4], "stride": [4, 8, 8]},
     {"kernel_size": [5, 2, 2], "stride": [2, 8, 8], "offset": [1, 2, 2]},
@@ -23,13 +23,13 @@ def tiny_config(**overrides) -> TubeViTConfig:
         "num_frames": 8,
         "tubes": TINY_TUBES,
         "num_labels": 5,
-        "initializer_range": 0.2,  # large enough for logits to differ visibly
+        "initializer_range": 0.2,  # large enough for clearly different logits
     }
     return TubeViTConfig(**{**values, **overrides})
 
 
 def tiny_clips(batch: int = 2, frames: int = 8, size: int = 16, dtype=torch.float32, seed: int = 0) -> torch.Tensor:
-    """Random clips `(batch, frames, 3, size, size)`; uint8 covers the whole range."""
+    """Random clips `(batch, frames, 3, size, size)`; uint8 values cover 0 to 255."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, frames, 3, size, size)
     if dtype == torch.uint8:
@@ -38,7 +38,7 @@ def tiny_clips(batch: int = 2, frames: int = 8, size: int = 16, dtype=torch.floa
 
 
 def make_model(model_class, config=None, seed: int = 0, **overrides):
-    """A model in eval mode with reproducible random weights, every parameter (biases too) away from zero."""
+    """A model in eval mode with seeded random weights; noise makes every parameter nonzero, biases too."""
     torch.manual_seed(seed)
     model = model_class(config or tiny_config(**overrides)).eval()
     with torch.no_grad():

@@ -200,11 +200,11 @@ def test_the_image_head_freezes_no_transferred_positions():
         ({"position_embedding": "transfer", "position_grid": [2, 2], "rope_theta": 10.0}, r"got \[2, 2\] and 10.0"),
         ({"position_grid": [2, 2, 2]}, r"position_grid must be two integers \(rows, columns\), got \[2, 2, 2\]"),
         ({"position_grid": [0, 2]}, r"position_grid must be at least 1, got \[0, 2\]"),
-        ({"rope_theta": 100.0}, "heads of a multiple of 4 channels.*= 6"),
+        ({"rope_theta": 100.0}, "head dimension that is a multiple of 4.*= 6"),
         ({"rope_theta": 1.0}, "rope_theta must be above 1, got 1.0"),
         ({"num_register_tokens": -1}, "num_register_tokens must be at least 0, got -1"),
         ({"layerscale_value": float("nan")}, "layerscale_value must be finite, got nan"),
-        ({"use_cls_token": False, "pooling": "cls_mean"}, "pooling='cls_mean' reads the CLS token"),
+        ({"use_cls_token": False, "pooling": "cls_mean"}, "pooling='cls_mean' needs the CLS token"),
         ({"pooler_act": "tanh"}, "pooler_act needs pooling='cls', got 'attention'"),
         ({"pooler_act": "tan", "pooling": "cls"}, "pooler_act must be one of .*, got 'tan'"),
         (

@@ -206,7 +206,7 @@ def test_other_tubes_go_to_the_small_model(small):
 )
 def test_widening_by_hand(tube, widths, factors):
     if factors is None:
-        with pytest.raises(ValueError, match=r"1280 channels needs 5 neighbours.*divide its stride \[16, 32, 32\]"):
+        with pytest.raises(ValueError, match=r"1280 channels merges 5 applications.*divide its stride \[16, 32, 32\]"):
             widen_tube(tube, *widths)
     else:
         wide = widen_tube(tube, *widths)

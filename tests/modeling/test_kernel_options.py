@@ -82,7 +82,7 @@ def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
     with torch.inference_mode():
         kept = kernel.eval()(tube)[0]
     assert kernel(tube)[0].requires_grad and not kept.is_inference()
-    assert not copy.deepcopy(kernel)._kept
+    assert not copy.deepcopy(kernel)._cached
 
 
 def test_the_interpolated_kernel_learns_from_every_3d_tube():
@@ -210,8 +210,8 @@ def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
     model = make_model(TubeViTModel, num_extra_layers=num_extra)
     missing = model.load_state_dict(plain.state_dict(), strict=False)
     assert not missing.unexpected_keys and all(key.startswith("extra_layers.") for key in missing.missing_keys)
-    behind = [len(model._extra_layers_behind(index)) for index in range(2)]
-    assert sum(behind) == num_extra and behind[-1] >= 1
+    counts = [len(model._extra_layers_after(index)) for index in range(2)]
+    assert sum(counts) == num_extra and counts[-1] >= 1
     clips = tiny_clips()
     assert not torch.allclose(model(pixel_values_videos=clips)[0], plain(pixel_values_videos=clips)[0])
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
         ({"num_frozen_layers": 1, "num_extra_layers": 2}, "num_extra_layers=2.*num_frozen_layers=1"),
         ({"num_frozen_layers": -1}, "num_frozen_layers must be at least 0"),
         ({"num_frozen_layers": 1, "gate_layer": 0}, "gate_layer must be a trained layer.*1 to 1, got 0"),
-        ({"gate_layer": 2}, "gate_layer must be a layer.*0 to 1, got 2"),
+        ({"gate_layer": 2}, "gate_layer must be a trained layer.*0 to 1, got 2"),
     ],
 )
 def test_options_that_make_no_model_are_refused(values, message):
