@@ -282,9 +282,11 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
         return
     action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
     text = " ".join(str(each.metadata.get("help", "")).split())
-    if len(choices) > 6:
+    if all(f"{choice}: " in text for choice in choices):
+        pass  # there are none, or the help explains each
+    elif len(choices) > 6:
         text += f"; choices: {', '.join(choices)}"
-    elif choices:
+    else:
         action.metavar = "{" + ",".join(choices) + "}"
     if "default:" not in text and "efaults to" not in text and "default is" not in text:
         text += f" (default: {_default_text(each)})"

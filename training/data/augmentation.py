@@ -48,12 +48,12 @@ class AugmentationConfig:
     )
     min_temporal_span: Annotated[float, ABOVE_0_TO_1] | None = option(
         None,
-        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it; "
-        "by default a random frame of each of num_frames equal segments (TSN)",
+        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it "
+        "(default: a random frame of each of num_frames equal segments, TSN)",
     )
     rand_augment_layers: Annotated[int, AT_LEAST_0] = option(2, "RandAugment: operations per clip")
     rand_augment_magnitude: Annotated[int, Range(0, RAND_AUGMENT_MAX_MAGNITUDE)] = option(
-        10, "RandAugment: strength of the operations (torchvision's scale)"
+        10, "RandAugment: strength of the operations, on torchvision's scale"
     )
     random_erasing_prob: Annotated[float, FRACTION] = option(0.0, "probability that a rectangle of a clip is erased")
     mixup_alpha: Annotated[float, AT_LEAST_0] = option(

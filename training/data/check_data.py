@@ -41,7 +41,7 @@ class CheckedVideo(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "tubevit data check [DATA] [KEY=VALUE ...] [options]"
+    parser.usage = "tubevit data check [DATA] [--OPTION VALUE | OPTION=VALUE ...]"
     add_config_arguments(parser, BLOCKS)
     parser.add_argument(
         "--every-frame", action="store_true", help="decode all frames instead of the first and the last"

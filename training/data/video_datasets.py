@@ -42,22 +42,22 @@ class DataConfig:
     validation_data: str | None = option(None, "annotation file or class folders of the validation split")
     test_data: str | None = option(None, "annotation file or class folders of the test split")
     data_format: str = field(default=AUTO, metadata=data_format_metadata())
-    video_root: str | None = option(None, "folder of the videos; by default the folder of the annotations")
+    video_root: str | None = option(None, "folder of the videos (default: the folder of the annotations)")
     class_names_file: str | None = option(
-        None, "file of class names, one per line or JSON; by default the names in the annotations are used"
+        None, "file of class names, one per line or JSON (default: the names in the annotations)"
     )
     num_classes: Annotated[int, AT_LEAST_1] | None = option(
-        None, "required number of classes; by default the number that the format is known to have, or any number"
+        None, "required number of classes (default: the number that the format is known to have, or any number)"
     )
     multi_label: bool | None = option(
-        None, "read several labels per video; by default as the format or the label column has them"
+        None, "read several labels per video (default: as the format or the label column has them)"
     )
     dataset_config_name: str | None = option(None, "configuration name of a data set on the Hub")
     video_column: str | None = option(
-        None, "column of videos or images in a data set on the Hub; by default found by its type"
+        None, "column of videos or images in a data set on the Hub (default: found by its type)"
     )
     label_column: str | None = option(
-        None, "column of labels in a data set on the Hub; by default found by name and type"
+        None, "column of labels in a data set on the Hub (default: found by name and type)"
     )
     streaming: bool = option(False, "read a data set on the Hub while it is downloaded")
     shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
