@@ -1,5 +1,6 @@
 # make demo   sets everything up and trains a tiny TubeViT; `make demo DATA=folder` does it on your own videos
 # make test   sets everything up and runs the tests
+# make test-matrix   runs the tests on the oldest and the newest supported versions, each in an environment of its own
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,12 +9,15 @@ READY := $(VENV)/.installed
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck clean
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-matrix lint typecheck clean
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 3 minutes on 2 cores, writes demo/report.png"
 	@echo "make demo DATA=folder   the same on your videos, in folder/<class>/ or in folder/train|val/<class>/"
 	@echo "make test               run the tests"
+	@echo "make test-matrix        run the tests on the oldest and the newest versions of the dependencies, and on a pre-release of"
+	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make clean              remove the environment, the demo and caches"
@@ -26,6 +30,39 @@ demo: $(READY)
 test: $(READY)
 	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
+# The oldest versions are the lower bounds in pyproject.toml; of everything else pip takes the newest.
+test-matrix: .venv-oldest/.installed .venv-newest/.installed .venv-pre/.installed
+	@for name in oldest newest pre; do \
+		test -s .venv-$$name/.installed || continue; \
+		echo "Testing on $$(cat .venv-$$name/.installed)"; \
+		HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
+			.venv-$$name/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || exit 1; \
+	done
+
+VERSIONS = python -c 'import torch, transformers; print("Transformers", transformers.__version__, "and torch", torch.__version__)'
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-oldest
+	sed -n 's/^    "\([a-z0-9_-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --constraint .venv-oldest/constraints.txt --editable ".[dev]"
+	.venv-oldest/bin/$(VERSIONS) > $@
+
+.venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --editable ".[dev]"
+	.venv-newest/bin/$(VERSIONS) > $@
+
+# The stamp stays empty, and the tests are skipped, if the registry has no pre-release newer than the newest release.
+.venv-pre/.installed: .venv-newest/.installed
+	$(PYTHON) -m venv --clear .venv-pre
+	@if .venv-newest/bin/python -m pip install --dry-run --pre --upgrade --no-deps transformers | grep "Would install"; then \
+		.venv-pre/bin/python -m pip install --editable ".[dev]" && \
+		.venv-pre/bin/python -m pip install --pre --upgrade transformers && \
+		.venv-pre/bin/$(VERSIONS) > $@; \
+	else \
+		echo "There is no pre-release of Transformers newer than the newest release." && touch $@; \
+	fi
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,7 +73,7 @@ typecheck: $(READY)
 	$(BIN)/python -m mypy processing
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so that an installation that broke off is done again.
