@@ -22,7 +22,7 @@ def clip_bytes(suffix: str = ".mp4", num_frames: int = 12) -> bytes:
 
 
 def add_clip(path: Path, num_frames: int = 12) -> Path:
-    """Write a video to `path`, with the folders that it needs."""
+    """Write a video to `path` and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(clip_bytes(path.suffix.lower(), num_frames))
     return path
@@ -79,7 +79,7 @@ def load(class_names=None, **config) -> VideoData:
 
 
 def table(data: VideoData, split: str) -> list[tuple]:
-    """`(id, label by name, file that is there or None)` of each row."""
+    """`(id, name of the label, name of the file or None for a missing file)` of each row."""
 
     def name_of(label):
         if isinstance(label, list):
@@ -94,7 +94,7 @@ def table(data: VideoData, split: str) -> list[tuple]:
 
 
 def error_of(**config) -> str:
-    """What is said, in one line, about data that cannot be loaded."""
+    """The error, of one line, of data that cannot be loaded."""
     with pytest.raises((ValueError, OSError)) as caught:
         load(**config)
     assert "\n" not in str(caught.value)

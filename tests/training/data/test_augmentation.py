@@ -1,4 +1,4 @@
-"""Augmentation: one draw for all frames, draws by seed alone, mixing against plain references, labels that follow."""
+"""Augmentation: the same parameters for all frames and for a seed, mixing against plain references, labels of flipped clips."""
 
 import math
 import pickle
@@ -65,7 +65,7 @@ def test_what_is_erased_does_not_follow_from_what_is_mirrored():
     clip, number = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 800
     mirrored, erased = [], []
     for seed in (sample_seed(0, 0, str(index)) for index in range(number)):
-        with fork_rng(seed):  # as `RandomClipReader` begins
+        with fork_rng(seed):  # the first random number of `RandomClipReader`
             mirrored.append(bool(torch.rand(()) < 0.5))
         erased.append(bool(augment(clip, seed).any()))
     correlation = np.corrcoef(mirrored, erased)[0, 1]
@@ -89,7 +89,7 @@ def test_the_global_generator_goes_on_as_if_nothing_had_been_drawn():
 def test_seeds_differ_by_seed_epoch_and_video():
     seeds = {sample_seed(seed, epoch, name) for seed in range(3) for epoch in range(3) for name in ("a", "b", "0/a")}
     assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
-    assert sample_seed(1, 2, "clip.mp4") == 4341163657857974960  # of every machine and release
+    assert sample_seed(1, 2, "clip.mp4") == 4341163657857974960  # the same on every machine and in every release
 
 
 def test_erasing_leaves_the_mean_of_the_pixels():

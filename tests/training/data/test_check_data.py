@@ -1,4 +1,4 @@
-"""Finding files that cannot be read before training does; and a pool of processes that outlives the files that kill one."""
+"""`tubevit data check` finds files that cannot be read; its pool of processes survives files that end a process."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from tubevit.training.data.worker_processes import ProcessDied, choose_num_worke
 
 
 def flip_bits(path: Path) -> None:
-    """Spoil a stretch of a file that neither its first nor its last frame needs."""
+    """Change 200 bytes of a file that are not part of its first or last frame."""
     content = bytearray(path.read_bytes())
     for index in range(len(content) // 3, len(content) // 3 + 200):
         content[index] ^= 0xFF
@@ -26,7 +26,7 @@ def flip_bits(path: Path) -> None:
 
 @pytest.fixture
 def broken_set(tmp_path) -> Path:
-    """Six good videos of two classes in train/ and one of each in val/, and beside them one of every kind of bad ones."""
+    """Readable videos of two classes, three of each in train/ and one in val/, and one corrupt video of every kind."""
     class_folders(tmp_path, {"train": {"a": 3, "b": 3}, "val": {"a": 1, "b": 1}})
     train = tmp_path / "train"
     (train / "a" / "empty.mp4").write_bytes(b"")
@@ -42,7 +42,7 @@ def load(folder) -> object:
 
 
 def test_every_bad_file_is_found_with_its_reason(broken_set):
-    (broken_set / "train" / "b" / "dangling.mp4").unlink()  # what is no file is not listed in class folders at all
+    (broken_set / "train" / "b" / "dangling.mp4").unlink()  # class folders list regular files only
     bad, seconds = check_videos(load(broken_set), num_workers=1)
     found = {(video.split, Path(video.path).name): video.reason for video in bad}
     assert list(found) == [

@@ -1,4 +1,4 @@
-"""Clips for a data loader: which frames, the same draws with any workers, bad videos that are counted and never replaced."""
+"""Clips of a data loader: their frames, random parameters with any number of workers, counts of corrupt videos, labels, streams."""
 
 import csv
 import math
@@ -89,7 +89,7 @@ def test_a_random_clip_takes_the_frames_on_screen_from_a_random_start(tmp_path):
             start = torch.rand(1, dtype=torch.float64).item() * (3.0 - 8 / 8)  # 60 frames last 3 s, the clip 1 s
         expected = [math.floor((start + k / 8) * 20 + 1e-9) for k in range(8)]
         clip, is_mirrored = read({"path": str(path), "bytes": None}, seed)
-        # The decoder's colours differ from PyAV's own in the last bit.
+        # Colors of our decoder and of PyAV's conversion differ in the last bit.
         difference = (clip.int() - frames[expected].int()).abs().double().mean((1, 2, 3))
         neighbours = (clip.int() - frames[[index - 1 for index in expected]].int()).abs().double().mean((1, 2, 3))
         assert not is_mirrored and (difference < neighbours / 2).all()
@@ -154,7 +154,7 @@ def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
         mirrored.add(clip.is_mirrored)
     assert mirrored == {True, False}
     assert all(not torch.equal(crops[0], crop) for crop in crops[1:])
-    # The draw for mirroring is made first, so the clip that is mirrored is the one that is not, seen from behind.
+    # The random number of the flip is the first, so a flipped clip has the crop of the clip that is not flipped.
     seed = next(seed for seed in range(8) if reader(mirror=True)(video, seed).is_mirrored)
     turned = reader(mirror=True)(video, seed).pixels
     with fork_rng(seed):
@@ -163,7 +163,7 @@ def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
     assert torch.equal(turned.flip(-1), straight)
 
 
-# The same draws, whoever makes them
+# The same random parameters in any process
 
 
 def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
@@ -174,7 +174,9 @@ def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
     clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
     expected = MultiViewReader(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
     assert (clip.int() - expected.int()).abs().max() <= 1
-    for seed in range(20):  # crops have the frame's proportions, within the ratio, and lie in it
+    for seed in range(
+        20
+    ):  # crops lie in the frame, and their aspect ratio relative to the frame's is within the limits
         params = SameCrop(reader().crop, stretches=True)
         torch.manual_seed(seed)
         params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
@@ -264,7 +266,7 @@ def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
     log = tmp_path / "bad.csv"
     clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, max_corrupt_fraction=0.5, corrupt_video_log=log)
     good = batches(ClipDataset(rows, reader(), 2))
-    for _ in range(2):  # a second epoch meets the same videos, which count once
+    for _ in range(2):  # in a second epoch, the same corrupt videos are not counted again
         found = batches(clips, num_workers=2)
         assert clips.num_corrupt == 2
     assert [batch["is_corrupt"].tolist() for batch in found] == [[False, True], [False, False], [True, False]]
@@ -410,7 +412,7 @@ def test_sources_in_bytes_and_on_other_file_systems(tmp_path):
 
 
 class Epochs(ClipDataset):
-    """Remembers which video was read in which epoch."""
+    """Records which video was read in which epoch."""
 
     def __getitem__(self, index):
         self.read_in = [*getattr(self, "read_in", []), (self.epoch.value, index)]

@@ -1,4 +1,4 @@
-"""Kinetics, Something-Something and Charades as they are distributed, and the traps of each."""
+"""Kinetics, Something-Something V2 and Charades as they are distributed, with the difficulties of each."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_kinetics_clips_are_found_in_every_layout(tmp_path, layout):
 
 @pytest.mark.parametrize("has_class_folders", [False, True])
 def test_annotation_files_that_are_asked_for_come_before_folders(tmp_path, has_class_folders):
-    """Kinetics as it lies on disks: train.csv and val.csv beside train/ and val/."""
+    """A common layout of Kinetics: train.csv and val.csv beside train/ and val/."""
     for split, rows in {"train": KINETICS[:2], "val": KINETICS[2:]}.items():
         add_table(tmp_path / f"{split}.csv", [{**row, "split": split} for row in rows])
         for row in rows:
@@ -55,7 +55,7 @@ def test_annotation_files_that_are_asked_for_come_before_folders(tmp_path, has_c
 
 
 def test_kinetics_columns_are_found_by_name(tmp_path):
-    # Something before and after the usual columns, in another order; one column quoted because of its comma.
+    # Further columns, another order of columns, and cells that are quoted because they contain a comma.
     rows = [{"is_cc": 0, "split": "val", **row, "label": f"{row['label']}, slowly", "x": "y"} for row in KINETICS]
     data = load(validation_data=add_table(tmp_path / "a.csv", rows, bom=True), num_classes=3)
     assert list(data.splits) == ["validation"]

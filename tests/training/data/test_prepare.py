@@ -28,7 +28,7 @@ def prepare(*arguments) -> int:
 
 
 def smooth_frames(num_frames: int, height: int = 96, width: int = 128) -> np.ndarray:
-    """Frames without edges, which chroma subsampling and resizing leave alone."""
+    """Smooth frames, which chroma subsampling and resizing hardly change."""
     rows, columns = np.mgrid[:height, :width] / height
     frames = [
         np.stack([rows, columns / 2, 0.5 + 0.3 * np.sin(rows + columns + 0.2 * index)], axis=-1)
@@ -55,7 +55,7 @@ def test_a_copy_shows_the_same_frames_at_the_same_times(tmp_path, rotation):
     assert after.shape[-2:] == ((170, 64) if rotation else (64, 170))
     np.testing.assert_allclose(copied.timestamps, metadata.timestamps, atol=1e-3)
     assert psnr(resize_short_side(before, 64), after) > 33
-    # Each frame resembles itself more than its neighbours.
+    # Each frame is more similar to its original than to the previous original.
     difference = (after[1:].double() - resize_short_side(before, 64)[:-1].double()).square().mean()
     assert difference > 2 * (after.double() - resize_short_side(before, 64).double()).square().mean()
 
@@ -69,7 +69,7 @@ def test_copies_are_stored_for_random_access(tmp_path):
     assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 6, 12, 18, 24]
     with av.open(str(tmp_path / "b.mp4")) as container:
         container.streams.video[0].codec_context.skip_frame = "NONREF"
-        assert len(list(container.decode(video=0))) <= 15  # what has to be decoded for any frame of the video
+        assert len(list(container.decode(video=0))) <= 15  # only these frames are decoded for any frame of the video
     content = (tmp_path / "b.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_and_changed_originals_are_copied_again(originals,
     assert prepare(originals, out, "--no-timing") == 0
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
     (out / "a" / "two.mp4").unlink()
-    (out / "a" / ".two.mp4.123.unfinished").write_bytes(b"half")  # what a killed run leaves
+    (out / "a" / ".two.mp4.123.unfinished").write_bytes(b"half")  # left by a killed run
     newer = add_clip(originals / "b" / "c" / "three.webm")
     os.utime(newer, (4e9, 4e9))
     assert prepare(originals, out, "--no-timing") == 0

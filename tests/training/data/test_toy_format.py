@@ -1,5 +1,6 @@
-"""A new annotation format is one file: registered by its import, or found in the folder of formats; all commands use it."""
+"""A new annotation format is one file, registered by an import or found in the folder of formats, and works in all commands."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import toy_format  # the one line that registers it
 from dataset_files import add_clip, error_of, load, table
+from repository import ROOT
 from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_videos
 
 from tubevit.training.cli import main
@@ -90,7 +92,7 @@ def test_help_and_errors_list_the_format(capsys):
 
 
 def test_a_file_in_the_folder_of_formats_is_found(tmp_path):
-    """In a fresh process: the format's file lies in a folder of the package, nothing imports it by name."""
+    """In a new process: the file of the format is in a folder of the package `formats`, and nothing imports it by name."""
     (tmp_path / "toy_format.py").write_text(Path(toy_format.__file__).read_text())
     (tmp_path / "videos.csv").write_text("# toy\ntrain red: a.mp4\n")
     program = (
@@ -101,6 +103,17 @@ def test_a_file_in_the_folder_of_formats_is_found(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path)]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert result.stdout.strip() == "toy", result.stderr
+
+
+def test_no_other_module_names_a_format():
+    names = {each.name for each in list_formats()} - {"datasets"}  # that word is also a library and an option
+    for package in ("data", "models", "evaluation", "trainer"):
+        paths = [path for path in (ROOT / "training" / package).rglob("*.py") if path.parent.name != "formats"]
+        assert paths
+        for path in paths:
+            constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+            found = [(node.lineno, node.value) for node in constants if node.value in names]
+            assert not found, f"{path}: {found}"
 
 
 def test_formats_are_sniffed_in_order_of_priority():

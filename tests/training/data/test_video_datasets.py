@@ -1,4 +1,4 @@
-"""Lists, tables, class folders and `datasets` to one table of undecoded videos, labels and ids; and what cannot be read."""
+"""Lists, tables, class folders and `datasets` become rows of an undecoded video, label and id; errors of damaged annotations."""
 
 import math
 import random
@@ -132,7 +132,7 @@ def test_labels_are_matched_with_those_of_a_checkpoint_by_name(tmp_path):
 
 
 def test_numbers_are_matched_with_the_numbers_of_a_checkpoint(tmp_path):
-    """As sorting them as text orders them."""
+    """Also if the checkpoint sorted the numbers as text."""
     (tmp_path / "train.txt").write_text("".join(f"{index}.mp4 {index}\n" for index in range(11)))
     names = sorted(map(str, range(11)))
     data = load(train_data=tmp_path / "train.txt", class_names=names, validation_fraction=0.0)
@@ -294,7 +294,7 @@ def test_columns_that_are_not_there_are_named():
         adapt_datasets({"train": datasets.Dataset.from_dict({"a": [1]})})
 
 
-# What does not work
+# Errors
 
 
 def test_what_is_not_there(tmp_path):
@@ -374,7 +374,7 @@ def test_a_file_without_splits_is_the_training_split_and_this_is_said(tmp_path):
 
 def test_unknown_names_and_indices():
     find = LabelEncoder(["a b", "A_B"])
-    assert find("a b") == 0 and find("A_B") == 1  # what is ambiguous without case is told apart by it
+    assert find("a b") == 0 and find("A_B") == 1  # the exact name is used if the normalized name is ambiguous
     with pytest.raises(ValueError, match="none of the 2 classes"):
         find("A B ")
     with pytest.raises(ValueError, match="out of range"):
