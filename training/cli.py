@@ -11,6 +11,7 @@ import argparse
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -120,10 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         report(f"\ntubevit {name}: interrupted")
         return INTERRUPTED
     except Exception as error:
-        if "--traceback" in arguments or not is_user_error(error):
-            raise
-        report(f"tubevit {name}: error: {error_message(error)} (--traceback shows where)")
-        return 2
+        if "--traceback" not in arguments and is_user_error(error):
+            report(f"tubevit {name}: error: {error_message(error)} (--traceback shows where)")
+            return 2
+        if IS_LAUNCHED in os.environ:
+            report(traceback.format_exc().rstrip())
+            return 1
+        raise
     if exit_code and IS_LAUNCHED in os.environ:
         report("")
     return exit_code

@@ -10,10 +10,12 @@ error file, and the launching process prints it once.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .options import whole_number
 
@@ -150,18 +152,30 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
             torchrun.parse_args([f"--nproc-per-node={num_local}", *rendezvous, "--no-python", "--", *command])
         )
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = _first_failure(error.failures)
         reported = failure.error_file_data.get(REPORTED)
-        if reported:
-            print(reported, file=sys.stderr)
-        elif reported is None:
-            how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        if reported is None:
+            how = f"signal {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
             print(f"tubevit: process {rank} of {options.num_processes} ended with {how}.", file=sys.stderr)
+        elif reported["message"]:
+            print(reported["message"], file=sys.stderr)
         return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
     except SignalException as error:
         print("\ntubevit: interrupted", file=sys.stderr)
         return 128 + error.sigval
     return 0
+
+
+def _first_failure(failures: dict[int, Any]) -> tuple[int, Any]:
+    """
+    The failed process that made the others fail, which lose their connection to it: one that a signal ended, or the first that
+    reported an error. torchrun compares whole seconds only.
+    """
+    killed = [rank for rank, each in failures.items() if each.exitcode < 0 and each.exitcode != -signal.SIGTERM]
+    reported = {rank: each.error_file_data.get(REPORTED) for rank, each in failures.items()}
+    times = {rank: each["time"] for rank, each in reported.items() if each is not None}
+    rank = killed[0] if killed else min(times, key=lambda each: times[each]) if times else min(failures)
+    return rank, failures[rank]
 
 
 def report(message: str) -> None:
@@ -171,7 +185,12 @@ def report(message: str) -> None:
     An empty message says that the process has printed why it fails.
     """
     if IS_LAUNCHED in os.environ:
-        content = {REPORTED: message, "message": message or "see above", "timestamp": int(time.time())}
+        now = time.time()
+        content = {
+            REPORTED: {"message": message, "time": now},
+            "message": message or "see above",
+            "timestamp": int(now),
+        }
         with open(os.environ[ERROR_FILE], "w") as file:
             json.dump(content, file)
     elif message:

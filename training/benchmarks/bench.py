@@ -2,8 +2,8 @@
 """
 `tubevit bench`: speed and memory of TubeViT on this machine, alone or compared with video models of Transformers.
 
-By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--decoding`, `--pipeline` and
-`--loader` select other measurements. Everything that is compared runs interleaved in one process (see `timing`).
+By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--decoding`, `--pipeline`,
+`--loader` and `--startup` select other measurements. Everything that is compared runs interleaved in one process (see `timing`).
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environment import pick_device
+from .startup import format_startup, measure_startup
 from .tables import (
     format_decoding,
     format_forward,
@@ -26,7 +27,7 @@ from .tables import (
 
 TRAINING_BATCH_SIZE = 2
 # Default number of rounds: fewer for slower measurements.
-ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3}
+ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3, "startup": 5}
 DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `decoding.CLIP_KINDS`
 LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
@@ -131,6 +132,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --loader: also measure the memory of a worker while it reads N clips (default: off)",
     )
     parser.add_argument(
+        "--startup",
+        action="store_true",
+        help="measure the CPU seconds of processes that show help or import the package (default: off)",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
@@ -169,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
 
 def selected_sections(args: argparse.Namespace) -> list[str]:
     """Names of the measurements that the arguments select, in the order in which they run."""
-    parts = {"tokenizer": args.tokenizer}
+    parts = {"tokenizer": args.tokenizer, "startup": args.startup}
     parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
     parts = [name for name, is_selected in parts.items() if is_selected]
     has_forward = args.against or not (parts or args.train)
@@ -311,4 +317,5 @@ SECTIONS = {
     "decoding": (_measure_decoding, format_decoding),
     "pipeline": (_measure_pipeline, format_pipelines),
     "loader": (_measure_loader, _format_loader),
+    "startup": (lambda args, device, rounds: measure_startup(rounds), format_startup),
 }

@@ -1,48 +1,65 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit bench --startup`: CPU seconds that fresh processes need until a command has printed, or the package is imported.
+`tubevit bench --startup`: CPU seconds of fresh processes that print help, report a wrong command, or import the package.
 
-CPU time, user and system, of the whole process: other load on the machine changes it less than the time on the clock. The
-cases take turns in each round; medians.
+CPU time is user and system time of the process: other load on the machine changes it less than the time on the clock. The
+cases take turns in each round, and a case's result is the median of its rounds.
 """
 
-import os
 import statistics
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..tables import format_table
 
 
-CLI = ["-m", "tubevit.training.cli"]
-# Title to the arguments of Python. The first case is the floor: Python itself.
+CLI = ["-m", f"{__package__.rpartition('.')[0]}.cli"]
+# Title to the arguments of Python; Python alone is the lower bound of all.
 CASES = {
     "python": ["-c", "pass"],
     "import tubevit": ["-c", "import tubevit"],
     "tubevit --version": [*CLI, "--version"],
     "tubevit --help": [*CLI, "--help"],
-    "a wrong command": [*CLI, "predcit"],
+    "tubevit predcit": [*CLI, "predcit"],
     "tubevit data": [*CLI, "data"],
     "tubevit predict --help": [*CLI, "predict", "--help"],
     "tubevit train --help": [*CLI, "train", "--help"],
-    "import tubevit, then AutoModel": ["-c", "import tubevit; from transformers import AutoModel"],
+    "import tubevit, AutoModel": ["-c", "import tubevit; from transformers import AutoModel"],
 }
+SCRIPT = Path(sys.executable).with_name("tubevit")  # the console script of this environment, if it is installed
+if SCRIPT.is_file():
+    CASES["tubevit --help, console script"] = [str(SCRIPT), "--help"]
 
 
-def measure_startup(rounds: int, cases: dict[str, list[str]] = CASES) -> dict[str, Any]:
-    """`{title: {"cpu_seconds": median, "rounds": each}}`; the first round fills caches of files and does not count."""
-    measured: dict[str, list[float]] = {title: [] for title in cases}
-    for index in range(rounds + 1):
+def measure_startup(rounds: int, cases: Mapping[str, Sequence[str]] = CASES) -> dict[str, list[float]]:
+    """CPU seconds of each round, by case. A round before the first fills the caches of files and is not counted."""
+    seconds: dict[str, list[float]] = {title: [] for title in cases}
+    for number in range(rounds + 1):
         for title, arguments in cases.items():
-            seconds = cpu_seconds([sys.executable, *arguments])
-            if index:
-                measured[title].append(seconds)
-    return {title: {"cpu_seconds": statistics.median(each), "rounds": each} for title, each in measured.items()}
+            measured = cpu_seconds([sys.executable, *arguments])
+            if number:
+                seconds[title].append(measured)
+    return seconds
 
 
-def cpu_seconds(command: list[str]) -> float:
-    """CPU time of a process, with the processes that it waits for. Raises `RuntimeError` if it fails other than by a wrong command."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    _, errors = process.communicate()
-    if process.returncode not in (0, 2):
-        raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}: {errors.strip()}")
-    return 0.0
+def cpu_seconds(command: Sequence[str]) -> float:
+    """
+    CPU seconds of a process that runs `command`.
+
+    Raises `RuntimeError` for an exit code other than 0 and 2, which a wrong command has.
+    """
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 2):
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}: {done.stderr.strip()}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def format_startup(seconds: Mapping[str, Sequence[float]]) -> str:
+    rows = [[title, f"{statistics.median(each):.2f}", f"{max(each):.2f}"] for title, each in seconds.items()]
+    return format_table(["start-up", "CPU s, median", "CPU s, highest"], rows)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import sys
 from dataclasses import replace
 
 import av
@@ -11,6 +13,7 @@ import torch
 from transformers import VideoMAEConfig
 from video_files import moving_frames, write_video
 
+from tubevit.training.benchmarks import bench, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -299,3 +302,14 @@ def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
 def test_names_are_separated_by_commas():
     assert parse_names("") == []
     assert parse_names("videomae, vivit") == ["videomae", "vivit"]
+
+
+def test_startup_runs_fresh_processes_and_shows_medians(monkeypatch, capsys):
+    seconds = startup.measure_startup(2, {"nothing": ["-c", "pass"], "a wrong command": ["-c", "exit(2)"]})
+    assert [len(each) for each in seconds.values()] == [2, 2] and all(min(each) > 0 for each in seconds.values())
+    with pytest.raises(RuntimeError, match="exit code 1: Traceback"):
+        startup.cpu_seconds([sys.executable, "-c", "1 / 0"])
+    measured = {"tubevit --help": [0.1, 0.3, 0.2]}
+    monkeypatch.setitem(bench.SECTIONS, "startup", (lambda *args: measured, startup.format_startup))
+    assert main(["bench", "--startup"]) == 0
+    assert re.search(r"tubevit --help +0.20 +0.30", capsys.readouterr().out)
