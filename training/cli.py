@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
 import tubevit
@@ -103,14 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, arguments = find_command(argv)
     if name is None:
         return 0
-    module_name, summary = COMMANDS[name]
-    parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
     try:
-        module = import_module(module_name)
-        module.add_arguments(parser)
-        if name in IN_SEVERAL_PROCESSES:
-            add_launch_arguments(parser)
-        parser.add_argument("--traceback", action="store_true", help="if an error occurs, show where it was raised")
+        module, parser = make_parser(name)
         args = parse_arguments(parser, arguments)
         if name in IN_SEVERAL_PROCESSES:
             options = pop_launch_options(args)
@@ -131,6 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if exit_code and IS_LAUNCHED in os.environ:
         report("")
     return exit_code
+
+
+def make_parser(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
+    """The module of a sub-command, and a parser of its options."""
+    module_name, summary = COMMANDS[name]
+    module = import_module(module_name)
+    parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
+    module.add_arguments(parser)
+    if name in IN_SEVERAL_PROCESSES:
+        add_launch_arguments(parser)
+    parser.add_argument("--traceback", action="store_true", help="if an error occurs, show where it was raised")
+    return module, parser
 
 
 def find_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:

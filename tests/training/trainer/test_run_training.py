@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from repository import ROOT
 from safetensors.torch import load_file
 from small_image_models import make_source
 from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_run, make_videos
@@ -161,8 +160,7 @@ def test_gradient_accumulation_changes_nothing(many_videos, whole_batches, tmp_p
 
 
 def test_two_processes_change_nothing(many_videos, whole_batches, tmp_path):
-    script = ROOT / "training" / "run_video_classification.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2"]
     command += arguments(many_videos, tmp_path / "run", per_device_train_batch_size=8, **SPLIT)
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]

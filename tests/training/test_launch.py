@@ -1,0 +1,112 @@
+"""`--num_processes`: what is refused, and one report of an error. (A run of two processes is in trainer/test_run_training.py.)"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tubevit.training.cli import main
+from tubevit.training.launch import (
+    LAUNCHERS,
+    LaunchOptions,
+    _first_failure,
+    add_launch_arguments,
+    pop_launch_options,
+    report,
+    should_launch,
+)
+from tubevit.training.options import parse_arguments
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    for variable in (*LAUNCHERS, "TUBEVIT_LAUNCHED"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize("argv", [["--num_processes", "4"], ["--num-processes=4"], ["num_processes=4"]])
+def test_options_are_taken_out_of_the_arguments(argv):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data")
+    add_launch_arguments(parser)
+    args = parse_arguments(parser, [*argv, "data=videos", "num_machines=2", "--main_process_ip", "10.0.0.1"])
+    options = pop_launch_options(args)
+    assert options == LaunchOptions(4, num_machines=2, main_process_ip="10.0.0.1") and should_launch(options)
+    assert vars(args) == {"data": "videos"}
+    assert not should_launch(pop_launch_options(parse_arguments(parser, [])))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_processes": 3, "num_machines": 2, "main_process_ip": "a"}, "must be a multiple of num_machines=2"),
+        ({"num_processes": 2, "num_machines": 2}, "needs main_process_ip"),
+        ({"num_processes": 2, "machine_rank": 1}, "machine_rank=1 must be below num_machines=1"),
+        ({"num_processes": 2, "main_process_ip": "a"}, "no effect with num_machines=1"),
+    ],
+)
+def test_contradictions_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        LaunchOptions(**options)
+
+
+@pytest.mark.parametrize("variable", LAUNCHERS)
+@pytest.mark.parametrize("command", ["train", "train-loop", "eval"])
+def test_a_process_of_another_launcher_starts_no_others(variable, command, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "2")
+    assert main([command, "--num_processes", "2"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"({variable}=2)" in error and LAUNCHERS[variable] in error
+
+
+def test_one_process_per_machine_may_be_started_by_slurm(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert should_launch(LaunchOptions(8, num_machines=2, main_process_ip="10.0.0.1"))
+
+
+def test_an_error_is_printed_once(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("not a run")
+    options = ["preset=tiny", f"data={tmp_path}", f"output_dir={tmp_path / 'run'}", "use_cpu=true"]
+    command = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("tubevit train: error: ") and "is not empty" in line and "--traceback" in line
+
+
+class Failure:
+    """As `torch.distributed.elastic.multiprocessing.errors.ProcessFailure`."""
+
+    def __init__(self, exitcode, time=None, message="an error"):
+        self.exitcode = exitcode
+        self.error_file_data = {"message": "<NONE>"}
+        if time is not None:
+            self.error_file_data["reported_by_tubevit"] = {"message": message, "time": time}
+
+
+@pytest.mark.parametrize(
+    ("failures", "first"),
+    [
+        ({0: Failure(1, 10.2), 1: Failure(2, 10.1)}, 1),  # rank 0 lost its connection to rank 1
+        ({0: Failure(1, 10.2), 1: Failure(-9)}, 1),  # killed, for example because memory ran out
+        ({0: Failure(-15), 1: Failure(1, 10.2)}, 1),  # torchrun ends the others by SIGTERM
+        ({0: Failure(3), 1: Failure(3)}, 0),
+    ],
+)
+def test_the_failure_that_made_the_others_fail_is_reported(failures, first):
+    assert _first_failure(failures) == (first, failures[first])
+
+
+def test_a_started_process_leaves_its_error_to_the_launcher(tmp_path, monkeypatch, capsys):
+    report("tubevit train: error: alone")
+    assert capsys.readouterr().err == "tubevit train: error: alone\n"
+    monkeypatch.setenv("TUBEVIT_LAUNCHED", "1")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    report("tubevit train: error: one of two")
+    assert capsys.readouterr().err == ""
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "tubevit train: error: one of two"
