@@ -13,11 +13,7 @@ from ..options import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
 INCOMPLETE = 1  # exit code
-
-
-WAITING_MATTERS = 0.3  # share of time waiting for data that is worth a hint
-
-
+WAITING_HINT_FROM = 0.3  # fraction of the time spent waiting for data
 MAX_REASONS_SHOWN = 5
 
 
@@ -26,9 +22,11 @@ class EvaluatedModel:
     """The classifier."""
 
     model_name_or_path: str | None = option(
-        None, "TubeViT, VideoMAE, ViViT, TimeSformer, ...: folder or name on the Hub"
+        None, "checkpoint of a video classifier (TubeViT, VideoMAE, ViViT, ...) to evaluate: folder or Hub name"
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "of the weights; auto: the checkpoint's")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "data type of the weights; auto: the checkpoint's"
+    )
 
     def __post_init__(self):
         if self.model_name_or_path is None:
@@ -37,27 +35,34 @@ class EvaluatedModel:
 
 @dataclass
 class ViewConfig:
-    """What is read of a video, and how its views become one prediction."""
+    """Views of a video, and how their predictions are combined."""
 
     num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video")
     num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip, along the longer side")
     view_aggregation: Literal["probs", "logits", "max"] = option(
-        "probs", "mean of probabilities, probabilities of the mean logits, or largest probability"
+        "probs",
+        "score of a video from its views: mean of their probabilities, probabilities of their mean logits, or their largest "
+        "probability",
     )
     num_frames: Annotated[int, AT_LEAST_1] | None = option(None, "frames per clip (default: the checkpoint's)")
-    fps: Annotated[float, POSITIVE] | None = option(None, "frames per second of a clip (default: the checkpoint's)")
+    fps: Annotated[float, POSITIVE] | None = option(
+        None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
+    )
     sampling: Literal["fixed_rate", "uniform"] | None = option(
-        None, "clips of a fixed rate, or spread over the whole video (default: the checkpoint's)"
+        None,
+        "uniform: frames spread over the whole video; fixed_rate: consecutive frames at fps (default: the checkpoint's)",
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
-        None, "what a clip does that is longer than its video (default: the checkpoint's)"
+        None,
+        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error refuses the video "
+        "(default: the checkpoint's)",
     )
 
     def __post_init__(self):
         check_ranges(self)
 
     def processor_settings(self) -> dict[str, Any]:
-        """What replaces the checkpoint's settings; `None` for those that stay."""
+        """Settings of the video processor that replace the checkpoint's; `None` for those that stay."""
         names = ("num_temporal_views", "num_spatial_views", "num_frames", "fps", "sampling", "pad_mode")
         return {name: getattr(self, name) for name in names}
 
@@ -66,14 +71,14 @@ class ViewConfig:
 class EvaluationRun:
     """The run."""
 
-    output_dir: str = option("evaluation", "folder to write to, a new one")
-    split: str | None = option(None, "what to evaluate (default: validation, or else test)")
+    output_dir: str = option("evaluation", "folder to write to; it must be new or empty")
+    split: str | None = option(None, "split to evaluate (default: validation, or else test)")
     batch_size: Annotated[int, AT_LEAST_1] = option(
-        16, "clips per forward pass; a video has temporal x spatial views of them"
+        16, "clips per forward pass and device; a video has num_temporal_views x num_spatial_views clips"
     )
-    dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes that decode, per device")
-    use_cpu: bool = option(False, "do not use a GPU")
-    allow_incomplete: bool = option(False, "exit with 0 even where videos could not be scored")
+    dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes that decode videos, per device")
+    use_cpu: bool = option(False, "run on the CPU even if there is a GPU")
+    allow_incomplete: bool = option(False, "exit with code 0 even if videos could not be scored")
 
     def __post_init__(self):
         check_ranges(self)
@@ -83,18 +88,22 @@ BLOCKS = {"model": EvaluatedModel, "data": DataConfig, "views": ViewConfig, "run
 
 
 def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
-    """As `run`, from the blocks of `BLOCKS`."""
+    """
+    Score a classifier and write the results. Returns the exit code: `INCOMPLETE` if videos could not be scored, unless that is
+    allowed.
+
+    config: an object for each block of `BLOCKS`. dry_run: score one batch and write nothing.
+    """
     from accelerate import Accelerator
 
     from ..models.loading import load_video_classifier
-    from .dataset import load_evaluation_data
-    from .multi_view import predict_multi_view
+    from .multi_view import load_evaluation_data, predict_multi_view
     from .results import ScoredVideos
 
     model, views, options = config["model"], config["views"], config["run"]
     folder = Path(options.output_dir)
     accelerator = Accelerator(cpu=options.use_cpu)
-    say = accelerator.print
+    log = accelerator.print
     if accelerator.is_main_process:
         _check_folder(folder, dry_run)
     classifier = load_video_classifier(model.model_name_or_path, views.processor_settings(), model.dtype)
@@ -103,8 +112,8 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
         config = {**config, "views": views}
     data = load_evaluation_data(config["data"], classifier, options.split)
     for note in data.notes:
-        say(note)
-    say(_describe(classifier, data, views, accelerator.num_processes))
+        log(note)
+    log(_describe(classifier, data, views, accelerator.num_processes))
     classifier.model.to(accelerator.device)
     predictions, throughput = predict_multi_view(
         classifier,
@@ -127,7 +136,7 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
 def write_results(
     folder: Path, results: Any, throughput: dict[str, Any], config: dict[str, Any], classifier: Any, split: str
 ) -> None:
-    """All files of an evaluation, `metrics.json` last: where it is, the others are whole."""
+    """Write all files of an evaluation. `metrics.json` comes last: if it exists, the others are complete."""
     from ..run_folder import write_json, write_run_files
     from ..visualization.confusion import draw_confusion_matrix
     from .results import without_nan
@@ -149,13 +158,13 @@ def write_results(
         "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
         "split": split,
         "num_classes": len(results.class_names),
-        **_reading(classifier, config["views"]),
+        **_describe_views(classifier, config["views"]),
     }
     write_json(folder / "metrics.json", without_nan(metrics | counts | description))
 
 
-def _reading(classifier: Any, views: ViewConfig) -> dict[str, Any]:
-    """How videos (or images) were read."""
+def _describe_views(classifier: Any, views: ViewConfig) -> dict[str, Any]:
+    """Sampling, sizes and views of the videos (or images)."""
     processor = classifier.processor
     clip = ("sampling", "num_frames", "fps", "pad_mode") if classifier.media == "video" else ()
     return {
@@ -196,14 +205,14 @@ def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None
     for name, value in results.metrics().items():
         print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
     if not results.has_labels:
-        print(f"No label of these {media}s is known: there are predictions and no metrics.")
+        print(f"No label of these {media}s is known: predictions are written, metrics are not.")
     print(
         f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
         f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
         f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of it "
         "waiting for data"
     )
-    if throughput["share_of_time_waiting_for_data"] > WAITING_MATTERS:
+    if throughput["share_of_time_waiting_for_data"] > WAITING_HINT_FROM:
         print("  More dataloader_num_workers, or `tubevit data prepare`, would make it faster.")
     left_out = [each for each in results.predictions if each.logits is None]
     if left_out:

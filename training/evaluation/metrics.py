@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Metrics of video classification as `evaluate.Metric` classes, which need no Hub: `evaluate.load("accuracy")` does.
+Metrics of video classification as `evaluate.Metric` classes. Unlike `evaluate.load("accuracy")` they need no Hub.
 
-They are used like any other: `add_batch` and `compute`, and with `num_process`, `process_id` and `experiment_id` in
-several processes that share a disk. Predictions are scores or logits, one row of them per video.
+They have the usual `add_batch` and `compute`; several processes that share a disk pass `num_process`, `process_id` and
+`experiment_id`. Predictions are scores or logits, one row per video.
 """
 
 from typing import Any
@@ -20,25 +20,25 @@ TOP_K = (1, 5)
 
 class TopKAccuracy(evaluate.Metric):
     """
-    Share of videos whose class is among the k best: `{"accuracy", "top5_accuracy"}` for `k=(1, 5)`.
+    Fraction of videos whose class is among the k best: `{"accuracy", "top5_accuracy"}` for `k=(1, 5)`.
 
-    A k that is not below the number of classes is left out of the result: it would always give 1.
+    A k that is not below the number of classes is left out of the result: it would always be 1.
     """
 
     def _info(self):
-        return _describe(self, Value("int64"), "k (int or a sequence of them): how many of the best classes count.")
+        return _describe(self, Value("int64"), "k (int or a sequence of int): number of best classes that count.")
 
     def _compute(self, predictions: Any, references: Any, k: int | tuple[int, ...] = TOP_K) -> dict[str, float]:
         scores, labels = np.asarray(predictions), np.asarray(references)
-        wanted = [k] if isinstance(k, int) else list(k)
-        kept = [each for each in wanted if each == 1 or each < scores.shape[1]]
+        requested = [k] if isinstance(k, int) else list(k)
+        ks = [each for each in requested if each == 1 or each < scores.shape[1]]
         return {
-            "accuracy" if each == 1 else f"top{each}_accuracy": top_k_accuracy(scores, labels, each) for each in kept
+            "accuracy" if each == 1 else f"top{each}_accuracy": top_k_accuracy(scores, labels, each) for each in ks
         }
 
 
 class MeanClassAccuracy(evaluate.Metric):
-    """The mean over classes of their accuracy, `{"mean_class_accuracy"}`; classes without videos are left out."""
+    """Mean over classes of the accuracy, `{"mean_class_accuracy"}`; classes without videos are left out."""
 
     def _info(self):
         return _describe(self, Value("int64"))
@@ -59,23 +59,23 @@ class MeanAveragePrecision(evaluate.Metric):
 
 class ClassificationMetrics:
     """
-    All metrics of a problem type, as Trainer's `compute_metrics`: called with an `EvalPrediction`, or by `compute`.
+    All metrics of a problem type, to be used as Trainer's `compute_metrics`.
 
-    multi_label: mean average precision, in place of top-1, top-5 and mean class accuracy.
+    multi_label: mean average precision instead of top-1, top-5 and mean class accuracy.
     """
 
     def __init__(self, multi_label: bool = False):
-        # In memory: whoever calls this has gathered the predictions of all processes already.
+        # In memory: the caller has already gathered the predictions of all processes.
         kinds = [MeanAveragePrecision] if multi_label else [TopKAccuracy, MeanClassAccuracy]
         self.metrics = [kind(keep_in_memory=True) for kind in kinds]
-        self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # to choose a checkpoint by
+        self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # chooses the best checkpoint
 
     def __call__(self, prediction: Any) -> dict[str, float]:
         scores, labels = prediction.predictions, prediction.label_ids
         return self.compute(scores[0] if isinstance(scores, tuple) else scores, labels)
 
     def compute(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """scores: `(videos, classes)`. labels: `(videos,)` or multi-hot `(videos, classes)`; -100 is left out."""
+        """scores: `(videos, classes)`. labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = ignored."""
         results: dict[str, float] = {}
         for metric in self.metrics:
             results |= metric.compute(predictions=scores, references=labels)
@@ -83,7 +83,10 @@ class ClassificationMetrics:
 
 
 def _describe(metric: evaluate.Metric, label: Any, options: str = "") -> evaluate.MetricInfo:
-    inputs = "predictions: a score per class of each video. references: its class, or a 0 or 1 per class. " + options
+    inputs = (
+        "predictions: one score per class and video. references: a class per video, or a 0 or 1 per class and video. "
+        + options
+    )
     features = Features({"predictions": SCORES, "references": label})
     return evaluate.MetricInfo(
         description=" ".join((type(metric).__doc__ or "").split()),
@@ -104,8 +107,8 @@ def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label:
     Scores of a video from the logits of its views, `(views, classes)` or `(videos, views, classes)`, in float64.
 
     aggregation: "probs" is the mean of the views' probabilities, "logits" the probabilities of their mean logits, "max"
-        the largest probability of each class (the custom for Charades; the scores of a video then sum to more than 1).
-    multi_label: whether probabilities are sigmoids, one by one, or a softmax.
+        the largest probability of each class (usual for Charades; the scores of a video then sum to more than 1).
+    multi_label: whether probabilities are sigmoids of single logits, or a softmax.
 
     >>> aggregate_views(np.log([[0.9, 0.1], [0.5, 0.5]])).round(3).tolist()
     [0.7, 0.3]
@@ -122,9 +125,9 @@ def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label:
 
 def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
-    How many classes come before the right one, `(videos,)`: 0 for a video that is classified correctly.
+    Number of classes ranked above the correct one, `(videos,)`: 0 for a video that is classified correctly.
 
-    Of classes with equal scores the one with the smaller index comes first, as for `argmax`.
+    Of classes with equal scores the one with the smaller index ranks first, as in `argmax`.
 
     >>> ranks_of_labels(np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]), np.array([2, 1])).tolist()
     [1, 1]
@@ -138,7 +141,7 @@ def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share of videos whose class is among the `k` best. NaN where no label is known."""
+    """Fraction of videos whose class is among the `k` best. NaN if no label is known."""
     if not 1 <= k <= np.shape(scores)[1]:
         raise ValueError(f"k must be from 1 to the number of classes, {np.shape(scores)[1]}, got {k}.")
     scores, labels = _known(scores, labels)
@@ -146,7 +149,7 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 
 
 def per_class_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """For each class the share of its videos whose class is among the `k` best, NaN without videos, and their number."""
+    """For each class, the fraction of its videos whose class is among the `k` best (NaN without videos), and their number."""
     num_classes = np.shape(scores)[1]
     scores, labels = _known(scores, labels)
     counts = np.bincount(labels, minlength=num_classes)
@@ -155,13 +158,13 @@ def per_class_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> tu
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over classes of their accuracy. Classes without videos are left out; NaN where no label is known."""
+    """Mean over classes of the accuracy. Classes without videos are left out; NaN if no label is known."""
     accuracies, counts = per_class_accuracy(scores, labels)
     return float(accuracies[counts > 0].mean()) if counts.any() else float("nan")
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Number of videos of class `i` that are taken for class `j`, `(classes, classes)`. Scores must not be NaN."""
+    """Number of videos of class `i` that are predicted as class `j`, `(classes, classes)`. Raises `ValueError` for NaN."""
     num_classes = np.shape(scores)[1]
     scores, labels = _known(scores, labels)
     _check_labels(scores, labels)
@@ -177,7 +180,7 @@ def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
     """
     Area under the precision-recall curve of one class, without interpolation; NaN without positives.
 
-    scores, is_positive: `(videos,)`. Videos with equal scores stand at one point of the curve, so their order does not matter.
+    scores, is_positive: `(videos,)`. Videos with equal scores are one point of the curve: their order does not matter.
 
     >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])) == (1 + 2 / 3) / 2
     True
@@ -207,13 +210,13 @@ def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over the classes that have positives; counting the others as 0 would punish for what is not in the data."""
+    """Mean average precision over the classes that have positives. Others have no average precision and are left out."""
     precisions, positives = per_class_average_precision(scores, labels)
     return float(precisions[positives > 0].mean()) if positives.any() else float("nan")
 
 
 def _known(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The videos whose label is known."""
+    """Scores and labels of the videos whose label is known."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"Scores are (videos, classes) and labels (videos,); got {scores.shape} and {labels.shape}.")
@@ -233,6 +236,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # Of the smaller side only, so that nothing overflows.
+    # Only exponentials of negative numbers, which cannot overflow.
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1, small) / (1 + small)

@@ -1,32 +1,131 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Logits for every view of every video of a split, in one process or several.
+The videos to evaluate a classifier on, and logits for every view of every video, in one process or several.
 
-Each process takes every n-th video and no other, so nothing is padded to equal shares, and what is collected at the end is
-checked to hold every video once. A video that cannot be read stays in the result, with the reason and without logits.
+Labels are matched by name: checkpoints and copies of a data set order their classes differently, and an index of another class
+would score a good model at 0 %.
+
+Each of `n` processes reads every `n`-th video. Nothing is padded to equal counts, and the collected predictions are checked to
+hold every video once. A video that cannot be read stays in the result, with the reason and without logits.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from ..data.class_names import LabelEncoder
 from ..data.clip_sampling import MultiViewReader
+from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import VideoClassifier
+
+
+SPLITS = ("validation", "test")  # evaluated by default: the first that the data have
+
+
+@dataclass
+class EvaluationData:
+    """
+    rows: `datasets.Dataset` or `IterableDataset`, as in `VideoData`.
+    split: name of the split that the rows are.
+    class_names: the classifier's classes, in the order of its logits.
+    to_class: index of the classifier's class for each label in `rows`; `None` if the indices are the same.
+    notes: decisions to tell the user, one sentence each.
+    """
+
+    rows: Any
+    split: str
+    class_names: list[str]
+    to_class: list[int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def label_of(self, label: int | Sequence[int] | None) -> int | list[int] | None:
+        """The classifier's class for the label of a row, or a list of classes for several labels."""
+        if label is None or self.to_class is None:
+            return label
+        return self.to_class[label] if isinstance(label, int) else [self.to_class[each] for each in label]
+
+
+def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split: str | None = None) -> EvaluationData:
+    """
+    Read the annotations that `config` names.
+
+    split: by default the validation split, or else the test split.
+
+    Raises `ValueError` if labels and classifier do not fit together.
+    """
+    names = classifier.class_names
+    if names is not None and config.class_names_file is None:
+        data = load_video_dataset(config, names)
+        to_class = None
+    else:
+        data = load_video_dataset(config)
+        to_class = _match_classes(data, names, classifier.model.config.num_labels)
+    rows, split = _pick_split(data, split)
+    if data.media != classifier.media:
+        raise ValueError(
+            f"The data are {data.media}s; a classifier of {classifier.media}s is evaluated on {classifier.media}s."
+        )
+    if _any_label(rows) and data.multi_label != classifier.multi_label:
+        kinds = {True: "several labels per video", False: "one label per video"}
+        raise ValueError(
+            f"The data have {kinds[data.multi_label]}, the checkpoint was trained on {kinds[classifier.multi_label]} "
+            f"(problem_type={classifier.model.config.problem_type!r})."
+        )
+    if names is None:
+        data.notes.append(
+            "The checkpoint does not name its classes: they are taken to be in the order of the data's, which is "
+            f"{', '.join(data.class_names[:3])}{', ...' if len(data.class_names) > 3 else ''}."
+        )
+    return EvaluationData(rows, split, names or data.class_names, to_class, data.notes)
+
+
+def _match_classes(data: VideoData, names: list[str] | None, num_labels: int) -> list[int] | None:
+    if names is None:
+        if len(data.class_names) != num_labels:
+            raise ValueError(
+                f"The data have {len(data.class_names)} classes and the checkpoint {num_labels}, without names: list the "
+                "names in the checkpoint's order in a file, and give class_names_file."
+            )
+        return None
+    index_of = LabelEncoder(names)
+    try:
+        return [index_of(name) for name in data.class_names]
+    except ValueError as error:
+        raise ValueError(f"The data have a class that the checkpoint does not have: {error}") from None
+
+
+def _pick_split(data: VideoData, split: str | None) -> tuple[Any, str]:
+    existing = ", ".join(data.splits)
+    if split is None:
+        split = next((name for name in SPLITS if name in data.splits), None)
+        if split is None:
+            raise ValueError(
+                f"There is no validation or test split, only {existing}; split={existing} evaluates that."
+            )
+    if split not in data.splits:
+        raise ValueError(f"There is no {split} split; there is: {existing}.")
+    rows = data.splits[split]
+    if hasattr(rows, "__len__") and not len(rows):
+        raise ValueError(f"The {split} split is empty.")
+    return rows, split
+
+
+def _any_label(rows: Any) -> bool:
+    """Whether the rows have labels, by the first row."""
+    return next(iter(rows), {"label": None})["label"] is not None
 
 
 class VideoPrediction(NamedTuple):
     """
-    What came of a video.
-
-    index: its place in the split; `None` in a stream.
-    label: class index, list of them for several labels, `None` where it is not known.
-    logits: float32 `(views, classes)`, temporal-major; `None` for a video that was not scored.
-    reason: why it was not; `is_missing` tells a file that is not there from one that cannot be used.
+    index: position of the video in the split; `None` in a stream.
+    label: class index, a list of them for several labels, `None` if it is not known.
+    logits: float32 `(views, classes)`, spatial views of a clip next to each other; `None` for a video that was not scored.
+    reason: why the video was not scored. is_missing: whether its file does not exist.
     """
 
     index: int | None
@@ -40,7 +139,7 @@ class VideoPrediction(NamedTuple):
 
 @dataclass
 class Throughput:
-    """How long scoring took. Seconds are wall time from the first request for data to the last prediction."""
+    """Seconds of scoring: wall time from the first request for data to the last prediction."""
 
     num_videos: int = 0
     num_clips: int = 0
@@ -49,6 +148,7 @@ class Throughput:
     num_processes: int = 1
 
     def summary(self) -> dict[str, float | int]:
+        """The content of `throughput.json`."""
         seconds = max(self.seconds, 1e-9)
         return {
             "seconds": round(self.seconds, 3),
@@ -68,13 +168,13 @@ def predict_multi_view(
     max_batches: int | None = None,
 ) -> tuple[list[VideoPrediction], Throughput]:
     """
-    A prediction for each row of a split, in their order; the same on every process.
+    A prediction for each row of a split, in the order of the rows; every process returns all.
 
     classifier: its model is on the accelerator's device.
     rows: a split of `VideoData`.
     batch_size: clips, that is views, per forward pass.
     num_workers: processes that decode, for each process that computes.
-    max_batches: stop after so many, for a trial.
+    max_batches: stop after this number of batches, for a dry run.
     """
     from accelerate.utils import gather_object
     from tqdm.auto import tqdm
@@ -83,7 +183,7 @@ def predict_multi_view(
     predictions: list[VideoPrediction] = []
     start, waited = time.perf_counter(), 0.0
     total = len(loader.dataset) if isinstance(loader.dataset, Dataset) and not _is_stream(rows) else None
-    hidden = None if accelerator.is_main_process else True  # None: shown on a terminal only
+    hidden = None if accelerator.is_main_process else True  # None: show the bar on a terminal only
     with tqdm(desc="scoring", total=total, unit="video", disable=hidden, dynamic_ncols=True) as progress:
         for number, (items, seconds) in enumerate(_timed(loader)):
             if max_batches is not None and number >= max_batches:
@@ -108,7 +208,7 @@ def predict_multi_view(
 
 
 class _Item(NamedTuple):
-    """A video as a loader's worker gives it: without logits, with pixels uint8 `(views, frames, channels, height, width)`."""
+    """A video from a loader's worker: without logits, with pixels uint8 `(views, frames, channels, height, width)`."""
 
     prediction: VideoPrediction
     pixels: torch.Tensor | None
@@ -177,7 +277,7 @@ def _make_loader(classifier, rows, accelerator, batch_size, num_workers) -> Data
 
 
 def _timed(loader: DataLoader) -> Iterator[tuple[list[_Item], float]]:
-    """The batches of a loader, each with the seconds that it was waited for."""
+    """The batches of a loader, each with the seconds of waiting for it."""
     batches = iter(loader)
     while True:
         start = time.perf_counter()
@@ -193,8 +293,10 @@ def _predict(items: list[_Item], classifier: VideoClassifier, device: Any, batch
         return [item.prediction for item in items]
     chunks = torch.cat(read).split(batch_size)
     logits = torch.cat([classifier(clips) for clips in chunks]).unflatten(0, (len(read), -1)).cpu().numpy()
-    of_video = iter(logits)
-    return [item.prediction if item.pixels is None else _scored(item.prediction, next(of_video)) for item in items]
+    logits_of_videos = iter(logits)
+    return [
+        item.prediction if item.pixels is None else _scored(item.prediction, next(logits_of_videos)) for item in items
+    ]
 
 
 def _scored(prediction: VideoPrediction, logits: np.ndarray) -> VideoPrediction:

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-From the logits of all views to scores, and the files that hold them: what was measured, on how many videos, and what of each.
+From the logits of all views to scores, metrics, and result files.
 """
 
 import csv
@@ -17,18 +17,18 @@ from .metrics import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class
 from .multi_view import VideoPrediction
 
 
-POSITIVE_FROM = 0.5  # probability from which a class of several counts as predicted
-SEPARATOR = ";"  # of several labels in a cell
-ROWS_AT_ONCE = 4096  # of the table of logits that are converted together
+POSITIVE_FROM = 0.5  # with several labels, the probability from which a class counts as predicted
+SEPARATOR = ";"  # between several labels in a cell
+ROWS_PER_BATCH = 4096  # of the table of logits
 
 
 @dataclass
 class ScoredVideos:
     """
-    All predictions of an evaluation with the scores of those videos that were scored.
+    All predictions of an evaluation, with the scores of the videos that were scored.
 
-    predictions: of every video of the split, in its order, labels as classes of the classifier.
-    scores: probabilities `(scored videos, classes)`, see `scores.aggregate_views`.
+    predictions: of every video of the split, in the order of the split; labels are the classifier's classes.
+    scores: probabilities `(scored videos, classes)`, by `metrics.aggregate_views`.
     """
 
     predictions: list[VideoPrediction]
@@ -38,7 +38,7 @@ class ScoredVideos:
 
     @classmethod
     def of(cls, predictions: list[VideoPrediction], class_names: list[str], aggregation: str, multi_label: bool):
-        """Average the views. Raises `ValueError` where no video could be scored, naming the first reason."""
+        """Aggregate the views. Raises `ValueError`, with the first reason, if no video could be scored."""
         logits = [each.logits for each in predictions if each.logits is not None]
         if not logits:
             first = f"; the first: {predictions[0].path}: {predictions[0].reason}" if predictions else ""
@@ -54,7 +54,7 @@ class ScoredVideos:
 
     @property
     def labels(self) -> np.ndarray:
-        """Of the scored videos: class indices, or multi-hot; -100 where they are not known."""
+        """Labels of the scored videos: class indices, or multi-hot; -100 if they are not known."""
         labels = [each.label for each in self.scored]
         if not self.multi_label:
             return np.array([IGNORED_LABEL if label is None else label for label in labels])
@@ -68,7 +68,7 @@ class ScoredVideos:
         return any(each.label is not None for each in self.scored)
 
     def counts(self) -> dict[str, Any]:
-        """How many videos there are, and what became of them."""
+        """Number of videos, and how many of them were scored, missing, skipped, or without a label."""
         num_scored = len(self.scores)
         num_missing = sum(each.is_missing for each in self.predictions)
         return {
@@ -81,13 +81,13 @@ class ScoredVideos:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Of the scored videos whose labels are known; empty where there are none."""
+        """Metrics of the scored videos whose labels are known; empty if there are none."""
         from .metrics import ClassificationMetrics
 
         return ClassificationMetrics(self.multi_label).compute(self.scores, self.labels) if self.has_labels else {}
 
     def per_class(self) -> list[dict[str, Any]]:
-        """A row per class: how many videos it has, how many are taken for it, and how good its predictions are."""
+        """A row per class: its number of videos and of predictions, and its accuracy or average precision."""
         predicted = self._predicted().sum(axis=0)
         if self.multi_label:
             values, videos = per_class_average_precision(self.scores, self.labels)
@@ -107,19 +107,19 @@ class ScoredVideos:
         ]
 
     def confusion(self) -> np.ndarray:
-        """`(classes, classes)` of the videos whose labels are known."""
+        """Confusion matrix `(classes, classes)` of the videos whose labels are known."""
         return confusion_matrix(self.scores, self.labels)
 
     def write_per_class(self, path: Path) -> None:
         write_csv(path, self.per_class())
 
     def write_videos(self, path: Path) -> None:
-        """A CSV file with a row per video: label, prediction and score, or why there is none."""
+        """Write a CSV file with a row per video: label, prediction and score, or the reason why it was not scored."""
         predicted = iter(zip(self._predicted(), self.scores, strict=True))
         write_csv(path, [self._video_row(each, predicted) for each in self.predictions])
 
     def write_views(self, path: Path) -> None:
-        """A parquet file with a row per scored view: `video_id`, `path`, `label`, `view`, `logits`; and the class names."""
+        """Write a parquet file with a row per scored view, `video_id`, `path`, `label`, `view` and `logits`, and the class names."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -146,11 +146,11 @@ class ScoredVideos:
             for view, row in enumerate(each.logits)
         )
         with pq.ParquetWriter(path, schema) as writer:
-            while batch := list(islice(rows, ROWS_AT_ONCE)):
+            while batch := list(islice(rows, ROWS_PER_BATCH)):
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
 
     def _predicted(self) -> np.ndarray:
-        """Which classes are predicted, bool `(scored videos, classes)`."""
+        """Predicted classes, bool `(scored videos, classes)`."""
         if self.multi_label:
             return self.scores >= POSITIVE_FROM
         return np.eye(len(self.class_names), dtype=bool)[self.scores.argmax(axis=1)]
@@ -176,7 +176,7 @@ class ScoredVideos:
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows that have the same keys, as a CSV file with these as its header."""
+    """Write rows with the same keys to a CSV file; the keys are its header."""
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -184,12 +184,12 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _text(name: str) -> str:
-    """A file name that may hold bytes that are no UTF-8, as text that parquet takes."""
+    """A file name as valid UTF-8, which parquet requires; other bytes are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def without_nan(content: Any) -> Any:
-    """As JSON takes it: what is no number (NaN), the metric of no videos, is null."""
+    """Replace NaN (the metric of no videos) and inf by null, for JSON."""
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -210,7 +210,7 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
     sizes = {option: getattr(clips, option) for option in ("image_size", "short_side", "resize_mode")}
     given = [option for option, value in sizes.items() if value is not None]
     own_size = {side: value for side, value in dict(own.size).items() if value}
-    is_squeezed = "height" in own_size
+    is_stretched = "height" in own_size
     if not isinstance(own, TubeViTVideoProcessor):
         if given:
             raise ValueError(
@@ -218,28 +218,28 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
                 f"{'them' if len(given) > 1 else 'it'} out."
             )
         # The size of random crops in training. Evaluation does not crop.
-        return settings | ({"crop_size": own_size} if is_squeezed and not own.do_center_crop else {})
+        return settings | ({"crop_size": own_size} if is_stretched and not own.do_center_crop else {})
     if not own.do_center_crop:  # Cropping the whole frame changes no pixel, and random crops need a size.
-        settings |= {"do_center_crop": True} | ({"crop_size": own_size} if is_squeezed else {})
+        settings |= {"do_center_crop": True} | ({"crop_size": own_size} if is_stretched else {})
     if given:
-        crop = own_size if is_squeezed and not own.do_center_crop else dict(own.crop_size)
+        crop = own_size if is_stretched and not own.do_center_crop else dict(own.crop_size)
         height, width = (clips.image_size or crop["height"], clips.image_size or crop["width"])
         short_side = clips.short_side
         if short_side is None and clips.image_size is None:
             short_side = min(own_size.values())
         settings |= _sizes(
-            height, width, short_side, is_squeezed if clips.resize_mode is None else clips.resize_mode == "stretch"
+            height, width, short_side, is_stretched if clips.resize_mode is None else clips.resize_mode == "stretch"
         )
     return settings
 
 
-def _sizes(height: int, width: int, short_side: int | None, is_squeezed: bool) -> dict[str, Any]:
+def _sizes(height: int, width: int, short_side: int | None, is_stretched: bool) -> dict[str, Any]:
     """Settings for crops of a height and width out of frames with this shorter side, by default that of the crop."""
     short_side = short_side or min(height, width)
     scale = short_side / min(height, width)
-    squeezed = {"height": round(scale * height), "width": round(scale * width)}
+    stretched = {"height": round(scale * height), "width": round(scale * width)}
     return {
-        "size": squeezed if is_squeezed else {"shortest_edge": short_side},
+        "size": stretched if is_stretched else {"shortest_edge": short_side},
         "crop_size": {"height": height, "width": width},
     }
 
