@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What the pooling looks at: the attention weights of a clip's tokens, painted over the pixels that each token reads."""
+"""Attention of the pooling: the weights of a clip's tokens, drawn over the pixels that each token reads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,16 +23,16 @@ from .tubes import (
 
 COLORMAP = "inferno"
 MIN_ROW_HEIGHT = 0.85  # inches, for the text beside it
-TOP_PERCENTILE = 98  # of the weights, at which the colours end
+TOP_PERCENTILE = 98  # percentile of the weights at the upper end of the color scale
 
 
 def draw_attention(model: Any, clip: np.ndarray) -> Any:
     """
-    A matplotlib `Figure` of where a TubeViT's pooling looks in a clip: its frames, the weights of each tube's tokens
-    and of all, in multiples of what every token would get if all were alike.
+    A matplotlib `Figure` of the attention of a TubeViT's pooling to a clip: the frames, the weights of each tube's tokens, and those
+    of all tokens, in multiples of the mean weight.
 
     model: in evaluation mode. clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image.
-    Raises `ValueError` for a model whose pooling has no attention, and for a clip that the tubes do not fit.
+    Raises `ValueError` for a model whose pooling has no attention, and for a clip that is too small for the tubes.
     """
     size = clip.shape[:3]
     tubes, weights = applied_tubes(model.config, size), attention_weights(model, clip)
@@ -48,8 +48,8 @@ def draw_attention(model: Any, clip: np.ndarray) -> Any:
 
     rows = [("Clip" if len(clip) > 1 else "Image", INK, "", side_by_side([large[frame] for frame in frames]))]
     for index, color in zip(tubes, tube_colors(list(tubes)), strict=True):
-        share, share_of_tokens = weights[index].sum(), weights[index].size / num_tokens
-        note = f"{share:.0%} of the attention,\n{share_of_tokens:.0%} of the tokens"
+        fraction, fraction_of_tokens = weights[index].sum(), weights[index].size / num_tokens
+        note = f"{fraction:.0%} of the attention,\n{fraction_of_tokens:.0%} of the tokens"
         rows.append((dimensions(tubes[index].kernel_size), darken(color), note, heat(index)))
     if len(tubes) > 1:
         rows.append(("All tubes", INK, "", heat(*tubes)))
@@ -67,13 +67,12 @@ def draw_attention(model: Any, clip: np.ndarray) -> Any:
 
 def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
     """
-    Weights with which the pooling of a TubeViT reads the tokens of a clip: of the pooling query, or with CLS pooling
-    those of the CLS token in the last layer. They are the mean over the heads, and sum to 1 over the tokens of all
-    tubes.
+    Attention weights of a TubeViT's pooling for the tokens of a clip: those of the pooling query, or with CLS pooling those of the
+    CLS token in the last layer. They are averaged over the heads, and sum to 1 over the tokens of all tubes.
 
     clip: uint8 `(frames, height, width, 3)`; one frame is an image.
 
-    Returns by index of the tube in the config `(time, rows, columns)` of its grid. Raises `ValueError` for a model
+    Returns an array `(time, rows, columns)`, the tube's grid, by the tube's index in the config. Raises `ValueError` for a model
     whose pooling has no attention.
     """
     import torch
@@ -81,13 +80,13 @@ def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
     config = model.config
     if config.pooling == "mean":
         raise ValueError(
-            "This model has pooling='mean', which weighs all tokens alike: there is no attention to show."
+            "This model has pooling='mean', which gives all tokens the same weight: there is no attention to show."
         )
     backbone = getattr(model, model.base_model_prefix, model)
     pixels = torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2))).to(model.device)
     inputs = {"pixel_values": pixels} if len(clip) == 1 else {"pixel_values_videos": pixels[None]}
     backend = config._attn_implementation
-    model.set_attn_implementation("eager")  # the others do not tell their weights
+    model.set_attn_implementation("eager")  # other backends do not return weights
     try:
         with torch.no_grad():
             outputs = backbone(**inputs, output_attentions=config.pooling != "attention", return_dict=True)
@@ -109,7 +108,7 @@ def _per_tube(weights: np.ndarray, tubes: Mapping[int, Any], size: tuple[int, in
 
 
 def _draw_heading(canvas: Canvas, config: Any, size: tuple[int, int, int], num_tokens: int, highest: float) -> None:
-    """highest: the weight at the end of the colours, in multiples of the mean."""
+    """highest: the weight at the upper end of the color scale, in multiples of the mean."""
     is_pooling = config.pooling == "attention"
     reader = "the pooling query" if is_pooling else "the CLS token in the last layer"
     canvas.heading(

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What all pictures share: colours, and a matplotlib figure that is laid out in inches from its top left corner."""
+"""Colors and a matplotlib figure that is laid out in inches from its top left corner, for all pictures."""
 
 import io
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 
-# One colour per tube, in the order of the config.
+# One color per tube, in the order of the config.
 TUBE_COLORS = ("#ff9f1c", "#2ec4f1", "#ff5fa2", "#7ddf64", "#b79cff", "#ffe066")
 INK, FAINT_INK, EMPTY_COLOR = "#1d2430", "#6b7685", "#eef0f3"
 WIDTH, MIN_WIDTH, MARGIN = 14.8, 10.0, 0.3  # inches; MIN_WIDTH holds title and subtitle
 
 
 class Canvas:
-    """A figure of `width` x `height` inches. It is drawn without a display and leaves the user's settings alone."""
+    """A figure of `width` x `height` inches. It needs no display and does not change the user's matplotlib settings."""
 
     def __init__(self, width: float, height: float, dpi: int = 110):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,7 +33,7 @@ class Canvas:
         self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=color, **kwargs)
 
     def heading(self, title: str, subtitle: str) -> None:
-        """A title and a line below it, which end 0.8 inches from the top."""
+        """A title and a line below it, down to 0.8 inches from the top."""
         self.text(MARGIN, 0.38, title, size=21, weight="bold")
         self.text(MARGIN, 0.70, subtitle, size=11, color=FAINT_INK)
 
@@ -45,16 +45,16 @@ class Canvas:
         self.axes(x, y, width, height).imshow(pixels, aspect="auto", interpolation=interpolation, **kwargs)
         return width
 
-    def bar(self, x: float, y: float, width: float, height: float, share: float, color: str) -> None:
-        """A horizontal bar that is filled to `share`."""
+    def bar(self, x: float, y: float, width: float, height: float, fraction: float, color: str) -> None:
+        """A horizontal bar, filled to `fraction` of its width."""
         axes = self.axes(x, y, width, height)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.barh(0.5, 1, height=1, color=EMPTY_COLOR)
-        axes.barh(0.5, share, height=1, color=color)
+        axes.barh(0.5, fraction, height=1, color=color)
 
     def color_scale(self, x: float, y: float, colormap: str, low: str, high: str, caption: str) -> None:
-        """The colours of `colormap` from left to right with what both ends mean; `caption` says of what. Ends at `x`."""
+        """A color scale whose right end is at `x`, with a text at both ends; `caption` names the quantity."""
         width, height = 1.6, 0.14
         left = x - width - 0.45
         ramp = np.linspace(0, 1, 256)[None]
@@ -73,19 +73,19 @@ class Canvas:
 
 
 def to_png(figure: Any, dpi: int = 90) -> bytes:
-    """A figure as a small PNG file, with a palette: for notebooks, as `IPython.display.Image(to_png(figure))`."""
+    """A figure as the bytes of a small PNG file with a palette; in notebooks, `IPython.display.Image(to_png(figure))`."""
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi)
-    # The octree keeps the few pixels of a bright outline, which a palette by frequency turns grey.
+    # An octree keeps the few pixels of a bright outline. A palette by frequency would make them gray.
     palette = Image.open(full).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     palette.save(small, "png", optimize=True)
     return small.getvalue()
 
 
 def tube_colors(indices: Sequence[int]) -> list[str]:
-    """The colours of the tubes with these indices in the config."""
+    """Colors of the tubes with these indices in the config."""
     return [TUBE_COLORS[index % len(TUBE_COLORS)] for index in indices]
 
 

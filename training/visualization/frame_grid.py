@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Frames of a clip side by side, with what is said about their pixels drawn into them.
+Frames of a clip side by side, with boxes, dimming or a heat map drawn on them.
 
-Pixels that no tube reads are dimmed, so that the sparsity of the tokenizer can be seen (section 3.2).
+Pixels that no tube reads are dimmed, which shows the sparsity of the tokenizer (section 3.2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from .tube_masks import Box, Size, boxes_read, read_mask, token_mask
 
 
 LINE_PIXELS, LINE_OPACITY, MERGED_OPACITY, FILL_OPACITY = 2, 0.85, 0.45, 0.9
-DIMMED_GREY = 40  # the grey that pixels are dimmed towards
-HEAT_OPACITY, PALENESS = 0.8, 0.65  # of colours over a frame, and of the grey frame below
-GAP = 0.06  # white space between frames, in frame widths
+DIMMED_GREY = 40  # the gray value of fully dimmed pixels
+HEAT_OPACITY, PALENESS = 0.8, 0.65  # opacity of the colors over a frame, and of the gray frame below
+GAP = 0.06  # between frames, in frame widths
 
 
 def film_strip(
@@ -31,14 +31,12 @@ def film_strip(
     gap: float = GAP,
 ) -> np.ndarray:
     """
-    Some `frames` of a clip, dimmed where no tube reads them, with the tubes' boxes in their colours: of each token the
-    first application of the kernel, and fainter the neighbours that space-to-depth adds.
+    The frames `frames` of a clip, dimmed where no tube reads them, with the tubes' boxes in their colors: the first application of
+    the kernel of each token, and fainter the neighbors that space-to-depth merges into the token.
 
-    clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `size`, the clip that the tubes are applied
-        to.
-    dimming: of pixels that are not read, from 0 (none) to 1 (a uniform dark grey).
-    filled: tokens to be filled with their tube's colour: the position of a tube in `tubes`, and the token's index in
-        its grid.
+    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer from `size`, the clip that the tubes are applied to.
+    dimming: of pixels that are not read, from 0 (none) to 1 (a uniform dark gray).
+    filled: tokens to fill with their tube's color: the token's index in its grid, by the position of the tube in `tubes`.
 
     Returns uint8 `(height, strip width, 3)`.
     """
@@ -60,11 +58,10 @@ def film_strip(
 
 def heat_strip(clip: np.ndarray, frames: Sequence[int], heat: np.ndarray, colormap: str, top: float) -> np.ndarray:
     """
-    Some `frames` of a clip in pale grey, under the colours of `heat`.
+    The frames `frames` of a clip in pale gray, under the colors of `heat`.
 
-    clip: uint8 `(frames, height, width, 3)`, a multiple of the pixels of `heat`.
-    heat: `(frames, height, width)`, from 0 to `top` in the colours of matplotlib's `colormap`; NaN leaves a pixel as
-        it is.
+    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer from the size of `heat`.
+    heat: `(frames, height, width)`, values from 0 to `top` for matplotlib's `colormap`; a pixel with NaN is not colored.
 
     Returns uint8 `(height, strip width, 3)`.
     """
@@ -73,16 +70,16 @@ def heat_strip(clip: np.ndarray, frames: Sequence[int], heat: np.ndarray, colorm
     scale = clip.shape[1] // heat.shape[1]
     drawn = []
     for index in frames:
-        grey = clip[index].mean(-1, keepdims=True).repeat(3, axis=-1) * (1 - PALENESS) + 255 * PALENESS
+        gray = clip[index].mean(-1, keepdims=True).repeat(3, axis=-1) * (1 - PALENESS) + 255 * PALENESS
         values = enlarge(heat[index][None], scale)[0]
         colors = 255 * colormaps[colormap](np.nan_to_num(values / top).clip(0, 1))[..., :3]
-        covered = grey * (1 - HEAT_OPACITY) + colors * HEAT_OPACITY
-        drawn.append(np.where(np.isnan(values)[..., None], grey, covered).astype(np.uint8))
+        covered = gray * (1 - HEAT_OPACITY) + colors * HEAT_OPACITY
+        drawn.append(np.where(np.isnan(values)[..., None], gray, covered).astype(np.uint8))
     return side_by_side(drawn)
 
 
 def side_by_side(pictures: Sequence[np.ndarray], gap: float = GAP) -> np.ndarray:
-    """uint8 pictures `(height, width, 3)` of one size in a row, `(height, row width, 3)`, white between them."""
+    """Pictures uint8 `(height, width, 3)` of one size in a row `(height, row width, 3)`, with white gaps."""
     height, width = pictures[0].shape[:2]
     space = np.full((height, round(gap * width), 3), 255, np.uint8)
     pieces = [piece for picture in pictures for piece in (picture, space)]
@@ -90,7 +87,7 @@ def side_by_side(pictures: Sequence[np.ndarray], gap: float = GAP) -> np.ndarray
 
 
 def some_frames(num_frames: int, most: int) -> np.ndarray:
-    """Indices of `most` frames, or of all if there are fewer, evenly spaced from the first frame on."""
+    """Indices of at most `most` frames, evenly spaced, starting with the first frame."""
     shown = min(num_frames, most)
     return np.arange(shown) * num_frames // shown
 

@@ -8,18 +8,17 @@ import numpy as np
 from .canvas import FAINT_INK, MARGIN, MIN_WIDTH, WIDTH, Canvas, darken, dimensions, plural, tube_colors
 
 
-ROWS, PATCH_COLUMNS = 8, 8  # kernels per column; of 2D kernels, per row too
+ROWS, PATCH_COLUMNS = 8, 8  # kernels per column; for 2D kernels also per row
 CELL, CELL_GAP = 0.3, 0.03  # inches
 PANEL_GAP, PANEL_HEAD, HEAD = 0.45, 0.62, 0.95
 
 
 def draw_kernels(model: Any) -> Any:
     """
-    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube; an interpolated one appears at the shape of
-    each tube.
+    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube. An interpolated kernel is shown in the shape of each tube.
 
-    Shown are those that vary most, and each is scaled by itself: grey is 0, and its largest value is black, white or a
-    full colour.
+    The kernels with the largest standard deviation are shown. Each has its own scale: gray is 0, and its largest magnitude is black,
+    white or a full color.
     """
     embeddings = model.get_input_embeddings()
     panels = []
@@ -29,7 +28,7 @@ def draw_kernels(model: Any) -> Any:
         weight = embeddings.kernel(index)[0].detach().float().cpu().numpy()
         shown = most_varied(weight, ROWS * PATCH_COLUMNS if tube.is_image_tube else ROWS)
         panels.append((dimensions(tube.kernel_size), color, kernel_pictures(shown), _note(weight, shown)))
-    # Panels side by side as far as the width goes, then below.
+    # Panels side by side, in as many lines as the width needs.
     places, left, line, right = [], MARGIN, 0, 0.0
     for _, _, pictures, _ in panels:
         width = _panel_width(pictures)
@@ -40,9 +39,9 @@ def draw_kernels(model: Any) -> Any:
         left += width + PANEL_GAP
     line_height = PANEL_HEAD + ROWS * (CELL + CELL_GAP) + 0.3
     canvas = Canvas(max(right + MARGIN, MIN_WIDTH), HEAD + (line + 1) * line_height)
-    subtitle = "Those that vary most. Each is scaled by itself, and grey is 0; 3D kernels frame by frame."
+    subtitle = "The kernels with the largest standard deviation, each with its own scale; gray is 0. 3D kernels frame by frame."
     if embeddings.interpolated_kernel is not None:
-        subtitle += " All 3D kernels are one, interpolated."
+        subtitle += " All 3D kernels are interpolated from one."
     canvas.heading("Kernels", subtitle)
     for (title, color, pictures, note), (left, line) in zip(panels, places, strict=True):
         top = HEAD + line * line_height
@@ -61,7 +60,7 @@ def kernel_pictures(weight: np.ndarray) -> np.ndarray:
     """
     Kernels `(outputs, channels, t, h, w)` as pictures `(outputs, t, h, w, 3)` from 0 to 1, where 0.5 is a weight of 0.
 
-    The largest magnitude of each kernel becomes 0 or 1. Other numbers of channels than three are averaged to grey.
+    The largest magnitude of each kernel becomes 0 or 1. If there are not three channels, their mean is shown in gray.
     """
     if weight.shape[1] != 3:
         weight = weight.mean(axis=1, keepdims=True).repeat(3, axis=1)

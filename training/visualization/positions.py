@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-How alike the positions of tokens are (section 3.3): the similarity of one token's position embedding to all others'.
+Similarity of position embeddings (section 3.3): that of one token to those of all others.
 
-A map that peaks at its own token and falls off around it says that tokens know where they lie; tubes whose maps peak
-at the same place share one space.
+If a map has its peak at the token itself and falls off around it, position embeddings encode the place of tokens. If the maps of
+several tubes have their peaks at the same place, the tubes have a common coordinate system.
 """
 
 from collections.abc import Mapping
@@ -25,13 +25,12 @@ LARGEST_MAP, MIN_ROW_HEIGHT = 1.5, 0.5
 
 def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
     """
-    A matplotlib `Figure` of similarity maps: for a token in the middle of each tube a row, with its similarity to all
-    tokens of all tubes, per tube and time.
+    A matplotlib `Figure` of similarity maps: a row for the token in the middle of each tube, with its similarity to all tokens of
+    all tubes, by tube and time.
 
-    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of
-    that config, whose learned positions are shown; not needed where they are fixed.
+    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of that config, whose learned positions are shown; not needed for fixed positions.
 
-    Raises `ValueError` for a model without positions, and for a size that the tubes do not fit.
+    Raises `ValueError` for a model without positions, and for a size that is too small for the tubes.
     """
     tubes = applied_tubes(config, size)
     similarities = position_similarities(position_vectors(config, size, model), tubes, size)
@@ -68,10 +67,10 @@ def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
 
 def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     """
-    What tells the tokens of a clip of `size` apart, float64 `(tokens, channels)`, the tokens of each tube in turn.
+    Position embeddings of the tokens of a clip of `size`, float64 `(tokens, channels)`, one tube after the other.
 
-    That is what is added to the tokens. A model with rotary positions adds nothing to tell its rows and columns apart;
-    of these it is cosine and sine of the angles, whose similarity is the mean cosine of the angles between two tokens.
+    They are the vectors that are added to the tokens. A model with rotary positions adds none for rows and columns: for these, the
+    vectors are the cosines and sines of the angles. Their similarity is the mean cosine of the angles between two tokens.
     """
     import torch
 
@@ -81,7 +80,9 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     if config.position_embedding == "none":
         raise ValueError("This model has position_embedding='none': there are no positions to show.")
     if model is None and not config.position_embedding.startswith("fixed"):
-        raise ValueError(f"Positions of the kind {config.position_embedding!r} are learned: they need a model.")
+        raise ValueError(
+            f"Positions with position_embedding={config.position_embedding!r} are learned: give a checkpoint with --model."
+        )
     tubes = applied_tubes(config, size)
     num_tokens = sum(tube.num_tokens(size) for tube in tubes.values())
     tokens = torch.zeros(1, num_tokens, config.hidden_size, dtype=torch.float64)
@@ -102,13 +103,11 @@ def position_similarities(
     vectors: np.ndarray, tubes: Mapping[int, Any], size: Size
 ) -> dict[int, dict[int, np.ndarray]]:
     """
-    Cosine similarities: for a tube the token in its middle, and for each other tube its similarity to all tokens of
-    that.
+    Cosine similarities of the token in the middle of each tube to all tokens of each tube.
 
     vectors: as from `position_vectors`. tubes: by index in the config.
 
-    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position
-    is similar to none.
+    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position has the similarity 0 to all others.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
@@ -136,7 +135,7 @@ def _draw_heading(canvas: Canvas, config: Any, size: Size, low: float) -> None:
 def _draw_map(
     canvas: Canvas, place: tuple, values: np.ndarray, low: float, tube: Any, size: Size, token, moment: int
 ) -> None:
-    """One map `(rows, columns)`, each token a tile at its place in the frame, with a circle around `token` if it is in it."""
+    """Draw one map `(rows, columns)`: a tile for each token at its place in the frame, and a circle around `token` if it is in the map."""
     _, rows, columns = tube.centers(size)
     axes = canvas.axes(*place)
     edges = [_tile_edges(centers, extent) for centers, extent in ((columns, size[2]), (rows, size[1]))]
@@ -148,7 +147,7 @@ def _draw_map(
 
 
 def _tile_edges(centers: list[float], extent: int) -> np.ndarray:
-    """Edges of tiles around `centers`, which meet half way; the first and the last end at the frame's edge."""
+    """Edges of tiles around `centers`, half way between neighbors; the outer edges are those of the frame."""
     middles = (np.array(centers[1:]) + np.array(centers[:-1])) / 2
     return np.concatenate(([-0.5], middles, [extent - 0.5]))
 

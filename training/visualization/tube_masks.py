@@ -1,10 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which pixels of a clip a tube's tokens read, for pictures of them (sections 3.2 and 3.4).
+Masks of the pixels that a tube's tokens read, for pictures (sections 3.2 and 3.4).
 
-A kernel is applied at every combination of its places in time, rows and columns, and space-to-depth merges a block of
-such places into a token. So what a token reads is a product of three sets, one per axis, and everything here follows
-from these. A clip of one frame is an image. Sizes are (frames, height, width) in frames and pixels.
+A kernel is applied at every combination of its offsets in time, rows and columns, and space-to-depth merges a block of
+applications into a token. The pixels of a token are therefore a product of three sets, one per axis. A clip of one frame is an image. Sizes are (frames, height, width) in frames and pixels.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ Size = tuple[int, int, int]
 
 
 class Box(NamedTuple):
-    """A kernel's rectangle on a frame, in pixels; `is_merged` where it is a neighbour that space-to-depth adds to a token."""
+    """A kernel's rectangle on a frame, in pixels; `is_merged` if it is a neighbor that space-to-depth merges into a token."""
 
     top: int
     left: int
@@ -28,8 +27,8 @@ class Box(NamedTuple):
 
 def applied_tubes(config: Any, size: Size) -> dict[int, Any]:
     """
-    The tubes that a clip of `size` is tokenized with, as they are applied, by their index in the `TubeViTConfig`.
-    Raises `ValueError` for a size that they do not fit.
+    The tubes that tokenize a clip of `size`, in the form in which they are applied, by their index in the `TubeViTConfig`. Raises
+    `ValueError` for a size that is too small for them.
     """
     from tubevit.tubes import select_tubes
 
@@ -42,7 +41,7 @@ def applied_tubes(config: Any, size: Size) -> dict[int, Any]:
 
 
 def application_masks(tube: Any, size: Size) -> list[np.ndarray]:
-    """What each application of a `Tube`'s kernel reads, per axis bool `(applications along it, extent)`."""
+    """Pixels that each application of a `Tube`'s kernel reads: for each axis, bool `(applications along the axis, extent)`."""
     masks = []
     for extent, count, offset, stride, kernel in zip(
         size, tube.kernel_grid(size), tube.offset, tube.kernel_stride, tube.kernel_size, strict=True
@@ -54,20 +53,16 @@ def application_masks(tube: Any, size: Size) -> list[np.ndarray]:
 
 
 def token_masks(tube: Any, size: Size) -> list[np.ndarray]:
-    """What each token of a `Tube` reads, per axis bool `(tokens along it, extent)`: of a token, the product of three rows."""
+    """Pixels that each token of a `Tube` reads: for each axis, bool `(tokens along the axis, extent)`. A token reads the product of
+    three rows."""
     return [
         np.stack([mask[start : start + factor].any(0) for start in range(0, len(mask), factor)])
         for mask, factor in zip(application_masks(tube, size), tube.space_to_depth, strict=True)
     ]
 
 
-def frames_read(tube: Any, size: Size) -> list[int]:
-    """The frames that a `Tube` reads of a clip of `size`."""
-    return np.flatnonzero(application_masks(tube, size)[0].any(0)).tolist()
-
-
 def boxes_read(tube: Any, size: Size, frame: int) -> list[Box]:
-    """Where a `Tube` reads a frame; a place that several tokens read, some of them as their first, counts as theirs."""
+    """Boxes that a `Tube` reads of a frame. A box that is the first application of one token and a neighbor of another is not merged."""
     moments = np.flatnonzero(application_masks(tube, size)[0][:, frame])
     if not len(moments):
         return []
@@ -82,7 +77,7 @@ def boxes_read(tube: Any, size: Size, frame: int) -> list[Box]:
 
 
 def read_mask(tubes: Any, size: Size) -> np.ndarray:
-    """bool `(frames, height, width)` of `size`: whether some tube reads a pixel."""
+    """Pixels that at least one tube reads, bool `(frames, height, width)`."""
     mask = np.zeros(size, bool)
     for tube in tubes:
         time, rows, columns = (axis.any(0) for axis in token_masks(tube, size))
@@ -91,22 +86,21 @@ def read_mask(tubes: Any, size: Size) -> np.ndarray:
 
 
 def token_mask(tube: Any, size: Size, token: tuple[int, int, int]) -> np.ndarray:
-    """bool `(frames, height, width)`: the pixels that one token reads. token: its index in the tube's grid."""
+    """Pixels that one token reads, bool `(frames, height, width)`. token: its index in the tube's grid."""
     time, rows, columns = (axis[index] for axis, index in zip(token_masks(tube, size), token, strict=True))
     return time[:, None, None] & rows[:, None] & columns
 
 
 def central_token(tube: Any, size: Size) -> tuple[int, int, int]:
-    """Index in the tube's grid of the token that lies in its middle."""
+    """Index of the token in the middle of the tube's grid."""
     return tuple(count // 2 for count in tube.grid(size))
 
 
 def paint(tubes: Mapping[int, Any], values: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
     """
-    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean where several tokens read a
-    pixel, NaN where none does.
+    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean if several tokens read a pixel, NaN if none does.
 
-    tubes, values: by the same keys, a `Tube` and the values of its tokens, `(time, rows, columns)` of its grid.
+    tubes, values: mappings with the same keys to a `Tube` and to its tokens' values `(time, rows, columns)`.
     """
     total, count = np.zeros(size), np.zeros(size)
     for key, tube in tubes.items():

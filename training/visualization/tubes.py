@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The tubes on a clip, frame by frame (fig. 2): which pixels each of them reads, and how few these are."""
+"""The tubes on a clip, frame by frame (fig. 2): the pixels that each tube reads, and their fraction of all pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,17 +26,16 @@ from .tube_masks import applied_tubes, central_token, read_mask
 NUM_FRAMES_SHOWN = 8
 LABELS_WIDTH = 2.75  # inches
 DIMMING, DIMMING_OF_ALL = 0.75, 0.5
-STRIP_PIXELS = 400  # frames are enlarged to at least so many rows, so that outlines are thin
+STRIP_PIXELS = 400  # frames are enlarged to at least this height, so that outlines are thin
 HEAD, ROW_GAP, FOOT = 1.25, 0.1, 0.5
 
 
 def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     """
-    A matplotlib `Figure` of what the tubes of a `TubeViTConfig` read of a clip: a row of frames for each tube and one
-    for all.
+    A matplotlib `Figure` of the pixels that the tubes of a `TubeViTConfig` read of a clip: a row of frames for each tube and one for
+    all tubes.
 
-    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a
-    clip that the tubes do not fit.
+    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a clip that is too small for the tubes.
     """
     size = clip.shape[:3]
     tubes = applied_tubes(config, size)
@@ -44,7 +43,7 @@ def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     colors = dict(zip(tubes, tube_colors(list(tubes)), strict=True))
     notes = {index: tube_notes(tube, size) for index, tube in tubes.items()}
     height = strip_row_height(clip, len(frames))
-    # A row is as high as its frames, or as the text beside them.
+    # A row is as high as its frames, or as the text next to them.
     steps = [max(height, 0.4 + 0.2 * len(lines)) + ROW_GAP for lines in notes.values()]
     full_height = HEAD + sum(steps) + (height + ROW_GAP if len(tubes) > 1 else 0) + FOOT
     canvas = Canvas(picture_width(len(frames), clip.shape), full_height)
@@ -65,20 +64,20 @@ def draw_tubes(clip: np.ndarray, config: Any) -> Any:
         canvas.image(LABELS_WIDTH, top, height, strip)
     legend = "Dimmed: not read. Filled: one token."
     if any(tube.num_merged > 1 for tube in tubes.values()):
-        legend += " Faint outlines: the neighbours that space-to-depth merges into a token."
+        legend += " Faint outlines: the neighbors that space-to-depth merges into a token."
     canvas.text(LABELS_WIDTH, canvas.height - 0.22, legend, size=9, color=FAINT_INK)
     return canvas.figure
 
 
 def label_tube(canvas: Canvas, top: float, tube: Any, color: str, notes: Sequence[str]) -> None:
-    """The kernel of a tube in its colour at the left of a row, and `notes` below it."""
+    """Write the kernel of a tube in its color to the left of a row, and `notes` below."""
     canvas.text(MARGIN, top + 0.3, dimensions(tube.kernel_size), size=12, color=darken(color), weight="bold")
     for line, note in enumerate(notes):
         canvas.text(MARGIN, top + 0.53 + 0.2 * line, note, size=9, color=INK if line == 0 else FAINT_INK)
 
 
 def tube_notes(tube: Any, size: tuple[int, int, int]) -> list[str]:
-    """What distinguishes a tube besides its kernel, in lines."""
+    """Lines about a tube: number of tokens, stride, offset, space-to-depth."""
     grid = f" ({dimensions(tube.grid(size))})" if tube.num_tokens(size) > 1 else ""
     notes = [f"{plural(tube.num_tokens(size), 'token')}{grid}", f"stride {dimensions(tube.stride)}"]
     if any(tube.offset):
@@ -89,7 +88,7 @@ def tube_notes(tube: Any, size: tuple[int, int, int]) -> list[str]:
 
 
 def name_frames(canvas: Canvas, frames: Sequence[int], y: float, shape: tuple[int, ...]) -> None:
-    """The number of each frame of a strip above it, at a baseline of `y`. shape: of the clip."""
+    """Write the numbers of the frames above a strip, with the baseline at `y`. shape: of the clip."""
     if shape[0] == 1:
         return
     width, step = _frame_width(len(frames), shape)
@@ -104,7 +103,7 @@ def enlarged(clip: np.ndarray) -> np.ndarray:
 
 
 def strip_row_height(clip: np.ndarray, num_shown: int) -> float:
-    """Height in inches of a row of `num_shown` frames that fills the picture's width, and is no higher than it should be."""
+    """Height in inches of a row of `num_shown` frames that fills the picture's width."""
     width, _ = _frame_width(num_shown, clip.shape)
     return width * clip.shape[1] / clip.shape[2]
 
@@ -116,11 +115,11 @@ def picture_width(num_shown: int, shape: tuple[int, ...]) -> float:
 
 
 def _frame_width(num_shown: int, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Width in inches of a frame in a strip, and the distance from one to the next."""
+    """Width in inches of a frame in a strip, and distance between the left edges of two frames."""
     width = (WIDTH - MARGIN - LABELS_WIDTH) / (max(num_shown, 4) * (1 + GAP) - GAP)
     return width, width * (1 + GAP)
 
 
 def _summary(size: tuple[int, int, int], num_tokens: int, tubes: dict[int, Any]) -> str:
-    share = read_mask(tubes.values(), size).mean()
-    return f"{describe_size(size)}  ·  {plural(num_tokens, 'token')}, which read {share:.0%} of them"
+    fraction = read_mask(tubes.values(), size).mean()
+    return f"{describe_size(size)}  ·  {plural(num_tokens, 'token')}, which read {fraction:.0%} of the pixels"
