@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit convert`: a TubeViT that starts from an image model, saved with processors that prepare pixels as that model's did."""
+"""`tubevit convert`: a TubeViT with the weights of an image model, saved with processors that prepare pixels as the image model's."""
 
 import argparse
 import json
@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
-TASKS = {
-    "base": "TubeViTModel",
-    "image": "TubeViTForImageClassification",
-    "video": "TubeViTForVideoClassification",
-}
+TASKS = ("base", "image", "video")
 POOLINGS = ("source", "attention", "mean", "cls", "cls_mean", "cls_registers")
-# What our processors have in common with the library's.
+# Settings that the processors of this package and those of Transformers have in common.
 SHARED_SETTINGS = (
     *("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
     *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
@@ -21,41 +17,59 @@ SHARED_SETTINGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="folder of an image model of Transformers, or its name on the Hub")
+    parser.add_argument("source", help="image model of Transformers: a folder, or a name on the Hub")
     parser.add_argument("output", type=Path, help="folder to write; it must be new or empty")
-    parser.add_argument("--task", choices=TASKS, default="video", help="what the model is for (%(default)s)")
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        default="video",
+        help="kind of model: without a head, image classifier or video classifier (default: %(default)s)",
+    )
     parser.add_argument(
         "--positions",
         choices=("transfer", "fixed"),
         default="transfer",
-        help="the source's spatial positions with TubeViT's temporal ones, or the paper's (%(default)s)",
+        help="transfer: the source's spatial position embeddings with TubeViT's temporal ones; fixed: the paper's (default: %(default)s)",
     )
     parser.add_argument(
         "--tube-init",
         choices=("central", "average", "random"),
         default="central",
-        help="how 3D kernels start: the source's at the central frame, spread over all, or random (%(default)s)",
+        help="initial 3D kernels: the source's 2D kernel at the central frame, its average over all frames, or random (default: "
+        "%(default)s)",
     )
-    parser.add_argument("--pooling", choices=POOLINGS, default="source", help="how tokens are pooled (%(default)s)")
-    parser.add_argument("--num-frames", type=int, default=32, help="frames of a clip (%(default)s)")
-    parser.add_argument("--labels", type=int, metavar="N", help="a new classifier with N labels, not the source's")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the clips; by default the source's")
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="write what became of each tensor to a file")
+    parser.add_argument(
+        "--pooling",
+        choices=POOLINGS,
+        default="source",
+        help="pooling of the tokens; source: the image model's (default: %(default)s)",
+    )
+    parser.add_argument("--num-frames", type=int, default=32, help="frames per clip (default: %(default)s)")
+    parser.add_argument(
+        "--labels", type=int, metavar="N", help="make a new classifier with N labels (default: keep the source's)"
+    )
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="height and width of a frame (default: the source's)"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.json", help="write a JSON file that lists what was done with each tensor"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    import tubevit
-
     from ..logging_utils import quiet_libraries
-    from ..models.loading import check_model_name
+    from ..models.families import TUBEVIT, converting_family
+    from ..models.loading import load_config
     from ..run_folder import check_new_folder
 
     quiet_libraries()
-    check_model_name(args.source)
+    source = load_config(args.source)
     check_new_folder(args.output)
     _check_arguments(args)
+    family = converting_family(source) or TUBEVIT
+    model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
     labels = {} if args.labels is None else {"num_labels": args.labels}
-    model, report = getattr(tubevit, TASKS[args.task]).from_image_checkpoint(
+    model, report = model_class.from_image_checkpoint(
         args.source,
         positions=args.positions,
         tube_init=args.tube_init,
@@ -77,10 +91,10 @@ def run(args: argparse.Namespace) -> None:
 
 def make_processor(source: str, config: Any, resize: bool = False) -> Any:
     """
-    A `TubeViTProcessor` that prepares images as the image model `source` does, and videos frame by frame in the same way.
+    A `TubeViTProcessor` that prepares images as the processor of the image model `source` does, and frames of videos like images.
 
-    config: of the TubeViT that was made of it. resize: whether pixels are to come in `config.image_size`, which is not the
-        source's own; the share of the image that a central crop keeps stays what it was.
+    config: of the TubeViT. resize: whether frames get the size `config.image_size` instead of the source's. A central crop then
+        keeps the same fraction of the image as before.
     """
     from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
     from tubevit.source_checkpoints import load_image_processor
@@ -95,8 +109,8 @@ def make_processor(source: str, config: Any, resize: bool = False) -> Any:
         settings |= {name: dict(settings[name]) for name in ("size", "crop_size") if name in settings}
     own_size = settings.get("size") and settings.get("do_resize", True)
     if resize and own_size and settings["do_center_crop"]:
-        share = height / settings["crop_size"]["height"]
-        settings["size"] = {name: round(side * share) for name, side in settings["size"].items() if side}
+        scale = height / settings["crop_size"]["height"]
+        settings["size"] = {name: round(side * scale) for name, side in settings["size"].items() if side}
         settings["crop_size"] = {"height": height, "width": width}
     elif resize or not own_size:
         settings |= {"do_resize": True, "do_center_crop": False, "size": {"height": height, "width": width}}

@@ -11,8 +11,7 @@ from transformers import set_seed
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
-from ..models.build import RunModel, load_run_config
-from ..models.build_joint import head_classes, make_joint_model, with_name
+from ..models.build import RunModel, head_classes, load_run_config, make_joint_model, with_name
 from .build import RunSetup, build_run_data, check_metric, check_views, in_order_of, metrics_of, without_bad_videos
 from .run_config import JointRun
 

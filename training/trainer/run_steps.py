@@ -267,7 +267,7 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
     """
     from accelerate import PartialState
 
-    from ..models.build_joint import save_classifiers
+    from ..models.build import save_classifiers
 
     state, parts = PartialState(), {"": setup}
     if isinstance(setup.run, JointRun):
