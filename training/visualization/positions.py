@@ -81,7 +81,7 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
         raise ValueError("This model has position_embedding='none': there are no positions to show.")
     if model is None and not config.position_embedding.startswith("fixed"):
         raise ValueError(
-            f"Positions with position_embedding={config.position_embedding!r} are learned: give a checkpoint with --model."
+            f"Positions with position_embedding={config.position_embedding!r} are learned: they need a model."
         )
     tubes = applied_tubes(config, size)
     num_tokens = sum(tube.num_tokens(size) for tube in tubes.values())

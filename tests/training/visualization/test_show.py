@@ -282,8 +282,8 @@ def test_pictures_of_presets_and_files_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernels"], "Kernels are learned: name a checkpoint with --model"),
-        (["attention"], "Attention is learned: name a checkpoint with --model"),
+        (["kernels"], "Kernels are learned: give a checkpoint with --model"),
+        (["attention"], "Attention is learned: give a checkpoint with --model"),
         (["positions", "--clip", "a.mp4"], "--clip goes with tubes and attention, not with positions"),
         (["kernels", "--model", "MODEL", "--num-frames", "9"], "not with kernels"),
         (["tubes", "--model", "MODEL", "--preset", "tiny"], "leave out --preset and --tubes"),
