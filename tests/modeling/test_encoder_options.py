@@ -1,4 +1,4 @@
-"""What image models added to the ViT block: laws of each option, and that everything else still works with all of them."""
+"""Encoder options of image models: the laws of each option, and every other feature with all options at once."""
 
 import copy
 
@@ -135,7 +135,7 @@ def test_the_plan_of_tensor_parallelism_names_modules_that_exist():
 
 
 def test_turned_queries_and_keys_know_their_distance_alone():
-    """The product of a query and a key that turn by a and b is that of a query that turns by a - b and a key that does not."""
+    """A query rotated by a and a key rotated by b have the product of a query rotated by a - b and a key without rotation."""
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.float64)
     a, b = (torch.randn(1, 4, dtype=torch.float64).tile(2) for _ in range(2))

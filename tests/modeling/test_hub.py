@@ -1,4 +1,4 @@
-"""Saving, loading and serving: Auto classes, stock pipelines, and folders that bring their own code."""
+"""Saving and loading with the Auto classes, the pipelines, and exported folders with code."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Starting from image weights: an image gives the source model's own answers, and every tensor is accounted for."""
+"""Conversion of image checkpoints: an image gives the source model's outputs, and the report lists every tensor."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ TUBES = [{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}, {"kernel_size": [2, 6,
 
 
 def convert(tmp_path, name: str, model_class=None, dtype=torch.float32, **choices):
-    """Save a source model, carry it over, and return both and the report."""
+    """Save a source model, convert it, and return both models and the report."""
     source = make_source(name).to(dtype)
     source.save_pretrained(tmp_path / "source")
     if model_class is None:

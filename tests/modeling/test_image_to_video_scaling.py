@@ -86,7 +86,7 @@ def test_a_frozen_checkpoint_stays_frozen_and_can_be_thawed(tmp_path):
 
 
 def saved_bytes(model) -> int:
-    """What a forward pass keeps for the backward pass, parameters aside."""
+    """The tensors other than parameters that a forward pass stores for the backward pass."""
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
     kept = {}
 

@@ -1,4 +1,4 @@
-"""One backbone with a head per data set: each batch's loss is that of its data set's own classifier."""
+"""One backbone with a head per data set: the loss of a batch is that of its data set's classifier."""
 
 import pytest
 import torch

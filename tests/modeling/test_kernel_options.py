@@ -1,4 +1,4 @@
-"""Interpolated kernels, kinds of positions, and other tubes for trained weights."""
+"""Interpolated kernels, position embeddings, and other tubes for trained weights."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Laws of the model: what must hold whatever the weights are."""
+"""Laws of the model that hold for all weights."""
 
 import copy
 
@@ -15,7 +15,7 @@ POOLINGS = ["attention", "mean", "cls"]
 
 
 def test_with_the_image_tube_alone_the_encoder_is_transformers_vit():
-    """Same weights, same outputs: the ViT block is the library's, block for block and name for name."""
+    """The blocks have the parameter names and the outputs of Transformers' ViT blocks."""
     model = make_model(TubeViTModel, pooling="mean", layer_norm_eps=1e-6).double()
     vit = ViTModel(
         ViTConfig(
@@ -167,7 +167,7 @@ def test_half_precision_follows_float32(dtype):
 
 
 def test_the_initial_loss_is_that_of_a_guess():
-    """With the default initialisation a fresh classifier is close to uniform: -log(1 / labels)."""
+    """With the default initialization the loss of an untrained classifier is close to chance: -log(1 / labels)."""
     torch.manual_seed(0)
     model = TubeViTForVideoClassification(tiny_config(initializer_range=0.02, num_labels=11))
     loss = model(tiny_clips(batch=4), labels=torch.tensor([0, 3, 5, 10])).loss
@@ -246,7 +246,7 @@ def test_all_checkpoint_keys_are_weights(pooling):
 
 
 def test_golden_logits():
-    """A fixed model on a fixed clip. A change here changes what every saved checkpoint means."""
+    """A fixed model on a fixed clip. A change of these values changes the outputs of every saved checkpoint."""
     model = TubeViTForVideoClassification(tiny_config()).eval()
     with torch.no_grad():
         for index, parameter in enumerate(model.parameters()):

@@ -1,4 +1,4 @@
-"""Positions and kernels of image checkpoints at the places of tubes, against what torch and plain arithmetic give."""
+"""Positions and kernels of image checkpoints at the centers of tubes, against torch and plain arithmetic."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_a_grid_of_the_frames_own_size_is_read_exactly():
 
 
 def test_a_larger_tube_is_read_between_the_points():
-    """A 16x16 tube over four 8x8 patches lies in their midst; linear filters then take the four alike."""
+    """The center of a 16x16 tube over four 8x8 patches is their common corner; linear filters weight the four equally."""
     coordinates, count = patch_coordinates(Tube((4, 16, 16), (4, 16, 16)).centers((4, 32, 32))[1], 32, 8)
     assert (coordinates, count) == ([1.0, 3.0], 4)
     weights = interpolation_weights(coordinates, count, 4, "bilinear_antialias")

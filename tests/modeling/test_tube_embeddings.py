@@ -18,7 +18,7 @@ from tubevit.tubes import MAIN_TUBES
 
 
 def conv3d_tokens(embeddings: TubeViTEmbeddings, video: torch.Tensor) -> torch.Tensor:
-    """All tube tokens of `(batch, frames, channels, height, width)` by torch's own convolution, without positions."""
+    """All tube tokens of `(batch, frames, channels, height, width)` from torch's convolution, without positions."""
     tokens = []
     for index, tube in enumerate(embeddings.tubes):
         weight, bias = embeddings.kernel(index)
@@ -34,7 +34,7 @@ def conv3d_tokens(embeddings: TubeViTEmbeddings, video: torch.Tensor) -> torch.T
 
 
 def seen_centers(tube: Tube, size) -> list[tuple[float, float, float]]:
-    """The middle of the pixels that each token sees, found by marking them one application at a time."""
+    """The center of the pixels that each token covers, found by marking them one application at a time."""
     centers = []
     for token in itertools.product(*(range(count) for count in tube.grid(size))):
         seen = torch.zeros(size)
@@ -77,7 +77,7 @@ def test_tokens_equal_conv3d_plus_positions_in_float64(size):
 
 @st.composite
 def tokenizers(draw):
-    """A configuration with random tubes, and the size of a clip that holds them."""
+    """A configuration with random tubes, and the size of a clip that contains them."""
     factors = st.sampled_from([1, 2, 4])
     tubes = []
     for _ in range(draw(st.integers(1, 3))):
@@ -216,19 +216,19 @@ def test_gathering_can_be_transformed_and_derived():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_uint8_pixels_are_normalised_inside(dtype):
+def test_uint8_pixels_are_normalized_inside(dtype):
     statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
     embeddings = make_model(TubeViTModel, **statistics).to(dtype).embeddings
     raw = tiny_clips(dtype=torch.uint8)
     wide = torch.promote_types(dtype, torch.float32)
     mean, std = (torch.tensor(values, dtype=wide)[:, None, None] for values in statistics.values())
-    normalised = ((raw.to(wide) / 255 - mean) / std).to(dtype)
+    normalized = ((raw.to(wide) / 255 - mean) / std).to(dtype)
     tolerance = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 2e-2}[dtype]
-    ours, theirs = embeddings(pixel_values_videos=raw), embeddings(pixel_values_videos=normalised)
+    ours, theirs = embeddings(pixel_values_videos=raw), embeddings(pixel_values_videos=normalized)
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * 4)
-    image, normalised = raw[:, 0], normalised[:, 0]
+    image, normalized = raw[:, 0], normalized[:, 0]
     torch.testing.assert_close(
-        embeddings(pixel_values=image), embeddings(pixel_values=normalised), rtol=tolerance, atol=tolerance * 4
+        embeddings(pixel_values=image), embeddings(pixel_values=normalized), rtol=tolerance, atol=tolerance * 4
     )
 
 
@@ -284,7 +284,7 @@ def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_fram
         ({}, "exactly one"),
         ({"pixel_values": (1, 3, 16, 16), "pixel_values_videos": (1, 8, 3, 16, 16)}, "exactly one"),
         ({"pixel_values_videos": (8, 3, 16, 16)}, r"5 axes \(batch, frames, channels.*\(8, 3, 16, 16\)"),
-        ({"pixel_values_videos": (1, 2, 8, 3, 16, 16)}, "classification heads take several views"),
+        ({"pixel_values_videos": (1, 2, 8, 3, 16, 16)}, "classification models take several views"),
         ({"pixel_values": (3, 16, 16)}, r"4 axes .*\(3, 16, 16\)"),
         (
             {"pixel_values_videos": (0, 8, 3, 16, 16)},
@@ -305,7 +305,7 @@ def test_wrong_inputs_are_one_clear_error(inputs, message):
 
 def test_integer_pixels_other_than_uint8_are_refused():
     embeddings = make_model(TubeViTModel).embeddings
-    with pytest.raises(ValueError, match=r"float \(normalised\) or uint8 \(raw pixels\), got torch.int64"):
+    with pytest.raises(ValueError, match=r"float \(normalized\) or uint8 \(raw pixels\), got torch.int64"):
         embeddings(pixel_values_videos=torch.zeros(1, 8, 3, 16, 16, dtype=torch.long))
 
 
@@ -313,7 +313,7 @@ def test_pixels_that_are_not_finite_are_found_under_the_debug_flag():
     clips = tiny_clips()
     clips[1, 2, 0, 3, 4] = float("nan")
     make_model(TubeViTModel)(pixel_values_videos=clips)
-    with pytest.raises(ValueError, match=r"not finite at index \(1, 2, 0, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"contains NaN or inf at index \(1, 2, 0, 3, 4\)"):
         make_model(TubeViTModel, check_pixels=True)(pixel_values_videos=clips)
 
 
@@ -379,7 +379,7 @@ def test_frame_differences_see_neither_what_stands_still_nor_which_side_is_brigh
     )
 
 
-def test_frame_differences_of_uint8_are_those_of_normalised_floats_and_every_parameter_learns():
+def test_frame_differences_of_uint8_are_those_of_normalized_floats_and_every_parameter_learns():
     model = make_model(TubeViTModel, use_frame_differences=True, image_mean=0.3, image_std=0.25)
     raw = torch.randint(0, 256, (2, 8, 3, 16, 16), dtype=torch.uint8)
     tokens = model.embeddings(pixel_values_videos=raw)

@@ -1,4 +1,4 @@
-"""Tube geometry against numbers worked out by hand from the paper's formula."""
+"""Tube geometry against numbers computed by hand from the paper's formula."""
 
 import pytest
 
