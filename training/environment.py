@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What a result depends on: package versions, machine, device, commit of the sources."""
+"""The environment that results depend on: package versions, machine, device, commit of the source code."""
 
 import datetime
 import os
@@ -27,7 +27,7 @@ OPTIONAL = ("peft", "tensorboard", "trackio")
 
 
 def installed_versions() -> dict[str, str | None]:
-    """Package to version, `None` for one that is not installed."""
+    """Package name to version, or to `None` if the package is not installed."""
     return {name: _version(name) for name in (*REQUIRED, *OPTIONAL)}
 
 
@@ -39,7 +39,7 @@ def _version(name: str) -> str | None:
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """What the numbers were measured on and with; `load` is the number of processes that wanted a core, 1 minute mean."""
+    """The machine and torch settings of a measurement; `load` is the load average of the last minute."""
     import torch
 
     from tubevit.processing.cpu_cores import num_cores
@@ -68,22 +68,22 @@ def _cpu_name() -> str:
 
 
 def pick_device(name: str) -> str:
-    """`auto` is the GPU if torch sees one. Raises `ValueError` for a GPU that is not there."""
+    """`cuda` or `cpu`; `auto` selects the GPU if torch sees one. Raises `ValueError` for `cuda` without a GPU."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no GPU here; `tubevit doctor` says more.")
+        raise ValueError("--device cuda: torch sees no GPU; `tubevit doctor` shows torch's CUDA version.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def provenance(machine: dict[str, Any]) -> dict[str, Any]:
     """
-    Where numbers come from: the commit of the package's sources ("unknown" outside its repository), whether sources
-    were changed since, machine with the version of Transformers, and day.
+    Commit of the package's source code ("unknown" outside its repository), whether files differ from that commit, machine with
+    the version of Transformers, and date.
     """
     machine = machine | {"transformers": installed_versions()["transformers"]}
     here = Path(__file__).name
-    # An installed copy may lie in somebody else's repository.
+    # An installed copy may be inside another project's repository.
     is_tracked = _git("ls-files", "--error-unmatch", here) is not None
     changes = _git(
         "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results", ":(exclude,top)*.md"
@@ -97,7 +97,7 @@ def provenance(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the folder of this package, `None` where it is not in a repository."""
+    """Output of a git command in the folder of this package, `None` outside a repository or without git."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
@@ -107,7 +107,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command, commit of the sources and day."""
+    """Versions, machine, command, commit of the source code and date; runs save it as `environment.json`."""
     import torch
 
     versions = {name: version for name, version in installed_versions().items() if version is not None}
@@ -118,9 +118,10 @@ def describe_environment() -> dict[str, Any]:
         "gpus": gpus,
         "num_processes": num_processes(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        **provenance(describe_machine("cpu")),  # the GPUs stand above
+        **provenance(describe_machine("cpu")),  # GPUs have their own entry
     }
 
 
 def num_processes() -> int:
+    """Number of processes of a run, from torchrun's `WORLD_SIZE`; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1))

@@ -1,13 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What libraries print of their own accord and a user of a command has no use for, or is told in a line of ours."""
+"""Turns off library output that a command does not need."""
 
 import warnings
 
 
 def quiet_libraries() -> None:
     """
-    For the rest of the process: no progress bars of reading and writing weights, which take a second (those of downloads
-    stay), and not torch's warnings of many loader workers, on which `worker_processes` has a note.
+    Turn off two kinds of output for the rest of the process: Transformers' progress bars of loading and saving weights
+    (downloads keep theirs), and torch's warning about many DataLoader workers (`worker_processes` prints a note instead).
     """
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging

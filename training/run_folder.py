@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The folder that a command writes: found to be usable before any work is done, and never one that holds something."""
+"""Output folders: checked before any work is done, and never written over; and the files that every run folder has."""
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of sever
 
 def check_new_folder(path: Path, hint: str = "name a new folder", may_hold: Collection[str] = ()) -> None:
     """
-    Raise an `OSError` of one line for a folder to write that is a file or not empty.
+    Raise an `OSError` of one line if `path` is a file, or a folder that is not empty.
 
-    hint: what to do where it is not. may_hold: names of files that are no reason.
+    hint: advice for a folder that is not empty. may_hold: names of files that are allowed in it.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; a folder is needed.")
@@ -29,7 +29,7 @@ def check_new_folder(path: Path, hint: str = "name a new folder", may_hold: Coll
 
 
 def make_writable(path: Path) -> None:
-    """Make the folder if it is not there yet. Raises an `OSError` of one line if it cannot be written, or the disk is full."""
+    """Create the folder if necessary. Raises an `OSError` of one line if it cannot be written or the disk is full."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path) as file:
@@ -41,7 +41,7 @@ def make_writable(path: Path) -> None:
 
 @contextmanager
 def ensure_writable_dir(path: Path) -> Iterator[None]:
-    """As `make_writable`; new folders that nothing was written to are gone afterwards."""
+    """As `make_writable`; on exit, new folders that are still empty are removed."""
     new = [folder for folder in [path, *path.parents] if not folder.exists()]
     try:
         make_writable(path)
@@ -54,27 +54,23 @@ def ensure_writable_dir(path: Path) -> Iterator[None]:
 
 @contextmanager
 def dry_run_dir(path: Path) -> Iterator[Path]:
-    """For a dry run: `path` is found to be writable, and left as it is; a temporary folder is there to write to."""
+    """For a dry run: check that `path` is writable, leave it unchanged, and give a temporary folder to write to."""
     with ensure_writable_dir(path), tempfile.TemporaryDirectory() as temporary:
         yield Path(temporary)
 
 
 CONFIG_FILE = "resolved_config.yaml"
-
-
 METRICS_FILE = "train_metrics.json"  # written when training has ended
-
-
-EVALUATION = "evaluation"  # folder of the scores at the end
+EVALUATION = "evaluation"  # subfolder with the results of the final evaluation
 
 
 def write_run_files(
     folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any] | None = None
 ) -> None:
     """
-    What a run is, into its folder.
+    Write the configuration, environment, labels and numbers of videos of a run to its folder.
 
-    config: block name to dataclass. counts: how many videos there are, by split.
+    config: block name to dataclass. counts: number of videos by split.
     """
     write_yaml(folder / CONFIG_FILE, config)
     write_json(folder / "environment.json", describe_environment())
@@ -85,8 +81,8 @@ def write_run_files(
 
 def label_map(class_names: ClassNames) -> dict[str, Any]:
     """
-    Classes by index, and a checksum by which two orders of the same classes are told apart at a glance; of several data sets,
-    by their names.
+    Class names by index, with a checksum that differs for another order of the same classes; for several data sets, by data
+    set name.
     """
     if isinstance(class_names, Mapping):
         return {name: label_map(names) for name, names in class_names.items()}

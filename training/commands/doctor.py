@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit doctor`: what is installed, what this machine can do, and the traps that are known.
+`tubevit doctor`: checks the installed packages, the machine, video codecs, attention backends and matmul speed.
 
-The measurement is a matrix product of TubeViT-B's shape in both of torch's float32 precisions. "medium" lets torch take
-other routines: on processors where MKL is slow it takes 40 % off a forward pass at the same accuracy, elsewhere it does
-nothing or rounds to bfloat16. It is the user's switch, so it is measured and explained here and never set silently.
+The speed test is a matrix product of TubeViT-B's shape in two float32 matmul precisions of torch. "medium" allows torch to use
+other routines: on CPUs where MKL is slow, a forward pass takes 40 % less time at the same accuracy; on other CPUs it has no
+effect or rounds to bfloat16. This package never changes the setting, so the report says what it would do on this machine.
 """
 
 import argparse
@@ -18,25 +18,25 @@ from ..environment import REQUIRED, installed_versions
 
 
 TOKENS, WIDTH, MLP_WIDTH = 539, 768, 3072  # TubeViT-B's largest product: (tokens, width) x (width, MLP width)
-PAYS_FROM = 1.15  # a smaller gain is within what other load on the machine does to a measurement
+MIN_SPEEDUP = 1.15  # smaller speedups cannot be told from noise caused by other processes
 EXACT_BELOW = 1e-5  # relative error that counts as float32; bfloat16 has about 2e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="leave the measurement out")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure matrix products (default: 2)")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, metavar="S", help="seconds to measure matrix products (default: 2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; the exit code is 1 if something is broken."""
+    """Print the report. The exit code is 1 if the installation is broken."""
     broken, warnings = [], []
     _print_section("versions", describe_versions(broken))
     if not broken:
         _print_section("machine", describe_machine())
         _print_section("video decoding", describe_decoder(broken))
         _print_section("attention backends", describe_attention())
-        if not args.dry_run:
-            _print_section("float32 matrix products", describe_matmul(measure_matmul(args.seconds), warnings))
+        _print_section("float32 matrix products", describe_matmul(measure_matmul(args.seconds), warnings))
         broken += find_broken_operators()
     for line in broken:
         print(f"\nbroken: {line}")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe_versions(broken: list[str]) -> dict[str, str]:
-    """Package to version; what is missing, or too old for what it is installed with, is added to `broken`."""
+    """Package to version. Missing packages and versions that do not meet a requirement are added to `broken`."""
     found = installed_versions()
     for name in REQUIRED:
         if found[name] is None:
@@ -61,7 +61,7 @@ def describe_versions(broken: list[str]) -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, threads and GPUs as torch sees them."""
+    """CPU cores, threads and GPUs as torch sees them."""
     import torch
 
     from tubevit.processing.cpu_cores import num_cores
@@ -73,7 +73,7 @@ def describe_machine() -> dict[str, str]:
         "CPU instructions": torch.backends.cpu.get_cpu_capability(),
     }
     if not torch.cuda.is_available():
-        lines["GPU"] = "none that torch sees" + (
+        lines["GPU"] = "none seen by torch" + (
             f" (torch is built for CUDA {torch.version.cuda})" if torch.version.cuda else ""
         )
     else:
@@ -84,41 +84,46 @@ def describe_machine() -> dict[str, str]:
 
 
 def describe_decoder(broken: list[str]) -> dict[str, str]:
-    """FFmpeg's libraries inside PyAV, and which of the usual codecs they have."""
+    """Versions of the FFmpeg libraries in PyAV, and which common codecs they have. Missing decoders are added to `broken`."""
     import av
 
     libraries = ", ".join(f"{name} {'.'.join(map(str, numbers))}" for name, numbers in av.library_versions.items())
     codecs = {name: _has_codec(name, "r") for name in ("h264", "hevc", "vp9", "av1", "mpeg4")}
-    if missing := [name for name, there in codecs.items() if not there]:
+    if missing := [name for name, is_available in codecs.items() if not is_available]:
         broken.append(
             f"PyAV's FFmpeg cannot decode {', '.join(missing)}: pip install --force-reinstall --only-binary :all: av"
         )
-    writes = "yes" if _has_codec("libx264", "w") else "no, and `make demo` needs it for its clips"
+    writes = "yes" if _has_codec("libx264", "w") else "no; `tubevit demo` and `tubevit data prepare` need it"
     return {
         "FFmpeg": libraries,
-        "decodes": ", ".join(name for name, there in codecs.items() if there),
+        "decodes": ", ".join(name for name, is_available in codecs.items() if is_available),
         "writes H.264": writes,
     }
 
 
 def describe_attention() -> dict[str, str]:
-    """Which values of `attn_implementation` work here."""
+    """Which values of `attn_implementation` this machine supports."""
     import torch
     from transformers.utils import import_utils
 
-    available = {"eager": True, "sdpa": True, "flex_attention": import_utils.is_torch_flex_attn_available()}
-    for number in (2, 3, 4):
-        check = getattr(import_utils, f"is_flash_attn_{number}_available", None)
-        available[f"flash_attention_{number}"] = torch.cuda.is_available() and check is not None and check()
-    return {name: "yes" if there else "no" for name, there in available.items()}
+    has_gpu = torch.cuda.is_available()
+    available = {
+        "eager": True,
+        "sdpa": True,
+        "flex_attention": import_utils.is_torch_flex_attn_available(),
+        "flash_attention_2": has_gpu and import_utils.is_flash_attn_2_available(),
+        "flash_attention_3": has_gpu and import_utils.is_flash_attn_3_available(),
+        "flash_attention_4": has_gpu and import_utils.is_flash_attn_4_available(),
+    }
+    return {name: "yes" if is_available else "no" for name, is_available in available.items()}
 
 
 def measure_matmul(seconds: float) -> dict[str, dict[str, float]]:
     """
     `{"highest" | "medium": {"gflops", "error"}}` of a product of TubeViT-B's shape, on the GPU if torch sees one.
 
-    The precisions take turns, so that other load meets both alike; medians. `error` is the largest deviation from
-    float64, relative to the largest value. torch's setting is put back.
+    Speeds are medians; the precisions alternate, so that other processes slow down both equally. `error` is the largest
+    absolute difference from float64, divided by the largest value. torch's precision setting is restored.
     """
     import torch
 
@@ -147,30 +152,31 @@ def measure_matmul(seconds: float) -> dict[str, dict[str, float]]:
 
 
 def describe_matmul(measured: dict[str, dict[str, float]], warnings: list[str]) -> dict[str, str]:
-    """The measurement in words; a note on "medium" is added to `warnings` where it matters."""
+    """The lines of the report. Advice is added to `warnings` if "medium" is faster."""
     gain = measured["medium"]["gflops"] / measured["highest"]["gflops"]
     is_exact = measured["medium"]["error"] < EXACT_BELOW
     switch = 'torch.set_float32_matmul_precision("medium")'
-    if gain >= PAYS_FROM and is_exact:
+    if gain >= MIN_SPEEDUP and is_exact:
         warnings.append(
-            f"{switch} makes products {gain:.1f} times as fast here, at full accuracy: put it in your script."
+            f"{switch} makes products {gain:.1f} times as fast here, at full accuracy: add it to your script."
         )
-    elif gain >= PAYS_FROM:
+    elif gain >= MIN_SPEEDUP:
         warnings.append(
             f"{switch} makes products {gain:.1f} times as fast here, but rounds them to "
-            f"{measured['medium']['error']:.0e} of the largest value: try it if your accuracy bears that."
+            f"{measured['medium']['error']:.0e} of the largest value: try it and compare the accuracy of your model."
         )
     lines = {
         precision: f"{values['gflops']:.0f} GFLOP/s, error {values['error']:.0e}"
         for precision, values in measured.items()
     }
-    verdict = "pays" if gain >= PAYS_FROM else "does not pay"
-    return {**lines, "verdict": f'"medium" {verdict} on this processor ({gain:.2f} x); the default is "highest"'}
+    verdict = "is faster" if gain >= MIN_SPEEDUP else "is not faster"
+    return {**lines, "verdict": f'"medium" {verdict} on this device ({gain:.2f} x); torch uses "highest" by default'}
 
 
 def find_broken_operators() -> list[str]:
     """
-    A torchvision that was built for another torch imports, and fails later or at its first own operator.
+    An error message if torchvision's operators do not work. A torchvision that was built for another torch version may be
+    imported without an error and fail at its first operator.
     """
     import torch
 
@@ -187,7 +193,7 @@ def find_broken_operators() -> list[str]:
 
 
 def _unmet(package: str, needed: tuple[str, ...], found: dict[str, str]) -> list[str]:
-    """Sentences for the requirements of `package` on `needed` that the versions in `found` do not meet."""
+    """Messages for the requirements of `package` on packages in `needed` that the versions in `found` do not meet."""
     from packaging.requirements import Requirement
 
     if found.get(package) == "missing":
@@ -204,7 +210,7 @@ def _unmet(package: str, needed: tuple[str, ...], found: dict[str, str]) -> list
             continue
         if not requirement.specifier.contains(have, prereleases=True):
             problems.append(
-                f"{package} {found[package]} needs {requirement}, here is {have}: "
+                f"{package} {found[package]} needs {requirement}, but {have} is installed: "
                 f"pip install --upgrade '{requirement}'."
             )
     return problems

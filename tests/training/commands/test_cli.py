@@ -317,7 +317,7 @@ def test_doctor_explains_what_medium_does():
     for measured, word in ((fast, "full accuracy"), (rounded, "rounds"), (useless, None)):
         warnings = []
         lines = doctor.describe_matmul(measured, warnings)
-        assert ("does not pay" in lines["verdict"]) == (word is None)
+        assert ("is not faster" in lines["verdict"]) == (word is None)
         assert bool(warnings) == (word is not None)
         assert word is None or word in warnings[0]
 
