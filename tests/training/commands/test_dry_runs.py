@@ -100,6 +100,6 @@ def test_a_folder_where_a_model_is_still_to_be_written_says_so(tmp_path, capsys)
     for argv in (["predict", "clip.mp4", "--model", str(tmp_path)], ["export", str(tmp_path), str(tmp_path / "out")]):
         assert main(argv) == 2
         assert (
-            "is empty, it has no config.json: what is to write a model there has not ended yet"
+            "is empty, it has no config.json: the run that writes a model there has not ended, or was stopped"
             in capsys.readouterr().err
         )
