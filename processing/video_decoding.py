@@ -279,9 +279,8 @@ def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Generat
     with open_container(file, name) as (container, stream):
         _set_threads(stream, num_threads)
         for packet in container.demux(stream):
-            if not (
-                index.is_truncated and packet.is_corrupt
-            ):  # an incomplete packet, which decodes to part of a picture
+            # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
+            if not (index.is_truncated and packet.is_corrupt):
                 yield from packet.decode()
 
 

@@ -1,25 +1,25 @@
-"""Shared by all tests: `import video_files` works from any test file, and `shared_data` finds the real clips."""
+"""Fixtures of all tests, and the import path of the helper modules in tests/helpers."""
 
 import os
 import sys
 from pathlib import Path
 
 
-# Before torch is loaded, here and in the processes that tests start: tiny tensors gain nothing from more threads, and sums are
-# the same bit for bit only with the same number of them.
+# Set before torch is imported, here and in the processes that tests start: tiny tensors gain nothing from threads, and sums are
+# bit-identical only with the same number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
 
 TESTS = Path(__file__).resolve().parent
-# pytest's importlib mode leaves sys.path alone, so helper modules beside the tests need this.
+# pytest's importlib mode does not change sys.path, so the helper modules need this.
 sys.path.insert(0, str(TESTS / "helpers"))
 
 
 @pytest.fixture(autouse=True)
 def compile_afresh():
-    """Each test compiles for itself: torch stops compiling a function that was compiled for many models."""
+    """Reset torch.compile after each test: torch stops compiling a function after too many recompilations."""
     yield
     if "torch._dynamo" in sys.modules:
         sys.modules["torch"].compiler.reset()
@@ -27,7 +27,7 @@ def compile_afresh():
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Commands set the number of threads of their process; other tests compare sums bit for bit."""
+    """Restore one thread after each test: commands change the number, and other tests compare sums bit for bit."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -35,7 +35,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real clips, which lie beside the repository on the project's machines only."""
+    """Folder of real video clips, which exists next to the repository on the project's machines only."""
     folder = TESTS.parent.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("needs the real clips in ../shared/data")

@@ -1,4 +1,4 @@
-"""Processors for small frames, a clip for them, and a stand-in for torchcodec."""
+"""Processors for small frames, a clip of such frames, and a fake torchcodec decoder."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def pixels(processor, video, **kwargs) -> torch.Tensor:
 
 
 class FakeVideoDecoder:
-    """What the processor uses of `torchcodec.decoders.VideoDecoder`."""
+    """The methods and attributes of `torchcodec.decoders.VideoDecoder` that the processor uses."""
 
     def __init__(self, frames: torch.Tensor, fps: float, encoded: dict | None = None):
         self.frames, self.asked_for = frames, []
@@ -42,7 +42,7 @@ class FakeVideoDecoder:
 
 
 def forms_of(clip: Path, frames: torch.Tensor) -> dict:
-    """All that may stand for the video `clip`, of 20 fps, with the decoded `frames`, uint8 (frames, 3, height, width)."""
+    """Every input type of the processor for the video file `clip` (20 fps) with `frames`, uint8 (frames, 3, height, width)."""
     arrays = frames.permute(0, 2, 3, 1).numpy()
     read_only = arrays.copy()
     read_only.flags.writeable = False

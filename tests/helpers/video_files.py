@@ -1,7 +1,7 @@
-"""Small video files for tests, written with PyAV: every container, codec and oddity the decoder has to read.
+"""Small video files for tests, written with PyAV in many containers, codecs and settings.
 
-`moving_frames` draws frames that all differ, so that a test notices when a decoder returns the neighbour of the
-frame it was asked for. `write_video` encodes them, `full_decode` gives what there is to compare with.
+The frames of `moving_frames` all differ, so that a test fails if a decoder returns a neighboring frame. `write_video` encodes
+them, `full_decode` decodes a whole file as the reference.
 """
 
 import random
@@ -17,7 +17,7 @@ TIME_BASE = Fraction(1, 90_000)  # fine enough for any of the tests' frame times
 
 
 def moving_frames(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """A bright square that moves over a coloured ramp: uint8 `(frames, height, width, 3)`, no two frames alike."""
+    """A bright square that moves over a color gradient: uint8 `(frames, height, width, 3)`, all frames differ."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     start, velocity = rng.uniform(0, 1, 2), rng.uniform(0.03, 0.06, 2)
@@ -103,14 +103,14 @@ def full_decode(path) -> torch.Tensor:
 
 
 def some_selections(num_frames: int, seed: int, count: int) -> list[list[int]]:
-    """Single frames, unordered ones with repeats, stretches with a stride."""
+    """Random selections of frame indices: single frames, unordered ones with repeats, and ranges with a stride."""
     rng = random.Random(seed)
     selections = [[rng.randrange(num_frames) for _ in range(rng.choice([1, 1, 2, 7]))] for _ in range(count)]
     return selections + [list(range(rng.randrange(num_frames), num_frames, rng.choice([1, 2, 5]))) for _ in range(3)]
 
 
 def _codec_options(codec: str, options: dict | None) -> dict:
-    """Quick settings of each encoder, `options` last. Key frames come at the gop distance only, not at cuts."""
+    """Fast settings of each encoder, overridden by `options`. Key frames occur at the gop distance only, not at cuts."""
     quick = {
         "libx264": {"preset": "veryfast", "crf": "20", "x264-params": "scenecut=0:log-level=none"},
         "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "scenecut=0:log-level=none:pools=1"},
