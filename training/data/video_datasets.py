@@ -9,7 +9,6 @@ training split in alphabetical order, unless a file or a checkpoint names them. 
 raises an error instead of becoming one more output.
 """
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -30,7 +29,7 @@ from .formats.registry import (
     list_formats,
     read_samples,
 )
-from .formats.samples import VideoSample, split_of
+from .formats.samples import VideoSample, split_by_class, split_of
 
 
 @dataclass
@@ -222,7 +221,13 @@ def _encode(sample: VideoSample, encoder: LabelEncoder, split: str) -> int | tup
 def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, notes: list[str]) -> None:
     """Move a fraction of the training split to a validation split, class by class, all samples of a file together."""
     samples = splits["train"]
-    paths, single = _choose_held_out(samples, multi_label, config.validation_fraction, config.split_seed)
+    groups = defaultdict(list)
+    for sample in samples:  # a video of several classes has no class to be grouped by
+        groups["" if multi_label else str(sample.label)].append(sample.path)
+    _, chosen, single = split_by_class(
+        {label: sorted(each) for label, each in groups.items()}, config.validation_fraction, config.split_seed
+    )
+    paths = set(chosen)
     if not 0 < len(paths) < len({sample.path for sample in samples}):
         return
     splits["train"] = [sample for sample in samples if sample.path not in paths]
@@ -232,24 +237,6 @@ def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_la
     )
     if single:
         notes.append(f"Classes with a single video have none in the validation split: {', '.join(single)}.")
-
-
-def _choose_held_out(
-    samples: list[VideoSample], multi_label: bool, fraction: float, seed: int
-) -> tuple[set[str], list[str]]:
-    """Paths of `fraction` of the samples of each class, at least one; and the classes with a single sample, which keep it."""
-    groups = defaultdict(list)
-    for sample in samples:  # a video of several classes has no class to be grouped by
-        groups["" if multi_label else str(sample.label)].append(sample.path)
-    chosen, single = set(), []
-    for label, paths in sorted(groups.items()):
-        if len(paths) == 1:
-            single.append(label)
-            continue
-        paths = sorted(paths)
-        random.Random(f"{seed} {label}").shuffle(paths)
-        chosen.update(paths[: max(1, round(len(paths) * fraction))])
-    return chosen, single
 
 
 def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .registry import AnnotationFormat, ReadContext, register_format
-from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample, list_files
+from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample, list_files, split_by_class
 
 
 SUFFIXES = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
@@ -62,11 +62,11 @@ _register("class_folders", "video", 60)
 _register("image_folders", "image", 70)
 
 
-# Of the demo, which reads videos without the data path of training.
+# Clips of the demo, which needs no `datasets.Dataset`
 
 
 TRAIN_NAMES = ("train", "training")
-VAL_NAMES = ("val", "validation", "valid", "test")  # the first that is there is used
+VAL_NAMES = ("val", "validation", "valid", "test")  # the first existing folder is used
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class ClassFolders:
     """
     The labelled clips of a folder.
 
-    train, val: clips to learn from and to evaluate on. `val` is empty where no clip can be spared.
-    notes: what was decided on the way, one sentence each, for the user to read.
+    train, val: clips of the training and the validation split. `val` is empty if each class has one clip.
+    notes: what was assumed or left out, one sentence each, to be shown to the user.
     """
 
     train: list[LabelledClip]
@@ -91,11 +91,11 @@ class ClassFolders:
     notes: list[str] = field(default_factory=list)
 
 
-def find_clips(root: str | Path, val_share: float = 0.25, seed: int = 0) -> ClassFolders:
+def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> ClassFolders:
     """
-    The labelled clips under `root`, split as its folders say, otherwise with `val_share` of each class held out.
+    The labelled clips under `root`. Without a validation folder, `val_fraction` of each class is held out.
 
-    Raises `FileNotFoundError` where there is no such folder and `ValueError` for a folder of another layout.
+    Raises `FileNotFoundError` for a missing folder and `ValueError` for a folder without class folders.
     """
     root = Path(root)
     if not root.is_dir():
@@ -104,34 +104,25 @@ def find_clips(root: str | Path, val_share: float = 0.25, seed: int = 0) -> Clas
     val_folder = _first_folder(root, VAL_NAMES)
     if train_folder is None and val_folder is not None:
         raise ValueError(f"{root} has a folder {val_folder.name}/ but no train/.")
-    train = clips_of(train_folder or root)
+    train = _list_clips(train_folder or root)
     if len({clip.label for clip in train}) < 2:
         raise ValueError(_explain_layout(root, train))
     if val_folder is None:
-        return hold_out(train, val_share, seed)
-    return _use_val_folder(train, clips_of(val_folder), val_folder)
+        return hold_out(train, val_fraction, seed)
+    return _use_val_folder(train, _list_clips(val_folder), val_folder)
 
 
-def hold_out(clips: list[LabelledClip], share: float, seed: int) -> ClassFolders:
-    """
-    Split `clips` class by class: `share` of each, and at least one, to evaluate on. A class of one clip keeps it.
-    """
-    train, val, lone = [], [], []
-    for label, members in sorted(group_by_label(clips).items()):
-        members = sorted(members, key=lambda clip: clip.path)
-        random.Random(f"{seed} {label}").shuffle(members)
-        num_val = max(1, round(len(members) * share)) if len(members) > 1 else 0
-        if num_val == 0:
-            lone.append(label)
-        val += members[:num_val]
-        train += members[num_val:]
+def hold_out(clips: list[LabelledClip], fraction: float, seed: int) -> ClassFolders:
+    """Hold out a random `fraction` of the clips of each class for validation, see `split_by_class`."""
+    groups = {label: sorted(members, key=lambda clip: clip.path) for label, members in group_by_label(clips).items()}
+    train, val, single = split_by_class(groups, fraction, seed)
     notes = []
     if val:
         notes.append(
-            f"There is no val/ folder: {len(val)} of {len(clips)} clips are held out, {share:.0%} of each class."
+            f"There is no val/ folder: {len(val)} of {len(clips)} clips are held out, {fraction:.0%} of each class."
         )
-    if lone and val:
-        notes.append(f"Classes with a single clip are not evaluated: {', '.join(lone)}.")
+    if single and val:
+        notes.append(f"Classes with a single clip are not evaluated: {', '.join(single)}.")
     return ClassFolders(train, val, notes)
 
 
@@ -144,7 +135,7 @@ def group_by_label(clips: list[LabelledClip]) -> dict[str, list[LabelledClip]]:
 
 
 def take_evenly(clips: list[LabelledClip], number: int, seed: int = 0) -> list[LabelledClip]:
-    """At most `number` clips, chosen at random and as evenly over the classes as they allow."""
+    """At most `number` random clips, with numbers of clips per class that are as equal as possible."""
     groups = [members for _, members in sorted(group_by_label(clips).items())]
     for index, members in enumerate(groups):
         random.Random(f"{seed} {index}").shuffle(members)
@@ -154,11 +145,11 @@ def take_evenly(clips: list[LabelledClip], number: int, seed: int = 0) -> list[L
 
 def _use_val_folder(train: list[LabelledClip], val: list[LabelledClip], val_folder: Path) -> ClassFolders:
     known = {clip.label for clip in train}
-    strange = sorted({clip.label for clip in val} - known)
+    unknown = sorted({clip.label for clip in val} - known)
     val = [clip for clip in val if clip.label in known]
     if not val:
         raise ValueError(f"{val_folder} holds no videos of the classes in train/.")
-    notes = [f"Classes of {val_folder.name}/ that train/ lacks are left out: {', '.join(strange)}."] if strange else []
+    notes = [f"Classes of {val_folder.name}/ that train/ lacks are left out: {', '.join(unknown)}."] if unknown else []
     return ClassFolders(train, val, notes)
 
 
@@ -166,15 +157,14 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def clips_of(folder: Path) -> list[LabelledClip]:
-    """The videos in the folders of `folder`, labelled by the name of their folder."""
+def _list_clips(folder: Path) -> list[LabelledClip]:
     return [LabelledClip(Path(sample.path), sample.label) for sample in list_samples(folder, "video")]
 
 
 def _explain_layout(root: Path, clips: list[LabelledClip]) -> str:
-    layout = "videos belong into one folder per class, <folder>/<class>/*.mp4 or <folder>/train|val/<class>/*.mp4"
+    layout = "there must be one folder per class, <folder>/<class>/*.mp4 or <folder>/train|val/<class>/*.mp4"
     if clips:
-        return f"{root} has videos of one class only ({clips[0].label}); there must be two: {layout}."
+        return f"{root} has videos of one class only ({clips[0].label}), and training needs two: {layout}."
     num_loose = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in root.iterdir())
     found = f"{num_loose} videos but no class folders" if num_loose else "no videos in class folders"
     return f"{root} has {found}: {layout}."

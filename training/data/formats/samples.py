@@ -8,11 +8,12 @@ of 240,000 does not stop the reading of annotations.
 """
 
 import os
+import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 
@@ -64,6 +65,26 @@ def split_of_file(path: Path) -> str | None:
     """
     found = {split_of(word) for word in re.split(r"[^a-z]+", path.stem.lower())} - {None}
     return found.pop() if len(found) == 1 else None
+
+
+def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> tuple[list[Any], list[Any], list[str]]:
+    """
+    Hold out a random `fraction` of the members of each class, at least one. The only member of a class is not held out.
+
+    groups: label to members, in an order that does not depend on the file system.
+
+    Returns the other members, the held-out members, and the labels of classes with one member.
+    """
+    rest, held_out, single = [], [], []
+    for label, members in sorted(groups.items()):
+        members = list(members)
+        random.Random(f"{seed} {label}").shuffle(members)
+        number = max(1, round(len(members) * fraction)) if len(members) > 1 else 0
+        if number == 0:
+            single.append(label)
+        held_out += members[:number]
+        rest += members[number:]
+    return rest, held_out, single
 
 
 def kind_of(path: str | Path) -> str:
