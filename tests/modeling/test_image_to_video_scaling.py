@@ -153,8 +153,8 @@ def test_a_widened_token_is_the_small_models_tokens_side_by_side(small):
     outputs = model.tubevit.embeddings._project(clips, wide, 0)
     small.set_tubes([dict(TINY_TUBES[0], stride=list(wide.kernel_stride)), *TINY_TUBES[1:]])
     narrow = small.config.get_tubes()[0]
-    neighbours = small.tubevit.embeddings._project(clips, narrow, 0)
-    assert torch.equal(outputs[:, 0, :24], neighbours[:, 0])
+    neighbors = small.tubevit.embeddings._project(clips, narrow, 0)
+    assert torch.equal(outputs[:, 0, :24], neighbors[:, 0])
     assert outputs.shape[-1] == 48
 
 

@@ -260,7 +260,7 @@ def test_options_that_make_no_model_are_refused(values, message):
         {"position_embedding": "transfer", "position_grid": [2, 2], "use_pre_layernorm": True},
     ],
 )
-def test_every_parameter_is_initialised(values):
+def test_every_parameter_is_initialized(values):
     fill = torch.utils.deterministic.fill_uninitialized_memory
     try:
         torch.use_deterministic_algorithms(True)

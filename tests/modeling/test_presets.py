@@ -25,6 +25,6 @@ def test_overrides_win():
     assert (config.num_hidden_layers, config.num_labels, config.hidden_size) == (2, 7, 192)
 
 
-def test_an_unknown_preset_is_named_with_its_neighbour():
+def test_an_unknown_preset_is_named_with_its_neighbor():
     with pytest.raises(ValueError, match=r"no preset 'basse'; there are tiny, .*Did you mean 'base'"):
         preset_config("basse")

@@ -76,7 +76,7 @@ def test_rotary_angles_by_hand():
 
 @pytest.mark.parametrize("how", ["central", "average"])
 @pytest.mark.parametrize("kernel_size", [(8, 8, 8), (16, 4, 4), (4, 12, 12), (3, 20, 6)])
-def test_an_inflated_kernel_sees_a_clip_of_one_colour_as_an_image_of_it(how, kernel_size):
+def test_an_inflated_kernel_sees_a_clip_of_one_color_as_an_image_of_it(how, kernel_size):
     torch.manual_seed(0)
     kernel = torch.randn(6, 3, 16, 16, dtype=torch.float64)
     inflated = inflate_kernel(kernel, kernel_size, 6, how)

@@ -38,10 +38,10 @@ def seen_centers(tube: Tube, size) -> list[tuple[float, float, float]]:
     centers = []
     for token in itertools.product(*(range(count) for count in tube.grid(size))):
         seen = torch.zeros(size)
-        for neighbour in itertools.product(*(range(factor) for factor in tube.space_to_depth)):
+        for neighbor in itertools.product(*(range(factor) for factor in tube.space_to_depth)):
             corner = [
                 o + i * s + j * (s // f)
-                for o, i, s, j, f in zip(tube.offset, token, tube.stride, neighbour, tube.space_to_depth, strict=True)
+                for o, i, s, j, f in zip(tube.offset, token, tube.stride, neighbor, tube.space_to_depth, strict=True)
             ]
             ends = [start + kernel for start, kernel in zip(corner, tube.kernel_size, strict=True)]
             if all(end <= extent for end, extent in zip(ends, size, strict=True)):

@@ -62,7 +62,7 @@ def test_the_center_of_a_merged_token_by_hand():
     assert Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)).centers((32, 8, 8))[0] == [7.5, 23.5]
     # columns 8 to 11 and 24 to 27
     assert Tube((16, 4, 4), (6, 32, 32), (4, 8, 8), (1, 2, 2)).centers((20, 60, 60))[2] == [17.5, 49.5]
-    # the second neighbour of the last token, frames 24 to 31, lies outside a clip of 24 frames
+    # the second neighbor of the last token, frames 24 to 31, lies outside a clip of 24 frames
     assert Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)).centers((24, 8, 8))[0] == [7.5, 19.5]
 
 
