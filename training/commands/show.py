@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit show`: pictures of a TubeViT's tubes, kernels, positions and attention."""
+"""`tubevit show`: pictures of a TubeViT's tubes, kernels, positions and attention, and of the kernels of other models."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tubes: the pixels that each tube reads of a clip (fig. 2); kernels: the learned kernels (fig. 5); positions: the "
         "similarity of the tokens' position embeddings; attention: the pooling's weights on the pixels of a clip",
     )
-    parser.add_argument("--model", help="checkpoint of a TubeViT: a folder, or a name on the Hub")
+    parser.add_argument(
+        "--model", help="checkpoint of a TubeViT, for kernels of any model: a folder, or a name on the Hub"
+    )
     parser.add_argument("--preset", help="size whose tubes or positions are drawn without a model (default: base)")
     parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
     parser.add_argument(

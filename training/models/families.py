@@ -11,16 +11,16 @@ Transformers.
 """
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-Reference = str | type | Any  # "module:name", or the object itself
+Reference = Any  # a string "module:name", or the object itself
 
 LAYERS = r"(?:^|\.)((?:spatial_|temporal_)?(?:layers?|blocks?))\.(\d+)\."
 BEFORE_LAYERS = r"(?:^|\.)(?:\w+_)?(?:embeddings?|pre_layernorm)\."
-PICTURES = ("tubes", "kernels", "positions", "attention")  # that `tubevit show` draws of a TubeViT
+PICTURES = ("tubes", "kernels", "positions", "attention")  # of `tubevit show`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class ModelFamily:
     describe_image: function `(config)` as `model_size.describe_image`.
     exports_code: whether `save_pretrained(with_code=True)` of its models and processors writes their code. The code of other
         models outside of Transformers is saved by Transformers' `register_for_auto_class`.
-    pictures: what `tubevit show` draws of it.
+    pictures: the pictures that `tubevit show` draws of it, some of `PICTURES`.
 
     default_num_frames: of the clips that its authors train it on, 0 if comparisons do not use it.
     size_fields: function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that returns those fields of a config
@@ -71,7 +71,7 @@ class ModelFamily:
     processors: Mapping[str, Reference] = field(default_factory=dict)
     presets: Reference | None = None
     build_preset: Reference | None = None
-    image_sources: Reference | Collection[str] = ()
+    image_sources: Reference = ()
     scale_up: Reference | None = None
     layers: str = LAYERS
     before_layers: str = BEFORE_LAYERS
@@ -88,7 +88,7 @@ class ModelFamily:
     describe: Reference | None = None
     describe_image: Reference | None = None
     exports_code: bool = False
-    pictures: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ("kernels",)
     default_num_frames: int = 0
     size_fields: Reference | None = None
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The learned kernels (fig. 5): 2D patches as a grid of small images, 3D tubes frame by frame with a kernel per row."""
+"""The learned kernels that read pixels (fig. 5): 2D kernels as a grid of small images, 3D kernels frame by frame in a row each."""
 
 from typing import Any
 
@@ -9,25 +9,26 @@ from .canvas import FAINT_INK, MARGIN, MIN_WIDTH, WIDTH, Canvas, darken, dimensi
 
 
 ROWS, PATCH_COLUMNS = 8, 8  # kernels per column; for 2D kernels also per row
+NUM_CHANNELS = 3
 CELL, CELL_GAP = 0.3, 0.03  # inches
 PANEL_GAP, PANEL_HEAD, HEAD = 0.45, 0.62, 0.95
 
 
 def draw_kernels(model: Any) -> Any:
     """
-    A matplotlib `Figure` of a TubeViT's kernels, a panel for each tube. An interpolated kernel is shown in the shape of each tube.
+    A matplotlib `Figure` of a model's kernels. A TubeViT has a panel for each tube, and an interpolated kernel is shown in the shape
+    of each tube. Other models have a panel for their first convolution.
 
     The kernels with the largest standard deviation are shown. Each has its own scale: gray is 0, and its largest magnitude is black,
     white or a full color.
+
+    Raises `ValueError` for a model without a convolution that reads pixels.
     """
-    embeddings = model.get_input_embeddings()
+    weights, is_interpolated = pixel_kernels(model)
     panels = []
-    for index, (tube, color) in enumerate(
-        zip(embeddings.tubes, tube_colors(range(len(embeddings.tubes))), strict=True)
-    ):
-        weight = embeddings.kernel(index)[0].detach().float().cpu().numpy()
-        shown = most_varied(weight, ROWS * PATCH_COLUMNS if tube.is_image_tube else ROWS)
-        panels.append((dimensions(tube.kernel_size), color, kernel_pictures(shown), _note(weight, shown)))
+    for weight, color in zip(weights, tube_colors(range(len(weights))), strict=True):
+        shown = most_varied(weight, ROWS * PATCH_COLUMNS if weight.shape[2] == 1 else ROWS)
+        panels.append((dimensions(weight.shape[2:]), color, kernel_pictures(shown), _note(weight, shown)))
     # Panels side by side, in as many lines as the width needs.
     places, left, line, right = [], MARGIN, 0, 0.0
     for _, _, pictures, _ in panels:
@@ -40,7 +41,7 @@ def draw_kernels(model: Any) -> Any:
     line_height = PANEL_HEAD + ROWS * (CELL + CELL_GAP) + 0.3
     canvas = Canvas(max(right + MARGIN, MIN_WIDTH), HEAD + (line + 1) * line_height)
     subtitle = "The kernels with the largest standard deviation, each with its own scale; gray is 0. 3D kernels frame by frame."
-    if embeddings.interpolated_kernel is not None:
+    if is_interpolated:
         subtitle += " All 3D kernels are interpolated from one."
     canvas.heading("Kernels", subtitle)
     for (title, color, pictures, note), (left, line) in zip(panels, places, strict=True):
@@ -49,6 +50,34 @@ def draw_kernels(model: Any) -> Any:
         canvas.text(left, top + 0.46, note, size=9, color=FAINT_INK)
         _draw_panel(canvas, left, top + PANEL_HEAD, pictures)
     return canvas.figure
+
+
+def pixel_kernels(model: Any) -> tuple[list[np.ndarray], bool]:
+    """
+    The kernels of a model that read pixels, float32 `(outputs, channels, t, h, w)` each, and whether they are interpolated from one.
+
+    Raises `ValueError` for a model without a convolution of 3 input channels.
+    """
+    from torch import nn
+
+    from ..models.families import family_of
+
+    if "tubes" in family_of(model.config).pictures:
+        embeddings = model.get_input_embeddings()
+        weights = [embeddings.kernel(index)[0] for index in range(len(embeddings.tubes))]
+        is_interpolated = embeddings.interpolated_kernel is not None
+    else:
+        kinds = (nn.Conv2d, nn.Conv3d)
+        convolutions = (
+            each for each in model.modules() if isinstance(each, kinds) and each.in_channels == NUM_CHANNELS
+        )
+        first = next(convolutions, None)
+        if first is None:
+            raise ValueError(
+                f"A {type(model).__name__} has no convolution that reads pixels: there are no kernels to show."
+            )
+        weights, is_interpolated = [first.weight if first.weight.ndim == 5 else first.weight.unsqueeze(2)], False
+    return [weight.detach().float().cpu().numpy() for weight in weights], is_interpolated
 
 
 def most_varied(weight: np.ndarray, count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import make_model, tiny_config
+from video_classifiers import save_peer
 from video_files import moving_frames, write_video
 
 from tubevit import (
@@ -22,7 +23,7 @@ from tubevit.training.cli import main
 from tubevit.training.visualization.attention import attention_weights, draw_attention
 from tubevit.training.visualization.canvas import Canvas, to_png
 from tubevit.training.visualization.clips import read_clip, synthetic_clip
-from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied
+from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied, pixel_kernels
 from tubevit.training.visualization.positions import draw_positions, position_similarities, position_vectors
 from tubevit.training.visualization.tube_masks import applied_tubes, central_token
 from tubevit.training.visualization.tubes import draw_tubes
@@ -302,3 +303,11 @@ def test_mistakes_are_one_line_and_write_nothing(arguments, message, model, tmp_
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("tubevit show: error: ") and message in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "shape"), [("videomae", (24, 3, 2, 8, 8)), ("timesformer", (24, 3, 1, 8, 8))])
+def test_kernels_of_other_families_are_those_of_their_first_convolution(name, shape, tmp_path):
+    model, _ = save_peer(tmp_path, name)
+    (weight,), is_interpolated = pixel_kernels(model)
+    assert weight.shape == shape and not is_interpolated
+    assert len(draw_kernels(model).axes) > 0
