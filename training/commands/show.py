@@ -88,12 +88,9 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
     config = load_config(args.model)
     family = family_of(config, args.model)
     if args.picture not in family.pictures:
-        has = (
-            f"it has {', '.join(family.pictures)}"
-            if family.pictures
-            else "tubes, kernels, positions and attention are a TubeViT's"
+        raise ValueError(
+            f"There is no picture {args.picture!r} of {args.model}, a {family.title} model: it has {', '.join(family.pictures)}."
         )
-        raise ValueError(f"There is no picture {args.picture!r} of {args.model}, a {family.title} model: {has}.")
     if args.picture == "tubes":
         return None, config
     logging.disable_progress_bar()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..models.families import family_of_preset
 from ..options import option_values
 
 
@@ -81,7 +82,7 @@ def start_of(run: Any) -> str:
     """What a run's model was before it was trained."""
     base = run.model.model_name_or_path
     if base is None:
-        return f"the TubeViT {run.model.preset} with random weights"
+        return f"the {family_of_preset(run.model.preset).title} {run.model.preset} with random weights"
     return f"`{Path(base).name if Path(base).exists() else base}`"
 
 

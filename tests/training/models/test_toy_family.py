@@ -124,9 +124,13 @@ def test_info_describes_its_presets_and_checkpoints(trained, capsys):
     assert "toy-2" in capsys.readouterr().out
 
 
-def test_show_says_that_it_has_no_pictures(trained, capsys):
-    assert main(["show", "kernels", "--model", str(trained)]) == 2
-    assert "There is no picture 'kernels'" in (error := capsys.readouterr().err) and "a Toy model" in error
+def test_show_draws_the_pictures_that_it_has(trained, tmp_path, capsys):
+    assert main(["show", "kernels", "--model", str(trained), "--output", str(tmp_path / "kernels.png")]) == 0
+    assert (tmp_path / "kernels.png").stat().st_size > 1000
+    capsys.readouterr()
+    assert main(["show", "tubes", "--model", str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert "There is no picture 'tubes'" in error and "a Toy model: it has kernels" in error
 
 
 def test_images_are_refused_in_one_line(trained, tmp_path, capsys):
