@@ -68,13 +68,13 @@ def note_on_workers(num_workers: int) -> list[str]:
 
 
 def note_on_gpus(use_cpu: bool) -> list[str]:
-    """A sentence if there are GPUs that one process leaves idle."""
+    """A message if one process runs on a machine with several GPUs."""
     import torch
 
     num_gpus = 0 if use_cpu else torch.cuda.device_count()
     if num_gpus < 2 or "LOCAL_WORLD_SIZE" in os.environ:
         return []
-    return [f"One of {num_gpus} GPUs is used: start this by torchrun --nproc-per-node {num_gpus} for all of them."]
+    return [f"One of {num_gpus} GPUs is used: --num_processes {num_gpus} uses all."]
 
 
 def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Iterator[tuple[Any, Any]]:

@@ -94,7 +94,7 @@ class DatasetOptions:
     per_device_train_batch_size: Annotated[int, AT_LEAST_1] | None = option(
         None, "clips or images per device and forward pass (default: the run's)"
     )
-    corrupt_videos_file: str | None = option(None, "report of `tubevit check-data` on the data set")
+    corrupt_videos_file: str | None = option(None, "report of `tubevit data check` on the data set")
 
     def __post_init__(self):
         check_ranges(self)

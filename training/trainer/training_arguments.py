@@ -153,7 +153,7 @@ class VideoTrainingArguments(TrainingArguments):
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU")
     check_data: bool = option(True, "try to open every file before training")
     corrupt_videos_file: str | None = option(
-        None, "report of `tubevit check-data`: skip the files that it names, without another check"
+        None, "report of `tubevit data check`: skip the files that it names, without another check"
     )
     on_corrupt_video: Literal["skip", "raise"] = option(
         "skip", "skip videos that cannot be decoded, or stop with an error"

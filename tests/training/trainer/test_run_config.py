@@ -424,6 +424,6 @@ def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
     assert run.training.for_trainer().train_batch_size == 3
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert note_on_gpus(use_cpu=True) == [] and "torchrun --nproc-per-node 4" in note_on_gpus(use_cpu=False)[0]
+    assert note_on_gpus(use_cpu=True) == [] and "--num_processes 4" in note_on_gpus(use_cpu=False)[0]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert note_on_gpus(use_cpu=False) == []
