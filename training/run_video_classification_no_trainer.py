@@ -1,26 +1,61 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit train-loop`: what `tubevit train` does, without Trainer, by a loop on plain Accelerate that is there to be changed.
+`tubevit train-loop`: the training of `tubevit train` as a plain Accelerate loop, without Trainer, to be copied and changed.
 
     tubevit train-loop --config finetune-small --data path/to/class/folders --output_dir runs/mine
-    torchrun --nproc-per-node 8 training/run_video_classification_no_trainer.py --config kinetics400-base data=...
-    accelerate launch training/run_video_classification_no_trainer.py --config kinetics400-base data=...
+    torchrun --nproc-per-node 8 training/run_video_classification_no_trainer.py --config kinetics-base data=...
+    accelerate launch training/run_video_classification_no_trainer.py --config kinetics-base data=...
 
-Options, recipes, checks and what ends up in the folder are the same, and so is the loss curve. Only checkpoints differ, so
-a run is resumed by the script that began it.
+Read `train` from top to bottom. Options, recipes, checks and the files of a run are those of `tubevit train`, and so is the
+loss curve. Checkpoints (`step-<number>/`) are Accelerate's, so a run is resumed by the script that began it. An option that
+the loop does not implement is refused.
+
+Each random number depends on the seed, the epoch, the step and the process only. A run that is resumed in the middle of an
+epoch therefore ends with the weights of an uninterrupted run, bit for bit.
 """
 
 import argparse
+import json
+import math
+import random
+import shutil
 import sys
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tubevit.training.options import add_config_arguments
 
 
 if TYPE_CHECKING:
-    from tubevit.training.trainer.run_config import TrainingRun
-    from tubevit.training.trainer.training_loop import TrainingLoop
+    from tubevit.training.trainer.run_config import JointRun, TrainingRun
+
+
+PREFIX, UNFINISHED = "step-", "unfinished-checkpoint"  # names of checkpoint folders
+STATE_FILE = "loop_state.json"
+# Fields of TrainingArguments that the loop reads, besides those declared in VideoTrainingArguments.
+SUPPORTED = {
+    *(
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "optim_args",
+        "lr_scheduler_kwargs",
+        "data_seed",
+        "dataloader_pin_memory",
+    ),
+    *(
+        "activation_checkpointing",
+        "torch_compile",
+        "torch_compile_backend",
+        "hub_token",
+        "hub_private_repo",
+        "hub_revision",
+    ),
+    *("bf16", "fp16"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,94 +69,406 @@ def run(args: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     from tubevit.training.logging_utils import quiet_libraries
-    from tubevit.training.trainer.run_config import JointRun, read_run
+    from tubevit.training.trainer.run_config import read_run
 
     quiet_libraries()
-    run = read_run(args)
-    if isinstance(run, JointRun):
-        raise ValueError("train-loop trains on one data set; use `tubevit train` for several.")
-    exit_code = train(run, dry_run=args.dry_run)
+    exit_code = train(read_run(args), dry_run=args.dry_run)
     PartialState().destroy_process_group()
     return exit_code
 
 
-def train(run: "TrainingRun", dry_run: bool = False) -> int:
-    """Train as `run` says. With `dry_run` all is checked, and one batch goes forward and backward."""
-    from tubevit.training.evaluation.metrics import ClassificationMetrics
-    from tubevit.training.trainer.accelerate_checkpoints import newest_checkpoint
-    from tubevit.training.trainer.build import build_run
-    from tubevit.training.trainer.hub import push
-    from tubevit.training.trainer.model_card import write_model_card
-    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, evaluate_saved
-    from tubevit.training.trainer.summary import describe_clip, start_summary
-    from tubevit.training.trainer.training_loop import TrainingLoop
+@dataclass
+class LoopState:
+    """
+    Progress of a run; a checkpoint holds it besides weights, optimizer and schedule.
 
-    if run.training.lr_scheduler_type == "reduce_lr_on_plateau":
-        raise ValueError(
-            "lr_scheduler_type=reduce_lr_on_plateau follows evaluations, as Trainer's do; use `tubevit train`."
-        )
+    global_step: optimizer steps taken. epoch: complete epochs. num_batches: batches of the current epoch that were read.
+    loss_sum: sum of the losses of all steps up to `last_logged`. loss_since_log: sum of the losses of the steps after it.
+    log_history: log entries, in Trainer's form. best_metric, best_step: of the evaluations so far.
+    counts: clips and seconds, see `DataLoaderTimer.counts`.
+    """
+
+    global_step: int = 0
+    epoch: int = 0
+    num_batches: int = 0
+    loss_sum: float = 0.0
+    loss_since_log: float = 0.0
+    last_logged: int = 0
+    log_history: list[dict[str, Any]] = field(default_factory=list)
+    best_metric: float | None = None
+    best_step: int | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
+    """Train a model. `dry_run`: make all checks and train on one batch, without writing files."""
+    import torch
+    from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+    from torch.utils.data import DataLoader
+    from tqdm.auto import tqdm
+    from transformers import Trainer, get_scheduler
+
+    from tubevit.training.data.clip_datasets import StreamedClips
+    from tubevit.training.models.parameter_groups import parameter_groups
+    from tubevit.training.run_folder import write_json
+    from tubevit.training.throughput import DataLoaderTimer
+    from tubevit.training.trainer.build import build_run
+    from tubevit.training.trainer.callbacks import StopAtChanceLoss, check_loss, check_weights
+    from tubevit.training.trainer.checkpointing import was_finished
+    from tubevit.training.trainer.ema import EMA
+    from tubevit.training.trainer.run_steps import (
+        TrainedRun,
+        begin_or_resume,
+        claim_folder,
+        read_metrics,
+        record,
+        score_and_publish,
+    )
+    from tubevit.training.trainer.summary import count_steps, describe_clip, start_summary
+
+    check_supported(run)
     with ExitStack() as stack:
+        # Data and model. `args` has the fields of Transformers' TrainingArguments.
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
-        has_validation = setup.validation_clips is not None
-        best_metric = ClassificationMetrics(setup.data.multi_label).best_metric
-        loop = TrainingLoop(setup, run.training.for_trainer(has_validation, best_metric), folder)
-        say, num_processes = loop.accelerator.print, loop.accelerator.num_processes
-        say("\n".join(setup.notes))
-        say(start_summary(setup, num_processes, loop.accelerator.device.type, describe_clip(setup)), flush=True)
+        args = run.training.for_trainer(setup.validation_clips is not None, setup.compute_metrics.best_metric)
+
+        # Devices and precision. A seedable sampler gives the same order of clips for any number of processes.
+        accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            cpu=args.use_cpu,
+            log_with=args.report_to or None,
+            project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.data_seed),
+            kwargs_handlers=[
+                # Some models have weights that the classifier does not use. Checkpointing cannot look for them.
+                DistributedDataParallelKwargs(find_unused_parameters=not args.activation_checkpointing)
+            ],
+        )
+
+        # Clips travel as uint8. Loader workers augment them for a CPU; on a GPU the timer's `augment` does.
+        on_cpu = accelerator.device.type == "cpu"
+        timer = DataLoaderTimer(None if on_cpu else setup.augment)
+        workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
+        is_stream = isinstance(setup.train_clips, StreamedClips)
+        train_loader = DataLoader(
+            setup.train_clips,
+            batch_size=args.per_device_train_batch_size,
+            shuffle=not is_stream,
+            collate_fn=setup.collator(augments=on_cpu),
+            **workers,
+        )
+        eval_loader = setup.validation_clips and DataLoader(
+            setup.validation_clips,
+            batch_size=args.per_device_eval_batch_size,
+            collate_fn=setup.evaluation_collator(),
+            **workers,
+        )
+
+        # Optimizer with layer decay, and schedule.
+        model = setup.model.model
+        if args.activation_checkpointing:
+            model.activation_checkpointing_enable()
+        if args.torch_compile:
+            model.compile(
+                backend=args.torch_compile_backend
+            )  # in place: Accelerate's wrapper would rename the weights
+        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        groups = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
+        optimizer = optimizer_class(groups, **settings)
+        num_steps = count_steps(setup, accelerator.num_processes)[1]
+        scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=args.get_warmup_steps(num_steps),
+            num_training_steps=num_steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+        # The scheduler is not prepared: Accelerate would advance it once for each process.
+        accelerator.register_for_checkpointing(scheduler)
+        model, optimizer, train_loader = accelerator.prepare(model, optimizer, train_loader)
+        eval_loader = eval_loader and accelerator.prepare(eval_loader)
+        plain_model = accelerator.unwrap_model(model, keep_torch_compile=False)
+        ema = EMA(plain_model, args.ema_decay) if args.ema_decay else None
+
+        accelerator.print("\n".join(setup.notes))
+        device = accelerator.device.type
+        accelerator.print(start_summary(setup, accelerator.num_processes, device, describe_clip(setup)), flush=True)
+        state = LoopState()
         if dry_run:
-            try_one_batch(loop)
+            loss, _ = train_step(setup, args, accelerator, model, optimizer, [next(timer(train_loader))], 0)
+            if not torch.isfinite(loss):
+                raise ValueError(f"The loss of the first batch is {loss.item()}.")
+            accelerator.print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
             return 0
-        if checkpoint := begin_or_resume(setup, folder, loop.arguments, newest_checkpoint):
-            loop.resume(checkpoint)
-        loop.accelerator.init_trackers(folder.absolute().name)
-        loop.run()
-        finish(loop)
-    exit_code = evaluate_saved(run, folder) if "validation" in setup.data.splits else 0
-    if loop.accelerator.is_main_process:
-        write_model_card(folder, setup, loop.state.log_history, folder / "evaluation" / "metrics.json")
-        if run.training.push_to_hub:
-            push(folder, loop.arguments)
-    return exit_code
+
+        # Continue from a checkpoint, if `resume_from_checkpoint` is set.
+        if checkpoint := begin_or_resume(setup, folder, args, newest_checkpoint):
+            state = load_checkpoint(checkpoint, accelerator, ema)
+        first_step = state.global_step
+        loss_since_log = torch.tensor(state.loss_since_log, device=accelerator.device)  # of this process
+        stop_at_chance_loss = StopAtChanceLoss(args.chance_loss_patience, setup.chance_loss)
+        accelerator.init_trackers(folder.absolute().name)
+        timer.begin(state.counts)
+        progress = tqdm(
+            total=num_steps, initial=first_step, disable=args.disable_tqdm or not accelerator.is_main_process
+        )
+
+        def steps_of(interval: float) -> int:
+            """A value below 1 is a fraction of all steps."""
+            return int(interval) if interval >= 1 else math.ceil(interval * num_steps)
+
+        def is_due(strategy: str, interval: float, at_epoch_end: bool) -> bool:
+            if at_epoch_end or strategy != "steps":
+                return at_epoch_end and strategy == "epoch"
+            return state.global_step % steps_of(interval) == 0 or state.global_step == num_steps
+
+        def log(values: dict[str, float]) -> None:
+            epoch = state.epoch + (0.0 if is_stream else state.num_batches / len(train_loader))
+            state.log_history.append({**values, "epoch": epoch, "step": state.global_step})
+            accelerator.log(values, step=state.global_step)
+            if accelerator.is_main_process:
+                shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                tqdm.write(f"step {state.global_step} of {num_steps}: {shown}")
+            stop_at_chance_loss.on_log(None, state, None, values)  # also stops at NaN and inf
+
+        def evaluate_and_save(at_epoch_end: bool) -> None:
+            if is_due(args.eval_strategy, args.eval_steps, at_epoch_end):
+                metrics = evaluate(setup, accelerator, model, eval_loader, ema)
+                value = metrics[f"eval_{args.metric_for_best_model.removeprefix('eval_')}"]
+                sign = 1 if args.greater_is_better else -1
+                if state.best_metric is None or sign * value > sign * state.best_metric:
+                    state.best_metric, state.best_step = value, state.global_step
+                log(metrics)
+            if is_due(args.save_strategy, args.save_steps, at_epoch_end):
+                state.loss_since_log = accelerator.reduce(loss_since_log, "mean").item()
+                state.counts = timer.counts()
+                check_loss(state.loss_since_log, state.global_step)
+                check_weights(plain_model, state.global_step)
+                save_checkpoint(folder, accelerator, state, ema, args.save_total_limit)
+
+        # The loop. An iteration of the outer loop is an epoch, or the rest of one after a resume.
+        while state.global_step < num_steps:
+            setup.train_clips.set_epoch(state.epoch)
+            train_loader.set_epoch(state.epoch)
+            # Batches that were read before are skipped without decoding; those of a stream are read again.
+            loader = skip_first_batches(train_loader, state.num_batches) if state.num_batches else train_loader
+            batches = timer(loader)
+            while state.global_step < num_steps:
+                group = list(islice(batches, args.gradient_accumulation_steps))
+                if not group:
+                    state.epoch, state.num_batches = state.epoch + 1, 0
+                    break
+                learning_rate = optimizer.param_groups[0]["lr"]
+                loss, gradient_norm = train_step(setup, args, accelerator, model, optimizer, group, state.global_step)
+                if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step with too large a gradient
+                    scheduler.step()
+                if ema is not None:
+                    ema.update()
+                state.global_step += 1
+                state.num_batches += len(group)
+                loss_since_log += loss
+                progress.update()
+                if state.global_step % steps_of(args.logging_steps) == 0:
+                    mean_loss = accelerator.reduce(loss_since_log, "mean").item()
+                    entry = {"loss": mean_loss / (state.global_step - state.last_logged)}
+                    entry |= {} if gradient_norm is None else {"grad_norm": float(gradient_norm)}
+                    log({**entry, "learning_rate": learning_rate})
+                    state.loss_sum, state.last_logged = state.loss_sum + mean_loss, state.global_step
+                    loss_since_log.zero_()
+                evaluate_and_save(at_epoch_end=False)
+            evaluate_and_save(at_epoch_end=True)
+        progress.close()
+
+        # Save the best or the last model with its processors, and the metrics of training. A finished run keeps its files.
+        steps, throughput = state.global_step, timer.throughput(accelerator.num_processes, args.dataloader_num_workers)
+        mean_loss = (state.loss_sum + accelerator.reduce(loss_since_log, "mean").item()) / steps
+        metrics = {"train_loss": mean_loss, "steps": steps}
+        if state.best_metric is not None:
+            metrics |= {f"best_{args.metric_for_best_model}": state.best_metric, "best_step": state.best_step}
+        trained = TrainedRun(folder, metrics, steps, state.log_history, throughput)
+        if was_finished(folder, steps - first_step):
+            trained.metrics = read_metrics(folder)
+        else:
+            best = folder / f"{PREFIX}{state.best_step}"
+            if args.load_best_model_at_end and best.is_dir():
+                load_checkpoint(best, accelerator, ema)
+            save_model(setup, accelerator, model, ema, folder, steps)
+            if accelerator.is_main_process:
+                write_json(folder / "trainer_state.json", asdict(state))
+            for tracker in accelerator.trackers:  # `end_training` would also end the process group
+                tracker.finish()
+            record(setup, trained)
+    return score_and_publish(setup, trained, args).exit_code
 
 
-def try_one_batch(loop: "TrainingLoop") -> None:
-    """The first batch, forward and backward."""
+# Steps of the loop
+
+
+def train_step(
+    setup: Any, args: Any, accelerator: Any, model: Any, optimizer: Any, group: list[dict[str, Any]], step: int
+) -> tuple[Any, Any]:
+    """One optimizer step on the batches of `group`. Returns the loss of this process, and the gradient's norm or `None`."""
     import torch
 
-    loss, _ = loop.step([next(loop.batches(loop.loader))])
-    if not torch.isfinite(loss):
-        raise ValueError(f"The loss of the first batch is {loss.item()}.")
-    loop.accelerator.print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
+    from tubevit.classification import classification_loss
+    from tubevit.training.data.augmentation import IGNORED_LABEL
+    from tubevit.training.data.rng import sample_seed
+
+    seed_everything(sample_seed(args.seed, step, f"rank {accelerator.process_index}"))
+    model.train()
+    # The sum of the losses is divided by the number of labels in all batches of all processes: each clip counts equally.
+    num_labels = accelerator.reduce(sum((batch["labels"] != IGNORED_LABEL).sum() for batch in group), "sum")
+    total = torch.zeros((), device=accelerator.device)
+    for number, batch in enumerate(group, start=1):
+        # Processes exchange gradients once, after the last batch.
+        with nullcontext() if number == len(group) else accelerator.no_sync(model):
+            inputs = setup.model.prepare(batch)
+            labels = inputs.pop("labels")
+            loss = classification_loss(labels, model(**inputs).logits, setup.model.model.config, num_labels)
+            loss = loss * accelerator.num_processes  # DDP averages the gradients over the processes
+            accelerator.backward(loss)
+        total += loss.detach()
+    norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm) if args.max_grad_norm else None
+    optimizer.step()
+    optimizer.zero_grad()
+    return total, norm
 
 
-def finish(loop: "TrainingLoop") -> None:
-    """Save the model that is best, or last, what prepares its clips, and how training went."""
-    from tubevit.training.run_folder import METRICS_FILE, write_json
-    from tubevit.training.trainer.checkpointing import was_finished
-    from tubevit.training.trainer.model_card import write_model_card
-    from tubevit.training.trainer.summary import end_summary
+def evaluate(setup: Any, accelerator: Any, model: Any, loader: Any, ema: Any) -> dict[str, float]:
+    """Metrics of one view of every validation video, `eval_loss` included, with the EMA weights if there are any."""
+    import torch
 
-    state, folder = loop.state, loop.folder
-    throughput = loop.throughput()
-    if was_finished(folder, state.global_step - loop.first_step):
-        return
-    loop.use_best()
-    loop.save_model()
-    for tracker in loop.accelerator.trackers:  # not end_training: the evaluation still needs the other ranks
-        tracker.finish()
-    metrics = {"train_loss": loop.mean_loss(), "steps": state.global_step}
-    if state.best_metric is not None:
-        metrics[f"best_{loop.arguments.metric_for_best_model}"] = state.best_metric
-        metrics["best_step"] = state.best_step
-    if loop.accelerator.is_main_process:
-        loop.setup.model.save_processors(str(folder))
-        write_json(folder / "trainer_state.json", vars(state))
-        write_json(folder / METRICS_FILE, metrics)
-        write_json(folder / "throughput.json", throughput)
-        write_model_card(folder, loop.setup, state.log_history)
-        print(end_summary(metrics, throughput, folder), flush=True)
-    loop.accelerator.wait_for_everyone()
+    from tubevit.classification import classification_loss
+
+    model.eval()
+    logits, labels = [], []
+    with torch.no_grad(), nullcontext() if ema is None else ema.in_place():
+        for batch in loader:
+            inputs = setup.model.prepare(batch)
+            own_labels = inputs.pop("labels")
+            # Processes get equal numbers of videos by repeating some; this removes the repeated ones.
+            gathered = accelerator.gather_for_metrics((model(**inputs).logits, own_labels))
+            logits.append(gathered[0].float().cpu())
+            labels.append(gathered[1].cpu())
+    logits, labels = torch.cat(logits), torch.cat(labels)
+    loss = classification_loss(labels, logits, setup.model.model.config).item()
+    metrics = setup.compute_metrics.compute(logits.numpy(), labels.numpy())
+    return {f"eval_{name}": value for name, value in {"loss": loss, **metrics}.items()}
+
+
+def save_model(setup: Any, accelerator: Any, model: Any, ema: Any, folder: Path, step: int) -> None:
+    """Save weights and config for `from_pretrained`: the EMA weights if there are any, LoRA adapters merged."""
+    from tubevit.training.trainer.callbacks import check_weights
+
+    if ema is not None:
+        ema.copy_to_model()
+    plain_model = accelerator.unwrap_model(model, keep_torch_compile=False)
+    check_weights(plain_model, step)
+    weights = accelerator.get_state_dict(model)
+    if setup.run.model.lora_rank:
+        plain_model = plain_model.merge_and_unload()
+        weights = plain_model.state_dict()
+    if accelerator.is_main_process:
+        plain_model.save_pretrained(folder, state_dict=weights)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch. `torch.manual_seed` would queue a call for a GPU that is not in use, at every step."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
+
+# Checkpoints
+
+
+def save_checkpoint(folder: Path, accelerator: Any, state: LoopState, ema: Any, total_limit: int | None) -> None:
+    """
+    Write `step-<number>/`; called on all processes. The folder gets its name when it is complete, so that a killed run leaves no
+    incomplete checkpoint.
+
+    total_limit: number of newest checkpoints to keep, besides the best; `None` keeps all.
+    """
+    from tubevit.training.run_folder import write_json
+
+    unfinished = folder / UNFINISHED
+    if accelerator.is_main_process and unfinished.exists():
+        shutil.rmtree(unfinished)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(unfinished))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if ema is not None:
+            ema.save(unfinished)
+        write_json(unfinished / STATE_FILE, asdict(state))
+        target = folder / f"{PREFIX}{state.global_step}"
+        if target.exists():
+            shutil.rmtree(target)
+        unfinished.rename(target)
+        steps = list(find_checkpoints(folder))
+        for step in steps[:-total_limit] if total_limit else []:
+            if step != state.best_step:
+                shutil.rmtree(folder / f"{PREFIX}{step}")
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(path: Path, accelerator: Any, ema: Any) -> LoopState:
+    """Load a checkpoint on all processes. Raises `ValueError` unless it holds exactly the weights of the model."""
+    try:
+        accelerator.load_state(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of this model: {' '.join(str(error).split())}") from error
+    if ema is not None:
+        ema.load(path)
+    return LoopState(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
+
+
+def find_checkpoints(folder: Path) -> dict[int, Path]:
+    """Step to checkpoint, oldest first."""
+    found = {path.name.removeprefix(PREFIX): path for path in folder.glob(f"{PREFIX}*") if path.is_dir()}
+    return {int(step): found[step] for step in sorted((each for each in found if each.isdecimal()), key=int)}
+
+
+def newest_checkpoint(folder: Path, with_average: bool, messages: list[str], named: Path | None = None) -> Path:
+    """The newest checkpoint of the loop, or the `named` one. Raises `FileNotFoundError` if there is none."""
+    from tubevit.training.trainer.checkpointing import check_named
+
+    if named is not None:
+        check_named(named, folder)
+        return named
+    found = find_checkpoints(folder)
+    if not found:
+        by_trainer = (
+            " of this script; those in it are from `tubevit train`" if any(folder.glob("checkpoint-*")) else ""
+        )
+        raise FileNotFoundError(f"There is nothing to resume: {folder} has no checkpoint{by_trainer}.")
+    return found[max(found)]
+
+
+def check_supported(run: "TrainingRun | JointRun") -> None:
+    """Raise a `ValueError` for an option that `tubevit train` has and the loop has not."""
+    from tubevit.training.trainer.run_config import JointRun
+
+    if isinstance(run, JointRun):
+        raise ValueError("train-loop trains on one data set; use `tubevit train` for datasets.")
+    training = run.training
+    refused = {
+        "early_stopping_patience": bool(training.early_stopping_patience),
+        "save_strategy": training.save_strategy == "best",
+        "lr_scheduler_type": training.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"),
+    }
+    own = type(training).__annotations__
+    refused |= {name: True for name in training.to_options() if name not in own and name not in SUPPORTED}
+    for name, is_refused in refused.items():
+        if is_refused:
+            raise ValueError(f"train-loop does not support {name}={training.given[name]}; use `tubevit train`.")
 
 
 if __name__ == "__main__":

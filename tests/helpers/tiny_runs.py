@@ -152,14 +152,14 @@ if __name__ == "__main__":
     callbacks = VideoTrainer._callbacks
     VideoTrainer._callbacks = lambda self: [*callbacks(self), KilledBehind(step)]
 
-    from tubevit.training.trainer.training_loop import TrainingLoop
+    from tubevit.training import run_video_classification_no_trainer as loop
 
-    evaluate_and_save = TrainingLoop._evaluate_and_save
+    train_step = loop.train_step
 
-    def save_and_die(loop, moment):
-        evaluate_and_save(loop, moment)
-        if moment == "steps":
-            KilledBehind(step).on_step_end(None, loop.state, None)
+    def step_or_die(*arguments):
+        if arguments[-1] == step:  # steps before this one
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(*arguments)
 
-    TrainingLoop._evaluate_and_save = save_and_die
+    loop.train_step = step_or_die
     sys.exit(main([command, *sys.argv[3:]]))

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from .accelerate_checkpoints import PREFIX, UNFINISHED
 
-
-NOT_UPLOADED = ("checkpoint-*/**", f"{PREFIX}*/**", f"{UNFINISHED}/**", "_*")
+NOT_UPLOADED = ("checkpoint-*/**", "step-*/**", "unfinished-checkpoint/**", "_*")
 
 
 def make_repository(folder: Path, arguments: TrainingArguments) -> str:

@@ -72,7 +72,7 @@ class JointTrainer(VideoTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        inputs = dict(inputs)
+        inputs = dict(self.setup.model.prepare(inputs))
         name, labels = inputs["head"], inputs.pop("labels")
         num_known = inputs.pop("num_known", None)  # of all ranks; while evaluating, of this batch
         outputs = model(**inputs)

@@ -53,11 +53,8 @@ def train_run(
     Raises `ValueError`, `TypeError`, `OSError` or `ImportError` of one line for options, data or a model that cannot be used, and
     `TrainingStopped` if the loss becomes NaN or inf or stays at chance level.
     """
-    from accelerate import PartialState
-
     from .build import build_run
     from .build_joint import MEAN_SCORE, build_joint_run
-    from .hub import push
 
     is_joint = isinstance(run, JointRun)
     with ExitStack() as stack:
@@ -76,11 +73,25 @@ def train_run(
             checkpoint = begin_or_resume(setup, folder, arguments)
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             trained = finish(trainer, folder, result)
-        trained.exit_code = split_and_evaluate(setup, folder, evaluates_views)
-        if PartialState().is_main_process:
-            write_cards(setup, folder, trained.log_history)
-            if run.training.push_to_hub:
-                push(folder, arguments)
+        return score_and_publish(setup, trained, arguments, evaluates_views)
+
+
+def score_and_publish(
+    setup: "RunSetup | JointSetup",
+    trained: TrainedRun,
+    arguments: "VideoTrainingArguments",
+    evaluates_views: bool = True,
+) -> TrainedRun:
+    """Evaluate the saved model, write its card with the scores, and upload it if the run says so."""
+    from accelerate import PartialState
+
+    from .hub import push
+
+    trained.exit_code = split_and_evaluate(setup, trained.folder, evaluates_views)
+    if PartialState().is_main_process:
+        write_cards(setup, trained.folder, trained.log_history)
+        if setup.run.training.push_to_hub:
+            push(trained.folder, arguments)
     return trained
 
 
@@ -195,31 +206,51 @@ def try_batches(trainer: "VideoTrainer") -> None:
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:
     """Save the best or the last model, its processors, and the metrics of training; a finished run keeps its files."""
-    from ..run_folder import METRICS_FILE, write_json
     from .checkpointing import was_finished
-    from .summary import end_summary
 
-    setup, throughput = trainer.setup, trainer.throughput()
+    setup, state, throughput = trainer.setup, trainer.state, trainer.throughput()
     trainer.use_average()
     if setup.run.model.lora_rank:
         trainer.model = trainer.model.merge_and_unload()  # a plain model, which needs no PEFT
-    history, steps = trainer.state.log_history, trainer.state.global_step
-    if was_finished(folder, steps - trainer.first_step):
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-        return TrainedRun(folder, metrics, steps, history, throughput)
+    metrics = {"train_loss": trainer.mean_loss(), "steps": state.global_step}
+    if state.best_metric is not None:
+        metrics[f"best_{trainer.args.metric_for_best_model}"] = state.best_metric
+        metrics["best_step"] = state.best_global_step
+    if was_finished(folder, state.global_step - trainer.first_step):
+        return TrainedRun(folder, read_metrics(folder), state.global_step, state.log_history, throughput)
     trainer.save_model()
     trainer.save_state()
-    metrics = {"train_loss": trainer.mean_loss(result.training_loss), "steps": trainer.state.global_step}
-    if trainer.state.best_metric is not None:
-        metrics[f"best_{trainer.args.metric_for_best_model}"] = trainer.state.best_metric
-        metrics["best_step"] = trainer.state.best_global_step
-    if trainer.is_world_process_zero():
+    return record(setup, TrainedRun(folder, metrics, state.global_step, state.log_history, throughput))
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of training of a finished run."""
+    from ..run_folder import METRICS_FILE
+
+    return json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
+    """Write processors, metrics, throughput and a model card beside a saved model, on the first process."""
+    from accelerate import PartialState
+
+    from ..run_folder import METRICS_FILE, write_json
+    from .joint_model_card import write_joint_card
+    from .model_card import write_model_card
+    from .summary import end_summary
+
+    state, folder = PartialState(), trained.folder
+    if state.is_main_process:
         setup.model.save_processors(str(folder))
-        write_json(folder / METRICS_FILE, metrics)
-        write_json(folder / "throughput.json", throughput)
-        trainer.create_model_card()
-        print(end_summary(metrics, throughput, folder), flush=True)
-    return TrainedRun(folder, metrics, steps, history, throughput)
+        write_json(folder / METRICS_FILE, trained.metrics)
+        write_json(folder / "throughput.json", trained.throughput)
+        if isinstance(setup.run, JointRun):
+            write_joint_card(folder, setup)
+        else:
+            write_model_card(folder, setup, trained.log_history)
+        print(end_summary(trained.metrics, trained.throughput, folder), flush=True)
+    state.wait_for_everyone()
+    return trained
 
 
 def evaluate_saved(run: TrainingRun, folder: Path) -> int:

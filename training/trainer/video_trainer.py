@@ -1,28 +1,26 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Trainer for clips: what Transformers' Trainer needs so that a run on video can be trusted, resumed and measured.
+`VideoTrainer`: Transformers' Trainer for clips.
 
-- Clips travel as uint8. Loader workers augment them for a CPU; for a GPU this is done there.
-- One loss for every model, which takes the soft labels of mixup and counts videos over all ranks and accumulation steps.
-- A checkpoint is read as `from_pretrained` reads it, for the library saves some models under other names than they have. One
-  that does not hold exactly the weights of the model stops the run. Trainer would warn and go on.
-- Weights that are no numbers are never written to a checkpoint.
-- Waiting for clips is timed. A run that is resumed has the times and the mean loss of all its steps, and the patience of early
-  stopping, which Trainer begins anew.
+- Clips travel as uint8. Loader workers augment them for a CPU; on a GPU they are augmented there.
+- One loss for every model. It takes the soft labels of mixup and counts videos over all processes and accumulated batches.
+- Checkpoints with NaN or inf in the weights or the loss are never written.
+- The time spent waiting for clips is measured. A resumed run has the times and the mean loss of all its steps.
+
+Overrides of Trainer's internals are in `trainer_overrides.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
 
-from ..models.loading import quiet_library
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
 from ..throughput import DataLoaderTimer
@@ -30,13 +28,14 @@ from .build import RunSetup
 from .callbacks import SetEpoch, StopAtChanceLoss, check_loss, check_weights
 from .ema import EMA
 from .model_card import write_model_card
+from .trainer_overrides import TrainerOverrides
 from .training_arguments import VideoTrainingArguments
 
 
-class VideoTrainer(Trainer):
+class VideoTrainer(TrainerOverrides):
     """
-    setup: what is trained, and on what.
-    flops_per_clip: of a forward pass, for the log; 0 where it is not known.
+    setup: model, data and options.
+    flops_per_clip: FLOPs of a forward pass on one clip, for the log; 0 if unknown.
     """
 
     def __init__(self, setup: RunSetup, args: VideoTrainingArguments, flops_per_clip: float = 0.0):
@@ -45,7 +44,10 @@ class VideoTrainer(Trainer):
         augments_batches = args.device.type != "cpu"
         self.batches = DataLoaderTimer(setup.augment if augments_batches else None)
         self.average: EMA | None = None
-        self.first_step, self.losses_before = 0, 0.0  # of this call, and the sum of the losses before it
+        self.first_step, self.losses_before = 0, 0.0  # step and sum of losses at the start of this call
+        self.loss_sum = torch.zeros((), device=args.device)  # of this call, on this process
+        self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
+        self.saves_adapters = bool(setup.run.model.lora_rank)
         model, training = setup.model, setup.run.training
         super().__init__(
             model=model.model,
@@ -65,7 +67,7 @@ class VideoTrainer(Trainer):
                     raise ValueError(
                         f"{name} does not work with weights that are split over GPUs; set {name}=0 or use DDP."
                     )
-        self.model_accepts_loss_kwargs = False  # the loss is computed here, for every model alike
+        self.model_accepts_loss_kwargs = False  # `loss` computes it, for every model
 
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
@@ -78,7 +80,7 @@ class VideoTrainer(Trainer):
         return callbacks
 
     def _follows_epochs(self) -> Any:
-        """What has to know which epoch it is, by its `set_epoch`."""
+        """The object whose `set_epoch` is called at the start of each epoch."""
         return self.setup.train_clips
 
     # The loss
@@ -89,12 +91,16 @@ class VideoTrainer(Trainer):
 
     # Batches
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return self.setup.model.prepare(super()._prepare_inputs(inputs))
+    def prepare_batches(self, batches: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        return self.batches(batches)
 
-    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
-        # Labels are counted after mixing, which turns each into as many numbers as there are classes.
-        return super().get_batch_samples(self.batches(epoch_iterator), num_batches, device)
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, self.setup.model.prepare(inputs), *args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.loss_sum += loss.detach()
+        return loss
 
     def first_batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """For a dry run: the first batch, and how to name it."""
@@ -104,10 +110,13 @@ class VideoTrainer(Trainer):
         """As `DataLoaderTimer.throughput`."""
         return self.batches.throughput(self.args.world_size, self.args.dataloader_num_workers)
 
-    def mean_loss(self, loss: float) -> float:
-        """Over all steps of the run; of those of this call it is `loss`."""
-        num_steps = self.state.global_step - self.first_step
-        return (self.losses_before + loss * num_steps) / self.state.global_step
+    def total_loss(self) -> float:
+        """Sum of the losses of all steps of the run, mean over processes; called on all processes."""
+        return self.losses_before + self.accelerator.reduce(self.loss_sum, "mean").item()
+
+    def mean_loss(self) -> float:
+        """Mean loss over all steps of the run; called on all processes."""
+        return self.total_loss() / self.state.global_step
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
         augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()
@@ -137,7 +146,7 @@ class VideoTrainer(Trainer):
     def train(self, *args, **kwargs):
         try:
             return super().train(*args, **kwargs)
-        finally:  # an error is said on a line of its own, not behind a progress bar
+        finally:  # an error message must not follow a progress bar on its line
             for callback in self.callback_handler.callbacks:
                 if getattr(callback, "training_bar", None) is not None:
                     callback.training_bar.close()
@@ -147,7 +156,7 @@ class VideoTrainer(Trainer):
             return super().evaluation_loop(*args, **kwargs)
 
     def use_average(self) -> None:
-        """Give the model the averaged weights for good: those of the best checkpoint, if that one was loaded."""
+        """Replace the model's weights by the EMA permanently: that of the best checkpoint, if that one was loaded."""
         if self.average is None:
             return
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
@@ -157,11 +166,9 @@ class VideoTrainer(Trainer):
 
     # Checkpoints
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        check_loss(float(self._tr_loss), self.state.global_step)
-        super()._save_checkpoint(model, trial)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        self.saved_loss_sum = self.total_loss()
+        check_loss(self.saved_loss_sum, self.state.global_step)
         check_weights(self.model, self.state.global_step)
         # Before the rest, because the file that makes a checkpoint complete is written last.
         if self.average is not None and self.args.should_save and output_dir is not None:
@@ -169,46 +176,11 @@ class VideoTrainer(Trainer):
             self.average.save(output_dir)
         super().save_model(output_dir, _internal_call)
 
-    def _init_training_state(
-        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args
-    ) -> tuple[int, int]:
-        """
-        Epochs and batches that are done: all of them where the checkpoint is the last, or early stopping's patience was at its
-        end; Trainer would go on.
-        """
-        done = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
+    def resume_progress(self) -> None:
         before = self.state.stateful_callbacks.setdefault(Progress.__name__, {}).get("attributes", {})
         self.first_step, self.losses_before = self.state.global_step, before.get("sum_of_losses", 0.0)
+        self.loss_sum.zero_()
         self.batches.begin(before)
-        is_over = self.state.global_step >= max_steps or self._has_stopped_improving()
-        return (num_train_epochs, 0) if is_over else done
-
-    def _has_stopped_improving(self) -> bool:
-        """Whether early stopping would have ended a run that is resumed; gives it the evaluations that it had counted."""
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):
-                saved = self.state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
-                callback.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
-                return callback.early_stopping_patience_counter >= callback.early_stopping_patience
-        return False
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._saves_whole_model():
-            load_weights(self.model, resume_from_checkpoint)
-            return
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.setup.run.model.lora_rank:
-            check_adapters(self.model, Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        if self._saves_whole_model():
-            load_weights(self.model, self.state.best_model_checkpoint)
-        else:
-            super()._load_best_model()
-
-    def _saves_whole_model(self) -> bool:
-        """Whether a checkpoint is what `save_pretrained` writes: no adapters alone, no weights split over GPUs."""
-        return not (self.setup.run.model.lora_rank or self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def create_model_card(self, **kwargs) -> None:
         if self.is_world_process_zero():
@@ -222,20 +194,19 @@ def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torc
 
 
 class Progress(TrainerCallback, ExportableState):
-    """Leaves in each checkpoint what the steps so far had for losses, clips and seconds."""
+    """Stores in each checkpoint the sum of losses, the number of clips and the seconds of all steps so far."""
 
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
 
     def state(self) -> dict[str, Any]:
-        trainer = self.trainer
-        in_this_call = getattr(trainer, "_total_loss_scalar", 0.0) + float(getattr(trainer, "_tr_loss", 0.0))
-        counts = {"sum_of_losses": trainer.losses_before + in_this_call, **trainer.batches.counts()}
+        # `save_model`, which is called before, has set the sum.
+        counts = {"sum_of_losses": self.trainer.saved_loss_sum, **self.trainer.batches.counts()}
         return {"args": {}, "attributes": counts}
 
 
 class _UpdateAverage(TrainerCallback):
-    """Averages the weights after each step; takes up the average of the checkpoint where a run is resumed."""
+    """Updates the EMA after each step; a resumed run loads the EMA of its checkpoint."""
 
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
@@ -247,42 +218,3 @@ class _UpdateAverage(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer.average.update()
-
-
-def load_weights(model: Any, checkpoint: str | Path) -> None:
-    """
-    Give a model the weights of a folder that `save_pretrained` wrote, by the names that `from_pretrained` finds them under.
-
-    Raises `ValueError` unless the folder holds exactly the weights of the model; this is then as it was.
-    """
-    with quiet_library():
-        saved, info = type(model).from_pretrained(
-            checkpoint,
-            config=model.config,
-            dtype=model.dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    lost = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
-    extra = sorted(info["unexpected_keys"])
-    if lost or extra:
-        raise ValueError(
-            f"{checkpoint} does not hold the weights of this model: {len(lost)} are missing or of another shape, "
-            f"{len(extra)} are not the model's, among them {(lost or extra)[0]}."
-        )
-    model.load_state_dict(saved.state_dict())
-
-
-def check_adapters(model: Any, checkpoint: Path) -> None:
-    """Raise a `ValueError` unless the adapters of a PEFT model are those of a checkpoint, number by number."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    saved, loaded = load_file(checkpoint / "adapter_model.safetensors"), get_peft_model_state_dict(model)
-    wrong = sorted(set(saved) ^ set(loaded)) or [
-        key for key in saved if not torch.equal(saved[key], loaded[key].cpu())
-    ]
-    if wrong:
-        raise ValueError(
-            f"{len(wrong)} weights of the adapters in {checkpoint} were not loaded, among them {wrong[0]}."
-        )

@@ -292,7 +292,7 @@ def test_a_data_set_of_one_class_is_an_error(data, tmp_path):
 
 def test_the_plain_loop_says_that_it_does_not_train(data, tmp_path, capsys):
     assert main(["train-loop", *joint_arguments(data, tmp_path / "run")]) == 2
-    assert "use `tubevit train` for several" in capsys.readouterr().err
+    assert "use `tubevit train` for datasets" in capsys.readouterr().err
 
 
 def test_broken_files_are_left_out_of_their_data_set(data, tmp_path):

@@ -15,13 +15,13 @@ from tiny_runs import ONE_VIEW, WRONG_WEIGHTS, arguments, edit_weights, environm
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
-from tubevit.training.trainer.accelerate_checkpoints import (
+from tubevit.training.run_video_classification_no_trainer import (
     LoopState,
     find_checkpoints,
     newest_checkpoint,
     save_checkpoint,
+    seed_everything,
 )
-from tubevit.training.trainer.training_loop import TrainingLoop, seed_everything
 
 
 SCRIPT = ROOT / "training" / "run_video_classification_no_trainer.py"
@@ -162,11 +162,19 @@ def test_accumulation_changes_nothing(videos, tmp_path):
     assert_same_weights(tmp_path / "one", tmp_path / "many", rtol=1e-3, atol=1e-5)
 
 
+def with_accuracy(monkeypatch, values) -> None:
+    """Evaluations give these accuracies."""
+    evaluate = run_video_classification_no_trainer.evaluate
+    monkeypatch.setattr(
+        run_video_classification_no_trainer,
+        "evaluate",
+        lambda *arguments: {**evaluate(*arguments), "eval_accuracy": next(values)},
+    )
+
+
 def test_the_best_weights_are_saved(videos, tmp_path, monkeypatch):
     """Accuracy falls from the first evaluation on: its weights are those that end up in the folder."""
-    values = iter([0.9, 0.5, 0.4])
-    evaluate = TrainingLoop.evaluate
-    monkeypatch.setattr(TrainingLoop, "evaluate", lambda loop: {**evaluate(loop), "eval_accuracy": next(values)})
+    with_accuracy(monkeypatch, iter([0.9, 0.5, 0.4]))
     assert train(videos, tmp_path / "run", save_total_limit=1, **ONE_VIEW) == 0
     checkpoints = find_checkpoints(tmp_path / "run")
     assert list(checkpoints) == [5, 15]  # the best and the newest
@@ -174,11 +182,22 @@ def test_the_best_weights_are_saved(videos, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "train_metrics.json").read_text())["best_accuracy"] == 0.9
 
 
-def test_training_stops_early_without_progress(videos, tmp_path, monkeypatch):
-    evaluate = TrainingLoop.evaluate
-    monkeypatch.setattr(TrainingLoop, "evaluate", lambda loop: {**evaluate(loop), "eval_accuracy": 0.5})
-    assert train(videos, tmp_path / "run", num_train_epochs=9, early_stopping_patience=2, **ONE_VIEW) == 0
-    assert json.loads((tmp_path / "run" / "train_metrics.json").read_text())["steps"] == 3 * 5
+UNSUPPORTED = {
+    "early_stopping_patience=2": "early_stopping_patience=2",
+    "save_strategy=best": "save_strategy=best",
+    "lr_scheduler_type=reduce_lr_on_plateau": "lr_scheduler_type=reduce_lr_on_plateau",
+    "dataloader_drop_last=true": "dataloader_drop_last=True",
+    "datasets.a.data=here": "datasets",
+}
+
+
+@pytest.mark.parametrize(("option", "name"), UNSUPPORTED.items())
+def test_what_the_loop_does_not_support_is_refused_by_name(option, name, videos, tmp_path, capsys):
+    data = [] if option.startswith("datasets") else [f"data={videos}"]
+    assert main(["train-loop", "preset=tiny", *data, f"output_dir={tmp_path / 'run'}", "use_cpu=true", option]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert name in line and "use `tubevit train`" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
@@ -218,7 +237,6 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations, as Trainer's do"),
         ({"learning_rate": 1e20, "warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 4}, "The loss is"),
         ({"learning_rate": 1e-9, "chance_loss_patience": 5}, "Nothing was learned in 5 steps"),
         (
@@ -240,43 +258,40 @@ def test_what_cannot_work_is_one_line(options, message, videos, tmp_path, capsys
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_loss_that_is_no_number_is_never_saved(videos, tmp_path, monkeypatch):
-    step = TrainingLoop.step
+def with_step(monkeypatch, change) -> None:
+    """`change` is applied to the loss and the model of each step."""
+    step = run_video_classification_no_trainer.train_step
 
-    def broken(loop, group):
-        return step(loop, group)[0] * math.nan, None
+    def broken(setup, args, accelerator, model, *rest):
+        loss, norm = step(setup, args, accelerator, model, *rest)
+        return change(loss, model), norm
 
-    monkeypatch.setattr(TrainingLoop, "step", broken)
+    monkeypatch.setattr(run_video_classification_no_trainer, "train_step", broken)
+
+
+def test_a_loss_of_nan_is_never_saved(videos, tmp_path, monkeypatch):
+    with_step(monkeypatch, lambda loss, model: loss * math.nan)
+    options = {"save_strategy": "steps", "save_steps": 4, "logging_steps": 9, "load_best_model_at_end": False}
     with pytest.raises(ValueError, match="The loss is nan at step 4"):
-        train(
-            videos,
-            tmp_path / "run",
-            save_strategy="steps",
-            save_steps=4,
-            logging_steps=9,
-            load_best_model_at_end=False,
-        )
+        train(videos, tmp_path / "run", **options)
     assert not find_checkpoints(tmp_path / "run")
 
 
-def test_weights_that_are_no_numbers_are_never_saved(videos, tmp_path, monkeypatch):
-    step = TrainingLoop.step
+def test_weights_of_nan_are_never_saved(videos, tmp_path, monkeypatch):
+    def break_weights(loss, model):
+        model.classifier.bias.data[0] = math.nan
+        return loss
 
-    def broken(loop, group):
-        loss_and_norm = step(loop, group)
-        loop.plain_model.classifier.bias.data[0] = math.nan
-        return loss_and_norm
-
-    monkeypatch.setattr(TrainingLoop, "step", broken)
+    with_step(monkeypatch, break_weights)
     for options in ({"save_strategy": "epoch"}, {"save_strategy": "no"}):
-        with pytest.raises(ValueError, match=r"classifier\.bias holds what is no finite number at step [15]"):
+        with pytest.raises(ValueError, match=r"classifier\.bias .* at step [15]"):
             train(videos, tmp_path / options["save_strategy"], max_steps=1, load_best_model_at_end=False, **options)
         assert not list((tmp_path / options["save_strategy"]).rglob("*.safetensors"))
 
 
 def test_checkpoints_of_trainer_are_told_apart(videos, tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
-    with pytest.raises(FileNotFoundError, match="`tubevit train` wrote those there"):
+    with pytest.raises(FileNotFoundError, match="those in it are from `tubevit train`"):
         newest_checkpoint(tmp_path, False, [])
 
 

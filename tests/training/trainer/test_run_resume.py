@@ -13,7 +13,7 @@ from video_classifiers import PEERS, save_peer
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build import RunSetup
 from tubevit.training.trainer.checkpointing import last_checkpoint
-from tubevit.training.trainer.video_trainer import load_weights
+from tubevit.training.trainer.trainer_overrides import load_weights
 
 
 @pytest.fixture(scope="module")

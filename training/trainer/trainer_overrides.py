@@ -1,0 +1,130 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Overrides of Trainer's internals, all of them: private methods, and `get_batch_samples`, whose name is public and which is not
+documented. Each names its reason and the upstream issue, and `test_trainer_overrides.py` fails when plain Trainer of the
+installed Transformers no longer needs it.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer
+
+from ..models.loading import quiet_library
+
+
+class TrainerOverrides(Trainer):
+    """
+    Trainer with exact resumes, and augmentation on the GPU.
+
+    A subclass sets `saves_adapters`, whether checkpoints hold LoRA adapters only, and implements `prepare_batches` and
+    `resume_progress`.
+    """
+
+    saves_adapters: bool
+
+    def prepare_batches(self, batches: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        """Batches from the loader, as the model and the loss take them."""
+        raise NotImplementedError
+
+    def resume_progress(self) -> None:
+        """Called when `state` is that of a checkpoint, or new, before the first step."""
+        raise NotImplementedError
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """
+        Augment batches before Trainer counts their labels: mixup and CutMix turn a class index into a vector over the classes.
+
+        There is no hook between the loader and the count. No upstream issue found.
+        """
+        return super().get_batch_samples(self.prepare_batches(epoch_iterator), num_batches, device)
+
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any
+    ) -> tuple[int, int]:
+        """
+        Take no step after the last one: Trainer takes one more if a checkpoint at `max_steps` is in the middle of an epoch, or if
+        early stopping had ended the run, and restarts the patience of early stopping.
+
+        Upstream: huggingface/transformers#10290, #28544. `restore_callback_states_from_checkpoint` restores the patience, but
+        does not end the run.
+        """
+        done = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
+        self.resume_progress()
+        is_over = self.state.global_step >= max_steps or self._restore_early_stopping()
+        return (num_train_epochs, 0) if is_over else done
+
+    def _restore_early_stopping(self) -> bool:
+        """Whether early stopping had ended the run; restores its count of evaluations without a better metric."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                saved = self.state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
+                callback.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
+                return callback.early_stopping_patience_counter >= callback.early_stopping_patience
+        return False
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """
+        Load weights as `from_pretrained` does: Trainer loads the names on disk, which differ from those in memory for models with
+        a conversion mapping (VideoMAE, ViViT), and only warns about missing and unexpected keys.
+
+        Upstream: huggingface/transformers#43701.
+        """
+        if self._saves_whole_model():
+            load_weights(self.model, resume_from_checkpoint)
+            return
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.saves_adapters:
+            check_adapters(self.model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        """As `_load_from_checkpoint`, for `load_best_model_at_end`. Upstream: huggingface/transformers#43701."""
+        if self._saves_whole_model():
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def _saves_whole_model(self) -> bool:
+        """Whether checkpoints are as `save_pretrained` writes them: not adapters only, not weights split over GPUs."""
+        return not (self.saves_adapters or self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+
+def load_weights(model: Any, checkpoint: str | Path) -> None:
+    """
+    Give a model the weights of a folder that `save_pretrained` wrote, by the names that `from_pretrained` finds them under.
+
+    Raises `ValueError` unless the folder holds exactly the weights of the model; this is then as it was.
+    """
+    with quiet_library():
+        saved, info = type(model).from_pretrained(
+            checkpoint,
+            config=model.config,
+            dtype=model.dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    lost = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    extra = sorted(info["unexpected_keys"])
+    if lost or extra:
+        raise ValueError(
+            f"{checkpoint} does not hold the weights of this model: {len(lost)} are missing or of another shape, "
+            f"{len(extra)} are not the model's, among them {(lost or extra)[0]}."
+        )
+    model.load_state_dict(saved.state_dict())
+
+
+def check_adapters(model: Any, checkpoint: Path) -> None:
+    """Raise a `ValueError` unless the adapters of a PEFT model are those of a checkpoint, number by number."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved, loaded = load_file(checkpoint / "adapter_model.safetensors"), get_peft_model_state_dict(model)
+    wrong = sorted(set(saved) ^ set(loaded)) or [
+        key for key in saved if not torch.equal(saved[key], loaded[key].cpu())
+    ]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} weights of the adapters in {checkpoint} were not loaded, among them {wrong[0]}."
+        )
