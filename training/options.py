@@ -49,6 +49,8 @@ RENAMED = {
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
 RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value to current value
+# Recipes of the last release that differed in the number of classes only: pattern and current name.
+RENAMED_RECIPES = (re.compile(r"(joint-imagenet-)?kinetics[467]00-(base|large|huge)"), r"\1kinetics-\2")
 SYNONYMS = {"model": "model_name_or_path", "model_name_or_path": "model"}  # a command declares one; both are accepted
 RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
 FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
@@ -457,6 +459,11 @@ def _find_file(name: str, recipes: Path | None) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    pattern, current = RENAMED_RECIPES
+    if recipes is not None and pattern.fullmatch(name):
+        new = pattern.sub(current, name)
+        warn_renamed(f"--config {name}", f"--config {new}")
+        name = new
     if recipes is not None and (found := find_recipe(name, recipes)):
         return found
     names = sorted(each.stem for each in recipes.glob("*.yaml")) if recipes else []

@@ -3,8 +3,8 @@
 `tubevit train`: fine-tune a classifier of videos or images with `VideoTrainer`, a Transformers Trainer.
 
     tubevit train --config finetune-small --data path/to/class/folders --output_dir runs/mine
-    tubevit train --config kinetics400-base data=path/to/kinetics400 dataloader_num_workers=16
-    torchrun --nproc-per-node 8 training/run_video_classification.py --config kinetics400-base --data path/to/kinetics400
+    tubevit train --config kinetics-base data=path/to/kinetics400 dataloader_num_workers=16
+    torchrun --nproc-per-node 8 training/run_video_classification.py --config kinetics-base --data path/to/kinetics400
     tubevit train --config runs/mine/resolved_config.yaml resume_from_checkpoint=true
     tubevit train --config joint-small datasets.videos.data=path/to/videos datasets.images.data=path/to/images
 

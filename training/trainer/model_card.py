@@ -1,15 +1,27 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""A model card: what was trained on what and how, and what came out. Written from the run itself, nothing by hand."""
+"""
+Model cards of finished runs: data, results, recipe and use, with the scores as `model-index` metadata that the Hub shows. A
+joint run has a card for the joint model, and one for each classifier that it is split into.
+"""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..models.families import family_of_preset
 from ..options import option_values
+from .checkpointing import FREE_ON_RESUME
 
 
+JOINT_USAGE = """\
+```python
+from tubevit import TubeViTForJointClassification
+
+model = TubeViTForJointClassification.from_pretrained("{folder}")
+classifier = model.to_classifier("{name}")  # what the folder {folder}/{name} holds
+```"""
 RECIPE = ("model", "clips", "augmentation", "training")  # blocks whose options are listed
 MAX_CLASSES = 30
 USAGE = """\
@@ -28,16 +40,16 @@ def write_model_card(
     """
     Write `README.md` into the folder of a model.
 
-    setup: `RunSetup`. history: Trainer's log, or one like it. metrics_file: of the evaluation at the end, where there is one.
-    together_with: other data sets that the model was trained on.
+    setup: `RunSetup`. history: Trainer's log entries. metrics_file: `metrics.json` of the evaluation, if there is one.
+    together_with: names of other data sets that the model was trained on.
     """
     classes, media = setup.data.class_names, setup.data.media
     shown = ", ".join(classes[:MAX_CLASSES]) + (", ..." if len(classes) > MAX_CLASSES else "")
     together = f", jointly with {', '.join(map('`{}`'.format, together_with))}" if together_with else ""
     name = folder.absolute().name
     article = "A" if media == "video" else "An"
+    evaluation = read_metrics(metrics_file)
     parts = [
-        front_matter(setup, [f"{media}-classification"]),
         f"# {name}",
         f"{article} {media} classifier with {len(classes)} classes, fine-tuned from {start_of(setup.run)}{together} by "
         "`tubevit train`.",
@@ -45,41 +57,104 @@ def write_model_card(
         _data(setup),
         f"Classes: {shown}.",
         "## Results",
-        _results(history, read_metrics(metrics_file), media),
+        _results(history, evaluation, media),
         "## Recipe",
         recipe(setup.run),
         "## Use",
         USAGE.format(media=media, name=name, file=EXAMPLES[media]),
     ]
-    write_card(folder, parts)
+    write_card(folder, parts, setup, {"": setup}, {"": evaluation})
 
 
-def write_card(folder: Path, parts: list[str]) -> None:
-    """The paragraphs that are not empty, as `README.md`."""
-    (folder / "README.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+def write_joint_card(folder: Path, setup: Any, history: list[dict] | None = None) -> None:
+    """
+    Write `README.md` into the folder of a joint run.
+
+    setup: `JointSetup`. history: Trainer's log entries of a run that has ended; its results are then in the card, and its
+    classifiers get cards of their own.
+    """
+    names, title = list(setup.parts), folder.absolute().name
+    evaluations = {name: read_metrics(folder / name / "evaluation" / "metrics.json") for name in names}
+    parts = [
+        f"# {title}",
+        f"A TubeViT with a head for each of {', '.join(names)}, trained jointly from {start_of(setup.run)} by `tubevit train`.",
+        "## Data",
+        _joint_data(setup),
+        "## Results",
+        _joint_results(evaluations),
+        "## Recipe",
+        recipe(setup.run),
+        _own_options(setup),
+        "## Use",
+        JOINT_USAGE.format(folder=title, name=names[0]),
+    ]
+    write_card(folder, parts, setup, setup.parts, evaluations)
+    if history is None:
+        return
+    for name, part in setup.parts.items():
+        others = [each for each in names if each != name]
+        metrics_file = folder / name / "evaluation" / "metrics.json"
+        write_model_card(folder / name, part, history_of(name, others, history), metrics_file, together_with=others)
+
+
+def write_card(
+    folder: Path,
+    parts: list[str],
+    setup: Any,
+    data_sets: Mapping[str, Any],
+    evaluations: Mapping[str, dict[str, Any] | None],
+) -> None:
+    """
+    Write the paragraphs that are not empty as `README.md`, with metadata for the Hub.
+
+    data_sets: `RunSetup` of each data set. evaluations: content of its `metrics.json`, if there is one.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    base = setup.run.model.model_name_or_path
+    tasks = list(dict.fromkeys(f"{part.data.media}-classification" for part in data_sets.values()))
+    results = [each for name, part in data_sets.items() for each in _eval_results(name, part, evaluations[name])]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=tasks[0],
+        tags=[*tasks, setup.model.model.config.model_type],
+        base_model=None if base is None or Path(base).exists() else base,
+        model_name=folder.absolute().name if results else None,
+        eval_results=results or None,
+    )
+    text = "\n\n".join(part for part in parts if part)
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n").save(folder / "README.md")
+
+
+def _eval_results(name: str, setup: Any, evaluation: dict[str, Any] | None) -> list[Any]:
+    """The scores of an evaluation in the Hub's form."""
+    from huggingface_hub import EvalResult
+
+    if evaluation is None:
+        return []
+    data = setup.run.data
+    name = name or Path(data.data or data.train_data or data.validation_data or data.test_data).name
+    return [
+        EvalResult(
+            task_type=f"{setup.data.media}-classification",
+            dataset_type=re.sub(r"[^\w-]+", "-", name).lower(),
+            dataset_name=name,
+            dataset_split=evaluation["split"],
+            metric_type="accuracy" if "accuracy" in metric else metric.replace(" ", "_"),
+            metric_name=metric,
+            metric_value=value,
+        )
+        for metric, value in scores_of(evaluation).items()
+    ]
 
 
 def read_metrics(path: Path | None) -> dict[str, Any] | None:
-    """A `metrics.json`, `None` where there is none."""
+    """The content of a `metrics.json`, `None` if there is none."""
     return json.loads(path.read_text()) if path is not None and path.is_file() else None
 
 
-def front_matter(setup: Any, tasks: list[str]) -> str:
-    """What the Hub reads of a card, of a `RunSetup` or `JointSetup`; the first task is that of the model's page."""
-    import yaml
-
-    base = setup.run.model.model_name_or_path
-    about = {
-        "library_name": "transformers",
-        "pipeline_tag": tasks[0],
-        "tags": [*tasks, setup.model.model.config.model_type],
-        **({} if base is None or Path(base).exists() else {"base_model": base}),
-    }
-    return f"---\n{yaml.safe_dump(about, sort_keys=False).strip()}\n---"
-
-
 def start_of(run: Any) -> str:
-    """What a run's model was before it was trained."""
+    """The checkpoint or preset that training started from."""
     base = run.model.model_name_or_path
     if base is None:
         return f"the {family_of_preset(run.model.preset).title} {run.model.preset} with random weights"
@@ -117,12 +192,64 @@ def scores_of(evaluation: dict[str, Any]) -> dict[str, float]:
 
 
 def recipe(run: Any) -> str:
-    """The options of a run that are not at their defaults."""
+    """The options of a run that differ from the defaults."""
     lines = []
     for block in RECIPE:
-        lines += [f"{name}: {value}" for name, value in option_values(getattr(run, block)).items()]
-    return "What differs from the defaults:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else "The defaults."
+        options = option_values(getattr(run, block))
+        lines += [
+            f"{name}: {value}" for name, value in options.items() if name not in FREE_ON_RESUME and value != "no"
+        ]
+    return (
+        "Options that differ from the defaults:\n\n```yaml\n" + "\n".join(lines) + "\n```"
+        if lines
+        else "The defaults."
+    )
 
 
 def _words(name: str) -> str:
     return name.removeprefix("eval_").replace("_", " ")
+
+
+def history_of(name: str, others: Sequence[str], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log entries of one data set of a joint run, and not of the `others`, as a run on it alone would log them."""
+    prefix = f"eval_{name}_"
+    longer = tuple(f"eval_{other}_" for other in others if other.startswith(f"{name}_"))
+    entries = (
+        {
+            key.replace(prefix, "eval_", 1): value
+            for key, value in entry.items()
+            if key.startswith((prefix, "epoch", "step")) and not key.startswith(longer)
+        }
+        for entry in history
+    )
+    return [entry for entry in entries if any(key.startswith("eval_") for key in entry)]
+
+
+def _joint_data(setup: Any) -> str:
+    rows = ["| data set | media | classes | fraction of batches | split | listed | cannot be read | used |"]
+    rows.append("|---|---|---:|---:|---|---:|---:|---:|")
+    for name, part in setup.parts.items():
+        about = f"{name} | {part.data.media}s | {len(part.class_names)} | {setup.shares[name]:.1%}"
+        for split, counts in part.counts.items():
+            rows.append(f"| {about} | {split} | {counts['listed']} | {counts['cannot_be_read']} | {counts['used']} |")
+    return "\n".join(rows)
+
+
+def _own_options(setup: Any) -> str:
+    """Options of single data sets that differ from the run's, without paths."""
+    lines = []
+    for name, given in setup.run.joint.datasets.items():
+        own = {key: value for key, value in given.items() if key not in vars(setup.parts[name].run.data)}
+        lines += [f"{name}.{key}: {value}" for key, value in own.items() if key != "corrupt_videos_file"]
+    return "Options of single data sets:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else ""
+
+
+def _joint_results(evaluations: dict[str, dict[str, Any] | None]) -> str:
+    lines = []
+    for name, evaluation in evaluations.items():
+        if evaluation is not None:
+            views = f"{evaluation['num_temporal_views']} x {evaluation['num_spatial_views']} views"
+            scores = ", ".join(f"{key} {value:.4f}" for key, value in scores_of(evaluation).items())
+            scored = f"{evaluation['num_scored']} of {evaluation['num_videos']} scored"
+            lines.append(f"- {name}, {evaluation['split']} split, {views}, {scored}: {scores}")
+    return "\n".join(lines) or "The model was not evaluated."

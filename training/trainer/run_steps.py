@@ -235,8 +235,7 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
     from accelerate import PartialState
 
     from ..run_folder import METRICS_FILE, write_json
-    from .joint_model_card import write_joint_card
-    from .model_card import write_model_card
+    from .model_card import write_joint_card, write_model_card
     from .summary import end_summary
 
     state, folder = PartialState(), trained.folder
@@ -318,8 +317,7 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
 
 def write_cards(setup: "RunSetup | JointSetup", folder: Path, history: list[dict[str, Any]]) -> None:
     """The model card of a finished run; of a joint run also those of its classifiers."""
-    from .joint_model_card import write_joint_card
-    from .model_card import write_model_card
+    from .model_card import write_joint_card, write_model_card
 
     if isinstance(setup.run, JointRun):
         write_joint_card(folder, setup, history)

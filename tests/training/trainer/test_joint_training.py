@@ -17,8 +17,8 @@ from tubevit.training.run_folder import write_run_files
 from tubevit.training.trainer import run_steps
 from tubevit.training.trainer.build_joint import build_joint_run
 from tubevit.training.trainer.checkpointing import check_same_run
-from tubevit.training.trainer.joint_model_card import history_of
 from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
+from tubevit.training.trainer.model_card import history_of
 from tubevit.training.trainer.run_config import JointRun, TrainingRun, all_blocks, read_run
 from tubevit.training.trainer.run_steps import split_and_evaluate
 

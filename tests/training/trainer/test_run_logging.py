@@ -1,14 +1,17 @@
 """What a run leaves in a tracker and on the terminal."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import ONE_VIEW, arguments, environment, make_run, make_videos
+from transformers.utils import logging as library_logging
 
 from tubevit.processing.cpu_cores import num_cores
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
@@ -70,3 +73,22 @@ def test_workers_of_all_processes_share_the_cores(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     (note,) = note_on_workers(num_cores())
     assert note.startswith(f"{2 * num_cores()} loader workers")
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_nothing_that_transformers_deprecates_is_used(script, videos, tmp_path):
+    """Checkpointing of activations, resumes and evaluations included; both ways in which the library warns."""
+    messages, handler = [], logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    library_logging.add_handler(handler)
+    options = {**ONE_VIEW, "activation_checkpointing": True, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    options |= {"eval_strategy": "steps", "eval_steps": 1, "check_data": False}
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning):
+                warnings.filterwarnings("error", category=category, module=r"transformers|accelerate|tubevit")
+                warnings.filterwarnings("error", message=".*deprecated.*removed in", category=category)
+            assert script.train(make_run(videos, tmp_path / "run", **options)) == 0
+    finally:
+        library_logging.remove_handler(handler)
+    assert not [message for message in messages if "deprecat" in message.lower()]

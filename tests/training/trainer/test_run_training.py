@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from small_image_models import make_source
 from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_run, make_videos
@@ -77,7 +78,9 @@ def test_all_outputs_are_there_and_true(videos, trained):
     assert list(config) == list(training_blocks()) and config["training"]["learning_rate"] == 1e-2
     card = (trained / "README.md").read_text()
     assert card.startswith("---\n") and "accuracy: 1.0000" in card and "learning_rate: 0.01" in card
-    assert "| train | 18 | 0 | 18 |" in card and str(videos) not in card
+    assert "| train | 18 | 0 | 18 |" in card and str(videos) not in card and str(trained.parent) not in card
+    (score, *_) = ModelCard.load(trained / "README.md").data.eval_results  # what the Hub shows
+    assert (score.metric_type, score.metric_value, score.dataset_name) == ("accuracy", 1.0, videos.name)
     best = state_of(trained)
     weights = load_file(trained / "model.safetensors")
     expected = load_file(trained / f"checkpoint-{best['best_global_step']}" / "model.safetensors")
