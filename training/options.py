@@ -6,27 +6,23 @@ Options of the commands: dataclasses read by `HfArgumentParser`, a YAML file, `-
   dashes or underscores, under the current name or a renamed one (`RENAMED`).
 - `add_config_arguments` and `read_config` fill several dataclasses ("blocks"). Each option has one name over all blocks, so a
   file may group options by block or list them flat. Arguments override the file; the file overrides the defaults.
-- A field's type is checked by `convert`, its range (`Annotated[float, Range(0, 1)]`) by `check_ranges`. NaN and inf are never
-  accepted.
 """
 
 import argparse
 import difflib
-import math
 import os
 import re
 import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
+
+from .option_types import BOOLEANS, Range, convert, convert_to_kinds, field_kinds, is_kind, kinds_of, option_ranges
 
 
 Blocks = dict[str, type]  # name of a block to its dataclass
-NULL = ("null", "none", "~")  # what `option=` accepts for None
-BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 # Old option name to current name. The old name works for one more release, with a warning.
 RENAMED = {
@@ -57,92 +53,6 @@ FREE_FORM = "trainer"  # until the last release, the mapping of further Training
 ALTERNATIVES = ("preset", "model_name_or_path")  # giving one as an argument removes the other, which a recipe sets
 
 
-# Declaring options
-
-
-@dataclass(frozen=True)
-class Range:
-    """
-    The numbers that an option accepts: `minimum` to `maximum`. `exclusive` names the bounds that are excluded. `also` are
-    accepted values outside the range.
-    """
-
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive: tuple[Literal["minimum", "maximum"], ...] = ()
-    also: tuple[float, ...] = ()
-
-    def __contains__(self, value: float) -> bool:
-        if value in self.also:
-            return True
-        if not math.isfinite(value):
-            return False
-        above = self.minimum is None or (
-            value > self.minimum if "minimum" in self.exclusive else value >= self.minimum
-        )
-        below = self.maximum is None or (
-            value < self.maximum if "maximum" in self.exclusive else value <= self.maximum
-        )
-        return above and below
-
-    def __str__(self) -> str:
-        """
-        >>> print(Range(0, 1), Range(0, 1, exclusive=("maximum",)), Range(1, also=(-1,)), sep="; ")
-        from 0 to 1; at least 0 and below 1; at least 1, or -1
-        """
-        if not self.exclusive and None not in (self.minimum, self.maximum):
-            text = f"from {self.minimum:g} to {self.maximum:.10g}"
-        else:
-            bounds = []
-            if self.minimum is not None:
-                bounds.append(f"{'above' if 'minimum' in self.exclusive else 'at least'} {self.minimum:.10g}")
-            if self.maximum is not None:
-                bounds.append(f"{'below' if 'maximum' in self.exclusive else 'at most'} {self.maximum:.10g}")
-            text = " and ".join(bounds) or "finite"
-        return ", or ".join([text, *(f"{value:.10g}" for value in self.also)])
-
-
-FINITE = Range()
-POSITIVE = Range(0, exclusive=("minimum",))
-AT_LEAST_0, AT_LEAST_1 = Range(0), Range(1)
-FRACTION = Range(0, 1)
-SEED = Range(0, 2**32 - 1)
-
-
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with its default and its help."""
-    return field(default=default, metadata={"help": text})
-
-
-def check_ranges(config: Any) -> None:
-    """
-    Raise `ValueError` for a number outside its field's `Range`, or that is NaN or inf. Ranges of inherited fields are in the
-    class attribute `INHERITED_RANGES`.
-    """
-    ranges = option_ranges(type(config))
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            allowed = ranges.get(each.name, FINITE)
-            if value not in allowed:
-                raise ValueError(f"{each.name} must be {allowed}, got {value}.")
-
-
-def option_ranges(block: type) -> dict[str, Range]:
-    """Field name to the range of its values, where a dataclass declares one."""
-    hints = get_type_hints(block, include_extras=True)
-    found = {name: _range_of(hint) for name, hint in hints.items()}
-    inherited = block.INHERITED_RANGES if "INHERITED_RANGES" in vars(block) else {}
-    return {**inherited, **{name: each for name, each in found.items() if each is not None}}
-
-
-def _range_of(hint: Any) -> Range | None:
-    for each in (hint, *get_args(hint)):
-        if get_origin(each) is Annotated:
-            return next((part for part in each.__metadata__ if isinstance(part, Range)), None)
-    return None
-
-
 # Renamed options
 
 
@@ -155,6 +65,15 @@ def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str])
         return new
     synonym = SYNONYMS.get(name)
     return synonym if name not in known and synonym in known else name
+
+
+def _current_value(name: str, value: Any) -> Any:
+    """The value of an option, for a renamed value with a warning."""
+    new = RENAMED_VALUES.get(name, {}).get(value) if isinstance(value, str) else None
+    if new is None:
+        return value
+    warn_renamed(f"{name}={value}", f"{name}={new}")
+    return new
 
 
 def warn_renamed(old: str, new: str) -> None:
@@ -278,7 +197,7 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
     if action.nargs == 0:
         action.help = f"same as --{each.name}=false"
         return
-    kinds = _kinds(each.type)
+    kinds = kinds_of(each.type)
     action.nargs, action.const = ("?", "true") if bool in kinds else (None, None)
     if action.help is argparse.SUPPRESS:
         return
@@ -343,8 +262,10 @@ def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
     values = current_options(values, blocks)
     config = {}
     for block_name, block in blocks.items():
-        mine = {name: kinds for name, kinds in _field_kinds(block).items() if name in values}
-        config[block_name] = block(**{name: _convert(values[name], kinds, name) for name, kinds in mine.items()})
+        mine = {name: kinds for name, kinds in field_kinds(block).items() if name in values}
+        config[block_name] = block(
+            **{name: convert_to_kinds(_current_value(name, values[name]), kinds, name) for name, kinds in mine.items()}
+        )
     return config
 
 
@@ -353,9 +274,13 @@ def convert_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]
     values, result = current_options(values, blocks), {}
     for block in blocks.values():
         for each in fields(block):
-            kinds = _field_kinds(block)[each.name]
+            kinds = field_kinds(block)[each.name]
             default = each.default if each.default is not MISSING else None
-            result[each.name] = _convert(values[each.name], kinds, each.name) if each.name in values else default
+            result[each.name] = (
+                convert_to_kinds(_current_value(each.name, values[each.name]), kinds, each.name)
+                if each.name in values
+                else default
+            )
     return result
 
 
@@ -492,7 +417,7 @@ def _override(values: dict[str, Any], key: str, value: Any, blocks: Blocks) -> N
     if not dot:
         values[first] = value
         return
-    if not any(_is(kind, dict) for kind in _field_kinds(blocks[owners[first]])[first]):
+    if not any(is_kind(kind, dict) for kind in field_kinds(blocks[owners[first]])[first]):
         raise ValueError(f"{key}: {first} is not a mapping and has no entries.")
     entries = convert(values.get(first) or {}, dict, first)
     try:
@@ -512,119 +437,6 @@ def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) 
             raise ValueError(f"{key}: {name} is not a mapping and has no entries.")
         value = _with_entry(inner, rest, value, key)
     return {**mapping, name: value}
-
-
-# Types
-
-
-def convert(value: Any, annotation: Any, name: str) -> Any:
-    """
-    `value`, as YAML or a command line gives it, converted to the type of a field. Raises `TypeError` if it cannot be.
-
-    >>> convert("1e-3", float, "learning_rate"), convert("null", int | None, "num_frames"), convert("yes", bool, "bf16")
-    (0.001, None, True)
-    """
-    return _convert(value, _kinds(annotation), name)
-
-
-def _convert(value: Any, kinds: tuple, name: str) -> Any:
-    is_optional = type(None) in kinds
-    if is_optional and isinstance(value, str) and value.lower() in NULL:
-        return None
-    if value is None:
-        if is_optional:
-            return None
-        raise TypeError(f"{name} must be {_wanted(kinds)}, got nothing.")
-    if isinstance(value, str) and value in RENAMED_VALUES.get(name, {}):
-        new = RENAMED_VALUES[name][value]
-        warn_renamed(f"{name}={value}", f"{name}={new}")
-        value = new
-    for kind in kinds:
-        try:
-            return _convert_to(value, kind)
-        except (TypeError, ValueError):
-            continue
-    raise TypeError(f"{name} must be {_wanted(kinds)}, got {value!r}.")
-
-
-def _convert_to(value: Any, kind: Any) -> Any:
-    import yaml
-
-    if get_origin(kind) is Literal:
-        if isinstance(value, bool):  # YAML 1.1 reads `no`, `off`, `yes` and `on` as booleans
-            value = next((each for each in get_args(kind) if BOOLEANS.get(str(each)) is value), value)
-        return value if value in get_args(kind) else _fail()
-    if _is(kind, Enum):
-        return kind(value).value
-    if kind is bool:
-        return BOOLEANS[str(value).lower()] if str(value).lower() in BOOLEANS else _fail()
-    if kind is int and not isinstance(value, bool):
-        number = float(value)
-        return int(value) if isinstance(value, str) and value.strip("+-").isdecimal() else _whole(number)
-    if kind is float and not isinstance(value, bool):
-        return float(value)
-    if kind is str and isinstance(value, (str, int, float)):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    if _is(kind, dict) or _is(kind, list):
-        value = yaml.safe_load(value) if isinstance(value, str) else value
-        return value if isinstance(value, get_origin(kind) or kind) else _fail()
-    return _fail()
-
-
-def _is(kind: Any, parent: type) -> bool:
-    kind = get_origin(kind) or kind
-    return isinstance(kind, type) and issubclass(kind, parent)
-
-
-def _whole(number: float) -> int:
-    return int(number) if math.isfinite(number) and number == int(number) else _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
-
-
-def _kinds(annotation: Any) -> tuple:
-    """The types that a field accepts. `str` is last, because it accepts any text."""
-    is_union = get_origin(annotation) in (Union, types.UnionType)
-    kinds = get_args(annotation) if is_union else (annotation,)
-    return tuple(sorted(kinds, key=lambda kind: (kind is type(None), kind is str, kind is bool)))
-
-
-def _field_kinds(block: type) -> dict[str, tuple]:
-    """Types of the fields of a dataclass, by name. Not from the fields themselves: HfArgumentParser overwrites their `type`."""
-    hints = get_type_hints(block)
-    result = {}
-    for each in fields(block):
-        kinds = _kinds(hints[each.name])
-        if any(
-            _is(kind, Enum) for kind in kinds
-        ):  # `Enum | str` accepts the values of the enumeration and no other text
-            kinds = tuple(kind for kind in kinds if kind is not str)
-        elif choices := each.metadata.get("choices"):
-            kinds = (Literal[tuple(choices)],)
-        result[each.name] = kinds
-    return result
-
-
-def _wanted(kinds: tuple) -> str:
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        dict: "a mapping",
-        list: "a list",
-    }
-    words = []
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            words.append(f"one of {', '.join(map(str, get_args(kind)))}")
-        elif _is(kind, Enum):
-            words.append(f"one of {', '.join(str(each.value) for each in kind)}")
-        elif not (kind is str and any(_is(each, dict) for each in kinds)):
-            words.append("null" if kind is type(None) else names.get(get_origin(kind) or kind, "given in Python"))
-    return " or ".join(words)
 
 
 def _owners(blocks: Blocks) -> dict[str, str]:

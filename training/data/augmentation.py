@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from ..options import AT_LEAST_0, FRACTION, Range, check_ranges, option
+from ..option_types import AT_LEAST_0, FRACTION, Range, check_ranges, option
 from .class_names import flip_pairs, has_left_right
 from .rng import fork_rng, sample_seed
 

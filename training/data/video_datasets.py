@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..options import AT_LEAST_1, SEED, Range, check_ranges, option
+from ..option_types import AT_LEAST_1, SEED, Range, check_ranges, option
 from .class_names import LabelEncoder, check_num_classes, normalize_label, number_names, read_class_names, sort_names
 from .dataset_columns import DatasetColumns, make_dataset
 from .formats.registry import (

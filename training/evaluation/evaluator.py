@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.video_datasets import DataConfig
-from ..options import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
+from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
 INCOMPLETE = 1  # exit code

@@ -6,7 +6,8 @@ Options of the model that is trained, and of the clips that it reads.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from ..options import AT_LEAST_0, AT_LEAST_1, POSITIVE, Range, as_mapping, check_ranges, option
+from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, Range, check_ranges, option
+from ..options import as_mapping
 
 
 @dataclass

@@ -24,17 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from ..data.augmentation import AugmentationConfig
 from ..data.video_datasets import DataConfig
 from ..models.model_options import ClipConfig, ModelConfig
-from ..options import (
-    AT_LEAST_1,
-    POSITIVE,
-    Blocks,
-    as_mapping,
-    check_ranges,
-    current_options,
-    make_config,
-    option,
-    read_options,
-)
+from ..option_types import AT_LEAST_1, POSITIVE, check_ranges, option
+from ..options import Blocks, as_mapping, current_options, make_config, read_options
 
 
 if TYPE_CHECKING:

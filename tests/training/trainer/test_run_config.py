@@ -12,14 +12,8 @@ from transformers import HfArgumentParser, TrainingArguments
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.presets import PRESETS
 from tubevit.training.data.worker_processes import note_on_gpus
-from tubevit.training.options import (
-    add_config_arguments,
-    convert,
-    load_config_file,
-    make_config,
-    parse_arguments,
-    write_yaml,
-)
+from tubevit.training.option_types import convert
+from tubevit.training.options import add_config_arguments, load_config_file, make_config, parse_arguments, write_yaml
 from tubevit.training.trainer.run_config import RECIPES, JointRun, TrainingRun, all_blocks, read_run, training_blocks
 
 
