@@ -104,9 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, arguments = find_command(argv)
     if name is None:
         return 0
+    shows_traceback = "--traceback" in arguments  # until the arguments are parsed
     try:
         module, parser = make_parser(name)
         args = parse_arguments(parser, arguments)
+        shows_traceback = args.traceback
         if name in IN_SEVERAL_PROCESSES:
             options = pop_launch_options(args)
             if should_launch(options):
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report(f"\ntubevit {name}: interrupted")
         return INTERRUPTED
     except Exception as error:
-        if "--traceback" not in arguments and is_user_error(error):
+        if not shows_traceback and is_user_error(error):
             report(f"tubevit {name}: error: {error_message(error)} (--traceback shows where)")
             return 2
         if IS_LAUNCHED in os.environ:

@@ -130,6 +130,7 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
     from tubevit.processing.cpu_cores import num_cores
 
     num_local = options.num_processes // options.num_machines
+    own_environment = dict(os.environ)
     os.environ[IS_LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_local)))  # torchrun would set 1, and say so
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # failures are reported below
@@ -163,6 +164,9 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
     except SignalException as error:
         print("\ntubevit: interrupted", file=sys.stderr)
         return 128 + error.sigval
+    finally:
+        os.environ.clear()
+        os.environ.update(own_environment)
     return 0
 
 

@@ -119,6 +119,12 @@ def test_a_message_of_a_command_is_one_line(argv, tmp_path, monkeypatch, capsys)
         main([*argv, "--traceback"])
 
 
+@pytest.mark.parametrize("option", ["--traceback", "--traceback=true", "traceback=true"])
+def test_traceback_is_an_option_like_others(option):
+    with pytest.raises(OSError):
+        main(["info", "./missing", option])
+
+
 def test_a_mistake_in_a_command_shows_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(info, "run", lambda args: int(args.traceback_of))
     with pytest.raises(AttributeError):
