@@ -57,14 +57,10 @@ GROUPS = {
     "experiments": {
         "experiments ablations": (
             "experiments.ablations",
-            "list the paper's ablations with tokens, parameters and GFLOPs",
-        ),
-        "experiments sweep": (
-            "experiments.sweep",
-            "train the paper's ablations at a small size and compare the order of their rows",
+            "list the paper's ablations, or train them at a small size and compare the order of their rows",
         ),
         "experiments compare": (
-            "experiments.compare",
+            "experiments.comparison",
             "train TubeViT and video models of Transformers with equal FLOPs, and compare them",
         ),
         "experiments baselines": (
@@ -87,7 +83,8 @@ RENAMED = {
     "prepare": "data prepare",
     "make-data": "data synthesize",
     "ablations": "experiments ablations",
-    "sweep": "experiments sweep",
+    "sweep": "experiments ablations --train",
+    "experiments sweep": "experiments ablations --train",
     "compare": "experiments compare",
     "baselines": "experiments baselines",
     "results": "experiments results",
@@ -152,13 +149,7 @@ def find_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     if first in COMMANDS:
         return first, rest
     if first in RENAMED:
-        new = RENAMED[first]
-        if os.environ.get("RANK", "0") == "0":
-            print(
-                f"warning: `tubevit {first}` is now `tubevit {new}`; the next release removes the old name.",
-                file=sys.stderr,
-            )
-        return new, rest
+        return _current_command(first, rest)
     prefix = first if first in PREFIXES else None
     parser = _overview_parser(prefix)
     word = parser.parse_args(rest[:1] if prefix else argv[:1]).command
@@ -166,9 +157,22 @@ def find_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
         parser.print_help()
         return None, []
     name = f"{prefix} {word}" if prefix else word
+    if name in RENAMED:
+        return _current_command(name, rest[1:])
     if name not in COMMANDS:
         parser.error(f"there is no command {name!r}; {_nearest_command(name, prefix)}")
     return name, rest[1:]
+
+
+def _current_command(old: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """The command and the arguments for an old name, with a warning. The new name may include an option."""
+    new = RENAMED[old]
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"warning: `tubevit {old}` is now `tubevit {new}`; the next release removes the old name.", file=sys.stderr
+        )
+    name, dashes, option = new.partition(" --")
+    return name, [f"--{option}", *arguments] if dashes else arguments
 
 
 def _nearest_command(name: str, prefix: str | None) -> str:

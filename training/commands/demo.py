@@ -1,46 +1,36 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit demo`: from nothing to a fine-tuned TubeViT in a few minutes on two CPU cores, seen at work in one picture.
+`tubevit demo`: from nothing to a trained TubeViT in a few minutes on two CPU cores, and a picture of what it sees.
 
-On moving shapes that it draws (`moving_shapes`), or on your own videos in folders named after their classes. The same
-steps as with a large model and data set: processors, Trainer, `save_pretrained`, `pipeline`.
+The demo trains the recipe `demo` as `tubevit train` does, on moving shapes that it draws (`moving_shapes`) or on your own videos in
+folders named after their classes. Then it classifies clips by Transformers' `pipeline`.
 """
 
 import argparse
+import csv
+import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..data.formats.class_folders import ClassFolders, LabelledClip, find_clips, take_evenly
-from ..options import whole_number
+from ..options import load_config_file, whole_number
+from ..run_folder import CONFIG_FILE, EVALUATION
 
 
-if TYPE_CHECKING:
-    import torch
-
+RECIPE = "demo"
+CLIP_LIST = "clips.csv"
+NUM_EVALUATIONS = 8  # while training
 NUM_REPORT_CLIPS = 8
-MAX_BROKEN_SHOWN = 10
-
-
-@dataclass
-class DemoData:
-    """
-    Decoded clips, ready to train on.
-
-    train_pixels, val_pixels: of each clip in `train` and `val`, uint8 `(frames, channels, height, width)`.
-    labels: class names, by class index.
-    evaluated_on: what `val` are, in words.
-    """
-
-    train: list[LabelledClip]
-    train_pixels: list["torch.Tensor"]
-    val: list[LabelledClip]
-    val_pixels: list["torch.Tensor"]
-    labels: list[str]
-    evaluated_on: str
+MAX_CORRUPT_SHOWN = 10
+REPORT_SCALE = 3  # frames in the report have this multiple of the model's resolution
+# Pixel statistics of videos in general; the recipe has those of the moving shapes.
+STATISTICS = {"image_mean": [0.45, 0.45, 0.45], "image_std": [0.25, 0.25, 0.25]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,132 +41,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: draw moving shapes)",
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
-    parser.add_argument("--steps", type=whole_number(1), default=1400, help="training steps (default: 1400)")
+    parser.add_argument("--steps", type=whole_number(1), default=1400, help="optimizer steps (default: 1400)")
     parser.add_argument(
         "--clips-per-class",
         type=whole_number(1),
         default=150,
-        help="moving shapes to draw for training (default: 150)",
+        help="moving shapes to draw per class for training (default: 150)",
     )
     parser.add_argument(
-        "--max-clips", type=whole_number(2), default=2000, help="use at most so many of your clips (default: 2000)"
+        "--max-clips", type=whole_number(2), default=2000, help="largest number of your clips to use (default: 2000)"
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of the drawing, the weights and the order (default: 0)"
+        "--seed", type=whole_number(0), default=0, help="seed of drawing, weights and order (default: 0)"
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    from transformers import set_seed
+def run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
-
-    from .tiny_model import count_parameters, evaluate, save, train
 
     start = time.monotonic()
     logging.disable_progress_bar()  # of loading weights, which takes no time here
-    folders = _announce_clips(args)
-    _say(2, "Decode every clip once and keep its frames in memory")
-    data = load(folders)
-    set_seed(args.seed)
-    _say(3, f"Train a TubeViT from random weights for {args.steps} steps")
-    trainer = train(data, args.steps, args.seed, args.output / "model")
-    _say(4, "Evaluate, and save model and processors")
-    num_right = evaluate(trainer)
-    model_folder = save(trainer)
-    _say(5, 'Classify clips with pipeline("video-classification") and draw the report')
+    folders = _find_demo_clips(args)
+    _print_step(2, "Look for files that cannot be read")
+    clip_list = args.output / CLIP_LIST
+    evaluated_on = _leave_out_corrupt(folders, clip_list)
+    _print_step(3, f"Train a TubeViT from random weights for {args.steps} steps")
+    model_folder = args.output / "model"
+    _remove_model(model_folder)
+    training_run = _make_run(args, clip_list, model_folder)
+    num_parameters = _train(training_run, model_folder, evaluated_on)
+    _print_step(4, "Evaluate the saved model")
+    score = _evaluate(training_run, model_folder)
+    _print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
     name = "moving shapes" if args.data is None else args.data.resolve().name
-    report = args.output / "report.png"
-    classify_and_draw(
+    report, summary = args.output / "report.png", f"{score:.1%} of {len(folders.val)} {evaluated_on} right"
+    _classify_and_draw(
         model_folder,
-        take_evenly(data.val, NUM_REPORT_CLIPS, args.seed),
+        take_evenly(folders.val, NUM_REPORT_CLIPS, args.seed),
         report,
-        clips_are=data.evaluated_on,
+        clips_are=evaluated_on,
         title=f"TubeViT on {name}",
-        subtitle=f"{_in_words(num_right, data)}  ·  {count_parameters(trainer.model) / 1e6:.1f} M parameters",
+        subtitle=f"{summary}  ·  {num_parameters / 1e6:.1f} M parameters",
     )
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    num_classes = len({clip.label for clip in folders.train})
     print(
-        f"\n{_in_words(num_right, data)}; guessing gives {1 / len(data.labels):.1%}. Took {minutes} min {seconds} s.\n"
+        f"\n{summary}; chance is {1 / num_classes:.1%}. Took {minutes} min {seconds} s.\n"
         f"  model   {model_folder}\n"
         f"  report  {report}\n"
-        f'Next:  {_command()} predict "{data.val[0].path.parent}" --model "{model_folder}"'
+        f'Next:  {_command()} predict "{folders.val[0].path.parent}" --model "{model_folder}"'
     )
+    return 0
 
 
-def load(folders: ClassFolders) -> DemoData:
-    """
-    Decode the clips of `folders`; files that cannot be read are reported and left out.
-
-    Raises `ValueError` if fewer than two classes are left.
-    """
-    from ..data.cached_clips import decode_clips
-    from .tiny_model import make_processors, training_processor
-
-    train, train_pixels, broken = decode_clips(folders.train, training_processor(), "training clips")
-    labels = sorted({clip.label for clip in train})
-    held_out = [clip for clip in folders.val if clip.label in labels]
-    # The pixels that the pipeline will see, but uint8: the model normalises them itself.
-    as_saved = make_processors(do_rescale=False, do_normalize=False).video_processor
-    val, val_pixels, more_broken = decode_clips(
-        held_out or train, as_saved, "held-out clips" if held_out else "training clips again"
-    )
-    _report_broken(broken + more_broken)
-    if len(labels) < 2:
-        raise ValueError("Fewer than two classes have a training video that can be read.")
-    evaluated_on = "held-out clips"
-    if not val and held_out:
-        raise ValueError("None of the held-out videos can be read.")
-    if not held_out:
-        evaluated_on = "TRAINING clips"
-        print("No clip can be held out, so what follows is measured on the training clips: memory, not skill.")
-    return DemoData(train, train_pixels, val, val_pixels, labels, evaluated_on)
-
-
-def classify_and_draw(model_folder: Path, clips: Sequence[LabelledClip], path: Path, **texts: str) -> None:
-    """
-    Classify video files by the stock pipeline, from the saved model alone, and write the report.
-
-    texts: `title`, `subtitle` and `clips_are` of `draw_report`.
-    """
-    import torch
-    from tqdm.auto import tqdm
-    from transformers import pipeline
-
-    from ..visualization.tube_masks import read_mask
-    from .demo_report import ReportClip, draw_report
-    from .tiny_model import report_processor
-
-    classifier = pipeline(
-        "video-classification", model=str(model_folder), device="cuda" if torch.cuda.is_available() else "cpu"
-    )
-    processor, report_clips = report_processor(), []
-    for clip in tqdm(clips, desc="classifying", unit="clip", dynamic_ncols=True):
-        predictions = [(entry["label"], entry["score"]) for entry in classifier(str(clip.path), top_k=3)]
-        frames = processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
-        report_clips.append(ReportClip(frames.permute(0, 2, 3, 1).numpy(), clip.label, predictions))
-    config = classifier.model.config
-    size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
-    share = read_mask(tubes, size).mean()
-    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {share:.0%} of its pixels"
-    draw_report(path, report_clips, tubes, size, **texts)
-
-
-def _announce_clips(args: argparse.Namespace) -> ClassFolders:
+def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
     if args.data is None:
         from ..synthetic.moving_shapes import labels, write_dataset
 
-        _say(1, f"Draw moving shapes as mp4 files: {len(labels())} classes, which no single frame tells apart")
-        folder = write_dataset(
-            args.output / "videos", args.clips_per_class, max(1, args.clips_per_class // 6), args.seed
-        )
-        return find_clips(folder)
-    _say(1, f"Look for videos in {args.data}")
+        num_val = max(1, args.clips_per_class // 6)
+        _print_step(1, f"Draw moving shapes as mp4 files: {len(labels())} classes, which no single frame tells apart")
+        return find_clips(write_dataset(args.output / "videos", args.clips_per_class, num_val, args.seed))
+    _print_step(1, f"Look for videos in {args.data}")
     folders = find_clips(args.data, seed=args.seed)
     num_found = len(folders.train) + len(folders.val)
     if num_found > args.max_clips:
-        share = args.max_clips / num_found
-        folders.train = take_evenly(folders.train, max(2, int(len(folders.train) * share)), args.seed)
-        folders.val = take_evenly(folders.val, max(1, int(len(folders.val) * share)), args.seed)
+        fraction = args.max_clips / num_found
+        folders.train = take_evenly(folders.train, max(2, int(len(folders.train) * fraction)), args.seed)
+        folders.val = take_evenly(folders.val, max(1, int(len(folders.val) * fraction)), args.seed)
         folders.notes.append(
             f"Of {num_found} clips {args.max_clips} are used, evenly over the classes; see --max-clips."
         )
@@ -187,24 +118,158 @@ def _announce_clips(args: argparse.Namespace) -> ClassFolders:
     return folders
 
 
-def _report_broken(broken: list[tuple[LabelledClip, str]]) -> None:
-    for clip, reason in broken[:MAX_BROKEN_SHOWN]:
-        print(f"left out: {clip.path}: {reason}", file=sys.stderr)
-    if len(broken) > MAX_BROKEN_SHOWN:
-        print(f"left out: {len(broken) - MAX_BROKEN_SHOWN} more", file=sys.stderr)
+def _leave_out_corrupt(folders: ClassFolders, clip_list: Path) -> str:
+    """
+    Leave out the clips that cannot be read, name them, and write the list of the others for `tubevit train`. Returns the kind of
+    clips to evaluate on: without held-out clips these are the training clips, which replace `folders.val`.
+
+    Raises `ValueError` if fewer than two classes are left.
+    """
+    from ..data.check_data import check_videos
+    from ..data.video_datasets import DataConfig, load_video_dataset
+
+    has_held_out = bool(folders.val)
+    _write_clip_list(clip_list, folders)
+    found, _ = check_videos(load_video_dataset(DataConfig(data=str(clip_list))))
+    corrupt = {Path(each.path) for each in found}
+    for each in found[:MAX_CORRUPT_SHOWN]:
+        print(f"left out: {each.path}: {each.reason}", file=sys.stderr)
+    if len(found) > MAX_CORRUPT_SHOWN:
+        print(f"left out: {len(found) - MAX_CORRUPT_SHOWN} more", file=sys.stderr)
+    folders.train = [clip for clip in folders.train if clip.path.absolute() not in corrupt]
+    classes = {clip.label for clip in folders.train}
+    folders.val = [clip for clip in folders.val if clip.path.absolute() not in corrupt and clip.label in classes]
+    if len(classes) < 2:
+        raise ValueError("Fewer than two classes have a training video that can be read.")
+    if has_held_out and not folders.val:
+        raise ValueError("None of the held-out videos can be read.")
+    if not has_held_out:
+        print("No clip can be held out: the model is evaluated on its training clips, which shows memory, not skill.")
+        folders.val = list(folders.train)
+    _write_clip_list(clip_list, folders)
+    return "held-out clips" if has_held_out else "TRAINING clips"
 
 
-def _in_words(num_right: int, data: DemoData) -> str:
-    return f"{num_right / len(data.val):.1%} of {len(data.val)} {data.evaluated_on} right"
+def _write_clip_list(path: Path, folders: ClassFolders) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split"])
+        for split, clips in (("train", folders.train), ("validation", folders.val)):
+            writer.writerows([clip.path.absolute(), clip.label, split] for clip in clips)
+
+
+def _remove_model(folder: Path) -> None:
+    """Remove the model of an earlier demo, finished or not. Raises `FileExistsError` for a folder that holds anything else."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if not any((folder / name).is_file() for name in (CONFIG_FILE, "config.json", "corrupt_videos.csv")):
+            raise FileExistsError(f"{folder} holds files that are not a model: empty it or name another --output.")
+        shutil.rmtree(folder)
+
+
+def _make_run(args: argparse.Namespace, clip_list: Path, model_folder: Path) -> Any:
+    """The run of `tubevit train` with the recipe of the demo."""
+    from ..trainer.run_config import RECIPES, TrainingRun, all_blocks
+
+    options = load_config_file(RECIPE, all_blocks(), RECIPES)
+    interval = -(-args.steps // NUM_EVALUATIONS)
+    if args.data is not None:
+        options["model_config"] |= STATISTICS
+    options |= {"data": str(clip_list), "check_data": False, "output_dir": str(model_folder), "seed": args.seed}
+    return TrainingRun.of(**options | {"max_steps": args.steps, "eval_steps": interval, "logging_steps": interval})
+
+
+def _train(run: Any, folder: Path, evaluated_on: str) -> int:
+    """Train with `VideoTrainer` and save model and processors. Returns the number of parameters."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from ..trainer.build import build_run
+    from ..trainer.run_steps import begin_or_resume, claim_folder, finish, make_trainer
+
+    with ExitStack() as stack:
+        claim_folder(run, False, stack)
+        setup = build_run(run, folder)
+        arguments = run.training.for_trainer(True, "accuracy")
+        trainer = make_trainer(setup, arguments)
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(_readable_progress(evaluated_on))
+        begin_or_resume(setup, folder, arguments)
+        result = trainer.train()
+        with redirect_stdout(StringIO()):  # the demo has its own summary
+            finish(trainer, folder, result)
+        return trainer.model.num_parameters()
+
+
+def _readable_progress(evaluated_on: str) -> Any:
+    """Trainer's progress bar, with a line per evaluation instead of dictionaries."""
+    from transformers import ProgressCallback
+
+    class ReadableProgress(ProgressCallback):
+        loss = None
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.loss = logs.get("loss", self.loss)
+            if "eval_accuracy" in logs and self.training_bar is not None and self.loss is not None:
+                self.training_bar.write(
+                    f"step {state.global_step:>5}   training loss {float(self.loss):.3f}   "
+                    f"{evaluated_on} {logs['eval_accuracy']:.1%} right"
+                )
+
+    return ReadableProgress()
+
+
+def _evaluate(run: Any, folder: Path) -> float:
+    """Accuracy of the saved model, as a fraction, by `tubevit eval`."""
+    from ..trainer.run_steps import evaluate_saved
+
+    with redirect_stdout(StringIO()):
+        evaluate_saved(run, folder)
+    return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
+
+
+def _classify_and_draw(model_folder: Path, clips: Sequence[LabelledClip], path: Path, **texts: str) -> None:
+    """
+    Classify video files by Transformers' pipeline, from the saved model alone, and write the report.
+
+    texts: `title`, `subtitle` and `clips_are` of `draw_report`.
+    """
+    import torch
+    from tqdm.auto import tqdm
+    from transformers import pipeline
+
+    from ..visualization.tube_masks import read_mask
+    from .demo_report import ReportClip, draw_report
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    classifier = pipeline("video-classification", model=str(model_folder), device=device)
+    processor, report_clips = _report_processor(classifier.video_processor), []
+    for clip in tqdm(clips, desc="classifying", unit="clip", dynamic_ncols=True):
+        predictions = [(entry["label"], entry["score"]) for entry in classifier(str(clip.path), top_k=3)]
+        frames = processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
+        report_clips.append(ReportClip(frames.permute(0, 2, 3, 1).numpy(), clip.label, predictions))
+    config = classifier.model.config
+    size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
+    fraction = read_mask(tubes, size).mean()
+    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {fraction:.0%} of its pixels"
+    draw_report(path, report_clips, tubes, size, **texts)
+
+
+def _report_processor(processor: Any) -> Any:
+    """The processor of a model, for uint8 frames at `REPORT_SCALE` times its resolution."""
+    size = {side: REPORT_SCALE * pixels for side, pixels in dict(processor.size).items() if pixels}
+    crop = {side: REPORT_SCALE * pixels for side, pixels in dict(processor.crop_size).items() if pixels}
+    settings = {**processor.to_dict(), "size": size, "crop_size": crop, "do_rescale": False, "do_normalize": False}
+    return type(processor).from_dict(settings)
 
 
 def _command() -> str:
-    """How the user calls this command from here."""
+    """How the user calls `tubevit` from the working folder."""
     path = Path(sys.argv[0])
     if path.name != "tubevit" or not path.is_file():
         return "tubevit"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _say(step: int, what: str) -> None:
-    print(f"\n[{step}/5] {what}", flush=True)
+def _print_step(step: int, text: str) -> None:
+    print(f"\n[{step}/5] {text}", flush=True)

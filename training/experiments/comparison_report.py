@@ -1,39 +1,54 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The race as a table and in sentences."""
+"""
+The equal-FLOPs comparison as a table, in sentences and as a picture: accuracy against the FLOPs of a prediction, and the training
+loss against the training FLOPs.
+"""
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
-from .sweep_report import SPREAD_COLUMNS, Row, collect_rows, exceeds_spread, have_spread
+from ..visualization.canvas import FAINT_INK, INK, TUBE_COLORS, Canvas, darken
+from .records import SPREAD_COLUMNS, Row, collect_rows, exceeds_spread, have_spread
 
 
-def by_model(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Results of all seeds by model, in the order in which they come."""
+WIDTH, HEIGHT = 12.0, 5.4  # inches
+LEFT, TOP, PANEL_WIDTH, PANEL_HEIGHT, GAP = 0.85, 1.35, 5.0, 3.3, 0.95
+
+
+def by_model(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Records of all seeds by model, in the order of the records."""
     models: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        models.setdefault(result["name"], []).append(result)
+    for record in records:
+        models.setdefault(record["name"], []).append(record)
     return models
 
 
-def training_tflops(result: dict[str, Any]) -> float:
+def training_tflops(record: dict[str, Any]) -> float:
     """TFLOPs of a training run, forward and backward passes."""
-    gflops_per_step = FLOPS_PER_TRAINING_STEP * result["gflops"] * result["settings"]["recipe"]["batch_size"]
-    return 1e-3 * gflops_per_step * result["steps"]
+    settings = record["settings"]
+    if "recipe" in settings:  # of records made before November 2026
+        batch_size = settings["recipe"]["batch_size"]
+    else:
+        batch_size = settings["options"]["per_device_train_batch_size"]
+    return 1e-3 * FLOPS_PER_TRAINING_STEP * record["gflops"] * batch_size * record["steps"]
 
 
-def race_cells(results: Sequence[dict[str, Any]], speed: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
+def comparison_cells(
+    records: Sequence[dict[str, Any]], speed: dict[str, Any] | None
+) -> tuple[list[str], list[list[str]]]:
     """
     Column names, and a row of text per model.
 
-    speed: the result with the speed of all models, if it was measured.
+    speed: the record of the speed of all models, if it was measured.
     """
     columns = ["", "accuracy, %", *SPREAD_COLUMNS, "steps", "tokens", "GFLOP per clip", "training TFLOP", "M weights"]
     columns += ["clips/s", "training clips/s", "peak MiB"] if speed else []
-    rows = {row.title: row for row in collect_rows(results).get("", [])}
+    rows = {row.title: row for row in collect_rows(records).get("", [])}
     cells = []
-    for name, members in by_model(results).items():
+    for name, members in by_model(records).items():
         first = members[0]
         row = rows[first["rows"][0]["title"]]
         line = [
@@ -57,8 +72,8 @@ def _speed_cells(speed: dict[str, float | None]) -> list[str]:
     return ["" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}" for value in values]
 
 
-def describe_race(rows: Sequence[Row]) -> list[str]:
-    """A sentence per other model: how far the first row is from it, and whether that is more than the spread."""
+def describe_comparison(rows: Sequence[Row]) -> list[str]:
+    """A sentence per other model: its distance from the first row, and whether that exceeds the spread over seeds."""
     ours, *others = rows
     sentences = []
     for other in others:
@@ -70,14 +85,81 @@ def describe_race(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def format_race(results: Sequence[dict[str, Any]], speed: dict[str, Any] | None) -> str:
+def format_comparison(records: Sequence[dict[str, Any]], speed: dict[str, Any] | None) -> str:
     """Table and sentences for a terminal."""
     from ..tables import format_table
 
-    rows = collect_rows(results)[""]
-    first = results[0]
+    rows = collect_rows(records)[""]
+    first = records[0]
     parts = [
         f"{first['title']}: accuracy on {first['scores']['video']['number']} clips, chance {rows[0].chance:.1f} %"
     ]
-    parts += [format_table(*race_cells(results, speed)), *describe_race(rows), first["about"]]
+    parts += [format_table(*comparison_cells(records, speed)), *describe_comparison(rows), first["about"]]
     return "\n".join(parts)
+
+
+def draw_comparison(path: Path, records: Sequence[dict[str, Any]], title: str) -> None:
+    """Write the picture of a comparison as a PNG file."""
+    from matplotlib import rc_context
+
+    rows = collect_rows(records)[""]
+    models = list(by_model(records).values())
+    colors = [darken(TUBE_COLORS[index % len(TUBE_COLORS)]) for index in range(len(models))]
+    number = len(rows[0].scores)
+    tflops = training_tflops(models[0][0])
+    canvas = Canvas(WIDTH, HEIGHT)
+    seeds = f"{number} seeds, bars from the lowest to the highest" if number > 1 else "one seed"
+    canvas.heading(title, f"{models[0][0]['steps']:,} steps of TubeViT, {tflops:.3g} TFLOP of training; {seeds}")
+    with rc_context({"font.size": 9}):
+        accuracy = _panel(canvas, 0, "Accuracy, %, against GFLOP of a clip's forward pass")
+        _draw_accuracy(accuracy, models, rows, colors)
+        _draw_losses(_panel(canvas, 1, "Training loss against TFLOP spent on training"), models, colors)
+        handles, names = accuracy.get_legend_handles_labels()
+        canvas.figure.legend(handles, names, loc="lower center", ncols=3, frameon=False, labelcolor=colors)
+    canvas.figure.savefig(path)
+
+
+def _panel(canvas: Canvas, index: int, caption: str) -> Any:
+    left = LEFT + index * (PANEL_WIDTH + GAP)
+    canvas.text(left, TOP - 0.15, caption, size=11, weight="bold")
+    axes = canvas.axes(left, TOP, PANEL_WIDTH, PANEL_HEIGHT)
+    axes.set_axis_on()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(alpha=0.25)
+    return axes
+
+
+def _draw_accuracy(axes: Any, models: list[list[dict[str, Any]]], rows: Sequence[Row], colors: list[str]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    for members, row, color in zip(models, rows, colors, strict=True):
+        gflops = members[0]["gflops"]
+        below, above = row.mean - min(row.scores), max(row.scores) - row.mean
+        name = f"{row.title}, {members[0]['tokens']:,} tokens"
+        error = [[below], [above]]
+        axes.errorbar(gflops, row.mean, error, fmt="o", color=color, capsize=4, markersize=8, label=name)
+    low, high = min(each[0]["gflops"] for each in models), max(each[0]["gflops"] for each in models)
+    axes.set_xlim(low / 1.5, high * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.axhline(rows[0].chance, color=FAINT_INK, linestyle=":")
+    axes.annotate("chance", (low / 1.5, rows[0].chance), (4, 4), color=FAINT_INK, textcoords="offset points")
+
+
+def _draw_losses(axes: Any, models: list[list[dict[str, Any]]], colors: list[str]) -> None:
+    """Each seed as a faint line, their mean as a strong one."""
+    for members, color in zip(models, colors, strict=True):
+        spent = training_tflops(members[0])
+        steps = [entry["step"] for entry in members[0]["losses"]]
+        tflops = [spent * step / members[0]["steps"] for step in steps]
+        curves = [
+            [entry["loss"] if "loss" in entry else entry["video"] for entry in each["losses"]] for each in members
+        ]
+        for curve in curves if len(curves) > 1 else []:
+            axes.plot(tflops, curve, color=color, alpha=0.25, linewidth=1)
+        means = [sum(values) / len(values) for values in zip(*curves, strict=True)]
+        axes.plot(tflops, means, color=color, linewidth=2)
+    axes.set_xlim(left=0)

@@ -1,37 +1,35 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What an experiment is: a model, data, a recipe and a seed. Together they decide every number that comes out.
+An experiment: options of `tubevit train`, a data set and a seed. Together they decide every number of its record.
 
-Everything here is data, so that a result can carry the settings that it was made with, and a run whose result is there
-already is known again.
+Experiments are data: a record holds the settings that made it, and a run whose record exists is not run again.
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
+from pathlib import Path
 from typing import Any
 
+from ..options import load_config_file
+from ..trainer.run_config import RECIPES, all_blocks
 
-MOTION = "motion"  # the made set; other sources are folders or annotation files
-KINDS = ("video", "image")
+
+MOTION = "motion"  # the synthetic motion set; any other source is a folder or an annotation file
+VIDEO, IMAGE = "video", "image"
+RUNS, INITIAL, SYNTHETIC = "runs", "initial", "synthetic"  # folders beside the records
+WORKING_FOLDERS = (RUNS, INITIAL, SYNTHETIC, "starts")  # "starts": of records made before November 2026
 
 
 @dataclass(frozen=True)
 class Data:
     """
-    Which clips, and images beside them.
+    The clips of an experiment, and the images of joint training.
 
-    source: "motion" for the made set, otherwise what `load_video_dataset` takes as `data`.
-    validation: annotation file or class folders of the validation clips, where `source` names those of the training
-    alone.
-    task, level, num_train, num_validation, num_images: of the made set.
-    num_frames, image_size: what a model sees, frames and pixels.
-    extra_frames, extra_pixels: how much longer and larger the clips are that it is cut out of.
-    jitter: whether training clips also vary in speed and colours, which labels of the made set may depend on.
-    seed: of the made set.
+    source: "motion" for the synthetic motion set, otherwise the option `data` of `tubevit train`.
+    validation: annotation file or class folders of the validation clips, if `source` holds the training clips alone.
+    task, level, num_train, num_validation, num_images, num_frames, image_size, seed: of the synthetic set, as
+        `tubevit data synthesize` takes them; `num_frames` and `image_size` are those of the files.
     """
 
     source: str = MOTION
@@ -43,93 +41,101 @@ class Data:
     num_images: int = 2000
     num_frames: int = 32
     image_size: int = 64
-    extra_frames: int = 0
-    extra_pixels: int = 0
-    jitter: bool = False
     seed: int = 0
 
+    def options(self, kind: str, folder: Path) -> dict[str, Any]:
+        """The options of `tubevit train` that name the data; synthetic files are in `folder`, see `write_synthetic`."""
+        if self.source == MOTION:
+            return {"data": str(self.synthetic_folder(kind, folder))}
+        if self.validation is None:
+            return {"data": self.source}
+        return {"train_data": self.source, "validation_data": self.validation}
 
-@dataclass(frozen=True)
-class Recipe:
-    """
-    How a model is trained: AdamW with linear warm-up and cosine decay to zero.
+    def synthetic_folder(self, kind: str, folder: Path) -> Path:
+        return folder / SYNTHETIC / f"{kind}-{digest(asdict(self))}"
 
-    steps: batches in all. warmup: share of them. mix: weights by which batches are drawn of "video" and "image".
-    """
-
-    steps: int = 400
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    label_smoothing: float = 0.0
-    max_grad_norm: float = 1.0
-    mix: dict[str, float] = field(default_factory=lambda: {"video": 1.0})
-
-    def __post_init__(self):
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}.")
-        if not self.mix or not set(self.mix) <= set(KINDS) or min(self.mix.values()) <= 0:
-            raise ValueError(f"mix must give weights above 0 to some of {', '.join(KINDS)}, got {self.mix}.")
-
-    def learning_rate_at(self, step: int) -> float:
+    def write_synthetic(self, kind: str, folder: Path) -> None:
         """
-        The factor of the learning rate at a step, counted from 0.
+        Write the files of the synthetic clips or images, unless they exist.
 
-        >>> recipe = Recipe(steps=100, warmup=0.1)
-        >>> recipe.learning_rate_at(0), recipe.learning_rate_at(9), round(recipe.learning_rate_at(55), 3)
-        (0.1, 1.0, 0.5)
+        Raises `ValueError` for a source that has no images.
         """
-        warmup = round(self.warmup * self.steps)
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+        from ..synthetic.files import write_motion_set
+
+        if self.source != MOTION:
+            if kind == IMAGE:
+                raise ValueError(f"{self.source} has no images beside its clips; only the synthetic motion set has.")
+            return
+        is_image = kind == IMAGE
+        write_motion_set(
+            self.synthetic_folder(kind, folder),
+            self.task,
+            self.level,
+            num_train=self.num_images if is_image else self.num_train,
+            num_validation=self.num_validation,
+            num_frames=self.num_frames,
+            image_size=self.image_size,
+            seed=self.seed,
+            images=is_image,
+        )
 
 
 @dataclass(frozen=True)
 class Experiment:
     """
-    model: its "kind" and what `models.build_model` needs of that kind.
-    starts: experiments whose trained models this one's is made of, by the part that they play in it.
-    evaluations: by name what differs from the plain evaluation of clips: "tubes", or "views", how many (in time, in
-    space).
+    options: of `tubevit train` by their names, see `with_recipe`; without data, seed and folder.
+    kinds: "video", "image", or both for joint training.
+    initial: how the checkpoint that training starts from is made: its "kind", one of `initialization.BUILDERS`, and the arguments
+        of that kind. `None` for random weights of the `preset` among the options.
+    init_from: experiments whose trained models `initial` uses, by the role that they have in it.
+    evaluations: additional evaluations of the clips by name: "tubes", which replace the model's, or options of `tubevit eval`.
     """
 
-    model: dict[str, Any]
+    options: dict[str, Any]
     data: Data
-    recipe: Recipe
+    kinds: tuple[str, ...] = (VIDEO,)
     seed: int = 0
-    starts: dict[str, "Experiment"] = field(default_factory=dict)
+    initial: dict[str, Any] | None = None
+    init_from: dict[str, "Experiment"] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """All of it as JSON takes it."""
+        """All fields as JSON holds them."""
         return json.loads(json.dumps(asdict(self)))
 
     @property
     def key(self) -> str:
-        """Names the trained weights: what is evaluated does not change them."""
-        settings = replace(self, evaluations={}).settings()
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        """Identifies the trained weights, which the additional evaluations do not change."""
+        return digest(replace(self, evaluations={}).settings())
 
-    def all_starts(self) -> list["Experiment"]:
-        """The experiments that have to be done before this one, in an order that allows it."""
+    def run_folder(self, folder: Path) -> Path:
+        """The folder of the run of `tubevit train`."""
+        return folder / RUNS / self.key
+
+    def classifier_folder(self, kind: str, folder: Path) -> Path:
+        """The folder of the classifier of clips or images: a joint run has one for each data set."""
+        run = self.run_folder(folder)
+        return run / kind if len(self.kinds) > 1 else run
+
+    def prerequisites(self) -> list["Experiment"]:
+        """The experiments that have to be trained before this one, each behind its own prerequisites."""
         ordered: dict[str, Experiment] = {}
-        for start in self.starts.values():
-            ordered |= {each.key: each for each in [*start.all_starts(), start]}
+        for start in self.init_from.values():
+            ordered |= {each.key: each for each in [*start.prerequisites(), start]}
         return list(ordered.values())
 
 
-def kinds_in_turn(mix: dict[str, float]) -> Iterator[str]:
-    """
-    Which kind of batch comes next, for ever: at every step the kind that is farthest behind its share.
+def digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
-    >>> from itertools import islice
-    >>> list(islice(kinds_in_turn({"video": 2, "image": 1}), 6))
-    ['video', 'image', 'video', 'video', 'image', 'video']
+
+def with_recipe(recipe: str, **options: Any) -> dict[str, Any]:
     """
-    total, done = sum(mix.values()), dict.fromkeys(mix, 0)
-    for step in count(1):
-        kind = max(mix, key=lambda name: step * mix[name] / total - done[name])
-        done[kind] += 1
-        yield kind
+    The options of a recipe, replaced by `options`; mappings such as `model_config` are merged, and `None` removes an option.
+    """
+    merged = dict(load_config_file(recipe, all_blocks(), RECIPES))
+    for name, value in options.items():
+        if isinstance(value, dict) and isinstance(merged.get(name), dict):
+            value = merged[name] | value
+        merged[name] = value
+    return {name: value for name, value in merged.items() if value is not None}

@@ -1,9 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-What is in a clip of people besides what they do: how they look, what is behind them, and what the camera shows of it.
+Clips of simulated people with the actions of UT-Interaction, for training beside few real clips: looks, background, camera, and
+the drawing of people as capsules.
 
-The ranges were chosen, as those of `figure_actions`, by looking at training clips of UT-Interaction, and then made wider:
-clothes, ground and light of any brightness, and a contrast that is mostly as low as there.
+The ranges follow the training clips of UT-Interaction, as in `figures`, and are wider: clothes, ground and light of any brightness,
+and a contrast that is mostly as low as in those clips. A model's accuracy on these clips says nothing about real ones; unlike in
+`motion_set`, single frames show the class in part.
 """
 
 from dataclasses import dataclass
@@ -18,11 +20,11 @@ from .motion_set import DrawnSet, check_least
 TEXTURE_CELLS = (2, 4, 9, 24)  # per side, of the layers of a backdrop
 MAX_EDGES = 2  # straight lines in a backdrop: kerbs, poles
 PASSERS_BY = (0.76, 0.12, 0.12)  # how often nobody, one or two people pass by
-SHAKING = 0.35  # share of clips with a shaking camera
+SHAKING = 0.35  # fraction of clips with a shaking camera
 GREY = 0.45  # brightness that low contrast leaves as it is
-GRAINY = 0.5  # share of clips with noise
-CUT_OFF = {"punching": 0.6, "pushing": 0.6}  # share of clips in which whoever steps back may leave the picture
-HEADROOM = 1.04  # above the ground: what is above the tallest is a margin
+GRAINY = 0.5  # fraction of clips with noise
+CUT_OFF = {"punching": 0.6, "pushing": 0.6}  # fraction of clips in which the person who steps back may leave the frame
+HEADROOM = 1.04  # height of the view relative to the tallest person: the rest is a margin
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ FACE = (0.02, 0.012)  # from the centre of the head to the chin, down and forwar
 HAIR = ((-0.02, -0.012), (-0.01, -0.02))  # ends of its capsule: upwards and backwards
 
 
-SHADE, SHOES = 0.85, 0.4  # brightness of what is on the far side, and of shoes beside trousers
+SHADE, SHOES = 0.85, 0.4  # brightness factor of the far side of a body, and of shoes relative to trousers
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,7 @@ def _linear_weights(cells: int, places: np.ndarray) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(distance)).astype(np.float32)
 
 
-MIN_FRAMES = 8  # fewer would miss many a punch
+MIN_FRAMES = 8  # with fewer frames, many punches fall between two frames
 
 
 class FigureSet(DrawnSet):
@@ -344,7 +346,7 @@ class FigureSet(DrawnSet):
     split: "train" or "validation"; they have no clip in common.
     num_frames: from 8 on. image_size: pixels of a side, from 16 on.
 
-    Raises `ValueError` for a setting that there is not.
+    Raises `ValueError` for an unknown setting.
     """
 
     key, unit = "pixel_values_videos", "clip"

@@ -49,11 +49,11 @@ class Person:
 
     def walk(self, begin: float, end: float, length: float) -> None:
         """Go forwards between two times, or backwards where `length` is negative, from standing to standing."""
-        share = np.clip((self.times - begin) / (end - begin), 0, 1)
-        self.way = self.way + length * smooth(share)
+        fraction = np.clip((self.times - begin) / (end - begin), 0, 1)
+        self.way = self.way + length * smooth(fraction)
         num_strides = max(1, round(abs(length) / STRIDE))
-        phase = 2 * np.pi * num_strides * share * np.sign(length)
-        vigour = np.sin(np.pi * share) * min(1, 0.3 + 0.7 * abs(length) / FULL_STRIDE)
+        phase = 2 * np.pi * num_strides * fraction * np.sign(length)
+        vigour = np.sin(np.pi * fraction) * min(1, 0.3 + 0.7 * abs(length) / FULL_STRIDE)
         self.swing(phase, vigour)
 
     def swing(self, phase: np.ndarray, vigour: np.ndarray | float) -> None:
@@ -115,10 +115,10 @@ class Joints(NamedTuple):
     toes: np.ndarray
 
 
-def smooth(share: np.ndarray) -> np.ndarray:
-    """From 0 to 1 as `share` does, without a jerk at either end; beyond, as at the nearer end."""
-    share = np.clip(share, 0, 1)
-    return share * share * (3 - 2 * share)
+def smooth(fraction: np.ndarray) -> np.ndarray:
+    """From 0 to 1 as `fraction` does, without a jerk at either end; beyond, as at the nearer end."""
+    fraction = np.clip(fraction, 0, 1)
+    return fraction * fraction * (3 - 2 * fraction)
 
 
 def standing(rng: np.random.Generator, times: np.ndarray, start: float = 0.0, facing: int = 1) -> Person:
@@ -159,7 +159,7 @@ def passing_by(rng: np.random.Generator, times: np.ndarray, left: float, right: 
 
 
 SIDES = (NEAR, FAR)
-BEGINNINGS = {  # when the first moves, shares of the clip
+BEGINNINGS = {  # when the first moves, fractions of the clip
     "hand_shaking": (0.12, 0.22),
     "hugging": (0.13, 0.24),
     "kicking": (0.12, 0.36),
@@ -167,12 +167,12 @@ BEGINNINGS = {  # when the first moves, shares of the clip
     "punching": (0.2, 0.4),
     "pushing": (0.17, 0.36),
 }
-ONLOOKERS = 0.12  # share of pointing clips in which somebody else is there
+ONLOOKERS = 0.12  # fraction of pointing clips in which somebody else is there
 Range = tuple[float, float]
 
 
 class Stroke(NamedTuple):
-    """When something begins, is reached, is left and has ended, as shares of the clip."""
+    """When something begins, is reached, is left and has ended, as fractions of the clip."""
 
     begin: float
     reached: float
@@ -198,7 +198,7 @@ def flexing(begin: float, end: float) -> Stroke:
 
 def act(action: str, rng: np.random.Generator, times: np.ndarray) -> list[Person]:
     """
-    The people of a clip at `times` (shares of the clip): whoever acts, who faces right, and then the other, who faces left.
+    The people of a clip at `times` (fractions of the clip): the person who acts, facing right, then the other, facing left.
 
     action: one of `ACTIONS`.
     """
@@ -211,8 +211,8 @@ def act(action: str, rng: np.random.Generator, times: np.ndarray) -> list[Person
 
 def _shake_hands(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    way, share = second.start - uniform(0.36, 0.5), uniform(0.3, 0.7)
-    ways = way * share, way * (1 - share)
+    way, fraction = second.start - uniform(0.36, 0.5), uniform(0.3, 0.7)
+    ways = way * fraction, way * (1 - fraction)
     arrival = begin + uniform(0.12, 0.25)
     first.walk(begin, arrival, ways[0])
     second.walk(begin + uniform(-0.05, 0.08), arrival + uniform(0, 0.05), ways[1])
@@ -235,9 +235,9 @@ def _shake_hands(first: Person, second: Person, begin: float, rng: np.random.Gen
 
 def _hug(first: Person, second: Person, begin: float, rng: np.random.Generator) -> None:
     uniform, times = rng.uniform, first.times
-    way, share = second.start - uniform(0.06, 0.16), uniform(0.25, 0.75)
+    way, fraction = second.start - uniform(0.06, 0.16), uniform(0.25, 0.75)
     embrace = random_stroke(rng, begin, rise=(0.14, 0.25), stay=(0.2, 0.38), fall=(0.1, 0.2))
-    for person, own, delay in ((first, way * share, (0, 0)), (second, way * (1 - share), (-0.04, 0.06))):
+    for person, own, delay in ((first, way * fraction, (0, 0)), (second, way * (1 - fraction), (-0.04, 0.06))):
         person.walk(begin + uniform(*delay), embrace.reached, own)
         weight = embrace._replace(begin=begin + uniform(-0.02, 0.08)).weight(times)
         for side in SIDES:

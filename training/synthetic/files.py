@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Writes made sets as files: `train|validation/<class>/<number>.mp4` and a `list.csv`, both of which `tubevit train` reads.
+Writes synthetic sets as files: `train|validation/<class>/<number>.mp4` and a `list.csv`, both of which `tubevit train` reads.
 
-Every frame is a key frame of constant quality. Otherwise what is lost of a frame would depend on the frames before it, and
-one frame of a fast clip would differ from that of a slow one (see `motion_scenes`).
+Every frame is a key frame of constant quality. Otherwise the compression loss of a frame would depend on the frames before it, and
+a single frame of a fast clip would differ from one of a slow clip (see `motion_scenes`).
 """
 
 import csv
@@ -30,8 +30,8 @@ CODECS = {
     ),
 }
 MANIFEST_NAME, LIST_NAME = "motion_set.json", "list.csv"
-GENERATOR_VERSION = 1  # raise when the drawing changes, so that a set made earlier is not mixed with new clips
-FIGURES_VERSION = 3  # likewise
+GENERATOR_VERSION = 1  # raise when the drawing changes, so that old and new clips are not mixed in one folder
+FIGURES_VERSION = 3  # the same for simulated people
 
 
 def write_motion_set(
@@ -53,8 +53,8 @@ def write_motion_set(
 
     container: "mp4" (H.264) or "webm" (VP9); the size must be even, since both store colours at half of it.
 
-    Raises `ValueError` for settings that there are not, or that are not those of the set in `folder`, and `FileExistsError`
-    if `folder` holds something else.
+    Raises `ValueError` for unknown settings and for settings that differ from those of the set in `folder`, and
+    `FileExistsError` if `folder` holds other files.
     """
     common = {"level": level, "image_size": image_size, "seed": seed}
     numbers = dict(zip(SPLITS, (num_train, num_validation), strict=True))
@@ -75,7 +75,7 @@ def write_figure_set(
     seed: int = 0,
     container: str = "mp4",
 ) -> Path:
-    """Likewise write the clips of a `FigureSet`."""
+    """Write the clips of a `FigureSet`; otherwise as `write_motion_set`."""
     common = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
     numbers = dict(zip(SPLITS, (num_train, num_validation), strict=True))
     sets = [FigureSet(split=split, num_clips=number, **common) for split, number in numbers.items()]
@@ -86,9 +86,9 @@ def write_drawn_sets(
     folder: str | Path, sets: Sequence[DrawnSet], settings: dict[str, Any], container: str | None = None
 ) -> Path:
     """
-    Write a set per split, of the same classes: clips in a `container`, or without one images; returns `folder`.
+    Write a set per split, with the same classes: clips in a `container`, or images if it is `None`. Returns `folder`.
 
-    settings: what the examples follow from, but their numbers. Otherwise as `write_motion_set`.
+    settings: all that decides the examples, except their numbers. Otherwise as `write_motion_set`.
     """
     from tqdm.auto import tqdm
 
@@ -118,15 +118,15 @@ def write_drawn_sets(
 
 
 def _files(drawn: DrawnSet, suffix: str) -> Iterator[tuple[int, str]]:
-    """Index and path of each example, which stay what they are when the set grows."""
+    """Index and path of each example; both stay the same when the set grows."""
     for index, label in enumerate(drawn.labels):
         yield index, f"{drawn.split}/{drawn.class_names[label]}/{index // len(drawn.class_names):04d}{suffix}"
 
 
 def _write(job: tuple[DrawnSet, int, Path]) -> None:
     drawn, index, path = job
-    part = path.with_name(f".{path.name}")  # hidden files are left out by all readers
-    pixels = np.moveaxis(drawn.draw(index), -3, -1)  # not kept: a set on disk may be larger than the memory
+    part = path.with_name(f".{path.name}")  # readers skip hidden files
+    pixels = np.moveaxis(drawn.draw(index), -3, -1)  # not cached: a set on disk may be larger than the memory
     if path.suffix == ".png":
         from PIL import Image
 
@@ -137,7 +137,7 @@ def _write(job: tuple[DrawnSet, int, Path]) -> None:
 
 
 def _claim(folder: Path, settings: dict[str, Any], numbers: dict[str, int]) -> None:
-    """Make `folder` one for a set of these settings, unless it is one already; the numbers of examples may grow."""
+    """Write the manifest of a set into `folder`. Raises if the folder holds a set with other settings or more examples."""
     manifest = folder / MANIFEST_NAME
     if manifest.is_file():
         earlier = json.loads(manifest.read_text())
@@ -148,6 +148,6 @@ def _claim(folder: Path, settings: dict[str, Any], numbers: dict[str, int]) -> N
             was = ", ".join(f"{number} for {split}" for split, number in earlier["numbers"].items())
             raise ValueError(f"{folder} holds a larger set already ({was}): use another folder for a smaller one.")
     elif folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds files that are not a motion set: empty it or name another folder.")
+        raise FileExistsError(f"{folder} holds files that are not a synthetic set: empty it or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     manifest.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n")

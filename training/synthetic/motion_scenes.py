@@ -10,9 +10,9 @@ class: no histogram, no mean, median, minimum or maximum over time, no learned f
 |---|---|---|
 | direction | one shape's places along a row, the other's along a column, paired at random | one place after the other of the row (right; backwards: left) or of the column (down, up); the other shape hops |
 | order | each shape flashes, darkens, is as it was, in turn | forwards, backwards |
-| approach | both shapes grow; what is largest goes on as smallest | forwards, backwards |
+| approach | both shapes grow; at the largest size they start again at the smallest | forwards, backwards |
 | speed | both shapes go once around the torus | every frame, or every third (modulo their number: still each frame once) |
-| period | both shapes swing once to and fro | likewise |
+| period | both shapes swing once to and fro | every frame, or every third |
 | first | the round shape moves, then the angular one | forwards, backwards |
 
 One frame tells nothing either, wherever in the clip it is, not even the task. Picture, sizes and turns are circles without
@@ -216,8 +216,8 @@ def _first(motion: PairMotion, rng: np.random.Generator) -> PairMotion:
     num_frames = len(motion.orders[0])
     change = num_frames * rng.uniform(0.4, 0.6)  # when the second shape takes over
     times = np.arange(num_frames)
-    for i, share in enumerate((times / change, (times - change) / (num_frames - change))):
-        motion.centers[i] += np.clip(share, 0, 1)[:, None] * _random_vector(rng, 0.3, 0.6)
+    for i, fraction in enumerate((times / change, (times - change) / (num_frames - change))):
+        motion.centers[i] += np.clip(fraction, 0, 1)[:, None] * _random_vector(rng, 0.3, 0.6)
     return _forwards_and_backwards(motion)
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Clips whose class only motion tells, and images of the same shapes, drawn when they are first asked for and kept in memory.
+Clips whose class is decided by motion alone, and images of the same shapes, drawn at the first access and cached in memory.
 
-What the classes are, and why neither one frame nor all frames without their order give them away, is in `motion_scenes`.
+`motion_scenes` has the classes, and the reason why neither one frame nor all frames without their order show the class.
 """
 
 from collections.abc import Iterable
@@ -26,16 +26,16 @@ MAX_THREADS = 8
 
 class DrawnSet(Dataset):
     """
-    Examples that are drawn by their index, each from a generator of its own, so that a larger set contains the smaller.
+    Examples drawn by their index, each from its own generator, so that a larger set contains the smaller one.
 
-    The classes take turns: of any number of examples, no class has more than one more than another.
+    Classes alternate: the numbers of examples of two classes differ by at most one.
 
     class_names: in alphabetical order, as in a data set that is read from class folders.
     labels: class index of each example.
     """
 
     key: str  # of the pixels in an example
-    unit: str  # what an example is
+    unit: str  # "clip" or "image"
 
     def __init__(self, class_names: Iterable[str], number: int, split: str, image_size: int, seed: int):
         check_choice("split", split, SPLITS)
@@ -61,9 +61,9 @@ class DrawnSet(Dataset):
 
     def draw_all(self, description: str = "drawing") -> torch.Tensor:
         """
-        The pixels of all examples in one tensor, which is kept; what is not yet drawn is drawn in threads, with progress.
+        The pixels of all examples in one tensor, which is cached. Missing examples are drawn in threads, with a progress bar.
 
-        Call it before worker processes of a data loader start, which otherwise each draw for themselves.
+        Call it before the workers of a data loader start: otherwise each worker draws its own copy.
         """
         from tqdm.auto import tqdm
 
@@ -95,7 +95,7 @@ class MotionSet(DrawnSet):
     split: "train" or "validation"; they have no clip in common.
     num_frames: from 8 on. image_size: pixels of a side, from 16 on.
 
-    Raises `ValueError` for a setting that there is not.
+    Raises `ValueError` for an unknown setting.
     """
 
     key, unit = "pixel_values_videos", "clip"
@@ -126,7 +126,7 @@ class MotionSet(DrawnSet):
 
 class ShapeImages(DrawnSet):
     """
-    Images, as `{"pixel_values": uint8 (3, height, width), "labels": int}`: frames of such clips, made on their own.
+    Images, as `{"pixel_values": uint8 (3, height, width), "labels": int}`: single frames of such clips.
 
     The class says which of the two round shapes and which of the three angular ones is there: six pairs, "circle and cross"
     to "ring and triangle". Chance is one in six. Textures, colours, sizes, background and distractors are the clips'.

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""A labelled set of small mp4 files to try a video model on: shapes that drift over a smooth background.
+"""A labelled set of small mp4 files to try a video model on: shapes that move over a smooth background.
 
 The label is a shape and the direction of its motion ("circle moving left"), and one frame is not enough to tell it:
 the picture is a torus, so a shape that leaves at one side returns at the opposite one, and start position, speed, size
-and colours are drawn without looking at the label. The shape's position is therefore uniform in every frame, whatever
+and colours are sampled independently of the label. The shape's position is therefore uniform in every frame, whatever
 the direction: each frame of a clip moving left is, with the same probability, that frame of a clip moving right. Played
 backwards or mirrored, a clip moving left is a valid clip moving right. The best guess from one frame is right once in
 `len(DIRECTIONS)` times.
@@ -28,7 +28,7 @@ OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 MANIFEST_NAME = "moving_shapes.json"
 MAX_THREADS = 8
 Rgb = tuple[float, float, float]
-GENERATOR_VERSION = 2  # raise when the drawing changes, so that sets made earlier are not reused
+GENERATOR_VERSION = 2  # raise when the drawing changes, so that old sets are not reused
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def labels() -> list[str]:
 
 
 def random_scene(label: str, rng: np.random.Generator, num_frames: int = 32) -> Scene:
-    """A scene of the class `label`. All that is random is drawn in one order, whatever the label.
+    """A scene of the class `label`. Random numbers are drawn in the same order for every label.
 
     The shape crosses between 0.5 and 0.9 of the picture in `num_frames`, so half the clip suffices to see which way
     it goes and no clip is long enough to lap it.
@@ -102,7 +102,7 @@ def write_clip(
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1  # the frames are too small to share among threads
+        stream.thread_count = 1  # the frames are too small for several threads
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
@@ -113,8 +113,8 @@ def write_dataset(
 ) -> Path:
     """Write `folder`/train|val/<label>/<number>.mp4 and return `folder`.
 
-    The same arguments draw the same clips (x264 does not always give the same bytes). A set that an earlier call made with
-    them is kept, one made with others is replaced; a folder that holds anything else is refused with a `FileExistsError`.
+    The same arguments draw the same clips (x264 does not always give the same bytes). An existing set
+    with the same arguments is reused, one with other arguments is replaced; a folder that holds anything else is refused with a `FileExistsError`.
     """
     from tqdm.auto import tqdm
 
@@ -199,7 +199,7 @@ def distance_to_edge(shape: str, y: np.ndarray, x: np.ndarray, radius: float | n
     Signed distance (negative inside) to the edge of a shape around the origin, in the unit of its arguments.
 
     y, x, radius: arrays that broadcast. Distances to corners are those to the nearer side's line, which is enough to tell
-    how much of a pixel is covered. Raises `ValueError` for a shape that is not known.
+    how much of a pixel is covered. Raises `ValueError` for an unknown shape.
     """
     # Constants are Python floats: NumPy's own would make float64 of float32 coordinates, at twice the time.
     if shape == "circle":
@@ -220,4 +220,4 @@ def distance_to_edge(shape: str, y: np.ndarray, x: np.ndarray, radius: float | n
         # An upright equilateral triangle of inradius r has the area 3 sqrt(3) r^2 and the origin as its centroid.
         inradius = radius * math.sqrt(math.pi / (3 * math.sqrt(3)))
         return np.maximum(y, x * (math.sqrt(3) / 2) - y / 2) - inradius
-    raise ValueError(f"There is no shape {shape!r}; there are {', '.join(REACH)}.")
+    raise ValueError(f"Unknown shape {shape!r}; the shapes are {', '.join(REACH)}.")

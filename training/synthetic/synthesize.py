@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit make-data`: a data set in which motion alone decides the class, or its image counterpart, as files; or with
-`--task figures` clips of made people who do what people do in UT-Interaction (`figure_set`).
+`tubevit data synthesize`: a synthetic data set whose classes differ in motion alone, or images of the same shapes, as files. With
+`--task figures`: clips of simulated people with the actions of UT-Interaction (`FigureSet`).
 """
 
 import argparse
@@ -16,26 +16,46 @@ FIGURES = "figures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "target", metavar="OUT", help="folder for the files; a run that was stopped goes on where it was"
+        "target", metavar="OUT", help="folder for the files; a call that was interrupted is continued by the same call"
     )
     parser.add_argument(
         "--task",
         choices=(*TASK_NAMES, FIGURES),
         default="all",
-        help=f"what motion decides (default: all), or {FIGURES}: made people shaking hands, hugging, kicking, ...",
+        help=f"the motion that decides the class; {FIGURES}: simulated people that shake hands, hug, kick, ... (default: all)",
     )
     parser.add_argument(
-        "--level", type=int, choices=tuple(LEVELS), help=f"difficulty (default: 1, the easiest); {FIGURES} have none"
+        "--level", type=int, choices=tuple(LEVELS), help=f"difficulty; {FIGURES} has none (default: 1, the easiest)"
     )
-    parser.add_argument("--num-train", type=whole_number(1), default=1000, metavar="N", help="default: 1000")
-    parser.add_argument("--num-validation", type=whole_number(1), default=300, metavar="N", help="default: 300")
-    parser.add_argument("--num-frames", type=whole_number(MIN_FRAMES), default=32, metavar="N", help="default: 32")
     parser.add_argument(
-        "--image-size", type=whole_number(MIN_IMAGE_SIZE), default=128, metavar="N", help="default: 128 pixels"
+        "--num-train", type=whole_number(1), default=1000, metavar="N", help="training examples (default: 1000)"
     )
-    parser.add_argument("--container", choices=("mp4", "webm"), default="mp4", help="default: mp4")
-    parser.add_argument("--images", action="store_true", help="images, whose class is the pair of shapes, not clips")
-    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--num-validation", type=whole_number(1), default=300, metavar="N", help="validation examples (default: 300)"
+    )
+    parser.add_argument(
+        "--num-frames",
+        type=whole_number(MIN_FRAMES),
+        default=32,
+        metavar="N",
+        help=f"frames per clip, at least {MIN_FRAMES}, at 16 frames per second (default: 32)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=whole_number(MIN_IMAGE_SIZE),
+        default=128,
+        metavar="N",
+        help=f"height and width in pixels, at least {MIN_IMAGE_SIZE} (default: 128)",
+    )
+    parser.add_argument(
+        "--container", choices=("mp4", "webm"), default="mp4", help="mp4: H.264; webm: VP9 (default: mp4)"
+    )
+    parser.add_argument(
+        "--images", action="store_true", help="write images instead of clips; their class is the pair of shapes"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="seed of the drawing (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,10 +72,12 @@ def run(args: argparse.Namespace) -> int:
     if args.task == FIGURES:
         if args.level is not None or args.images:
             option = "--images" if args.images else "--level"
-            raise ValueError(f"--task {FIGURES} takes no {option}, which is for moving shapes: leave it out.")
+            raise ValueError(f"{option} has no effect on --task {FIGURES}: leave it out.")
         write_figure_set(args.target, **common)
     elif args.images and args.task != "all":
-        raise ValueError(f"--images takes no --task {args.task}: their classes are pairs of shapes; leave it out.")
+        raise ValueError(
+            f"--task {args.task} has no effect on --images, whose classes are pairs of shapes: leave it out."
+        )
     else:
         write_motion_set(args.target, args.task, args.level or 1, images=args.images, **common)
     print(describe(args))
@@ -63,28 +85,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(args: argparse.Namespace) -> str:
-    """What was written, what guessing reaches, and the command that trains on it."""
+    """A summary of the files, their chance accuracy, and the command that trains on them."""
     from .figures import ACTIONS
     from .motion_set import PAIRS, MotionSet
 
     size = f"{args.image_size}x{args.image_size} pixels"
-    what = f"images of {size}" if args.images else f"clips of {args.num_frames} frames of {size}"
+    kind = f"images of {size}" if args.images else f"clips of {args.num_frames} frames of {size}"
     if args.images:
         num_classes, note = len(PAIRS), ""
     elif args.task == FIGURES:
-        num_classes, note = len(ACTIONS), "; a simulation of actions, which single frames give away in part"
+        num_classes, note = len(ACTIONS), "; single frames of simulated people show more than chance"
     else:
         num_classes = len(MotionSet(args.task, num_clips=1).class_names)
-        note = ", and so is the best guess from one frame"
+        note = ", and one frame shows no more than that"
     lines = [
-        f"{args.target}: {args.num_train:,} {what} to train on and {args.num_validation:,} to evaluate on",
-        f"{num_classes} classes; guessing is right in {1 / num_classes:.1%}{note}",
+        f"{args.target}: {args.num_train:,} {kind} for training and {args.num_validation:,} for validation",
+        f"{num_classes} classes; chance is {1 / num_classes:.1%}{note}",
     ]
     return "\n".join([*lines, next_command(args)])
 
 
 def next_command(args: argparse.Namespace) -> str:
-    """What trains on the files: the figures' own recipe, or a preset with its tubes, or with those of them that fit."""
+    """The command that trains on the files: the recipe of the figures, or a preset with its tubes, or with the tubes that fit."""
     if args.task == FIGURES:
         return f"next: tubevit train --config figures data='{args.target}' output_dir=runs/figures"
     from tubevit.presets import preset_config

@@ -8,7 +8,7 @@ from tiny_models import make_model, tiny_config
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import PRESETS, preset_config
 from tubevit.training.cli import main
-from tubevit.training.experiments.ablations import load_ablation, load_table, table_names
+from tubevit.training.experiments.ablation_tables import load_ablation, load_table, table_names
 from tubevit.training.models.model_size import describe
 
 

@@ -11,36 +11,36 @@ from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.experiments.linear_baselines import (
     FEATURES,
-    GREY_SIDE,
     PENALTIES,
+    SIDE,
     Clips,
-    grey_made,
-    grey_read,
     motion_energy,
+    read_clips,
     ridge_classify,
     score,
-    to_grey,
+    synthetic_clips,
+    to_grayscale,
     unordered_frames,
 )
-from tubevit.training.experiments.results import load_results
+from tubevit.training.experiments.results import load_records
 from tubevit.training.synthetic.motion_set import MotionSet
 
 
-def made_clips(number: int, seed: int, kind: str) -> Clips:
+def invented_clips(number: int, seed: int, kind: str) -> Clips:
     """Noise of two classes that differ in appearance, in how much moves, or in the order of frames."""
     rng = np.random.default_rng(seed)
-    grey = rng.uniform(size=(number, 7, 4, 4))
+    frames = rng.uniform(size=(number, 7, 4, 4))
     labels = np.arange(number) % 2
     if kind == "appearance":
-        grey[labels == 1, :, :2] += 1
+        frames[labels == 1, :, :2] += 1
     elif kind == "motion":
-        grey[labels == 0] = grey[labels == 0].mean(1, keepdims=True)
-        grey += rng.uniform(-1, 1, (number, 1, 4, 4))
+        frames[labels == 0] = frames[labels == 0].mean(1, keepdims=True)
+        frames += rng.uniform(-1, 1, (number, 1, 4, 4))
     else:  # brighter or darker from frame to frame
-        grey = grey[:, :1] + np.linspace(0, 1, 7)[:, None, None]
-        grey[labels == 1] = grey[labels == 1][:, ::-1]
-        grey += rng.uniform(-1, 1, (number, 1, 1, 1))
-    return Clips(grey, labels)
+        frames = frames[:, :1] + np.linspace(0, 1, 7)[:, None, None]
+        frames[labels == 1] = frames[labels == 1][:, ::-1]
+        frames += rng.uniform(-1, 1, (number, 1, 1, 1))
+    return Clips(frames, labels)
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,22 @@ def made_clips(number: int, seed: int, kind: str) -> Clips:
      ("order", {"one frame": False, "frames without order": False, "motion energy": False})],
 )  # fmt: skip
 def test_each_classifier_sees_what_its_features_hold(kind, expected):
-    accuracies = score(made_clips(200, 0, kind), made_clips(200, 1, kind))
+    accuracies = score(invented_clips(200, 0, kind), invented_clips(200, 1, kind))
     assert accuracies["chance"] == 0.5
     for name, is_seen in expected.items():
         assert (accuracies[name] > 0.95) if is_seen else (abs(accuracies[name] - 0.5) < 0.16)
 
 
 def test_features_do_not_change_with_what_they_are_blind_to():
-    grey = np.random.default_rng(0).uniform(size=(3, 7, 4, 4))
-    shuffled = grey[:, np.random.default_rng(1).permutation(7)]
-    assert np.allclose(unordered_frames(shuffled), unordered_frames(grey))
-    assert not np.allclose(motion_energy(shuffled), motion_energy(grey))
-    assert np.allclose(motion_energy(grey + 5), motion_energy(grey))
+    frames = np.random.default_rng(0).uniform(size=(3, 7, 4, 4))
+    shuffled = frames[:, np.random.default_rng(1).permutation(7)]
+    assert np.allclose(unordered_frames(shuffled), unordered_frames(frames))
+    assert not np.allclose(motion_energy(shuffled), motion_energy(frames))
+    assert np.allclose(motion_energy(frames + 5), motion_energy(frames))
     # Backwards, the three parts of the clip change places.
-    parts = motion_energy(grey).reshape(3, 3, -1)
-    assert np.allclose(motion_energy(grey[:, ::-1]).reshape(3, 3, -1), parts[:, ::-1])
-    assert motion_energy(grey[:, :2]).shape == (3, 16)  # two frames have one difference
+    parts = motion_energy(frames).reshape(3, 3, -1)
+    assert np.allclose(motion_energy(frames[:, ::-1]).reshape(3, 3, -1), parts[:, ::-1])
+    assert motion_energy(frames[:, :2]).shape == (3, 16)  # two frames have one difference
 
 
 def test_the_ridge_is_the_one_that_leaving_out_each_example_chooses():
@@ -98,25 +98,25 @@ def test_features_that_never_change_leave_the_commonest_class():
 
 def test_grey_pictures_are_means_over_areas_of_the_whole_frame():
     frames = torch.randint(0, 256, (2, 3, 48, 72), dtype=torch.uint8)
-    grey = to_grey(frames)
-    assert grey.shape == (2, GREY_SIDE, GREY_SIDE)
+    frames = to_grayscale(frames)
+    assert frames.shape == (2, SIDE, SIDE)
     expected = (frames[1, :, 2:4, 3:6].double().mean((1, 2)) / 255 * torch.tensor([0.299, 0.587, 0.114])).sum()
-    assert grey[1, 1, 1].item() == pytest.approx(expected.item(), abs=1e-6)
+    assert frames[1, 1, 1].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_made_clips_and_files_give_the_same_kind_of_arrays(tmp_path):
-    grey, labels = grey_made(MotionSet("speed", num_clips=3, num_frames=8, image_size=32))
-    assert grey.shape == (3, 8, GREY_SIDE, GREY_SIDE) and labels.tolist() == [0, 1, 0]
+def test_invented_clips_and_files_give_the_same_kind_of_arrays(tmp_path):
+    frames, labels = synthetic_clips(MotionSet("speed", num_clips=3, num_frames=8, image_size=32))
+    assert frames.shape == (3, 8, SIDE, SIDE) and labels.tolist() == [0, 1, 0]
     folder = class_folders(tmp_path, {"train": {"hop": 1, "skip": 1}, "val": {"hop": 1}})
-    grey, labels = grey_read(load_video_dataset(DataConfig(data=str(folder))).splits["train"], 20, "reading")
-    assert grey.shape == (2, 20, GREY_SIDE, GREY_SIDE) and labels.tolist() == [0, 1]
-    assert 0 < grey.max() <= 1
+    frames, labels = read_clips(load_video_dataset(DataConfig(data=str(folder))).splits["train"], 20, "reading")
+    assert frames.shape == (2, 20, SIDE, SIDE) and labels.tolist() == [0, 1]
+    assert 0 < frames.max() <= 1
 
 
 @pytest.mark.parametrize("task", ["approach", "order"])
 def test_one_frame_and_unordered_frames_of_the_made_set_tell_nothing(task):
     def clips(split, number):
-        return Clips(*grey_made(MotionSet(task, 2, split, number, num_frames=8, image_size=24)))
+        return Clips(*synthetic_clips(MotionSet(task, 2, split, number, num_frames=8, image_size=24)))
 
     accuracies = score(clips("train", 200), clips("validation", 200))
     assert abs(accuracies["one frame"] - 0.5) < 0.16  # 4.5 standard deviations
@@ -137,7 +137,7 @@ def test_the_command_scores_files(tmp_path, capsys):
 
 def test_the_command_scores_made_sets(tmp_path, capsys):
     sizes = ["--num-train", "12", "--num-validation", "6", "--num-frames", "8", "--image-size", "16", "--seeds", "2"]
-    arguments = ["baselines", "--made", "--task", "order", "speed", "--level", "2", *sizes]
+    arguments = ["experiments", "baselines", "--synthetic", "--task", "order", "speed", "--level", "2", *sizes]
     assert main([*arguments, "--json", str(tmp_path / "out.json")]) == 0
     assert "made, speed, level 2" in capsys.readouterr().out
     results = json.loads((tmp_path / "out.json").read_text())
@@ -147,11 +147,11 @@ def test_the_command_scores_made_sets(tmp_path, capsys):
 
 def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
     sizes = ["--num-train", "12", "--num-validation", "6", "--num-frames", "8", "--image-size", "16", "--seeds", "2"]
-    arguments = ["baselines", "--made", "--task", "order", "speed", "--level", "2", *sizes]
+    arguments = ["experiments", "baselines", "--synthetic", "--task", "order", "speed", "--level", "2", *sizes]
     output = ["--json", str(tmp_path / "out.json"), "--output", str(tmp_path / "results")]
     assert main([*arguments, *output]) == 0
     scores = [result["accuracies"] for result in json.loads((tmp_path / "out.json").read_text())]
-    results = load_results(tmp_path / "results")
+    results = load_records(tmp_path / "results")
     # In the order of make-data, in which speed stands behind order.
     assert [result["name"] for result in results] == ["made-order-level2", "made-speed-level2"]
     assert [result["accuracies"] for result in results] == scores
@@ -187,7 +187,7 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
             )
             == 0
         )
-        (result,) = load_results(output)
+        (result,) = load_records(output)
         assert result["settings"]["options"] == {"data": data, "split_seed": 3}
         assert result["command"] == f"tubevit baselines 'data={data}' split_seed=3 --num-frames 4"
         assert result["table"]["rows"][0][0] == data and str(tmp_path) not in json.dumps(result)
@@ -196,12 +196,12 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--made", "somewhere"], "Give 'somewhere' or --made, not both"),
-        (["--made", "--data", "somewhere"], "Give '--data' or --made, not both"),
-        (["--made", "--config", "a.yaml"], "Give 'a.yaml' or --made, not both"),
+        (["--synthetic", "somewhere"], "Give 'somewhere' or --synthetic, not both"),
+        (["--synthetic", "--data", "somewhere"], "Give '--data' or --synthetic, not both"),
+        (["--synthetic", "--config", "a.yaml"], "Give 'a.yaml' or --synthetic, not both"),
         (["somewhere", "streaming=true"], "streaming=true does not give"),
         ([], "Give data"),
-        (["--made", "--json", "no/such/folder.json"], "there is no folder"),
+        (["--synthetic", "--json", "no/such/folder.json"], "there is no folder"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, capsys):

@@ -1,35 +1,43 @@
-"""`tubevit results`: RESULTS.md follows from result files alone."""
+"""`tubevit results`: RESULTS.md follows from records alone."""
 
 import pytest
 from repository import ROOT
-from tiny_experiments import made_result
+from tiny_experiments import invented_record
 
 from tubevit.training.cli import main
+from tubevit.training.experiments.ablation_tables import TABLES
+from tubevit.training.experiments.records import Label, write_numbers, write_record
 from tubevit.training.experiments.results import make_report
-from tubevit.training.experiments.runner import Label, write_numbers, write_result
-from tubevit.training.experiments.sweep_tables import TABLES
 
 
 def write_all(folder, results):
     for result in results:
         name = f"{result['name']}-seed{result['settings'].get('seed', 0)}.json"
-        write_result(folder / result["size"] / result["group"] / name, result)
+        write_record(folder / result["size"] / result["group"] / name, result)
 
 
-def some_results():
+def some_records():
     results = [
-        made_result(name=name, seed=seed, accuracy=accuracy + 0.01 * seed, position=position, row={"paper": paper})
+        invented_record(name=name, seed=seed, accuracy=accuracy + 0.01 * seed, position=position, row={"paper": paper})
         for seed in (0, 1)
         for position, (name, accuracy, paper) in enumerate([("low", 0.5, 80.0), ("high", 0.4, 82.0)])
     ]
-    results += [made_result("table_14", "only", title="Table 14: shapes", size="gpu", command="tubevit sweep 14")]
-    results += [made_result("race_motion", "tubevit", title="The race", command="tubevit compare")]
+    results += [
+        invented_record(
+            "table_14",
+            "only",
+            title="Table 14: shapes",
+            size="gpu",
+            command="tubevit experiments ablations 14 --train",
+        )
+    ]
+    results += [invented_record("race_motion", "tubevit", title="The race", command="tubevit experiments compare")]
     speed = {"tubevit": {"clips_per_second": 50.0, "training_clips_per_second": 20.0, "peak_mib": 10.0}}
-    return [*results, made_result("race_motion", "speed", rows=[], scores={}, speed=speed, title="The race")]
+    return [*results, invented_record("race_motion", "speed", rows=[], scores={}, speed=speed, title="The race")]
 
 
 def test_the_report_holds_what_the_files_say(tmp_path):
-    write_all(tmp_path, some_results())
+    write_all(tmp_path, some_records())
     (tmp_path / "notes.yaml").write_text("- {title: Warm restarts., text: They made no difference.}\n")
     text = make_report(tmp_path, tmp_path)
     headings = [line for line in text.splitlines() if line.startswith("## ")]
@@ -39,20 +47,30 @@ def test_the_report_holds_what_the_files_say(tmp_path):
     assert "| row low | 80 | 50.5 | 0.7 | 50.0 - 51.0 | 2 |" in text
     assert text.index("row low") < text.index("row high")  # by position, not by name
     assert "beyond the spread: row high (40.5) is below row low (50.5)" in text
-    assert "    tubevit sweep 7a\n" in text and "Some CPU, 2 cores" in text and "Commit 0123456789." in text
+    assert (
+        "    tubevit experiments ablations 7a --train\n" in text
+        and "Some CPU, 2 cores" in text
+        and "Commit 0123456789." in text
+    )
     assert "Seeds 0, 1." in text and "4 minutes of computing" in text
     assert "- **Warm restarts.** They made no difference." in text
 
 
+def test_tables_of_the_loop_before_video_trainer_say_so(tmp_path):
+    write_all(tmp_path, [invented_record(is_old=True), invented_record("table_7b", title="Table 7b")])
+    old, new = make_report(tmp_path, tmp_path).split("## ")[1:]
+    assert "training loop for experiments that was removed" in old and "removed" not in new
+
+
 def test_the_same_files_make_the_same_text_in_any_order(tmp_path):
-    results = some_results()
+    results = some_records()
     write_all(tmp_path / "a", results)
     write_all(tmp_path / "b", results[::-1])
     assert make_report(tmp_path / "a", tmp_path) == make_report(tmp_path / "b", tmp_path)
 
 
 def test_tables_of_other_commands_are_shown_as_they_are(tmp_path):
-    label = Label("baselines", "Linear classifiers", "cpu", "made", [], "tubevit baselines --made", 0)
+    label = Label("baselines", "Linear classifiers", "cpu", "made", [], "tubevit experiments baselines --synthetic", 0)
     table = {"columns": ["", "one frame"], "rows": [["order", "49.0"]]}
     write_numbers(label, tmp_path, "cpu", settings={"seeds": [0, 1, 2]}, seconds=3.0, table=table)
     text = make_report(tmp_path, tmp_path)
@@ -61,7 +79,9 @@ def test_tables_of_other_commands_are_shown_as_they_are(tmp_path):
 
 def test_tables_of_the_same_columns_are_one(tmp_path):
     for position, name in enumerate(["later", "earlier"]):
-        label = Label("baselines", "Linear classifiers", "cpu", name, [], "tubevit baselines --made", -position)
+        label = Label(
+            "baselines", "Linear classifiers", "cpu", name, [], "tubevit experiments baselines --synthetic", -position
+        )
         table = {"columns": ["", "one frame"], "rows": [[name, "49.0"]]}
         write_numbers(label, tmp_path, "cpu", settings={}, seconds=0, table=table)
     text = make_report(tmp_path, tmp_path)
@@ -69,46 +89,51 @@ def test_tables_of_the_same_columns_are_one(tmp_path):
 
 
 def test_experiments_without_results_are_named(tmp_path):
-    write_all(tmp_path, some_results())
-    (line,) = (line for line in make_report(tmp_path, tmp_path).splitlines() if line.startswith("Not here yet, "))
-    assert "Table 5: " in line and "tubevit sweep 7b" in line and "tubevit baselines" in line and "--add RUN" in line
-    assert "Table 7a" not in line and "Table 14" not in line and "tubevit compare" not in line
+    write_all(tmp_path, some_records())
+    (line,) = (line for line in make_report(tmp_path, tmp_path).splitlines() if line.startswith("No records yet, "))
+    assert (
+        "Table 5: " in line
+        and "experiments ablations 7b --train" in line
+        and "experiments baselines" in line
+        and "--add RUN" in line
+    )
+    assert "Table 7a" not in line and "Table 14" not in line and "tubevit experiments compare" not in line
     for name in TABLES:
-        write_all(tmp_path, [made_result(f"table_{name}", "one")])
+        write_all(tmp_path, [invented_record(f"table_{name}", "one")])
     for group in ("baselines", "train_clips"):
         label = Label(group, group, "cpu", group, [], "tubevit", 0)
         write_numbers(label, tmp_path, "cpu", settings={}, seconds=0)
-    assert "Not here yet" not in make_report(tmp_path, tmp_path)
+    assert "No records yet" not in make_report(tmp_path, tmp_path)
 
 
 def test_changed_sources_and_several_commits_are_said(tmp_path):
-    write_all(tmp_path, [made_result(dirty=True), made_result(seed=1, commit="fedcba9876543210")])
+    write_all(tmp_path, [invented_record(dirty=True), invented_record(seed=1, commit="fedcba9876543210")])
     assert "Commit 0123456789 with changes, fedcba9876." in make_report(tmp_path, tmp_path)
 
 
 def test_every_panel_has_its_own_chance_and_number(tmp_path):
     image = {"accuracy": 0.5, "correct": 20, "number": 40, "chance": 0.125, "tokens": 64, "gflops": 0.05}
-    both = made_result(settings={"seed": 0, "starts": {"weights": {"seed": 0}}})
+    both = invented_record(settings={"seed": 0, "init_from": {"weights": {"seed": 0}}})
     both["scores"]["image"] = image
     both["rows"] = [row | {"panel": kind, "score": kind} for kind in ("video", "image") for row in both["rows"]]
     write_all(tmp_path, [both])
     text = make_report(tmp_path, tmp_path)
-    assert "Guessing the most frequent class: 25.0 %. 100 validation examples." in text
-    assert "Guessing the most frequent class: 12.5 %. 40 validation examples." in text
+    assert "Chance (always the most frequent class): 25.0 %. 100 validation examples." in text
+    assert "Chance (always the most frequent class): 12.5 %. 40 validation examples." in text
     assert "| row one | 50.0 | 1 | 64 | 0.05 |" in text and "| row one | 50.0 | 1 | 176 | 0.2 |" in text
     assert "without the runs that these start from" in text
 
 
 def test_a_picture_beside_the_results_is_linked(tmp_path):
-    write_all(tmp_path / "results", [made_result("race_motion", "tubevit", title="The race")])
+    write_all(tmp_path / "results", [invented_record("race_motion", "tubevit", title="The race")])
     (tmp_path / "results" / "cpu" / "race_motion" / "race.png").write_bytes(b"")
     assert "](results/cpu/race_motion/race.png)" in make_report(tmp_path / "results", tmp_path)
 
 
 def test_runs_of_one_row_with_other_settings_are_refused(tmp_path):
-    other = made_result(seed=1)
-    other["settings"]["recipe"]["steps"] = 11
-    write_all(tmp_path, [made_result(), other])
+    other = invented_record(seed=1)
+    other["settings"]["options"]["max_steps"] = 11
+    write_all(tmp_path, [invented_record(), other])
     with pytest.raises(ValueError, match="different settings") as error:
         make_report(tmp_path, tmp_path)
     assert "\n" not in str(error.value)
@@ -116,7 +141,7 @@ def test_runs_of_one_row_with_other_settings_are_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_a_file_that_is_no_result_is_refused(text, tmp_path, capsys):
-    write_all(tmp_path, [made_result()])
+    write_all(tmp_path, [invented_record()])
     (tmp_path / "odd.json").write_text(text)
     assert main(["experiments", "results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
@@ -126,7 +151,7 @@ def test_a_file_that_is_no_result_is_refused(text, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["- 1", "- {title: a}", "a: [", "title: a\ntext: b"])
 def test_notes_that_are_none_are_refused(text, tmp_path):
-    write_all(tmp_path, [made_result()])
+    write_all(tmp_path, [invented_record()])
     (tmp_path / "notes.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"notes\.yaml"):
         make_report(tmp_path, tmp_path)
@@ -139,13 +164,11 @@ def test_a_folder_without_results_is_refused(tmp_path, capsys):
 
 
 def test_the_command_writes_the_report(tmp_path, capsys):
-    write_all(tmp_path / "results", some_results())
+    write_all(tmp_path / "results", some_records())
     assert main(["experiments", "results", str(tmp_path / "results"), "--output", str(tmp_path / "R.md")]) == 0
     assert (tmp_path / "R.md").read_text() == make_report(tmp_path / "results", tmp_path)
 
 
 def test_the_report_of_this_repository_is_that_of_its_result_files():
-    folder = ROOT / "training" / "results"
-    if not folder.is_dir():
-        pytest.skip("there are no result files yet")
+    folder = ROOT / "training" / "experiments" / "results"
     assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == make_report(folder, ROOT)

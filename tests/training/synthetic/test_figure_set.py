@@ -397,12 +397,12 @@ def test_the_command_writes_figures_and_refuses_what_is_not_theirs(tmp_path, cap
     arguments = ["data", "synthesize", str(tmp_path / "set"), "--task", "figures", *sizes]
     for option in (["--level", "2"], ["--images"]):
         assert main([*arguments, *option]) == 2
-        assert f"--task figures takes no {option[0]}" in capsys.readouterr().err
+        assert f"{option[0]} has no effect on --task figures" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert (
-        "6 classes; guessing is right in 16.7%; a simulation" in said
+        "6 classes; chance is 16.7%; single frames of simulated people" in said
         and "tubevit train --config figures data=" in said
     )
     assert {path.parent.name for path in (tmp_path / "set").rglob("*.mp4")} == set(ACTIONS)

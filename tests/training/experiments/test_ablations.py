@@ -1,17 +1,17 @@
-"""`tubevit sweep`: every row of every table is an experiment, and the report tells its order truly."""
+"""`tubevit experiments ablations`: every row of every table is an experiment, and the report states its order truly."""
 
 import itertools
 
 import pytest
-from tiny_experiments import made_result
+from tiny_experiments import invented_record
 
-from tubevit.training.cli import main
-from tubevit.training.experiments.models import Setting, build_model, count_tokens
-from tubevit.training.experiments.sweep_report import Row, collect_rows, describe_order, exceeds_spread, rank_agreement
-from tubevit.training.experiments.sweep_tables import SIZES, TABLES, shrink_tubes
+from tubevit import TubeViTConfig, TubeViTForVideoClassification
+from tubevit.training.cli import find_command, main
+from tubevit.training.experiments.ablation_tables import SIZES, TABLES, shrink_tubes
+from tubevit.training.experiments.records import Row, collect_rows, describe_order, exceeds_spread, rank_agreement
 
 
-CLASSES = {"video": 4, "image": 6}
+SMALL = {"num_hidden_layers": 1}
 
 
 def rows_with(**scores):
@@ -21,6 +21,13 @@ def rows_with(**scores):
 
 def runs_of(table, size="cpu", seed=0):
     return TABLES[table].make_runs(SIZES[size], seed)
+
+
+def configs_of(runs):
+    """The configs of the rows that start from random weights."""
+    options = [each.experiment.options for each in runs if each.experiment.initial is None]
+    sides = [{name: each[name] for name in ("num_frames", "image_size")} for each in options]
+    return [TubeViTConfig(**each["model_config"] | SMALL | side) for each, side in zip(options, sides, strict=True)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -34,49 +41,48 @@ def test_every_row_differs_from_the_others_and_has_the_papers_number(table, size
     papers = [row["paper"] for row in rows if row["paper"] is not None]
     assert len(papers) >= 2 and all(70 < paper < 93 for paper in papers)
     for each in runs:
-        known = {*each.experiment.recipe.mix, *each.experiment.evaluations}
-        assert {row["score"] for row in each.rows} <= known
+        assert {row["score"] for row in each.rows} <= {*each.experiment.kinds, *each.experiment.evaluations}
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_rows_of_a_table_see_the_same_batches(table):
+def test_rows_of_a_table_differ_in_model_steps_and_start_alone(table):
     runs = runs_of(table)
     assert len({each.experiment.data for each in runs}) == 1
-    assert len({each.experiment.recipe.batch_size for each in runs}) == 1
+    same = [
+        {
+            name: value
+            for name, value in each.experiment.options.items()
+            if name not in ("model_config", "preset", "max_steps")
+        }
+        for each in runs
+    ]
+    assert all(each == same[0] for each in same)
     other = runs_of(table, seed=1)
     assert {each.experiment.seed for each in other} == {1}
-    starts = [start for each in other for start in each.experiment.all_starts()]
+    starts = [start for each in other for start in each.experiment.prerequisites()]
     assert {start.seed for start in starts} <= {1}
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("table", [name for name in TABLES if name not in ("6", "9")])
-def test_every_model_can_be_built(table, size):
-    small = {"num_hidden_layers": 1}
-    for each in runs_of(table, size):
-        experiment = each.experiment
-        model = build_model(experiment.model | small, Setting(experiment.data, CLASSES))
-        assert 0 < count_tokens(model, experiment.data) < 600
-        for evaluation in experiment.evaluations.values():
-            if "tubes" in evaluation:
-                model.set_tubes(evaluation["tubes"])
+def test_every_model_can_be_built(size):
+    for table in TABLES:
+        for config in configs_of(runs_of(table, size)):
+            assert 0 < config.num_tokens() < 600
+    for each in runs_of("7d", size):
+        model = TubeViTForVideoClassification(configs_of([each])[0])
+        for evaluation in each.experiment.evaluations.values():
+            model.set_tubes(evaluation["tubes"])
 
 
 def test_both_sizes_have_the_same_tokens_row_by_row():
     for table in ("7a", "7b", "7c", "7e", "14"):
-        counts = []
-        for size in SIZES:
-            settings = [(each.experiment.model, each.experiment.data) for each in runs_of(table, size)]
-            models = [build_model(m | {"num_hidden_layers": 1}, Setting(d, CLASSES)) for m, d in settings]
-            counts.append([count_tokens(model, d) for model, (_, d) in zip(models, settings, strict=True)])
-        assert counts[0] == counts[1]
+        cpu, gpu = ([config.num_tokens() for config in configs_of(runs_of(table, size))] for size in ("cpu", "gpu"))
+        assert cpu == gpu
 
 
 def test_main_tubes_keep_the_papers_proportions():
-    (main_run, *_) = runs_of("7a")
-    model = build_model(main_run.experiment.model, Setting(main_run.experiment.data, CLASSES))
-    size = (32, 64, 64)
-    tokens = [tube.num_tokens(size) for tube in model.config.get_tubes()]
+    config = configs_of(runs_of("7a"))[0]
+    tokens = [tube.num_tokens((32, 64, 64)) for tube in config.get_tubes()]
     paper = [98, 147, 98, 196]
     assert [round(ours / 176, 2) for ours in tokens] == [round(theirs / 539, 2) for theirs in paper]
 
@@ -86,7 +92,7 @@ def test_pixels_that_cannot_be_divided_are_refused():
         shrink_tubes([{"kernel_size": [8, 8, 8], "stride": [16, 33, 32]}], 2)
 
 
-def test_the_papers_order_is_told_as_such():
+def test_the_papers_order_is_reported_as_such():
     rows = rows_with(a=(80, 50, 52), b=(81, 60, 62), c=(82, 61, 71))
     assert rank_agreement(rows) == 1
     (sentence,) = describe_order(rows)
@@ -110,7 +116,7 @@ def test_ties_are_no_order():
     assert describe_order(rows_with(a=(80, 50), b=(80, 60))) == []
 
 
-def test_one_seed_says_nothing_of_the_spread():
+def test_one_seed_has_no_spread():
     one, other = rows_with(a=(80, 10), b=(81, 90))
     assert not exceeds_spread(one, other) and one.deviation is None
     assert describe_order(rows_with(a=(80, 90), b=(81, 10)))[1:] == [
@@ -119,45 +125,51 @@ def test_one_seed_says_nothing_of_the_spread():
 
 
 def test_rows_are_gathered_over_seeds_and_panels():
-    results = [made_result(name=name, seed=seed, accuracy=a) for seed, name, a in
+    records = [invented_record(name=name, seed=seed, accuracy=a) for seed, name, a in
                [(0, "x", 0.5), (0, "y", 0.7), (1, "x", 0.6), (1, "y", 0.7)]]  # fmt: skip
-    results += [made_result(name="z", accuracy=0.2, row={"panel": "images"})]
-    panels = collect_rows(results)
+    records += [invented_record(name="z", accuracy=0.2, row={"panel": "images"})]
+    panels = collect_rows(records)
     assert list(panels) == ["", "images"]
     assert [row.title for row in panels[""]] == ["row x", "row y"]
     assert panels[""][0].scores == (50, 60) and panels[""][0].deviation == pytest.approx(50**0.5)
 
 
-def test_the_command_runs_a_table_and_prints_its_order(tmp_path, capsys):
+def test_the_command_trains_a_table_and_prints_its_order(tmp_path, capsys):
+    """A small version of table 7a, from synthetic files to the report."""
     argv = [
-        "sweep",
-        "7e",
+        "experiments",
+        "ablations",
+        "7a",
+        "--train",
         "--steps",
         "1",
         "--seeds",
-        "2",
+        "1",
         "--num-train",
         "16",
         "--num-validation",
         "8",
-        "--threads",
-        "1",
     ]
-    assert main([*argv, "--task", "direction", "--output", str(tmp_path)]) == 0
+    assert main([*argv, "--threads", "1", "--task", "direction", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "Table 7e" in printed and "84.5" in printed and "pairs of rows" in printed
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("**/*.json"))
-    assert files == [
-        f"cpu/table_7e/{name}-seed{seed}.json" for name in ("independent", "interpolated") for seed in (0, 1)
-    ]
+    assert "Table 7a" in printed and "84.5" in printed and "pairs of rows" in printed
+    files = sorted(path.name for path in tmp_path.glob("cpu/table_7a/*.json"))
+    assert len(files) == 4 and "learned-seed0.json" in files
 
 
 @pytest.mark.parametrize(
-    "argv", [["99"], ["7a", "--task", "sleeping"], ["7a", "--level", "9"], ["7a", "--seeds", "0"]]
+    "argv",
+    [["99"], ["7a", "--task", "sleeping"], ["7a", "--level", "9"], ["7a", "--seeds", "0"], ["7a", "--preset", "tiny"]],
 )
 def test_bad_arguments_are_one_line(argv, tmp_path, capsys):
     try:
-        code = main(["experiments", "sweep", *argv, "--steps", "1", "--output", str(tmp_path)])
+        code = main(["experiments", "ablations", *argv, "--train", "--steps", "1", "--output", str(tmp_path)])
     except SystemExit as error:
         code = error.code
     assert code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("old", [["sweep"], ["experiments", "sweep"]])
+def test_the_old_command_trains_as_before(old, capsys):
+    assert find_command([*old, "7a"]) == ("experiments ablations", ["--train", "7a"])
+    assert "is now `tubevit experiments ablations --train`" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+The checkpoints that experiments start from: random weights of a model that `tubevit train` has no preset for, and trained weights
+in a changed model. Each is a folder for the option `model_name_or_path`.
+
+Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5`: the usual 0.02 is for widths of
+768 and more.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .settings import IMAGE, INITIAL, VIDEO, Experiment
+
+
+def initializer_range(hidden_size: int) -> float:
+    """Standard deviation of initial weights."""
+    return round(hidden_size**-0.5, 4)
+
+
+def initial_checkpoint(experiment: Experiment, folder: Path) -> Path:
+    """
+    The checkpoint that `experiment.initial` describes, written below `folder` unless it exists. The experiments of `init_from`
+    must have been trained.
+    """
+    import torch
+
+    from ..models.loading import quiet_library
+
+    arguments = dict(experiment.initial)
+    build = BUILDERS[arguments.pop("kind")]
+    trained = {role: start.classifier_folder(start.kinds[0], folder) for role, start in experiment.init_from.items()}
+    if build is continue_training:
+        return trained["weights"]
+    target = folder / INITIAL / experiment.key
+    if not target.is_dir():
+        part = target.with_name(target.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        torch.manual_seed(experiment.seed)
+        with quiet_library():
+            build(part, trained, **arguments)
+        part.replace(target)
+    return target
+
+
+def continue_training(target: Path, trained: dict[str, Path]) -> None:
+    """Train the model "weights" further. Its folder itself is the checkpoint."""
+
+
+def build_random(target: Path, trained: dict[str, Path], name: str, media: str = VIDEO, **sizes: Any) -> None:
+    """A classifier of Transformers with random weights, and its processor. sizes: as `config_at_size` takes them."""
+    from transformers import AutoVideoProcessor
+
+    from ..models.families import family_of
+
+    mean, std = sizes.pop("image_mean"), sizes.pop("image_std")
+    config = config_at_size(name, **sizes)
+    family = family_of(config)
+    family.classifier(media)(config).save_pretrained(target)
+    if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
+        return
+    side = getattr(config, family.size_field)
+    processor = {
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
+        "do_center_crop": True,
+        "image_mean": mean,
+        "image_std": std,
+        "num_frames": family.num_frames(config),
+    }
+    # Transformers chooses the class of a processor file that names none by the model's config.
+    (target / "preprocessor_config.json").write_text(json.dumps(processor))
+    AutoVideoProcessor.from_pretrained(target).save_pretrained(target)
+
+
+def config_at_size(
+    name: str,
+    image_size: int,
+    patch_size: int,
+    hidden_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    intermediate_size: int,
+    num_frames: int | None = None,
+) -> Any:
+    """
+    The config of a model type of Transformers at a given size.
+
+    num_frames: of the longest clips there are. A model takes as many frames as its authors train it on, but no more than that.
+    """
+    from ..models.families import registered_families, resolve
+
+    family = next(each for each in registered_families() if each.model_type == name)
+    fields = {"patch_size": patch_size, "intermediate_size": intermediate_size}
+    if family.size_fields is not None:
+        fields = resolve(family.size_fields)(patch_size, hidden_size, num_hidden_layers, intermediate_size)
+        fields[family.frames_field] = min(family.default_num_frames, num_frames)
+    return resolve(family.config_class)(
+        **fields,
+        **{family.size_field: image_size},
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        initializer_range=initializer_range(hidden_size),
+    )
+
+
+def build_with_extra_layers(target: Path, trained: dict[str, Path], num_extra_layers: int) -> None:
+    """The TubeViT "weights" with further layers of random weights behind its own (table 8)."""
+    from tubevit import TubeViTForVideoClassification
+
+    source = trained["weights"]
+    model, info = TubeViTForVideoClassification.from_pretrained(
+        source, num_extra_layers=num_extra_layers, output_loading_info=True
+    )
+    lost = [name for name in info["missing_keys"] if "extra_layers." not in name and "classifier." not in name]
+    if lost:
+        raise ValueError(f"{source} lacks weights of the model, among them {lost[0]}.")
+    model.save_pretrained(target)
+    _copy_processor(source, target)
+
+
+def build_scaled(target: Path, trained: dict[str, Path], num_frozen_layers: int, gate: bool) -> None:
+    """
+    The image model "large" with the tubes of the TubeViT "small" (section 3.6).
+
+    "large" is a TubeViT that a ViT became for its training on images, which changes no number of it. Its trained weights replace
+    those of the ViT that it became of.
+    """
+    from tubevit import TubeViTForImageClassification, TubeViTModel, scale_up
+
+    large = TubeViTForImageClassification.from_pretrained(trained["large"])
+    vit = trained["large"].parents[1] / INITIAL / trained["large"].name
+    small = TubeViTModel.from_pretrained(trained["small"])
+    pixels = {name: getattr(small.config, name) for name in ("image_size", "image_mean", "image_std")}
+    model = scale_up(small, vit, num_frozen_layers=num_frozen_layers, gate=gate, **pixels)
+    weights = large.state_dict()
+    shared = {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith(("classifier.", "tubevit.embeddings.projections."))
+    }
+    (kernel,) = [index for index, tube in enumerate(model.config.get_tubes()) if tube.is_image_tube]
+    for part in ("weight", "bias"):
+        shared[f"tubevit.embeddings.projections.{kernel}.{part}"] = weights[f"tubevit.embeddings.projections.0.{part}"]
+    missing, unexpected = model.load_state_dict(shared, strict=False)
+    new = ("classifier.", "tubevit.embeddings.projections.", "tubevit.gate.", "tubevit.embeddings.gate")
+    lost = [name for name in missing if not name.startswith(new)]
+    if lost or unexpected:
+        raise ValueError(f"The large model does not fit its scaled model: {', '.join([*lost, *unexpected][:3])}.")
+    model.save_pretrained(target)
+    _copy_processor(trained["small"], target)
+
+
+def _copy_processor(source: Path, target: Path) -> None:
+    for path in source.glob("*processor_config.json"):
+        shutil.copy(path, target)
+
+
+BUILDERS: dict[str, Callable[..., None]] = {
+    "continue": continue_training,
+    "random": build_random,
+    "extra_layers": build_with_extra_layers,
+    "scaled": build_scaled,
+}
