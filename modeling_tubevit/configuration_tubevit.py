@@ -77,9 +77,10 @@ class TubeViTConfig(PreTrainedConfig):
         `"cls_mean"`, the CLS token and the mean concatenated (DINOv2's classifier), and `"cls_registers"`, the CLS and the
         register tokens concatenated (the classifiers of a distilled DeiT).
     kernel_initialization (`str`, *optional*, defaults to `"normal"`):
-        Initialization of the kernels: `"normal"`, as for all weights, or `"temporal_difference"` (ours, for training on a few
-        hundred clips without an image checkpoint): normal with variance 1 / (number of inputs), and kernels of several
-        frames have zero mean over time, so static regions do not contribute to their tokens at the start of training.
+        Initialization of the kernels: `"normal"`, as for all weights; `"fan_in"` (ours, for training without an image
+        checkpoint): normal with variance 1 / (number of inputs), so tokens begin at the scale of normalized pixels; or
+        `"temporal_difference"` (ours, the same for a few hundred clips): as `"fan_in"`, and kernels of several frames have
+        zero mean over time, so static regions do not contribute to their tokens at the start of training.
     use_frame_differences (`bool`, *optional*, defaults to `False`):
         Whether kernels of several frames take absolute differences to the previous frame as input instead of pixels (ours,
         for training on tens of clips from a static camera without an image checkpoint). 2D tubes always take pixels.
@@ -189,7 +190,7 @@ class TubeViTConfig(PreTrainedConfig):
     tubes: list[dict] | tuple[dict, ...] | None = None
     allow_missing_tubes: bool = False
     pooling: Literal["attention", "mean", "cls", "cls_mean", "cls_registers"] = "attention"
-    kernel_initialization: Literal["normal", "temporal_difference"] = "normal"
+    kernel_initialization: Literal["normal", "fan_in", "temporal_difference"] = "normal"
     use_frame_differences: bool = False
     interpolate_kernels: bool = False
     interpolated_kernel_size: list[int] | tuple[int, int, int] = (8, 8, 8)

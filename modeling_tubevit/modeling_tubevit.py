@@ -110,6 +110,8 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrai
             is_kernel = not isinstance(module, nn.Linear)
             if is_kernel and self.config.kernel_initialization == "temporal_difference":
                 init_temporal_difference_(module.weight)
+            elif is_kernel and self.config.kernel_initialization == "fan_in":
+                init.normal_(module.weight, mean=0.0, std=module.weight[0].numel() ** -0.5)
             else:
                 init.trunc_normal_(module.weight, mean=0.0, std=std)
             if module.bias is not None:

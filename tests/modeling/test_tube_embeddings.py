@@ -331,6 +331,13 @@ def test_kernels_that_start_as_differences_are_blind_to_what_stands_still():
     assert (moving - embeddings(pixel_values_videos=still)).abs().max() > 0.1
 
 
+def test_kernels_of_fan_in_give_tokens_the_scale_of_the_pixels():
+    model = TubeViTModel(tiny_config(kernel_initialization="fan_in", initializer_range=0.5))
+    for index in range(len(model.embeddings.tubes)):
+        weight, _ = model.embeddings.kernel(index)
+        assert 0.8 < weight.std() * weight[0].numel() ** 0.5 < 1.2
+
+
 def test_the_start_of_kernels_is_not_drawn_over_loaded_ones(tmp_path):
     model = make_model(TubeViTModel, kernel_initialization="temporal_difference")
     torch.nn.init.ones_(model.embeddings.projections[0].weight)

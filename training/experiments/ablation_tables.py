@@ -174,7 +174,8 @@ def tubevit(size: Size, tubes: Sequence[dict[str, Any]] | None = None, **fields:
 
     tubes = MAIN_TUBES if tubes is None else tubes
     model = {**size.encoder, **fields, "tubes": shrink_tubes(tubes, size.divisor)}
-    return model | {"initializer_range": round(model["hidden_size"] ** -0.5, 4)}
+    start = {"initializer_range": round(model["hidden_size"] ** -0.5, 4), "kernel_initialization": "fan_in"}
+    return {**start, **model}
 
 
 def _of_ablation(row: Ablation, size: Size) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 The checkpoints that experiments start from: random weights of a model that `tubevit train` has no preset for, and trained weights
 in a changed model. Each is a folder for the option `model_name_or_path`.
 
-Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5`: the usual 0.02 is for widths of
-768 and more.
+Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5` (the usual 0.02 is for widths of
+768 and more). The kernels that read pixels have variance 1 / (number of inputs) in every model, TubeViT
+(`kernel_initialization="fan_in"`) and its peers: with the usual variance, the few steps of an experiment hardly change them.
 """
 
 import json
@@ -53,6 +54,7 @@ def continue_training(target: Path, trained: dict[str, Path]) -> None:
 
 def build_random(target: Path, trained: dict[str, Path], name: str, media: str = VIDEO, **sizes: Any) -> None:
     """A classifier of Transformers with random weights, and its processor. sizes: as `config_at_size` takes them."""
+    import torch
     from transformers import AutoVideoProcessor
 
     from ..models.families import family_of
@@ -60,7 +62,11 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     mean, std = sizes.pop("image_mean"), sizes.pop("image_std")
     config = config_at_size(name, **sizes)
     family = family_of(config)
-    family.classifier(media)(config).save_pretrained(target)
+    model = family.classifier(media)(config)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):  # the patch kernel
+            torch.nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+    model.save_pretrained(target)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
         return
     side = getattr(config, family.size_field)
