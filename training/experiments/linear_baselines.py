@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _data_options(args: argparse.Namespace) -> list[str]:
     """The given arguments that name a data set."""
-    options = [name.removeprefix("option:") for name in vars(args) if name.startswith("option:")]
-    return [*args.overrides, *filter(None, [args.config]), *(f"--{name}" for name in options)]
+    names = {each.name for each in fields(DataConfig)}
+    options = [f"--{name}" for name in vars(args) if name in names]  # those that are not given are absent
+    return [*args.overrides, *filter(None, [args.config]), *options]
 
 
 def read_data_config(args: argparse.Namespace) -> DataConfig:

@@ -96,12 +96,12 @@ def test_features_that_never_change_leave_the_commonest_class():
     assert set(ridge_classify(np.ones((5, 3)), np.array([0, 1, 1, 1, 0]), np.ones((4, 3)))) == {1}
 
 
-def test_grey_pictures_are_means_over_areas_of_the_whole_frame():
+def test_grayscale_frames_are_means_over_areas_of_the_whole_frame():
     frames = torch.randint(0, 256, (2, 3, 48, 72), dtype=torch.uint8)
-    frames = to_grayscale(frames)
-    assert frames.shape == (2, SIDE, SIDE)
+    gray = to_grayscale(frames)
+    assert gray.shape == (2, SIDE, SIDE)
     expected = (frames[1, :, 2:4, 3:6].double().mean((1, 2)) / 255 * torch.tensor([0.299, 0.587, 0.114])).sum()
-    assert frames[1, 1, 1].item() == pytest.approx(expected.item(), abs=1e-6)
+    assert gray[1, 1, 1].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_invented_clips_and_files_give_the_same_kind_of_arrays(tmp_path):
@@ -114,7 +114,7 @@ def test_invented_clips_and_files_give_the_same_kind_of_arrays(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["approach", "order"])
-def test_one_frame_and_unordered_frames_of_the_made_set_tell_nothing(task):
+def test_one_frame_and_unordered_frames_of_the_synthetic_set_tell_nothing(task):
     def clips(split, number):
         return Clips(*synthetic_clips(MotionSet(task, 2, split, number, num_frames=8, image_size=24)))
 
@@ -152,8 +152,8 @@ def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
     assert main([*arguments, *output]) == 0
     scores = [result["accuracies"] for result in json.loads((tmp_path / "out.json").read_text())]
     results = load_records(tmp_path / "results")
-    # In the order of make-data, in which speed stands behind order.
-    assert [result["name"] for result in results] == ["made-order-level2", "made-speed-level2"]
+    # In the order of `data synthesize`, in which speed stands behind order.
+    assert [result["name"] for result in results] == ["synthetic-order-level2", "synthetic-speed-level2"]
     assert [result["accuracies"] for result in results] == scores
     assert results[0]["settings"]["seeds"] == [0, 1] and results[0]["seconds"] > 0
     assert main(["experiments", "results", str(tmp_path / "results")]) == 0
@@ -162,11 +162,11 @@ def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
     assert len(tables) == 1 and all(f"{name}, %" in tables[0] for name in ["chance", *FEATURES])
     for result, accuracies in zip(results, scores, strict=True):
         (row,) = (
-            line for line in text.splitlines() if line.startswith(f"| made, {result['settings']['task']}, level 2")
+            line for line in text.splitlines() if line.startswith(f"| synthetic, {result['settings']['task']}, level 2")
         )
         shares = [100 * each["motion energy"] for each in accuracies]
         assert f"| {np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f} | 2 | 12 | 6 | 8 |" in row
-    command = next(line for line in text.splitlines() if line.startswith("    tubevit baselines"))
+    command = next(line for line in text.splitlines() if line.startswith("    tubevit experiments baselines"))
     assert sorted(command.split()[1:]) == sorted(arguments)
     # The same again is fine, and other clips in its place are refused before they are drawn.
     assert main([*arguments, *output]) == 0
@@ -189,7 +189,7 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
         )
         (result,) = load_records(output)
         assert result["settings"]["options"] == {"data": data, "split_seed": 3}
-        assert result["command"] == f"tubevit baselines 'data={data}' split_seed=3 --num-frames 4"
+        assert result["command"] == f"tubevit experiments baselines 'data={data}' split_seed=3 --num-frames 4"
         assert result["table"]["rows"][0][0] == data and str(tmp_path) not in json.dumps(result)
 
 
@@ -199,7 +199,7 @@ def test_result_files_of_videos_have_no_absolute_path(tmp_path, monkeypatch):
         (["--synthetic", "somewhere"], "Give 'somewhere' or --synthetic, not both"),
         (["--synthetic", "--data", "somewhere"], "Give '--data' or --synthetic, not both"),
         (["--synthetic", "--config", "a.yaml"], "Give 'a.yaml' or --synthetic, not both"),
-        (["somewhere", "streaming=true"], "streaming=true does not give"),
+        (["somewhere", "streaming=true"], "leave out streaming=true"),
         ([], "Give data"),
         (["--synthetic", "--json", "no/such/folder.json"], "there is no folder"),
     ],
