@@ -90,11 +90,11 @@ def read_score(evaluation: Path) -> dict[str, Any]:
     with open(evaluation / "per_class.csv", newline="", encoding="utf-8") as file:
         videos = [int(row["num_videos"]) for row in csv.DictReader(file)]
     return {
-        "accuracy": round(metrics["accuracy"], 5),
+        "accuracy": metrics["accuracy"],
         "correct": round(metrics["accuracy"] * number),
         "number": number,
         "listed": metrics["num_videos"],
-        "chance": round(max(videos) / sum(videos), 5),
+        "chance": max(videos) / sum(videos),
     }
 
 

@@ -158,7 +158,8 @@ def test_each_data_set_of_a_run_becomes_a_row_of_results(data, trained, tmp_path
     assert clips["scores"]["validation"] == score and clips["views"] == "2 x 3" and pictures["views"] == "1 x 1"
     config = AutoConfig.from_pretrained(trained / "pictures")
     assert pictures["tokens"] == config.num_image_tokens() and pictures["tokens"] != clips["tokens"]
-    assert f"datasets.clips.data={data['clips'].name} datasets.clips.weight=2" in clips["command"]
+    own = clips["settings"]["datasets"]["clips"]
+    assert (own["data"], own["weight"]) == (data["clips"].name, 2)
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "**Data set clips of a joint run**" in text and text.count("| 100.0 |") == 2
     assert not any(str(tmp_path.parent) in path.read_text() for path in files)
