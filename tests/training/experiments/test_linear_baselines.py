@@ -162,7 +162,9 @@ def test_result_files_of_made_sets_are_read_back_as_one_table(tmp_path, capsys):
     assert len(tables) == 1 and all(f"{name}, %" in tables[0] for name in ["chance", *FEATURES])
     for result, accuracies in zip(results, scores, strict=True):
         (row,) = (
-            line for line in text.splitlines() if line.startswith(f"| synthetic, {result['settings']['task']}, level 2")
+            line
+            for line in text.splitlines()
+            if line.startswith(f"| synthetic, {result['settings']['task']}, level 2")
         )
         shares = [100 * each["motion energy"] for each in accuracies]
         assert f"| {np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f} | 2 | 12 | 6 | 8 |" in row
