@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The demo's picture: what each tube reads of a clip, and clips as film strips beside what the model makes of them."""
+"""The picture of the demo: the pixels of a clip that each tube reads, and clips as strips of frames with their predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..visualization.frame_grid import film_strip
 
 
 RIGHT_COLOR, WRONG_COLOR, OTHER_COLOR = "#2a9d5c", "#d1495b", "#c3c9d1"
-STRONGLY, SLIGHTLY = 0.75, 0.35  # how far pixels that are not read are dimmed, where one tube and where all are shown
+STRONGLY, SLIGHTLY = 0.75, 0.35  # how far unread pixels are dimmed: with one tube shown, with all tubes shown
 STRIP_FRAMES = 8
 
 
@@ -22,7 +22,7 @@ class ReportClip:
     """
     A clip in the report.
 
-    frames: uint8 `(frames, height, width, 3)`: the frames the model sees, at any multiple of its resolution.
+    frames: uint8 `(frames, height, width, 3)`, the model's input frames at any multiple of its resolution.
     label: the true class.
     predictions: `(label, score)`, best first.
     """
@@ -50,8 +50,8 @@ def draw_report(
     Write the report of `clips` as a PNG file.
 
     tubes: the model's tubes.
-    size: (frames, height, width) of the clips that the model sees.
-    clips_are: what kind of clips these are, such as "held-out clips".
+    size: (frames, height, width) of the model's clips.
+    clips_are: the kind of clips, such as "held-out clips".
     """
     num_frames = size[0]
     tube_frames = np.linspace(0, num_frames - 1, min(num_frames, 2 * STRIP_FRAMES)).round().astype(int)

@@ -320,7 +320,7 @@ SCALING_9 = (
 )
 SCALING = (
     "A TubeViT of half the width, trained jointly, gives its tubes to an image ViT of twice the depth that saw images alone; then "
-    "clips. Frozen layers are the paper's share of the depth. "
+    "clips. Frozen layers are the paper's fraction of the depth. "
 )
 
 TABLES = {

@@ -50,18 +50,19 @@ def measure_classifier(config: Any, kind: str) -> dict[str, Any]:
     clip = describe_image(config) if kind == IMAGE else describe(config, [family.num_frames(config)])["clips"][0]
     with torch.device("meta"):
         total, trained = count_parameters(family.classifier(kind)(config), only_used=True)
-    sizes = {"tokens": clip["tokens"], "gflops": round(clip["gflops"], 4)}
+    sizes = {"tokens": clip["tokens"], "gflops": clip["gflops"]}
     return sizes | {"parameters": total, "trained_parameters": trained}
 
 
 def measure_folder(folder: Path, kind: str) -> dict[str, Any]:
-    """As `measure_classifier`, of a saved one."""
+    """As `measure_classifier`, of a saved classifier, for records."""
     from transformers import AutoConfig
 
     from ..models.loading import quiet_library
 
     with quiet_library():
-        return measure_classifier(AutoConfig.from_pretrained(folder), kind)
+        sizes = measure_classifier(AutoConfig.from_pretrained(folder), kind)
+    return sizes | {"gflops": round(sizes["gflops"], 4)}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
