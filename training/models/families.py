@@ -39,20 +39,20 @@ class ModelFamily:
 
     layers: regular expression for the names of parameters in layers: group 1 is the stack, group 2 the number in it. Layer
         decay and frozen layers go by it. before_layers: for the names of parameters below the first layer.
-    freezes_layers: whether its config has `num_frozen_layers`. Other models have their parameters frozen.
+    freezes_layers: whether its config has `num_frozen_layers`; otherwise layers are frozen by the names of their parameters.
     unused_parameters: regular expression for parameters that its classifier never uses.
 
     input_name: of its clips in `forward`.
     normalizes_pixels: whether its forward pass takes uint8 pixels and normalizes them.
     frames_field, size_field: fields of its config for the number of frames of a clip and the side of a frame in pixels.
-    num_frames_may_differ: from the checkpoint's. "no": weights are made for that number. "config": if the config says so when
-        the model is loaded. "forward": the forward pass takes any number.
-    set_num_frames: for "config", a function `(model, num_frames)` that changes a loaded model, where the config alone is not enough.
+    num_frames_may_differ: whether clips may have another number of frames than the checkpoint's. "no": the weights are for that
+        number. "config": yes, if the config has the new number when the model is loaded. "forward": yes, in any forward pass.
+    set_num_frames: for "config", a function `(model, num_frames)` that changes a loaded model, if a changed config is not enough.
     frames_per_token_field: field of its config for the frames that a token spans: `num_frames` is a multiple of it.
     image_size_may_differ: whether clips may have another size than the checkpoint's.
 
-    describe: function `(config, frames)` as `model_size.describe`, for what that cannot find out by itself.
-    describe_image: function `(config)` as `model_size.describe_image`.
+    describe, describe_image: functions with the arguments and results of those in `model_size`. Without `describe`, the classifier
+        runs on torch's meta device.
     exports_code: whether `save_pretrained(with_code=True)` of its models and processors writes their code. The code of other
         models outside of Transformers is saved by Transformers' `register_for_auto_class`.
     pictures: the pictures that `tubevit show` draws of it, some of `PICTURES`.

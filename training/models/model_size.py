@@ -55,7 +55,7 @@ def describe(config: Any, frames: list[int]) -> dict[str, Any]:
     A family may add more: for a TubeViT `"parameters"` are those of the model without a head, `"encoder_parameters"` those of its
     layers and `"tube_parameters"` those of its kernels; its clips also have `"tokens_per_tube"`.
 
-    Tokens are those of the last hidden state. Raises `ValueError` for a number of frames that the model does not take.
+    Tokens are those of the last hidden state, `None` if the model does not return it. Raises `ValueError` for a number of frames that the model does not take.
     """
     family = family_of(config)
     if family.describe is not None:

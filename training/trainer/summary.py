@@ -54,7 +54,8 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         names = ("x".join(map(str, tube.kernel_size)) for tube in tubes)
         counts = zip(names, clip["tokens_per_tube"], strict=True)
         per_tube = f" ({', '.join(f'{name}: {count}' for name, count in counts)})"
-    lines[f"tokens per {unit}"] = f"{clip['tokens']:,}{per_tube}"
+    if clip["tokens"] is not None:  # of a model that returns hidden states
+        lines[f"tokens per {unit}"] = f"{clip['tokens']:,}{per_tube}"
     lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
