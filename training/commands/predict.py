@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the weights (default: auto, the checkpoint's)",
+        help="data type of the weights (default: auto, the checkpoint's)",
     )
     parser.add_argument("--dry-run", action="store_true", help="check the options and classify the first clip only")
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "similarity of the tokens' position embeddings; attention: the pooling's weights on the pixels of a clip",
     )
     parser.add_argument(
-        "--model", help="checkpoint of a TubeViT, for kernels of any model: a folder, or a name on the Hub"
+        "--model", help="checkpoint of a TubeViT (for kernels, of any model): a folder, or a name on the Hub"
     )
     parser.add_argument("--preset", help="size whose tubes or positions are drawn without a model (default: base)")
     parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
