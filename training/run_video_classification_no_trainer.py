@@ -132,7 +132,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         # Data and model. `args` has the fields of Transformers' TrainingArguments.
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
-        args = run.training.for_trainer(setup.validation_clips is not None, setup.compute_metrics.best_metric)
+        args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
 
         # Devices and precision. A seedable sampler gives the same order of clips for any number of processes.
         accelerator = Accelerator(

@@ -1,13 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-From the configuration of a run to what it trains with: checked data, a model for their classes, clips, augmentation.
+From the options of a run to its data and model: checked files, a model for their classes, clips, augmentation.
 
-Both training scripts start here. Nothing in it knows about Trainer; of several processes the first checks the files, and
-the others read what it found.
+Both training scripts start here, independent of Trainer. The first process checks the files; the others receive its result.
 """
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,37 @@ from ..data.augmentation import BatchAugmentation, flipped_labels
 from ..data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
+from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
-from ..models.build import RunModel, checkpoint_classes, has_same_classes, load_run_config, make_model
-from .run_config import CORRUPT_VIDEOS_FILE, TrainingRun
+from ..models.build import (
+    RunModel,
+    checkpoint_classes,
+    has_same_classes,
+    head_classes,
+    load_run_config,
+    make_joint_model,
+    make_model,
+    with_name,
+)
+from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
 SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # found while training
-# What there is to choose a checkpoint by, with one label per video and with several.
+# Metrics of a validation split, for one label per video and for several.
 METRICS = {
     False: ("accuracy", "top5_accuracy", "mean_class_accuracy", "loss"),
     True: ("mean_average_precision", "loss"),
 }
 
 
+MEAN_SCORE = "mean_score"  # mean over data sets of their best metrics, see `ClassificationMetrics.best_metric`
+
+
 @dataclass
 class RunSetup:
     """
-    What a run trains with.
+    Model and data of a run.
 
     data: without the videos that cannot be read. counts: per split, how many videos are listed, cannot be read, are used.
     train_clips, validation_clips: torch data sets; the latter `None` where there are no validation videos, or
@@ -72,12 +85,17 @@ class RunSetup:
         return ClipCollator()
 
     @property
+    def best_metric(self) -> str:
+        """The metric of the best checkpoint, if `metric_for_best_model` is not given."""
+        return self.compute_metrics.best_metric
+
+    @property
     def compute_metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.data.multi_label)
 
     @property
     def chance_loss(self) -> float | None:
-        """The loss of the best answer that does not look at the video; `None` for streamed data, which are not counted."""
+        """Training loss of predicting the class frequencies, in nats; `None` for streamed data, whose labels are not counted."""
         if "label" not in self.data.splits["train"].features or isinstance(self.train_clips, StreamedClips):
             return None
         return chance_loss(
@@ -88,33 +106,158 @@ class RunSetup:
         )
 
 
-def build_run(run: TrainingRun, folder: Path) -> RunSetup:
+@dataclass
+class JointSetup:
     """
-    Load and check all that a run needs.
+    Model and data of a joint run, with the attributes of `RunSetup`.
 
-    folder: where the report of broken videos goes; a run that is resumed takes it in place of a check.
+    parts: for each data set the `RunSetup` of a run on it alone, with the joint model.
+    """
 
-    Raises `ValueError`, `TypeError` or `OSError` in one line for whatever cannot be trained with.
+    run: JointRun
+    model: RunModel
+    parts: dict[str, RunSetup]
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.train_clips = JointClips({name: part.train_clips for name, part in self.parts.items()})
+        scored = {name: part for name, part in self.parts.items() if part.validation_clips is not None}
+        named = {name: NamedClips(name, part.validation_clips) for name, part in scored.items()}
+        self.validation_clips = named or None
+        self.metrics = {name: ClassificationMetrics(part.data.multi_label) for name, part in self.parts.items()}
+
+    @property
+    def compute_metrics(self) -> ClassificationMetrics:
+        """Metrics of the first data set; `metrics` has those of each."""
+        return next(iter(self.metrics.values()))
+
+    best_metric = MEAN_SCORE
+
+    @property
+    def class_names(self) -> dict[str, list[str]]:
+        return {name: part.class_names for name, part in self.parts.items()}
+
+    @property
+    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """For each data set and split: the numbers of videos or images listed, unreadable and used."""
+        return {name: part.counts for name, part in self.parts.items()}
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The fraction of all batches that each data set has on average."""
+        weights = {name: self.run.options_of(name).weight for name in self.parts}
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    @property
+    def batch_sizes(self) -> dict[str, int]:
+        """Clips or images per device and forward pass."""
+        return {name: part.run.training.per_device_train_batch_size for name, part in self.parts.items()}
+
+    @property
+    def chance_loss(self) -> float:
+        """Mean training loss of predicting the class frequencies of each data set, in nats."""
+        weights = {name: self.run.options_of(name).loss_weight for name in self.parts}
+        return sum(self.fractions[name] * weights[name] * part.chance_loss for name, part in self.parts.items())
+
+    def collator(self, augments: bool) -> JointCollator:
+        """As `RunSetup.collator`."""
+        augment = {name: part.augment for name, part in self.parts.items()}
+        return JointCollator(augment if augments else None, keep_seeds=not augments)
+
+    def evaluation_collator(self) -> JointCollator:
+        return JointCollator()
+
+    def augment(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self.parts[batch["head"]].augment(batch)
+
+    def batches(self, world_size: int) -> JointBatches:
+        """The batch sampler: data set and samples of each batch."""
+        weights = {name: self.run.options_of(name).weight for name in self.parts}
+        return JointBatches(self.num_train, self.batch_sizes, weights, self.run.training.seed, world_size)
+
+    @property
+    def num_train(self) -> dict[str, int]:
+        return {name: len(part.train_clips) for name, part in self.parts.items()}
+
+    def count_steps(self, world_size: int) -> int:
+        """Optimizer steps of the whole run."""
+        return self.run.training.count_steps(count_batches(self.num_train, self.batch_sizes, world_size))
+
+
+def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetup:
+    """
+    Load and check the data and the model of a run.
+
+    folder: for the report of corrupt videos. A resumed run reads the report there instead of checking the files again.
+
+    Raises `ValueError`, `TypeError` or `OSError` in one line for data, a model or options that cannot be trained with.
     """
     set_seed(run.training.seed)
-    listed = load_video_dataset(run.data)  # first: a model may have to be downloaded
+    setup = _build_joint(run, folder) if isinstance(run, JointRun) else _build_single(run, folder)
+    if run.training.eval_strategy != "no" and setup.validation_clips is None:
+        setup.notes.append("There are no validation videos to score while training: the last model is saved.")
+    return setup
+
+
+def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
+    listed = load_video_dataset(run.data)  # before a model is downloaded
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
     check_views(run, model)
-    data = without_bad_videos(run, listed, folder)  # behind all that is found at once: it may take an hour
+    data = without_bad_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
     if "validation" in data.splits and setup.validation_clips is None:
-        setup.notes.append("The validation split is streamed: it is scored at the end and not while training.")
+        setup.notes.append("The validation split is streamed: it is scored after training only.")
     return setup
+
+
+def _build_joint(run: JointRun, folder: Path) -> JointSetup:
+    """As `build_run`; an error in one data set names the data set."""
+    runs = {name: run.run_of(name) for name in run.names}
+    listed = {name: with_name(name, _load_data, run, name) for name in runs}  # before a model is downloaded
+    source = load_run_config(run.model)
+    for name, data in listed.items():
+        listed[name] = with_name(name, in_order_of, head_classes(source, name), runs[name], data)
+    _check_joint_metric(run, listed)
+    loss_weights = {name: run.options_of(name).loss_weight for name in runs}
+    model = make_joint_model(run.model, run.clips, listed, loss_weights, source)
+    if any(each.media == "image" for each in listed.values()):
+        model.model.config.num_image_tokens()  # raises if no tube fits an image
+    check_views(run, model)
+    parts, notes = {}, list(model.notes)
+    for name, own_run in runs.items():
+        data = with_name(name, without_bad_videos, own_run, listed[name], folder, run.report_of(name))
+        parts[name] = build_run_data(own_run, listed[name], data, model, folder / f"skipped_videos_{name}.csv")
+        notes += [f"{name}: {note}" for note in data.notes]
+    return JointSetup(run, model, parts, notes)
+
+
+def _load_data(run: JointRun, name: str) -> VideoData:
+    own_run, kind = run.run_of(name), run.options_of(name).kind
+    if own_run.data.streaming:
+        raise ValueError(
+            "streaming=true gives no access to single samples, which joint training needs; set streaming=false."
+        )
+    data = load_video_dataset(own_run.data)
+    if kind not in (None, data.media):
+        raise ValueError(f"kind={kind}, but the data are {data.media}s.")
+    return data
+
+
+def _check_joint_metric(run: JointRun, data: Mapping[str, VideoData]) -> None:
+    scored = {name: each for name, each in data.items() if "validation" in each.splits}
+    known = [MEAN_SCORE, *(f"{name}_{metric}" for name, each in scored.items() for metric in metrics_of(each))]
+    check_metric(run.training.metric_for_best_model, known, "with these data sets")
 
 
 def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: RunModel, skipped: Path) -> RunSetup:
     """
-    The clips of a data set, and what is done to them.
+    Clips and augmentation of a data set.
 
-    listed: what the annotations name. data: of it, what can be read. skipped: file for what turns out later not to be.
+    listed: all rows of the annotations. data: the rows whose files can be read. skipped: file for a list of the videos that turn
+    out to be corrupt while training.
     """
     train_clips, validation_clips = make_clips(run, data, model, skipped)
     augment = BatchAugmentation(
@@ -150,14 +293,14 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
         train = train.shuffle(seed=run.training.seed, buffer_size=run.data.shuffle_buffer_size)
         train_clips = StreamedClips(train, read, flipped_labels=flips, is_endless=True, **shared)
     validation = data.splits.get("validation")
-    if not hasattr(validation, "__len__"):  # a stream is scored at the end alone
+    if not hasattr(validation, "__len__"):  # a stream is scored after training only
         return train_clips, None
     return train_clips, ClipDataset(validation, MultiViewReader(processor), **shared)
 
 
 def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: float = 0.0) -> float:
     """
-    The training loss of always answering with the share that each class has of the videos, in nats.
+    The training loss of predicting the frequency of each class for every video, in nats.
 
     >>> round(chance_loss([0, 1, 2, 3], 4, False) / math.log(4), 6)
     1.0
@@ -166,32 +309,32 @@ def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: fl
         each for label in labels for each in (label or [] if multi_label else [label]) if each is not None
     )
     known = max(1, sum(label is not None for label in labels))
-    shares = [counts[index] / known for index in range(num_classes)]
+    fractions = [counts[index] / known for index in range(num_classes)]
     if multi_label:
-        shares = [share * (1 - smoothing) + smoothing / 2 for share in shares]
-        return sum(_entropy(share) + _entropy(1 - share) for share in shares) / num_classes
-    return sum(_entropy(share * (1 - smoothing) + smoothing / num_classes) for share in shares)
+        fractions = [each * (1 - smoothing) + smoothing / 2 for each in fractions]
+        return sum(_entropy(each) + _entropy(1 - each) for each in fractions) / num_classes
+    return sum(_entropy(each * (1 - smoothing) + smoothing / num_classes) for each in fractions)
 
 
 def metrics_of(data: VideoData) -> list[str]:
-    """What a checkpoint can be chosen by."""
+    """Names that `metric_for_best_model` accepts."""
     return [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or len(data.class_names) > 5]
 
 
 def check_metric(metric: str | None, known: list[str], where: str) -> None:
-    """Raise a `ValueError` for a metric that there is not `where`. Trainer would find out at the first evaluation."""
+    """Raise a `ValueError` for an unknown metric. Trainer would raise at the first evaluation."""
     if metric is not None and metric.removeprefix("eval_") not in known:
         raise ValueError(f"metric_for_best_model must be one of {', '.join(known)} {where}, got {metric!r}.")
 
 
 def check_views(run: TrainingRun, model: RunModel) -> None:
-    # The evaluation at the end makes them; by then it would be too late.
+    """Raise an error if the processor cannot make the views of the evaluation after training."""
     views = {name: getattr(run.training, name) for name in ("num_temporal_views", "num_spatial_views")}
     TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
 
 
 def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:
-    """`data`, read anew if a checkpoint has their classes in another order. Raises `ValueError` without a training split."""
+    """`data` with classes in the order of a checkpoint with the same classes. Raises `ValueError` without a training split."""
     if theirs != data.class_names and has_same_classes(data.class_names, theirs):
         data = load_video_dataset(run.data, class_names=theirs)
         data.notes.append("Classes are in the checkpoint's order.")
@@ -204,19 +347,19 @@ def without_bad_videos(
     run: TrainingRun, data: VideoData, folder: Path, file_name: str = CORRUPT_VIDEOS_FILE
 ) -> VideoData:
     """
-    `data` without what cannot be read, which a file in `folder` names.
+    `data` without the corrupt videos, which a report in `folder` lists.
 
-    Raises `ValueError` if that is too much, or all.
+    Raises `ValueError` if more than `max_corrupt_fraction` of a split, or all of it, is corrupt.
     """
-    if run.data.streaming:  # what a stream holds is found out while it is read
+    if run.data.streaming:  # corrupt videos of a stream are found while it is read
         return data
     found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
-    (bad,) = broadcast_object_list(found)  # what the first process found
+    (bad,) = broadcast_object_list(found)
     return drop_bad(data, bad, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
 
 
 def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
-    """By a check, whose report is there for the user and for a resumed run if there are any."""
+    """Corrupt videos by a check of the files, or by the report of an earlier check."""
     if run.training.is_resumed:
         report = Path(run.training.output_dir) / file_name
         return read_report(report) if report.is_file() else []
@@ -240,5 +383,5 @@ def _count(listed: Any, used: Any) -> dict[str, int]:
     return {"listed": len(listed), "cannot_be_read": len(listed) - len(used), "used": len(used)}
 
 
-def _entropy(share: float) -> float:
-    return -share * math.log(share) if share > 0 else 0.0
+def _entropy(probability: float) -> float:
+    return -probability * math.log(probability) if probability > 0 else 0.0

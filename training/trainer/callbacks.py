@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-When training goes nowhere it stops, and says so: a loss that is no number, or one that stays where guessing is.
+Callbacks of Trainer, and checks that stop training if the loss is NaN or inf, or stays at chance level.
 
-The paper reports the latter of TubeViT-L and -H with the learning rate of TubeViT-B (section A): accuracy 0, flat loss.
+The paper reports the latter for TubeViT-L and -H with the learning rate of TubeViT-B (section A): accuracy 0, flat loss.
 """
 
 import math
@@ -13,46 +13,46 @@ from transformers import TrainerCallback
 from ..data.clip_datasets import ClipDataset, StreamedClips
 
 
-LEARNED = 0.01  # of the chance loss: below this share of it, nothing was learned
+LEARNED = 0.01  # smallest decrease below the chance loss that counts as learning, as a fraction of the chance loss
 
 
-ADVICE = "lower learning_rate or lengthen warmup_steps; of the checkpoints that are there, none has such weights."
+ADVICE = "lower learning_rate or raise warmup_steps; checkpoints written before have finite weights."
 
 
 class TrainingStopped(ValueError):
-    """Training that would not lead to anything."""
+    """Training was stopped because the loss is NaN or inf, or stays at chance level."""
 
 
 def check_loss(loss: float, step: int) -> None:
-    """Raise `TrainingStopped` for a loss that is no finite number."""
+    """Raise `TrainingStopped` for a loss of NaN or inf."""
     if not math.isfinite(loss):
         raise TrainingStopped(f"The loss is {loss} at step {step}: {ADVICE}")
 
 
 def check_weights(model: torch.nn.Module, step: int) -> None:
-    """Raise `TrainingStopped` for weights that are no finite numbers: of a gradient that was none, or a loss on another rank."""
+    """Raise `TrainingStopped` for weights of NaN or inf, which a gradient or a loss on another process may cause."""
     for name, weight in model.named_parameters():
         if weight.requires_grad and not torch.isfinite(weight).all():
-            raise TrainingStopped(f"{name} holds what is no finite number at step {step}: {ADVICE}")
+            raise TrainingStopped(f"{name} contains NaN or inf at step {step}: {ADVICE}")
 
 
 def check_progress(losses: list[float], chance_loss: float, step: int, num_steps: int) -> None:
-    """Raise `TrainingStopped` if the mean of `losses`, those of the last `num_steps`, is that of guessing."""
+    """Raise `TrainingStopped` if the mean of `losses`, those of the last `num_steps` steps, is at chance level."""
     mean = sum(losses) / len(losses)
     if mean >= (1 - LEARNED) * chance_loss:
         raise TrainingStopped(
-            f"Nothing was learned in {num_steps} steps up to step {step}: the loss is {mean:.3f}, and guessing has "
-            f"{chance_loss:.3f}. Lower learning_rate and weight_decay (the paper does for L and H); chance_loss_patience=0 goes on "
-            "regardless."
+            f"Nothing was learned in {num_steps} steps up to step {step}: the loss is {mean:.3f}, at chance level "
+            f"({chance_loss:.3f}). Lower learning_rate and weight_decay (the paper does for L and H); chance_loss_patience=0 switches "
+            "this check off."
         )
 
 
 class StopAtChanceLoss(TrainerCallback):
     """
-    Ends training by `TrainingStopped`.
+    Stops training with `TrainingStopped`.
 
-    num_steps: how long the loss may be that of guessing; 0 for ever.
-    chance_loss: that loss, `None` where it is not known.
+    num_steps: number of steps that the loss may stay at chance level; 0 switches the check off.
+    chance_loss: the loss at chance level in nats, `None` if unknown.
     """
 
     def __init__(self, num_steps: int, chance_loss: float | None):
@@ -69,7 +69,7 @@ class StopAtChanceLoss(TrainerCallback):
 
 
 class SetEpoch(TrainerCallback):
-    """Tells clips which epoch begins. Trainer does not after a resume in mid-epoch, nor to workers that persist."""
+    """Passes the number of the epoch to clips. Trainer does not after a resume within an epoch, nor to persistent workers."""
 
     def __init__(self, clips: ClipDataset | StreamedClips):
         self.clips = clips

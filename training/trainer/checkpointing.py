@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The folder of a run: found to be usable before any work is done, filled with what the run is, never overwritten.
+The folder of a run: checked before any work is done, never overwritten, and resumed exactly.
 
 `resolved_config.yaml` holds every option, `environment.json` the versions, the commit and the machine, `label_map.json` the classes,
-`dataset.json` how many videos there are. A run that is resumed must agree with them.
+`dataset.json` how many videos there are. A resumed run must agree with them.
 """
 
 import json
@@ -77,9 +77,9 @@ BYTES_PER_GB = 1e9
 
 def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()) -> None:
     """
-    Raise an `OSError` of one line for a folder that a run cannot begin in, or with `resume` go on in.
+    Raise an `OSError` of one line if a run cannot begin, or with `resume` continue, in a folder.
 
-    may_hold: names of files that may be there before the run begins.
+    may_hold: names of files that may exist before the run begins.
     """
     if not resume:
         check_new_folder(
@@ -98,8 +98,8 @@ def check_disk_space(
     has_average: bool = False,
 ) -> None:
     """
-    Raise an `OSError` if checkpoints, of weights and for what is trained twice as much, or with an average three times, will not
-    fit beside each other, and `num_copies` of the weights alone.
+    Raise an `OSError` if the disk has no room for `num_checkpoints` checkpoints (weights, two optimizer states and the EMA of each
+    trained weight, in float32) and `num_copies` of the weights.
     """
     per_checkpoint = num_parameters + (3 if has_average else 2) * num_trained
     needed = 4 * (per_checkpoint * num_checkpoints + num_parameters * num_copies)
@@ -117,26 +117,26 @@ def check_same_run(
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
-    saved = convert_options(load_config_file(str(path), blocks), blocks)
+    options = convert_options(load_config_file(str(path), blocks), blocks)
     current = {name: value for block in config.values() for name, value in as_options(block).items()}
     current = convert_options(current, blocks)
-    for name in sorted(saved.keys() - FREE_ON_RESUME):
-        before, now = saved[name], current[name]
+    for name in sorted(options.keys() - FREE_ON_RESUME):
+        before, now = options[name], current[name]
         # Batches are sampled, and parameters ordered, in the order in which data sets are named.
         if before != now or (name == "datasets" and list(before) != list(now)):
             raise ValueError(
                 f"The run in {folder} has {name}={before!r}, not {now!r}: resume it with its "
                 f"own options (--config {path}), or name another output_dir."
             )
-    then, now = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
-    if then != now:
+    saved, current = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
+    if saved != current:
         raise ValueError(
-            f"The run in {folder} began with {then} processes, not {now}, which would make its batches others: resume it with "
-            f"{then}."
+            f"The run in {folder} was started with {saved} processes; with {current} the batches would differ: resume it with "
+            f"{saved}."
         )
-    for file, now in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
-        then = json.loads((folder / file).read_text(encoding="utf-8"))
-        if then != json.loads(json.dumps(now)):
+    for file, current in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
+        saved = json.loads((folder / file).read_text(encoding="utf-8"))
+        if saved != json.loads(json.dumps(current)):
             raise ValueError(
                 f"The data are not those of the run in {folder}: see its {file}, and name another output_dir."
             )
@@ -156,7 +156,7 @@ def last_checkpoint(folder: Path, with_average: bool, notes: list[str], named: P
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if missing := missing_from_checkpoint(path, with_average):
-            notes.append(f"{path} is incomplete, it lacks {missing}; an older checkpoint is taken.")
+            notes.append(f"{path} is incomplete, it lacks {missing}; an older checkpoint is used.")
         else:
             return path
     raise FileNotFoundError(f"There is nothing to resume: {folder} has no complete checkpoint.")
@@ -173,7 +173,7 @@ def check_named(checkpoint: Path, folder: Path) -> None:
 
 
 def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
-    """What a checkpoint of Trainer lacks to be resumed exactly, `None` for nothing."""
+    """The first file that an exact resume needs and a checkpoint of Trainer lacks; `None` for a complete one."""
     weights = (
         "model.safetensors",
         "model.safetensors.index.json",
@@ -197,10 +197,10 @@ def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
 
 def was_finished(folder: Path, num_steps: int) -> bool:
     """
-    Whether a resumed run had nothing left to train, so that what an earlier call recorded stays; says so. Otherwise evaluations
-    of an earlier call go, which are of another model.
+    Whether a resumed run had nothing left to train; prints it. The files of the finished run then stay. Otherwise this removes
+    evaluations of an earlier call, which are of another model.
 
-    num_steps: that were taken in this call.
+    num_steps: steps of this call.
     """
     state = PartialState()
     is_done = num_steps == 0 and (folder / METRICS_FILE).is_file()

@@ -18,7 +18,7 @@ class EMA:
     """
     The exponential moving average of a model's trained weights, `average = decay * average + (1 - decay) * weights`.
 
-    In the first steps `decay` is `(1 + step) / (10 + step)` if that is less, so that the random start is soon forgotten.
+    In the first steps `decay` is at most `(1 + step) / (10 + step)`, so that the EMA soon forgets the random start.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,14 +28,14 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are after a step of the optimizer."""
+        """Update the EMA with the weights after an optimizer step."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """In this context the model has the averaged weights."""
+        """In this context the model has the EMA weights."""
         self._swap()
         try:
             yield
@@ -45,13 +45,13 @@ class EMA:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self.parameters.items():
-            kept = parameter.detach().clone()
+            current = parameter.detach().clone()
             parameter.copy_(self.average[name])
-            self.average[name].copy_(kept)
+            self.average[name].copy_(current)
 
     @torch.no_grad()
     def copy_to_model(self) -> None:
-        """Give the model the averaged weights for good."""
+        """Replace the model's weights by the EMA permanently."""
         for name, parameter in self.parameters.items():
             parameter.copy_(self.average[name])
 
@@ -62,7 +62,7 @@ class EMA:
         save_file(tensors, Path(folder) / EMA_FILE, metadata={"num_updates": str(self.num_updates)})
 
     def load(self, folder: str | Path) -> None:
-        """Raises `ValueError` if the file does not hold the average of exactly these weights."""
+        """Load a checkpoint. Raises `ValueError` if the file does not hold the EMA of exactly these weights."""
         from safetensors import safe_open
 
         path = Path(folder) / EMA_FILE

@@ -22,7 +22,7 @@ from tubevit.classification import classification_loss
 
 from ..data.augmentation import IGNORED_LABEL
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
-from .build_joint import MEAN_SCORE, JointSetup
+from .build import MEAN_SCORE, JointSetup
 from .model_card import write_joint_card
 from .video_trainer import VideoTrainer
 

@@ -16,10 +16,12 @@ from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
 if TYPE_CHECKING:
-    from .build import RunSetup
-    from .build_joint import JointSetup
+    from .build import JointSetup, RunSetup
     from .training_arguments import VideoTrainingArguments
     from .video_trainer import VideoTrainer
+
+
+NOT_UPLOADED = ("checkpoint-*/**", "step-*/**", "unfinished-checkpoint/**", "_*")
 
 
 @dataclass
@@ -54,7 +56,6 @@ def train_run(
     `TrainingStopped` if the loss becomes NaN or inf or stays at chance level.
     """
     from .build import build_run
-    from .build_joint import MEAN_SCORE, build_joint_run
 
     is_joint = isinstance(run, JointRun)
     with ExitStack() as stack:
@@ -63,9 +64,8 @@ def train_run(
         reports = [run.report_of(name) for name in run.names] if is_joint else [CORRUPT_VIDEOS_FILE]
         with ExitStack() as claimed:
             folder = claim_folder(run, dry_run, claimed, reports)
-            setup = build_joint_run(run, folder) if is_joint else build_run(run, folder)
-            best_metric = MEAN_SCORE if is_joint else setup.compute_metrics.best_metric
-            arguments = run.training.for_trainer(setup.validation_clips is not None, best_metric)
+            setup = build_run(run, folder)
+            arguments = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
             trainer = make_trainer(setup, arguments)
             if dry_run:
                 try_batches(trainer)
@@ -85,8 +85,6 @@ def score_and_publish(
     """Evaluate the saved model, write its card with the scores, and upload it if the run says so."""
     from accelerate import PartialState
 
-    from .hub import push
-
     trained.exit_code = split_and_evaluate(setup, trained.folder, evaluates_views)
     if PartialState().is_main_process:
         write_cards(setup, trained.folder, trained.log_history)
@@ -99,9 +97,8 @@ def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArgume
     """The Trainer of a run, after a summary of the run on the first process."""
     from accelerate import PartialState
 
-    from .joint_summary import describe_inputs, joint_summary
     from .joint_trainer import JointTrainer
-    from .summary import describe_clip, start_summary
+    from .summary import describe_clip, describe_inputs, joint_summary, start_summary
     from .video_trainer import VideoTrainer
 
     is_joint = isinstance(setup.run, JointRun)
@@ -160,7 +157,6 @@ def begin_or_resume(
     from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
     from .checkpointing import check_disk_space, check_same_run, last_checkpoint
-    from .hub import make_repository
 
     run = setup.run
     notes = [*note_on_workers(run.training.dataloader_num_workers), *note_on_gpus(run.training.use_cpu)]
@@ -323,3 +319,36 @@ def write_cards(setup: "RunSetup | JointSetup", folder: Path, history: list[dict
         write_joint_card(folder, setup, history)
     else:
         write_model_card(folder, setup, history, folder / "evaluation" / "metrics.json")
+
+
+def make_repository(folder: Path, arguments: "VideoTrainingArguments") -> str:
+    """
+    The full name of the run's repository on the Hub, created before training so that a missing login costs nothing.
+
+    Raises an `OSError` of one line if it cannot be written to.
+    """
+    from huggingface_hub import create_repo
+
+    name = arguments.hub_model_id or folder.absolute().name
+    try:
+        created = create_repo(name, token=arguments.hub_token, private=arguments.hub_private_repo, exist_ok=True)
+    except Exception as error:  # the Hub's errors and network errors have no other base class
+        reason = " ".join(str(error).split(maxsplit=40)[:40])
+        raise OSError(
+            f"push_to_hub: there is no way to write to {name} on the Hub ({reason}); log in by `hf auth login`, or set "
+            "push_to_hub=false."
+        ) from error
+    return created.repo_id
+
+
+def push(folder: Path, arguments: "VideoTrainingArguments") -> None:
+    """Upload the folder of a run to the Hub, without its checkpoints."""
+    from huggingface_hub import upload_folder
+
+    upload_folder(
+        repo_id=make_repository(folder, arguments),
+        folder_path=folder,
+        token=arguments.hub_token,
+        revision=arguments.hub_revision,
+        ignore_patterns=list(NOT_UPLOADED),
+    )

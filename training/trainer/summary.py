@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""What a run says at its start and at its end, in a few lines that can be read."""
+"""Summaries of a run for the terminal: model, data and steps before training, metrics and speed after it."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..models.model_size import count_parameters, describe, describe_image
 from ..models.parameter_groups import LayerIds
-from .build import RunSetup
+from .build import JointSetup, RunSetup
 
 
 def describe_clip(setup: RunSetup) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def describe_clip(setup: RunSetup) -> dict[str, Any]:
     return describe(config, [setup.model.processor.num_frames])["clips"][0]
 
 
-def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int | None]:
-    """Clips per optimizer step over all processes, and steps of the whole run; `None` where there is no knowing."""
+def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int]:
+    """Clips per optimizer step over all processes, and optimizer steps of the whole run."""
     training = setup.run.training
     batch = training.per_device_train_batch_size * num_processes
     effective = batch * training.gradient_accumulation_steps
@@ -30,9 +30,9 @@ def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int | None]:
 
 def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[str, Any]) -> str:
     """
-    What will be trained on what.
+    Model, data, batch and number of steps of a run.
 
-    clip: what `describe_clip` gave.
+    clip: as `describe_clip` returns it.
     """
     model, config, processor = setup.model.model, setup.model.model.config, setup.model.processor
     kind = (
@@ -82,7 +82,7 @@ def describe_parameters(model: Any) -> str:
 
 
 def describe_reading(processor: Any, media: str) -> str:
-    """What is read of a video, or of an image."""
+    """Frames and size of a clip, or the size of an image."""
     crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
     if media == "image":
         return crop
@@ -91,13 +91,13 @@ def describe_reading(processor: Any, media: str) -> str:
 
 
 def describe_counts(counts: dict[str, int]) -> str:
-    """How many videos of a split are used, and how many cannot be."""
+    """The numbers of used and of unreadable videos of a split."""
     bad = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
     return f"{counts['used']:,}{bad}" if counts else "a stream"
 
 
 def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Path) -> str:
-    """What came out, and where it is."""
+    """Metrics of training, speed, and the folder of the run."""
     lines = {name.removeprefix("eval_").replace("_", " "): _number(value) for name, value in metrics.items()}
     lines["training"] = (
         f"{throughput['seconds']:.0f} s, {throughput['clips_per_second']:.1f} clips/s, "
@@ -114,3 +114,45 @@ def format_lines(lines: dict[str, str]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def describe_inputs(setup: JointSetup) -> dict[str, dict[str, Any]]:
+    """For each data set tokens and GFLOPs of a clip or an image, as `summary.describe_clip` counts them."""
+    of_media: dict[str, dict[str, Any]] = {}
+    for part in setup.parts.values():
+        if part.data.media not in of_media:
+            of_media[part.data.media] = describe_clip(part)
+    return {name: of_media[part.data.media] for name, part in setup.parts.items()}
+
+
+def joint_summary(setup: JointSetup, num_processes: int, device: str, inputs: dict[str, dict[str, Any]]) -> str:
+    """
+    As `start_summary`, with a line for each data set.
+
+    inputs: as `describe_inputs` returns it.
+    """
+    model, training = setup.model.model, setup.run.training
+    lines = {
+        "model": f"{type(model).__name__}, {LayerIds.of(model).num_layers} layers of width {model.config.hidden_size}",
+        "parameters": describe_parameters(model),
+    }
+    for media in dict.fromkeys(part.data.media for part in setup.parts.values()):
+        lines["clip" if media == "video" else "image"] = describe_reading(setup.model.processor, media)
+    for name, part in setup.parts.items():
+        lines[name] = _describe_part(setup, name, inputs[name])
+        for split, counts in part.counts.items():
+            lines[f"{name}, {split}"] = f"{describe_counts(counts)} {part.data.media}s"
+    batches = " or ".join(f"{size} of {name}" for name, size in setup.batch_sizes.items())
+    lines["effective batch"] = describe_batch(batches, num_processes, device, training.gradient_accumulation_steps)
+    lines["steps"] = f"{setup.count_steps(num_processes):,}"
+    return format_lines(lines)
+
+
+def _describe_part(setup: JointSetup, name: str, each: dict[str, Any]) -> str:
+    part, options = setup.parts[name], setup.run.options_of(name)
+    unit = "clip" if part.data.media == "video" else "image"
+    text = (
+        f"{part.data.media}s, {len(part.class_names)} classes, weight {options.weight:g} "
+        f"({setup.fractions[name]:.0%} of the batches), {each['tokens']:,} tokens and {each['gflops']:.3g} GFLOPs per {unit}"
+    )
+    return text if options.loss_weight == 1 else f"{text}, loss times {options.loss_weight:g}"

@@ -30,7 +30,7 @@ from video_classifiers import save_peer, save_tubevit
 from tubevit import TubeViTForJointClassification
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
-from tubevit.training.trainer.build_joint import build_joint_run
+from tubevit.training.trainer.build import build_run
 from tubevit.training.trainer.run_config import JointRun
 
 
@@ -312,7 +312,7 @@ SHORT = {"preset": None, "model_config": None}
 
 
 def setup_from(data, source: Path, folder: Path, **options):
-    return build_joint_run(
+    return build_run(
         JointRun.of(**joint_options(data, folder, **{**SHORT, "model_name_or_path": str(source), **options})), folder
     )
 

@@ -15,7 +15,7 @@ from tubevit.training.models import build as build_joint
 from tubevit.training.options import add_config_arguments, parse_arguments, write_yaml
 from tubevit.training.run_folder import write_run_files
 from tubevit.training.trainer import run_steps
-from tubevit.training.trainer.build_joint import build_joint_run
+from tubevit.training.trainer.build import build_run
 from tubevit.training.trainer.checkpointing import check_same_run
 from tubevit.training.trainer.joint_trainer import JointTrainer, RunningScores
 from tubevit.training.trainer.model_card import history_of
@@ -206,7 +206,7 @@ def setup(tmp_path_factory):
         "images": {"data": str(folder / "images"), "weight": 3, "mixup_alpha": 0.2, "per_device_train_batch_size": 6},
     }
     options = {**OPTIONS, "datasets": data, "output_dir": str(folder / "run"), "weight_decay": 0.5, "layer_decay": 1}
-    return build_joint_run(JointRun.of(**options), folder)
+    return build_run(JointRun.of(**options), folder)
 
 
 @pytest.fixture

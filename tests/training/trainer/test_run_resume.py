@@ -215,7 +215,7 @@ def test_another_run_is_not_resumed(options, message, videos, unfinished):
 def test_another_number_of_processes_does_not_resume(videos, unfinished):
     path = unfinished / "environment.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_processes": 2}))
-    with pytest.raises(ValueError, match=r"began with 2 processes, not 1, .* resume it with 2"):
+    with pytest.raises(ValueError, match=r"was started with 2 processes; with 1 .* resume it with 2"):
         train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
