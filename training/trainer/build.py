@@ -87,7 +87,7 @@ class RunSetup:
     @property
     def best_metric(self) -> str:
         """The metric of the best checkpoint, if `metric_for_best_model` is not given."""
-        return self.compute_metrics.best_metric
+        return ClassificationMetrics(self.data.multi_label).best_metric
 
     @property
     def compute_metrics(self) -> ClassificationMetrics:
