@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environment import describe_machine, provenance
-from ..run_folder import EVALUATION, METRICS_FILE
+from ..run_folder import EVALUATION
 from .initialization import initial_checkpoint
 from .records import Label, read_json, read_record, write_record
 from .run_records import LOOP, measure_folder, read_score, read_training
@@ -156,7 +156,10 @@ def train_experiment(experiment: Experiment, folder: Path, device: str, threads:
     log = run_folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file, redirect_stdout(file):
-        if not (run_folder / METRICS_FILE).is_file():
+        scores = [
+            experiment.classifier_folder(kind, folder) / EVALUATION / "metrics.json" for kind in experiment.kinds
+        ]
+        if not all(path.is_file() for path in scores):
             shutil.rmtree(run_folder, ignore_errors=True)  # of a run that was interrupted
             _train(experiment, run_folder, run_options(experiment, folder) | {"use_cpu": device == "cpu"})
         for name, changes in experiment.evaluations.items():

@@ -116,7 +116,7 @@ class Joints(NamedTuple):
 
 
 def smooth(fraction: np.ndarray) -> np.ndarray:
-    """From 0 to 1 as `fraction` does, without a jerk at either end; beyond, as at the nearer end."""
+    """From 0 to 1 as `fraction` does, with zero slope at both ends; constant beyond them."""
     fraction = np.clip(fraction, 0, 1)
     return fraction * fraction * (3 - 2 * fraction)
 
@@ -172,7 +172,7 @@ Range = tuple[float, float]
 
 
 class Stroke(NamedTuple):
-    """When something begins, is reached, is left and has ended, as fractions of the clip."""
+    """Times of a movement, as fractions of the clip: begin, full extent, begin of the return, end."""
 
     begin: float
     reached: float

@@ -300,7 +300,7 @@ def _steps(rng, num_frames: int, is_steady: bool, speed: tuple[float, float], ju
 
 
 def _turns(motion: PairMotion, rng: np.random.Generator, least: float, most: float) -> np.ndarray:
-    """Turns made until each frame, `(frames,)`: `least` to `most` per clip, from a random point of the circle on."""
+    """Cumulative turns at each frame, `(frames,)`: `least` to `most` per clip, from a random point of the circle on."""
     num_frames = len(motion.orders[0])
     return rng.uniform() + np.arange(num_frames) * rng.uniform(least, most) / num_frames
 

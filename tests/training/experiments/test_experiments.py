@@ -106,6 +106,7 @@ def test_an_interrupted_run_is_trained_anew(trained, tmp_path):
     run = experiment.run_folder(tmp_path)
     run.mkdir(parents=True)
     (run / "resolved_config.yaml").write_text("")
+    (run / "train_metrics.json").write_text("{}")  # of a run that was interrupted in its evaluation
     record = run_one(experiment, tmp_path)
     assert record["losses"] == trained[1]["losses"]
 
