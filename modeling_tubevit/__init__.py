@@ -2,7 +2,7 @@
 """
 TubeViT for Transformers: sparse video tubes, one set of weights for images and videos.
 
-After `import tubevit` the Auto classes and the pipelines of Transformers know TubeViT. The import itself loads neither torch
+After `import tubevit` the Auto classes and the pipelines of Transformers load TubeViT. The import itself loads neither torch
 nor Transformers: a public name is imported when it is first used, and `auto_registration` registers the classes when the
 process imports the Auto classes.
 """

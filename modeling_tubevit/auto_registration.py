@@ -1,11 +1,12 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Register model families with the Auto classes of Transformers, without importing either before the process needs them.
+Register model families with the Auto classes of Transformers without importing Transformers or a model early.
 
 Importing Transformers' Auto classes and a model takes seconds, and `tubevit --help` needs neither. `register_on_import`
-therefore registers at once only with Auto classes that are loaded already. For the others an import hook waits until the
-process imports them. It acts when the outermost import of a module of Transformers or of this package ends: before that, a
-module that a model imports may be incomplete (`transformers.modeling_layers` imports the Auto classes, and models import it).
+therefore registers at once only with the Auto classes that are already loaded. For the other Auto classes, an import hook
+registers the families when the process imports them. The hook waits until the outermost import of a module of Transformers
+or of this package ends, because before that a module that a model needs may be incomplete: `transformers.modeling_layers`
+imports the Auto classes, and models import `transformers.modeling_layers`.
 """
 
 import sys
@@ -30,28 +31,31 @@ AUTO_MODULES = {
 
 def register_on_import(families: Iterable[Mapping[str, str]]) -> None:
     """
-    Register `families` now with the Auto classes that are loaded, and later with those that are not.
+    Register `families` with the Auto classes that are loaded, and with every other Auto class when it is imported.
 
-    families: for each model family, name of an Auto class to `module.Class` of this package; `AutoConfig` is among them.
+    families: a dictionary for each model family, from the name of an Auto class to `module.Class` of this package. The key
+        `AutoConfig` is required.
     """
     _hook.add(families)
 
 
 class _RegistrationHook(MetaPathFinder):
-    """Wraps the loaders of Transformers' and this package's modules, to know when an outermost import ends."""
+    """Wraps the loaders of the modules of Transformers and of this package, to detect the end of an outermost import."""
 
     def __init__(self, package: str) -> None:
         self.package = package
-        self.pending: list[tuple[str, str, str]] = []  # Auto class, `module.Class`, and that of the family's config
+        self.pending: list[
+            tuple[str, str, str]
+        ] = []  # Auto class, `module.Class` of the class, `module.Class` of its config
         self.known: set[tuple[str, str, str]] = set()
-        self.loading: set[str] = set()  # modules that any thread executes
+        self.loading: set[str] = set()  # names of the modules that any thread is executing
         self.depth = threading.local()
         self.lock = threading.Lock()
 
     def add(self, families: Iterable[Mapping[str, str]]) -> None:
         new = [(auto, path, family["AutoConfig"]) for family in families for auto, path in family.items()]
         with self.lock:
-            self.pending += [each for each in new if each not in self.known]  # a reload finds all of them known
+            self.pending += [each for each in new if each not in self.known]  # a reload of the package adds nothing
             self.known.update(new)
             if self.pending and self not in sys.meta_path:
                 sys.meta_path.insert(0, self)
@@ -70,14 +74,14 @@ class _RegistrationHook(MetaPathFinder):
         return None
 
     def is_watched(self, name: str) -> bool:
-        """The modules whose import may need, or be needed by, a module that is registered; commands are not."""
+        """Whether the module belongs to Transformers or to this package without its training code, which no model imports."""
         return name.startswith(("transformers.", f"{self.package}.")) and not name.startswith(
             f"{self.package}.training"
         )
 
     def execute(self, loader: Loader, module: ModuleType) -> None:
         name = module.__name__
-        self.depth.value = getattr(self.depth, "value", 0) + 1  # a thread begins at 0
+        self.depth.value = getattr(self.depth, "value", 0) + 1  # 0 in a new thread
         self.loading.add(name)
         try:
             loader.exec_module(module)
@@ -89,10 +93,10 @@ class _RegistrationHook(MetaPathFinder):
 
     def register_loaded(self) -> None:
         """
-        Register what is pending with the Auto classes that are loaded.
+        Register the pending classes whose Auto classes are loaded.
 
-        A module that another thread is executing is left to that thread, which calls this function when it has done so:
-        to wait for it here, inside an import, could deadlock.
+        A class whose module another thread is executing is skipped: that thread calls this function when the module is
+        complete. Waiting for the other thread here, inside an import, could deadlock.
         """
         for each in list(self.pending):
             auto, path, config_path = each
@@ -115,7 +119,7 @@ class _RegistrationHook(MetaPathFinder):
 
 
 class _ReportingLoader(Loader):
-    """A loader that tells the hook when a module is executed. The module itself keeps its own loader."""
+    """Executes a module by `hook.execute`. The module's `__loader__` and `__spec__.loader` are its original loader."""
 
     def __init__(self, loader: Loader, hook: _RegistrationHook) -> None:
         self.loader = loader
@@ -130,7 +134,7 @@ class _ReportingLoader(Loader):
             module.__spec__.loader = self.loader
         self.hook.execute(self.loader, module)
 
-    def __getattr__(self, name: str) -> Any:  # get_source, get_code, is_package: whatever the loader has besides
+    def __getattr__(self, name: str) -> Any:  # the other methods of the loader: get_source, get_code, is_package
         return getattr(self.loader, name)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Classification besides the linear layer: one prediction from several views, and the loss.
+The classification loss, and the average of the predictions of several views.
 """
 
 import math
@@ -43,7 +43,7 @@ def classification_loss(
     """
     Mean loss over a batch; with `num_items_in_batch` from Trainer the sum of the losses divided by that number.
 
-    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss, and this function does not change it:
+    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this function does not set it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
       soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored);

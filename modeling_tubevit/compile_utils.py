@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def is_eager_tensor(tensor: torch.Tensor) -> bool:
-    """Whether `tensor` may be combined with cached tensors: it is no fake tensor or other subclass, and nothing compiles."""
+    """Whether `tensor` may be combined with cached tensors: a plain tensor (not a fake tensor or other subclass), not compiling."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and not torch.compiler.is_compiling()
 
 
 def has_storage(tensor: torch.Tensor) -> bool:
-    """Whether the memory of `tensor` is its whole state: it is eager, not in a torch.func transform, and has no tangent."""
+    """Whether memory holds all of `tensor`: an eager tensor outside torch.func transforms, without a forward-mode tangent."""
     if not is_eager_tensor(tensor):
         return False
     try:
@@ -33,14 +33,16 @@ def has_storage(tensor: torch.Tensor) -> bool:
 
 def needs_static_shapes() -> bool:
     """
-    Whether to make tables constants of the graph, which takes plain numbers: true in `torch.compile`, false with
-    `dynamic=True`, where every number is a variable, and in `torch.export`; both compute the tables in the graph.
+    Whether tables become constants of the compiled graph, which requires plain integers as sizes.
+
+    True in `torch.compile`. False in `torch.export` and in `torch.compile(dynamic=True)`, where sizes are symbolic; both
+    compute the tables in the graph.
     """
     return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
 
 
 def static_size(size: Size) -> Size:
-    """`size` as plain numbers where constants need them: `torch.compile` makes sizes variables once it has seen two values."""
+    """`size` as plain integers if `needs_static_shapes()`; after two different values `torch.compile` makes a size symbolic."""
     if not needs_static_shapes():
         return size
     num_frames, height, width = size

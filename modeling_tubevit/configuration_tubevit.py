@@ -216,7 +216,7 @@ class TubeViTConfig(PreTrainedConfig):
     check_pixels: bool = False
 
     def __post_init__(self, **kwargs):
-        self._refuse_misspelt(kwargs)
+        self._check_names(kwargs)
         if self.tubes is None:
             self.tubes = list(MAIN_TUBES)
         # The same form in memory and in JSON: lists, every key of a tube, and one mean and standard deviation per channel.
@@ -229,7 +229,7 @@ class TubeViTConfig(PreTrainedConfig):
         self.position_grid = None if self.position_grid is None else list(self.position_grid)
         if self.use_gated_mlp:
             attention_plan = {name: how for name, how in self.base_model_tp_plan.items() if ".mlp." not in name}
-            vars(self)["base_model_tp_plan"] = attention_plan | GATED_MLP_TP_PLAN  # of this config, not of the class
+            vars(self)["base_model_tp_plan"] = attention_plan | GATED_MLP_TP_PLAN  # on this config, not on the class
         self.image_mean, self.image_std = self.get_pixel_statistics()
         self.validate_architecture()
         super().__post_init__(**kwargs)
@@ -390,7 +390,7 @@ class TubeViTConfig(PreTrainedConfig):
             )
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
 
-    def _refuse_misspelt(self, kwargs):
+    def _check_names(self, kwargs):
         # The base class keeps unknown arguments as attributes, so `num_frame=16` would silently leave num_frames at 32.
         own = [name for name in type(self).__annotations__ if name not in PreTrainedConfig.__annotations__]
         for key in kwargs:

@@ -15,8 +15,9 @@ class ConversionReport:
     """
     The report of a conversion, which lists every tensor of both models once.
 
-    source: per tensor of the checkpoint `{"state": "copied", "transformed" or "unused", "targets": [...], "how": how or why}`.
-        A tensor that became several is "copied" if at least one of them is a copy.
+    source: per tensor of the checkpoint `{"state": "copied", "transformed" or "unused", "targets": [...], "how": ...}`.
+        "how" names the transformation, or the reason why the tensor is unused. A source with several targets is "copied" if
+        at least one of them is a copy.
     target: per tensor of the TubeViT `{"state": "copied", "transformed" or "new", "sources": [...], "how": ...}`.
     settings: settings of the source without a counterpart, each with the reason.
 
@@ -42,7 +43,7 @@ class ConversionReport:
             if state == "copied" and entry["state"] != "copied":
                 entry |= {"state": state, "how": how}
 
-    def leave(self, source: str, why: str) -> None:
+    def add_unused(self, source: str, why: str) -> None:
         """Record that a tensor of the checkpoint is not used."""
         if source in self.source:
             raise ValueError(f"{source} is already in the report: {self.source[source]}.")

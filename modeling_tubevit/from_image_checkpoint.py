@@ -87,7 +87,8 @@ def convert_image_checkpoint(
     output_report: also return the `ConversionReport`, which lists every tensor of both models.
     source_kwargs: for `from_pretrained` of the source, such as `{"revision": "main"}`.
     config_overrides: fields of `TubeViTConfig`. With `num_labels` or `id2label` the classifier is newly initialized;
-        otherwise a classification model keeps the source's classifier and labels if it has them and the pooling is its own.
+        otherwise a classification model gets the classifier and the labels of the source, if the source has them and the
+        pooling is that of the source.
 
     Returns the model in evaluation mode, or `(model, report)`. Raises `ValueError` for a source that cannot be converted
     exactly, and `OSError` if there is no checkpoint.
@@ -110,7 +111,7 @@ def make_config(
     source: ImageSource, choices: ConversionChoices, keeps_labels: bool, overrides: Mapping[str, Any]
 ) -> TubeViTConfig:
     """The config of the TubeViT. Raises `ValueError` for an override that contradicts the checkpoint."""
-    _refuse_other_widths(source)
+    _check_widths(source)
     config, family = source.config, source.family
     grid, patch = grid_and_patch(config)
     shared = (
@@ -143,26 +144,26 @@ def make_config(
         overrides["position_embedding"],
     ):
         raise ValueError(
-            f"position_embedding={overrides['position_embedding']!r} contradicts positions={choices.positions!r}; kinds other than "
-            "'transfer' need positions='fixed'."
+            f"position_embedding={overrides['position_embedding']!r} contradicts positions={choices.positions!r}; every "
+            "position_embedding except 'transfer' needs positions='fixed'."
         )
     for key in set(overrides) & set(DETERMINED_BY_SOURCE):
         if overrides[key] != values.get(key):
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )
-    created = _with_patch_tube(values | dict(overrides), choices.tubes, patch)
+    new_config = _with_patch_tube(values | dict(overrides), choices.tubes, patch)
     _refuse_unknown(overrides)
-    return created
+    return new_config
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an override that is no config field, such as an argument of `from_pretrained`."""
+    """Raise `ValueError` for an override that is not a config field, such as an argument of `from_pretrained`."""
     known = {*TubeViTConfig.__annotations__, *PreTrainedConfig.__annotations__, "num_labels"} - {"dtype"}
     for name in overrides:
         if name not in known:
             raise ValueError(
-                f"{name} is no field of TubeViTConfig; arguments for loading the source belong in source_kwargs, such as "
+                f"{name} is not a field of TubeViTConfig; arguments for loading the source belong in source_kwargs, such as "
                 f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
             )
 
@@ -193,7 +194,8 @@ def _with_patch_tube(values: dict[str, Any], tubes: list[dict] | None, patch: tu
     return config
 
 
-def _refuse_other_widths(source: ImageSource) -> None:
+def _check_widths(source: ImageSource) -> None:
+    """Raise `ValueError` for attention or a pooler that is not as wide as the tokens."""
     config = source.config
     width, num_heads = config.hidden_size, config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or width // num_heads

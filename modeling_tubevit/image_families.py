@@ -34,11 +34,11 @@ class ImageFamily:
 
     vision_class: class of the encoder without a head.
     encoder: pooling of that class.
-    optional_pooler: prefix of pooler weights that a checkpoint of that class may lack.
-    encoder_without_pooler: pooling of a checkpoint that lacks them.
+    optional_pooler: prefix of the pooler weights; some checkpoints of that class have none.
+    encoder_without_pooler: pooling of a checkpoint without pooler weights.
     classifiers: pooling of the models with a classifier, by class.
-    names: the source's names of parts of our tensor names, where they differ; `layers.0.layernorm_before.weight` has the parts
-        `layers`, `0`, `layernorm_before` and `weight`.
+    names: part of a TubeViT tensor name to the source's name of this part, where they differ. The tensor
+        `layers.0.layernorm_before.weight` has the parts `layers`, `0`, `layernorm_before` and `weight`.
     patch, cls, registers, positions: the source's names of the patch kernel, the tokens and the position table. The first
         `num_prefix_positions` of the table belong to CLS and registers.
     pixels_first: whether the patch kernel is a linear layer over pixels in (row, column, channel) order.
@@ -262,7 +262,7 @@ def find_family(model_type: str) -> ImageFamily:
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     raise ValueError(
-        f"A checkpoint of a {model_type!r} model cannot be converted to a TubeViT; it must be one of "
+        f"A checkpoint of a {model_type!r} model cannot be converted to a TubeViT; the supported model types are "
         f"{', '.join(FAMILIES)}."
     )
 
@@ -270,7 +270,7 @@ def find_family(model_type: str) -> ImageFamily:
 def grid_and_patch(config: PreTrainedConfig) -> tuple[tuple[int, int], tuple[int, int]]:
     """(rows, columns) of the patch grid at the source's own image size, and (height, width) of a patch."""
     patch = pair(config.patch_size)
-    if hasattr(config, "num_patches"):  # SigLIP 2 takes patches as input, and its grid is square
+    if hasattr(config, "num_patches"):  # SigLIP 2 takes patches as input; the grid of its positions is square
         side = math.isqrt(config.num_patches)
         return (side, side), patch
     height, width = pair(config.image_size)

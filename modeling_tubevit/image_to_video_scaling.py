@@ -34,11 +34,11 @@ def scale_up(
     """
     A TubeViT with the encoder of a large image model and the 3D tubes of a small TubeViT.
 
-    The kernels of the tubes are copied unchanged. If the large model is wider, space-to-depth with more neighbors fills the
-    width (`widen_tube`), so there are no new weights. The 2D tube is the large model's own patch.
+    The kernels of the 3D tubes are copied unchanged. If the large model is wider, space-to-depth merges more neighbors into a
+    token to reach its width (`widen_tube`), so there are no new kernels. The 2D tube is the large model's own patch.
 
-    small: a TubeViT, or its folder or its name on the Hub. The new model has its labels unless others are given; a joint
-        `model_class` has the heads of a joint model.
+    small: a TubeViT, or its folder or its name on the Hub. The new model has the same labels unless `kwargs` sets others; a
+        joint `model_class` has the heads of a joint small model.
     large: an image model of Transformers that `from_image_checkpoint` supports, or its folder or its name on the Hub.
     num_frozen_layers: number of layers from the start that are not trained, s in the paper (26 of the 32 layers of ViT-H).
     gate: whether a gate adds the encoder's input again after layer s; it is zero-initialized (eq. 8). It needs at least one
@@ -50,7 +50,9 @@ def scale_up(
     reasons of `from_image_checkpoint`.
     """
     if "tubes" in kwargs:
-        raise ValueError("scale_up uses the tubes of the small model; change those with small.set_tubes(...).")
+        raise ValueError(
+            "scale_up uses the tubes of the small model and takes no tubes; call small.set_tubes(...) before."
+        )
     small_model = small if isinstance(small, TubeViTPreTrainedModel) else TubeViTModel.from_pretrained(small)
     if isinstance(large, PreTrainedModel):
         with TemporaryDirectory() as folder:
@@ -86,8 +88,8 @@ def widen_tube(tube: Tube, width: int, new_width: int) -> Tube:
     """
     The tube with the same kernel and more space-to-depth, whose tokens have `new_width` channels instead of `width`.
 
-    Among the possible factors, those that are multiples of the present ones are preferred, then those whose merged
-    applications are farthest apart relative to the kernel. Raises `ValueError` if no factors give `new_width`.
+    If several factors are possible, multiples of the present factors are preferred, then the factors whose merged
+    applications are farthest apart relative to the kernel size. Raises `ValueError` if no factors give `new_width`.
 
     >>> widen_tube(Tube((8, 8, 8), (16, 32, 32)), 192, 768).space_to_depth
     (1, 2, 2)
@@ -161,5 +163,5 @@ def _warn_of_pixel_statistics(small: TubeViTConfig, large: TubeViTConfig) -> Non
     if old != new:
         logger.warning(
             f"The small TubeViT was trained on pixels normalized with mean and std {old}, the large image model uses {new}: "
-            "the kernels of the tubes get other pixel values than in their training."
+            "the copied kernels of the 3D tubes get pixels in another range than in training."
         )

@@ -28,7 +28,7 @@ from .modeling_tubevit import (
 class TubeViTJointOutput(ModelOutput):
     r"""
     loss (`torch.Tensor` of shape `(1,)`, *optional*, returned with labels):
-        Sum of the losses of the two batches, each times the `loss_weight` of its data set.
+        Sum of the losses of the two batches, each multiplied by the `loss_weight` of its data set.
     logits (`torch.Tensor` of shape `(batch_size, num_labels)`):
         Logits of the videos from the head of their data set; logits of the images if there are no videos.
     image_logits (`torch.Tensor` of shape `(image_batch_size, num_labels)`, *optional*):
@@ -123,7 +123,7 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         return TubeViTJointOutput(loss, logits, image_logits, outputs.hidden_states, outputs.attentions)
 
     def to_classifier(self, head: str) -> TubeViTForVideoClassification | TubeViTForImageClassification:
-        """A plain classifier for one data set, with a copy of its weights, which Auto classes and pipelines load."""
+        """A single-head classifier for one data set, with a copy of the weights; Auto classes and pipelines can load it."""
         values = self._heads[self._check_head(head, "head")]
         config = copy.deepcopy(self.config)
         config.heads = None

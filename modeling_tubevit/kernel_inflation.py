@@ -15,14 +15,14 @@ def inflate_kernel(patch_kernel: torch.Tensor, kernel_size: Size, num_outputs: i
     The initial kernel of a tube.
 
     patch_kernel: `(hidden_size, channels, rows, columns)`. kernel_size: (frames, rows, columns) of the tube.
-    num_outputs: output channels of the tube's kernel. With space-to-depth these are `hidden_size / S`: the first ones are
-        kept, so the first of a token's S applications computes the same channels as the patch.
-    how: `"central"`, the patch kernel at the central frame (the later of two) and zero at the others; `"average"`, the patch
+    num_outputs: output channels of the tube's kernel, `hidden_size / S` with space-to-depth: the first channels of the patch
+        kernel, so that the first of a token's S applications computes the same channels as the patch.
+    how: `"central"`, the patch kernel at frame `frames // 2` and zero at the others; `"average"`, the patch
         kernel divided by the number of frames at every frame.
 
-    In space the kernel is resized bilinearly with antialiasing and scaled by the ratio of the areas. A clip of one color then
-    gives the outputs of an image of that color. With the patch's own rows and columns, a still clip gives the outputs of its
-    frame.
+    Rows and columns are resized bilinearly with antialiasing and scaled by the ratio of the areas, so a clip of one color
+    gives the outputs of an image of that color. If the tube has as many rows and columns as the patch, a static clip gives the
+    outputs of its frame.
 
     Returns `(num_outputs, channels, *kernel_size)` in the dtype of the patch kernel.
     """

@@ -75,7 +75,7 @@ class TubeViTExtraAttention(GradientCheckpointingLayer):
 class TubeViTGate(nn.Module):
     """
     The gated connection of image-to-video scaling, `z + tanh(alpha) z_0` (eq. 8), where z_0 is the encoder's input: tokens
-    with positions. alpha is learned and starts at 0, where the gate adds nothing.
+    with positions. alpha is learned and zero-initialized, so at first the gate adds nothing.
     """
 
     def __init__(self):

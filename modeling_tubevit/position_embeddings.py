@@ -2,9 +2,8 @@
 """
 Position embeddings of the tokens (section 3.3, table 7a).
 
-The position embedding of TubeViT is fixed (eqs. 3 to 7): sine and cosine of each token's center in the clip. The center is
-that of the tube application, which includes stride, offset and kernel size, so clips of any length and size have positions
-without interpolation. Eq. 3 literally reads `w_j = 1 / tau^j`, which is numerically zero from the second frequency on; we
+The position embedding of TubeViT is fixed (eqs. 3 to 7): sine and cosine of each token's center in the clip. The center
+follows from the tube's stride, offset and kernel size, so clips of any length and size have positions without interpolation. Eq. 3 literally reads `w_j = 1 / tau^j`, which is numerically zero from the second frequency on; we
 read it as the usual `w_j = tau^(-j / (d // 6))`. The other kinds exist for comparison and for image checkpoints.
 """
 
@@ -54,8 +53,8 @@ class TubeViTFixedPositions(nn.Module):
     """
     The paper's position embedding: sine and cosine of every token's center.
 
-    Tables are cached per shape outside of the model. They are in no checkpoint, and moving or casting a model does not
-    change their precision.
+    Tables are cached per shape outside of the model: checkpoints do not contain them, and casting a model does not change
+    their precision.
     """
 
     uses_grid_index = False

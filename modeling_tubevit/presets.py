@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The encoder sizes and the sets of tubes of the paper by name.
+Encoder sizes and sets of tubes of the paper, by name.
 
 Sizes (section 4 and table 9) are those of the image ViTs that initialize TubeViT. The paper trains tiny, base, large and huge;
 small is ViT-S (not in the paper).
@@ -21,7 +21,7 @@ PRESETS = {
 }
 
 TUBES = {
-    # Table 12, the configuration of every headline result.
+    # Table 12, the main configuration.
     "main": MAIN_TUBES,
     # Section 3.2, the smallest set.
     "core": (
@@ -48,13 +48,13 @@ def preset_config(name: str, **overrides) -> TubeViTConfig:
     >>> preset_config("tiny", num_labels=7).hidden_size
     192
     """
-    sizes = PRESETS[_known(name, PRESETS, "preset")]
+    sizes = PRESETS[_check_known(name, PRESETS, "preset")]
     if isinstance(overrides.get("tubes"), str):
-        overrides["tubes"] = list(TUBES[_known(overrides["tubes"], TUBES, "set of tubes")])
+        overrides["tubes"] = list(TUBES[_check_known(overrides["tubes"], TUBES, "set of tubes")])
     return TubeViTConfig(**sizes | overrides)
 
 
-def _known(name: str, names: dict, kind: str) -> str:
+def _check_known(name: str, names: dict, kind: str) -> str:
     if name not in names:
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

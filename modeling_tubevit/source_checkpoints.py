@@ -109,8 +109,9 @@ def _load_weights(name: str | os.PathLike, class_name: str, kwargs: dict) -> tup
 
 def read_preprocessor(name: str | os.PathLike, hub_kwargs: dict) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """
-    Pixel statistics and (height, width) of the images that the checkpoint's image processor returns; empty and `None` if the
-    checkpoint has no image processor, with a warning.
+    Pixel statistics of the checkpoint's image processor, and (height, width) of the images that it returns.
+
+    Without an image processor, logs a warning and returns an empty dictionary and `None`.
     """
     processor = load_image_processor(name, **hub_kwargs)
     if processor is None:
@@ -140,7 +141,7 @@ def load_image_processor(name: str | os.PathLike, **hub_kwargs) -> Any:
 
 
 def without_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a model's `from_pretrained` that configs and processors take too."""
+    """The arguments of a model's `from_pretrained` without `dtype`, which configs and processors do not take."""
     return {key: value for key, value in kwargs.items() if key != "dtype"}
 
 

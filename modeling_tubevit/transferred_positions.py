@@ -4,8 +4,8 @@ The spatial positions of an image checkpoint at the centers of tubes: `position_
 
 Learned positions are a grid with one vector per patch. The grid is stretched over the frame and interpolated at every tube's
 spatial center, as the checkpoint's own code does at other image sizes. Rotary positions (DINOv3) rotate queries and keys in
-every layer. Time is TubeViT's: the temporal channels of the fixed code (eq. 7) minus their value at t = 0 are added to the
-tokens, so the first frame, and with it every image, gets exactly the checkpoint's positions.
+every layer. Image checkpoints have no temporal positions, so the temporal channels of the fixed code (eq. 7) minus their value
+at t = 0 are added to the tokens. The first frame, and with it every image, therefore has exactly the checkpoint's positions.
 """
 
 import math

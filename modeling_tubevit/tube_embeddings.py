@@ -56,10 +56,10 @@ def gather_tube(video: torch.Tensor, tube: Tube, by_token: bool = False) -> torc
 
 def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
     """
-    View neighboring pixels of a row as one wider value: as many as fit into 16 bytes and divide kernel, stride and offset
-    along the row. A gather copies values one at a time, so this makes it up to 16 times faster.
+    View neighboring pixels of a row as one value of up to 16 bytes; the number of pixels per value divides kernel width, stride
+    and offset. A gather copies values one at a time, so wider values make it up to 16 times faster.
 
-    Returns the view of `video` and the number of pixels per value, 1 if `video` cannot be viewed so.
+    Returns the view and the number of pixels per value; `video` itself and 1 if there is no such view.
     """
     *strides, last_stride = video.stride()
     if last_stride == 1 and has_storage(video) and not (video.requires_grad or torch.jit.is_tracing()):
@@ -195,8 +195,8 @@ class TubeViTEmbeddings(nn.Module):
         self, pixel_values: torch.Tensor | None = None, pixel_values_videos: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        pixel_values: images `(batch, channels, height, width)`, or
-        pixel_values_videos: clips `(batch, frames, channels, height, width)`; float (normalized) or uint8 (raw).
+        pixel_values: images `(batch, channels, height, width)`, float (normalized) or uint8 (raw).
+        pixel_values_videos: clips `(batch, frames, channels, height, width)`, float or uint8. Exactly one of the two is given.
 
         Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for both or neither, for a wrong rank, channel count or
         dtype, and for a size that the tubes do not fit.
@@ -287,7 +287,7 @@ class TubeViTEmbeddings(nn.Module):
     def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
         """The tokens of one tube, `(batch, tokens, hidden_size)`."""
         size = (video.shape[1], video.shape[3], video.shape[4])
-        # Not when compiling: it would add guards on sizes, and the compiler fuses the two copies itself.
+        # Not when compiling: the comparison would add guards on sizes, and the compiler fuses the two copies itself.
         by_token = not torch.compiler.is_compiling() and (
             tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
         )

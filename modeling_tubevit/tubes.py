@@ -15,7 +15,7 @@ Size = tuple[int, int, int]
 Centers = tuple[list[float], list[float], list[float]]
 AXES = ("frames", "rows", "columns")
 
-# Table 12: the configuration of every headline result.
+# Table 12: the main configuration.
 MAIN_TUBES = (
     {"kernel_size": [8, 8, 8], "stride": [16, 32, 32], "offset": [0, 0, 0], "space_to_depth": [2, 1, 1]},
     {"kernel_size": [16, 4, 4], "stride": [6, 32, 32], "offset": [4, 8, 8], "space_to_depth": [1, 2, 2]},
@@ -39,11 +39,11 @@ class Tube:
     kernel_size: extent of the kernel in frames and pixels, each at least 1.
     stride: distance between neighboring tokens, each at least 1. Tubes may overlap.
     offset: first frame, row and column of the first token, each at least 0.
-    space_to_depth: how many neighboring applications of the kernel make up one token, per axis (section 3.4). With
-        factors that multiply to S, the kernel makes 1/S of the channels and is applied at `stride / space_to_depth`;
-        the S outputs are concatenated on the channel axis, in (time, height, width) order. So 2x temporal is (2, 1, 1), 4x
-        spatial is (1, 2, 2). The numbers of tokens and channels are those of (1, 1, 1): if the last token's neighbors do
-        not fit into the clip, their channels are zero. Each factor divides the stride.
+    space_to_depth: number of neighboring kernel applications per token and axis (section 3.4). If S is the product of the
+        factors, the kernel has 1/S of the output channels and is applied at `stride / space_to_depth`; the S outputs of a
+        token are concatenated on the channel axis, in (time, height, width) order. The paper's "2x temporal" is (2, 1, 1)
+        and "4x spatial" is (1, 2, 2). The number of tokens does not depend on the factors: applications of the last token
+        that do not fit into the clip have zero outputs. Each factor divides the stride.
     """
 
     kernel_size: Size
@@ -121,7 +121,7 @@ class Tube:
         return num_frames * num_rows * num_columns
 
     def kernel_grid(self, size: Size) -> Size:
-        """Number of kernel applications along (time, height, width): the grid times space-to-depth, minus those that do not fit."""
+        """Kernel applications along (time, height, width): `grid` times `space_to_depth`, minus applications that do not fit."""
         smallest, stride, factors = self.smallest_size, self.kernel_stride, self.space_to_depth
         num_frames, num_rows, num_columns = (
             count

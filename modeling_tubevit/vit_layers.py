@@ -3,7 +3,7 @@
 The encoder blocks of image ViTs, for any model family: pre-norm blocks `y = MSA(LN(z)) + z`, `z' = MLP(LN(y)) + y` (eqs. 1
 and 2 of the TubeViT paper).
 
-A config of any family serves that has the fields `hidden_size`, `num_attention_heads`, `intermediate_size`, `hidden_act`,
+Every config can be used that has the fields `hidden_size`, `num_attention_heads`, `intermediate_size`, `hidden_act`,
 `layer_norm_eps`, `qkv_bias`, `hidden_dropout_prob` and `attention_probs_dropout_prob`; `layerscale_value` is read only by
 LayerScale's initialization. Parameter names are those of Transformers' ViT, so image checkpoints map one to one. LayerScale,
 gated MLPs and rotary positions carry the names of Transformers' DINOv2 and DINOv3.
@@ -93,7 +93,7 @@ class VisionMultiHeadAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         queries: `(batch, queries, hidden_size)`. tokens: `(batch, tokens, hidden_size)`. rotary: rotary positions that
-        `rotate` applies to the queries and the keys; `None` for none.
+        `rotate` applies to the queries and the keys; `None` to omit them.
 
         Returns the output `(batch, queries, hidden_size)` and the attention weights `(batch, heads, queries, tokens)`, which
         are `None` unless the backend is "eager".
@@ -127,7 +127,7 @@ class VisionAttention(VisionMultiHeadAttention):
     def forward(
         self, hidden_states: torch.Tensor, rotary: Rotary | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """hidden_states: `(batch, tokens, hidden_size)`. Returns the output and the weights as `attend` does."""
+        """hidden_states: `(batch, tokens, hidden_size)`. The results are those of `attend`."""
         return self.attend(hidden_states, hidden_states, rotary=rotary, **kwargs)
 
 
@@ -137,7 +137,7 @@ class VisionCrossAttention(VisionMultiHeadAttention):
     def forward(
         self, queries: torch.Tensor, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Queries and tokens as in `attend`, and so is what it returns."""
+        """Arguments and results are those of `attend`."""
         return self.attend(queries, tokens, **kwargs)
 
 

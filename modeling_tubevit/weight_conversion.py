@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Converts the tensors of an image model to those of a TubeViT, each with an entry in the report."""
+"""Converts the tensors of an image model to those of a TubeViT and records every tensor in the conversion report."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ class WeightConverter:
 
     def convert_weights(self) -> dict[str, torch.Tensor]:
         """
-        All weights of the TubeViT except those that its own initialization sets; the report then lists all tensors of both.
+        Return the converted weights of the TubeViT, without the tensors that it initializes itself, and complete the report.
 
         Raises `ValueError` for an unknown tensor of the source, and for a tensor of the TubeViT without a counterpart.
         """
@@ -70,7 +70,7 @@ class WeightConverter:
                 self._same_part(target)
         for name in [*self.source.weights, *self.source.unread]:
             if name not in self.report.source:
-                self.report.leave(name, self._why_unused(name))
+                self.report.add_unused(name, self._why_unused(name))
         for name in self.family.training_settings:
             if value := getattr(self.source.config, name, None):
                 self.report.settings[name] = f"{value}; it affects training only"
@@ -85,8 +85,8 @@ class WeightConverter:
             rows, columns = grid_and_patch(self.source.config)[0]
             if positions.shape[1] != rows * columns + family.num_prefix_positions:
                 raise ValueError(
-                    f"{self.tower + name} has {positions.shape[1]} positions, which is not {rows} rows of {columns} "
-                    f"patches and {family.num_prefix_positions} for other tokens."
+                    f"{self.tower + name} has {positions.shape[1]} positions, but its config has {rows} rows of {columns} "
+                    f"patches and {family.num_prefix_positions} other tokens."
                 )
         for target, token_name in (("cls_token", family.cls), ("register_tokens", family.registers)):
             if token_name is None or not self._get(token_name).numel():

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""From files, arrays and images to the pixels that TubeViT takes: decoding, frame sampling, views, processors."""
+"""Converts files, arrays and images to the input pixels of TubeViT: decoding, frame sampling, views, processors."""
 
 if __name__ != "tubevit.processing":
     raise ImportError(
@@ -34,7 +34,7 @@ __all__ = [
     "uniform_clips",
 ]
 
-# Public name to the module that defines it, imported when the name is first used: commands show their help without torch.
+# Public name to the module that defines it. A module is imported when its name is first used, so `--help` needs no torch.
 _MODULES = {
     "TubeViTImageProcessor": "image_processing_tubevit",
     "TubeViTProcessor": "processing_tubevit",

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-PIL images, NumPy arrays and torch tensors to tensors `(channels, height, width)`.
+Converts PIL images, NumPy arrays and torch tensors to tensors `(channels, height, width)`.
 
 The image and the video processor share this code, so that an image and a video frame with the same content get the same
 pixels. Values range from 0 to 255: integers become uint8, floats become float32.
@@ -31,7 +31,7 @@ class FrameSequence:
     frames: a 4-dimensional array or tensor, or a list of PIL images or of 3-dimensional arrays or tensors.
     input_data_format: "channels_first" or "channels_last"; `None` infers it from the number of channels.
 
-    Raises `ValueError` for no frames, or if neither axis can be the channels.
+    Raises `ValueError` for an empty list of frames, or if neither axis can be the channels.
     """
 
     def __init__(self, frames: Sequence, input_data_format: str | None = None):
@@ -66,7 +66,7 @@ def frame_to_tensor(frame: Image.Image | np.ndarray | torch.Tensor, channels_las
 
 
 def channels_are_last(frame_shape: Sequence[int], input_data_format: str | None = None) -> bool:
-    """Whether the channels are the last axis of a frame: as `input_data_format` says, else inferred from `frame_shape`."""
+    """Whether the channels are the last axis of a frame, by `input_data_format`, or if it is `None`, by `frame_shape`."""
     if input_data_format is not None:
         return input_data_format == ChannelDimension.LAST
     first, last = frame_shape[0] in CHANNELS, frame_shape[-1] in CHANNELS
@@ -98,7 +98,7 @@ def check_channels(num_channels: int, do_convert_rgb: bool | None, image_mean: f
 
 def flatten_images(images: Any) -> list:
     """
-    Nested lists and batches of images to one flat list, in order: PIL images and arrays or tensors of 2 or 3 dimensions.
+    Flattens nested lists and batches of images to one list of PIL images, or arrays or tensors of 2 or 3 dimensions, in order.
 
     Raises `ValueError` for an empty list and for arrays of another number of dimensions.
     """

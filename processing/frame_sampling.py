@@ -30,8 +30,8 @@ def uniform_clips(
     Clips that span the whole video: one frame from each of `num_frames` equal segments (as in TSN).
 
     Without `offsets`, clip `v` takes the frame at `(v + 1/2) / num_clips` of every segment: the center for a single clip,
-    interleaved frames for several. Together, several clips are the frames of a single clip of `num_clips * num_frames`
-    frames. A video with fewer than `num_frames` frames contributes all of them in order, followed by padding.
+    interleaved frames for several. Together, the clips have the frames of a single clip of `num_clips * num_frames` frames.
+    If a video has fewer than `num_frames` frames, a clip has all of them in order, followed by padding.
 
     num_clips: number of clips (temporal views).
     pad_mode: padding of a video shorter than the clip: "loop" restarts the video, "last" repeats its last frame, "error"
@@ -119,7 +119,7 @@ def video_end(timestamps: np.ndarray, fallback_fps: float) -> float:
     """
     End of the video in seconds: the last timestamp plus the mean frame duration.
 
-    The duration in the file's header is not used: it may be missing, or be that of a longer audio track. `fallback_fps` is
+    The duration in the file's header is not used: it may be missing, or be the duration of a longer audio track. `fallback_fps` is
     the frame rate assumed for a video of one frame.
     """
     last = float(timestamps[-1])
@@ -130,8 +130,8 @@ def frame_times(metadata) -> np.ndarray:
     """
     Presentation time of each frame in seconds, float64 `(total_num_frames,)`, the first at 0.
 
-    metadata: a `VideoMetadata` of Transformers, whose frame rate gives the times, or a `TubeViTVideoMetadata`, whose
-        `timestamps` do if the file states them.
+    metadata: a `TubeViTVideoMetadata` with `timestamps`, or a `VideoMetadata` of Transformers, whose frame rate determines
+        the times.
 
     Raises `ValueError` for metadata without times, frame rate and duration.
     """

@@ -43,7 +43,7 @@ class ProcessorCodeExportMixin(ProcessorBase):
     """Adds `with_code` to `save_pretrained` and `push_to_hub` of an image or video processor."""
 
     auto_class: str  # name of the Auto class that loads this processor
-    combined_key: str  # its key in `processor_config.json`, which holds the settings of all processors of a model
+    combined_key: str  # key of this processor in `processor_config.json`, the file with the settings of all processors of a model
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, *, with_code: bool = False, **kwargs

@@ -49,7 +49,7 @@ class TubeViTProcessor(ProcessorMixin):
         Returns a `BatchFeature` with `pixel_values` `(batch, channels, height, width)` and / or `pixel_values_videos`
         `(batch, frames, channels, height, width)`.
 
-        Raises `ValueError` if both inputs are missing, and what the two processors raise.
+        Raises `ValueError` if both inputs are missing, and the errors of the two processors.
         """
         if images is None and videos is None:
             raise ValueError("TubeViTProcessor needs images=, videos= or both.")

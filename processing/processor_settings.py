@@ -35,7 +35,7 @@ def is_number(value) -> bool:
 
 
 def one_of(*values: str) -> Rule:
-    """A string out of `values`."""
+    """One of the strings `values`."""
     return Rule(
         "one of " + ", ".join(repr(value) for value in values),
         lambda value: isinstance(value, str) and value in values,
@@ -134,8 +134,8 @@ def check_names(owner: object, names: Iterable[str], known: Iterable[str], *, cl
     """
     Raise `TypeError` for an unknown setting.
 
-    closed: every unknown name is an error. Otherwise only a name similar to a known one: processor files of Transformers
-        may contain other keys, which become attributes of the processor.
+    closed: every unknown name is an error. Otherwise only a name similar to a known name is an error: processor files of
+        Transformers may contain other keys, which become attributes of the processor.
     """
     known = list(known)
     for name in set(names) - set(known):

@@ -2,7 +2,7 @@
 """
 Detection of truncated video files (an interrupted download, a full disk), for which FFmpeg reports no error.
 
-The length that the first bytes of a file state, or the marker at its end, is compared with the size of the file.
+Some formats state their length in the first bytes, which is compared with the size of the file; others end with a marker.
 """
 
 import os
@@ -18,7 +18,7 @@ ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 def is_truncated(file) -> bool:
     """
-    Whether a Matroska, WebM, AVI, GIF, APNG, IVF, WMV or ASF file is truncated. False for formats that do not state their end.
+    Whether a Matroska, WebM, AVI, GIF, APNG, IVF, WMV or ASF file is truncated. False for all other formats.
 
     file: `"file:PATH"`, or a binary file object; its position changes.
     """

@@ -2,9 +2,9 @@
 """Decode selected frames of a video file with PyAV.
 
 Frame i is the i-th frame, in presentation order, of a decode of the whole stream. An index of the file (`video_index`)
-gives the number of frames, their times, and the key frame from which each decodes. Decoding starts at that key frame, ends
+gives the number of frames, their times, and the key frame from which each frame is decoded. Decoding starts at that key frame, ends
 with the last selected frame, and skips groups of pictures and non-reference frames that are not needed. If the index is
-not reliable, the stream is decoded in order; the frames are the same. Pictures are as a player shows them: upright, with
+not reliable, the stream is decoded in order; the frames are the same. Frames look as in a video player: upright, with
 square pixels, in RGB by the color matrix and range of the stream. Transparency is dropped, as by PIL's `convert("RGB")`.
 """
 
@@ -103,9 +103,7 @@ def decode_video(
         index = _build_index(container, stream, file_is_truncated, name, allow_partial)
     try:
         return _decode_in_order(index, file, name, num_threads, allow_partial, select, frame_transform)
-    except (
-        av.FFmpegError
-    ) as error:  # not damage, which is handled there, but an unsupported color matrix such as ICtCp
+    except av.FFmpegError as error:  # not damage, but an unsupported color matrix such as ICtCp
         raise VideoDecodeError(f"{name} cannot be converted to RGB: {reason(error)}.") from error
 
 
@@ -117,7 +115,7 @@ def probe_video(source) -> TubeViTVideoMetadata:
 
 
 class _FrameSelector:
-    """Calls `sample_indices_fn` once per number of frames, so that a second decoding pass gets the same random sample."""
+    """Calls `sample_indices_fn` once per number of frames, so that a second decoding pass selects the same random frames."""
 
     def __init__(self, sample_indices_fn: Callable | None, name: str):
         self.sample_indices_fn = sample_indices_fn
@@ -314,7 +312,7 @@ def _check_decoded(
         )
 
 
-# Shared by both ways of decoding
+# Used by both ways of decoding
 
 
 def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
@@ -422,7 +420,7 @@ class _ToRGB:
         if not MIN_SAMPLE_ASPECT_RATIO_CHANGE <= max(ratio, 1 / ratio) <= MAX_SAMPLE_ASPECT_RATIO_CHANGE:
             ratio = 1
         self.size = {"width": max(1, math.floor(width * ratio + Fraction(1, 2))), "height": height}
-        # One for all frames: it caches its conversion tables, which `VideoFrame.to_ndarray` computes for each frame.
+        # One reformatter for all frames caches its conversion tables; `VideoFrame.to_ndarray` computes them for each frame.
         self.reformatter = import_av().video.reformatter.VideoReformatter()
         self.display_size = (0, 0)  # (height, width) after rotation, set by the first frame
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Input types of the video processor, and sampling of frames from decoded ones.
+Input types of the video processor, and frame sampling for videos that are already decoded.
 
 Encoded videos: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` (`datasets.Video(decode=False)`), or
 a torchcodec `VideoDecoder` (`datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
@@ -24,7 +24,7 @@ from .video_decoding import TubeViTVideoMetadata
 
 def flatten_videos(videos: Any) -> list:
     """
-    Nested lists and batches of videos to one flat list, in order.
+    Flattens nested lists and batches of videos to one list, in order.
 
     An entry is an encoded video, a 4-dimensional array or tensor, a list of frames, or a list of paths of image files. As
     in Transformers, paths in lists of three levels are frames of videos; paths in fewer levels are videos.
@@ -128,7 +128,8 @@ def take_frames(
 
     `frame_transform` is called once per distinct sampled frame, with `(1, channels, height, width)`. Returns the frames in
     the order of the indices, `(frames, channels, height, width)`, and the metadata with `frames_indices`. Without
-    `sample_indices_fn`, given `frames_indices` are kept; they stay `None` if the metadata describe a longer video.
+    `sample_indices_fn`, `metadata.frames_indices` is unchanged, or if it is `None`, set to all indices, unless
+    `metadata.total_num_frames` is another number.
 
     Raises `ValueError` if `metadata.total_num_frames` is not the number of frames to sample from, or for frames of several
     sizes.
@@ -158,7 +159,7 @@ def take_frames(
 def take_from_torchcodec(
     decoder: Any, sample_indices_fn: Callable | None, frame_transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, VideoMetadata]:
-    """As `take_frames`, from a torchcodec decoder, which decodes the sampled frames only. Times assume its average rate."""
+    """`take_frames` for a torchcodec decoder, which decodes only the sampled frames. Frame times assume its average rate."""
     info = decoder.metadata
     metadata = VideoMetadata(
         total_num_frames=info.num_frames,

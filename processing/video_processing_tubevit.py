@@ -126,7 +126,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         sampling, num_frames (32), fps, clip_start: the frames of a clip.
         num_temporal_views, num_spatial_views: clips per video, and crops per clip; the paper evaluates 4 and 3.
         pad_mode: padding of a clip longer than its video.
-        allow_partial: whether to use damaged and truncated files as far as they decode.
+        allow_partial: whether to use the frames that can be decoded from a damaged or truncated file.
         num_decoder_threads: threads per file; set it to 1 if several files are decoded in parallel.
         do_rescale, do_normalize: set both to `False` for uint8 pixels (a quarter of the bytes); the model normalizes them.
 
@@ -195,8 +195,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             floats (pass `do_rescale=False` for floats from 0 to 1).
         video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`; required by
             `sampling="fixed_rate"`. The metadata of files are read from the files.
-        kwargs: settings that override the processor's in this call. With `sampling="uniform"`, `fps` alone means, as in
-            Transformers, `fps` frames per second over the whole video.
+        kwargs: settings that override the processor's in this call. With `sampling="uniform"`, `fps` without
+            `num_frames` samples `fps` frames per second over the whole video, as in Transformers.
 
         Returns a `BatchFeature` with `pixel_values_videos` (shapes: see the class), and with `video_metadata` if
         `return_metadata=True`.

@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Open a video with PyAV: a path, a URL, bytes, a file object, or a row of a `datasets` Video column.
 
-Two protections that `av.open` alone lacks: a path is always a path (FFmpeg would interpret "concat:a|b" as a protocol),
-and only video formats are tried (a playlist may refer to other files or hosts, and FFmpeg renders plain text as a video).
+Adds two protections to `av.open`: a path is always a path (FFmpeg would interpret "concat:a|b" as a protocol), and only
+video formats are tried (a playlist may refer to other files or hosts, and FFmpeg renders plain text as a video).
 """
 
 import http.client
@@ -96,7 +96,7 @@ def open_container(file, name: str, probe: bool = True):
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's description of an error: the last line of its log if logging is on, else the error text."""
+    """FFmpeg's description of an error: the last line of its log if logging is enabled, else the text of the error."""
     log = getattr(error, "log", None)
     return (log[2].strip() if log else getattr(error, "strerror", None)) or type(error).__name__
 

@@ -237,7 +237,7 @@ def test_interpolated_kernels_and_added_layers_have_their_place_in_the_report(tm
         ({"hidden_size": 48}, "hidden_size=48 was given, but the checkpoint determines it: 24"),
         ({"position_embedding": "none"}, "position_embedding='none' contradicts positions='transfer'"),
         ({"position_embedding": "transfer", "positions": "fixed"}, "contradicts positions='fixed'"),
-        ({"revision": "main"}, r"revision is no field.*source_kwargs=\{'revision': 'main'\}"),
+        ({"revision": "main"}, r"revision is not a field.*source_kwargs=\{'revision': 'main'\}"),
         ({"final_layernorm": "none"}, "final_layernorm='none' was given, but the checkpoint determines it"),
         ({"tubes": [{"kernel_size": [1, 4, 4], "stride": [1, 4, 4]}]}, "2D tube of this checkpoint is its patch"),
         ({"num_frame": 16}, "no field 'num_frame'"),
@@ -257,7 +257,7 @@ def test_other_models_are_refused(tmp_path):
 
     for config in (BeitConfig(), DINOv3ConvNextConfig()):
         config.save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match=f"'{config.model_type}' model cannot be converted .* one of vit, deit"):
+        with pytest.raises(ValueError, match=f"'{config.model_type}' model cannot be converted .* are vit, deit"):
             TubeViTModel.from_image_checkpoint(tmp_path)
     with pytest.raises(OSError):
         TubeViTModel.from_image_checkpoint(tmp_path / "nothing")

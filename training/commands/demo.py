@@ -18,7 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..data.formats.class_folders import ClassFolders, LabelledClip, find_clips, take_evenly
+from ..data.formats.class_folders import ClassFolders, LabeledClip, find_clips, take_evenly
 from ..options import load_config_file, whole_number
 from ..run_folder import CONFIG_FILE, EVALUATION
 
@@ -228,7 +228,7 @@ def _evaluate(run: Any, folder: Path) -> float:
     return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
 
 
-def _classify_and_draw(model_folder: Path, clips: Sequence[LabelledClip], path: Path, **texts: str) -> None:
+def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: Path, **texts: str) -> None:
     """
     Classify video files by Transformers' pipeline, from the saved model alone, and write the report.
 

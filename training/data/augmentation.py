@@ -4,11 +4,12 @@ Augmentation of clips and labels in training: random-resized crop, horizontal fl
 and label smoothing. The operations are torchvision's, with the same random parameters for all frames of a clip. Pixels stay
 uint8.
 
-Defaults follow the paper (table 10) where it gives a value: random crops and RandAugment(2, 10). The paper does not say on
-which scale the magnitude 10 is; torchvision's scale ends at 30.
+Defaults follow the paper (table 10) where it gives a value: random crops and RandAugment(2, 10). The paper does not give
+the scale of the magnitude 10; torchvision's scale is 0 to 30.
 
-Crop and flip are applied while a clip is read (`clip_sampling`), the rest to a batch (`BatchAugmentation`), in the collator or
-on the GPU, because RandAugment takes several times the CPU time of reading the clip. Random parameters are the same in both.
+Crop and flip are applied while a clip is read (`clip_sampling`). The other augmentations are applied to a batch
+(`BatchAugmentation`), in the collator or on the GPU, because RandAugment takes several times the CPU time of reading a clip.
+Random parameters are the same in the collator and on the GPU.
 """
 
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ from .class_names import flip_pairs, has_left_right
 from .rng import fork_rng, sample_seed
 
 
-FRAMES_AT_ONCE = 8  # of each clip of a batch, which mixup converts to float at a time
-IGNORED_LABEL = -100  # of a video that could not be read; the loss ignores it
+FRAMES_AT_ONCE = 8  # frames of each clip that mixup converts to float at a time
+IGNORED_LABEL = -100  # label of a video that could not be read; the loss ignores it
 
 FLIPS = ("auto", "on", "off", "swap_labels")
-RAND_AUGMENT_MAX_MAGNITUDE = 30  # in torchvision
+RAND_AUGMENT_MAX_MAGNITUDE = 30  # the largest magnitude of torchvision
 ABOVE_0_TO_1 = Range(0, 1, exclusive=("minimum",))
 
 
@@ -48,8 +49,8 @@ class AugmentationConfig:
     )
     min_temporal_span: Annotated[float, ABOVE_0_TO_1] | None = option(
         None,
-        "clips without fps: take evenly spaced frames of a random part of the video, at least this fraction of it "
-        "(default: a random frame of each of num_frames equal segments, TSN)",
+        "clips without fps: take evenly spaced frames of a random part of the video, whose length is at least this fraction "
+        "of the video (default: a random frame of each of num_frames equal segments, TSN)",
     )
     rand_augment_layers: Annotated[int, AT_LEAST_0] = option(2, "RandAugment: operations per clip")
     rand_augment_magnitude: Annotated[int, Range(0, RAND_AUGMENT_MAX_MAGNITUDE)] = option(
@@ -61,8 +62,8 @@ class AugmentationConfig:
     )
     cutmix_alpha: Annotated[float, AT_LEAST_0] = option(
         0.0,
-        "CutMix: both parameters of the beta distribution of area fractions; with mixup_alpha too, each batch uses one "
-        "of the two at random",
+        "CutMix: both parameters of the beta distribution of area fractions; if mixup_alpha is also above 0, each batch "
+        "uses mixup or CutMix at random",
     )
     mixup_prob: Annotated[float, FRACTION] = option(1.0, "probability that mixup or CutMix is applied to a batch")
     label_smoothing: Annotated[float, FRACTION] = option(
@@ -82,9 +83,9 @@ class AugmentationConfig:
 
 def flipped_labels(flip: str, class_names: list[str]) -> dict[int, int] | None:
     """
-    Class index to the class index of the flipped clip, for classes where the two differ; `None` for no flip.
+    Class index to the class index of the flipped clip, for classes where the two differ; `None` if clips are not flipped.
 
-    Something-Something V2 has three such pairs of classes; "auto" does not flip its clips.
+    Something-Something V2 has three left-right pairs of classes, so "auto" does not flip its clips.
     """
     if flip == "auto":
         flip = "off" if has_left_right(class_names) else "on"
@@ -97,7 +98,7 @@ class ClipAugmentation:
     """
     RandAugment and random erasing of a clip, uint8 `(frames, channels, height, width)`.
 
-    fill: color, 0 to 255 per channel, of erased pixels and of those that a rotation or translation uncovers.
+    fill: color, 0 to 255 per channel, of erased pixels and of pixels that a rotation or translation uncovers.
     """
 
     def __init__(self, config: AugmentationConfig, fill: list[int]):
@@ -127,11 +128,12 @@ class BatchAugmentation:
     RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the batch.
 
     A batch is `{"pixel_values_videos": uint8 (batch, frames, channels, height, width), "labels", "sample_seeds": (batch,)}`,
-    with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` or multi-hot
-    `(batch, num_classes)`; -100 marks a video that could not be read, which is neither augmented nor mixed. The result has no
+    or with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` or multi-hot
+    `(batch, num_classes)`; -100 marks a video that could not be read; it is neither augmented nor mixed. The result has no
     `sample_seeds`; its labels are float `(batch, num_classes)` if `config.has_soft_labels`.
 
-    image_mean: of the model's processor, per channel from 0 to 1; erased pixels get this color and are 0 after normalization.
+    image_mean: mean color of the model's processor, from 0 to 1 per channel. Erased pixels get this color, which normalization
+        maps to 0.
     """
 
     def __init__(self, config: AugmentationConfig, num_classes: int, multi_label: bool, image_mean: list[float]):
@@ -191,7 +193,7 @@ def mix_pixels(pixels: torch.Tensor, mixer: v2.MixUp | v2.CutMix, params: dict[s
 
     params: random parameters of the mixer, from `mixer.make_params`.
 
-    torchvision mixes images, so frames are passed as channels, a few at a time: as floats they take four bytes per value.
+    torchvision mixes images, so frames are passed as channels: a few at a time, because floats take four bytes per value.
     """
     if pixels.ndim == 4:
         return _mix_images(pixels, mixer, params)

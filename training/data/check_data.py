@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit data check`: finds the files of a data set that cannot be read, before training.
+`tubevit data check`: finds the files of a data set that cannot be read, before a training run.
 
 By default the first and the last frame of each video are decoded, which finds files that are missing, empty, truncated or not
-videos. Damage between these frames shows only when it is decoded: `--every-frame` decodes all frames.
+videos. Damage between these frames is found by `--every-frame`, which decodes all frames.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class CorruptVideo(NamedTuple):
 
 
 class CheckedVideo(NamedTuple):
-    """Result of the check of a video: the reason why it cannot be read, or `None` and the length of the video."""
+    """Result of the check of a video. reason: why it cannot be read; `None` for a readable video, which has a length."""
 
     reason: str | None
     num_frames: int = 0
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every-frame", action="store_true", help="decode all frames instead of the first and the last"
     )
-    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=whole_number(1), metavar="N", help="number of processes (default: one per CPU core)"
+    )
     parser.add_argument(
         "--report",
         default="corrupt_videos.csv",
@@ -86,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dry_run(data: VideoData, every_frame: bool = False) -> int:
-    """Print the size of each split and read its first file; the exit code is 1 if such a file cannot be read."""
+    """Print the size of each split and read its first file; the exit code is 1 if one of these files cannot be read."""
     _check_not_streamed(data)
     for split, rows in data.splits.items():
         print(f"{split}: {len(rows):,} {data.media}s")
@@ -105,7 +107,7 @@ def check_videos(
     """
     The videos (or images) that cannot be read, in the order of the rows, and the total duration of the others in seconds.
 
-    Raises `ValueError` for streamed splits, which are only read in order.
+    Raises `ValueError` for streamed splits, which cannot be read by index.
     """
     _check_not_streamed(data)
     total = sum(len(rows) for rows in data.splits.values())
@@ -127,7 +129,7 @@ def check_videos(
 def _check_not_streamed(data: VideoData) -> None:
     for split, rows in data.splits.items():
         if not hasattr(rows, "__len__"):
-            raise ValueError(f"The {split} split is streamed and cannot be checked; use streaming=false to check it.")
+            raise ValueError(f"The {split} split is streamed and cannot be checked; set streaming=false.")
 
 
 def check_row(item: tuple[str, int, dict], media: str, every_frame: bool) -> CheckedVideo:
@@ -153,7 +155,7 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
     def ends(metadata):
         return sorted({0, metadata.total_num_frames - 1})
 
-    # One pixel of each frame is kept: the frames of a minute of video would take gigabytes.
+    # Only one pixel of each frame stays in memory: the frames of a minute of video would take gigabytes.
     _, metadata = decode_video(
         video_source(video),
         None if every_frame else ends,
@@ -163,14 +165,15 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
     return CheckedVideo(None, metadata.total_num_frames, metadata.duration or 0.0)
 
 
-def drop_bad(
+def drop_corrupt(
     data: VideoData, corrupt: list[CorruptVideo], on_corrupt_video: str = "skip", max_corrupt_fraction: float = 0.05
 ) -> VideoData:
     """
-    `data` without the videos in `corrupt`, with a note of their number in each split.
+    `data` without the videos in `corrupt`, and with a note of their number for each split.
 
     on_corrupt_video: "skip" drops them; "raise" raises `ValueError` if there are any.
-    max_corrupt_fraction: of a split, from 0 to 1. Raises `ValueError` above it, and if all videos of a split are corrupt.
+    max_corrupt_fraction: largest allowed fraction of corrupt videos in a split, from 0 to 1. Raises `ValueError` for a larger
+        fraction, and if all videos of a split are corrupt.
     """
     if on_corrupt_video not in ON_CORRUPT_VIDEO:
         raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
@@ -178,7 +181,7 @@ def drop_bad(
     for split, rows in data.splits.items():
         of_split = {video.video_id: video for video in corrupt if video.split == split}
         if not of_split:
-            continue  # also a streamed split, which was not checked and has no length
+            continue  # or the split is streamed, so it was not checked and has no length
         readable = [index for index, video_id in enumerate(rows["video_id"]) if video_id not in of_split]
         num_corrupt = len(rows) - len(readable)
         if not num_corrupt:
@@ -197,7 +200,7 @@ def drop_bad(
 
 
 def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:
-    """A CSV file with a line per video that cannot be read."""
+    """Write a CSV file with a line per video that cannot be read."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(REPORT_COLUMNS)
@@ -205,7 +208,7 @@ def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:
 
 
 def read_report(path: str | Path) -> list[CorruptVideo]:
-    """The corrupt videos of a file of `write_report`, for `drop_bad`: a data set need not be checked before every run."""
+    """Read a file of `write_report`, for `drop_corrupt`: a data set need not be checked before every run."""
     from .text_tables import read_table
 
     return [

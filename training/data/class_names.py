@@ -14,14 +14,14 @@ from pathlib import Path
 from .text_tables import read_json, read_text
 
 
-MAX_NUMBERED_CLASSES = 100_000  # a larger label is a mistake, or a video id
+MAX_NUMBERED_CLASSES = 100_000  # a larger label is probably a video id
 SHOWN = 3  # number of classes listed in an error
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """
-    The names in a file, in the order of their indices: one per line, a JSON list, or a JSON dictionary from name to index or
-    from index to name. Raises `ValueError` for repeated names and for indices other than 0, 1, 2, ...
+    The names in a file, in the order of their indices. The file has one name per line, a JSON list of names, or a JSON
+    dictionary from name to index or from index to name. Raises `ValueError` for repeated names and for indices other than 0, 1, 2, ...
     """
     if Path(path).suffix.lower() == ".json":
         names = _names_of(path, read_json(path))
@@ -67,7 +67,7 @@ def sort_names(names: Iterable[str]) -> list[str]:
 
 def number_names(indices: Iterable[int]) -> list[str]:
     """
-    Names for classes of which only indices are known: the numbers from 0 to the largest index.
+    Names for classes whose annotations have only indices: the numbers from 0 to the largest index.
 
     >>> number_names({2, 0})
     ['0', '1', '2']
@@ -81,16 +81,18 @@ def number_names(indices: Iterable[int]) -> list[str]:
 
 
 def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:
-    """Raise `ValueError` unless the number of classes is one of `allowed`; any number if that is empty."""
+    """Raise `ValueError` unless the number of classes is one of `allowed`; an empty `allowed` accepts any number."""
     if allowed and len(names) not in allowed:
-        found = f"hold {len(names)} classes where {', '.join(map(str, allowed))} are expected"
-        hint = f"; num_classes={len(names)} accepts them" if names else ""
-        raise ValueError(f"The annotations {found}: they are incomplete or a subset{hint}.")
+        expected = " or ".join(map(str, allowed))
+        hint = f"; set num_classes={len(names)} to use them" if names else ""
+        raise ValueError(
+            f"The annotations hold {len(names)} classes, expected {expected}: they are incomplete or a subset{hint}."
+        )
 
 
 def normalize_label(name: str) -> str:
     """
-    The name without differences between editions of a data set: lower case, without underscores, brackets, double spaces.
+    The name in lower case, without underscores, brackets and double spaces, which differ between copies of a data set.
 
     >>> normalize_label("Passing_American football")
     'passing american football'
@@ -132,8 +134,8 @@ class LabelEncoder:
         if index is None:
             close = difflib.get_close_matches(label, self.names, n=1)
             some = ", ".join(self.names[:SHOWN]) + (", ..." if len(self.names) > SHOWN else "")
-            hint = f"the nearest is {close[0]!r}" if close else f"which are {some}"
-            raise ValueError(f"label {label!r} is none of the {len(self.names)} classes, {hint}.")
+            hint = f"the nearest is {close[0]!r}" if close else f"the classes are {some}"
+            raise ValueError(f"label {label!r} is not one of the {len(self.names)} classes; {hint}.")
         return index
 
 

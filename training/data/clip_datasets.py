@@ -25,12 +25,12 @@ from .rng import SharedEpoch, sample_seed
 
 logger = logging.get_logger(__name__)
 
-MAX_WORKERS = 1024  # of a data loader that reads a stream
-MIN_STREAMED = 100  # number of videos of a stream from which the fraction of corrupt videos is checked
+MAX_WORKERS = 1024  # largest number of DataLoader workers for a streamed data set
+MIN_STREAMED = 100  # streamed videos that must be read before the fraction of corrupt videos is checked
 
 
 class CorruptVideoError(ValueError):
-    """A video that cannot be read, or too many of them. The message is one line, also from a worker process."""
+    """A video, or too many videos, cannot be read. The message is one line, also if a worker process raised it."""
 
     def __init__(self, message: str):
         # A data loader raises the error of a worker again, with the worker's traceback in its message.
@@ -41,8 +41,8 @@ class CorruptVideos:
     """
     Counts and logs the videos that cannot be read, over all workers, and ends the run if there are too many.
 
-    num_rows: number of videos, `None` for a stream. There is one counter per row, which counts a video once, or one counter per
-        worker that reads a stream. Only one process writes to a counter, so no lock is needed.
+    num_rows: number of videos; `None` for a stream. Each row has a counter, so a video counts once; for a stream each worker
+        has a counter. Only one process writes to a counter, so no lock is needed.
     on_corrupt_video: "skip" or "raise".
     max_corrupt_fraction: largest allowed fraction of corrupt videos, of all rows or of those read from a stream.
     log_file: CSV file to which the lines `video_id,path,reason` of corrupt videos are appended.
@@ -70,7 +70,7 @@ class CorruptVideos:
         counters[slot] = counters[slot] + 1 if self.num_rows is None else 1
 
     def report(self, video_id: str, path: str | None, error: Exception) -> None:
-        """Log a corrupt video that was counted before. Raises `CorruptVideoError` if it must not be skipped."""
+        """Log a corrupt video, after `count`. Raises `CorruptVideoError` if the run must not continue without it."""
         reason = " ".join(str(error).split()) or type(error).__name__
         if self.on_corrupt_video == "raise":
             raise CorruptVideoError(f"{video_id}: {reason} (on_corrupt_video=skip continues without it)") from error
@@ -113,7 +113,7 @@ class _Clips:
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
 
     def set_epoch(self, epoch: int) -> None:
-        """Use new random parameters: in this process and in all workers, including those that are running."""
+        """Use the random parameters of `epoch` in this process and in all workers, including running workers."""
         self.epoch.value = epoch
 
     @property
@@ -156,9 +156,9 @@ class ClipDataset(_Clips, Dataset):
 
     rows: a split of `VideoData`.
     read: `RandomClipReader`, `RandomImageReader` or `MultiViewReader`.
-    num_classes, multi_label: of the `VideoData`; labels become class indices, or multi-hot vectors.
+    num_classes, multi_label: number of classes, and whether labels become multi-hot vectors instead of class indices.
     flipped_labels: changes of labels by a horizontal flip, see `augmentation.flipped_labels`.
-    seed: random parameters depend on it, the epoch and the video.
+    seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
 
     An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for images.
@@ -171,7 +171,7 @@ class ClipDataset(_Clips, Dataset):
         return self.read_row(index, self.epoch.value)
 
     def read_row(self, index: int, epoch: int) -> dict[str, Any]:
-        """The item of a row in a given epoch, which need not be the current epoch."""
+        """The item of a row with the random parameters of `epoch`; `JointClips` passes an epoch per data set."""
         return self._sample(self.rows[index], index, epoch)
 
 
@@ -179,9 +179,9 @@ class StreamedClips(_Clips, IterableDataset):
     """
     `ClipDataset` for a `datasets.IterableDataset`, whose shards are divided among the workers.
 
-    Corrupt videos are skipped; their fraction is relative to the videos read so far. With `is_endless`, passes over the stream
-    follow each other, each in a new order if the stream is shuffled. A batch then depends on its index only: a resumed run
-    reads the batches that it has seen again, and continues exactly.
+    Corrupt videos are skipped; their fraction is relative to the videos read so far. With `is_endless`, the stream is read
+    again and again, each time in a new order if it is shuffled. A batch then depends only on its index, so a resumed run skips
+    the batches of the first run and continues with the same next batch.
     """
 
     def __init__(self, *args, is_endless: bool = False, **kwargs):
@@ -204,7 +204,7 @@ class StreamedClips(_Clips, IterableDataset):
 
 class ClipCollator:
     """
-    Samples to a batch for the model: `{"pixel_values_videos" or "pixel_values", "labels"}`.
+    Collates samples to a batch for the model: `{"pixel_values_videos" or "pixel_values", "labels"}`.
 
     augment: applied to the batch on the CPU; `None` for evaluation and for augmentation on the GPU.
     keep_seeds: add `sample_seeds` to the batch; `BatchAugmentation` on the GPU needs and removes them.

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Reads the row of a data set to the uint8 pixels of a clip: a random clip for training, the processor's views for evaluation.
+Reads a row of a data set as the uint8 pixels of a clip: a random clip for training, the processor's views for evaluation.
 
 The settings of the processor define a clip (number of frames, frame rate, padding of short videos, crop size), so they are the
 same in training, in evaluation and in the saved model. Frames are cropped and resized while they are decoded, so full-size
@@ -22,15 +22,15 @@ from .rng import fork_rng
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
-REMOTE = ("http://", "https://")  # downloaded by the decoder itself
+REMOTE = ("http://", "https://")  # the decoder downloads these URLs
 
 
 class Clip(NamedTuple):
     """
     Result of a reader.
 
-    pixels: uint8, `(frames, channels, height, width)` of a clip, `(views, frames, ...)` of several views, `(channels, ...)` of an
-        image.
+    pixels: uint8; `(frames, channels, height, width)` for a clip, `(views, frames, channels, height, width)` for several views,
+        `(channels, height, width)` for an image.
     is_mirrored: whether the clip was flipped horizontally.
     """
 
@@ -39,7 +39,7 @@ class Clip(NamedTuple):
 
 
 def video_source(video: dict[str, Any]) -> Any:
-    """The input of the decoder for an undecoded video or image: itself, or with its bytes if fsspec has to read its path."""
+    """An undecoded `{"path", "bytes"}` for the decoder; the bytes of other URLs than http(s), such as s3://, are read by fsspec."""
     path = video.get("path")
     if video.get("bytes") is None and path is not None and "://" in path and not path.startswith(REMOTE):
         import fsspec
@@ -57,9 +57,9 @@ class RandomClipReader:
     equal segments (TSN), or with `min_temporal_span`, evenly spaced frames of a random part of the video. Videos with fewer
     frames than a clip are padded as by the processor.
 
-    processor: its `num_frames`, `sampling`, `fps`, `pad_mode` and `crop_size` are used.
-    mirror: whether half of the clips are flipped.
-    num_threads: of the decoder; by default one in a worker of a data loader, else one per core.
+    processor: defines the clip by `num_frames`, `sampling`, `fps`, `pad_mode`, `crop_size`, `size` and `allow_partial`.
+    mirror: whether to flip half of the clips.
+    num_threads: threads of the decoder; by default 1 in a DataLoader worker, else one per core.
     """
 
     media = "video"
@@ -78,7 +78,7 @@ class RandomClipReader:
         self.shape = (processor.num_frames, 3, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
-        """Raises what `decode_video` raises."""
+        """Raises the errors of `decode_video`."""
         with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
             pixels, _ = decode_video(
@@ -154,7 +154,7 @@ class MultiViewReader:
             self.shape = (*([num_views] if num_views > 1 else []), processor.num_frames, *self.shape)
 
     def __call__(self, video: dict[str, Any], seed: int = 0) -> Clip:
-        """Raises what the processor raises. `seed` is ignored; the random readers have the same signature."""
+        """Raises the errors of the processor. `seed` is ignored; the random readers have the same signature."""
         if self.media == "image":
             pixels = self.processor(read_image(video), return_tensors="pt", **UINT8).pixel_values[0]
         else:
@@ -163,7 +163,7 @@ class MultiViewReader:
 
 
 def read_image(image: dict[str, Any]) -> torch.Tensor:
-    """Decode an image to RGB, uint8 `(3, height, width)`, upright. Raises `OSError` or `ValueError` of one line."""
+    """Decode an image to RGB, uint8 `(3, height, width)`, upright. Raises `OSError` or a one-line `ValueError`."""
     from PIL import Image, ImageOps
 
     image = video_source(image)
@@ -178,10 +178,10 @@ def read_image(image: dict[str, Any]) -> torch.Tensor:
 
 class SameCrop:
     """
-    Crops and resizes the frames of one clip, which arrive in groups, with the random parameters of the first group.
+    Crops and resizes the frames of one clip. Frames come in groups; all groups get the random parameters of the first group.
 
-    stretches: whether the processor resizes frames to a square without keeping their aspect ratio. The area and the aspect
-        ratio of the crop are then those in the square.
+    stretches: whether the processor resizes frames to a square without keeping their aspect ratio. The random area and aspect
+        ratio of the crop then refer to the square.
     """
 
     def __init__(self, crop: v2.RandomResizedCrop, stretches: bool = False):

@@ -3,8 +3,8 @@
 Converts a data set of the `datasets` library, in memory or streamed, to three columns: `video` or `image` (undecoded),
 `label` (class index) and `video_id`.
 
-`datasets` would decode with torchcodec, and one file that torchcodec cannot read ends a run. Undecoded rows are a path or
-bytes for our own decoder. Labels may be class indices, names, or numbers without names, alone or in lists.
+`datasets` would decode with torchcodec, where one unreadable file ends a run; undecoded rows have a path or bytes for our own
+decoder. Labels may be class indices, names, or integers without names, one per row or a list per row.
 """
 
 from functools import partial
@@ -23,14 +23,14 @@ class DatasetColumns:
     Finds the columns of videos, labels and ids, and the encoding of the labels.
 
     dataset: a `datasets.Dataset` or `IterableDataset`.
-    video_column, label_column: names of columns; by default found by the types and the usual names.
-    class_names: of a checkpoint; by default `indexed_names`, or else the names in the data set.
-    indexed_names: of a file, in the order that integer labels without names index.
+    video_column, label_column: names of columns; by default found by type and usual name.
+    class_names: class names of a checkpoint; by default `indexed_names`, or else the names in the data set.
+    indexed_names: class names of a file, in the order of integer labels without names.
 
     Attributes: `media` ("video" or "image"), `names` (class names in the order of their indices, `None` for a data set without
     labels) and `is_multi_label`.
 
-    Raises `ValueError` if a column is missing or if several could be meant.
+    Raises `ValueError` if a column is missing or if several columns qualify.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DatasetColumns:
     ):
         self.features = dataset.features
         if self.features is None:
-            raise ValueError("The streamed data set does not describe its columns: give it `features`.")
+            raise ValueError("The streamed data set does not describe its columns: open it with `features`.")
         self.video_column, self.media = self._find_video(video_column)
         self.label_column = self._find_label(label_column)
         self.id_column = next((name for name in ID_COLUMNS if name in self.features), None)
@@ -56,7 +56,7 @@ class DatasetColumns:
         self.index_of = None if self.names is None else LabelEncoder(self.names, indexed_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
-        """`dataset` with the three columns. Rows without an id get the id `<split>/<number>`."""
+        """Convert `dataset` to the three columns. Rows without an id get the id `<split>/<number>`."""
         import datasets
 
         features = _features(self.media, self.names, self.is_multi_label)
@@ -118,7 +118,7 @@ class DatasetColumns:
         return next(iter(usual or typed), None)
 
     def _collect_names(self, dataset: Any) -> list[str]:
-        """The names in a column of text; for integers, the numbers from 0 to the largest."""
+        """The names in a text column; for an integer column, the numbers from 0 to the largest label."""
         if not hasattr(dataset, "unique"):
             raise ValueError(
                 f"The column {self.label_column!r} of a streamed data set has no class names; set class_names_file."

@@ -2,8 +2,8 @@
 """
 Data sets, batch sampler and collator of joint training on several data sets. A batch has samples of one data set only.
 
-The data set and the rows of a batch depend only on the seed and the index of the batch since the start of the run. So all
-ranks agree, with any number of data loader workers, and a resumed run continues exactly.
+The data set and the rows of a batch depend only on the seed and the index of the batch since the start of the run. All ranks
+therefore agree for any number of DataLoader workers, and a resumed run continues exactly.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ class SampleIndex(NamedTuple):
 
 def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) -> list[str]:
     """
-    The data sets of the `number` batches of an epoch of the run, in random order. Their frequencies are proportional to the weights
-    to within one batch; with independent random choices, the frequencies of a short run could differ much from the weights.
+    Names of the data sets of the `number` batches of an epoch, in random order. The number of batches of each data set is
+    proportional to its weight to within one batch; independent random choices could differ much from the weights in a short run.
 
     >>> names = draw_names({"kinetics": 3, "imagenet": 1}, seed=0, epoch=0, number=1000)
     >>> names.count("kinetics")
@@ -45,8 +45,8 @@ def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) ->
 
 class ShuffledRows:
     """
-    The rows of one data set in the order in which batches take them: an endless sequence of epochs, each in a new random order. So
-    all batches are full, and a batch may contain the end of one epoch and the start of the next.
+    The rows of one data set in training order: an endless sequence of epochs, each in a new random order. All batches are full:
+    a batch may contain the end of one epoch and the start of the next.
     """
 
     def __init__(self, name: str, num_rows: int, seed: int):
@@ -74,9 +74,9 @@ class JointBatches:
     batch_sizes: samples per rank and batch of each data set.
     weights: relative number of batches of each data set.
 
-    An epoch of the run has as many batches as one epoch of every data set together. If the weights are proportional to these
-    numbers of batches, each sample is used once per epoch on average. The epochs of a data set are not aligned to those of the
-    run.
+    The number of batches of an epoch of the run is the sum over the data sets of the batches of one epoch. If the weights are
+    proportional to these numbers, each sample is used once per epoch on average. The epochs of a data set do not start with
+    those of the run.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class JointClips(Dataset):
     """
     The samples of several data sets, for a `JointBatches` sampler.
 
-    clips: name of a data set to its clips or images. Random parameters of a sample depend on the epoch of its data set.
+    clips: name of a data set to its clips or images. The random parameters of a sample depend on the epoch of its data set.
     """
 
     def __init__(self, clips: dict[str, ClipDataset]):
@@ -153,7 +153,7 @@ class NamedClips(Dataset):
 
 class JointCollator:
     """
-    Samples of one data set to a batch with the name of its head: `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
+    Collates samples of one data set to a batch with the name of its head: `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
 
     augment: name of a data set to the augmentation of its batches, see `ClipCollator`; `None` for no augmentation.
     keep_seeds: see `ClipCollator`.

@@ -1,15 +1,15 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit data prepare`: copies the videos of a folder to another folder of the same layout, in a form that decodes faster.
+`tubevit data prepare`: re-encodes the videos of a folder, with the same layout, so that they decode faster.
 
-Annotations stay valid: files are found by their name with any video suffix, so only `video_root` changes. Originals are only
-read. A stopped run continues, and copies with different settings never share a folder.
+Annotations stay valid: files are found by their name with any video suffix, so only `video_root` changes. Originals are not
+changed. A stopped run can be continued, and a folder never mixes copies with different settings.
 
-A copy is small, has a key frame every second, its index at the front and no sound. Frames come from our own decoder: upright,
-with square pixels, all frames of the original and no others, each at its time in the original. The encoding is the H.264 that
-decoded fastest on 340x256 clips like those of Kinetics: x264's "fastdecode" (no CABAC, no deblocking) saves a third of the
-time, and three in four frames are B-frames that no other frame refers to, so the decoder skips them when they are not
-sampled. Key frames every 12 instead of 24 frames saved nothing.
+A copy has a short side of 256 pixels, a key frame every 24 frames, its index at the front and no sound. Frames come from our
+own decoder: upright, with square pixels, and with the times of the original. The encoding is the H.264 variant that decoded
+fastest on 340x256 clips like those of Kinetics: x264's "fastdecode" (no CABAC, no deblocking) saves a third of the time, and
+three in four frames are B-frames that no other frame refers to, so the decoder skips them when they are not sampled. Key
+frames every 12 instead of 24 frames saved nothing.
 """
 
 import argparse
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "prepare.json"
 FAILED_FILE = "failed.csv"
-NUM_TIMED, ROUNDS, NUM_STARTS = 8, 5, 3  # timing: number of videos, repetitions of each, clips of each
+NUM_TIMED, ROUNDS, NUM_STARTS = 8, 5, 3  # timing: number of videos, rounds, clips per video
 
 TIME_BASE = Fraction(1, 90_000)
-MAX_HELD_BYTES = 192 * 2**20  # of resized frames in memory; a longer video is decoded in parts
+MAX_PART_BYTES = 192 * 2**20  # resized frames in memory; a longer video is decoded in parts
 ENCODER = "libx264"
 X264_OPTIONS = "scenecut=0:open-gop=0:b-pyramid=none:b-adapt=0:log-level=error"
 NUM_B_FRAMES = 3  # consecutive
@@ -52,10 +52,10 @@ class PrepareSettings:
     """
     Settings of the encoder.
 
-    short_side: of the copy, in pixels; smaller videos keep their size.
+    short_side: short side of the copy in pixels; smaller videos keep their size.
     gop: distance between key frames, in frames.
     crf: x264's constant rate factor, 0 (lossless) to 51; x264's default is 23, and 18 is visually close to the original.
-    preset: of x264, one of `PRESETS`; slower presets make smaller files.
+    preset: x264's preset, one of `PRESETS`; slower presets give smaller files.
     """
 
     short_side: int = 256
@@ -75,7 +75,7 @@ class PrepareSettings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", metavar="FOLDER", help="folder of videos, with its subfolders")
+    parser.add_argument("source", nargs="?", metavar="FOLDER", help="folder of videos; its subfolders are included")
     parser.add_argument("target", nargs="?", metavar="OUT", help="folder for the copies")
     parser.add_argument(
         "--short-side",
@@ -84,14 +84,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="short side of the copies, in pixels; smaller videos keep their size (default: 256)",
     )
-    parser.add_argument("--gop", type=int, default=24, metavar="N", help="frames between key frames (default: 24)")
+    parser.add_argument(
+        "--gop", type=int, default=24, metavar="N", help="distance between key frames, in frames (default: 24)"
+    )
     parser.add_argument(
         "--crf", type=int, default=23, metavar="N", help="x264's constant rate factor, 0 to 51 (default: 23)"
     )
     parser.add_argument(
         "--preset", default="veryfast", metavar="NAME", help=f"x264's preset: {', '.join(PRESETS)} (default: veryfast)"
     )
-    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=whole_number(1), metavar="N", help="number of processes (default: one per CPU core)"
+    )
     parser.add_argument(
         "--num-frames",
         type=whole_number(1),
@@ -101,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-timing", action="store_true", help="do not time the decoding of originals and copies")
     parser.add_argument(
-        "--dry-run", action="store_true", help="make all checks and copy one video to a folder that is removed"
+        "--dry-run", action="store_true", help="make all checks and copy one video to a temporary folder"
     )
 
 
@@ -115,9 +119,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return dry_run(pairs, target, settings)
     claim_target(target, vars(settings))
-    waiting = [pair for pair in pairs if is_stale(*pair)]
+    waiting = [pair for pair in pairs if needs_copy(*pair)]
     if len(waiting) < len(pairs):
-        print(f"{len(pairs) - len(waiting):,} of {len(pairs):,} videos are there already.")
+        print(f"{len(pairs) - len(waiting):,} of {len(pairs):,} videos have a copy already.")
     check_disk(target, waiting)
     failed = prepare_all(waiting, settings, args.workers)
     done = [pair for pair in pairs if pair[1].exists()]
@@ -145,7 +149,7 @@ def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
     inside, outside = target.resolve(), source.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise ValueError(
-            f"{target} and {source} must not lie in each other: give a folder for the copies outside of the originals."
+            f"{target} and {source} must not contain each other: give a folder for the copies outside of the originals."
         )
     videos = list_files(source, VIDEO_SUFFIXES)
     if not videos:
@@ -161,9 +165,9 @@ def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def dry_run(pairs: list[tuple[Path, Path]], target: Path, settings: PrepareSettings) -> int:
-    """Make all checks and copy the first video to a folder that is removed; the exit code is 1 if it cannot be read."""
+    """Make all checks and copy the first video to a temporary folder; the exit code is 1 if it cannot be read."""
     check_target(target, vars(settings))
-    waiting = [pair for pair in pairs if is_stale(*pair)]
+    waiting = [pair for pair in pairs if needs_copy(*pair)]
     with dry_run_dir(target) as temporary:
         check_disk(target, waiting)
         print(f"{len(waiting):,} of {len(pairs):,} videos are to be copied to {target}.")
@@ -189,13 +193,13 @@ def check_target(target: Path, settings: dict[str, Any]) -> None:
 
 
 def claim_target(target: Path, settings: dict[str, Any]) -> None:
-    """Create `target` with a file of the settings. Raises `ValueError` as `check_target`."""
+    """Create `target` and write the settings to it. Raises the errors of `check_target`."""
     check_target(target, settings)
     target.mkdir(parents=True, exist_ok=True)
     (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def is_stale(original: Path, copy: Path) -> bool:
+def needs_copy(original: Path, copy: Path) -> bool:
     """Whether there is no copy, or the original is newer than the copy."""
     return not copy.exists() or copy.stat().st_mtime < original.stat().st_mtime
 
@@ -225,7 +229,7 @@ def prepare_all(
 
 
 def prepare_one(pair: tuple[Path, Path], settings: PrepareSettings) -> str | None:
-    """Write one copy. Returns the reason why the original cannot be read, `None` for a written copy."""
+    """Write one copy. Returns the reason why the original cannot be read, or `None` if the copy was written."""
     from av import FFmpegError
 
     original, copy = pair
@@ -239,7 +243,7 @@ def prepare_one(pair: tuple[Path, Path], settings: PrepareSettings) -> str | Non
 
 
 def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
-    """A CSV file with a line per video that could not be read. If all could be read, the file of an earlier run is removed."""
+    """Write a CSV file with a line per video that could not be read; without such videos, remove the file of an earlier run."""
     if not failed:
         path.unlink(missing_ok=True)
         return
@@ -254,8 +258,8 @@ def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
 
 def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, float]:
     """
-    Median CPU time in milliseconds to read a training clip of `num_frames` frames at 15 frames per second, from originals and
-    copies alternately, with one decoder thread.
+    Median CPU time in milliseconds to read a training clip of `num_frames` frames at 15 frames per second, with one decoder
+    thread. Originals and copies are timed alternately.
     """
     import statistics
 
@@ -310,7 +314,7 @@ def prepare_video(source: str | Path, target: str | Path, settings: PrepareSetti
     """
     Write the copy of `source` to `target`, an .mp4, under a temporary name until it is complete.
 
-    Raises what `decode_video` raises for a video that cannot be read, and `OSError` if `target` cannot be written.
+    Raises the errors of `decode_video` for a video that cannot be read, and `OSError` if `target` cannot be written.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -350,24 +354,24 @@ def _decode_in_parts(source: str | Path, short_side: int) -> Iterator[tuple["tor
 
     first, total, per_part = 0, 1, 1
     while first < total:
-        chosen = {}
+        found = {}
 
-        def choose(metadata, first=first, per_part=per_part, chosen=chosen):
-            chosen["metadata"] = metadata
+        def select(metadata, first=first, per_part=per_part, found=found):
+            found["metadata"] = metadata
             return range(first, min(first + per_part, metadata.total_num_frames))
 
         frames, metadata = decode_video(
-            str(source), choose, frame_transform=lambda frames: resize_short_side(frames, short_side), num_threads=1
+            str(source), select, frame_transform=lambda frames: resize_short_side(frames, short_side), num_threads=1
         )
-        total, per_part = metadata.total_num_frames, max(1, MAX_HELD_BYTES // frames[0].numel())
-        yield frames, chosen["metadata"].timestamps[first : first + len(frames)].tolist()
+        total, per_part = metadata.total_num_frames, max(1, MAX_PART_BYTES // frames[0].numel())
+        yield frames, found["metadata"].timestamps[first : first + len(frames)].tolist()
         first += len(frames)
 
 
 def resize_short_side(frames: "torch.Tensor", short_side: int) -> "torch.Tensor":
     """
-    Frames `(frames, channels, height, width)`, reduced to a short side of at most `short_side` pixels, with even sides, which
-    H.264 needs.
+    Resize frames `(frames, channels, height, width)` to a short side of at most `short_side` pixels. Sides become even, as H.264
+    requires.
 
     >>> import torch
     >>> resize_short_side(torch.zeros(1, 3, 241, 321, dtype=torch.uint8), 256).shape[-2:]

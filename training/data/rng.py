@@ -1,10 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Random numbers that depend only on a seed, the epoch and the video: they are the same with any number of workers and ranks,
+Random numbers that depend only on a seed, the epoch and the video: they are the same for any number of workers and ranks,
 and in a resumed run.
 
-The global generator of a process would not give that: each worker has its own, and a resumed run starts it again. The epoch
-is in shared memory because nothing tells persistent workers, or the data loader of a resumed Trainer, that an epoch began.
+The global generator of a process does not have this property: each worker has its own, and a resumed run starts it again.
+The epoch is in shared memory, because Trainer does not tell persistent workers, or the data loader of a resumed run, that an
+epoch begins.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Reads text, CSV tables and JSON of annotation files. Every error is a `ValueError` of one line that names the file and, where
-there is one, the line.
+Reads text, CSV tables and JSON of annotation files. Every error is a one-line `ValueError` that names the file and, if
+known, the line number.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 
 
 DELIMITERS = ",;\t"
-SNIFFED_CHARACTERS = 65_536  # of a file whose format is unknown: its first line must end within them
+SNIFFED_CHARACTERS = 65_536  # read from a file of unknown format, to find its first line
 
 
 def read_text(path: str | Path) -> str:
@@ -21,7 +21,9 @@ def read_text(path: str | Path) -> str:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): it cannot hold annotations.") from None
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}): annotation files must be UTF-8 text."
+        ) from None
     if not text.strip():
         raise ValueError(f"{path} is empty.")
     return text
@@ -91,7 +93,7 @@ def read_header(path: str | Path) -> list[str]:
 
 
 def sniff_line(path: Path) -> str:
-    """The first line with text of a file, stripped; empty if `path` is no file, or the file no UTF-8 text."""
+    """The first line of a file that is not blank, stripped; empty if `path` is not a file or not UTF-8 text."""
     if not path.is_file():
         return ""
     with open(path, encoding="utf-8-sig") as file:
@@ -103,7 +105,7 @@ def sniff_line(path: Path) -> str:
 
 
 def sniff_header(path: Path) -> list[str]:
-    """The cells of the first line of a CSV file; no cells if `path` is no file, or the file no CSV."""
+    """The cells of the first line of a CSV file; an empty list if `path` is not a file or not CSV."""
     try:
         return _split_cells(sniff_line(path))
     except csv.Error:

@@ -4,9 +4,9 @@
 `datasets.Dataset` per split.
 
 A row is `{"video": {"path", "bytes"}, "label", "video_id"}` (`image` instead of `video` for images), undecoded. The label is
-a class index, a list of class indices with several labels per video, or `None` where it is unknown. Classes are those of the
-training split in alphabetical order, unless a file or a checkpoint names them. A class that only the validation split has
-raises an error instead of becoming one more output.
+a class index, a list of class indices (several labels per video), or `None` (unknown). The classes are those of the training
+split in alphabetical order, unless a file or a checkpoint names them. A class that only the validation split has raises an
+error instead of becoming an additional output.
 """
 
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ from .formats.samples import VideoSample, split_by_class, split_of
 
 @dataclass
 class DataConfig:
-    """Videos (or images) and their labels. Give `data`, or a file or folder for each split."""
+    """Videos (or images) and their labels: `data`, or one file or folder per split."""
 
     data: str | None = option(None, "folder, annotation file, or name of a data set on the Hub")
     train_data: str | None = option(None, "annotation file or class folders of the training split")
@@ -46,10 +46,12 @@ class DataConfig:
         None, "file of class names, one per line or JSON (default: the names in the annotations)"
     )
     num_classes: Annotated[int, AT_LEAST_1] | None = option(
-        None, "required number of classes (default: the number that the format is known to have, or any number)"
+        None,
+        "required number of classes (default: the number of classes of Kinetics, Something-Something or Charades; any number for other "
+        "formats)",
     )
     multi_label: bool | None = option(
-        None, "read several labels per video (default: as the format or the label column has them)"
+        None, "read several labels per video (default: determined by the format or by the label column)"
     )
     dataset_config_name: str | None = option(None, "configuration name of a data set on the Hub")
     video_column: str | None = option(
@@ -58,20 +60,20 @@ class DataConfig:
     label_column: str | None = option(
         None, "column of labels in a data set on the Hub (default: found by name and type)"
     )
-    streaming: bool = option(False, "read a data set on the Hub while it is downloaded")
+    streaming: bool = option(False, "stream a data set from the Hub instead of downloading it first")
     shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
-        256, "buffer, in videos, from which a streamed training split is shuffled"
+        256, "size of the shuffle buffer of a streamed training split, in videos"
     )
     validation_fraction: Annotated[float, Range(0, 1, exclusive=("maximum",))] = option(
         0.25, "fraction of the training videos that is held out if there is no validation split"
     )
-    split_seed: Annotated[int, SEED] = option(0, "random seed of the choice of the held-out videos")
+    split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
 
     def __post_init__(self):
         given = [self.train_data, self.validation_data, self.test_data]
         if (self.data is None) == (not any(given)):
             raise ValueError(
-                "Give data, or train_data, validation_data and test_data (as many as there are)"
+                "Give data, or one or more of train_data, validation_data and test_data"
                 + (", not both." if any(given) else ".")
             )
         if self.data_format != AUTO:
@@ -84,12 +86,12 @@ class VideoData:
     """
     A data set that was read.
 
-    splits: "train", "validation" and "test", as many as there are, to a `Dataset` or `IterableDataset`.
-    class_names: in the order of their indices; empty where no video has a label.
+    splits: "train", "validation" and "test", or some of them, to a `Dataset` or `IterableDataset`.
+    class_names: in the order of their indices; empty if no video has a label.
     media: "video" or "image", which is also the name of the column.
     multi_label: whether a label is a list.
     data_format: name of the format; `None` for a data set that the caller opened.
-    notes: what was assumed or left out, one sentence each, to be shown to the user.
+    notes: messages for the user on assumptions, ignored options and excluded videos, one sentence each.
     """
 
     splits: dict[str, Any]
@@ -109,11 +111,12 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
     """
     Read the annotations that `config` names. Videos are not opened: see `check_data`.
 
-    class_names: of the checkpoint that is evaluated or fine-tuned. Labels are matched with them by name; case and underscores
-        are ignored. Labels that are integers index the names of `class_names_file`. Without that file they index
-        `class_names`, unless these are numbers (or codes of Charades) themselves.
+    class_names: class names of the checkpoint that is evaluated or fine-tuned. Labels are matched with them by name, ignoring
+        case and underscores. Integer labels are indices into the names of `class_names_file`; without that file, into the
+        names that the format defines (codes of Charades) if they are the same classes, else into `class_names`.
+        If `class_names` are numbers, an integer label is the class with this number as its name.
 
-    Raises `ValueError` or `FileNotFoundError`, in one line, for annotations that cannot be used.
+    Raises a one-line `ValueError` or `FileNotFoundError` for annotations that cannot be used.
     """
     sources = find_sources(config.data, _split_files(config), config.data_format)
     entry = detect_format(sources) if config.data_format == AUTO else get_format(config.data_format)
@@ -134,7 +137,7 @@ def _split_files(config: DataConfig) -> dict[str, str]:
 
 
 def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
-    """Options that were changed and that other formats use, but not this one."""
+    """Options that differ from their defaults and have no effect on this format, but on others."""
     specific = {name for each in list_formats() for name in each.options} - set(entry.options)
     return [
         each.name for each in fields(config) if each.name in specific and getattr(config, each.name) != each.default
@@ -158,7 +161,7 @@ def _load_samples(
                 f"The format {entry.name} names no splits: {source.path} ({len(samples)} rows) is the training split."
             )
     if not splits:
-        raise ValueError(f"{', '.join(source.path for source in sources)}: there is no {entry.media} in it.")
+        raise ValueError(f"There are no {entry.media}s in {', '.join(source.path for source in sources)}.")
     if "train" in splits and "validation" not in splits and config.validation_fraction:
         _hold_out(splits, config, multi_label, notes)
     names = (
@@ -168,7 +171,7 @@ def _load_samples(
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
     if class_names and encoder.indexed == names and _has_indices(splits):
-        notes.append("Labels are numbers: they are taken as indices of the checkpoint's classes, in their order.")
+        notes.append("Labels are integers: they are used as indices of the checkpoint's classes.")
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         samples = splits[split]
@@ -189,7 +192,7 @@ def _check_multi_label(multi_label: bool, entry: AnnotationFormat) -> None:
 
 
 def _indexed_names(config: DataConfig, declared: list[str] | None, names: list[str]) -> list[str] | None:
-    """The classes in the order that integer labels index; `None` where only `names` gives an order."""
+    """The classes in the order of integer labels; `None` for the order of `names`."""
     is_other_order = declared is not None and sorted(map(normalize_label, declared)) == sorted(
         map(normalize_label, names)
     )
@@ -222,7 +225,7 @@ def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_la
     """Move a fraction of the training split to a validation split, class by class, all samples of a file together."""
     samples = splits["train"]
     groups = defaultdict(list)
-    for sample in samples:  # a video of several classes has no class to be grouped by
+    for sample in samples:  # with several labels per video, all videos are one group
         groups["" if multi_label else str(sample.label)].append(sample.path)
     _, chosen, single = split_by_class(
         {label: sorted(each) for label, each in groups.items()}, config.validation_fraction, config.split_seed
@@ -236,11 +239,11 @@ def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_la
         f"There is no validation split: {len(splits['validation'])} of {len(samples)} videos are held out for it."
     )
     if single:
-        notes.append(f"Classes with a single video have none in the validation split: {', '.join(single)}.")
+        notes.append(f"Classes with a single video are missing in the validation split: {', '.join(single)}.")
 
 
 def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> list[str]:
-    """Ids of the samples; a number is added to an id that occurs again."""
+    """Ids of the samples; a repeated id gets a number: `a`, `a#2`, ..."""
     seen: Counter = Counter()
     ids = []
     for sample in samples:
@@ -248,7 +251,7 @@ def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> lis
         number = seen[sample.video_id]
         ids.append(sample.video_id if number == 1 else f"{sample.video_id}#{number}")
     if repeats := len(samples) - len(seen):
-        notes.append(f"{repeats} of {len(samples)} rows of the {split} split name a video that an earlier row names.")
+        notes.append(f"{repeats} of {len(samples)} rows of the {split} split repeat the video of an earlier row.")
     return ids
 
 
@@ -271,9 +274,9 @@ def adapt_datasets(
     splits: dict[str, Any], config: DataConfig | None = None, class_names: list[str] | None = None
 ) -> VideoData:
     """
-    As `load_video_dataset`, for splits that the caller opened as `datasets.Dataset` or `IterableDataset`.
+    `load_video_dataset` for splits that the caller opened as `datasets.Dataset` or `IterableDataset`.
 
-    config: the options on columns, class names and the validation split are used.
+    config: only its options for columns, class names and the validation split are used.
     """
     config = config or DataConfig(data="opened by the caller")
     indexed = read_class_names(config.class_names_file) if config.class_names_file else None

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-A pool of processes that works on many files, with a progress bar, and survives files that end their process.
+A pool of processes that works on many files, with a progress bar, and survives files that crash their process.
 
-A damaged video may crash FFmpeg or use up the memory. In a run over 240,000 files, this must give one line in a report and
-not end the run.
+A damaged video may crash FFmpeg or exhaust the memory. In a run over 240,000 files, such a video must be one line in a report
+and not end the run.
 """
 
 import os
@@ -30,10 +30,10 @@ def map_in_processes(
     """
     `(item, function(item))` of each item, in the order in which they finish, with a progress bar.
 
-    function: must be picklable, as the items. Its exceptions are raised here. If it ends its process, the result for the item
-        is a `ProcessDied`.
+    function: must be picklable, like the items. Its exceptions are raised here. If it crashes its process, the result for the
+        item is a `ProcessDied`.
     total: number of items.
-    num_workers: number of processes; 1 = this process. By default one per core, and fewer for few items.
+    num_workers: number of processes; 1 = this process. By default one per core, or fewer for few items.
     """
     from tqdm.auto import tqdm
 
@@ -58,13 +58,13 @@ def choose_num_workers(num_workers: int | None, num_items: int) -> int:
 
 
 def note_on_workers(num_workers: int) -> list[str]:
-    """A sentence if there are to be more loader workers than cores, over all training processes of this machine."""
+    """A message if the training processes of this machine start more loader workers than there are cores."""
     from tubevit.processing.cpu_cores import num_cores
 
     total, cores = num_workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), num_cores()
     if total <= cores:
         return []
-    return [f"{total} loader workers share {cores} cores: a smaller dataloader_num_workers may be faster."]
+    return [f"{total} DataLoader workers run on {cores} cores: a smaller dataloader_num_workers may be faster."]
 
 
 def note_on_gpus(use_cpu: bool) -> list[str]:
@@ -91,7 +91,7 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Itera
             for future in done.difference(broken):
                 yield running.pop(future), future.result()
             if broken:
-                # The results of all running items are lost, and any item may be the cause: each is run again by itself.
+                # The results of all running items are lost, and any of them may be the cause: run each again, one at a time.
                 suspects = [running[future] for future in running]
                 running = {}
                 pool.shutdown(cancel_futures=True)
@@ -125,7 +125,7 @@ def _make_pool(num_workers: int) -> ProcessPoolExecutor:
 
 
 def _use_one_thread() -> None:
-    """One thread per process: the other processes use the other cores."""
+    """One thread per process, because the other processes use the other cores."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch if it is imported later
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

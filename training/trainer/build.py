@@ -19,7 +19,7 @@ from transformers import set_seed
 from tubevit.processing import TubeViTVideoProcessor
 
 from ..data.augmentation import BatchAugmentation, flipped_labels
-from ..data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
+from ..data.check_data import CorruptVideo, check_videos, drop_corrupt, read_report, write_report
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
@@ -355,7 +355,7 @@ def without_bad_videos(
         return data
     found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
     (bad,) = broadcast_object_list(found)
-    return drop_bad(data, bad, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
+    return drop_corrupt(data, bad, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
 
 
 def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:

@@ -14,7 +14,7 @@ from video_files import moving_frames, write_video
 from tubevit import Tube
 from tubevit.training.cli import main
 from tubevit.training.commands.demo_report import ReportClip, draw_report
-from tubevit.training.data.formats.class_folders import LabelledClip, find_clips, hold_out, take_evenly
+from tubevit.training.data.formats.class_folders import LabeledClip, find_clips, hold_out, take_evenly
 
 
 def write_clips(folder: Path, *names: str, num_frames: int = 6) -> None:
@@ -149,7 +149,7 @@ def test_folders_of_splits_are_used_as_they_are(tmp_path):
     )
     found = find_clips(tmp_path)
     assert {(clip.path.name, clip.label) for clip in found.train} == {("a.mp4", "run"), ("b.AVI", "walk")}
-    assert found.val == [LabelledClip(tmp_path / "validation" / "run" / "c.mkv", "run")]
+    assert found.val == [LabeledClip(tmp_path / "validation" / "run" / "c.mkv", "run")]
     assert found.notes == []
 
 
@@ -161,7 +161,7 @@ def test_classes_that_training_lacks_are_left_out_and_named(tmp_path):
 
 
 def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():
-    clips = [LabelledClip(Path(f"{label}{i}"), label) for label, n in (("a", 8), ("b", 4), ("c", 2)) for i in range(n)]
+    clips = [LabeledClip(Path(f"{label}{i}"), label) for label, n in (("a", 8), ("b", 4), ("c", 2)) for i in range(n)]
     found = hold_out(clips, 0.25, seed=1)
     assert sorted(clip.label for clip in found.val) == ["a", "a", "b", "c"]
     assert sorted(map(str, found.train + found.val)) == sorted(map(str, clips))
@@ -170,7 +170,7 @@ def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():
 
 
 def test_taking_evenly_serves_every_class_before_any_twice():
-    clips = [LabelledClip(Path(f"{label}{i}"), label) for label, n in (("a", 9), ("b", 2), ("c", 5)) for i in range(n)]
+    clips = [LabeledClip(Path(f"{label}{i}"), label) for label, n in (("a", 9), ("b", 2), ("c", 5)) for i in range(n)]
     random.Random(0).shuffle(clips)
     assert sorted(clip.label for clip in take_evenly(clips, 3)) == ["a", "b", "c"]
     assert sorted(clip.label for clip in take_evenly(clips, 8)) == ["a"] * 3 + ["b"] * 2 + ["c"] * 3

@@ -11,7 +11,7 @@ from PIL import Image
 from pool_functions import fail_at, square_unless_deadly
 
 from tubevit.training.cli import main
-from tubevit.training.data.check_data import CorruptVideo, check_videos, drop_bad, read_report, write_report
+from tubevit.training.data.check_data import CorruptVideo, check_videos, drop_corrupt, read_report, write_report
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.data.worker_processes import ProcessDied, choose_num_workers, map_in_processes
 
@@ -90,7 +90,7 @@ def test_images_are_checked(tmp_path):
 def test_bad_videos_are_dropped_and_counted(broken_set):
     data = load(broken_set)
     bad, _ = check_videos(data, num_workers=1)
-    kept = drop_bad(data, bad, max_corrupt_fraction=0.5)
+    kept = drop_corrupt(data, bad, max_corrupt_fraction=0.5)
     assert {split: len(rows) for split, rows in kept.splits.items()} == {"train": 6, "validation": 2}
     assert kept.class_names == data.class_names and check_videos(kept, num_workers=1)[0] == []
     counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
@@ -102,12 +102,12 @@ def test_bad_videos_are_dropped_and_counted(broken_set):
     with pytest.raises(
         ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_corrupt_fraction=0\.3"
     ):
-        drop_bad(data, bad, max_corrupt_fraction=0.3)
+        drop_corrupt(data, bad, max_corrupt_fraction=0.3)
     with pytest.raises(ValueError, match="on_corrupt_video=skip"):
-        drop_bad(data, bad, on_corrupt_video="raise")
+        drop_corrupt(data, bad, on_corrupt_video="raise")
     with pytest.raises(ValueError, match="skip or raise"):
-        drop_bad(data, bad, on_corrupt_video="ignore")
-    assert drop_bad(data, [], on_corrupt_video="raise").notes == []
+        drop_corrupt(data, bad, on_corrupt_video="ignore")
+    assert drop_corrupt(data, [], on_corrupt_video="raise").notes == []
 
 
 def test_a_split_without_good_videos_is_an_error(tmp_path):
@@ -115,7 +115,7 @@ def test_a_split_without_good_videos_is_an_error(tmp_path):
     data = load(tmp_path)
     bad = [CorruptVideo("train", row["video_id"], "", "x") for row in data.splits["train"]]
     with pytest.raises(ValueError, match="2 of 2"):
-        drop_bad(data, bad, max_corrupt_fraction=1.0)
+        drop_corrupt(data, bad, max_corrupt_fraction=1.0)
 
 
 def test_reports_come_back_as_they_were(tmp_path):

@@ -77,7 +77,7 @@ def test_copies_are_stored_for_random_access(tmp_path):
 def test_a_long_video_is_copied_in_parts(tmp_path, monkeypatch):
     source = write_video(tmp_path / "a.mp4", smooth_frames(50), gop=20, b_frames=2)
     prepare_video(source, tmp_path / "whole.mp4", PrepareSettings())
-    monkeypatch.setattr(prepare_module, "MAX_HELD_BYTES", 7 * 3 * 96 * 128)
+    monkeypatch.setattr(prepare_module, "MAX_PART_BYTES", 7 * 3 * 96 * 128)
     prepare_video(source, tmp_path / "parts.mp4", PrepareSettings())
     assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_and_changed_originals_are_copied_again(originals,
     newer = add_clip(originals / "b" / "c" / "three.webm")
     os.utime(newer, (4e9, 4e9))
     assert prepare(originals, out, "--no-timing") == 0
-    assert "1 of 3 videos are there already" in capsys.readouterr().out
+    assert "1 of 3 videos have a copy already" in capsys.readouterr().out
     changed = {path.name for path in stamps if path.stat().st_mtime_ns != stamps[path]}
     assert changed == {"two.mp4", "three.mp4"}
 
@@ -150,8 +150,8 @@ def error_of(capsys, *arguments) -> str:
 
 
 def test_mistakes_are_one_line_and_write_nothing(originals, tmp_path, capsys):
-    assert "must not lie in each other" in error_of(capsys, originals, originals / "out")
-    assert "must not lie in each other" in error_of(capsys, originals, originals)
+    assert "must not contain each other" in error_of(capsys, originals, originals / "out")
+    assert "must not contain each other" in error_of(capsys, originals, originals)
     assert "There is no folder" in error_of(capsys, tmp_path / "no", tmp_path / "out")
     assert "crf must be" in error_of(capsys, originals, tmp_path / "out", "--crf", 60)
     assert "preset" in error_of(capsys, originals, tmp_path / "out", "--preset", "quick")

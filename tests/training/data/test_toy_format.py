@@ -71,7 +71,7 @@ def test_the_format_is_detected_and_checked_by_its_entry(tmp_path, capsys):
     assert (data.data_format, data.class_names) == ("toy", list(toy_format.CLASSES))
     assert table(data, "train") == [("a.mp4", "red", "a.mp4")]
     assert table(data, "validation") == [("b.mp4", "blue", None)]
-    assert "hold 4 classes where 3 are expected" in error_of(data=tmp_path, num_classes=3)
+    assert "hold 4 classes, expected 3" in error_of(data=tmp_path, num_classes=3)
     assert "multi_label=true needs one of" in error_of(data=tmp_path, multi_label=True)
     assert load(data=tmp_path, label_column="x").notes == [
         "label_column has no effect: the format toy does not use it."

@@ -60,7 +60,7 @@ def test_absolute_paths_stay_and_a_file_listed_twice_keeps_two_ids(tmp_path):
     data = load(data=tmp_path / "lists" / "train.csv", validation_fraction=0.0)
     assert [row["video"]["path"] for row in data.splits["train"]] == [str(clip)] * 2
     assert [row[0] for row in table(data, "train")] == [str(clip), f"{clip}#2"]
-    assert "1 of 2 rows of the train split name a video that an earlier row names." in data.notes
+    assert "1 of 2 rows of the train split repeat the video of an earlier row." in data.notes
 
 
 def test_files_of_one_stem_in_two_folders_are_two_videos(tmp_path):
@@ -151,7 +151,7 @@ def test_the_file_that_names_numbers_may_not_name_other_classes_than_the_checkpo
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     (tmp_path / "names.txt").write_text("hop\n")
     config = {"train_data": tmp_path / "train.txt", "class_names_file": tmp_path / "names.txt"}
-    assert "label 'hop' is none of the 1 classes, which are skip." in error_of(class_names=["skip"], **config)
+    assert "label 'hop' is not one of the 1 classes; the classes are skip." in error_of(class_names=["skip"], **config)
 
 
 def test_real_labels_csv(shared_data):
@@ -207,7 +207,7 @@ def test_the_same_file_never_lies_on_both_sides(tmp_path):
 
 def test_a_stray_class_of_the_validation_folder_is_an_error(tmp_path):
     class_folders(tmp_path, {"train": {"a": 1, "b": 1}, "val": {"a": 1, "stray": 1}})
-    assert "'stray' is none of the" in error_of(data=tmp_path)
+    assert "'stray' is not one of the" in error_of(data=tmp_path)
 
 
 def test_image_folders(tmp_path):
@@ -302,7 +302,7 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no videos in class folders" in error_of(data=tmp_path / "empty")
     (tmp_path / "train.csv").write_text("path,label\n")
-    assert "there is no video in it" in error_of(data=tmp_path / "train.csv", data_format="csv")
+    assert "There are no videos in" in error_of(data=tmp_path / "train.csv", data_format="csv")
     (tmp_path / "a.csv").write_text("path,label\na.mp4,b\n")
     assert "There is no folder" in error_of(data=tmp_path / "a.csv", video_root=tmp_path / "no")
 

@@ -265,7 +265,7 @@ def one_class(folder: Path) -> Path:
         ({"own": {"clips": {"data": "/nothing/there"}}}, ("datasets.clips: ", "/nothing/there")),
         (
             {"own": {"clips": {"num_classes": 4}}},
-            ("datasets.clips: The annotations hold 3 classes where 4 are expected",),
+            ("datasets.clips: The annotations hold 3 classes, expected 4",),
         ),
         ({"own": {"clips": {"streaming": True}}}, ("datasets.clips: streaming",)),
         ({"metric_for_best_model": "accuracy"}, ("mean_score, clips_accuracy", "got 'accuracy'")),

@@ -64,7 +64,7 @@ def bad_data(kind: str, folder: Path) -> dict[str, str]:
 
 BAD_DATA = {
     "missing column": ("label",),
-    "unknown label": ("'b'", "none of the 1 classes, which are a."),
+    "unknown label": ("'b'", "not one of the 1 classes; the classes are a."),
     "empty": ("videos",),
     "all bad": ("3 of 3 videos of the train split cannot be read",),
     "one class": ("at least 2 classes",),

@@ -65,7 +65,7 @@ def test_the_libraries_are_silent(command, videos, tmp_path):
     command = [sys.executable, "-c", code, command, *argv]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and result.stderr == ""
-    assert f"{num_cores() + 1} loader workers share {num_cores()} cores" in result.stdout
+    assert f"{num_cores() + 1} DataLoader workers run on {num_cores()} cores" in result.stdout
 
 
 def test_workers_of_all_processes_share_the_cores(monkeypatch):

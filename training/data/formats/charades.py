@@ -2,8 +2,8 @@
 """
 Charades: CSV files with the columns `id` and `actions`, for example `c092 11.90 21.20;c147 0.00 12.60`.
 
-The labels of a video are the classes of all its actions, at any time in the video. SlowFast takes the actions within the
-sampled clip only; the paper does not say. Videos are `<id>.mp4`.
+The labels of a video are the classes of all its actions, at any time in the video. SlowFast uses only the actions within the
+sampled clip; the paper does not specify this. Videos are `<id>.mp4`.
 """
 
 import re
@@ -36,7 +36,7 @@ def read_charades(path: Path, context: ReadContext) -> list[VideoSample]:
 
 
 def charades_names(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str]:
-    """The classes: the names of `Charades_v1_classes.txt` without their codes, or without a file the codes c000 to c156."""
+    """The names in `Charades_v1_classes.txt` without their codes; the codes c000 to c156 if no file is given."""
     names = read_names_file(annotations, names_file, num_classes)
     if names is None:
         return [f"c{index:03d}" for index in range(NUM_CLASSES)]
@@ -53,7 +53,7 @@ def _parse_action(text: str, where: str) -> int:
 register_format(
     AnnotationFormat(
         name="charades",
-        description="CSV with id and actions",
+        description="CSV with the columns id and actions",
         sniff=sniff_charades,
         read=read_charades,
         priority=30,

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Videos, or images, in folders that are named by their class: `<root>/<class>/*.mp4`, or `<root>/train|val|test/<class>/*.mp4`.
+Videos or images in one folder per class: `<root>/<class>/*.mp4`, or `<root>/train|val|test/<class>/*.mp4`.
 """
 
 import random
@@ -47,7 +47,7 @@ def _register(name: str, media: str, priority: int) -> None:
     register_format(
         AnnotationFormat(
             name=name,
-            description=f"{media}s in folders that are named by their class",
+            description=f"{media}s in one folder per class",
             sniff=sniff,
             read=read,
             priority=priority,
@@ -62,7 +62,7 @@ _register("class_folders", "video", 60)
 _register("image_folders", "image", 70)
 
 
-# Clips of the demo, which needs no `datasets.Dataset`
+# Clips of the demo, which uses class folders without `datasets.Dataset`
 
 
 TRAIN_NAMES = ("train", "training")
@@ -70,7 +70,7 @@ VAL_NAMES = ("val", "validation", "valid", "test")  # the first existing folder 
 
 
 @dataclass(frozen=True)
-class LabelledClip:
+class LabeledClip:
     """A video file and the name of its class."""
 
     path: Path
@@ -80,20 +80,20 @@ class LabelledClip:
 @dataclass
 class ClassFolders:
     """
-    The labelled clips of a folder.
+    The labeled clips of a folder.
 
     train, val: clips of the training and the validation split. `val` is empty if each class has one clip.
-    notes: what was assumed or left out, one sentence each, to be shown to the user.
+    notes: messages for the user on assumptions and excluded clips, one sentence each.
     """
 
-    train: list[LabelledClip]
-    val: list[LabelledClip]
+    train: list[LabeledClip]
+    val: list[LabeledClip]
     notes: list[str] = field(default_factory=list)
 
 
 def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> ClassFolders:
     """
-    The labelled clips under `root`. Without a validation folder, `val_fraction` of each class is held out.
+    The labeled clips under `root`. Without a validation folder, `val_fraction` of each class is held out.
 
     Raises `FileNotFoundError` for a missing folder and `ValueError` for a folder without class folders.
     """
@@ -112,7 +112,7 @@ def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> C
     return _use_val_folder(train, _list_clips(val_folder), val_folder)
 
 
-def hold_out(clips: list[LabelledClip], fraction: float, seed: int) -> ClassFolders:
+def hold_out(clips: list[LabeledClip], fraction: float, seed: int) -> ClassFolders:
     """Hold out a random `fraction` of the clips of each class for validation, see `split_by_class`."""
     groups = {label: sorted(members, key=lambda clip: clip.path) for label, members in group_by_label(clips).items()}
     train, val, single = split_by_class(groups, fraction, seed)
@@ -126,7 +126,7 @@ def hold_out(clips: list[LabelledClip], fraction: float, seed: int) -> ClassFold
     return ClassFolders(train, val, notes)
 
 
-def group_by_label(clips: list[LabelledClip]) -> dict[str, list[LabelledClip]]:
+def group_by_label(clips: list[LabeledClip]) -> dict[str, list[LabeledClip]]:
     """Label to clips."""
     groups = defaultdict(list)
     for clip in clips:
@@ -134,7 +134,7 @@ def group_by_label(clips: list[LabelledClip]) -> dict[str, list[LabelledClip]]:
     return dict(groups)
 
 
-def take_evenly(clips: list[LabelledClip], number: int, seed: int = 0) -> list[LabelledClip]:
+def take_evenly(clips: list[LabeledClip], number: int, seed: int = 0) -> list[LabeledClip]:
     """At most `number` random clips, with numbers of clips per class that are as equal as possible."""
     groups = [members for _, members in sorted(group_by_label(clips).items())]
     for index, members in enumerate(groups):
@@ -143,13 +143,17 @@ def take_evenly(clips: list[LabelledClip], number: int, seed: int = 0) -> list[L
     return [members[i] for i in rounds for members in groups if i < len(members)][:number]
 
 
-def _use_val_folder(train: list[LabelledClip], val: list[LabelledClip], val_folder: Path) -> ClassFolders:
+def _use_val_folder(train: list[LabeledClip], val: list[LabeledClip], val_folder: Path) -> ClassFolders:
     known = {clip.label for clip in train}
     unknown = sorted({clip.label for clip in val} - known)
     val = [clip for clip in val if clip.label in known]
     if not val:
         raise ValueError(f"{val_folder} holds no videos of the classes in train/.")
-    notes = [f"Classes of {val_folder.name}/ that train/ lacks are left out: {', '.join(unknown)}."] if unknown else []
+    notes = (
+        [f"Classes of {val_folder.name}/ that train/ does not have are excluded: {', '.join(unknown)}."]
+        if unknown
+        else []
+    )
     return ClassFolders(train, val, notes)
 
 
@@ -157,11 +161,11 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _list_clips(folder: Path) -> list[LabelledClip]:
-    return [LabelledClip(Path(sample.path), sample.label) for sample in list_samples(folder, "video")]
+def _list_clips(folder: Path) -> list[LabeledClip]:
+    return [LabeledClip(Path(sample.path), sample.label) for sample in list_samples(folder, "video")]
 
 
-def _explain_layout(root: Path, clips: list[LabelledClip]) -> str:
+def _explain_layout(root: Path, clips: list[LabeledClip]) -> str:
     layout = "there must be one folder per class, <folder>/<class>/*.mp4 or <folder>/train|val/<class>/*.mp4"
     if clips:
         return f"{root} has videos of one class only ({clips[0].label}), and training needs two: {layout}."

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-CSV files with a header, `path,label[,split]`: the label is the name of a class, or with several labels per video, names
-separated by ";". An empty label is unknown. Other columns are ignored.
+CSV files with a header, `path,label[,split]`. The label is the name of a class; several labels per video are separated by
+";". An empty label means unknown. Other columns are ignored.
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ def _parse_label(text: str, multi_label: bool) -> str | tuple | None:
 register_format(
     AnnotationFormat(
         name="csv",
-        description="CSV with path, label and, if one file holds all splits, split",
+        description="CSV with the columns path and label, and split if one file holds all splits",
         sniff=sniff_csv,
         read=read_csv,
         priority=50,

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Data sets that the `datasets` library opens: of the Hub, written by `save_to_disk`, Parquet, Arrow, WebDataset, JSON lines."""
+"""Data sets that the `datasets` library opens: on the Hub, from `save_to_disk`, Parquet, Arrow, WebDataset, JSON lines."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def open_splits(name: str, config: Any) -> dict[str, Any]:
 
     config: `dataset_config_name` and `streaming` are used.
 
-    Raises `ValueError` of one line for a data set that cannot be opened.
+    Raises a one-line `ValueError` for a data set that cannot be opened.
     """
     import datasets
 
@@ -35,14 +35,14 @@ def open_splits(name: str, config: Any) -> dict[str, Any]:
             return {split: each.to_iterable_dataset() if config.streaming else each for split, each in found.items()}
         return dict(datasets.load_dataset(name, config.dataset_config_name, streaming=config.streaming))
     except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetGenerationError) as error:
-        where = "" if Path(name).exists() else "is not a file or folder here, and "
+        where = "" if Path(name).exists() else "is not a local file or folder, and "
         raise ValueError(f"{name} {where}cannot be opened by `datasets`: {' '.join(str(error).split())}") from error
 
 
 register_format(
     AnnotationFormat(
         name="datasets",
-        description="data set of the Hub, or files that the library `datasets` reads",
+        description="data set on the Hub, or files that the library `datasets` reads",
         sniff=sniff_datasets,
         open_splits=open_splits,
         priority=100,

@@ -2,7 +2,7 @@
 """
 Kinetics-400, -600 and -700: the official CSV files, and clips that are named after video and time.
 
-Columns are found by name: some editions have more (`is_cc`), and test files have no `label`. A clip is
+Columns are found by name: some editions have additional columns (`is_cc`), and test files have no `label`. A clip is
 `<youtube_id>_<start:06d>_<end:06d>.mp4`, in one folder or in one folder per class; some copies omit the times. Ids may begin
 with "-" and contain "_", so clips are looked up by the name that the row gives, and file names are never parsed.
 """
@@ -51,7 +51,7 @@ def _parse_seconds(text: str, name: str, where: str) -> int:
 register_format(
     AnnotationFormat(
         name="kinetics",
-        description="CSV with youtube_id, time_start and time_end",
+        description="CSV with the columns youtube_id, time_start and time_end",
         sniff=sniff_kinetics,
         read=read_kinetics,
         priority=20,

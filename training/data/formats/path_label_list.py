@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Lists of `path label_index` without a header, as SlowFast, VideoMAE and MMAction2 read them.
+Lists of `path label_index` without a header, as in SlowFast, VideoMAE and MMAction2.
 
 The separator is a space, comma, semicolon or tab. A path may contain spaces: the label is the last number of the line. With
 several labels per video, all numbers at the end of the line are labels (`clip.mp4 0 3`).
@@ -53,7 +53,7 @@ def _parse_line(line: str, where: str, multi_label: bool) -> tuple[str, int | tu
 register_format(
     AnnotationFormat(
         name="list",
-        description="lines of a path and a class index, without a header",
+        description="a path and a class index per line, without a header",
         sniff=sniff_list,
         read=read_list,
         priority=40,

@@ -1,10 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Registry of annotation formats: which files a data set consists of, which format they have, and how they are read.
+Registry of annotation formats: finds the files of a data set, detects their format, and reads them.
 
-A format is one module of this folder that calls `register_format(AnnotationFormat(...))`. Modules are found by listing the
-folder, so a new format is one new file: the choices of `data_format` in `--help`, detection, the check of the number of
-classes and error messages come from its entry. Other code may call `register_format` too, before it parses options.
+A format is one module of this folder that calls `register_format(AnnotationFormat(...))`. All modules of the folder
+are imported, so a new format needs one new file: its entry determines the choices of `data_format` in `--help`, detection,
+the check of the number of classes, and error messages. Code outside this folder may call `register_format` before it parses
+options.
 """
 
 import functools
@@ -23,23 +24,25 @@ from .samples import SPLIT_NAMES, VideoFolder, VideoSample, split_of, split_of_f
 
 
 AUTO = "auto"
-SINGLE_FILE_STEMS = ("metadata", "labels")  # of one file with the rows of all splits; `datasets` uses the first name
+SINGLE_FILE_STEMS = ("metadata", "labels")  # names of a file with the rows of all splits; `datasets` uses the first
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 class AnnotationError(ValueError):
     """
-    Annotations that cannot be read. Commands print its message on one line, whatever module raises it; a `ValueError` is
-    printed so if a module of this package raises it, else with its traceback, as a programming error.
+    Annotations that cannot be read; for readers outside of this package.
+
+    Commands print the message of an `AnnotationError` on one line. They print a `ValueError` on one line only if a module of
+    this package raises it, else with its traceback, as a programming error.
     """
 
 
 class ReadContext(NamedTuple):
     """
-    What a reader may need besides the path of the annotations.
+    Arguments of `AnnotationFormat.read` besides the path of the annotations.
 
     videos: the folder of the videos.
-    class_names: from `AnnotationFormat.class_names`, `None` where the labels themselves name the classes.
+    class_names: result of `AnnotationFormat.class_names`; `None` if the labels are the names of the classes.
     multi_label: whether the label of a `VideoSample` is a tuple.
     """
 
@@ -49,7 +52,7 @@ class ReadContext(NamedTuple):
 
 
 def read_names_file(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
-    """Class names from the option `class_names_file`, `None` without it: the default of `AnnotationFormat.class_names`."""
+    """The names in `class_names_file`, or `None` without a file; the default of `AnnotationFormat.class_names`."""
     return read_class_names(names_file) if names_file else None
 
 
@@ -60,24 +63,24 @@ class AnnotationFormat:
 
     name: value of the option `data_format`.
     description: what the annotations look like, in a few words, for help and errors.
-    sniff: whether a path (file, folder, or name that does not exist) has this format; looks at little of it, raises nothing.
-    read: the samples of an annotation file or folder; raises `AnnotationError` (or `ValueError` in this package) that names the
-        line of annotations that it cannot read.
-    open_splits: instead of `read`, opens `path` by an iterable library, `(path, DataConfig) -> {split: datasets.Dataset}`.
-    priority: formats are sniffed in ascending order; formats of this package have 10 and more.
+    sniff: whether a path (file, folder, or name that does not exist) has this format; reads a small part and never raises.
+    read: returns the samples of an annotation file or folder. For a line that cannot be read, it raises `AnnotationError`
+        (inside this package `ValueError`) with the number of the line.
+    open_splits: used instead of `read` by formats that `datasets` opens: `(path, DataConfig) -> {split: datasets.Dataset}`.
+    priority: formats are sniffed in ascending order of priority; the formats of this package have priorities of 10 and above.
     layout: "file"; "folder" for class folders; "dataset" for a format with `open_splits`, which also takes Hub names and every
         folder that no other format recognizes.
-    needs_split: whether samples do not name their split, so that each split needs its own file. A single file is then the
-        training split. Files of other formats may also be `metadata` or `labels` with one of the suffixes below.
-    suffixes: of annotation files, to find them in a folder.
-    ignored_files: patterns of file names in a folder that are not annotations, though suffix and split match.
-    folder_markers: a folder with one of these files has this format as a whole.
+    needs_split: whether each split needs its own file, because samples do not name their split. A single file is then the
+        training split. Without `needs_split`, one file named `metadata` or `labels` may hold all splits.
+    suffixes: suffixes of annotation files, to find them in a folder.
+    ignored_files: patterns of file names that are not annotations, although suffix and split match.
+    folder_markers: names of files; a folder that contains one of them has this format.
     media: "video" or "image".
     multi_label: allowed values of the option `multi_label`, the default first.
     class_counts: allowed numbers of classes, unless the option `num_classes` is given; empty for any number.
-    class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices, `None` where the
-        labels name them.
-    options: those of `DataConfig` that this format reads and others do not.
+    class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices; `None` if the
+        labels are the names of the classes.
+    options: options of `DataConfig` that this format uses and some other formats ignore.
     """
 
     name: str
@@ -102,7 +105,7 @@ class AnnotationFormat:
             raise ValueError(f"The name of a format must be an identifier other than {AUTO!r}, got {self.name!r}.")
         if (self.read is None) == (self.open_splits is None) or (self.layout == "dataset") != (self.read is None):
             raise ValueError(
-                f"The format {self.name} needs read, or open_splits and layout='dataset', and not both; its layout is "
+                f"The format {self.name} needs either read, or open_splits with layout='dataset'; its layout is "
                 f"{self.layout!r}."
             )
 
@@ -117,7 +120,7 @@ def register_format(entry: AnnotationFormat) -> None:
         raise ValueError(f"There is a format {entry.name!r} already; choose another name.")
     ordered = sorted(_REGISTERED.values(), key=lambda each: (each.priority, each.name))
     listed = "; ".join(f"{each.name}: {each.description}" for each in ordered)
-    _OPTION_METADATA["help"] = f"format of the annotations. auto: detected by their content; {listed}"
+    _OPTION_METADATA["help"] = f"format of the annotations. auto: detected from their content; {listed}"
     _OPTION_METADATA["choices"][:] = [AUTO, *(each.name for each in ordered)]
 
 
@@ -142,7 +145,7 @@ def get_format(name: str) -> AnnotationFormat:
 
 
 def data_format_metadata() -> dict[str, Any]:
-    """Help and choices of the option `data_format`. One object, to which `register_format` adds later formats."""
+    """Help and choices of the option `data_format`. Always the same object, which `register_format` updates."""
     list_formats()
     return _OPTION_METADATA
 
@@ -156,8 +159,8 @@ class Source(NamedTuple):
 
 def find_sources(data: str | None, split_files: dict[str, str], data_format: str = AUTO) -> list[Source]:
     """
-    What to read: `split_files`, or what the folder `data` holds. Class folders precede annotation files, unless `data_format`
-    is a format of files.
+    The annotations to read: `split_files`, or those in the folder `data`. Class folders take precedence over annotation files,
+    unless `data_format` is a format with layout "file".
 
     split_files: split to file or folder; used if `data` is `None`.
 
@@ -195,7 +198,7 @@ def read_samples(
     source: Source, entry: AnnotationFormat, video_root: str | None, class_names: list[str] | None, multi_label: bool
 ) -> list[VideoSample]:
     """
-    The samples of a source. If a file that is given as one split names several, only the samples of its split.
+    The samples of a source. If the source is given as one split but names several, only the samples of that split.
 
     video_root: folder of the videos, by default the folder of the annotations.
     """
@@ -203,7 +206,7 @@ def read_samples(
     if path.is_dir() and entry.layout == "file":
         readers = " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == "folder")
         raise ValueError(
-            f"{path} is a folder; the format {entry.name} needs an annotation file (class folders are {readers})."
+            f"{path} is a folder; the format {entry.name} needs an annotation file (for class folders use {readers})."
         )
     if not path.is_dir() and entry.layout == "folder":
         raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
@@ -212,7 +215,7 @@ def read_samples(
     samples = entry.read(path, ReadContext(videos, class_names, multi_label))
     if source.split is None:
         return samples
-    # The name of the split in a file with one split does not matter.
+    # If the file has one split, its name may differ from that of the source.
     if len({sample.split for sample in samples}) > 1:
         samples = [sample for sample in samples if sample.split == source.split]
         if not samples:
@@ -253,7 +256,9 @@ def _split_folders(folder: Path) -> dict[str, Path]:
         folders = [folder / name for name in names if (folder / name).is_dir()]
         folders = [path for path in folders if any(each.sniff(path) for each in folder_formats)]
         if len(folders) > 1:
-            raise ValueError(f"{folder} has {folders[0].name}/ and {folders[1].name}/; which is the {split} split?")
+            raise ValueError(
+                f"{folder} has {folders[0].name}/ and {folders[1].name}/: set {split}_data to the folder of the {split} split."
+            )
         if folders:
             found[split] = folders[0]
     return found

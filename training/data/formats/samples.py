@@ -3,8 +3,8 @@
 `VideoSample`, the common result of all readers of annotations, and helpers of the readers: names of splits, kinds of files,
 and a folder of videos that is listed once.
 
-Readers do not open videos. Missing and damaged files are found by `check_data` or when a clip is read, so one missing video
-of 240,000 does not stop the reading of annotations.
+Readers do not open videos. `check_data` finds missing and damaged files before training, and the data loader when it reads a
+clip, so one missing video of 240,000 does not make the annotations unreadable.
 """
 
 import os
@@ -33,10 +33,10 @@ class VideoSample(NamedTuple):
     """
     A video (or image) of a data set, as its annotations describe it.
 
-    path: of the file, which may be missing.
+    path: path of the file, which may not exist.
     label: name or index of the class, a tuple of names or indices for several classes, `None` for an unknown label.
     video_id: name of the video in the annotations; it does not depend on the folder of the videos.
-    split: "train", "validation", "test", or `None` where the annotations do not name the split.
+    split: "train", "validation", "test", or `None` if the annotations do not name the split.
     """
 
     path: str
@@ -69,7 +69,7 @@ def split_of_file(path: Path) -> str | None:
 
 def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> tuple[list[Any], list[Any], list[str]]:
     """
-    Hold out a random `fraction` of the members of each class, at least one. The only member of a class is not held out.
+    Hold out a random `fraction` of the members of each class, at least one, but not the only member of a class.
 
     groups: label to members, in an order that does not depend on the file system.
 
@@ -88,7 +88,7 @@ def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> 
 
 
 def kind_of(path: str | Path) -> str:
-    """`"image"` or `"video"`, by the suffix of a file or URL. Every suffix that is not an image's counts as a video's."""
+    """`"image"` or `"video"`, by the suffix of a file or URL. A suffix that is not in `IMAGE_SUFFIXES` is a video's."""
     name = urlsplit(str(path)).path if "://" in str(path) else path  # the name of a local file may contain "#" or "?"
     return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
 
@@ -120,9 +120,9 @@ class VideoFolder:
 
     def find(self, name: str) -> str:
         """
-        Path of the file that the annotations call `name`, which is absolute or relative to the folder.
+        Path of the file that the annotations call `name`, an absolute path or a path relative to the folder.
 
-        For a missing file, the path that it should have.
+        If the file does not exist, the path at which it is expected.
         """
         path = os.path.normpath(os.path.join(self.root, name))
         if os.path.isabs(name):

@@ -28,8 +28,8 @@ def ssv2_names(annotations: Path, names_file: str | None, num_classes: int | Non
     """
     The classes, from `names_file` or the label file in the folder of the annotations.
 
-    Raises `FileNotFoundError` without a label file and `ValueError` unless it has 174 (or `num_classes`) classes: other data
-    sets have label files of the same name.
+    Raises `FileNotFoundError` without a label file, and `ValueError` unless the file has 174 (or `num_classes`) classes, because
+    other data sets have label files of the same name.
     """
     path = Path(names_file) if names_file else _find_label_file(annotations)
     names = read_class_names(path)
@@ -73,7 +73,9 @@ def _read_entry(entry: Any, where: str, videos: VideoFolder, names: set[str]) ->
             hint = f"the nearest label is {close[0]!r}" if close else "no label is similar"
             raise ValueError(f"{where}: {label!r} is not in the label file ({hint}).")
     elif "label" in entry:
-        raise ValueError(f"{where}: the template, which names the class, is missing beside the label.")
+        raise ValueError(
+            f"{where}: the template, which names the class, is missing; the label alone does not name it."
+        )
     path = videos.find_clip([video_id]) or str(videos.root / f"{video_id}.webm")
     return VideoSample(path, label, video_id)
 
