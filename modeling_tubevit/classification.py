@@ -43,7 +43,8 @@ def classification_loss(
     """
     Mean loss over a batch; with `num_items_in_batch` from Trainer the sum of the losses divided by that number.
 
-    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this function does not set it:
+    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this
+    function does not set it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
       soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored);

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def is_eager_tensor(tensor: torch.Tensor) -> bool:
-    """Whether `tensor` may be combined with cached tensors: a plain tensor (not a fake tensor or other subclass), not compiling."""
+    """Whether `tensor` may be combined with cached tensors: it is not a fake tensor or other subclass, nor is it compiled."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and not torch.compiler.is_compiling()
 
 
@@ -42,7 +42,7 @@ def needs_static_shapes() -> bool:
 
 
 def static_size(size: Size) -> Size:
-    """`size` as plain integers if `needs_static_shapes()`; after two different values `torch.compile` makes a size symbolic."""
+    """`size` as plain integers if `needs_static_shapes()`: `torch.compile` makes sizes symbolic that have had two values."""
     if not needs_static_shapes():
         return size
     num_frames, height, width = size

@@ -72,7 +72,8 @@ class TubeViTInterpolatedKernel(nn.Module):
         The resized weight. In eval mode without gradients it is cached until the weights change.
 
         A change is detected by the identity of the tensor, its data pointer, and its version counter, which in-place
-        operations increment. Writing to `weight.data` changes none of the three: call `train()` or `eval()` afterwards to clear the cache.
+        operations increment. Writing to `weight.data` changes none of the three: call `train()` or `eval()` afterwards to
+        clear the cache.
         """
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad

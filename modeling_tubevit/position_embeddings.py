@@ -3,8 +3,9 @@
 Position embeddings of the tokens (section 3.3, table 7a).
 
 The position embedding of TubeViT is fixed (eqs. 3 to 7): sine and cosine of each token's center in the clip. The center
-follows from the tube's stride, offset and kernel size, so clips of any length and size have positions without interpolation. Eq. 3 literally reads `w_j = 1 / tau^j`, which is numerically zero from the second frequency on; we
-read it as the usual `w_j = tau^(-j / (d // 6))`. The other kinds exist for comparison and for image checkpoints.
+follows from the tube's stride, offset and kernel size, so clips of any length and size have positions without interpolation.
+Eq. 3 literally reads `w_j = 1 / tau^j`, which is numerically zero from the second frequency on; we read it as the usual `w_j =
+tau^(-j / (d // 6))`. The other kinds exist for comparison and for image checkpoints.
 """
 
 import math

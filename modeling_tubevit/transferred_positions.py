@@ -34,7 +34,8 @@ def patch_coordinates(centers: list[float], extent: int, patch: int | None) -> t
 
 def interpolation_weights(coordinates: list[float], count: int, points: int, mode: str) -> torch.Tensor:
     """
-    Interpolation weights `(coordinates, points)` in float64, for one axis of a grid of `points` stretched over `count` patches.
+    Interpolation weights `(coordinates, points)` in float64, for one axis of a grid of `points` stretched over `count`
+    patches.
 
     At the middles of patches these are the weights of `torch.nn.functional.interpolate(size=count, align_corners=False)`:
     mode "bicubic", or "bicubic" and "bilinear" with `antialias=True` for "bicubic_antialias" and "bilinear_antialias". At

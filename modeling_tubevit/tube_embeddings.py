@@ -56,8 +56,8 @@ def gather_tube(video: torch.Tensor, tube: Tube, by_token: bool = False) -> torc
 
 def _pack_pixels(video: torch.Tensor, tube: Tube) -> tuple[torch.Tensor, int]:
     """
-    View neighboring pixels of a row as one value of up to 16 bytes; the number of pixels per value divides kernel width, stride
-    and offset. A gather copies values one at a time, so wider values make it up to 16 times faster.
+    View neighboring pixels of a row as one value of up to 16 bytes; the number of pixels per value divides kernel width,
+    stride and offset. A gather copies values one at a time, so wider values make it up to 16 times faster.
 
     Returns the view and the number of pixels per value; `video` itself and 1 if there is no such view.
     """
@@ -155,7 +155,7 @@ class TubeViTTubeProjection(nn.Module):
 
 
 def project(pixels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """A convolution on gathered pixels `(batch, applications, channels, t, h, w)`; returns `(batch, applications, outputs)`."""
+    """Convolution of gathered pixels `(batch, applications, channels, t, h, w)` to `(batch, applications, outputs)`."""
     return nn.functional.linear(pixels.flatten(2), weight.flatten(1), bias)
 
 

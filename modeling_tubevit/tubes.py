@@ -121,7 +121,7 @@ class Tube:
         return num_frames * num_rows * num_columns
 
     def kernel_grid(self, size: Size) -> Size:
-        """Kernel applications along (time, height, width): `grid` times `space_to_depth`, minus applications that do not fit."""
+        """Kernel applications along (time, height, width): `grid` times `space_to_depth`, minus those that do not fit."""
         smallest, stride, factors = self.smallest_size, self.kernel_stride, self.space_to_depth
         num_frames, num_rows, num_columns = (
             count

@@ -119,8 +119,8 @@ def video_end(timestamps: np.ndarray, fallback_fps: float) -> float:
     """
     End of the video in seconds: the last timestamp plus the mean frame duration.
 
-    The duration in the file's header is not used: it may be missing, or be the duration of a longer audio track. `fallback_fps` is
-    the frame rate assumed for a video of one frame.
+    The duration in the file's header is not used: it may be missing, or be the duration of a longer audio track.
+    `fallback_fps` is the frame rate assumed for a video of one frame.
     """
     last = float(timestamps[-1])
     return last + (last / (len(timestamps) - 1) if last > 0 else 1 / fallback_fps)

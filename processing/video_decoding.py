@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Decode selected frames of a video file with PyAV.
 
-Frame i is the i-th frame, in presentation order, of a decode of the whole stream. An index of the file (`video_index`)
-gives the number of frames, their times, and the key frame from which each frame is decoded. Decoding starts at that key frame, ends
-with the last selected frame, and skips groups of pictures and non-reference frames that are not needed. If the index is
-not reliable, the stream is decoded in order; the frames are the same. Frames look as in a video player: upright, with
-square pixels, in RGB by the color matrix and range of the stream. Transparency is dropped, as by PIL's `convert("RGB")`.
+Frame i is the i-th frame, in presentation order, of a decode of the whole stream. An index of the file (`video_index`) gives
+the number of frames, their times, and the key frame from which each frame is decoded. Decoding starts at that key frame, ends
+with the last selected frame, and skips groups of pictures and non-reference frames that are not needed. If the index is not
+reliable, the stream is decoded in order; the frames are the same. Frames look as in a video player: upright, with square
+pixels, in RGB by the color matrix and range of the stream. Transparency is dropped, as by PIL's `convert("RGB")`.
 """
 
 import math

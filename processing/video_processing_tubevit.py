@@ -407,7 +407,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         device: Any = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Convert frames `(frames, channels, height, width)` to RGB, resize them, and crop them unless there are several views."""
+        """Convert frames `(frames, channels, height, width)` to RGB, resize them, and crop them if there is one spatial view."""
         check_channels(frames.shape[1], do_convert_rgb, image_mean if do_normalize else None)
         if do_convert_rgb and frames.shape[1] != 3:
             frames = self.convert_to_rgb(frames)
@@ -434,7 +434,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         return_tensors: str | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Split the frames of each video, `(clips * frames, channels, height, width)`, into views, batch and normalize them."""
+        """Split the frames of each video, `(clips * frames, channels, height, width)`, into views; batch and normalize."""
         crop = _height_and_width(crop_size) if num_spatial_views > 1 else None
         videos = [split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
         shapes = {tuple(video.shape) for video in videos}

@@ -3,7 +3,7 @@
 `tubevit bench`: speed and memory of TubeViT on this machine, alone or compared with video models of Transformers.
 
 By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--decoding`, `--pipeline`,
-`--loader` and `--startup` select other measurements. Everything that is compared runs interleaved in one process (see `timing`).
+`--loader` and `--startup` select other measurements. Calls that are compared run interleaved in one process (see `timing`).
 """
 
 import argparse
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)"
     )
     model.add_argument(
-        "--threads", type=int, metavar="N", help="number of torch's CPU threads (default: torch's own choice)"
+        "--threads", type=int, metavar="N", help="number of torch's CPU threads (default: chosen by torch)"
     )
     parser.add_argument(
         "--against",
@@ -140,11 +140,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds",
         type=int,
         metavar="N",
-        help="number of timed rounds; times are medians over rounds (default: 3 to 30, by measurement)",
+        help="number of timed rounds; times are medians over rounds (default: 3 to 30, depending on the measurement)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file as JSON (default: none)")
     parser.add_argument(
-        "--dry-run", action="store_true", help="run one round of each measurement as a test and write no file"
+        "--dry-run", action="store_true", help="run one round of each measurement as a test; write no file"
     )
 
 
@@ -183,7 +183,7 @@ def selected_sections(args: argparse.Namespace) -> list[str]:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise `ValueError` or `FileNotFoundError` for arguments that argparse accepts and that are invalid."""
+    """Raise `ValueError` or `FileNotFoundError` for invalid arguments that argparse accepts."""
     from tubevit.presets import PRESETS, preset_config
 
     from ..models.families import peers
@@ -298,7 +298,7 @@ def _format_loader(report: dict[str, Any]) -> str:
 
 @contextmanager
 def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | None = None):
-    """`(title, path)` of `files`, or without any of generated videos, which exist in this context (in a dry run one)."""
+    """Yield `(title, path)` of `files`, by default of generated videos, which are deleted afterwards (one in a dry run)."""
     from .decoding import CLIP_KINDS, write_clips
 
     if files:

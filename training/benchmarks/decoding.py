@@ -1,12 +1,12 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Time from file to clip: our video processor against Transformers (`load_video` with PyAV, VideoMAE's video processor).
+Time from file to clip: TubeViT's video processor compared with Transformers (`load_video` with PyAV, VideoMAE's processor).
 
-Both return the same 32 frames, from start times spread over the video as in training: consecutive frames, or a lower frame
-rate, for which more frames must be decoded per clip. The time per clip is the mean over the start times. Frames of
-Transformers are normalized; ours are timed in uint8, which TubeViT reads, and normalized. Two cases are timed: a DataLoader
-worker, which has one thread and whose CPU time limits training, and a single request, which may use every core and whose
-latency counts.
+Both return the same 32 frames, from start times spread over the video as in training. The frames are consecutive, or with
+`clip_fps` at a lower frame rate, for which more frames must be decoded per clip. The time per clip is the mean over the start
+times. Frames of Transformers are normalized; ours are timed in uint8, which TubeViT reads, and normalized. Two cases are
+timed: a DataLoader worker, which has one thread and whose CPU time limits training, and a single request, which may use every
+core and whose latency counts.
 
 The video files are generated to resemble those of Kinetics and Something-Something. Decoding time depends on frame size, key
 frame distance and bitrate, so the pictures must not compress too well: a camera moves by half pixels over a cloud texture,
@@ -74,7 +74,7 @@ class VideoClips:
     def load(self, clips: list[np.ndarray]) -> Iterator[np.ndarray]:
         """The frames of each clip by Transformers' `load_video`, uint8 `(frames, height, width, channels)`."""
         for indices in clips:
-            # Transformers decodes each frame once, in order. A clip that loops has repeats, which are free for it.
+            # Transformers decodes each distinct frame once, in order; the repeated frames of a looping clip are not timed.
             distinct = np.unique(indices)
             yield load_video(self.path, backend="pyav", sample_indices_fn=lambda metadata, frames=distinct: frames)[0]
 

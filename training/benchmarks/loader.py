@@ -30,7 +30,7 @@ from ..timing import interleave, summarize
 
 
 FPS = 15.0  # the paper's, on Kinetics
-CLIPS_PER_ROUND = 14  # the number of RandAugment's operations, which differ much in time
+CLIPS_PER_ROUND = 14  # the number of operations of RandAugment, whose times differ much
 STATUS = Path("/proc/self/status")
 
 
@@ -95,7 +95,7 @@ def measure_growth(path: Path, num_clips: int) -> list[tuple[int, float]]:
 
 
 class _MemoryProbe(Dataset):
-    """Each item reads and augments a small clip and is the resident memory of the reading process in MiB."""
+    """Each item reads and augments a small clip, and returns the resident memory of the reading process in MiB."""
 
     def __init__(self, path: Path, num_clips: int):
         pixels = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
@@ -114,7 +114,7 @@ class _MemoryProbe(Dataset):
 
 
 def format_growth(memory: list[tuple[int, float]]) -> str:
-    """The result of `measure_growth` in a line, with the growth per clip in the second half, after all buffers exist."""
+    """The result of `measure_growth` in a line, with the growth per clip in the second half, after buffers are allocated."""
     points = ", ".join(f"{mib:,.0f} after {number:,}" for number, mib in memory)
     (first, start), (last, end) = memory[len(memory) // 2], memory[-1]
     growth = f"; {1024 * (end - start) / (last - first):+.2f} KiB per clip in the second half" if last > first else ""
@@ -134,8 +134,8 @@ def format_loader(report: list[dict[str, Any]]) -> str:
     table = format_table(columns + (["on the GPU ms"] if has_gpu else []), rows)
     return (
         f"Training clip of {report[0]['num_frames']} frames in a DataLoader worker: CPU time of its thread\n"
-        f"{table}\nReading includes the random crop. The fraction is RandAugment's part of the time of a prepared clip, if a "
-        "worker does both."
+        f"{table}\nReading includes the random crop. fraction: RandAugment's part of the time that a worker needs to read and "
+        "augment a prepared clip."
     )
 
 
@@ -202,7 +202,7 @@ def _fraction_waiting(
 def format_waiting(report: dict[str, Any]) -> str:
     """The result of `measure_waiting` as a sentence."""
     return (
-        f"Of the time of a training step of TubeViT {report['preset']} ({report['batch_size']} clips of the first video), "
-        f"{report['original']:.0%} is spent waiting for clips from the original and {report['prepared']:.0%} from the prepared "
-        f"copy, with {report['num_workers']} loader workers that read and augment ({report['steps']} steps)."
+        f"Training steps of TubeViT {report['preset']} ({report['batch_size']} clips of the first video, "
+        f"{report['num_workers']} DataLoader workers that read and augment) wait for data {report['original']:.0%} of the time with "
+        f"the original and {report['prepared']:.0%} with the prepared copy ({report['steps']} steps)."
     )

@@ -3,9 +3,9 @@
 Peak CPU memory of a forward pass or training step beyond the weights, measured in a child process (Linux only).
 
 Torch does not count CPU memory, so the resident memory of the process, counted by the kernel, is used. In the child process
-glibc returns every freed block to the kernel at once; otherwise blocks that the heap keeps would hide the memory of the next
-step. The first step loads code and allocates the buffers of libraries. Then the kernel's peak count is reset, and the rise
-during the second step is the result. For training steps it includes gradients.
+glibc returns every freed block to the kernel at once; otherwise free blocks in the heap would hide the memory of the next
+step. The first step loads code and allocates the buffers of libraries. Then the kernel's peak count is reset, and the result
+is the increase during the second step. For training steps it includes gradients.
 """
 
 import json
@@ -30,14 +30,13 @@ def peak_memory_mib(setup: dict, module: str) -> float | None:
     setup: passed to `module` as JSON, such as the fields of `model.Setup`; "name" is used in errors.
     module: run as the child process; it builds the step and calls `print_peak`.
 
-    Takes as long as building the model and two steps. Raises `ChildProcessError` if the child process fails, e.g. for lack of
-    memory.
+    The child process builds the model and runs two steps. Raises `ChildProcessError` if it fails, for example out of memory.
     """
     if not (RESET.is_file() and os.access(RESET, os.W_OK)):
         return None
     import torch
 
-    # Each thread has buffers, so the child process uses as many threads as its parent.
+    # Each thread has its own buffers, so the child process uses as many threads as its parent.
     environment = os.environ | RETURN_FREED_BLOCKS | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", module, json.dumps(setup)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -2,9 +2,9 @@
 """
 Time and memory of a forward pass and a training step: TubeViT and video models of Transformers, with random weights.
 
-Each model of Transformers has its default configuration and number of frames, because these determine the cost of a
-prediction. The models differ in size; GFLOPs show by how much. They count a multiplication and an addition as two operations,
-in matrix products and convolutions only (`torch.utils.flop_counter`).
+Each model of Transformers has its default configuration and number of frames, which determine the cost of a prediction. The
+models differ in size, so GFLOPs are reported. They count a multiplication and an addition as two operations, in matrix
+products and convolutions only (`torch.utils.flop_counter`).
 
 The tokenizer (clip to tokens) is also compared with `Conv3d` with the same weights. Conv3d is timed on a clip in its own
 `(batch, channels, frames, height, width)` layout, its best case, and on a view of our layout. From uint8 pixels, Conv3d needs
@@ -38,7 +38,7 @@ TUBEVIT = "tubevit"
 MODULE = "tubevit.training.benchmarks.model"  # run as a child process to measure memory
 
 
-# The defaults of the configs are base models, but for V-JEPA 2: its default is the large model, here with 16 of its 64 frames.
+# The default configs are base models. The exception is V-JEPA 2: its default is the large model, here with 16 of its 64 frames.
 PEER_SIZES = {"vjepa2": "L"}
 PEER_FIELDS = {"vjepa2": {"frames_per_clip": 16}}
 
@@ -150,7 +150,7 @@ def make_products(model: nn.Module, num_tokens: int) -> tuple[Callable[[], Any],
     """
     A function that computes only the matrix products of the encoder, by `torch.mm` with the model's weights, and their GFLOPs.
 
-    Its speed is the practical limit of the machine at these shapes: it reads the weights and does nothing else.
+    Its speed is the practical limit of the machine at these shapes: it computes nothing but these products.
     """
     linears = [module for module in model.tubevit.layers.modules() if isinstance(module, nn.Linear)]
     weights = [linear.weight.detach().t() for linear in linears]
@@ -174,13 +174,13 @@ def measure_models(
     `{"models": [one dictionary per model], "dtypes", "batch_size"}`: TubeViT and its peers in `setup.dtype`, then in each of
     `other_dtypes`. All times are in milliseconds.
 
-    Ratios of a peer: time (or memory) of TubeViT in the same dtype, divided by the peer's. "ratio_to_first_dtype": time in
-    another dtype, divided by the time of the same model in the first. With `num_frozen_layers`, TubeViT with that many
-    frozen layers is added; its ratios are its time (or memory) divided by those of the fully trained TubeViT.
+    Ratios of a peer: time (or memory) of TubeViT in the same dtype, divided by that of the peer. "ratio_to_first_dtype": time
+    in another dtype, divided by the time of the same model in the first dtype. With `num_frozen_layers`, TubeViT with that
+    many frozen layers is added; its ratios are its time (or memory) divided by those of the fully trained TubeViT.
 
     For a forward pass, the dictionaries of TubeViT also have "mm_gflops_per_second" (speed of `torch.mm` with the model's
-    weights), "share_of_mm" (speed of the model as a fraction of it) and "tokenization_share" (fraction of the time spent
-    on tokenization).
+    weights), "fraction_of_mm" (speed of the model as a fraction of that speed) and "tokenization_fraction" (fraction of
+    the time spent on tokenization).
     """
     dtypes, names = [setup.dtype, *other_dtypes], [TUBEVIT, *peers]
     setups = [replace(setup, name=name, dtype=dtype) for dtype in dtypes for name in names]
@@ -237,8 +237,8 @@ def _add_times(row: dict[str, Any], times: dict[str, dict[str, float]], setup: S
     row["gflops_per_second"] = row["gflops"] * row["clips_per_second"]
     if setup.name == TUBEVIT:
         row["mm_gflops_per_second"] = 1e3 * row["mm_gflops"] / times[f"mm {setup.dtype}"]["median_ms"]
-        row["share_of_mm"] = row["gflops_per_second"] / row["mm_gflops_per_second"]
-        row["tokenization_share"] = times[f"tokens {setup.dtype}"]["median_ms"] / row["median_ms"]
+        row["fraction_of_mm"] = row["gflops_per_second"] / row["mm_gflops_per_second"]
+        row["tokenization_fraction"] = times[f"tokens {setup.dtype}"]["median_ms"] / row["median_ms"]
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:
@@ -266,7 +266,7 @@ def _cuda_peak_mib(call: Callable[[], Any]) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-# Variant of ours: the variant that it is compared with.
+# TubeViT variant to the Conv3d variant that it is compared with.
 COMPARED = {"float": "conv3d", "uint8": "normalize_conv3d"}
 
 
@@ -274,8 +274,8 @@ def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callab
     """
     Functions from the clip to tokens `(batch, tokens, hidden_size)`, by name.
 
-    "float" and "uint8" are ours. "conv3d" reads a clip in Conv3d's layout, "conv3d_view" a view of our layout;
-    "normalize_conv3d" normalizes uint8 pixels and then reads such a view.
+    "float" and "uint8" are TubeViT's tokenizer. "conv3d" reads a clip in Conv3d's layout, "conv3d_view" a view of TubeViT's
+    layout; "normalize_conv3d" normalizes uint8 pixels and then reads a view.
 
     clip: uint8 `(batch, frames, channels, height, width)`; the float variants read a normalized copy.
     """

@@ -2,8 +2,8 @@
 """
 Time from file to label: `pipeline("video-classification")` with TubeViT and with VideoMAE-B, with random weights.
 
-VideoMAE runs in two ways. Its published checkpoints have an image processor; the pipeline then reads the first 16 frames of
-a file, which are quick to decode and span half a second. With its video processor, the 16 frames span the whole video, as
+VideoMAE runs in two ways. Its published checkpoints have an image processor, with which the pipeline reads the first 16
+frames of a file; they decode fast and span half a second. With its video processor, the 16 frames span the whole video, as
 the 32 frames of TubeViT do; Transformers decodes them, with PyAV if torchcodec is not installed.
 """
 
@@ -38,7 +38,7 @@ class PyAVVideoProcessor(VideoMAEVideoProcessor):
             return list(zip(*[self.fetch_videos(each, sample_indices_fn) for each in video_url_or_urls], strict=True))
 
         def sample(metadata, **kwargs):
-            if not metadata.total_num_frames:  # WebM states none; Transformers then samples no frames
+            if not metadata.total_num_frames:  # missing in WebM files; Transformers would sample no frames
                 metadata.total_num_frames = probe_video(video_url_or_urls).total_num_frames
             return sample_indices_fn(metadata=metadata, **kwargs)
 
@@ -60,7 +60,7 @@ def make_pipelines(preset: str, device: str, dtype: str) -> dict[str, Any]:
         "videomae_whole": (videomae, {"video_processor": decoder}),
     }
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # hides the deprecation of image processors, the only kind that VideoMAE's checkpoints have
+    logging.set_verbosity_error()  # hides the deprecation of image processors for videos, which VideoMAE's checkpoints have
     try:
         return {
             name: pipeline("video-classification", model=model, device=device, **processor)

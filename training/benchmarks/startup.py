@@ -2,8 +2,8 @@
 """
 `tubevit bench --startup`: CPU seconds of fresh processes that print help, report a wrong command, or import the package.
 
-CPU time is user and system time of the process: other load on the machine changes it less than the time on the clock. The
-cases take turns in each round, and a case's result is the median of its rounds.
+CPU time is the user and system time of the process; other load on the machine changes it less than wall time. Each round
+runs every case once, and the result of a case is the median over the rounds.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from ..tables import format_table
 
 
 CLI = ["-m", f"{__package__.rpartition('.')[0]}.cli"]
-# Title to the arguments of Python; Python alone is the lower bound of all.
+# Title to the arguments of Python. Python itself is the lower bound of all cases.
 CASES = {
     "python": ["-c", "pass"],
     "import tubevit": ["-c", "import tubevit"],
@@ -34,7 +34,7 @@ if SCRIPT.is_file():
 
 
 def measure_startup(rounds: int, cases: Mapping[str, Sequence[str]] = CASES) -> dict[str, list[float]]:
-    """CPU seconds of each round, by case. A round before the first fills the caches of files and is not counted."""
+    """CPU seconds of each round, by case. An additional first round fills the file cache and is not counted."""
     seconds: dict[str, list[float]] = {title: [] for title in cases}
     for number in range(rounds + 1):
         for title, arguments in cases.items():
@@ -48,7 +48,7 @@ def cpu_seconds(command: Sequence[str]) -> float:
     """
     CPU seconds of a process that runs `command`.
 
-    Raises `RuntimeError` for an exit code other than 0 and 2, which a wrong command has.
+    Raises `RuntimeError` for an exit code other than 0 and 2 (a wrong command).
     """
     import resource
 

@@ -8,8 +8,8 @@ from ..tables import format_table
 
 TOKENIZER_TITLES = {
     "float": "gather + product, float clip",
-    "conv3d": "Conv3d, float clip in its own layout",
-    "conv3d_view": "Conv3d, float clip in our layout",
+    "conv3d": "Conv3d, float clip in Conv3d's layout",
+    "conv3d_view": "Conv3d, float clip in TubeViT's layout",
     "uint8": "gather + product, uint8 clip",
     "normalize_conv3d": "normalize uint8 clip, then Conv3d",
 }
@@ -38,18 +38,20 @@ def format_machine(machine: dict[str, Any], device: str) -> str:
     )
     load = machine["load"]
     if load is not None and load > 0.5:
-        line += f"\nThe machine is busy (load {load}): trust ratios more than times, and minima more than medians."
+        line += (
+            f"\nThe machine is busy (load {load}): ratios are more reliable than times, and minima more than medians."
+        )
     return line
 
 
 def format_forward(report: dict[str, Any]) -> str:
     title = f"Forward pass, {_run_title(report)}"
     notes = "".join(
-        f"TubeViT computes at {100 * row['share_of_mm']:.0f} % of the {row['mm_gflops_per_second']:,.0f} GFLOP/s that torch.mm "
-        f"reaches with its weights in {row['dtype']}; tokenization takes {100 * row['tokenization_share']:.1f} % of its "
+        f"TubeViT computes at {100 * row['fraction_of_mm']:.0f} % of the {row['mm_gflops_per_second']:,.0f} GFLOP/s that torch.mm "
+        f"reaches with its weights in {row['dtype']}; tokenization takes {100 * row['tokenization_fraction']:.1f} % of its "
         "time.\n"
         for row in report["models"]
-        if "share_of_mm" in row
+        if "fraction_of_mm" in row
     )
     notes += "GFLOPs count a multiplication and an addition as two operations, in matrix products and convolutions.\n"
     return f"{title}\n{_model_table(report['models'])}\n{notes}{_model_notes(report['models'])}"
@@ -69,7 +71,7 @@ def format_tokenizer(report: dict[str, Any]) -> str:
     table = format_table(["", "ms", "min ms", "difference", "ratio", "of minima"], rows)
     return (
         f"Clip to tokens, {report['dtype']}, batch {report['batch_size']}\n{table}\n"
-        "Ratios: float clip over Conv3d in its own layout; uint8 clip over normalization and Conv3d."
+        "Ratios: time of the float clip divided by Conv3d in its layout; time of the uint8 clip divided by normalization and Conv3d."
     )
 
 
@@ -136,7 +138,7 @@ def _model_notes(rows: list[dict[str, Any]]) -> str:
     if any("ratio" in row for row in rows):
         notes.append("Ratios: TubeViT's time or memory, divided by the other model's in the same dtype.")
     if any(row["num_frozen_layers"] for row in rows):
-        notes.append("With frozen layers: its time or memory, divided by those of TubeViT without frozen layers.")
+        notes.append("Rows with frozen layers: time or memory, divided by that of TubeViT without frozen layers.")
     if any(row["name"] == "vjepa2" for row in rows):
         notes.append("V-JEPA 2 has no base size; its default is large.")
     attentions = {row["title"]: row["attn"] for row in rows if row["attn"] != rows[0]["attn"]}

@@ -125,7 +125,8 @@ class ClipAugmentation:
 
 class BatchAugmentation:
     """
-    RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the batch.
+    RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the
+    batch.
 
     A batch is `{"pixel_values_videos": uint8 (batch, frames, channels, height, width), "labels", "sample_seeds": (batch,)}`,
     or with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` or multi-hot

@@ -21,7 +21,8 @@ SHOWN = 3  # number of classes listed in an error
 def read_class_names(path: str | Path) -> list[str]:
     """
     The names in a file, in the order of their indices. The file has one name per line, a JSON list of names, or a JSON
-    dictionary from name to index or from index to name. Raises `ValueError` for repeated names and for indices other than 0, 1, 2, ...
+    dictionary from name to index or from index to name. Raises `ValueError` for repeated names and for indices other than 0,
+    1, 2, ...
     """
     if Path(path).suffix.lower() == ".json":
         names = _names_of(path, read_json(path))

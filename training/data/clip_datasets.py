@@ -161,7 +161,8 @@ class ClipDataset(_Clips, Dataset):
     seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
 
-    An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for images.
+    An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for
+    images.
     """
 
     def __len__(self) -> int:

@@ -29,8 +29,8 @@ class Clip(NamedTuple):
     """
     Result of a reader.
 
-    pixels: uint8; `(frames, channels, height, width)` for a clip, `(views, frames, channels, height, width)` for several views,
-        `(channels, height, width)` for an image.
+    pixels: uint8; `(frames, channels, height, width)` for a clip, `(views, frames, channels, height, width)` for several
+        views, `(channels, height, width)` for an image.
     is_mirrored: whether the clip was flipped horizontally.
     """
 
@@ -39,7 +39,7 @@ class Clip(NamedTuple):
 
 
 def video_source(video: dict[str, Any]) -> Any:
-    """An undecoded `{"path", "bytes"}` for the decoder; the bytes of other URLs than http(s), such as s3://, are read by fsspec."""
+    """`{"path", "bytes"}` for the decoder; fsspec reads the bytes of URLs other than http(s), such as s3://."""
     path = video.get("path")
     if video.get("bytes") is None and path is not None and "://" in path and not path.startswith(REMOTE):
         import fsspec
@@ -53,9 +53,9 @@ class RandomClipReader:
     """
     Reads a random clip of a video: random time, random-resized crop, random horizontal flip.
 
-    With `sampling="fixed_rate"` the clip starts at a random time. With `"uniform"` it has a random frame of each of `num_frames`
-    equal segments (TSN), or with `min_temporal_span`, evenly spaced frames of a random part of the video. Videos with fewer
-    frames than a clip are padded as by the processor.
+    With `sampling="fixed_rate"` the clip starts at a random time. With `"uniform"` it has a random frame of each of
+    `num_frames` equal segments (TSN), or with `min_temporal_span`, evenly spaced frames of a random part of the video. Videos
+    with fewer frames than a clip are padded as by the processor.
 
     processor: defines the clip by `num_frames`, `sampling`, `fps`, `pad_mode`, `crop_size`, `size` and `allow_partial`.
     mirror: whether to flip half of the clips.

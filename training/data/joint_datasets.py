@@ -28,7 +28,8 @@ class SampleIndex(NamedTuple):
 def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) -> list[str]:
     """
     Names of the data sets of the `number` batches of an epoch, in random order. The number of batches of each data set is
-    proportional to its weight to within one batch; independent random choices could differ much from the weights in a short run.
+    proportional to its weight to within one batch; independent random choices could differ much from the weights in a short
+    run.
 
     >>> names = draw_names({"kinetics": 3, "imagenet": 1}, seed=0, epoch=0, number=1000)
     >>> names.count("kinetics")
@@ -45,8 +46,8 @@ def draw_names(weights: dict[str, float], seed: int, epoch: int, number: int) ->
 
 class ShuffledRows:
     """
-    The rows of one data set in training order: an endless sequence of epochs, each in a new random order. All batches are full:
-    a batch may contain the end of one epoch and the start of the next.
+    The rows of one data set in training order: an endless sequence of epochs, each in a new random order. All batches are
+    full: a batch may contain the end of one epoch and the start of the next.
     """
 
     def __init__(self, name: str, num_rows: int, seed: int):
@@ -153,7 +154,8 @@ class NamedClips(Dataset):
 
 class JointCollator:
     """
-    Collates samples of one data set to a batch with the name of its head: `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
+    Collates samples of one data set to a batch with the name of its head:
+    `{"pixel_values_videos" or "pixel_values", "labels", "head"}`.
 
     augment: name of a data set to the augmentation of its batches, see `ClipCollator`; `None` for no augmentation.
     keep_seeds: see `ClipCollator`.

@@ -243,7 +243,7 @@ def prepare_one(pair: tuple[Path, Path], settings: PrepareSettings) -> str | Non
 
 
 def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
-    """Write a CSV file with a line per video that could not be read; without such videos, remove the file of an earlier run."""
+    """Write a CSV file with a line per video that could not be read; if `failed` is empty, remove an earlier file."""
     if not failed:
         path.unlink(missing_ok=True)
         return
@@ -370,8 +370,8 @@ def _decode_in_parts(source: str | Path, short_side: int) -> Iterator[tuple["tor
 
 def resize_short_side(frames: "torch.Tensor", short_side: int) -> "torch.Tensor":
     """
-    Resize frames `(frames, channels, height, width)` to a short side of at most `short_side` pixels. Sides become even, as H.264
-    requires.
+    Resize frames `(frames, channels, height, width)` to a short side of at most `short_side` pixels. Sides become even, as
+    H.264 requires.
 
     >>> import torch
     >>> resize_short_side(torch.zeros(1, 3, 241, 321, dtype=torch.uint8), 256).shape[-2:]

@@ -1,2 +1,2 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Pictures of tubes, kernels, positions, attention and confusion matrices."""
+"""Figures of tubes, kernels, positions, attention and confusion matrices."""

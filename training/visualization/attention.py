@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Attention of the pooling: the weights of a clip's tokens, drawn over the pixels that each token reads."""
+"""Attention weights of the pooling for the tokens of a clip, drawn over the pixels that each token reads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,14 +22,14 @@ from .tubes import (
 
 
 COLORMAP = "inferno"
-MIN_ROW_HEIGHT = 0.85  # inches, for the text beside it
+MIN_ROW_HEIGHT = 0.85  # inches, for the text next to the frames
 TOP_PERCENTILE = 98  # percentile of the weights at the upper end of the color scale
 
 
 def draw_attention(model: Any, clip: np.ndarray) -> Any:
     """
-    A matplotlib `Figure` of the attention of a TubeViT's pooling to a clip: the frames, the weights of each tube's tokens, and those
-    of all tokens, in multiples of the mean weight.
+    A matplotlib `Figure` of the attention of a TubeViT's pooling to a clip. Rows: the frames, the weights of each tube's
+    tokens, and the weights of all tokens. Weights are multiples of the mean weight.
 
     model: in evaluation mode. clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image.
     Raises `ValueError` for a model whose pooling has no attention, and for a clip that is too small for the tubes.
@@ -67,13 +67,13 @@ def draw_attention(model: Any, clip: np.ndarray) -> Any:
 
 def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
     """
-    Attention weights of a TubeViT's pooling for the tokens of a clip: those of the pooling query, or with CLS pooling those of the
-    CLS token in the last layer. They are averaged over the heads, and sum to 1 over the tokens of all tubes.
+    Attention weights of a TubeViT's pooling for the tokens of a clip: the weights of the pooling query, or with CLS pooling,
+    of the CLS token in the last layer. They are averaged over the heads, and sum to 1 over the tokens of all tubes.
 
     clip: uint8 `(frames, height, width, 3)`; one frame is an image.
 
-    Returns an array `(time, rows, columns)`, the tube's grid, by the tube's index in the config. Raises `ValueError` for a model
-    whose pooling has no attention.
+    Returns an array `(time, rows, columns)`, the tube's grid, by the tube's index in the config. Raises `ValueError` for a
+    model whose pooling has no attention.
     """
     import torch
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Colors and a matplotlib figure that is laid out in inches from its top left corner, for all pictures."""
+"""Colors, and a matplotlib figure with coordinates in inches from its top left corner."""
 
 import io
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ class Canvas:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, text: str, *, size: float, color: str = INK, **kwargs: Any) -> None:
-        """Text whose baseline starts at (x, y); `kwargs` as matplotlib's `Figure.text` takes them."""
+        """Text whose baseline starts at (x, y). kwargs: those of matplotlib's `Figure.text`."""
         self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=color, **kwargs)
 
     def heading(self, title: str, subtitle: str) -> None:
-        """A title and a line below it, down to 0.8 inches from the top."""
+        """A title and a subtitle below it, in the top 0.8 inches."""
         self.text(MARGIN, 0.38, title, size=21, weight="bold")
         self.text(MARGIN, 0.70, subtitle, size=11, color=FAINT_INK)
 
     def image(
         self, x: float, y: float, height: float, pixels: np.ndarray, *, interpolation: str = "hanning", **kwargs: Any
     ) -> float:
-        """Place an image and return its width in inches; `kwargs` as matplotlib's `imshow` takes them."""
+        """Place an image and return its width in inches. kwargs: those of matplotlib's `imshow`."""
         width = height * pixels.shape[1] / pixels.shape[0]
         self.axes(x, y, width, height).imshow(pixels, aspect="auto", interpolation=interpolation, **kwargs)
         return width
@@ -54,7 +54,7 @@ class Canvas:
         axes.barh(0.5, fraction, height=1, color=color)
 
     def color_scale(self, x: float, y: float, colormap: str, low: str, high: str, caption: str) -> None:
-        """A color scale whose right end is at `x`, with a text at both ends; `caption` names the quantity."""
+        """A color scale with the labels `low` and `high` at its ends, right-aligned at `x`. caption: the quantity."""
         width, height = 1.6, 0.14
         left = x - width - 0.45
         ramp = np.linspace(0, 1, 256)[None]
@@ -78,7 +78,7 @@ def to_png(figure: Any, dpi: int = 90) -> bytes:
 
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi)
-    # An octree keeps the few pixels of a bright outline. A palette by frequency would make them gray.
+    # An octree palette preserves the few pixels of a bright outline; a palette by frequency would make them gray.
     palette = Image.open(full).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     palette.save(small, "png", optimize=True)
     return small.getvalue()

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Clips for pictures, uint8: a file as a model sees it, or a synthetic clip."""
+"""Clips for figures, uint8: a file as the model sees it, or a synthetic clip."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
     A video or image file as the model sees it, uint8 `(frames, height, width, 3)`; an image has one frame.
 
     config: a `TubeViTConfig`. model_name: the checkpoint whose processors prepare the pixels, `None` for a preset. Without
-    processors, the frame is resized and cropped to the size of `config`. num_frames: by default those of `config`.
+    processors, the frame is resized and cropped to the size of `config`. num_frames: by default `config.num_frames`.
 
     Raises `ValueError` if `num_frames` is given for an image.
     """
@@ -46,7 +46,7 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
 
 
 def _find_processor(model_name: str | None, config: Any, media: str) -> Any:
-    """The checkpoint's processor of videos or images; a new one in the size of `config` if there is none."""
+    """The checkpoint's video or image processor; if it has none, a new processor for the image size of `config`."""
     from ..models.families import family_of
     from ..models.loading import load_processor
 

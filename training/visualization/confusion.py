@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""A picture of the confusion matrix: a row per true class, shaded by the predictions for its videos."""
+"""A figure of the confusion matrix: a row per true class, shaded by the fractions of its predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ COLORMAP = "Blues"
 MAX_NAMED = 60  # above this number of classes, names would be too small to read
 MAX_NUMBERED = 20  # up to this number of classes, each cell shows its percentage
 LABEL_LENGTH = 30
-SIDE = 9.0  # of the matrix, in inches; smaller with few classes
+SIDE = 9.0  # largest side of the matrix in inches
 TOP, LABELS, RIGHT, BOTTOM = 1.25, 3.0, 0.5, 2.6
 
 
@@ -23,7 +23,8 @@ def draw_confusion_matrix(
     """
     Write a PNG file of `matrix`, the number of videos of class `row` that are predicted as class `column`.
 
-    Each row is shaded by its fractions, so that rare classes are legible too. A class without videos is an empty row.
+    The shade of a cell is its fraction of the row's videos, so rare classes are visible too. A class without videos is an
+    empty row.
     """
     num_classes = len(matrix)
     is_named = num_classes <= MAX_NAMED
@@ -52,6 +53,6 @@ def draw_confusion_matrix(
                 column, row, f"{100 * fractions[row, column]:.0f}", color=color, size=size, ha="center", va="center"
             )
     videos = plural(int(matrix.sum()), "video")
-    caption = f"Rows: the true class. Columns: the predicted one. Shades: percentage of the row's videos. {videos}."
+    caption = f"Rows: true class. Columns: predicted class. Shades: percentage of the row's videos. {videos}."
     canvas.text(MARGIN, TOP - 0.16, caption, size=9, color=FAINT_INK)
     canvas.figure.savefig(path)

@@ -15,7 +15,7 @@ from .tube_masks import Box, Size, boxes_read, read_mask, token_mask
 
 
 LINE_PIXELS, LINE_OPACITY, MERGED_OPACITY, FILL_OPACITY = 2, 0.85, 0.45, 0.9
-DIMMED_GREY = 40  # the gray value of fully dimmed pixels
+DIMMED_GRAY = 40  # the gray value of fully dimmed pixels
 HEAT_OPACITY, PALENESS = 0.8, 0.65  # opacity of the colors over a frame, and of the gray frame below
 GAP = 0.06  # between frames, in frame widths
 
@@ -31,12 +31,14 @@ def film_strip(
     gap: float = GAP,
 ) -> np.ndarray:
     """
-    The frames `frames` of a clip, dimmed where no tube reads them, with the tubes' boxes in their colors: the first application of
-    the kernel of each token, and fainter the neighbors that space-to-depth merges into the token.
+    The frames `frames` of a clip, dimmed where no tube reads them, with a box in the tube's color around each kernel
+    application. Boxes of neighbors that space-to-depth merges into a token are fainter than that of the token's first
+    application.
 
-    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer from `size`, the clip that the tubes are applied to.
+    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer factor from `size`, the size to which the tubes are
+        applied.
     dimming: of pixels that are not read, from 0 (none) to 1 (a uniform dark gray).
-    filled: tokens to fill with their tube's color: the token's index in its grid, by the position of the tube in `tubes`.
+    filled: tokens to fill with their tube's color: position of the tube in `tubes` to the token's index in the tube's grid.
 
     Returns uint8 `(height, strip width, 3)`.
     """
@@ -45,7 +47,7 @@ def film_strip(
     tokens = [(colors[index], token_mask(tubes[index], size, token)) for index, token in (filled or {}).items()]
     drawn = []
     for index in frames:
-        dark = (clip[index] * (1 - dimming) + DIMMED_GREY * dimming).astype(np.uint8)
+        dark = (clip[index] * (1 - dimming) + DIMMED_GRAY * dimming).astype(np.uint8)
         frame = np.where(mask[index][..., None], clip[index], dark)
         for color, pixels in tokens:
             blend(frame, enlarge(pixels[index][None], scale)[0], color, FILL_OPACITY)
@@ -60,7 +62,7 @@ def heat_strip(clip: np.ndarray, frames: Sequence[int], heat: np.ndarray, colorm
     """
     The frames `frames` of a clip in pale gray, under the colors of `heat`.
 
-    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer from the size of `heat`.
+    clip: uint8 `(frames, height, width, 3)`, enlarged by an integer factor from the size of `heat`.
     heat: `(frames, height, width)`, values from 0 to `top` for matplotlib's `colormap`; a pixel with NaN is not colored.
 
     Returns uint8 `(height, strip width, 3)`.
@@ -98,7 +100,7 @@ def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
 
 
 def blend(frame: np.ndarray, where: np.ndarray, color: str, opacity: float) -> None:
-    """Lay `color` over the pixels `where` of a uint8 `frame` `(height, width, 3)`, in place."""
+    """Blend `color` into the pixels `where` of a uint8 `frame` `(height, width, 3)`, in place."""
     frame[where] = (frame[where] * (1 - opacity) + np.array(rgb(color)) * opacity).astype(np.uint8)
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The learned kernels that read pixels (fig. 5): 2D kernels as a grid of small images, 3D kernels frame by frame in a row each."""
+"""The learned kernels that read pixels (fig. 5): a grid of small images for 2D kernels, a row of frames per 3D kernel."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ PANEL_GAP, PANEL_HEAD, HEAD = 0.45, 0.62, 0.95
 
 def draw_kernels(model: Any) -> Any:
     """
-    A matplotlib `Figure` of a model's kernels. A TubeViT has a panel for each tube, and an interpolated kernel is shown in the shape
-    of each tube. Other models have a panel for their first convolution.
+    A matplotlib `Figure` of a model's kernels. A TubeViT has a panel for each tube, and an interpolated kernel is shown in the
+    shape of each tube. Other models have a panel for their first convolution.
 
-    The kernels with the largest standard deviation are shown. Each has its own scale: gray is 0, and its largest magnitude is black,
-    white or a full color.
+    The kernels with the largest standard deviation are shown. Each has its own scale: gray is 0, and its largest magnitude is
+    black, white or a full color.
 
     Raises `ValueError` for a model without a convolution that reads pixels.
     """
@@ -54,7 +54,8 @@ def draw_kernels(model: Any) -> Any:
 
 def pixel_kernels(model: Any) -> tuple[list[np.ndarray], bool]:
     """
-    The kernels of a model that read pixels, float32 `(outputs, channels, t, h, w)` each, and whether they are interpolated from one.
+    The kernels of a model that read pixels, float32 `(outputs, channels, t, h, w)` each, and whether they are interpolated
+    from one.
 
     Raises `ValueError` for a model without a convolution of 3 input channels.
     """

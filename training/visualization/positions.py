@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Similarity of position embeddings (section 3.3): that of one token to those of all others.
+Cosine similarity between the position embedding of one token and those of all other tokens (section 3.3).
 
-If a map has its peak at the token itself and falls off around it, position embeddings encode the place of tokens. If the maps of
+If a map has its peak at the token and decreases around it, position embeddings encode the place of tokens. If the maps of
 several tubes have their peaks at the same place, the tubes have a common coordinate system.
 """
 
@@ -25,10 +25,11 @@ LARGEST_MAP, MIN_ROW_HEIGHT = 1.5, 0.5
 
 def draw_positions(config: Any, size: Size, model: Any = None) -> Any:
     """
-    A matplotlib `Figure` of similarity maps: a row for the token in the middle of each tube, with its similarity to all tokens of
-    all tubes, by tube and time.
+    A matplotlib `Figure` of similarity maps. The row of a tube shows the similarity of its central token to all tokens, with a
+    map for each tube and time.
 
-    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of that config, whose learned positions are shown; not needed for fixed positions.
+    config: a `TubeViTConfig`. size: (frames, height, width) of the clip; one frame is an image. model: a TubeViT of that
+        config, whose learned positions are shown; not needed for fixed positions.
 
     Raises `ValueError` for a model without positions, and for a size that is too small for the tubes.
     """
@@ -69,8 +70,9 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     """
     Position embeddings of the tokens of a clip of `size`, float64 `(tokens, channels)`, one tube after the other.
 
-    They are the vectors that are added to the tokens. A model with rotary positions adds none for rows and columns: for these, the
-    vectors are the cosines and sines of the angles. Their similarity is the mean cosine of the angles between two tokens.
+    They are the vectors that are added to the tokens. For a model with rotary positions, they are the cosines and sines of the
+    rotation angles, because it adds no spatial positions; the similarity of two tokens is then the mean cosine of the
+    differences of their angles.
     """
     import torch
 
@@ -103,11 +105,12 @@ def position_similarities(
     vectors: np.ndarray, tubes: Mapping[int, Any], size: Size
 ) -> dict[int, dict[int, np.ndarray]]:
     """
-    Cosine similarities of the token in the middle of each tube to all tokens of each tube.
+    Cosine similarities of the central token of each tube to all tokens of each tube.
 
     vectors: as from `position_vectors`. tubes: by index in the config.
 
-    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position has the similarity 0 to all others.
+    Returns `similarities[index][other]`, `(time, rows, columns)` of the other tube's grid. A token without a position has the
+    similarity 0 to all others.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
@@ -135,7 +138,7 @@ def _draw_heading(canvas: Canvas, config: Any, size: Size, low: float) -> None:
 def _draw_map(
     canvas: Canvas, place: tuple, values: np.ndarray, low: float, tube: Any, size: Size, token, moment: int
 ) -> None:
-    """Draw one map `(rows, columns)`: a tile for each token at its place in the frame, and a circle around `token` if it is in the map."""
+    """Draw one map `(rows, columns)`: a tile per token at its place in the frame, and a circle at `token` if it is in the map."""
     _, rows, columns = tube.centers(size)
     axes = canvas.axes(*place)
     edges = [_tile_edges(centers, extent) for centers, extent in ((columns, size[2]), (rows, size[1]))]

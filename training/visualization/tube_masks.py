@@ -3,7 +3,8 @@
 Masks of the pixels that a tube's tokens read, for pictures (sections 3.2 and 3.4).
 
 A kernel is applied at every combination of its offsets in time, rows and columns, and space-to-depth merges a block of
-applications into a token. The pixels of a token are therefore a product of three sets, one per axis. A clip of one frame is an image. Sizes are (frames, height, width) in frames and pixels.
+applications into a token. The pixels of a token are therefore the product of three sets of indices, one per axis. A clip of
+one frame is an image. Sizes are (frames, height, width) in frames and pixels.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,8 @@ class Box(NamedTuple):
 
 def applied_tubes(config: Any, size: Size) -> dict[int, Any]:
     """
-    The tubes that tokenize a clip of `size`, in the form in which they are applied, by their index in the `TubeViTConfig`. Raises
-    `ValueError` for a size that is too small for them.
+    The tubes that tokenize a clip or image of `size`, by their index in the `TubeViTConfig`. 2D tubes are returned without
+    their temporal offset for an image. Raises `ValueError` for a size that is too small.
     """
     from tubevit.tubes import select_tubes
 
@@ -53,8 +54,7 @@ def application_masks(tube: Any, size: Size) -> list[np.ndarray]:
 
 
 def token_masks(tube: Any, size: Size) -> list[np.ndarray]:
-    """Pixels that each token of a `Tube` reads: for each axis, bool `(tokens along the axis, extent)`. A token reads the product of
-    three rows."""
+    """Pixels that each token of a `Tube` reads: for each axis, bool `(tokens along the axis, extent)`."""
     return [
         np.stack([mask[start : start + factor].any(0) for start in range(0, len(mask), factor)])
         for mask, factor in zip(application_masks(tube, size), tube.space_to_depth, strict=True)
@@ -62,7 +62,7 @@ def token_masks(tube: Any, size: Size) -> list[np.ndarray]:
 
 
 def boxes_read(tube: Any, size: Size, frame: int) -> list[Box]:
-    """Boxes that a `Tube` reads of a frame. A box that is the first application of one token and a neighbor of another is not merged."""
+    """Boxes that a `Tube` reads from a frame. `is_merged` is false for a box that is the first application of any token."""
     moments = np.flatnonzero(application_masks(tube, size)[0][:, frame])
     if not len(moments):
         return []
@@ -98,7 +98,8 @@ def central_token(tube: Any, size: Size) -> tuple[int, int, int]:
 
 def paint(tubes: Mapping[int, Any], values: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
     """
-    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean if several tokens read a pixel, NaN if none does.
+    Values of tokens at the pixels that they read, `(frames, height, width)`: the mean if several tokens read a pixel, NaN if
+    no token reads it.
 
     tubes, values: mappings with the same keys to a `Tube` and to its tokens' values `(time, rows, columns)`.
     """

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The tubes on a clip, frame by frame (fig. 2): the pixels that each tube reads, and their fraction of all pixels."""
+"""A figure of the tubes on a clip (fig. 2): the pixels that each tube reads, and their fraction of all pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,10 +32,11 @@ HEAD, ROW_GAP, FOOT = 1.25, 0.1, 0.5
 
 def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     """
-    A matplotlib `Figure` of the pixels that the tubes of a `TubeViTConfig` read of a clip: a row of frames for each tube and one for
-    all tubes.
+    A matplotlib `Figure` of the pixels that the tubes of a `TubeViTConfig` read from a clip: a row of frames for each tube,
+    and a row for all tubes.
 
-    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a clip that is too small for the tubes.
+    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a clip that
+        is too small for the tubes.
     """
     size = clip.shape[:3]
     tubes = applied_tubes(config, size)

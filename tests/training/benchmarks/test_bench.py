@@ -116,8 +116,8 @@ def test_models_are_compared(train, monkeypatch):
     assert theirs["ratio"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
     assert theirs["ratio_of_memory"] == 1
     assert ours["clips_per_second"] == pytest.approx(1000 / ours["median_ms"])
-    assert ("share_of_mm" in ours) is not train
-    assert "share_of_mm" not in theirs
+    assert ("fraction_of_mm" in ours) is not train
+    assert "fraction_of_mm" not in theirs
     assert json.loads(json.dumps(report)) == report
 
 

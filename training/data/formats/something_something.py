@@ -28,8 +28,8 @@ def ssv2_names(annotations: Path, names_file: str | None, num_classes: int | Non
     """
     The classes, from `names_file` or the label file in the folder of the annotations.
 
-    Raises `FileNotFoundError` without a label file, and `ValueError` unless the file has 174 (or `num_classes`) classes, because
-    other data sets have label files of the same name.
+    Raises `FileNotFoundError` without a label file, and `ValueError` unless the file has 174 (or `num_classes`) classes,
+    because other data sets have label files of the same name.
     """
     path = Path(names_file) if names_file else _find_label_file(annotations)
     names = read_class_names(path)
