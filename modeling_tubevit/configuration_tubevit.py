@@ -78,9 +78,9 @@ class TubeViTConfig(PreTrainedConfig):
         register tokens concatenated (the classifiers of a distilled DeiT).
     kernel_initialization (`str`, *optional*, defaults to `"normal"`):
         Initialization of the kernels: `"normal"`, as for all weights; `"fan_in"` (ours, for training without an image
-        checkpoint): normal with variance 1 / (number of inputs), so tokens begin at the scale of normalized pixels; or
-        `"temporal_difference"` (ours, the same for a few hundred clips): as `"fan_in"`, and kernels of several frames have
-        zero mean over time, so static regions do not contribute to their tokens at the start of training.
+        checkpoint): normal with variance 1 / (number of inputs), so tokens initially have the scale of normalized pixels; or
+        `"temporal_difference"` (ours, for training on a few hundred clips without an image checkpoint): as `"fan_in"`, but
+        kernels of several frames have zero mean over time, so static regions do not contribute to their tokens at first.
     use_frame_differences (`bool`, *optional*, defaults to `False`):
         Whether kernels of several frames take absolute differences to the previous frame as input instead of pixels (ours,
         for training on tens of clips from a static camera without an image checkpoint). 2D tubes always take pixels.

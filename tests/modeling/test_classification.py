@@ -41,13 +41,13 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses_are_torchs_means(kind):
+def test_losses_equal_torch_losses(kind):
     logits, labels, cfg = random_case(kind)
     torch.testing.assert_close(classification_loss(labels, logits, cfg), REFERENCES[kind](logits, labels))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shares_of_a_batch_add_up_to_the_loss_of_the_whole(kind):
+def test_losses_of_micro_batches_sum_to_the_loss_of_the_batch(kind):
     """`num_items_in_batch` is counted as Trainer counts it: label elements that are not -100, over all parts."""
     logits, labels, cfg = random_case(kind)
     num_items = labels.ne(-100).sum()
@@ -56,7 +56,7 @@ def test_shares_of_a_batch_add_up_to_the_loss_of_the_whole(kind):
     torch.testing.assert_close(sum(shares), classification_loss(labels, logits, cfg))
 
 
-def test_the_problem_type_is_read_and_never_written():
+def test_loss_does_not_change_problem_type():
     for kind in KINDS[:2]:
         logits, labels, _ = random_case(kind)
         cfg = config()
@@ -92,7 +92,7 @@ def test_multi_hot_labels_without_a_problem_type_are_refused():
         classification_loss(labels, logits, config())
 
 
-def test_integer_labels_are_one_per_sample():
+def test_integer_labels_need_one_per_sample():
     logits = torch.zeros(4, 5)
     with pytest.raises(ValueError, match="Integer labels are class indices, one for each of the 4 samples"):
         classification_loss(torch.ones(4, 5, dtype=torch.long), logits, TubeViTConfig(num_labels=5))
@@ -105,7 +105,7 @@ def test_labels_of_another_shape_are_refused(problem_type):
         classification_loss(torch.zeros(4), logits, config(problem_type))
 
 
-def test_half_precision_logits_lose_nothing_in_the_loss():
+def test_loss_of_half_precision_logits_is_computed_in_float32():
     logits, labels, cfg = random_case("hard")
     half = logits.to(torch.bfloat16)
     loss = classification_loss(labels, half, cfg)
@@ -128,7 +128,7 @@ def test_views_average_to_the_mean_of_their_probabilities(problem_type, to_proba
     torch.testing.assert_close(averaged, to_probabilities(logits).mean(1), rtol=1e-12, atol=1e-12)
 
 
-def test_views_stay_finite_for_confident_models():
+def test_average_of_confident_views_is_finite():
     logits = torch.tensor([[[300.0, -300.0], [-300.0, 300.0]]])
     torch.testing.assert_close(average_views(logits, None).softmax(-1), torch.full((1, 2), 0.5))
     for problem_type in (None, "multi_label_classification"):
@@ -136,7 +136,7 @@ def test_views_stay_finite_for_confident_models():
 
 
 @pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
-def test_the_classifier_gives_one_prediction_per_video(problem_type):
+def test_classifier_returns_one_prediction_per_video(problem_type):
     model = make_model(TubeViTForVideoClassification, problem_type=problem_type)
     views = torch.stack([tiny_clips(seed=seed) for seed in range(3)], dim=1)  # (2, 3, 8, 3, 16, 16)
     activation = torch.sigmoid if problem_type else (lambda logits: logits.softmax(-1))
@@ -149,7 +149,7 @@ def test_the_classifier_gives_one_prediction_per_video(problem_type):
     torch.testing.assert_close(activation(one_view), single[0], rtol=1e-5, atol=1e-6)
 
 
-def test_the_loss_of_views_is_that_of_their_mean_probability():
+def test_loss_of_views_uses_their_mean_probability():
     model = make_model(TubeViTForVideoClassification)
     views = torch.stack([tiny_clips(seed=seed) for seed in range(3)], dim=1)
     output = model(views, labels=torch.tensor([1, 4]))

@@ -32,7 +32,7 @@ def test_json_round_trip(tmp_path):
     assert not any("table" in key for key in saved)
 
 
-def test_missing_offsets_are_zero_and_scalars_become_one_value_per_channel():
+def test_defaults_of_offsets_and_scalar_pixel_statistics():
     config = tiny_config(image_std=0.25)
     assert config.tubes[0]["offset"] == [0, 0, 0]
     assert config.image_std == [0.25, 0.25, 0.25]
@@ -72,7 +72,7 @@ def test_missing_offsets_are_zero_and_scalars_become_one_value_per_channel():
         ({"num_frame": 8}, ["num_frame", "num_frames"]),
     ],
 )
-def test_wrong_fields_are_named_with_value_and_remedy(wrong, parts):
+def test_invalid_fields_raise_with_value_and_remedy(wrong, parts):
     with pytest.raises(Exception) as error:
         tiny_config(**wrong)
     for part in parts:
@@ -85,6 +85,6 @@ def test_a_config_of_another_model_is_refused(tmp_path):
         TubeViTConfig.from_pretrained(tmp_path)
 
 
-def test_dtype_survives(tmp_path):
+def test_dtype_round_trip(tmp_path):
     tiny_config(dtype=torch.bfloat16).save_pretrained(tmp_path)
     assert TubeViTConfig.from_pretrained(tmp_path).dtype == torch.bfloat16

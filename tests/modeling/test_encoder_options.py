@@ -10,7 +10,7 @@ from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification
 from tubevit.vit_layers import rotate
 
 
-# All that a DINOv3 has, and all that a CLIP and a DINOv2 have.
+# All options of DINOv3, and all options of CLIP and DINOv2 together.
 ROTARY = {
     "position_embedding": "transfer",
     "rope_theta": 100.0,
@@ -54,10 +54,8 @@ def test_attention_backends_agree(options):
     model, clips = make_model(TubeViTForVideoClassification, attn_implementation="eager", **options), tiny_clips()
     with torch.no_grad():
         expected = model(clips).logits
-        for backend in (
-            "sdpa",
-            *(["flex_attention"] if "rope_theta" in options else []),
-        ):  # which compiles for 10 seconds
+        # flex_attention is tested once, because it compiles for 10 seconds
+        for backend in ("sdpa", *(["flex_attention"] if "rope_theta" in options else [])):
             model.set_attn_implementation(backend)
             torch.testing.assert_close(model(clips).logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -74,7 +72,7 @@ def test_gradient_checkpointing_changes_nothing(options):
 
 
 @pytest.mark.parametrize("options", [ROTARY, GRID], ids=["rotary", "grid"])
-def test_compiled_and_exported_it_is_the_same_function(options):
+def test_compile_and_export_give_the_same_outputs(options):
     model = make_model(TubeViTForVideoClassification, **options)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     batch = torch.export.Dim("batch", min=1, max=64)
@@ -88,7 +86,7 @@ def test_compiled_and_exported_it_is_the_same_function(options):
 
 
 @parametrize_options
-def test_outputs_are_recorded_and_tokens_counted(options):
+def test_recorded_outputs_and_token_counts(options):
     model = make_model(TubeViTModel, attn_implementation="eager", **options)
     output = model(tiny_clips(), output_hidden_states=True, output_attentions=True)
     num_tokens = model.config.num_tokens() + model.config.num_prefix_tokens
@@ -113,7 +111,7 @@ def test_half_precision_and_autocast_follow_float32(options):
 
 
 @parametrize_options
-def test_saved_and_loaded_it_is_the_same_model(options, tmp_path):
+def test_save_and_load_give_the_same_model(options, tmp_path):
     model = make_model(TubeViTForVideoClassification, **options)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     model.save_pretrained(tmp_path)
@@ -122,7 +120,7 @@ def test_saved_and_loaded_it_is_the_same_model(options, tmp_path):
     assert torch.equal(loaded(tiny_clips()).logits, model(tiny_clips()).logits)
 
 
-def test_the_plan_of_tensor_parallelism_names_modules_that_exist():
+def test_tensor_parallel_plan_names_existing_modules():
     for options in ({}, ROTARY):
         model = TubeViTModel(tiny_config(**options))
         linear = {
@@ -134,8 +132,8 @@ def test_the_plan_of_tensor_parallelism_names_modules_that_exist():
         assert "tp_plan" not in str(model.config.to_dict())
 
 
-def test_turned_queries_and_keys_know_their_distance_alone():
-    """A query rotated by a and a key rotated by b have the product of a query rotated by a - b and a key without rotation."""
+def test_rotary_scores_depend_on_the_angle_difference_only():
+    """Rotating the query by a and the key by b gives the same score as rotating only the query by a - b."""
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 2, 1, 8, dtype=torch.float64)
     a, b = (torch.randn(1, 4, dtype=torch.float64).tile(2) for _ in range(2))
@@ -149,7 +147,7 @@ def test_turned_queries_and_keys_know_their_distance_alone():
     assert torch.equal(still, query)
 
 
-def test_rotary_positions_are_spatial_and_leave_cls_and_registers():
+def test_rotary_positions_are_spatial_and_skip_cls_and_registers():
     model = make_model(TubeViTModel, **ROTARY)
     clips = tiny_clips()
     hidden_states = model.embeddings(pixel_values_videos=clips)
@@ -158,7 +156,7 @@ def test_rotary_positions_are_spatial_and_leave_cls_and_registers():
     assert torch.equal(cos[:4], torch.ones(4, 8)) and not sin[:4].any()
     num_tokens = [tube.grid((8, 16, 16)) for tube in model.config.get_tubes()]
     first = cos[4 : 4 + 2 * num_tokens[0][1] * num_tokens[0][2]].unflatten(0, (2, -1))
-    assert torch.equal(first[0], first[1])  # the same places in both layers of frames
+    assert torch.equal(first[0], first[1])  # the same spatial positions at both times
 
 
 def test_layer_scale_of_zero_makes_the_layers_the_identity():
@@ -174,7 +172,7 @@ def test_layer_scale_of_zero_makes_the_layers_the_identity():
     assert torch.equal(fresh.layers[1].layer_scale2.lambda1, torch.full((24,), 0.25))
 
 
-def test_poolings_read_the_tokens_that_they_name():
+def test_each_pooling_reads_its_tokens():
     for pooling, expected in {
         "mean": lambda tokens: tokens[:, 3:].mean(1),
         "cls": lambda tokens: tokens[:, 0],
@@ -186,7 +184,7 @@ def test_poolings_read_the_tokens_that_they_name():
         torch.testing.assert_close(output.pooler_output, expected(output.last_hidden_state))
 
 
-def test_the_image_head_freezes_no_transferred_positions():
+def test_image_classifier_does_not_freeze_transferred_positions():
     model = make_model(TubeViTForImageClassification, **GRID)
     assert model.tubevit.embeddings.positions.grid.requires_grad
     model(tiny_clips()[:, 0], labels=torch.tensor([0, 3])).loss.backward()
@@ -213,6 +211,6 @@ def test_the_image_head_freezes_no_transferred_positions():
         ),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(fields, message):
+def test_incompatible_settings_raise(fields, message):
     with pytest.raises(ValueError, match=message):
         tiny_config(**fields)

@@ -42,7 +42,7 @@ def clip(tmp_path_factory):
 
 
 def save_all(folder, with_code: bool = False, **video_settings) -> TubeViTForVideoClassification:
-    """Model and both processors in one folder."""
+    """Save a model and both processors to one folder."""
     model = make_model(TubeViTForVideoClassification)
     model.save_pretrained(folder, with_code=with_code)
     TubeViTVideoProcessor(num_frames=8, **SMALL, **video_settings).save_pretrained(folder, with_code=with_code)
@@ -72,7 +72,7 @@ def test_auto_classes_round_trip(tmp_path):
     assert type(AutoProcessor.from_pretrained(tmp_path)) is TubeViTProcessor
 
 
-def test_the_video_pipeline_gives_the_models_own_probabilities(tmp_path, clip):
+def test_video_pipeline_returns_the_models_probabilities(tmp_path, clip):
     model = save_all(tmp_path)
     results = pipeline("video-classification", model=str(tmp_path))(clip, top_k=5)
     pixels = AutoVideoProcessor.from_pretrained(tmp_path)(clip, return_tensors="pt")
@@ -83,7 +83,7 @@ def test_the_video_pipeline_gives_the_models_own_probabilities(tmp_path, clip):
     }
 
 
-def test_several_views_reach_the_pipeline(tmp_path, clip):
+def test_pipeline_uses_several_views(tmp_path, clip):
     model = save_all(tmp_path, sampling="fixed_rate", fps=25, num_temporal_views=2, num_spatial_views=3)
     classifier = pipeline("video-classification", model=str(tmp_path))
     results = classifier(clip, top_k=5)
@@ -96,7 +96,7 @@ def test_several_views_reach_the_pipeline(tmp_path, clip):
         assert scores[model.config.id2label[index]] == pytest.approx(value.item(), abs=1e-5)
 
 
-def test_uint8_pixels_give_the_same_answer_through_the_pipeline(tmp_path, clip):
+def test_pipeline_with_uint8_pixels_gives_the_same_prediction(tmp_path, clip):
     save_all(tmp_path)
     classifier = pipeline("video-classification", model=str(tmp_path))
     expected = classifier(clip, top_k=5)
@@ -106,7 +106,7 @@ def test_uint8_pixels_give_the_same_answer_through_the_pipeline(tmp_path, clip):
         assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
-def test_the_image_pipeline_runs_on_the_same_checkpoint(tmp_path):
+def test_image_pipeline_loads_the_same_checkpoint(tmp_path):
     save_all(tmp_path)
     image = Image.fromarray(moving_frames(1, height=24, width=32)[0])
     results = pipeline("image-classification", model=str(tmp_path))(image, top_k=5)
@@ -146,7 +146,7 @@ assert "tubevit" not in sys.modules
 """
 
 
-def test_an_exported_folder_needs_no_package(tmp_path, clip):
+def test_exported_folder_loads_without_the_package(tmp_path, clip):
     folder = tmp_path / "export"
     model = save_all(folder, with_code=True)
     assert getattr(model.config, "auto_map", None) is None
@@ -165,21 +165,21 @@ NOT_FOR_INFERENCE = {
 }
 
 
-def test_an_export_holds_the_modules_of_inference_alone(tmp_path):
+def test_export_contains_inference_modules_only(tmp_path):
     modules = {path.stem for path in (ROOT / "modeling_tubevit").glob("*.py")}
     assert modules > NOT_FOR_INFERENCE, "a module was renamed"
     make_model(TubeViTForImageClassification).save_pretrained(tmp_path, with_code=True)
     assert {path.stem for path in tmp_path.glob("*.py")} == modules - NOT_FOR_INFERENCE - {"__init__"}
 
 
-def test_saving_without_code_saves_no_code(tmp_path):
+def test_save_without_code_writes_no_code(tmp_path):
     save_all(tmp_path / "with", with_code=True)
     save_all(tmp_path / "without")
     assert not list((tmp_path / "without").glob("*.py"))
     assert "auto_map" not in (tmp_path / "without" / "config.json").read_text()
 
 
-def test_code_is_exported_for_the_familys_own_classes_only(tmp_path):
+def test_export_rejects_classes_without_auto_class(tmp_path):
     class Ours(TubeViTForVideoClassification):
         pass
 
@@ -187,7 +187,7 @@ def test_code_is_exported_for_the_familys_own_classes_only(tmp_path):
         make_model(Ours).save_pretrained(tmp_path, with_code=True)
 
 
-def test_a_pickle_checkpoint_is_refused(tmp_path):
+def test_pickle_checkpoint_raises(tmp_path):
     model = save_all(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
@@ -198,7 +198,7 @@ def test_a_pickle_checkpoint_is_refused(tmp_path):
         TubeViTModel.from_pretrained(tmp_path, use_safetensors=False)
 
 
-def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
+def test_truncated_checkpoint_raises_one_line(tmp_path):
     make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
@@ -207,13 +207,13 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+def test_checkpoint_of_another_model_type_raises(tmp_path):
     config = ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
     ViTForImageClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="'vit' model, not of 'tubevit'"):
         TubeViTForImageClassification.from_pretrained(tmp_path)
 
 
-def test_a_folder_without_weights_is_one_clear_error(tmp_path):
+def test_folder_without_weights_raises_one_line(tmp_path):
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         TubeViTModel.from_pretrained(tmp_path)

@@ -48,10 +48,10 @@ def assert_same_answers(source, model, images, atol: float, **kwargs):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SOURCES)
-def test_an_image_gives_the_sources_own_features_and_logits(name, tmp_path, monkeypatch):
+def test_image_gives_the_features_and_logits_of_the_source(name, tmp_path, monkeypatch):
     source, model, _ = convert(tmp_path, name)
     assert_same_answers(source, model, random_images(model), atol=1e-5)
-    # The library computes the places of patches in float32, whatever the model's dtype is.
+    # Transformers computes patch coordinates in float32 for every dtype of the model.
     places = modeling_dinov3_vit.get_patches_center_coordinates
     monkeypatch.setattr(
         modeling_dinov3_vit,
@@ -65,7 +65,7 @@ def test_an_image_gives_the_sources_own_features_and_logits(name, tmp_path, monk
 
 @pytest.mark.parametrize("positions", ["transfer", "fixed"])
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_report_accounts_for_every_tensor_once(name, positions, tmp_path):
+def test_report_lists_every_tensor_once(name, positions, tmp_path):
     source, model, report = convert(tmp_path, name, positions=positions)
     assert len(report.source) == len(source.state_dict())
     assert len({parameter.data_ptr() for parameter in model.parameters()}) == len(list(model.parameters()))
@@ -89,7 +89,7 @@ def test_the_report_accounts_for_every_tensor_once(name, positions, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["vit", "deit distilled", "dinov2 registers", "dinov3 gated", "clip", "siglip2"])
-def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
+def test_save_and_load_give_the_same_model(name, tmp_path):
     _, model, _ = convert(tmp_path, name)
     model.save_pretrained(tmp_path / "tubevit")
     auto = AutoModel if isinstance(model, TubeViTModel) else AutoModelForVideoClassification
@@ -106,12 +106,12 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vit", "deit", "dinov2 swiglu", "dinov3", "clip vision", "siglip vision", "siglip2"])
-def test_videos_go_through_and_every_parameter_learns(name, tmp_path):
+def test_videos_give_every_parameter_a_gradient(name, tmp_path):
     _, model, _ = convert(tmp_path, name, TubeViTForVideoClassification, num_labels=4)
     clips = tiny_clips(size=model.config.image_height_width[0])
     model.train()(clips, labels=torch.tensor([0, 3])).loss.backward()
     for key, parameter in model.named_parameters():
-        if not key.endswith("k_proj.bias"):  # softmax does not see what is added to all keys alike
+        if not key.endswith("k_proj.bias"):  # softmax ignores a bias that is added to all keys
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
 
 
@@ -130,7 +130,7 @@ def test_an_image_is_a_video_of_one_frame(name, tmp_path):
 @pytest.mark.parametrize(
     "name", ["vit", "deit", "dinov2 swiglu", "dinov2 registers", "dinov3", "clip vision", "siglip"]
 )
-def test_images_of_other_sizes_get_positions_as_the_source_stretches_them(name, size, tmp_path):
+def test_other_image_sizes_interpolate_positions_as_the_source(name, size, tmp_path):
     source, model, _ = convert(tmp_path, name)
     takes = {} if "dino" in name else {"interpolate_pos_encoding": True}
     assert_same_answers(source, model, random_images(model, size=size), atol=2e-5, **takes)
@@ -138,12 +138,12 @@ def test_images_of_other_sizes_get_positions_as_the_source_stretches_them(name, 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(64, 64), (16, 40), (24, 32)])
-def test_siglip2_stretches_its_positions_in_its_own_way(size, tmp_path):
+def test_siglip2_interpolates_positions_as_the_source(size, tmp_path):
     source, model, _ = convert(tmp_path, "siglip2 vision")
     assert_same_answers(source, model, random_images(model, size=size), atol=2e-5)
 
 
-def test_the_source_classifier_and_its_labels_are_kept_unless_others_are_asked_for(tmp_path):
+def test_source_classifier_is_used_unless_labels_are_given(tmp_path):
     source, model, report = convert(tmp_path, "vit classifier", TubeViTForVideoClassification)
     assert model.config.id2label == source.config.id2label and model.config.num_labels == 5
     assert torch.equal(model.classifier.weight, source.classifier.weight)
@@ -157,14 +157,14 @@ def test_the_source_classifier_and_its_labels_are_kept_unless_others_are_asked_f
 
 
 @torch.no_grad()
-def test_a_base_model_of_a_classifiers_checkpoint_is_the_sources_base_model(tmp_path):
+def test_base_model_from_a_classifier_checkpoint(tmp_path):
     source, model, _ = convert(tmp_path, "dinov2 classifier", TubeViTModel)
     assert model.config.pooling == "cls"
     assert_same_answers(source.dinov2, model, random_images(model), atol=1e-5)
 
 
 @torch.no_grad()
-def test_attention_pooling_is_siglips_head_where_there_is_one(tmp_path):
+def test_attention_pooling_uses_siglips_head(tmp_path):
     source, model, report = convert(tmp_path, "siglip classifier", pooling="attention")
     images = random_images(model)
     expected = source.vision_model(images).pooler_output
@@ -176,7 +176,7 @@ def test_attention_pooling_is_siglips_head_where_there_is_one(tmp_path):
 
 
 @torch.no_grad()
-def test_fixed_positions_are_the_papers(tmp_path):
+def test_fixed_positions_equal_the_papers_formula(tmp_path):
     source, model, report = convert(tmp_path, "vit", positions="fixed")
     assert model.config.position_embedding == "fixed" and model.config.position_grid is None
     cls = source.embeddings.cls_token + source.embeddings.position_embeddings[:, :1]
@@ -199,7 +199,7 @@ def test_the_first_frame_of_a_video_gets_the_positions_of_an_image(name, tmp_pat
     assert torch.equal(of_clip, of_image)
 
 
-def test_the_preprocessor_decides_statistics_and_size(tmp_path):
+def test_preprocessor_determines_pixel_statistics_and_size(tmp_path):
     make_source("dinov2 swiglu").save_pretrained(tmp_path / "source")
     settings = {"size": {"height": 24, "width": 16}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     ViTImageProcessor(**settings).save_pretrained(tmp_path / "source")
@@ -211,7 +211,7 @@ def test_the_preprocessor_decides_statistics_and_size(tmp_path):
     assert model.config.image_size == 40
 
 
-def test_the_default_tubes_are_those_of_the_main_configuration(tmp_path):
+def test_default_tubes_are_the_main_configuration(tmp_path):
     make_source("siglip vision").save_pretrained(tmp_path)
     model, report = TubeViTModel.from_image_checkpoint(tmp_path, image_size=56, output_report=True)
     kernels = [tube["kernel_size"] for tube in model.config.tubes]
@@ -221,7 +221,7 @@ def test_the_default_tubes_are_those_of_the_main_configuration(tmp_path):
     assert how == "central inflation to 16x4x4, its first 6 channels"  # 4x spatial space-to-depth: 24 / 4
 
 
-def test_interpolated_kernels_and_added_layers_have_their_place_in_the_report(tmp_path):
+def test_report_lists_interpolated_kernels_and_added_layers(tmp_path):
     _, model, report = convert(tmp_path, "vit", interpolate_kernels=True, num_extra_layers=1)
     weight = model.state_dict()["embeddings.interpolated_kernel.weight"]
     assert weight[:, :, 4].abs().max() > 0 and not weight[:, :, :4].any()
@@ -247,12 +247,12 @@ def test_interpolated_kernels_and_added_layers_have_their_place_in_the_report(tm
         ),
     ],
 )
-def test_choices_that_contradict_the_checkpoint_are_refused(choices, message, tmp_path):
+def test_choices_that_contradict_the_checkpoint_raise(choices, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         convert(tmp_path, "vit", **choices)
 
 
-def test_other_models_are_refused(tmp_path):
+def test_unsupported_model_types_raise(tmp_path):
     from transformers import BeitConfig, DINOv3ConvNextConfig
 
     for config in (BeitConfig(), DINOv3ConvNextConfig()):
@@ -263,7 +263,7 @@ def test_other_models_are_refused(tmp_path):
         TubeViTModel.from_image_checkpoint(tmp_path / "nothing")
 
 
-def test_a_pickle_is_refused_in_words(tmp_path):
+def test_pickle_source_raises(tmp_path):
     source = make_source("vit")
     source.config.save_pretrained(tmp_path)
     torch.save(source.state_dict(), tmp_path / "pytorch_model.bin")
@@ -274,7 +274,7 @@ def test_a_pickle_is_refused_in_words(tmp_path):
         TubeViTModel.from_image_checkpoint(tmp_path)
 
 
-def test_a_checkpoint_that_is_not_complete_is_refused(tmp_path):
+def test_incomplete_source_checkpoint_raises(tmp_path):
     source = make_source("vit")
     source.save_pretrained(tmp_path)
     source.config.num_hidden_layers = 3
@@ -286,7 +286,7 @@ def test_a_checkpoint_that_is_not_complete_is_refused(tmp_path):
         TubeViTModel.from_image_checkpoint(tmp_path)
 
 
-def test_a_pooler_of_another_width_is_refused(tmp_path):
+def test_pooler_of_another_width_raises(tmp_path):
     config = ViTConfig(**{**make_source("vit").config.to_dict(), "pooler_output_size": 7})
     ViTModel(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="pooler of 7 channels in a model of width 24"):
@@ -299,12 +299,12 @@ def test_training_settings_without_a_counterpart_are_reported(tmp_path):
     assert "settings without a counterpart:\n  pos_embed_rescale: 2.0" in str(report)
 
 
-def test_the_source_may_be_loaded_in_another_dtype(tmp_path):
+def test_source_can_be_loaded_in_another_dtype(tmp_path):
     _, model, _ = convert(tmp_path, "dinov3 without biases", source_kwargs={"dtype": torch.bfloat16})
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
-def test_a_joint_model_gets_the_encoder_and_new_heads(tmp_path):
+def test_joint_model_gets_the_encoder_and_new_heads(tmp_path):
     heads = {"clips": {"modality": "video", "num_labels": 4}, "pictures": {"modality": "image", "num_labels": 3}}
     source, model, report = convert(tmp_path, "vit classifier", TubeViTForJointClassification, heads=heads)
     assert {entry["how"] for name, entry in report.target.items() if "classifiers." in name} == {"random", "zero"}
@@ -312,7 +312,7 @@ def test_a_joint_model_gets_the_encoder_and_new_heads(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["none", "learned", "fixed_without_stride"])
-def test_other_positions_go_with_fixed(kind, tmp_path):
+def test_other_position_embeddings_need_fixed(kind, tmp_path):
     source = ViTModel(ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
                                 image_size=16, patch_size=8))  # fmt: skip
     source.save_pretrained(tmp_path)

@@ -37,7 +37,7 @@ def train(model, steps: int = 3):
     return optimizer
 
 
-def test_a_closed_gate_changes_no_bit():
+def test_zero_gate_leaves_outputs_bit_identical():
     plain = make_model(TubeViTModel, num_hidden_layers=3)
     gated = TubeViTModel(tiny_config(num_hidden_layers=3, num_frozen_layers=1, gate_layer=1)).eval()
     loaded = gated.load_state_dict(plain.state_dict(), strict=False)
@@ -48,7 +48,7 @@ def test_a_closed_gate_changes_no_bit():
     assert not torch.allclose(gated(clips)[0], plain(clips)[0])
 
 
-def test_the_gate_adds_the_encoders_input_behind_its_layer():
+def test_gate_adds_the_encoder_input_after_its_layer():
     model = make_model(TubeViTModel, num_hidden_layers=3, num_frozen_layers=1, gate_layer=1)
     torch.nn.init.constant_(model.gate.alpha, 0.5)
     tokens = encoder_input = model.embeddings(pixel_values_videos=tiny_clips())
@@ -59,7 +59,7 @@ def test_the_gate_adds_the_encoders_input_behind_its_layer():
     torch.testing.assert_close(model(tiny_clips())[0], model.layernorm(tokens))
 
 
-def test_what_is_frozen_never_changes_and_the_rest_does():
+def test_training_changes_only_weights_that_are_not_frozen():
     overrides = {"num_hidden_layers": 3, "num_frozen_layers": 2, "gate_layer": 2, "hidden_dropout_prob": 0.3}
     model = make_model(TubeViTForVideoClassification, **overrides)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -74,7 +74,7 @@ def test_what_is_frozen_never_changes_and_the_rest_does():
     assert {id(parameter) for parameter in optimizer.state} == trained
 
 
-def test_a_frozen_checkpoint_stays_frozen_and_can_be_thawed(tmp_path):
+def test_frozen_checkpoint_stays_frozen_and_can_be_unfrozen(tmp_path):
     make_model(TubeViTForVideoClassification, num_frozen_layers=1).save_pretrained(tmp_path)
     loaded = TubeViTForVideoClassification.from_pretrained(tmp_path)
     frozen = {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
@@ -101,7 +101,7 @@ def saved_bytes(model) -> int:
     return sum(kept.values())
 
 
-def test_activations_before_the_trained_layers_are_not_stored():
+def test_frozen_layers_store_no_activations():
     kept = [
         saved_bytes(make_model(TubeViTForVideoClassification, num_hidden_layers=6, num_frozen_layers=n))
         for n in (0, 3, 6)
@@ -109,7 +109,7 @@ def test_activations_before_the_trained_layers_are_not_stored():
     assert kept[1] < 0.6 * kept[0] and kept[2] < 0.2 * kept[0]
 
 
-def test_gradient_checkpointing_and_freezing_go_together():
+def test_gradient_checkpointing_works_with_frozen_layers():
     overrides = {"num_hidden_layers": 3, "num_frozen_layers": 1, "gate_layer": 1}
     gradients = []
     for use_reentrant in (None, False, True):
@@ -125,7 +125,7 @@ def test_gradient_checkpointing_and_freezing_go_together():
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
-def test_scaling_takes_kernels_bit_by_bit_and_the_encoder_of_the_image_model(small, tmp_path, as_folder):
+def test_scale_up_copies_kernels_and_encoder_unchanged(small, tmp_path, as_folder):
     large = large_vit()
     if as_folder:
         small.save_pretrained(tmp_path / "small")
@@ -145,7 +145,7 @@ def test_scaling_takes_kernels_bit_by_bit_and_the_encoder_of_the_image_model(sma
     assert logits.shape == (2, 5)
 
 
-def test_a_widened_token_is_the_small_models_tokens_side_by_side(small):
+def test_widened_token_concatenates_tokens_of_the_small_model(small):
     model = scale_up(small, large_vit(), num_frozen_layers=2)
     tube, wide = small.config.get_tubes()[0], model.config.get_tubes()[0]
     assert wide.num_merged == 2 and wide.stride == tube.stride
@@ -158,27 +158,27 @@ def test_a_widened_token_is_the_small_models_tokens_side_by_side(small):
     assert outputs.shape[-1] == 48
 
 
-def test_labels_come_from_the_small_model_unless_others_are_given(small):
+def test_labels_default_to_those_of_the_small_model(small):
     small.config.id2label = {index: f"action {index}" for index in range(5)}
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.id2label[3] == "action 3"
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.gate_layer is None
     assert scale_up(small, large_vit(), num_frozen_layers=1, num_labels=7).config.num_labels == 7
 
 
-def test_kernels_stay_bit_identical_where_the_image_model_is_in_half_precision(small):
+def test_kernels_are_bit_identical_with_a_half_precision_image_model(small):
     model = scale_up(small, large_vit().bfloat16(), num_frozen_layers=2)
     assert model.dtype == torch.float32
     assert torch.equal(model.tubevit.embeddings.kernel(0)[0], small.tubevit.embeddings.kernel(0)[0])
 
 
-def test_an_interpolated_small_model_lends_its_resized_kernels():
+def test_interpolated_small_model_gives_its_resized_kernels():
     small = make_model(TubeViTForVideoClassification, interpolate_kernels=True, interpolated_kernel_size=[4, 3, 3])
     model = scale_up(small, large_vit(), num_frozen_layers=2)
     for index in (0, 1):
         assert torch.equal(model.tubevit.embeddings.kernel(index)[0], small.tubevit.embeddings.kernel(index)[0])
 
 
-def test_a_joint_model_hands_on_its_heads_and_to_a_plain_one_only_by_word():
+def test_joint_small_model_passes_its_heads_and_needs_labels_for_a_classifier():
     heads = {"actions": {"modality": "video", "num_labels": 3}, "things": {"modality": "image", "num_labels": 4}}
     small = make_model(TubeViTForJointClassification, heads=heads)
     model = scale_up(small, large_vit(), num_frozen_layers=2, model_class=TubeViTForJointClassification)
@@ -188,7 +188,7 @@ def test_a_joint_model_hands_on_its_heads_and_to_a_plain_one_only_by_word():
     assert scale_up(small, large_vit(), num_frozen_layers=2, num_labels=3).config.num_labels == 3
 
 
-def test_other_tubes_go_to_the_small_model(small):
+def test_scale_up_rejects_tubes(small):
     with pytest.raises(ValueError, match="uses the tubes of the small model"):
         scale_up(small, large_vit(), num_frozen_layers=2, tubes=TINY_TUBES)
 
@@ -204,7 +204,7 @@ def test_other_tubes_go_to_the_small_model(small):
         (Tube((8, 8, 8), (16, 32, 32)), (768, 768), (1, 1, 1)),
     ],
 )
-def test_widening_by_hand(tube, widths, factors):
+def test_widen_tube_factors(tube, widths, factors):
     if factors is None:
         with pytest.raises(ValueError, match=r"1280 channels merges 5 applications.*divide its stride \[16, 32, 32\]"):
             widen_tube(tube, *widths)
@@ -214,6 +214,6 @@ def test_widening_by_hand(tube, widths, factors):
         assert sorted(wide.space_to_depth) == sorted(factors) and wide.space_to_depth[0] == factors[0]
 
 
-def test_widths_that_do_not_fit_together_are_refused_with_their_numbers(small):
+def test_incompatible_widths_raise_with_their_values(small):
     with pytest.raises(ValueError, match=r"has 24 output channels, which do not divide the width 32"):
         scale_up(small, large_vit(hidden_size=32), num_frozen_layers=1)

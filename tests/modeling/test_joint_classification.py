@@ -1,4 +1,4 @@
-"""One backbone with a head per data set: the loss of a batch is that of its data set's classifier."""
+"""One backbone with a head per data set: the loss of a batch is the loss of the classifier of its data set."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def images(batch: int = 3) -> torch.Tensor:
     return tiny_clips(batch, seed=1)[:, 0]
 
 
-def test_each_head_is_the_classifier_that_it_can_be_split_into(model, tmp_path):
+def test_each_head_equals_its_to_classifier(model, tmp_path):
     clips = tiny_clips()
     for name, labels in (("actions", torch.tensor([2, 0])), ("charades", torch.rand(2, 4).round())):
         plain = model.to_classifier(name)
@@ -48,7 +48,7 @@ def test_each_head_is_the_classifier_that_it_can_be_split_into(model, tmp_path):
     torch.testing.assert_close(ours.loss, 2 * theirs.loss)
 
 
-def test_a_split_classifier_is_an_ordinary_checkpoint(model, tmp_path):
+def test_to_classifier_saves_an_ordinary_checkpoint(model, tmp_path):
     model.to_classifier("actions").save_pretrained(tmp_path)
     loaded, info = TubeViTForVideoClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
@@ -60,7 +60,7 @@ def test_a_split_classifier_is_an_ordinary_checkpoint(model, tmp_path):
     assert model.classifiers["actions"].weight.abs().sum() > 0
 
 
-def test_images_and_videos_in_one_forward_are_those_of_separate_ones(model):
+def test_one_forward_of_images_and_videos_equals_two(model):
     clips, labels, image_labels = tiny_clips(), torch.tensor([1, 2]), torch.tensor([0, 3, 5])
     both = model(clips, images(), labels, image_labels, head="actions")
     video, image = model(clips, labels=labels, head="actions"), model(pixel_values=images(), labels=image_labels)
@@ -68,7 +68,7 @@ def test_images_and_videos_in_one_forward_are_those_of_separate_ones(model):
     torch.testing.assert_close(both.loss, video.loss + image.loss)
 
 
-def test_every_parameter_gets_a_gradient_from_the_heads_together(model):
+def test_all_heads_together_give_every_parameter_a_gradient(model):
     model.train()
     labels, multi_hot = torch.tensor([1, 2]), torch.rand(2, 4).round()
     loss = model(tiny_clips(), images(), labels, torch.tensor([0, 3, 5]), head="actions").loss
@@ -76,7 +76,7 @@ def test_every_parameter_gets_a_gradient_from_the_heads_together(model):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_a_head_is_found_where_there_is_one_of_its_kind_and_asked_for_otherwise(model):
+def test_head_is_required_if_several_have_the_modality(model):
     assert model(pixel_values=images()).logits.shape == (3, 6)
     with pytest.raises(ValueError, match="head must be a data set of videos, one of actions, charades, got None"):
         model(tiny_clips())
@@ -90,14 +90,14 @@ def test_a_head_is_found_where_there_is_one_of_its_kind_and_asked_for_otherwise(
         model.to_classifier("x")
 
 
-def test_views_are_averaged_by_the_heads_problem(model):
+def test_views_are_averaged_by_the_problem_type_of_the_head(model):
     views = torch.stack([tiny_clips(seed=seed) for seed in range(3)], dim=1)
     for name, squash in (("actions", lambda x: x.softmax(-1)), ("charades", torch.sigmoid)):
         single = torch.stack([squash(model(views[:, i], head=name).logits) for i in range(3)])
         torch.testing.assert_close(squash(model(views, head=name).logits), single.mean(0))
 
 
-def test_trainer_accumulates_over_heads_as_over_batches_and_evaluates(model, tmp_path):
+def test_trainer_accumulates_over_heads_and_evaluates(model, tmp_path):
     rows = [
         {"pixel_values_videos": tiny_clips(1, seed=seed)[0], "labels": torch.tensor(seed % 3), "head": "actions"}
         for seed in range(4)
@@ -152,23 +152,23 @@ def test_save_and_load(model, tmp_path):
         ({"a": 3}, "must be a dict with the keys"),
     ],
 )
-def test_heads_that_make_no_model_are_refused(heads, message):
+def test_invalid_heads_raise(heads, message):
     with pytest.raises(ValueError, match=message) as error:
         tiny_config(heads=heads)
     assert "\n" not in str(error.value)
 
 
-def test_a_model_without_heads_is_refused():
+def test_model_without_heads_raises():
     with pytest.raises(ValueError, match="needs heads in the config"):
         TubeViTForJointClassification(tiny_config())
 
 
-def test_a_name_that_torch_uses_itself_is_refused():
+def test_head_names_reserved_by_torch_raise():
     heads = {"keys": {"modality": "video", "num_labels": 3}}
     with pytest.raises(ValueError, match="'keys' cannot name a data set"):
         TubeViTForJointClassification(tiny_config(heads=heads))
 
 
-def test_a_forward_pass_without_pixels_says_so(model):
+def test_forward_without_pixels_raises(model):
     with pytest.raises(ValueError, match="Give pixel_values_videos"):
         model()

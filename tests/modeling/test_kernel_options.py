@@ -13,7 +13,7 @@ from tubevit.position_embeddings import sincos_position_embedding
 from tubevit.presets import TUBES, preset_config
 
 
-# Enlarged, lengthened and more numerous 3D tubes; the 2D tube of TINY_TUBES, at another place in the list.
+# More, larger and longer 3D tubes than TINY_TUBES, and its 2D tube at another index.
 OTHER_TUBES = [
     {"kernel_size": [1, 8, 8], "stride": [8, 8, 8]},
     {"kernel_size": [8, 8, 8], "stride": [4, 8, 8]},
@@ -23,16 +23,16 @@ OTHER_TUBES = [
 INTERPOLATED = {"interpolate_kernels": True, "interpolated_kernel_size": [4, 3, 3]}
 
 
-def test_a_kernel_of_its_own_size_is_itself_and_a_linear_one_stays_linear():
+def test_resize_kernel_is_exact_for_its_own_size_and_linear_kernels():
     weight = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
     assert resize_kernel(weight, (4, 5, 6)) is weight
     ramp = torch.arange(4, dtype=torch.float64).view(1, 1, 4, 1, 1).expand(1, 1, 4, 2, 2)
-    # twice the frames: at the old frames' quarter points, and held at both ends
+    # twice the frames: sampled at quarter points, clamped at both ends
     expected = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], dtype=torch.float64)
     torch.testing.assert_close(resize_kernel(ramp, (8, 2, 2))[0, 0, :, 0, 0], expected)
 
 
-def test_every_3d_tube_uses_the_one_kernel_resized():
+def test_every_3d_tube_uses_the_resized_interpolated_kernel():
     model = make_model(TubeViTModel, **INTERPOLATED, tubes=OTHER_TUBES).double()
     shared = model.embeddings.interpolated_kernel
     for index in (1, 2, 3):
@@ -56,7 +56,7 @@ def test_the_weights_do_not_depend_on_the_3d_tubes(tmp_path):
     assert model.config.num_tokens(9) == model(pixel_values_videos=clips)[0].shape[1]
 
 
-def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
+def test_resized_kernels_are_cached_in_eval_mode_until_the_weights_change():
     model = make_model(TubeViTModel, **INTERPOLATED)
     kernel, tube = model.embeddings.interpolated_kernel, model.embeddings.tubes[0]
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
         kernel.train()
         assert kernel(tube)[0] is not kernel(tube)[0]
         kernel.eval()(tube)
-        for factor in (3, 5):  # other weights, which may lie where those before lay
+        for factor in (3, 5):  # new weights may have the memory address of the previous ones
             called = torch.func.functional_call(kernel, {"weight": factor * kernel.weight}, (tube,))[0]
             torch.testing.assert_close(called, factor * kernel(tube)[0])
             del called
@@ -85,13 +85,13 @@ def test_resized_kernels_are_kept_in_eval_mode_until_the_weights_change():
     assert not copy.deepcopy(kernel)._cached
 
 
-def test_the_interpolated_kernel_learns_from_every_3d_tube():
+def test_interpolated_kernel_gets_gradients_from_every_3d_tube():
     model = make_model(TubeViTForVideoClassification, **INTERPOLATED).train()
     model(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_independent_kernels_start_as_the_interpolated_ones():
+def test_independent_kernels_are_initialized_with_the_interpolated_kernel():
     model = make_model(TubeViTForVideoClassification, **INTERPOLATED, tubes=OTHER_TUBES)
     warm = model.with_independent_kernels()
     assert not warm.config.interpolate_kernels and model.config.interpolate_kernels
@@ -114,7 +114,7 @@ def test_reduced_strides_give_more_tokens_with_the_same_weights():
     assert torch.equal(model(pixel_values_videos=clips)[0], before)
 
 
-def test_tubes_that_the_weights_do_not_fit_are_refused_and_nothing_changes():
+def test_set_tubes_raises_for_other_kernel_shapes_and_changes_nothing():
     model = make_model(TubeViTModel)
     old = copy.deepcopy(model.config.tubes)
     with pytest.raises(
@@ -127,7 +127,7 @@ def test_tubes_that_the_weights_do_not_fit_are_refused_and_nothing_changes():
     assert model.config.tubes == old
 
 
-def test_learned_positions_keep_their_tubes():
+def test_learned_positions_fit_only_their_tubes():
     model = make_model(TubeViTModel, position_embedding="learned", **INTERPOLATED)
     with pytest.raises(ValueError, match="'learned' has a vector for each token"):
         model.set_tubes(OTHER_TUBES)
@@ -160,7 +160,7 @@ def test_every_option_compiles_without_graph_breaks(values, training):
     torch.testing.assert_close(compiled(pixel_values_videos=clips)[0], model(pixel_values_videos=clips)[0])
 
 
-def test_charades_tubes_lengthen_the_main_configurations_kernels():
+def test_interpolated_weights_take_the_charades_tubes():
     config = preset_config("tiny", num_hidden_layers=1, interpolate_kernels=True)
     model = make_model(TubeViTModel, config)
     model.set_tubes([dict(tube) for tube in TUBES["charades"]], num_frames=128)
@@ -170,7 +170,7 @@ def test_charades_tubes_lengthen_the_main_configurations_kernels():
 
 
 @pytest.mark.parametrize(("kind", "kept"), [("none", 0), ("learned", 3)])
-def test_positions_without_a_formula(kind, kept):
+def test_learned_and_no_positions(kind, kept):
     model = make_model(TubeViTModel, position_embedding=kind, num_frames=9).double()
     assert sum("positions" in name for name in model.state_dict()) == kept
     plain = make_model(TubeViTModel, position_embedding="none").double()
@@ -181,7 +181,7 @@ def test_positions_without_a_formula(kind, kept):
     torch.testing.assert_close(added[1], expected, rtol=0, atol=1e-13)
 
 
-def test_learned_positions_are_resized_for_other_clips_and_an_image_has_those_of_the_first_frame():
+def test_learned_positions_are_resized_for_other_clips():
     model = make_model(TubeViTForImageClassification, position_embedding="learned", num_frames=16)
     positions, tube = model.tubevit.embeddings.positions, model.tubevit.embeddings.tubes[2]
     tokens = torch.zeros(1, 4, 24)
@@ -196,7 +196,7 @@ def test_learned_positions_are_resized_for_other_clips_and_an_image_has_those_of
         partial(pixel_values_videos=tiny_clips())
 
 
-def test_fixed_without_stride_counts_in_the_grid():
+def test_fixed_without_stride_uses_grid_indices():
     model = make_model(TubeViTModel, position_embedding="fixed_without_stride")
     tube = Tube((5, 2, 2), (2, 8, 8), (1, 2, 2))
     table = model.embeddings.positions((tube,), [1], (9, 16, 16), torch.zeros(1, 1, 24, dtype=torch.float64))
@@ -205,7 +205,7 @@ def test_fixed_without_stride_counts_in_the_grid():
 
 
 @pytest.mark.parametrize("num_extra", [1, 2, 5])
-def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
+def test_extra_layers_do_not_rename_the_other_layers(num_extra):
     plain = make_model(TubeViTModel)
     model = make_model(TubeViTModel, num_extra_layers=num_extra)
     missing = model.load_state_dict(plain.state_dict(), strict=False)
@@ -245,7 +245,7 @@ def test_extra_layers_leave_the_others_names_and_start_anew(num_extra):
         ({"gate_layer": 2}, "gate_layer must be a trained layer.*0 to 1, got 2"),
     ],
 )
-def test_options_that_make_no_model_are_refused(values, message):
+def test_invalid_options_raise(values, message):
     with pytest.raises(ValueError, match=message) as error:
         tiny_config(**values)
     assert "\n" not in str(error.value)

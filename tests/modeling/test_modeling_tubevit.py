@@ -52,7 +52,7 @@ def test_an_image_is_a_video_of_one_frame(pooling):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_batch_is_its_samples(pooling):
+def test_samples_of_a_batch_are_independent(pooling):
     model = make_model(TubeViTForVideoClassification, pooling=pooling).double()
     clips = tiny_clips(batch=3, dtype=torch.float64)
     together = model(clips).logits
@@ -61,7 +61,7 @@ def test_a_batch_is_its_samples(pooling):
 
 
 @pytest.mark.parametrize("size", [(6, 8, 8), (8, 16, 16), (30, 16, 16), (8, 50, 23)])
-def test_any_size_that_holds_the_tubes_works_without_interpolation(size):
+def test_every_size_that_fits_the_tubes_works_without_interpolation(size):
     model = make_model(TubeViTModel)
     frames, height, width = size
     output = model(pixel_values_videos=torch.randn(2, frames, 3, height, width))
@@ -69,7 +69,7 @@ def test_any_size_that_holds_the_tubes_works_without_interpolation(size):
     assert output.pooler_output.shape == (2, 24)
 
 
-def test_positions_make_the_order_of_frames_matter():
+def test_outputs_depend_on_the_order_of_frames():
     model = make_model(TubeViTModel, tubes=[{"kernel_size": [1, 8, 8], "stride": [1, 8, 8]}])
     clips = tiny_clips()
     forward, backward = (model(pixel_values_videos=c).pooler_output for c in (clips, clips.flip(1)))
@@ -81,12 +81,12 @@ def test_every_parameter_gets_a_gradient(pooling):
     model = make_model(TubeViTForVideoClassification, pooling=pooling).train()
     model(tiny_clips(), labels=torch.tensor([0, 3])).loss.backward()
     for name, parameter in model.named_parameters():
-        # A bias added to all keys alike shifts every score of a query alike: softmax cannot see it.
+        # A bias of the keys adds the same value to all scores of a query, which softmax ignores.
         if not name.endswith("k_proj.bias"):
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_the_image_head_freezes_the_tubes_that_images_never_reach(tmp_path):
+def test_image_classifier_freezes_3d_tubes(tmp_path):
     model = make_model(TubeViTForImageClassification)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     expected = {f"tubevit.embeddings.projections.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
@@ -100,7 +100,7 @@ def test_the_image_head_freezes_the_tubes_that_images_never_reach(tmp_path):
     assert all(parameter.requires_grad for parameter in as_video.parameters())
 
 
-def test_an_image_head_needs_an_image_tube():
+def test_image_classifier_needs_a_2d_tube():
     config = tiny_config(tubes=[{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}])
     with pytest.raises(ValueError, match="kernel spans one frame"):
         TubeViTForImageClassification(config)
@@ -108,12 +108,12 @@ def test_an_image_head_needs_an_image_tube():
         TubeViTModel(config)(pixel_values=torch.zeros(1, 3, 16, 16))
 
 
-def test_heads_take_one_modality():
+def test_classifiers_accept_one_modality():
     with pytest.raises(TypeError, match="pixel_values_videos"):
         make_model(TubeViTForVideoClassification)(pixel_values=torch.zeros(1, 3, 16, 16))
     with pytest.raises(TypeError, match="pixel_values"):
         make_model(TubeViTForImageClassification)(pixel_values_videos=tiny_clips())
-    with pytest.raises(ValueError, match="5 axes"):  # what the pipeline's image route would feed to a video head
+    with pytest.raises(ValueError, match="5 axes"):  # frames without a batch axis
         make_model(TubeViTForVideoClassification)(tiny_clips()[0])
 
 
@@ -161,12 +161,12 @@ def test_half_precision_follows_float32(dtype):
     model = make_model(TubeViTForVideoClassification)
     clips = tiny_clips()
     expected = model(clips).logits.softmax(-1)
-    half = model.to(dtype)(clips).logits  # float32 pixels, as a processor gives them
+    half = model.to(dtype)(clips).logits  # float32 pixels, as from a processor
     assert half.dtype == dtype
     torch.testing.assert_close(half.float().softmax(-1), expected, rtol=0, atol=0.05)
 
 
-def test_the_initial_loss_is_that_of_a_guess():
+def test_initial_loss_is_at_chance_level():
     """With the default initialization the loss of an untrained classifier is close to chance: -log(1 / labels)."""
     torch.manual_seed(0)
     model = TubeViTForVideoClassification(tiny_config(initializer_range=0.02, num_labels=11))
@@ -191,8 +191,8 @@ def test_compile_with_dynamic_shapes():
             torch.testing.assert_close(compiled(images).logits, model(images).logits)
 
 
-def test_what_fake_tensors_leave_behind_changes_nothing():
-    factor = 1 / 253  # of this test alone, so that no other test has cached its tables
+def test_fake_tensors_do_not_enter_the_caches():
+    factor = 1 / 253  # used by this test only, so no other test has cached its tables
     model = make_model(TubeViTForVideoClassification, rescale_factor=factor, position_temperature=9001.0)
     clips = tiny_clips(dtype=torch.uint8)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -204,14 +204,14 @@ def test_what_fake_tensors_leave_behind_changes_nothing():
     assert torch.equal(other(clips).logits, logits)
 
 
-def test_an_attention_mask_may_be_none_alone():
+def test_attention_mask_must_be_none():
     model = make_model(TubeViTForVideoClassification)
     assert torch.equal(model(tiny_clips(), attention_mask=None).logits, model(tiny_clips()).logits)
     with pytest.raises(ValueError, match="TubeViT takes no attention_mask"):
         model(tiny_clips(), attention_mask=torch.ones(2, 20))
 
 
-def test_compile_takes_the_position_table_as_a_constant():
+def test_compile_makes_the_position_table_a_constant():
     graphs = []
     model = make_model(TubeViTModel)
     compiled = torch.compile(
@@ -261,7 +261,7 @@ def test_golden_logits():
 GOLDEN = [0.506108, 0.385683, -0.787559, 0.708654, 0.624751]
 
 
-def test_a_config_that_asks_for_tuples_gets_them():
+def test_return_dict_false_returns_tuples():
     model = make_model(TubeViTForVideoClassification, return_dict=False)
     logits, *_ = model(tiny_clips())
     assert logits.shape == (2, 5)

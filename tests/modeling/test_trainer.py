@@ -1,4 +1,4 @@
-"""Gradient accumulation and several ranks (DDP, FSDP2) do not change the training curve, for every kind of label."""
+"""Gradient accumulation and several ranks (DDP, FSDP2) do not change the training curve, for every label type."""
 
 import os
 import subprocess

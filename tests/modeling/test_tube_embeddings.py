@@ -1,4 +1,4 @@
-"""The tokenizer against a plain Conv3d, the positions against a plain formula."""
+"""The tokenizer equals a Conv3d, and positions equal the paper's formula."""
 
 import itertools
 import math
@@ -106,7 +106,7 @@ def tokenizers(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(tokenizers(), st.integers(0, 2**31))
-def test_any_tokenizer_equals_conv3d_and_reshape(case, seed):
+def test_random_tokenizers_equal_conv3d_and_reshape(case, seed):
     values, size = case
     embeddings = make_model(TubeViTModel, tiny_config(**values), seed).double().embeddings
     frames, height, width = size
@@ -176,16 +176,16 @@ def test_gather_copies_only_what_the_tube_reads():
 @pytest.mark.parametrize(
     ("tube", "width", "left"),
     [
-        (Tube((4, 8, 16), (4, 8, 16), (1, 0, 0)), 48, 0),  # sixteen bytes at a time, in any dtype
+        (Tube((4, 8, 16), (4, 8, 16), (1, 0, 0)), 48, 0),  # 16 bytes are gathered at a time for every dtype
         (Tube((2, 4, 4), (3, 6, 12), (0, 1, 8)), 40, 0),
-        (Tube((2, 4, 4), (3, 6, 12), (0, 1, 8)), 40, 3),  # a crop that begins between two values
+        (Tube((2, 4, 4), (3, 6, 12), (0, 1, 8)), 40, 3),  # a crop that is not aligned to packed values
         (Tube((2, 4, 6), (3, 6, 10), (0, 1, 2)), 42, 2),
         (Tube((2, 4, 8), (3, 6, 8), (0, 0, 8)), 41, 0),  # rows of odd length
         (Tube((1, 3, 5), (2, 4, 7), (0, 0, 1)), 40, 0),
         (Tube((2, 8, 8), (4, 8, 8), space_to_depth=(2, 1, 2)), 32, 0),
     ],
 )
-def test_gathered_pixels_are_those_of_the_windows(tube, width, left, dtype):
+def test_gathered_pixels_equal_the_windows(tube, width, left, dtype):
     frames, height = 12, 18
     whole = (255 * torch.rand(2, frames, 3, height, width + left)).to(dtype)
     video = whole[..., left:]
@@ -202,11 +202,11 @@ def test_gathered_pixels_are_those_of_the_windows(tube, width, left, dtype):
     gathered = gather_tube(video, tube)
     assert gathered.dtype == dtype
     assert torch.equal(gathered, torch.stack(windows, dim=1))
-    if dtype.is_floating_point:  # the way that gradients take
+    if dtype.is_floating_point:  # pixels that require gradients are gathered without packing
         assert torch.equal(gather_tube(video.clone().requires_grad_(), tube), gathered)
 
 
-def test_gathering_can_be_transformed_and_derived():
+def test_gather_supports_func_transforms_and_derivatives():
     videos, tube = tiny_clips(batch=2)[:, None], Tube((4, 8, 8), (4, 8, 8))
     mapped = torch.func.vmap(lambda video: gather_tube(video, tube))(videos)
     assert torch.equal(mapped, torch.stack([gather_tube(video, tube) for video in videos]))
@@ -216,7 +216,7 @@ def test_gathering_can_be_transformed_and_derived():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_uint8_pixels_are_normalized_inside(dtype):
+def test_uint8_pixels_are_normalized_by_the_model(dtype):
     statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
     embeddings = make_model(TubeViTModel, **statistics).to(dtype).embeddings
     raw = tiny_clips(dtype=torch.uint8)
@@ -232,14 +232,14 @@ def test_uint8_pixels_are_normalized_inside(dtype):
     )
 
 
-def test_positions_equal_the_formula_and_leave_the_rest_zero():
+def test_positions_equal_the_formula_with_zero_padding():
     tube, size = Tube((4, 2, 6), (3, 5, 4), (1, 2, 0)), (20, 30, 25)
     table = sincos_position_embedding(tube.centers(size), 26, 10000.0)
     torch.testing.assert_close(table, plain_positions([tube], size, 26), rtol=0, atol=1e-13)
     assert torch.count_nonzero(table[:, 24:]) == 0
 
 
-def test_position_tables_are_shared_but_not_saved_or_degraded():
+def test_position_tables_are_cached_not_saved_and_keep_their_precision():
     model = make_model(TubeViTModel)
     tubes, tokens = model.embeddings.tubes, torch.zeros(1, 1, 24)
     first = model.embeddings.positions(tubes, [0, 1, 2], (8, 16, 16), tokens)
@@ -251,7 +251,7 @@ def test_position_tables_are_shared_but_not_saved_or_degraded():
     torch.testing.assert_close(table[0], first, atol=1e-5, rtol=0)
 
 
-def test_tables_made_in_inference_mode_can_be_trained_with():
+def test_tables_created_in_inference_mode_can_be_used_in_training():
     model = make_model(TubeViTModel)
     clips = tiny_clips(frames=9)
     with torch.inference_mode():
@@ -265,7 +265,7 @@ def test_an_image_is_a_video_of_one_frame():
     torch.testing.assert_close(embeddings(pixel_values=image), embeddings(pixel_values_videos=image[:, None]))
 
 
-def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_frame():
+def test_2d_tube_at_any_index_tokenizes_images_from_the_first_frame():
     tubes = [
         {"kernel_size": [1, 8, 8], "stride": [4, 8, 8], "offset": [2, 0, 0]},
         {"kernel_size": [4, 4, 4], "stride": [4, 8, 8]},
@@ -296,20 +296,20 @@ def test_the_image_tube_is_found_wherever_it_stands_and_starts_at_the_first_fram
         ({"pixel_values": (1, 3, 7, 16)}, r"Tube 2 .*7 rows where it needs 8"),
     ],
 )
-def test_wrong_inputs_are_one_clear_error(inputs, message):
+def test_invalid_inputs_raise_one_line(inputs, message):
     embeddings = make_model(TubeViTModel).embeddings
     with pytest.raises(ValueError, match=message) as error:
         embeddings(**{name: torch.zeros(shape) for name, shape in inputs.items()})
     assert "\n" not in str(error.value)
 
 
-def test_integer_pixels_other_than_uint8_are_refused():
+def test_integer_pixels_other_than_uint8_raise():
     embeddings = make_model(TubeViTModel).embeddings
     with pytest.raises(ValueError, match=r"float \(normalized\) or uint8 \(raw pixels\), got torch.int64"):
         embeddings(pixel_values_videos=torch.zeros(1, 8, 3, 16, 16, dtype=torch.long))
 
 
-def test_pixels_that_are_not_finite_are_found_under_the_debug_flag():
+def test_check_pixels_reports_nan_and_inf():
     clips = tiny_clips()
     clips[1, 2, 0, 3, 4] = float("nan")
     make_model(TubeViTModel)(pixel_values_videos=clips)
@@ -317,28 +317,30 @@ def test_pixels_that_are_not_finite_are_found_under_the_debug_flag():
         make_model(TubeViTModel, check_pixels=True)(pixel_values_videos=clips)
 
 
-def test_kernels_that_start_as_differences_are_blind_to_what_stands_still():
+def test_temporal_difference_kernels_ignore_static_clips():
     model = TubeViTModel(tiny_config(kernel_initialization="temporal_difference")).double()
     embeddings = model.embeddings
     still = tiny_clips(dtype=torch.float64)[:, :1].expand(-1, 8, -1, -1, -1)
     for index, tube in enumerate(embeddings.tubes):
         weight, _ = embeddings.kernel(index)
         scale = weight.std() * weight[0].numel() ** 0.5
-        assert 0.7 < scale < 1.2  # of independent inputs of variance one the outputs have about that, too
+        assert 0.7 < scale < 1.2  # outputs of independent inputs with variance 1 have a variance near 1
         tokens = embeddings.projections[index](gather_tube(still, tube))
-        assert (tokens.abs().max() < 1e-6) == (not tube.is_image_tube)  # the means were taken in float32
+        assert (tokens.abs().max() < 1e-6) == (
+            not tube.is_image_tube
+        )  # tolerance: kernel means are computed in float32
     moving = embeddings(pixel_values_videos=tiny_clips(dtype=torch.float64))
     assert (moving - embeddings(pixel_values_videos=still)).abs().max() > 0.1
 
 
-def test_kernels_of_fan_in_give_tokens_the_scale_of_the_pixels():
+def test_fan_in_kernels_preserve_the_scale_of_pixels():
     model = TubeViTModel(tiny_config(kernel_initialization="fan_in", initializer_range=0.5))
     for index in range(len(model.embeddings.tubes)):
         weight, _ = model.embeddings.kernel(index)
         assert 0.8 < weight.std() * weight[0].numel() ** 0.5 < 1.2
 
 
-def test_the_start_of_kernels_is_not_drawn_over_loaded_ones(tmp_path):
+def test_initialization_does_not_overwrite_loaded_kernels(tmp_path):
     model = make_model(TubeViTModel, kernel_initialization="temporal_difference")
     torch.nn.init.ones_(model.embeddings.projections[0].weight)
     model.save_pretrained(tmp_path)
@@ -347,7 +349,7 @@ def test_the_start_of_kernels_is_not_drawn_over_loaded_ones(tmp_path):
     )
 
 
-def test_frame_differences_are_those_within_each_application_of_a_kernel():
+def test_frame_differences_are_computed_within_each_kernel_application():
     embeddings = make_model(TubeViTModel, use_frame_differences=True, position_embedding="none").double().embeddings
     clips = tiny_clips(dtype=torch.float64)
     tokens = iter(embeddings(pixel_values_videos=clips).unbind(1))
@@ -362,7 +364,7 @@ def test_frame_differences_are_those_within_each_application_of_a_kernel():
             torch.testing.assert_close(next(tokens), expected, rtol=0, atol=1e-9)
 
 
-def test_frame_differences_see_neither_what_stands_still_nor_which_side_is_brighter_and_2d_tubes_see_pixels():
+def test_frame_differences_ignore_static_pixels_and_sign_and_skip_2d_tubes():
     torch.manual_seed(0)
     plain, changed = (
         TubeViTModel(tiny_config()).double(),
@@ -378,7 +380,7 @@ def test_frame_differences_see_neither_what_stands_still_nor_which_side_is_brigh
     assert 0 < of_image.sum() < len(of_image)
     assert torch.equal(tokens[:, of_image], plain.embeddings(pixel_values_videos=clips)[:, of_image])
     assert not torch.isclose(tokens, plain.embeddings(pixel_values_videos=clips))[:, ~of_image].any(-1).any()
-    torch.testing.assert_close(still[0, ~of_image], still[1, ~of_image])  # two clips, nothing but positions
+    torch.testing.assert_close(still[0, ~of_image], still[1, ~of_image])  # static clips: only positions remain
     torch.testing.assert_close(negative[:, ~of_image], tokens[:, ~of_image])
     image = clips[:, 0]
     torch.testing.assert_close(
@@ -386,7 +388,7 @@ def test_frame_differences_see_neither_what_stands_still_nor_which_side_is_brigh
     )
 
 
-def test_frame_differences_of_uint8_are_those_of_normalized_floats_and_every_parameter_learns():
+def test_frame_differences_of_uint8_equal_those_of_normalized_floats():
     model = make_model(TubeViTModel, use_frame_differences=True, image_mean=0.3, image_std=0.25)
     raw = torch.randint(0, 256, (2, 8, 3, 16, 16), dtype=torch.uint8)
     tokens = model.embeddings(pixel_values_videos=raw)

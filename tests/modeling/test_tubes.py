@@ -1,4 +1,4 @@
-"""Tube geometry against numbers computed by hand from the paper's formula."""
+"""Tube geometry equals numbers computed by hand from the paper's formula."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_main_configuration_has_539_and_1176_tokens():
     assert sum(tube.num_tokens((64, 224, 224)) for tube in MAIN) == 1176
 
 
-def test_grid_counts_every_application_that_lies_inside_the_clip():
+def test_grid_counts_applications_inside_the_clip():
     tube = Tube((3, 2, 4), (2, 3, 1), (1, 0, 2))
     for extent in range(1, 15):
         size = (extent, extent, extent)
@@ -66,7 +66,7 @@ def test_the_center_of_a_merged_token_by_hand():
     assert Tube((8, 8, 8), (16, 32, 32), (0, 0, 0), (2, 1, 1)).centers((24, 8, 8))[0] == [7.5, 19.5]
 
 
-def test_a_factor_that_does_not_divide_the_stride_is_refused_with_both_numbers():
+def test_factor_that_does_not_divide_the_stride_raises():
     with pytest.raises(ValueError, match=r"stride of 6 rows, which its space_to_depth factor 4 does not divide"):
         Tube((2, 2, 2), (4, 6, 8), (0, 0, 0), (1, 4, 2))
 
@@ -95,7 +95,7 @@ def test_select_tubes_names_the_tube_and_the_smallest_size():
     assert select_tubes(MAIN, (20, 28, 28), allow_missing=False) == [0, 1, 2, 3]
 
 
-def test_select_tubes_leaves_out_what_does_not_fit_when_allowed():
+def test_select_tubes_omits_tubes_that_do_not_fit_if_allowed():
     assert select_tubes(MAIN, (8, 224, 224), allow_missing=True) == [0, 2, 3]
     assert select_tubes(MAIN, (1, 224, 224), allow_missing=True) == [3]
     with pytest.raises(ValueError, match=r"No tube fits a clip of 1x8x8.* smallest size that works is 1x16x16"):

@@ -1,4 +1,4 @@
-"""The encoder blocks serve any model family: they are tested with the configs of Transformers' own models."""
+"""The encoder blocks work with any config: the tests use configs of models in Transformers."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_with_a_vit_config_the_block_is_transformers_vit_layer(hidden_act, atten
     config, library_config = (
         ViTConfig(**SIZES, hidden_act=hidden_act, layer_norm_eps=1e-5, qkv_bias=False) for _ in range(2)
     )
-    # The library's eager softmax is in float32 even for a float64 model.
+    # The eager softmax of Transformers is in float32 even for a float64 model.
     config._attn_implementation, library_config._attn_implementation = attention, "sdpa"
     layer, reference = make_layer(config), ViTLayer(library_config).double().eval()
     reference.load_state_dict(layer.state_dict())
@@ -44,7 +44,7 @@ def test_a_block_can_have_its_own_head_count_and_mlp_width():
     assert not torch.allclose(layer(states), make_layer(config, intermediate_size=56)(states))
 
 
-def test_a_family_brings_its_own_attention_and_mlp():
+def test_a_family_can_use_its_own_attention_and_mlp():
     class WithinFrames(VisionAttention):
         """Attention within each of two frames, for tokens `(batch, 2 * tokens of a frame, hidden_size)`."""
 

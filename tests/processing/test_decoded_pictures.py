@@ -1,4 +1,4 @@
-"""Pictures as a player shows them: upright, with square pixels, in RGB of the stream's range."""
+"""Decoded frames are upright, with square pixels, in RGB by the color range of the stream."""
 
 import av
 import numpy as np
@@ -16,7 +16,7 @@ FRAMES = moving_frames(40, 48, 64)
 def test_rotation_is_applied(tmp_path, rotation):
     path = write_video(tmp_path / "turned.mp4", FRAMES, rotation=rotation)
     frames, metadata = decode_video(path)
-    # FFmpeg's angle counts counterclockwise, as rot90 does.
+    # FFmpeg's angle is counterclockwise, as that of rot90.
     assert torch.equal(frames, torch.rot90(full_decode(path), rotation // 90, dims=(2, 3)))
     assert (metadata.height, metadata.width) == frames.shape[2:]
 
@@ -43,7 +43,7 @@ def test_mirroring_is_applied(tmp_path, matrix, turned):
 
 
 @pytest.mark.parametrize(("ratio", "width"), [("4/3", 85), ("3/4", 48), ("64/45", 91), ("1", 64), ("201/200", 64)])
-def test_pixels_come_out_square(tmp_path, ratio, width):
+def test_pixels_are_made_square(tmp_path, ratio, width):
     path = write_video(tmp_path / "clip.mp4", FRAMES[:5], sample_aspect_ratio=ratio)
     frames, metadata = decode_video(path)
     assert frames.shape == (5, 3, 48, width)
@@ -53,20 +53,20 @@ def test_pixels_come_out_square(tmp_path, ratio, width):
     np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), expected)
 
 
-def test_the_pixel_shape_may_stand_in_the_stream_alone(tmp_path):
+def test_sample_aspect_ratio_in_the_stream_only(tmp_path):
     path = write_video(tmp_path / "clip.mp4", FRAMES[:5], sample_aspect_ratio="4/3")
     data = path.read_bytes()
     assert b"pasp" in data
     assert decode_video(data.replace(b"pasp", b"free"))[0].shape == (5, 3, 48, 85)
 
 
-def test_an_anamorphic_turned_video_is_made_square_before_it_is_turned(tmp_path):
+def test_anamorphic_rotated_video_is_scaled_before_rotation(tmp_path):
     path = write_video(tmp_path / "clip.mp4", FRAMES[:2], sample_aspect_ratio="2", rotation=90)
     assert decode_video(path)[0].shape == (2, 3, 128, 48)
 
 
 def write_gray(path, levels, color_range):
-    """A frame whose columns have these levels of luma and no colour, without loss."""
+    """Write a lossless gray frame whose columns have these luma levels."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = len(levels), 16, "yuv444p"
@@ -78,7 +78,7 @@ def write_gray(path, levels, color_range):
     return path
 
 
-def test_limited_and_full_range_are_told_apart(tmp_path):
+def test_limited_and_full_color_range(tmp_path):
     limited, _ = decode_video(write_gray(tmp_path / "limited.mkv", [16, 235] * 8, color_range=1))
     full, _ = decode_video(write_gray(tmp_path / "full.mkv", [0, 255] * 8, color_range=2))
     for frames in (limited, full):

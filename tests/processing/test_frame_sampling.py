@@ -58,7 +58,7 @@ def test_uniform_takes_one_frame_of_each_segment_and_mirrors(total):
     num_frames = 8
     (clip,) = uniform_clips(total, num_frames)
     assert (np.floor(clip * num_frames / total) == np.arange(num_frames)).all()
-    # Played backwards the video gives the same frames, up to the rounding of centres that fall between two frames.
+    # The reversed video gives the same frames, up to the rounding of segment centers between two frames.
     assert np.abs((total - 1 - clip[::-1]) - clip).max() <= 1
 
 
@@ -68,7 +68,7 @@ def test_uniform_clips_together_are_one_denser_clip(num_clips):
     assert sorted(clips.reshape(-1)) == uniform_clips(300, 16 * num_clips)[0].tolist()
 
 
-def test_the_middle_one_of_an_odd_number_of_uniform_clips_is_the_single_clip():
+def test_middle_clip_of_an_odd_number_equals_the_single_clip():
     assert (uniform_clips(299, 16, 3)[1] == uniform_clips(299, 16)[0]).all()
 
 
@@ -84,7 +84,7 @@ def test_random_offsets_stay_in_their_segments():
 # Short videos
 
 
-def test_short_videos_are_played_in_order_and_then_padded():
+def test_short_videos_are_in_order_and_then_padded():
     assert uniform_clips(3, 8).tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]]
     assert uniform_clips(3, 8, pad_mode="last").tolist() == [[0, 1, 2, 2, 2, 2, 2, 2]]
     assert clips_at(3, 10, 8, 10, [0]).tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]]
@@ -92,12 +92,12 @@ def test_short_videos_are_played_in_order_and_then_padded():
 
 
 @pytest.mark.parametrize("pad_mode", ["loop", "last"])
-def test_padding_changes_nothing_where_the_video_is_long_enough(pad_mode):
+def test_pad_mode_has_no_effect_on_long_videos(pad_mode):
     assert (uniform_clips(40, 32, 2, pad_mode) == uniform_clips(40, 32, 2, "error")).all()
     assert (clips_at(64, 30, 32, 15, [0], pad_mode) == clips_at(64, 30, 32, 15, [0], "error")).all()
 
 
-def test_pad_mode_error_says_what_is_missing_in_one_line():
+def test_pad_mode_error_raises_one_line():
     with pytest.raises(ValueError, match="it has 3 frames and the clip 8") as caught:
         uniform_clips(3, 8, pad_mode="error")
     assert "\n" not in str(caught.value)
@@ -127,15 +127,15 @@ def test_fixed_rate_golden_table(num_video_frames, video_fps, num_frames, fps, s
 
 @pytest.mark.parametrize("video_fps", [5, 23.976, 25, 29.97, 30, 50, 60, 120, 240])
 @pytest.mark.parametrize("clock", [None, 1e-3, 1 / 90_000])
-def test_the_native_rate_gives_every_frame_whatever_the_containers_clock(video_fps, clock):
+def test_native_rate_gives_every_frame_for_any_time_base(video_fps, clock):
     times = np.arange(200) / video_fps
     times = times if clock is None else np.round(times / clock) * clock
     clip = fixed_rate_clips(times, video_end(times, video_fps), 200, video_fps, np.zeros(1))
     assert (clip[0] == np.arange(200)).all()
 
 
-def test_variable_rate_gives_the_frame_on_screen():
-    times = np.array([0.0, 0.1, 0.2, 1.0, 1.1, 3.0])  # pictures that stay for 0.8 and 1.9 seconds
+def test_variable_rate_gives_the_visible_frame():
+    times = np.array([0.0, 0.1, 0.2, 1.0, 1.1, 3.0])  # two frames are visible for 0.8 and 1.9 seconds
     clip = fixed_rate_clips(times, video_end(times, 10), 8, 2, np.zeros(1), "last")
     assert clip[0].tolist() == [0, 2, 3, 4, 4, 4, 5, 5]
 
@@ -152,14 +152,14 @@ def test_fixed_rate_indices_exist(total, pad_mode):
 
 
 @pytest.mark.parametrize("num_clips", [2, 3, 4, 10])
-def test_temporal_views_reach_from_the_first_frame_to_the_last(num_clips):
+def test_temporal_views_span_the_video(num_clips):
     starts = evenly_spaced_starts(10.0, 32 / 25, num_clips)
     clips = clips_at(250, 25, 32, 25, starts, "error")
     assert clips[0, 0] == 0 and clips[-1, -1] == 249
     assert np.allclose(np.diff(starts), np.diff(starts)[0])
 
 
-def test_the_middle_view_is_the_centre_clip():
+def test_middle_view_is_the_center_clip():
     assert evenly_spaced_starts(10.0, 4.0, 3)[1] == evenly_spaced_starts(10.0, 4.0, 1)[0] == 3.0
     assert evenly_spaced_starts(1.0, 4.0, 3).tolist() == [0, 0, 0]
 
@@ -181,6 +181,6 @@ def test_the_end_of_a_video_is_a_frame_time_after_its_last_frame():
     assert video_end(np.zeros(1), 25) == pytest.approx(0.04)
 
 
-def test_num_frames_at_rate_is_the_librarys_rule():
+def test_num_frames_at_rate_equals_transformers():
     assert num_frames_at_rate(8, 4, 3) == 6
     assert num_frames_at_rate(2, 25, 1) == 1

@@ -1,4 +1,4 @@
-"""The processors' pixels: one result for every form of a video, views, sampling, and the stock pipeline."""
+"""Outputs of the processors: every input type gives the same pixels; views, sampling, and the pipeline of Transformers."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def frames(clip) -> torch.Tensor:
     return decode_video(clip)[0]
 
 
-# One result for every form of a video
+# Every input type gives the same pixels
 
 
 @pytest.mark.parametrize(
     "settings", [{}, {"sampling": "fixed_rate", "fps": 10}, {"num_temporal_views": 2, "num_spatial_views": 3}]
 )
-def test_every_form_of_a_video_gives_the_same_pixels(clip, frames, settings):
+def test_every_input_type_of_a_video_gives_the_same_pixels(clip, frames, settings):
     processor = video_processor(**UINT8, **settings)
     expected = pixels(processor, clip)
     assert expected.dtype == torch.uint8 and expected.is_contiguous() and len(expected.unique()) > 100
@@ -52,7 +52,7 @@ def test_a_float_video_differs_by_rounding_only(frames):
 
 
 @pytest.mark.parametrize("nest", [lambda v: v, lambda v: [[v], [v]], lambda v: [(v,), v]])
-def test_batches_of_any_nesting_and_of_mixed_forms(clip, frames, nest):
+def test_nested_and_mixed_batches(clip, frames, nest):
     processor = video_processor()
     one = pixels(processor, clip)
     batch = pixels(processor, nest(str(clip)))
@@ -61,7 +61,7 @@ def test_batches_of_any_nesting_and_of_mixed_forms(clip, frames, nest):
     assert torch.equal(mixed, one.expand(3, -1, -1, -1, -1))
 
 
-def test_through_a_dataset(clip):
+def test_datasets_video_columns(clip):
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"video": [str(clip)] * 2}).cast_column("video", datasets.Video(decode=False))
     processor = video_processor()
@@ -72,7 +72,7 @@ def test_through_a_dataset(clip):
     assert torch.equal(prepared[:2]["pixel_values_videos"], expected.expand(2, -1, -1, -1, -1))
 
 
-def test_only_wanted_frames_are_decoded_by_torchcodec(frames):
+def test_torchcodec_decodes_only_sampled_frames(frames):
     decoder = FakeVideoDecoder(frames, 20)
     pixels(video_processor(), decoder, num_frames=4)
     assert decoder.asked_for == [5, 15, 25, 35]
@@ -94,7 +94,7 @@ def test_an_image_is_a_video_of_one_frame(frames):
         assert torch.equal(as_image, as_video[:, 0])
 
 
-def test_gray_of_16_bits_is_scaled_and_not_cut_off(frames):
+def test_16_bit_gray_is_scaled_not_clipped(frames):
     gray = frames[:8].float().mean(1).round().to(torch.uint8).numpy()
     wide = [Image.fromarray(frame.astype(np.uint16) * 257) for frame in gray]
     assert wide[0].mode == "I;16"
@@ -105,7 +105,7 @@ def test_gray_of_16_bits_is_scaled_and_not_cut_off(frames):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK"])
-def test_other_colour_modes_become_rgb(frames, mode):
+def test_other_color_modes_become_rgb(frames, mode):
     images = [Image.fromarray(frame.permute(1, 2, 0).numpy()).convert(mode) for frame in frames[:8]]
     video = pixels(video_processor(**UINT8), images)
     assert video.shape == (1, 8, 3, 32, 32)
@@ -116,13 +116,13 @@ def test_other_colour_modes_become_rgb(frames, mode):
         assert torch.equal(pixels(video_processor(**UINT8), arrays[..., None] if mode == "L" else arrays), video)
 
 
-def test_transparency_is_dropped_as_it_is_from_files(frames):
+def test_transparency_of_arrays_is_dropped_as_for_files(frames):
     colours = frames[:8].permute(0, 2, 3, 1).numpy()
     clear = np.concatenate([colours, np.zeros_like(colours[..., :1])], axis=-1)
     assert torch.equal(pixels(video_processor(**UINT8), clear), pixels(video_processor(**UINT8), colours))
 
 
-def test_files_of_frames_are_taken_as_they_are(tmp_path, frames):
+def test_lists_of_frame_files_are_not_sampled(tmp_path, frames):
     names = []
     for index in range(4):
         names.append(str(tmp_path / f"{index}.png"))
@@ -134,10 +134,10 @@ def test_files_of_frames_are_taken_as_they_are(tmp_path, frames):
         processor([[names]])
 
 
-# What comes out
+# Outputs
 
 
-def test_normalisation_is_the_last_step_and_optional(frames):
+def test_normalization_is_the_last_step_and_optional(frames):
     raw = pixels(video_processor(**UINT8), frames)
     assert torch.allclose(pixels(video_processor(), frames), (raw / 255 - 0.5) / 0.5, atol=1e-6)
     assert torch.allclose(pixels(video_processor(do_normalize=False), frames), raw / 255)
@@ -151,7 +151,7 @@ def test_defaults_are_32_frames_of_224(frames):
     assert TubeViTImageProcessor()(frames[0], return_tensors="pt").pixel_values.shape == (1, 3, 224, 224)
 
 
-def test_the_callers_frames_are_left_alone(frames):
+def test_input_frames_are_not_modified(frames):
     video, before = frames.float(), frames.float().clone()
     pixels(video_processor(do_resize=False, do_center_crop=False, num_frames=40), video)
     assert torch.equal(video, before)
@@ -166,7 +166,7 @@ def test_return_tensors(frames):
     assert [len(video) for video in uneven] == [40, 20]
 
 
-def test_metadata_says_which_frames_were_taken(clip, frames):
+def test_metadata_contains_the_sampled_indices(clip, frames):
     for video, given in ((clip, None), (frames, {"fps": 20}), (frames, VideoMetadata(40, fps=20))):
         outputs = video_processor()(video, video_metadata=given, return_metadata=True)
         (metadata,) = outputs["video_metadata"]
@@ -175,7 +175,7 @@ def test_metadata_says_which_frames_were_taken(clip, frames):
         assert given is None or "frames_indices" not in given or given["frames_indices"] is None  # not written to
 
 
-def test_frames_that_were_sampled_before_keep_their_indices(frames):
+def test_presampled_frames_keep_their_indices(frames):
     def indices(**given):
         outputs = video_processor()(frames, video_metadata=given, do_sample_frames=False, return_metadata=True)
         return outputs["video_metadata"][0].frames_indices
@@ -183,12 +183,12 @@ def test_frames_that_were_sampled_before_keep_their_indices(frames):
     every_second = list(range(0, 80, 2))
     assert indices(fps=20) == list(range(40)), "all frames of a video are its frames 0 to 39"
     assert indices(total_num_frames=80, frames_indices=every_second) == every_second
-    assert indices(total_num_frames=80) is None, "which of the 80 these are is not known"
+    assert indices(total_num_frames=80) is None, "the indices of the given frames are unknown"
     whole = VideoMetadata(40, fps=20)
     assert video_processor()(frames, video_metadata=whole, do_sample_frames=False, return_metadata=True)[
         "video_metadata"
     ][0].timestamps == pytest.approx(np.arange(40) / 20)
-    assert whole.frames_indices is None, "the caller's own is not written to"
+    assert whole.frames_indices is None, "the metadata of the caller is not modified"
 
 
 def test_decoder_threads_are_a_setting(clip, monkeypatch):
@@ -225,7 +225,7 @@ def test_views_are_clips_times_crops_in_temporal_order(clip, frames):
     starts = [0.0, 0.4, 0.8, 1.2]  # clips of 0.8 s in a video of 2 s
     for t, start in enumerate(starts):
         single = pixels(video_processor(**settings), clip, clip_start=start)
-        assert torch.equal(views[:, 3 * t + 1], single)  # the middle crop is the centre crop
+        assert torch.equal(views[:, 3 * t + 1], single)  # the middle crop is the center crop
     left_of_first = pixels(video_processor(**settings, do_center_crop=False), clip, clip_start=0)[..., :32]
     assert torch.equal(views[:, 0], left_of_first)
 
@@ -251,7 +251,7 @@ def test_several_views_decode_the_file_once(clip, monkeypatch):
     assert len(calls) == 1
 
 
-def test_without_sampling_only_the_crops_make_views(frames):
+def test_without_sampling_there_are_only_spatial_views(frames):
     views = pixels(video_processor(num_temporal_views=4, num_spatial_views=3), frames, do_sample_frames=False)
     assert views.shape == (1, 3, 40, 3, 32, 32)
 
@@ -259,7 +259,7 @@ def test_without_sampling_only_the_crops_make_views(frames):
 # Sampling
 
 
-def test_short_videos_are_padded_alike_from_files_and_arrays(tmp_path):
+def test_short_files_and_arrays_are_padded_the_same(tmp_path):
     path = write_video(tmp_path / "short.mp4", moving_frames(3, 40, 40), fps=10)
     decoded = decode_video(path)[0]
     for settings in ({}, {"sampling": "fixed_rate", "fps": 10}):
@@ -284,10 +284,10 @@ def test_random_clips_follow_torchs_seed(clip, settings):
     assert len({tuple(indices(seed)) for seed in range(8)}) > 4
     torch.manual_seed(0)
     views = processor(clip, num_temporal_views=2)["video_metadata"][0].frames_indices
-    assert views[:8] != views[8:]  # each view has a start of its own
+    assert views[:8] != views[8:]  # each view has its own start
 
 
-def test_fps_in_a_call_means_what_it_means_in_the_library(frames):
+def test_fps_in_a_call_equals_transformers(frames):
     processor = video_processor()
     assert pixels(processor, frames, fps=3, video_metadata={"fps": 20}).shape[1] == 6
     assert pixels(processor, frames, fps=3, video_metadata={"duration": 2.0}).shape[1] == 6
@@ -297,7 +297,9 @@ def test_fps_in_a_call_means_what_it_means_in_the_library(frames):
         processor(frames, fps=3, num_frames=4, video_metadata={"fps": 20})
     fixed = video_processor(sampling="fixed_rate", fps=10)
     assert pixels(fixed, frames, num_frames=4, video_metadata={"fps": 20}).shape[1] == 4
-    assert pixels(fixed, frames, sampling="uniform").shape[1] == 8  # its own fps is for the fixed rate
+    assert (
+        pixels(fixed, frames, sampling="uniform").shape[1] == 8
+    )  # the fps of the processor applies to the fixed rate only
 
 
 def test_variable_frame_rate_of_a_file_is_respected(tmp_path):
@@ -327,14 +329,14 @@ def test_broken_files_are_errors_unless_allowed(tmp_path, clip):
         video_processor()(data[: len(data) // 2])
     partial = video_processor(allow_partial=True, return_metadata=True)(data[: len(data) // 2])
     (metadata,) = partial["video_metadata"]
-    assert 8 <= metadata.total_num_frames < 40  # the clip spans the frames there are
+    assert 8 <= metadata.total_num_frames < 40  # the clip spans the decoded frames
     assert max(metadata.frames_indices) < metadata.total_num_frames
 
 
-# The stock pipeline
+# The pipeline of Transformers
 
 
-def test_the_pipeline_takes_every_form_and_all_views(tmp_path, clip, frames):
+def test_pipeline_accepts_every_input_type_and_views(tmp_path, clip, frames):
     model = make_model(TubeViTForVideoClassification)
     model.save_pretrained(tmp_path)
     side = {"size": 16, "crop_size": 16}

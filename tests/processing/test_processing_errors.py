@@ -1,4 +1,4 @@
-"""What the processors refuse: settings, videos and images that cannot be used, each in one line that says why."""
+"""Invalid settings, videos and images raise an error of one line with the reason."""
 
 import numpy as np
 import pytest
@@ -36,19 +36,19 @@ from tubevit import TubeViTImageProcessor
         ({"image_mean": "0.5"}, "image_mean must be"),
         ({"rescale_factor": float("nan")}, "rescale_factor must be"),
         ({"do_resize": "yes"}, "do_resize must be True or False, got 'yes'"),
-        ({"resample": 4}, "resample must be .* got 4"),  # which torch cannot do
+        ({"resample": 4}, "resample must be .* got 4"),  # PIL's BOX, which torch does not have
         ({"allow_partial": 1}, "allow_partial must be True or False, got 1"),
         ({"num_decoder_threads": 0}, "num_decoder_threads must be a whole number of at least 1, got 0"),
         ({"num_decoder_threads": "all"}, "num_decoder_threads must be .* got 'all'"),
         ({"num_frame": 8}, "no setting 'num_frame'; did you mean 'num_frames'"),
     ],
 )
-def test_a_wrong_setting_is_one_line_when_it_is_made_and_when_it_is_called(settings, message):
+def test_invalid_setting_raises_in_constructor_and_call(settings, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         video_processor(**settings)
     assert "\n" not in str(caught.value)
     if settings == {"fps": 5}:
-        return  # in a call it has the library's meaning
+        return  # valid in a call, where it has the meaning of Transformers
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         video_processor()(ARRAYS, **settings)
     assert "\n" not in str(caught.value)
@@ -57,7 +57,7 @@ def test_a_wrong_setting_is_one_line_when_it_is_made_and_when_it_is_called(setti
 @pytest.mark.parametrize(
     "settings", [{"size": -1}, {"do_normalize": 1}, {"image_std": 0}, {"crop_siz": 3}, {"device": "nowhere"}]
 )
-def test_the_image_processor_checks_its_settings_too(settings):
+def test_image_processor_checks_settings(settings):
     for make in (lambda: TubeViTImageProcessor(**settings), lambda: TubeViTImageProcessor()(ARRAYS[0], **settings)):
         with pytest.raises((ValueError, TypeError), match=next(iter(settings))) as caught:
             make()
@@ -85,7 +85,7 @@ def test_the_image_processor_checks_its_settings_too(settings):
         (None, "got NoneType"),
     ],
 )
-def test_a_video_that_cannot_be_used_is_one_line(video, message):
+def test_invalid_video_raises_one_line(video, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         video_processor()(video)
     assert "\n" not in str(caught.value)
@@ -102,17 +102,19 @@ def test_a_video_that_cannot_be_used_is_one_line(video, message):
         (None, "NoneType"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_one_line(image, message):
+def test_invalid_image_raises_one_line(image, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         TubeViTImageProcessor()(image)
     assert "\n" not in str(caught.value)
 
 
-def test_metadata_that_does_not_fit_is_an_error():
+def test_inconsistent_metadata_raises():
     processor = video_processor()
     with pytest.raises(ValueError, match="total_num_frames=300, the video has 40 frames"):
         processor(ARRAYS, video_metadata={"total_num_frames": 300})
-    processor(ARRAYS, video_metadata={"total_num_frames": 300}, do_sample_frames=False)  # sampled before
+    processor(
+        ARRAYS, video_metadata={"total_num_frames": 300}, do_sample_frames=False
+    )  # the frames are already sampled
     with pytest.raises(ValueError, match="no entry 'rate'"):
         processor(ARRAYS, video_metadata={"rate": 25})
     with pytest.raises(ValueError, match="2 videos and 1 entries"):
@@ -121,7 +123,7 @@ def test_metadata_that_does_not_fit_is_an_error():
         processor(ARRAYS, sampling="fixed_rate", fps=5, clip_start=7, video_metadata={"fps": 20})
 
 
-def test_channels_must_fit_the_mean():
+def test_number_of_channels_must_match_the_mean():
     gray = ARRAYS[..., :1]
     with pytest.raises(ValueError, match="image_mean has 3 values for 1 channels"):
         video_processor(do_convert_rgb=False)(gray, input_data_format="channels_last")
@@ -129,7 +131,7 @@ def test_channels_must_fit_the_mean():
     assert pixels(kept, gray, input_data_format="channels_last").shape[2] == 1
 
 
-def test_videos_of_several_shapes_make_no_batch():
+def test_videos_of_different_shapes_cannot_be_batched():
     with pytest.raises(ValueError, match="different shapes") as caught:
         video_processor()([ARRAYS, ARRAYS[:20]], do_sample_frames=False, return_tensors="pt")
     assert "\n" not in str(caught.value)

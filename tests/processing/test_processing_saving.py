@@ -1,4 +1,4 @@
-"""Processors on disk and on the Hub: settings, Auto classes, and folders that bring their own code."""
+"""Saved processors: settings, Auto classes, the Hub, and folders with code."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def clip(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", ARRAYS, fps=20)
 
 
-def test_settings_survive_saving(tmp_path):
+def test_settings_round_trip(tmp_path):
     settings = {"sampling": "fixed_rate", "fps": 15, "clip_start": 1.5, "num_spatial_views": 3, "pad_mode": "last"}
     processor = video_processor(**settings, num_decoder_threads=2)
     processor.save_pretrained(tmp_path)
@@ -53,13 +53,13 @@ def test_one_processor_for_images_and_videos(tmp_path, clip):
     assert "\n" not in str(caught.value)
 
 
-def test_a_processor_saved_into_a_folder_of_the_combined_one_is_what_loads(tmp_path):
+def test_processor_saved_into_a_combined_folder_takes_effect(tmp_path):
     TubeViTProcessor(video_processor=video_processor()).save_pretrained(tmp_path, with_code=True)
     video_processor(num_frames=16).save_pretrained(tmp_path)
     assert AutoVideoProcessor.from_pretrained(tmp_path).num_frames == 16
     assert AutoProcessor.from_pretrained(tmp_path).video_processor.num_frames == 16
     saved = json.loads((tmp_path / "processor_config.json").read_text())
-    assert "AutoVideoProcessor" in saved["video_processor"]["auto_map"]  # its code is still there
+    assert "AutoVideoProcessor" in saved["video_processor"]["auto_map"]  # the reference to the code is unchanged
 
 
 LOAD_WITHOUT_PACKAGE = """
@@ -88,14 +88,14 @@ print(type(processor).__name__, sorted(both))
 """
 
 
-def test_exported_processors_work_where_the_package_is_missing(tmp_path, clip):
+def test_exported_processors_load_without_the_package(tmp_path, clip):
     together, apart = tmp_path / "together", tmp_path / "apart"
     processor = TubeViTProcessor(TubeViTImageProcessor(**SMALL), video_processor(num_temporal_views=2))
     attributes = dict(processor.video_processor.__dict__)
     processor.save_pretrained(together, with_code=True)
     processor.image_processor.save_pretrained(apart, with_code=True)
     processor.video_processor.save_pretrained(apart, with_code=True)
-    assert processor.video_processor.__dict__ == attributes  # the mark was for those calls
+    assert processor.video_processor.__dict__ == attributes  # the export changes no attribute permanently
     run = subprocess.run(
         [sys.executable, "-c", LOAD_WITHOUT_PACKAGE, clip, together, apart],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
@@ -110,7 +110,7 @@ def test_exported_processors_work_where_the_package_is_missing(tmp_path, clip):
     ]
 
 
-def test_only_an_export_points_to_code(tmp_path):
+def test_auto_map_is_saved_only_with_code(tmp_path):
     exported, plain = tmp_path / "exported", tmp_path / "plain"
     video_processor().save_pretrained(exported, with_code=True)
     assert (exported / "video_decoding.py").is_file()

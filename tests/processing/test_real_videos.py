@@ -1,4 +1,4 @@
-"""The decoder on real files, which lie beside the repository on the project's machines only (skipped elsewhere)."""
+"""The decoder on real files in `shared/`, which only the machines of the project have; skipped elsewhere."""
 
 import csv
 from fractions import Fraction
@@ -13,7 +13,7 @@ from tubevit.processing.video_decoding import VideoDecodeError, decode_video, pr
 
 
 def shown_frames(path) -> torch.Tensor:
-    """Every frame by PyAV alone, turned and with square pixels."""
+    """Every frame decoded by PyAV, rotated and scaled to square pixels."""
     frames = []
     with av.open(str(path)) as container:
         ratio = container.streams.video[0].sample_aspect_ratio or 1
@@ -29,7 +29,7 @@ def manifest(folder) -> dict[str, dict[str, str]]:
         return {row["file"]: row for row in csv.DictReader(file)}
 
 
-def test_real_clips_are_as_their_manifests_say(shared_data):
+def test_real_clips_match_their_manifests(shared_data):
     for folder in ("decode_cases", "smoke", "finetune"):
         rows = manifest(shared_data / folder)
         for name in list(rows)[:: 10 if folder == "finetune" else 1]:
@@ -40,7 +40,7 @@ def test_real_clips_are_as_their_manifests_say(shared_data):
             turned = row["rotation"] in ("90", "270")
             assert metadata.total_num_frames == int(row["frames"]), name
             assert (metadata.width if turned else metadata.height) == int(row["height"]), name
-            if folder != "finetune":  # there, the manifest counts frames that the files leave out
+            if folder != "finetune":  # this manifest also counts frames that are missing in the files
                 assert metadata.fps == pytest.approx(float(row["fps"]), rel=1e-3), name
                 assert metadata.duration == pytest.approx(float(row["duration_s"] or metadata.duration), abs=0.12), (
                     name

@@ -1,4 +1,4 @@
-"""Frames and times of the decoder against a plain decode of the whole file, on every kind of file that tests can write."""
+"""Decoded frames and times equal those of a full decode, for every kind of file that the tests can write."""
 
 import os
 from fractions import Fraction
@@ -59,7 +59,7 @@ KINDS = {
     "one_frame.mp4": {"frames": FRAMES[:1]},
     "one_frame.webm": {"codec": "libvpx-vp9", "frames": FRAMES[:1]},
 }
-# Files whose packets and frames may not correspond one to one: decoding goes from the start, whatever is wanted.
+# Files whose packets and frames may not correspond one to one: every selection is decoded from the start of the file.
 IN_ORDER = {
     "h264_interlaced.mp4",
     "h264_times_unknown.avi",
@@ -69,14 +69,14 @@ IN_ORDER = {
     "mpeg1.mpg",
     "palette.gif",
 }
-# Key frames that are none until the picture has been refreshed make seeking fail, where that is tried.
+# With intra refresh, the file marks frames as key frames that are not, so decoding by the index fails after a seek.
 BY_INDEX = [kind for kind in KINDS if kind not in IN_ORDER | {"h264_intra_refresh.mp4"}]
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
-    """`clip(kind)` is the path of a file of one of the KINDS, written when it is first asked for."""
+    """`clip(kind)` is the path of a file of one of the KINDS, written at its first use."""
     folder, written = tmp_path_factory.mktemp("clips"), {}
 
     def path_of(kind: str):
@@ -110,13 +110,13 @@ def test_every_frame_equals_a_plain_full_decode(clip, kind):
 
 
 @EVERY_KIND
-def test_any_selection_equals_those_frames_of_a_full_decode(clip, kind):
+def test_selected_frames_equal_a_full_decode(clip, kind):
     assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)))
 
 
 @pytest.mark.parametrize("max_cached_bytes", [0, video_index.MAX_CACHED_PACKET_BYTES])
 @EVERY_KIND
-def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_cached_bytes):
+def test_index_is_used_if_reliable(clip, kind, monkeypatch, max_cached_bytes):
     in_order = []
     original = video_decoding._decode_in_order
     monkeypatch.setattr(video_decoding, "_decode_in_order", lambda *args: in_order.append(args) or original(*args))
@@ -132,14 +132,14 @@ def test_the_index_is_relied_on_where_it_can_be(clip, kind, monkeypatch, max_cac
 
 
 @EVERY_KIND
-def test_seeking_in_the_file_gives_the_same_as_packets_held_in_memory(clip, kind, monkeypatch):
+def test_seeking_equals_cached_packets(clip, kind, monkeypatch):
     monkeypatch.setattr(video_index, "MAX_CACHED_PACKET_BYTES", 0)
     assert_selections_are_those_frames(clip(kind), full_decode(clip(kind)), seed=1, count=4)
 
 
 @pytest.mark.parametrize("max_cached_bytes", [0, video_decoding.MAX_CACHED_FRAME_BYTES])
 @pytest.mark.parametrize("kind", ["h264.mp4", "vp9.webm", "h264_edit_list.mp4"])
-def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatch, max_cached_bytes):
+def test_decoding_in_order_equals_decoding_by_index(clip, kind, monkeypatch, max_cached_bytes):
     monkeypatch.setattr(video_decoding, "MAX_CACHED_FRAME_BYTES", max_cached_bytes)
     by_index, metadata = decode_video(clip(kind))
     monkeypatch.setattr(video_index, "_unreliable_reason", lambda *arguments: "to test decoding without it")
@@ -149,7 +149,7 @@ def test_decoding_in_order_gives_the_same_as_by_the_index(clip, kind, monkeypatc
     assert_selections_are_those_frames(clip(kind), by_index, seed=2, count=3)
 
 
-def test_a_video_too_large_to_hold_decodes_twice_and_another_once(clip, monkeypatch):
+def test_video_larger_than_the_cache_is_decoded_twice(clip, monkeypatch):
     decoded = []
     original = video_decoding._all_frames
     monkeypatch.setattr(video_decoding, "_all_frames", lambda *args: decoded.append(args) or original(*args))
@@ -204,7 +204,7 @@ def test_mpeg4_placeholders_are_not_counted(tmp_path, suffix):
     assert_selections_are_those_frames(path, expected, count=4)
 
 
-def test_times_that_repeat_count_for_nothing(tmp_path):
+def test_repeated_times_are_ignored(tmp_path):
     path = write_video(tmp_path / "fast.mkv", FRAMES, codec="libvpx-vp9", fps=2500)  # Matroska counts milliseconds
     assert "repeated" in read_index(path).unreliable_reason
     expected = full_decode(path)
@@ -213,7 +213,7 @@ def test_times_that_repeat_count_for_nothing(tmp_path):
     assert (np.diff(probe_video(path).timestamps) > 0).all()
 
 
-def test_frames_of_another_size_are_brought_to_the_first_ones_size(tmp_path):
+def test_frames_are_scaled_to_the_size_of_the_first(tmp_path):
     large, small = moving_frames(10, 48, 64), moving_frames(10, 24, 32, seed=1)
     path = tmp_path / "sizes.mkv"
     with av.open(str(path), "w") as output:
@@ -237,7 +237,7 @@ def test_frames_of_another_size_are_brought_to_the_first_ones_size(tmp_path):
     assert torch.equal(late, frames[17:18])
 
 
-# What is decoded
+# Which packets are decoded
 
 
 def read_index(path):
@@ -245,7 +245,7 @@ def read_index(path):
         return build_index(container, stream, False)
 
 
-def test_decoding_starts_at_the_key_frame_and_ends_with_the_last_wanted_frame(clip):
+def test_decoding_spans_key_frame_to_last_selected_frame(clip):
     index = read_index(clip("h264.mp4"))  # a key frame every 12 frames
     first, last = index.frame_packets[15], index.frame_packets[20]
     (run,) = index.runs([15, 20])
@@ -253,13 +253,16 @@ def test_decoding_starts_at_the_key_frame_and_ends_with_the_last_wanted_frame(cl
     assert (run.first, run.last, run.selected) == (12, max(first, last), {first, last})
 
 
-def test_groups_of_pictures_without_a_wanted_frame_are_left_out(clip):
+def test_groups_of_pictures_without_selected_frames_are_skipped(clip):
     index = read_index(clip("h264.mp4"))
     assert [(run.first, len(run.selected)) for run in index.runs([1, 2, 25])] == [(0, 2), (24, 1)]
-    assert [run.first for run in index.runs([1, 13])] == [0, 12]  # what follows frame 1 in its group is left out, too
+    assert [run.first for run in index.runs([1, 13])] == [
+        0,
+        12,
+    ]  # the frames after frame 1 in its group are skipped too
 
 
-def test_a_frame_shown_before_an_open_groups_key_frame_starts_at_the_group_before(clip):
+def test_leading_picture_is_decoded_from_the_previous_group(clip):
     index = read_index(clip("h264_open_groups.mp4"))
     pts = [header.pts for header in index.headers]
     leading = [
@@ -305,7 +308,7 @@ def test_several_views_decode_the_file_once(clip, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["h264_variable_rate.mp4", "vp9_variable_rate.webm"])
-def test_timestamps_of_a_variable_rate_are_those_written(clip, kind):
+def test_timestamps_of_variable_rate_equal_the_written_times(clip, kind):
     metadata = probe_video(clip(kind))
     tick = 1e-3 if kind.endswith("webm") else 1e-4
     np.testing.assert_allclose(metadata.timestamps, RANDOM_TIMES - RANDOM_TIMES[0], atol=tick)
@@ -314,7 +317,7 @@ def test_timestamps_of_a_variable_rate_are_those_written(clip, kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "variable" not in kind and "palette" not in kind])
-def test_constant_rate_starts_at_0_whatever_the_file_says(clip, kind):
+def test_constant_rate_starts_at_0(clip, kind):
     metadata = probe_video(clip(kind))
     number = metadata.total_num_frames
     assert metadata.fps == pytest.approx(25)
@@ -322,13 +325,13 @@ def test_constant_rate_starts_at_0_whatever_the_file_says(clip, kind):
     np.testing.assert_allclose(metadata.timestamps, np.arange(number) / 25, atol=1e-3)
 
 
-def test_a_stated_rate_is_kept_exactly_though_times_are_rounded(tmp_path):
+def test_stated_rate_is_exact_for_rounded_times(tmp_path):
     path = write_video(tmp_path / "ntsc.webm", FRAMES, codec="libvpx-vp9", fps=Fraction(30000, 1001))
     assert probe_video(path).fps == 30000 / 1001
 
 
 @pytest.mark.parametrize("name", ["ntsc.mp4", "ntsc.mkv", "ntsc.avi"])
-def test_a_constant_rate_gives_the_times_and_clips_that_its_frames_alone_would_get(tmp_path, name):
+def test_constant_rate_file_is_sampled_as_its_decoded_frames(tmp_path, name):
     codec = "mpeg4" if name.endswith("avi") else "libx264"
     path = write_video(tmp_path / name, moving_frames(90), codec=codec, fps=Fraction(30000, 1001))
     of_file, of_frames = probe_video(path), VideoMetadata(total_num_frames=90, fps=30000 / 1001)
@@ -338,8 +341,8 @@ def test_a_constant_rate_gives_the_times_and_clips_that_its_frames_alone_would_g
         np.testing.assert_array_equal(processor.sample_frames(of_file), processor.sample_frames(of_frames))
 
 
-def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path):
-    """FFmpeg's AVI says so of every H.263 frame: decoding from one of these would give rubbish, without an error."""
+def test_frames_wrongly_marked_as_key_frames(tmp_path):
+    """FFmpeg's AVI marks every H.263 frame as a key frame; decoding from one gives wrong pixels without an error."""
     path = write_video(tmp_path / "clip.avi", FRAMES, codec="h263p")
     expected = full_decode(path)
     for selection in ([26], [7, 30], [39]):
@@ -357,8 +360,8 @@ def test_frames_that_a_file_calls_key_frames_without_being_such(tmp_path):
         ),
     ],
 )
-def test_frames_that_no_decoder_shows_are_no_damage(tmp_path, name, settings):
-    """After a cut without encoding anew, frames are left that refer to what was cut away."""
+def test_undecodable_leading_pictures_are_not_damage(tmp_path, name, settings):
+    """After a cut without re-encoding, some frames refer to frames that were removed."""
     whole, cut = write_video(tmp_path / name, FRAMES, **settings), tmp_path / f"cut_{name}"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
         packets = [packet for packet in source.demux(video=0) if packet.size]
@@ -371,8 +374,8 @@ def test_frames_that_no_decoder_shows_are_no_damage(tmp_path, name, settings):
     assert torch.equal(decode_video(cut)[0], expected)
 
 
-def test_threads_that_could_wait_for_ever_are_not_used(clip, tmp_path, monkeypatch):
-    """Those of a decoder that logs wait for Python's lock; HEVC's wait for frames that damage has swallowed."""
+def test_no_decoder_threads_that_could_deadlock(clip, tmp_path, monkeypatch):
+    """Threads of a decoder that logs wait for Python's GIL; frame threads of HEVC wait for frames lost by damage."""
     counts, types, decode = [], [], video_decoding._decode_by_index
 
     def note(index, container, stream, *rest):
@@ -388,12 +391,12 @@ def test_threads_that_could_wait_for_ever_are_not_used(clip, tmp_path, monkeypat
             decode_video(clip("h264.mp4"), lambda metadata: [0], num_threads=2)
         decode_video(write_video(tmp_path / "hevc.mp4", FRAMES, codec="libx265"), lambda metadata: [0], num_threads=2)
     finally:
-        av.logging.set_level(level)  # torchvision before 0.22 turns logging on
+        av.logging.set_level(level)  # torchvision before 0.22 enables logging
     assert counts == [1, 2, 2]
     assert types == ["AUTO", "AUTO", "SLICE"]
 
 
-def test_metadata_works_as_transformers_metadata(clip):
+def test_metadata_is_compatible_with_transformers(clip):
     _, metadata = decode_video(clip("h264.mp4"), lambda metadata: np.array([3, 3, 1]))
     assert isinstance(metadata, TubeViTVideoMetadata)
     assert metadata.frames_indices == [3, 3, 1]
@@ -401,7 +404,7 @@ def test_metadata_works_as_transformers_metadata(clip):
     assert metadata == decode_video(clip("h264.mp4"), lambda metadata: [3, 3, 1])[1]
 
 
-def test_probing_agrees_with_decoding(clip):
+def test_probe_video_equals_decoding(clip):
     probed, decoded = probe_video(clip("h264.mp4")), decode_video(clip("h264.mp4"))[1]
     assert probed.frames_indices is None
     decoded.frames_indices = None
@@ -411,7 +414,7 @@ def test_probing_agrees_with_decoding(clip):
 # Threads
 
 
-def test_one_thread_in_a_loaders_worker_and_several_elsewhere(clip, monkeypatch):
+def test_default_threads_in_worker_and_main_process(clip, monkeypatch):
     threads = []
     original = video_decoding._set_threads
     monkeypatch.setattr(
@@ -425,6 +428,6 @@ def test_one_thread_in_a_loaders_worker_and_several_elsewhere(clip, monkeypatch)
     assert threads == [video_decoding.MAX_THREADS, 1, 5]
 
 
-def test_no_threads_is_an_error(clip):
+def test_num_threads_0_raises(clip):
     with pytest.raises(ValueError, match="num_threads must be 1 or more"):
         decode_video(clip("h264.mp4"), num_threads=0)

@@ -1,4 +1,4 @@
-"""Where videos come from, and every way in which they can be bad: one clear line, nothing left open, no crash."""
+"""Sources of videos. A source that cannot be read raises an error of one line, leaves no file open and does not crash."""
 
 import ast
 import contextlib
@@ -31,7 +31,7 @@ FASTSTART = {"movflags": "faststart"}
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """An MP4 file whose index comes first, so that a part of it can be read."""
+    """An MP4 file with the index at its start, so that a truncated file can be read."""
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, b_frames=2, container_options=FASTSTART)
 
 
@@ -55,7 +55,7 @@ def error_of(source, **settings) -> str:
 
 
 class OneWay(io.RawIOBase):
-    """A stream that can only be read forward, as a pipe or a response is."""
+    """A stream that can only be read forward, like a pipe or an HTTP response."""
 
     def __init__(self, data: bytes):
         self.data = io.BytesIO(data)
@@ -67,7 +67,7 @@ class OneWay(io.RawIOBase):
         return self.data.readinto(buffer)
 
 
-def test_every_kind_of_source_gives_the_same_frames(path, frames):
+def test_every_source_type_gives_the_same_frames(path, frames):
     data = path.read_bytes()
     sources = [str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), OneWay(data)]
     sources += [{"path": str(path), "bytes": None}, {"path": None, "bytes": data}, {"path": "gone.mp4", "bytes": data}]
@@ -83,7 +83,7 @@ def test_a_file_object_is_read_from_its_start_and_left_open(path, frames):
         assert not file.closed
 
 
-def test_file_objects_of_every_kind(tmp_path, path, frames):
+def test_file_objects(tmp_path, path, frames):
     data = path.read_bytes()
     with gzip.open(tmp_path / "clip.gz", "wb") as file:
         file.write(data)
@@ -112,13 +112,13 @@ def test_a_file_url_is_a_path(tmp_path, path, frames):
         "http://[::1/x",
     ],
 )
-def test_an_address_that_leads_nowhere_is_one_line_without_its_password(url):
+def test_failed_download_raises_one_line_without_password(url):
     with pytest.raises(VideoDecodeError, match="could not be downloaded") as caught:
         decode_video(url)
     assert not any(part in str(caught.value) for part in ("\n", "sec", "ret"))
 
 
-def test_a_path_is_only_ever_a_path(tmp_path, path, frames, monkeypatch):
+def test_path_is_never_a_protocol(tmp_path, path, frames, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("concat:a|b.mp4", "-i.mp4", "http:x.mp4", "%03d.mp4"):
         (tmp_path / name).write_bytes(path.read_bytes())
@@ -127,7 +127,7 @@ def test_a_path_is_only_ever_a_path(tmp_path, path, frames, monkeypatch):
 
 @pytest.fixture
 def server(path):
-    """`server(name)` is a URL of a small web server that knows "clip.mp4" and "short.mp4", which ends too soon."""
+    """`server(name)` is a URL of a small web server that has "clip.mp4" and "short.mp4", whose response is incomplete."""
     data = path.read_bytes()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -166,7 +166,7 @@ def test_a_file_object_larger_than_any_buffer(tmp_path):
 
 
 @pytest.mark.parametrize("source", [3, None, ["clip.mp4"], np.zeros(3)])
-def test_other_sources_are_a_type_error(source):
+def test_other_source_types_raise_type_error(source):
     with pytest.raises(TypeError, match="must be a path, an http"):
         decode_video(source)
 
@@ -178,7 +178,7 @@ def test_a_row_without_a_video_and_a_text_file_object(path):
         decode_video(file)
 
 
-# Files that hold no video
+# Files without a video
 
 
 def test_missing_file_and_directory(tmp_path):
@@ -203,7 +203,7 @@ def test_empty(tmp_path):
         ("list.ffconcat", b"ffconcat version 1.0\nfile clip.mp4\n"),
     ],
 )
-def test_what_is_no_video_is_refused(tmp_path, path, name, content):
+def test_files_that_are_not_videos_raise(tmp_path, path, name, content):
     (tmp_path / "clip.mp4").write_bytes(path.read_bytes())
     (tmp_path / name).write_bytes(content)
     assert "is not a video file" in error_of(tmp_path / name)
@@ -211,7 +211,7 @@ def test_what_is_no_video_is_refused(tmp_path, path, name, content):
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("png", "rgb24"), ("mjpeg", "yuvj420p")])
-def test_a_still_image_is_refused(tmp_path, codec, pix_fmt):
+def test_still_image_raises(tmp_path, codec, pix_fmt):
     write_video(tmp_path / "image", FRAMES[:1], codec=codec, pix_fmt=pix_fmt, container_format="image2pipe")
     assert "is not a video file" in error_of(tmp_path / "image")
 
@@ -229,12 +229,12 @@ def test_no_frames(tmp_path, name):
     assert error_of(tmp_path / name)
 
 
-def test_no_frames_behind_a_complete_header(path):
+def test_complete_header_without_frames(path):
     first, _ = packets_of(path)[0]
     assert "has a video stream without frames" in error_of(path.read_bytes()[:first])
 
 
-def test_the_names_of_formats_are_ffmpegs():
+def test_video_formats_are_ffmpeg_names():
     known = {name for names in av.formats_available for name in names.split(",")}
     assert set(video_source.VIDEO_FORMATS.split(",")) <= known
 
@@ -263,7 +263,7 @@ def test_indices_may_be_a_list_an_array_or_a_tensor(path, frames):
         assert torch.equal(decode_video(path, lambda metadata, chosen=indices: chosen)[0], frames[[2, 5]])
 
 
-def test_errors_of_the_callers_own_functions_pass_through(path):
+def test_errors_of_callbacks_propagate(path):
     def fail(*arguments, **settings):
         raise KeyError("mine")
 
@@ -284,7 +284,7 @@ def packets_of(path) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def damaged(tmp_path):
-    """A file of 30 frames without B-frames whose 20th packet is destroyed: the first 19 frames decode, the rest not."""
+    """A file of 30 frames without B-frames whose 20th packet is destroyed: only the first 19 frames can be decoded."""
     whole = write_video(tmp_path / "whole.mp4", FRAMES, gop=250)
     data = bytearray(whole.read_bytes())
     position, size = packets_of(whole)[19]
@@ -293,19 +293,19 @@ def damaged(tmp_path):
     return tmp_path / "damaged.mp4", decode_video(whole)[0]
 
 
-def test_a_damaged_file_is_an_error_that_counts_the_frames_before(damaged):
+def test_damaged_file_raises_with_number_of_decoded_frames(damaged):
     path, _ = damaged
     message = error_of(path)
     assert "decoding stops after 19 of 30 frames" in message and "allow_partial=True" in message
 
 
-def test_frames_before_the_damage_decode(damaged):
+def test_frames_before_the_damage_are_returned(damaged):
     path, frames = damaged
     assert torch.equal(decode_video(path, lambda metadata: [3, 18], num_threads=1)[0], frames[[3, 18]])
 
 
 @pytest.mark.parametrize("num_threads", [1, 4])
-def test_allow_partial_keeps_what_decodes_and_samples_from_that(damaged, num_threads):
+def test_allow_partial_samples_from_decoded_frames(damaged, num_threads):
     path, frames = damaged
     asked = []
 
@@ -320,7 +320,7 @@ def test_allow_partial_keeps_what_decodes_and_samples_from_that(damaged, num_thr
     assert torch.equal(decode_video(path, allow_partial=True)[0], frames[:19])
 
 
-def test_a_file_of_which_no_frame_decodes_is_an_error_in_any_case(tmp_path):
+def test_file_without_decodable_frames_always_raises(tmp_path):
     whole = write_video(tmp_path / "whole.mp4", FRAMES, gop=250)
     data = bytearray(whole.read_bytes())
     for position, size in packets_of(whole):
@@ -329,7 +329,7 @@ def test_a_file_of_which_no_frame_decodes_is_an_error_in_any_case(tmp_path):
 
 
 def every_frame(counts: list, metadata):
-    """A choice of all frames that notes how many there are said to be."""
+    """A `sample_indices_fn` that selects all frames and appends their number to `counts`."""
     counts.append(metadata.total_num_frames)
     return range(metadata.total_num_frames)
 
@@ -344,11 +344,11 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(("name", "settings"), CONTAINERS)
-def test_a_file_that_is_cut_off_is_an_error_unless_a_part_will_do(tmp_path, name, settings):
+def test_truncated_file_raises_unless_allow_partial(tmp_path, name, settings):
     whole = write_video(tmp_path / name, FRAMES, **settings)
     frames, data = decode_video(whole)[0], whole.read_bytes()
     (position, size) = packets_of(whole)[20]
-    for end, expected in ((position + size // 2, {20}), (position + size, {20, 21})):  # half a packet is no frame
+    for end, expected in ((position + size // 2, {20}), (position + size, {20, 21})):  # half a packet gives no frame
         assert "is cut off" in error_of(data[:end])
         counts = []
         kept, metadata = decode_video(data[:end], partial(every_frame, counts), allow_partial=True)
@@ -356,13 +356,13 @@ def test_a_file_that_is_cut_off_is_an_error_unless_a_part_will_do(tmp_path, name
         assert torch.equal(kept[:12], frames[:12])
 
 
-def test_an_index_that_is_missing_is_an_error(tmp_path):
-    whole = write_video(tmp_path / "clip.mp4", FRAMES)  # its index comes last
+def test_file_without_index_raises(tmp_path):
+    whole = write_video(tmp_path / "clip.mp4", FRAMES)  # the index is at the end of the file
     assert "cut off" in error_of(whole.read_bytes()[:-400])
 
 
 @pytest.mark.parametrize(("name", "settings"), CONTAINERS[:4])
-def test_random_damage_gives_frames_or_one_clear_error(tmp_path, name, settings):
+def test_random_damage_gives_frames_or_a_one_line_error(tmp_path, name, settings):
     data, rng = write_video(tmp_path / name, FRAMES[:20], **settings).read_bytes(), random.Random(0)
     for attempt in range(60):
         broken = bytearray(data)
@@ -378,18 +378,18 @@ def test_random_damage_gives_frames_or_one_clear_error(tmp_path, name, settings)
                 assert frames.shape == (metadata.total_num_frames, 3, metadata.height, metadata.width)
 
 
-def test_colours_that_cannot_be_converted_are_an_error(tmp_path):
+def test_unsupported_color_matrix_raises(tmp_path):
     path = tmp_path / "ycgco.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"x264-params": "log-level=none"})
         stream.height, stream.width, stream.pix_fmt = *FRAMES.shape[1:3], "yuv444p"
-        stream.codec_context.colorspace = 8  # YCgCo, which libswscale does not know
+        stream.codec_context.colorspace = 8  # YCgCo, which libswscale does not support
         container.mux(stream.encode(av.VideoFrame.from_ndarray(FRAMES[0], format="rgb24").reformat(format="yuv444p")))
         container.mux(stream.encode(None))
     assert "cannot be converted to RGB" in error_of(path)
 
 
-# What stays behind
+# Open files, output and imports
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count open files")
@@ -430,13 +430,13 @@ def test_without_pyav_the_error_says_what_to_install(path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "codec"), [("clip.mkv", "mpeg2video"), ("clip.webm", "libvpx"), ("clip.mp4", "libx265")]
 )
-def test_packets_that_give_no_frame_are_damage(tmp_path, name, codec):
+def test_packets_without_a_frame_are_damage(tmp_path, name, codec):
     path = write_video(tmp_path / name, FRAMES, codec=codec, gop=250)
     data = path.read_bytes()
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    for packet in packets[15:]:  # as in a file whose place was reserved before a download that broke off
-        # of HEVC a unit of a type that nobody knows, which is silently passed over
+    for packet in packets[15:]:  # zeros, as in an interrupted download into a preallocated file
+        # HEVC: a NAL unit of an unknown type, which decoders skip silently
         empty = (len(packet) - 4).to_bytes(4, "big") + b"\x7e" + bytes(len(packet) - 5)
         data = data.replace(packet, empty if codec == "libx265" else bytes(len(packet)))
     assert re.search(r"only 15 of \d+ frames can be decoded|stops after 15 of", error_of(data))
@@ -452,7 +452,7 @@ def test_packets_that_give_no_frame_are_damage(tmp_path, name, codec):
         ("clip.wmv", {"codec": "wmv2"}, 2000),
     ],
 )
-def test_formats_that_say_where_they_end(tmp_path, name, settings, num_bytes):
+def test_formats_that_state_their_length(tmp_path, name, settings, num_bytes):
     data = write_video(tmp_path / name, FRAMES, **settings).read_bytes()
     for whole in (data, data + b"\0\0junk"):
         assert len(decode_video(whole)[0]) == len(FRAMES)
@@ -460,7 +460,7 @@ def test_formats_that_say_where_they_end(tmp_path, name, settings, num_bytes):
     assert len(decode_video(data[:-num_bytes], allow_partial=True)[0]) >= 15
 
 
-def test_a_stream_that_begins_in_the_middle_is_an_error(tmp_path):
+def test_second_stream_in_the_middle_of_a_file_raises(tmp_path):
     first = write_video(tmp_path / "first.ts", FRAMES, codec="mpeg2video")
     second = write_video(
         tmp_path / "second.ts",
@@ -471,8 +471,8 @@ def test_a_stream_that_begins_in_the_middle_is_an_error(tmp_path):
     assert "starts another stream in its middle" in error_of(first.read_bytes() + second.read_bytes())
 
 
-def test_frames_with_concealed_damage_are_an_error_unless_allowed(tmp_path):
-    """A hole in the middle of a file, wherever it lies: every frame that comes out flagged as damaged is reported."""
+def test_frames_with_concealed_damage_raise_unless_allow_partial(tmp_path):
+    """Overwrite a part of the file at several positions: frames that the decoder flags as damaged are reported."""
     data = write_video(tmp_path / "whole.mp4", moving_frames(60, 120, 160), gop=30, b_frames=2).read_bytes()
     messages = []
     for position in range(len(data) // 6, len(data) - 2000, len(data) // 12):

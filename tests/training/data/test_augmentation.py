@@ -1,4 +1,4 @@
-"""Augmentation: the same parameters for all frames and for a seed, mixing against plain references, labels of flipped clips."""
+"""Augmentation: random parameters per clip and seed, mixup and CutMix equal references, labels of flipped clips."""
 
 import math
 import pickle
@@ -38,7 +38,7 @@ def batch_augmentation(multi_label: bool = False, **config) -> BatchAugmentation
     return BatchAugmentation(AugmentationConfig(**{**NOTHING, **config}), 5, multi_label, MEAN)
 
 
-def test_a_draw_holds_for_all_frames():
+def test_random_parameters_are_the_same_for_all_frames():
     augment = ClipAugmentation(AugmentationConfig(random_erasing_prob=0.5), [127, 102, 76])
     frame = tiny_clips(batch=1, frames=1, size=24, dtype=torch.uint8)[0]
     changed = 0
@@ -50,7 +50,7 @@ def test_a_draw_holds_for_all_frames():
     assert changed > 40
 
 
-def test_draws_depend_on_the_seed_alone():
+def test_random_parameters_depend_only_on_the_seed():
     augment = ClipAugmentation(AugmentationConfig(random_erasing_prob=0.5), [127, 102, 76])
     clip = tiny_clips(batch=1, size=24, dtype=torch.uint8)[0]
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def test_draws_depend_on_the_seed_alone():
     assert any(not torch.equal(augment(clip, seed), first) for seed in range(4, 9))
 
 
-def test_what_is_erased_does_not_follow_from_what_is_mirrored():
+def test_erasing_is_independent_of_flipping():
     augment = ClipAugmentation(AugmentationConfig(**NOTHING, random_erasing_prob=0.5), [127, 102, 76])
     clip, number = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 800
     mirrored, erased = [], []
@@ -72,7 +72,7 @@ def test_what_is_erased_does_not_follow_from_what_is_mirrored():
     assert abs(correlation) < 4.5 / number**0.5
 
 
-def test_the_global_generator_goes_on_as_if_nothing_had_been_drawn():
+def test_global_generator_is_not_advanced():
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
@@ -92,7 +92,7 @@ def test_seeds_differ_by_seed_epoch_and_video():
     assert sample_seed(1, 2, "clip.mp4") == 4341163657857974960  # the same on every machine and in every release
 
 
-def test_erasing_leaves_the_mean_of_the_pixels():
+def test_erased_pixels_get_the_mean_color():
     augment = batch_augmentation(random_erasing_prob=1.0)
     batch = a_batch([1], size=32)
     batch["pixel_values_videos"] = torch.full_like(batch["pixel_values_videos"], 255)
@@ -104,7 +104,7 @@ def test_erasing_leaves_the_mean_of_the_pixels():
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 @pytest.mark.parametrize("num_frames", [1, 8, 11])
-def test_mixing_clips_is_mixing_each_frame(kind, num_frames):
+def test_mixing_clips_equals_mixing_each_frame(kind, num_frames):
     mixer = {"mixup": v2.MixUp(alpha=0.8), "cutmix": v2.CutMix(alpha=1.0)}[kind]
     clips = tiny_clips(batch=3, frames=num_frames, size=16, dtype=torch.uint8)
     with fork_rng(11):
@@ -125,7 +125,7 @@ def test_mixing_clips_is_mixing_each_frame(kind, num_frames):
 @pytest.mark.parametrize(
     "config", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 1.0, "cutmix_alpha": 1.0}]
 )
-def test_mixed_labels_are_the_shares_of_the_pixels(config):
+def test_mixed_labels_equal_the_pixel_fractions(config):
     batch = a_batch([0, 3, 1, 4])
     batch["pixel_values_videos"] = (
         torch.tensor([0, 255, 0, 255], dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 8, 3, 16, 16)
@@ -138,7 +138,7 @@ def test_mixed_labels_are_the_shares_of_the_pixels(config):
     assert 0 < brightness[0] < 1
 
 
-def test_both_kinds_of_mixing_come_up_and_some_batches_stay_as_they_are():
+def test_batches_use_mixup_or_cutmix_or_neither():
     augment = batch_augmentation(mixup_alpha=1.0, cutmix_alpha=1.0, mixup_prob=0.7)
     kinds = set()
     for number in range(40):
@@ -151,7 +151,7 @@ def test_both_kinds_of_mixing_come_up_and_some_batches_stay_as_they_are():
     assert kinds == {"none", "cutmix", "mixup"}
 
 
-def test_mixing_is_by_the_samples_of_the_batch():
+def test_mixing_depends_on_the_sample_seeds():
     augment = batch_augmentation(mixup_alpha=1.0)
     first, again = augment(a_batch([0, 1, 2])), augment(a_batch([0, 1, 2]))
     assert torch.equal(first["pixel_values_videos"], again["pixel_values_videos"])
@@ -167,7 +167,7 @@ def test_a_batch_is_not_changed_in_place():
 
 
 @pytest.mark.parametrize("labels", [[0, -100, 2, -100], [-100, -100, 2, -100], [-100] * 4])
-def test_videos_that_could_not_be_read_are_neither_changed_nor_mixed(labels):
+def test_unreadable_videos_are_not_augmented_or_mixed(labels):
     batch = a_batch(labels)
     bad = [index for index, label in enumerate(labels) if label == -100]
     batch["pixel_values_videos"][bad] = 0
@@ -181,7 +181,7 @@ def test_videos_that_could_not_be_read_are_neither_changed_nor_mixed(labels):
     assert mixed["pixel_values_videos"][good].bool().all((1, 2, 3, 4)).numel() == len(good)
 
 
-def test_smoothing():
+def test_label_smoothing():
     assert soften_labels(torch.tensor([1, -100]), 4, 0.2).tolist() == [
         pytest.approx([0.05, 0.85, 0.05, 0.05]),
         [-100.0] * 4,
@@ -196,7 +196,7 @@ def test_hard_labels_stay_hard_without_mixing_and_smoothing():
 
 
 @pytest.mark.parametrize("config", [{}, {"label_smoothing": 0.1}])
-def test_the_loss_leaves_out_videos_that_could_not_be_read(config):
+def test_loss_ignores_unreadable_videos(config):
     model = make_model(TubeViTForVideoClassification)
     augment = batch_augmentation(**config)
     whole = augment(a_batch([0, -100, 2]))
@@ -209,13 +209,13 @@ def test_the_loss_leaves_out_videos_that_could_not_be_read(config):
     assert model.config.problem_type is None
 
 
-def test_flips_by_the_names_of_the_classes():
+def test_flip_pairs_by_class_names():
     assert flipped_labels("auto", SIDES) is None and flipped_labels("off", ["a"]) is None
     assert flipped_labels("auto", ["a", "b"]) == {} and flipped_labels("on", SIDES) == {}
     assert flipped_labels("swap_labels", SIDES) == {0: 1, 1: 0}
 
 
-def test_the_epoch_is_one_for_all_who_share_it():
+def test_shared_epoch_is_shared_with_pickled_copies():
     epoch = SharedEpoch()
     copy = pickle.loads(ForkingPickler.dumps(epoch))
     epoch.value = 4
@@ -241,6 +241,6 @@ NUMBERS = [each.name for each in fields(AugmentationConfig) if each.name != "fli
         *({name: value} for name in NUMBERS for value in (math.nan, math.inf, -math.inf, -5)),
     ],
 )
-def test_wrong_settings_are_named(wrong):
+def test_invalid_settings_raise_with_their_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AugmentationConfig(**wrong)

@@ -1,4 +1,4 @@
-"""`tubevit data check` finds files that cannot be read; its pool of processes survives files that end a process."""
+"""`tubevit data check` finds files that cannot be read; its pool of processes survives files that crash a process."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def load(folder) -> object:
     return load_video_dataset(DataConfig(data=str(folder), validation_fraction=0.0))
 
 
-def test_every_bad_file_is_found_with_its_reason(broken_set):
+def test_every_corrupt_file_is_found_with_its_reason(broken_set):
     (broken_set / "train" / "b" / "dangling.mp4").unlink()  # class folders list regular files only
     bad, seconds = check_videos(load(broken_set), num_workers=1)
     found = {(video.split, Path(video.path).name): video.reason for video in bad}
@@ -63,7 +63,7 @@ def test_missing_files_of_annotations_are_found(tmp_path):
     assert [(video.video_id, video.reason) for video in bad] == [("gone.mp4", "No such file or directory")]
 
 
-def test_damage_in_the_middle_needs_every_frame(tmp_path):
+def test_damage_in_the_middle_is_found_with_every_frame(tmp_path):
     class_folders(tmp_path, {"": {"a": 1, "b": 1}})
     path = add_clip(tmp_path / "b" / "1.mp4", num_frames=60)
     flip_bits(path)
@@ -73,7 +73,7 @@ def test_damage_in_the_middle_needs_every_frame(tmp_path):
     assert [video.path for video in bad] == [str(path)]
 
 
-def test_two_processes_find_what_one_does(broken_set):
+def test_two_processes_give_the_result_of_one(broken_set):
     data = load(broken_set)
     assert check_videos(data, num_workers=2)[0] == check_videos(data, num_workers=1)[0]
 
@@ -87,7 +87,7 @@ def test_images_are_checked(tmp_path):
     assert [Path(image.path).name for image in bad] == ["bad.png"] and seconds == 0
 
 
-def test_bad_videos_are_dropped_and_counted(broken_set):
+def test_corrupt_videos_are_dropped_and_counted(broken_set):
     data = load(broken_set)
     bad, _ = check_videos(data, num_workers=1)
     kept = drop_corrupt(data, bad, max_corrupt_fraction=0.5)
@@ -110,7 +110,7 @@ def test_bad_videos_are_dropped_and_counted(broken_set):
     assert drop_corrupt(data, [], on_corrupt_video="raise").notes == []
 
 
-def test_a_split_without_good_videos_is_an_error(tmp_path):
+def test_split_without_readable_videos_raises(tmp_path):
     class_folders(tmp_path, {"": {"a": 1, "b": 1}})
     data = load(tmp_path)
     bad = [CorruptVideo("train", row["video_id"], "", "x") for row in data.splits["train"]]
@@ -118,7 +118,7 @@ def test_a_split_without_good_videos_is_an_error(tmp_path):
         drop_corrupt(data, bad, max_corrupt_fraction=1.0)
 
 
-def test_reports_come_back_as_they_were(tmp_path):
+def test_report_round_trip(tmp_path):
     bad = [CorruptVideo("train", 'a,"b"', "/x y/ü.mp4", "is, well, damaged"), CorruptVideo("test", "c", "", "gone")]
     write_report(bad, tmp_path / "report.csv")
     assert read_report(tmp_path / "report.csv") == bad
@@ -140,14 +140,14 @@ def test_the_command(capsys, broken_set, tmp_path):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_process_that_dies_costs_only_its_own_item():
+def test_crashed_process_affects_only_its_item():
     found = dict(map_in_processes(square_unless_deadly, range(12), 12, 2, "squaring"))
     assert isinstance(found.pop(5), ProcessDied)
     assert found == {number: number**2 for number in range(12) if number != 5}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_exceptions_pass_through(num_workers):
+def test_exceptions_of_workers_propagate(num_workers):
     with pytest.raises(ValueError, match="3 is bad"):
         list(map_in_processes(partial(fail_at, bad=3), range(9), 9, num_workers, "x"))
 

@@ -1,4 +1,4 @@
-"""Clips of a data loader: their frames, random parameters with any number of workers, counts of corrupt videos, labels, streams."""
+"""Clips of a DataLoader: frames, random parameters for any number of workers, corrupt videos, labels, streams."""
 
 import csv
 import math
@@ -79,7 +79,7 @@ def same(one: list[dict], other: list[dict]) -> bool:
 # Which frames
 
 
-def test_a_random_clip_takes_the_frames_on_screen_from_a_random_start(tmp_path):
+def test_random_clip_has_the_visible_frames_from_a_random_start(tmp_path):
     path = write_video(tmp_path / "a.mp4", moving_frames(60, 32, 40), fps=20)
     frames = full_decode(path)
     read = reader(config=WHOLE_FRAME, sampling="fixed_rate", fps=8, crop_size={"height": 32, "width": 40})
@@ -110,7 +110,7 @@ def test_uniform_training_clips_take_a_frame_of_every_segment(tmp_path):
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16)
 
 
-def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_said(tmp_path):
+def test_random_span_is_evenly_spaced_and_has_the_minimum_length(tmp_path):
     read = reader(config=AugmentationConfig(min_temporal_span=0.5), sampling="uniform")
     metadata = type("Metadata", (), {"total_num_frames": 160, "fps": 20, "duration": 8.0})()
     steps, firsts = set(), set()
@@ -125,7 +125,7 @@ def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_sa
     assert min(steps) < 12 and max(steps) > 17 and len(firsts) > 20
     few = type("Metadata", (), {"total_num_frames": 9, "fps": 20, "duration": 0.45})()
     with fork_rng(0):
-        assert (np.diff(read._sample(few)) >= 1).all(), "no frame is shown twice where there are enough"
+        assert (np.diff(read._sample(few)) >= 1).all(), "no frame is repeated if the video has enough"
     path = write_video(tmp_path / "short.mp4", moving_frames(5, 32, 40), fps=10)
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
     greys = np.zeros((40, 32, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None, None, None]
@@ -135,14 +135,14 @@ def test_a_random_part_of_a_video_has_equally_spaced_frames_and_is_as_long_as_sa
 
 
 @pytest.mark.parametrize(("pad_mode", "last"), [("loop", [0, 1, 2]), ("last", [4, 4, 4])])
-def test_short_videos_loop_or_hold_their_last_frame(tmp_path, pad_mode, last):
+def test_short_videos_loop_or_repeat_their_last_frame(tmp_path, pad_mode, last):
     path = write_video(tmp_path / "a.mp4", moving_frames(5, 32, 40), fps=10)
     read = reader(sampling="fixed_rate", fps=10, pad_mode=pad_mode)
     clip = read({"path": str(path), "bytes": None}, 1).pixels
     assert torch.equal(clip[5:], clip[last])
 
 
-def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
+def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
     still = np.repeat(moving_frames(1, 64, 80), 20, axis=0)
     path = write_video(tmp_path / "a.mp4", still, fps=10, options={"crf": "0"}, pix_fmt="yuv444p")
     video = {"path": str(path), "bytes": None}
@@ -166,7 +166,7 @@ def test_a_crop_is_the_same_for_all_frames_and_mirroring_is_seen(tmp_path):
 # The same random parameters in any process
 
 
-def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
+def test_stretched_frames_are_not_cut_in_training_and_evaluation(tmp_path):
     path = write_video(tmp_path / "a.mp4", moving_frames(8, 32, 96), fps=8)
     squeezed = {"size": {"height": 16, "width": 16}}
     whole = reader(config=WHOLE_FRAME, **squeezed)
@@ -185,7 +185,7 @@ def test_squeezed_frames_are_whole_in_training_as_in_evaluation(tmp_path):
         assert 2.0 < width / height < 4.6
 
 
-def test_draws_do_not_depend_on_workers_order_and_batch(rows):
+def test_random_parameters_do_not_depend_on_workers_order_and_batch(rows):
     clips = ClipDataset(rows, reader(mirror=True), 2, seed=3)
     expected = batches(clips)
     assert same(batches(clips, num_workers=2), expected)
@@ -198,7 +198,7 @@ def test_draws_do_not_depend_on_workers_order_and_batch(rows):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_every_epoch_draws_anew_in_workers_that_persist_too(rows, num_workers):
+def test_every_epoch_has_new_random_parameters_in_persistent_workers(rows, num_workers):
     clips = ClipDataset(rows, reader(), 2)
     loader = DataLoader(
         clips, 2, num_workers=num_workers, persistent_workers=num_workers > 0, collate_fn=ClipCollator()
@@ -210,7 +210,7 @@ def test_every_epoch_draws_anew_in_workers_that_persist_too(rows, num_workers):
     assert not same(epochs[0], epochs[1]) and same(epochs[0], epochs[2])
 
 
-def test_augmenting_a_batch_later_is_augmenting_it_in_the_collator(rows):
+def test_augmenting_a_batch_later_equals_augmenting_it_in_the_collator(rows):
     clips = ClipDataset(rows, reader(), 2)
     augment = BatchAugmentation(AugmentationConfig(mixup_alpha=0.5, random_erasing_prob=0.5), 2, False, [0.5] * 3)
     early = batches(clips, collate_fn=ClipCollator(augment))
@@ -222,7 +222,7 @@ def test_augmenting_a_batch_later_is_augmenting_it_in_the_collator(rows):
     )
 
 
-def test_the_seed_of_a_sample_is_that_of_its_video(rows):
+def test_sample_seed_depends_on_the_video(rows):
     clips = ClipDataset(rows, reader(), 2, seed=9)
     clips.set_epoch(2)
     assert clips[1]["sample_seed"] == sample_seed(9, 2, rows[1]["video_id"])
@@ -231,7 +231,7 @@ def test_the_seed_of_a_sample_is_that_of_its_video(rows):
 # Labels
 
 
-def test_labels_follow_a_mirrored_clip(rows):
+def test_labels_of_flipped_clips_are_swapped(rows):
     clips = ClipDataset(rows, reader(mirror=True), 2, flipped_labels={0: 1, 1: 0})
     seen = set()
     for index in range(6):
@@ -242,7 +242,7 @@ def test_labels_follow_a_mirrored_clip(rows):
     assert seen == {True, False}
 
 
-def test_several_labels_are_multi_hot_and_follow_too(rows):
+def test_several_labels_are_multi_hot_and_swapped_by_flips(rows):
     features = datasets.Features({**rows.features, "label": datasets.List(datasets.Value("int64"))})
     changed = [{**row, "label": labels} for row, labels in zip(rows, [[0, 2], [], None, [1], [1], [1]], strict=True)]
     table = datasets.Dataset.from_list(changed, features=features)
@@ -259,10 +259,10 @@ def test_a_video_without_a_label_is_read_and_ignored_by_the_loss(rows):
     assert int(sample["labels"]) == -100 and not sample["is_corrupt"] and sample["pixel_values_videos"].any()
 
 
-# Bad videos
+# Corrupt videos
 
 
-def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
+def test_corrupt_video_is_black_ignored_counted_and_logged(rows, tmp_path):
     log = tmp_path / "bad.csv"
     clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, max_corrupt_fraction=0.5, corrupt_video_log=log)
     good = batches(ClipDataset(rows, reader(), 2))
@@ -296,14 +296,14 @@ def test_a_bad_video_is_black_ignored_counted_and_logged(rows, tmp_path):
         ({"on_corrupt_video": "raise"}, "a/1.mp4: "),
     ],
 )
-def test_too_many_bad_videos_end_with_one_line(rows, num_workers, settings, message):
+def test_too_many_corrupt_videos_raise_one_line(rows, num_workers, settings, message):
     clips = ClipDataset(with_bad(rows, 1, 4), reader(), 2, **settings)
     with pytest.raises(CorruptVideoError) as caught:
         batches(clips, num_workers)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
-def test_what_is_wrong_with_the_settings_is_said_at_once(rows):
+def test_invalid_settings_raise_in_the_constructor(rows):
     with pytest.raises(ValueError, match="split is empty"):
         ClipDataset(rows.select([]), reader(), 2)
     with pytest.raises(ValueError, match="skip or raise"):
@@ -315,7 +315,7 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(rows):
 # Evaluation, images, streams
 
 
-def test_evaluation_reads_what_the_processor_gives(rows):
+def test_multi_view_reader_equals_the_processor(rows):
     processor = video_processor(**TINY, sampling="fixed_rate", fps=10, num_temporal_views=2, num_spatial_views=3)
     clips = ClipDataset(with_bad(rows, 0), MultiViewReader(processor), 2, max_corrupt_fraction=1.0)
     expected = processor(rows[1]["video"]["path"], do_rescale=False, do_normalize=False, return_tensors="pt")
@@ -361,7 +361,7 @@ def by_id(found: list[dict]) -> dict:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_streams_give_the_clips_of_the_table(rows, num_workers):
+def test_streamed_clips_equal_indexed_clips(rows, num_workers):
     table = by_id(batches(ClipDataset(rows, reader(), 2)))
     stream = StreamedClips(streamed(with_bad(rows, 2)), reader(), 2)
     found = by_id(batches(stream, num_workers))
@@ -372,7 +372,7 @@ def test_streams_give_the_clips_of_the_table(rows, num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_endless_stream_is_one_pass_after_another(rows, num_workers):
+def test_endless_stream_repeats_the_passes(rows, num_workers):
     shuffled = streamed(rows).shuffle(seed=3, buffer_size=len(rows))
     loader = DataLoader(
         StreamedClips(shuffled, reader(), 2, is_endless=True), 1, num_workers=num_workers, collate_fn=list
@@ -381,25 +381,25 @@ def test_an_endless_stream_is_one_pass_after_another(rows, num_workers):
     passes = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
     names = [[sample["video_id"] for sample in each] for each in passes]
     assert all(sorted(each) == sorted(rows["video_id"]) for each in names)
-    assert len(set(map(tuple, names))) > 1, "passes have orders of their own"
-    assert len({sample["sample_seed"] for sample in found}) == len(found), "and draws"
+    assert len(set(map(tuple, names))) > 1, "each pass has its own order"
+    assert len({sample["sample_seed"] for sample in found}) == len(found), "and its own random parameters"
     again = [sample["video_id"] for (sample,) in islice(loader, len(found))]
     assert again == [sample["video_id"] for sample in found], "a resumed run reads the same"
 
 
-def test_an_endless_stream_of_nothing_ends(rows):
+def test_endless_stream_without_readable_videos_ends(rows):
     bad = with_bad(rows.select([0]), 0)
     assert list(StreamedClips(streamed(bad, 1), reader(), 2, is_endless=True)) == []
 
 
-def test_a_stream_of_bad_videos_ends(rows):
+def test_stream_with_too_many_corrupt_videos_raises(rows):
     many = datasets.concatenate_datasets([with_bad(rows, 0)] * 18)
     stream = StreamedClips(streamed(many), reader(), 2, max_corrupt_fraction=0.1)
     with pytest.raises(CorruptVideoError, match="18 of 103 videos cannot be read"):
         batches(stream)
 
 
-def test_sources_in_bytes_and_on_other_file_systems(tmp_path):
+def test_bytes_and_fsspec_sources(tmp_path):
     path = add_clip(tmp_path / "a.mp4")
     read = reader()
     expected = read({"path": str(path), "bytes": None}, 5).pixels

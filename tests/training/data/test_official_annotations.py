@@ -1,4 +1,4 @@
-"""Kinetics, Something-Something V2 and Charades as they are distributed, with the difficulties of each."""
+"""The official annotation files of Kinetics, Something-Something V2 and Charades."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_kinetics_clips_are_found_in_every_layout(tmp_path, layout):
 
 
 @pytest.mark.parametrize("has_class_folders", [False, True])
-def test_annotation_files_that_are_asked_for_come_before_folders(tmp_path, has_class_folders):
+def test_data_format_selects_annotation_files_over_class_folders(tmp_path, has_class_folders):
     """A common layout of Kinetics: train.csv and val.csv beside train/ and val/."""
     for split, rows in {"train": KINETICS[:2], "val": KINETICS[2:]}.items():
         add_table(tmp_path / f"{split}.csv", [{**row, "split": split} for row in rows])
@@ -78,7 +78,7 @@ def test_kinetics_test_files_have_no_labels(tmp_path):
     assert alone.class_names == [] and [row["label"] for row in alone.splits["test"]] == [None] * 3
 
 
-def test_a_clip_in_two_class_folders_is_taken_from_its_own(tmp_path):
+def test_clip_in_two_class_folders_is_found_in_its_class(tmp_path):
     name = "abcdefghijk_000001_000011.mp4"
     for folder in ("a_b", "c d"):
         add_clip(tmp_path / folder / name)
@@ -91,10 +91,10 @@ def test_kinetics_class_count_is_checked(tmp_path):
     annotations = add_table(tmp_path / "train.csv", KINETICS)
     message = error_of(train_data=annotations)
     assert "3 classes, expected 400 or 600 or 700" in message and "num_classes=3" in message
-    assert "where 4 are expected" in error_of(train_data=annotations, num_classes=4)
+    assert "expected 4:" in error_of(train_data=annotations, num_classes=4)
 
 
-def test_missing_clips_stay_rows_with_the_path_where_they_should_be(tmp_path):
+def test_missing_clips_are_rows_with_their_expected_path(tmp_path):
     annotations = add_table(tmp_path / "train.csv", KINETICS)
     data = load(train_data=annotations, num_classes=3, validation_fraction=0.0)
     paths = [Path(row["video"]["path"]) for row in data.splits["train"]]
@@ -117,7 +117,7 @@ def test_official_kinetics_heads(shared_data):
 # Something-Something V2
 
 
-def test_ssv2_as_it_is_distributed(tmp_path):
+def test_official_ssv2_files(tmp_path):
     folder, names = ssv2(tmp_path)
     add_clip(tmp_path / "20bn-something-something-v2" / "180.webm")
     data = load(data=folder)
@@ -138,14 +138,14 @@ def test_ssv2_labels_must_be_174(tmp_path):
     assert "holds 2 classes, Something-Something V2 has 174" in message and "num_classes=2" in message
 
 
-def test_ssv2_without_labels_file_says_where_it_looked(tmp_path):
+def test_ssv2_without_label_file_raises_with_the_folder(tmp_path):
     folder, _ = ssv2(tmp_path)
     (folder / "something-something-v2-labels.json").unlink()
     message = error_of(train_data=folder / "something-something-v2-train.json")
     assert "something-something-v2-labels.json" in message and "class_names_file" in message
 
 
-def test_ssv2_unknown_template_is_named_with_the_nearest(tmp_path):
+def test_ssv2_unknown_template_raises_with_the_nearest(tmp_path):
     folder, names = ssv2(tmp_path)
     add_json(
         folder / "something-something-v2-train.json", [{"id": "1", "template": "Doing [something] 5 too [something]"}]
@@ -171,7 +171,7 @@ def test_official_ssv2_heads(shared_data):
     assert [row["label"] for row in data.splits["test"]] == [None] * 4
 
 
-def test_mirrored_classes_of_ssv2(shared_data):
+def test_flip_pairs_of_ssv2(shared_data):
     names = read_class_names(shared_data / "labels" / "something_something_v2.txt")
     assert flip_pairs(names) == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
     assert has_left_right(names)

@@ -60,7 +60,7 @@ def test_a_copy_shows_the_same_frames_at_the_same_times(tmp_path, rotation):
     assert difference > 2 * (after.double() - resize_short_side(before, 64).double()).square().mean()
 
 
-def test_copies_are_stored_for_random_access(tmp_path):
+def test_encoding_of_copies(tmp_path):
     source = write_video(tmp_path / "a.mp4", moving_frames(30, 64, 80), gop=250, b_frames=3, audio=True)
     prepare_video(source, tmp_path / "b.mp4", PrepareSettings(gop=6))
     with av.open(str(tmp_path / "b.mp4")) as container:
@@ -87,7 +87,7 @@ def test_sizes(size, expected):
     assert tuple(resize_short_side(torch.zeros(1, 3, *size, dtype=torch.uint8), 256).shape[-2:]) == expected
 
 
-def test_resizing_is_torchvisions():
+def test_resize_equals_torchvision():
     frames = torch.randint(0, 256, (2, 3, 100, 200), dtype=torch.uint8)
     assert torch.equal(resize_short_side(frames, 50), v2.functional.resize(frames, [50, 100], antialias=True))
 
@@ -101,7 +101,7 @@ def originals(tmp_path):
     return folder
 
 
-def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(originals, tmp_path, capsys, monkeypatch):
+def test_folder_layout_is_preserved_and_annotations_stay_valid(originals, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(prepare_module, "ROUNDS", 1)
     contents = {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()}
     assert prepare(originals, tmp_path / "out") == 0
@@ -116,7 +116,7 @@ def test_a_folder_is_copied_in_its_layout_and_found_by_the_same_annotations(orig
     assert [os.path.isfile(row["video"]["path"]) for row in rows] == [True, True]
 
 
-def test_a_stopped_run_goes_on_and_changed_originals_are_copied_again(originals, tmp_path, capsys):
+def test_stopped_run_continues_and_changed_originals_are_copied_again(originals, tmp_path, capsys):
     out = tmp_path / "out"
     assert prepare(originals, out, "--no-timing") == 0
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
@@ -130,7 +130,7 @@ def test_a_stopped_run_goes_on_and_changed_originals_are_copied_again(originals,
     assert changed == {"two.mp4", "three.mp4"}
 
 
-def test_broken_originals_are_listed_and_leave_no_copy(originals, tmp_path, capsys):
+def test_corrupt_originals_are_listed_and_have_no_copy(originals, tmp_path, capsys):
     (originals / "a" / "bad.mp4").write_text("no video")
     assert prepare(originals, tmp_path / "out", "--no-timing") == 1
     with open(tmp_path / "out" / "failed.csv", newline="") as file:
@@ -149,7 +149,7 @@ def error_of(capsys, *arguments) -> str:
     return line
 
 
-def test_mistakes_are_one_line_and_write_nothing(originals, tmp_path, capsys):
+def test_invalid_arguments_raise_one_line_and_write_nothing(originals, tmp_path, capsys):
     assert "must not contain each other" in error_of(capsys, originals, originals / "out")
     assert "must not contain each other" in error_of(capsys, originals, originals)
     assert "There is no folder" in error_of(capsys, tmp_path / "no", tmp_path / "out")
@@ -163,6 +163,6 @@ def test_mistakes_are_one_line_and_write_nothing(originals, tmp_path, capsys):
     assert "would both become" in error_of(capsys, originals, tmp_path / "out")
 
 
-def test_other_settings_are_not_mixed_in(originals, tmp_path, capsys):
+def test_other_settings_need_another_folder(originals, tmp_path, capsys):
     assert prepare(originals, tmp_path / "out", "--no-timing") == 0
     assert "was prepared with gop=24" in error_of(capsys, originals, tmp_path / "out", "--gop", 6)

@@ -1,4 +1,4 @@
-"""A new annotation format is one file, registered by an import or found in the folder of formats, and works in all commands."""
+"""A new annotation format needs one file, which an import or the folder of formats registers, and works in all commands."""
 
 import ast
 import json
@@ -33,7 +33,7 @@ def last_line(capsys) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_train_eval_check_and_prepare_read_the_format(tmp_path, capsys):
+def test_toy_format_in_train_eval_check_and_prepare(tmp_path, capsys):
     videos = make_videos(tmp_path / "videos", num_train=4, num_validation=2)
     annotations = write_annotations(videos, 4, 2)
     copies, run = tmp_path / "copies", tmp_path / "run"
@@ -123,7 +123,7 @@ def test_formats_are_sniffed_in_order_of_priority():
     assert get_format("toy") is toy_format.TOY_FORMAT
 
 
-def test_entries_that_cannot_work_are_refused():
+def test_invalid_entries_raise():
     register_format(toy_format.TOY_FORMAT)  # again: a module may be imported under two names
     with pytest.raises(ValueError, match="There is a format 'toy' already"):
         register_format(replace(toy_format.TOY_FORMAT, priority=3))

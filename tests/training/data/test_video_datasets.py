@@ -1,4 +1,4 @@
-"""Lists, tables, class folders and `datasets` become rows of an undecoded video, label and id; errors of damaged annotations."""
+"""Lists, tables, class folders and `datasets` are read to rows of video, label and id; damaged annotations raise."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def test_lists_of_every_separator_and_paths_with_spaces(tmp_path, separator):
     assert table(data, "train") == [("my clips, old/take 2.mp4", "1", "take 2.mp4"), ("b.mp4", "0", None)]
 
 
-def test_lists_get_names_from_a_file_and_labels_are_checked(tmp_path):
+def test_list_with_class_names_file(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 2\n")
     (tmp_path / "classes.txt").write_text("hop\nskip\njump\n")
     data = load(train_data=tmp_path / "train.txt", class_names_file=tmp_path / "classes.txt", validation_fraction=0.0)
@@ -36,7 +36,7 @@ def test_lists_get_names_from_a_file_and_labels_are_checked(tmp_path):
     assert "b.mp4" in message and "label 2 is out of range: there are 2 classes" in message
 
 
-def test_a_label_that_is_no_index_is_refused_before_it_becomes_a_billion_classes(tmp_path):
+def test_too_large_class_index_raises(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 4000000000\n")
     assert "label 4000000000 is not a class index" in error_of(train_data=tmp_path / "train.txt")
 
@@ -48,12 +48,12 @@ def test_lists_with_several_labels(tmp_path):
     assert [row["label"] for row in data.splits["train"]] == [[0, 3], [1, 3]]
 
 
-def test_lists_of_frame_folders_are_refused(tmp_path):
+def test_lists_of_frame_folders_raise(tmp_path):
     (tmp_path / "train.txt").write_text("imgs 5 127\n")
     assert "folder of frames" in error_of(train_data=tmp_path / "train.txt")
 
 
-def test_absolute_paths_stay_and_a_file_listed_twice_keeps_two_ids(tmp_path):
+def test_absolute_paths_and_repeated_files(tmp_path):
     clip = add_clip(tmp_path / "elsewhere" / "a.mp4")
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "train.csv").write_text(f"{clip} 0\n{clip} 1\n")
@@ -63,7 +63,7 @@ def test_absolute_paths_stay_and_a_file_listed_twice_keeps_two_ids(tmp_path):
     assert "1 of 2 rows of the train split repeat the video of an earlier row." in data.notes
 
 
-def test_files_of_one_stem_in_two_folders_are_two_videos(tmp_path):
+def test_files_with_one_stem_in_two_folders_are_two_videos(tmp_path):
     for folder in "ab":
         add_clip(tmp_path / folder / "clip.mp4")
     (tmp_path / "train.txt").write_text("a/clip.mp4 0\nb/clip.mp4 1\n")
@@ -81,7 +81,7 @@ def test_a_prepared_copy_with_another_suffix_is_found(tmp_path):
 # CSV
 
 
-def test_own_csv_with_splits(tmp_path):
+def test_csv_with_splits(tmp_path):
     rows = [
         {"note": "x", "path": "a.mp4", "label": "run", "split": "train"},
         {"note": "", "path": "b.mp4", "label": "walk", "split": "training"},
@@ -101,7 +101,7 @@ def test_own_csv_with_splits(tmp_path):
     assert [row[0] for row in table(only, "validation")] == ["c.mp4"]
 
 
-def test_numbers_as_labels_are_ordered_as_numbers(tmp_path):
+def test_numeric_labels_are_sorted_numerically(tmp_path):
     rows = [{"path": f"{index}.mp4", "label": index} for index in (10, 9, 100)]
     assert load(data=add_table(tmp_path / "a.csv", rows), validation_fraction=0.0).class_names == ["9", "10", "100"]
 
@@ -118,7 +118,7 @@ def test_semicolons_and_byte_order_marks(tmp_path):
     assert [row[0] for row in table(data, "train")] == ["a, b.mp4", "c.mp4"]
 
 
-def test_a_class_of_validation_only_is_an_error_and_not_an_output(tmp_path):
+def test_class_of_validation_only_raises(tmp_path):
     rows = [{"path": "a.mp4", "label": "run", "split": "train"}, {"path": "b.mp4", "label": "rum", "split": "val"}]
     message = error_of(data=add_table(tmp_path / "a.csv", rows))
     assert "b.mp4 (validation)" in message and "'rum'" in message and "'run'" in message
@@ -147,7 +147,7 @@ def test_codes_of_charades_are_matched_with_those_of_a_checkpoint(tmp_path):
         assert [row[1] for row in table(data, "train")] == [[label]]
 
 
-def test_the_file_that_names_numbers_may_not_name_other_classes_than_the_checkpoint(tmp_path):
+def test_class_names_file_must_match_the_checkpoint(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     (tmp_path / "names.txt").write_text("hop\n")
     config = {"train_data": tmp_path / "train.txt", "class_names_file": tmp_path / "names.txt"}
@@ -173,7 +173,7 @@ def test_real_labels_csv(shared_data):
 # Class folders and images
 
 
-def test_class_folders_read_what_videofolder_leaves_out(tmp_path):
+def test_class_folders_include_files_that_videofolder_ignores(tmp_path):
     class_folders(tmp_path, {"train": {"b": 1, "a": 1}}, ".webm")
     class_folders(tmp_path, {"train": {"b": 0, "a": 1}, "val": {"a": 1}}, ".MP4")
     data = load(data=tmp_path)
@@ -182,7 +182,7 @@ def test_class_folders_read_what_videofolder_leaves_out(tmp_path):
     assert [row[:2] for row in table(data, "validation")] == [("a/0.MP4", "a")]
 
 
-def test_a_share_is_held_out_where_there_is_no_validation_split(tmp_path):
+def test_validation_fraction_is_held_out_without_validation_split(tmp_path):
     class_folders(tmp_path, {"": {"a": 8, "b": 4}})
     data = load(data=tmp_path)
     labels = sorted(row["label"] for row in data.splits["validation"])
@@ -192,20 +192,20 @@ def test_a_share_is_held_out_where_there_is_no_validation_split(tmp_path):
     assert list(load(data=tmp_path, validation_fraction=0.0).splits) == ["train"]
 
 
-def test_a_class_of_one_video_is_kept_for_training_and_named(tmp_path):
+def test_class_with_one_video_stays_in_training_and_is_reported(tmp_path):
     rows = [{"path": f"{index}.mp4", "label": label} for index, label in enumerate(["a", "a", "b", ""])]
     data = load(data=add_table(tmp_path / "a.csv", rows))
     assert [row[1] for row in table(data, "validation")] == ["a"] and "b" in data.notes[1]
 
 
-def test_the_same_file_never_lies_on_both_sides(tmp_path):
+def test_samples_of_one_file_are_in_one_split(tmp_path):
     rows = [{"path": f"{index % 4}.mp4", "label": "a"} for index in range(16)]
     data = load(data=add_table(tmp_path / "a.csv", rows))
     sides = [{row["video"]["path"] for row in data.splits[split]} for split in ("train", "validation")]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
-def test_a_stray_class_of_the_validation_folder_is_an_error(tmp_path):
+def test_unknown_class_of_the_validation_folder_raises(tmp_path):
     class_folders(tmp_path, {"train": {"a": 1, "b": 1}, "val": {"a": 1, "stray": 1}})
     assert "'stray' is not one of the" in error_of(data=tmp_path)
 
@@ -240,7 +240,7 @@ def video_table(labels, num: int = 4, features=None) -> datasets.Dataset:
     ],
     ids=["class labels", "text", "several"],
 )
-def test_any_data_set_of_the_library(labels, feature, streaming):
+def test_datasets_of_every_label_type(labels, feature, streaming):
     dataset = video_table(labels)
     if feature is not None:
         dataset = dataset.cast_column("label", feature)
@@ -265,7 +265,7 @@ def test_names_of_a_checkpoint_reorder_class_labels():
     assert [row["label"] for row in data.splits["test"]] == [2, 1, 2, 1]
 
 
-def test_a_streamed_set_without_class_names_says_what_to_give():
+def test_streamed_data_set_without_class_names_raises():
     with pytest.raises(ValueError, match="set class_names_file"):
         adapt_datasets({"train": video_table(["a", "b", "a", "b"]).to_iterable_dataset()})
 
@@ -287,7 +287,7 @@ def test_image_data_sets():
     assert data.class_names == ["0", "1"]
 
 
-def test_columns_that_are_not_there_are_named():
+def test_missing_columns_raise_with_available_columns():
     with pytest.raises(ValueError, match="no column 'x'; it has: clip, extra"):
         adapt_datasets({"train": video_table(None)}, DataConfig(data="x", video_column="x"))
     with pytest.raises(ValueError, match="has no video column; set video_column"):
@@ -297,7 +297,7 @@ def test_columns_that_are_not_there_are_named():
 # Errors
 
 
-def test_what_is_not_there(tmp_path):
+def test_missing_files_raise(tmp_path):
     assert "There is no file or folder" in error_of(data=tmp_path / "nothing.csv")
     (tmp_path / "empty").mkdir()
     assert "holds no videos in class folders" in error_of(data=tmp_path / "empty")
@@ -307,7 +307,7 @@ def test_what_is_not_there(tmp_path):
     assert "There is no folder" in error_of(data=tmp_path / "a.csv", video_root=tmp_path / "no")
 
 
-def test_missing_columns_offer_the_nearest(tmp_path):
+def test_missing_csv_columns_raise_with_the_nearest_name(tmp_path):
     (tmp_path / "a.csv").write_text("path,lable\na.mp4,b\n")
     assert "did you mean 'lable'?" in error_of(data=tmp_path / "a.csv", data_format="csv")
     assert "in no known format" in error_of(data=tmp_path / "a.csv")
@@ -315,7 +315,7 @@ def test_missing_columns_offer_the_nearest(tmp_path):
     assert "no column 'time_end'" in error_of(data=tmp_path / "k.csv", data_format="kinetics")
 
 
-def test_two_files_of_one_split_are_ambiguous_unless_one_has_the_bare_name(tmp_path):
+def test_two_files_of_one_split_raise_unless_one_has_the_exact_name(tmp_path):
     for name in ("a_train.txt", "b_train.txt"):
         (tmp_path / name).write_text("a.mp4 0\n")
     assert "several files of the train split (a_train.txt, b_train.txt)" in error_of(data=tmp_path)
@@ -323,7 +323,7 @@ def test_two_files_of_one_split_are_ambiguous_unless_one_has_the_bare_name(tmp_p
     assert [row[0] for row in table(load(data=tmp_path, validation_fraction=0.0), "train")] == ["c.mp4"]
 
 
-def test_wrong_settings():
+def test_invalid_settings():
     for config in (
         {},
         {"data": "a", "train_data": "b"},
@@ -337,7 +337,7 @@ def test_wrong_settings():
             DataConfig(**config)
 
 
-def test_labels_of_another_number_than_asked_for_are_refused(tmp_path):
+def test_single_and_multi_label_mismatch_raises(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     add_table(tmp_path / "Charades_v1_train.csv", [{"id": "A", "actions": "c003 1.0 2.0"}])
     add_table(tmp_path / "kinetics_train.csv", [{"label": "a", "youtube_id": "b", "time_start": 1, "time_end": 2}])
@@ -353,7 +353,7 @@ def test_labels_of_another_number_than_asked_for_are_refused(tmp_path):
     )
 
 
-def test_options_without_effect_are_named(tmp_path):
+def test_options_without_effect_are_reported(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     options = {"validation_fraction": 0.0, "label_column": "x", "shuffle_buffer_size": 3, "video_root": tmp_path}
     data = load(train_data=tmp_path / "train.txt", **options)
@@ -365,7 +365,7 @@ def test_options_without_effect_are_named(tmp_path):
     assert load(data=tmp_path / "set", video_root=tmp_path).notes[0].startswith("video_root has no effect")
 
 
-def test_a_file_without_splits_is_the_training_split_and_this_is_said(tmp_path):
+def test_file_without_splits_is_the_training_split_with_a_note(tmp_path):
     (tmp_path / "val.txt").write_text("a.mp4 0\n")
     data = load(data=tmp_path / "val.txt", validation_fraction=0.0)
     assert data.notes == [f"The format list names no splits: {tmp_path / 'val.txt'} (1 rows) is the training split."]
@@ -391,7 +391,7 @@ GOOD_FILES = {
 
 
 @pytest.mark.parametrize("data_format", GOOD_FILES)
-def test_damaged_annotations_are_read_or_refused_in_one_line(tmp_path, data_format):
+def test_damaged_annotations_are_read_or_raise_one_line(tmp_path, data_format):
     rng = random.Random(0)
     ssv2(tmp_path)
     path, good = tmp_path / "file", GOOD_FILES[data_format].encode()
@@ -424,7 +424,7 @@ def test_damaged_annotations_are_read_or_refused_in_one_line(tmp_path, data_form
     assert outcomes == {"read", "refused"} or data_format == "kinetics"
 
 
-def test_json_of_another_shape(tmp_path):
+def test_invalid_json_structures_raise(tmp_path):
     ssv2(tmp_path)
     for text in (
         "{}",
@@ -445,7 +445,7 @@ def test_json_of_another_shape(tmp_path):
     assert read_class_names(tmp_path / "names.json") == ["a", "b"]
 
 
-def test_formats_are_told_by_their_content(tmp_path):
+def test_formats_are_detected_by_content(tmp_path):
     for name, text in GOOD_FILES.items():
         path = tmp_path / f"{name}.{'json' if name == 'ssv2' else 'csv'}"
         path.write_text(text)
