@@ -117,9 +117,9 @@ def test_other_color_modes_become_rgb(frames, mode):
 
 
 def test_transparency_of_arrays_is_dropped_as_for_files(frames):
-    colours = frames[:8].permute(0, 2, 3, 1).numpy()
-    clear = np.concatenate([colours, np.zeros_like(colours[..., :1])], axis=-1)
-    assert torch.equal(pixels(video_processor(**UINT8), clear), pixels(video_processor(**UINT8), colours))
+    colors = frames[:8].permute(0, 2, 3, 1).numpy()
+    clear = np.concatenate([colors, np.zeros_like(colors[..., :1])], axis=-1)
+    assert torch.equal(pixels(video_processor(**UINT8), clear), pixels(video_processor(**UINT8), colors))
 
 
 def test_lists_of_frame_files_are_not_sampled(tmp_path, frames):

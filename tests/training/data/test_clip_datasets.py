@@ -128,8 +128,8 @@ def test_random_span_is_evenly_spaced_and_has_the_minimum_length(tmp_path):
         assert (np.diff(read._sample(few)) >= 1).all(), "no frame is repeated if the video has enough"
     path = write_video(tmp_path / "short.mp4", moving_frames(5, 32, 40), fps=10)
     assert read({"path": str(path), "bytes": None}, 0).pixels.shape == (8, 3, 16, 16), "a short video is padded"
-    greys = np.zeros((40, 32, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None, None, None]
-    path = write_video(tmp_path / "long.mp4", greys, fps=10)
+    grays = np.zeros((40, 32, 40, 3), np.uint8) + np.arange(0, 160, 4, np.uint8)[:, None, None, None]
+    path = write_video(tmp_path / "long.mp4", grays, fps=10)
     brightness = read({"path": str(path), "bytes": None}, 0).pixels.float().mean((1, 2, 3))
     assert ((brightness.diff() > 8) & (brightness.diff() < 24)).all(), "frames of the file, some 3 to 5 apart"
 
@@ -168,11 +168,11 @@ def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
 
 def test_stretched_frames_are_not_cut_in_training_and_evaluation(tmp_path):
     path = write_video(tmp_path / "a.mp4", moving_frames(8, 32, 96), fps=8)
-    squeezed = {"size": {"height": 16, "width": 16}}
-    whole = reader(config=WHOLE_FRAME, **squeezed)
+    stretched = {"size": {"height": 16, "width": 16}}
+    whole = reader(config=WHOLE_FRAME, **stretched)
     whole.crop.ratio = (1.0, 1.0)
     clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
-    expected = MultiViewReader(video_processor(**{**TINY, **squeezed}))({"path": str(path), "bytes": None}).pixels
+    expected = MultiViewReader(video_processor(**{**TINY, **stretched}))({"path": str(path), "bytes": None}).pixels
     assert (clip.int() - expected.int()).abs().max() <= 1
     for seed in range(
         20
