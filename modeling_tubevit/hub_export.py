@@ -2,7 +2,7 @@
 """
 Saving a model with the code that defines it, so that the Hub loads it with `trust_remote_code=True`.
 
-The saved config names the classes of the model's module in `auto_map`, and the modules that define them lie beside the
+The saved config names the classes of the model's module in `auto_map`, and the modules that define them are saved next to the
 weights. In Transformers, `register_for_auto_class` enables this permanently and for all models of a class; here it is enabled
 for one model during one call.
 """

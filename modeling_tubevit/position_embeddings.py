@@ -68,7 +68,7 @@ class TubeViTFixedPositions(nn.Module):
         """
         tubes: the tubes that tokenize a clip of `size` = (frames, height, width), as they are applied.
         indices: indices of these tubes in the config.
-        tokens: `(batch, tokens, hidden_size)`, the tokens of each tube in turn.
+        tokens: `(batch, tokens, hidden_size)`, tube by tube.
 
         Returns `(tokens, hidden_size)` on the device and in the dtype of `tokens`.
         """
@@ -93,7 +93,7 @@ def _fixed_table(
     device: torch.device,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """`sincos_position_embedding` of the tokens of each tube in turn, `(tokens, dim)`."""
+    """`sincos_position_embedding` of the tokens, tube by tube, `(tokens, dim)`."""
     tables = []
     for tube in (Tube(*values) for values in tubes):
         if uses_grid_index:

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Pixels to tokens: the sparse tube tokenizer of TubeViT (sections 3.2 and 3.4), for clips and images alike.
+Pixels to tokens: the sparse tube tokenizer of TubeViT (sections 3.2 and 3.4), for clips and images.
 
 The four tubes of the main configuration read 18 % of a clip's pixels, so no operation here processes a whole clip: the pixels
 of each tube are gathered from a strided view, and one matrix product computes its tokens. Clips in uint8 are normalized after

@@ -8,6 +8,7 @@ spelling, so classes are matched by name.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def read_class_names(path: str | Path) -> list[str]:
         names = _names_of(path, read_json(path))
     else:
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if repeated := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
-        raise ValueError(f"{path} lists the class {repeated[0]!r} more than once.")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path} lists the class {min(repeated)!r} more than once.")
     return names
 
 

@@ -3,8 +3,8 @@
 Torch data sets that read clips from the rows of `video_datasets`, and the collator of their batches.
 
 A video that cannot be read is never replaced by another video. With `on_corrupt_video="raise"` it ends the run. With "skip"
-it becomes a black clip with the label -100, which the loss ignores, so that batches have the same size on every rank. Such
-videos are logged and counted, and the run ends if their fraction exceeds `max_corrupt_fraction`.
+it becomes a black clip with the label -100, which the loss ignores, so that batches have the same size on every rank.
+Skipped videos are logged and counted, and the run ends if their fraction exceeds `max_corrupt_fraction`.
 """
 
 import csv
@@ -181,8 +181,8 @@ class StreamedClips(_Clips, IterableDataset):
     `ClipDataset` for a `datasets.IterableDataset`, whose shards are divided among the workers.
 
     Corrupt videos are skipped; their fraction is relative to the videos read so far. With `is_endless`, the stream is read
-    again and again, each time in a new order if it is shuffled. A batch then depends only on its index, so a resumed run skips
-    the batches of the first run and continues with the same next batch.
+    again and again, each time in a new order if it is shuffled. A batch then depends only on its index, so a resumed run reads
+    and discards the batches of the first run and continues with the same next batch.
     """
 
     def __init__(self, *args, is_endless: bool = False, **kwargs):

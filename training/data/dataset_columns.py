@@ -53,7 +53,7 @@ class DatasetColumns:
         self.names = class_names or indexed_names or self.own_names
         if self.names is None and self.label_column is not None:
             self.names = self._collect_names(dataset)
-        self.index_of = None if self.names is None else LabelEncoder(self.names, indexed_names)
+        self.encoder = None if self.names is None else LabelEncoder(self.names, indexed_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
         """Convert `dataset` to the three columns. Rows without an id get the id `<split>/<number>`."""
@@ -75,24 +75,24 @@ class DatasetColumns:
 
     def _convert(self, row: dict, index: int, split: str) -> dict:
         try:
-            label = self._to_index(row[self.label_column]) if self.label_column else None
+            label = self._encode_label(row[self.label_column]) if self.label_column else None
         except (ValueError, TypeError) as error:
             raise ValueError(f"Row {index} of the {split} split: {error}") from None
         video_id = str(row[self.id_column]) if self.id_column else f"{split}/{index:06d}"
         converted = {"label": label, "video_id": video_id}
         return converted | ({self.media: row[self.video_column]} if self.video_column in row else {})
 
-    def _to_index(self, label: Any) -> Any:
+    def _encode_label(self, label: Any) -> Any:
         if self.is_multi_label:
-            return None if label is None else [self._to_index_of_one(each) for each in label]
-        return self._to_index_of_one(label)
+            return None if label is None else [self._encode_one(each) for each in label]
+        return self._encode_one(label)
 
-    def _to_index_of_one(self, label: Any) -> int | None:
+    def _encode_one(self, label: Any) -> int | None:
         if label is None or label == -1:  # the unknown label of a ClassLabel column
             return None
         if isinstance(label, int) and self.own_names is not None:
             label = self.own_names[label]
-        return self.index_of(label)
+        return self.encoder(label)
 
     def _find_video(self, given: str | None) -> tuple[str, str]:
         if given is not None and given not in self.features:

@@ -47,8 +47,7 @@ class DataConfig:
     )
     num_classes: Annotated[int, AT_LEAST_1] | None = option(
         None,
-        "required number of classes (default: the number of classes of Kinetics, Something-Something or Charades; any number for other "
-        "formats)",
+        "required number of classes (default: the numbers that the annotation format defines; any number if it defines none)",
     )
     multi_label: bool | None = option(
         None, "read several labels per video (default: determined by the format or by the label column)"

@@ -115,7 +115,7 @@ def _one_by_one(function: Callable, items: list) -> Iterator[tuple[Any, Any]]:
 
 
 def _make_pool(num_workers: int) -> ProcessPoolExecutor:
-    # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server has no such
+    # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server does not run these
     # threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     context = get_context(method)

@@ -62,7 +62,7 @@ class AnnotationFormat:
     Entry of an annotation format.
 
     name: value of the option `data_format`.
-    description: what the annotations look like, in a few words, for help and errors.
+    description: short description of the annotations, for help and errors.
     sniff: whether a path (file, folder, or name that does not exist) has this format; reads a small part and never raises.
     read: returns the samples of an annotation file or folder. For a line that cannot be read, it raises `AnnotationError`
         (inside this package `ValueError`) with the number of the line.
