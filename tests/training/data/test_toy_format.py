@@ -130,5 +130,5 @@ def test_invalid_entries_raise():
     for name in ("auto", "two words"):
         with pytest.raises(ValueError, match="must be an identifier other than 'auto'"):
             replace(toy_format.TOY_FORMAT, name=name)
-    with pytest.raises(ValueError, match="needs read, or open_splits"):
+    with pytest.raises(ValueError, match="needs either read, or open_splits"):
         AnnotationFormat(name="x", description="", sniff=toy_format.sniff_toy)

@@ -375,7 +375,7 @@ def test_file_without_splits_is_the_training_split_with_a_note(tmp_path):
 def test_unknown_names_and_indices():
     find = LabelEncoder(["a b", "A_B"])
     assert find("a b") == 0 and find("A_B") == 1  # the exact name is used if the normalized name is ambiguous
-    with pytest.raises(ValueError, match="none of the 2 classes"):
+    with pytest.raises(ValueError, match="not one of the 2 classes"):
         find("A B ")
     with pytest.raises(ValueError, match="out of range"):
         find(2)
