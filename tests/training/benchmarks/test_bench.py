@@ -199,13 +199,13 @@ def test_loading_is_measured_from_originals_and_copies(clip):
     assert "small clip" in format_loader([video])
 
 
-def test_waiting_of_a_training_step_is_a_share_of_it(clip):
+def test_fraction_of_a_training_step_that_waits_for_data(clip):
     report = measure_waiting(clip[0][1], "tiny", num_frames=32, device="cpu", batch_size=1, num_workers=0, rounds=1)
     assert all(0 < report[name] < 1 for name in ("original", "prepared"))
     text = format_waiting({**report, "original": 0.5, "prepared": 0.25})
     assert (
-        "50% is spent waiting for clips from the original and 25% from the prepared copy, with 0 loader workers"
-        in text
+        "0 DataLoader workers that read and augment) wait for data 50% of the time with the original and 25% with the "
+        "prepared copy" in text
     )
 
 
