@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, metavar="PIXELS", help="height and width of a frame (default: the source's)"
     )
     parser.add_argument(
-        "--report", type=Path, metavar="FILE.json", help="write a JSON file that lists what was done with each tensor"
+        "--report", type=Path, metavar="FILE.json", help="write a JSON file with the conversion of each tensor"
     )
 
 

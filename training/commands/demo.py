@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-clips", type=whole_number(2), default=2000, help="largest number of your clips to use (default: 2000)"
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="seed of drawing, weights and order (default: 0)"
+        "--seed", type=whole_number(0), default=0, help="random seed of clips, weights and training order (default: 0)"
     )
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "picture",
         choices=PICTURES,
-        help="tubes: the pixels that each tube reads of a clip (fig. 2); kernels: the learned kernels (fig. 5); positions: the "
+        help="tubes: the pixels of a clip that each tube reads (fig. 2); kernels: the learned kernels (fig. 5); positions: the "
         "similarity of the tokens' position embeddings; attention: the pooling's weights on the pixels of a clip",
     )
     parser.add_argument(

@@ -19,7 +19,7 @@ MAX_REASONS_SHOWN = 5
 
 @dataclass
 class EvaluatedModel:
-    """The classifier."""
+    """The classifier to evaluate."""
 
     model_name_or_path: str | None = option(
         None, "checkpoint of a video classifier (TubeViT, VideoMAE, ViViT, ...) to evaluate: folder or Hub name"
@@ -54,7 +54,7 @@ class ViewConfig:
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None,
-        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error refuses the video "
+        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error treats the video as unreadable "
         "(default: the checkpoint's)",
     )
 
@@ -69,7 +69,7 @@ class ViewConfig:
 
 @dataclass
 class EvaluationRun:
-    """The run."""
+    """Output, split, batches and devices of the evaluation."""
 
     output_dir: str = option("evaluation", "folder to write to; it must be new or empty")
     split: str | None = option(None, "split to evaluate (default: validation, or else test)")

@@ -85,7 +85,7 @@ class ClipConfig:
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None,
-        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error refuses the video "
+        "how to pad a clip longer than its video: loop starts over; last repeats the last frame; error treats the video as unreadable "
         "(default: the checkpoint's, loop for a new model)",
     )
 

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", action="store_true", help="write images instead of clips; their class is the pair of shapes"
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="seed of the drawing (default: 0)"
+        "--seed", type=whole_number(0), default=0, metavar="N", help="random seed of the clips (default: 0)"
     )
 
 

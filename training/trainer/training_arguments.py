@@ -89,7 +89,7 @@ class VideoTrainingArguments(TrainingArguments):
         1.0, "largest norm of the gradient, by clipping; 0 = no clipping"
     )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
-        None, "number format of the forward pass; bf16 and fp16 as switches say the same (default: no)"
+        None, "number format of the forward pass; the options bf16 and fp16 set the same (default: no)"
     )
     ema_decay: Annotated[float, BELOW_1] = option(
         0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
