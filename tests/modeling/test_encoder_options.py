@@ -139,8 +139,11 @@ def test_rotary_scores_depend_on_the_angle_difference_only():
     a, b = (torch.randn(1, 4, dtype=torch.float64).tile(2) for _ in range(2))
 
     def product(query_angle, key_angle):
-        turned = rotate(query, (query_angle.cos(), query_angle.sin())), rotate(key, (key_angle.cos(), key_angle.sin()))
-        return (turned[0] * turned[1]).sum(-1)
+        rotated = (
+            rotate(query, (query_angle.cos(), query_angle.sin())),
+            rotate(key, (key_angle.cos(), key_angle.sin())),
+        )
+        return (rotated[0] * rotated[1]).sum(-1)
 
     torch.testing.assert_close(product(a, b), product(a - b, torch.zeros_like(b)))
     still = rotate(query, (torch.ones(1, 8, dtype=torch.float64), torch.zeros(1, 8, dtype=torch.float64)))

@@ -88,25 +88,25 @@ def test_frozen_checkpoint_stays_frozen_and_can_be_unfrozen(tmp_path):
 def saved_bytes(model) -> int:
     """The tensors other than parameters that a forward pass stores for the backward pass."""
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
-    kept = {}
+    stored = {}
 
     def keep(tensor):
         if tensor.untyped_storage().data_ptr() not in parameters:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model.train()(pixel_values_videos=tiny_clips(), labels=torch.tensor([0, 1])).loss
     assert loss.requires_grad
-    return sum(kept.values())
+    return sum(stored.values())
 
 
 def test_frozen_layers_store_no_activations():
-    kept = [
+    stored = [
         saved_bytes(make_model(TubeViTForVideoClassification, num_hidden_layers=6, num_frozen_layers=n))
         for n in (0, 3, 6)
     ]
-    assert kept[1] < 0.6 * kept[0] and kept[2] < 0.2 * kept[0]
+    assert stored[1] < 0.6 * stored[0] and stored[2] < 0.2 * stored[0]
 
 
 def test_gradient_checkpointing_works_with_frozen_layers():

@@ -80,8 +80,8 @@ def test_resized_kernels_are_cached_in_eval_mode_until_the_weights_change():
         mapped = torch.func.vmap(lambda weight: torch.func.functional_call(kernel, {"weight": weight}, (tube,))[0])
         torch.testing.assert_close(mapped(stacked)[1], 2 * kernel(tube)[0])
     with torch.inference_mode():
-        kept = kernel.eval()(tube)[0]
-    assert kernel(tube)[0].requires_grad and not kept.is_inference()
+        cached = kernel.eval()(tube)[0]
+    assert kernel(tube)[0].requires_grad and not cached.is_inference()
     assert not copy.deepcopy(kernel)._cached
 
 
@@ -169,15 +169,15 @@ def test_interpolated_weights_take_the_charades_tubes():
     assert tokens.shape[1] == model.config.num_tokens(40, 64)
 
 
-@pytest.mark.parametrize(("kind", "kept"), [("none", 0), ("learned", 3)])
-def test_learned_and_no_positions(kind, kept):
+@pytest.mark.parametrize(("kind", "num_tables"), [("none", 0), ("learned", 3)])
+def test_learned_and_no_positions(kind, num_tables):
     model = make_model(TubeViTModel, position_embedding=kind, num_frames=9).double()
-    assert sum("positions" in name for name in model.state_dict()) == kept
+    assert sum("positions" in name for name in model.state_dict()) == num_tables
     plain = make_model(TubeViTModel, position_embedding="none").double()
     plain.load_state_dict(model.state_dict(), strict=False)
     clips = tiny_clips(frames=9, dtype=torch.float64)
     added = model.embeddings(pixel_values_videos=clips) - plain.embeddings(pixel_values_videos=clips)
-    expected = torch.cat(model.embeddings.positions.tables) if kept else torch.zeros_like(added[0])
+    expected = torch.cat(model.embeddings.positions.tables) if num_tables else torch.zeros_like(added[0])
     torch.testing.assert_close(added[1], expected, rtol=0, atol=1e-13)
 
 

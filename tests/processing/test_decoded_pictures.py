@@ -14,7 +14,7 @@ FRAMES = moving_frames(40, 48, 64)
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotation_is_applied(tmp_path, rotation):
-    path = write_video(tmp_path / "turned.mp4", FRAMES, rotation=rotation)
+    path = write_video(tmp_path / "rotated.mp4", FRAMES, rotation=rotation)
     frames, metadata = decode_video(path)
     # FFmpeg's angle is counterclockwise, as that of rot90.
     assert torch.equal(frames, torch.rot90(full_decode(path), rotation // 90, dims=(2, 3)))
@@ -22,7 +22,7 @@ def test_rotation_is_applied(tmp_path, rotation):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "turned"),
+    ("matrix", "transform"),
     [
         ([-1, 0, 0, 0, 1, 0], lambda frames: frames.flip(3)),
         ([1, 0, 0, 0, -1, 0], lambda frames: frames.flip(2)),
@@ -30,7 +30,7 @@ def test_rotation_is_applied(tmp_path, rotation):
         ([0, -1, 0, -1, 0, 0], lambda frames: frames.transpose(2, 3).flip(2, 3)),
     ],
 )
-def test_mirroring_is_applied(tmp_path, matrix, turned):
+def test_mirroring_is_applied(tmp_path, matrix, transform):
     path = write_video(tmp_path / "clip.mp4", FRAMES)
     plain = full_decode(path)
     # The track header's matrix: 16.16 fixed point, the last of nine numbers in 2.30.
@@ -39,7 +39,7 @@ def test_mirroring_is_applied(tmp_path, matrix, turned):
     header, data = path.read_bytes().split(b"tkhd")
     data = data.replace(unit.astype(">i4").tobytes(), mirrored.astype(">i4").tobytes(), 1)
     frames, _ = decode_video(header + b"tkhd" + data)
-    assert torch.equal(frames, turned(plain))
+    assert torch.equal(frames, transform(plain))
 
 
 @pytest.mark.parametrize(("ratio", "width"), [("4/3", 85), ("3/4", 48), ("64/45", 91), ("1", 64), ("201/200", 64)])

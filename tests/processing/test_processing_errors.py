@@ -127,8 +127,8 @@ def test_number_of_channels_must_match_the_mean():
     gray = ARRAYS[..., :1]
     with pytest.raises(ValueError, match="image_mean has 3 values for 1 channels"):
         video_processor(do_convert_rgb=False)(gray, input_data_format="channels_last")
-    kept = video_processor(do_convert_rgb=False, image_mean=0.5, image_std=0.5)
-    assert pixels(kept, gray, input_data_format="channels_last").shape[2] == 1
+    gray_processor = video_processor(do_convert_rgb=False, image_mean=0.5, image_std=0.5)
+    assert pixels(gray_processor, gray, input_data_format="channels_last").shape[2] == 1
 
 
 def test_videos_of_different_shapes_cannot_be_batched():

@@ -37,9 +37,9 @@ def test_real_clips_match_their_manifests(shared_data):
             if row["decode_status"] != "ok":
                 continue
             metadata = probe_video(shared_data / folder / name)
-            turned = row["rotation"] in ("90", "270")
+            is_rotated = row["rotation"] in ("90", "270")
             assert metadata.total_num_frames == int(row["frames"]), name
-            assert (metadata.width if turned else metadata.height) == int(row["height"]), name
+            assert (metadata.width if is_rotated else metadata.height) == int(row["height"]), name
             if folder != "finetune":  # this manifest also counts frames that are missing in the files
                 assert metadata.fps == pytest.approx(float(row["fps"]), rel=1e-3), name
                 assert metadata.duration == pytest.approx(float(row["duration_s"] or metadata.duration), abs=0.12), (

@@ -313,10 +313,10 @@ def test_allow_partial_samples_from_decoded_frames(damaged, num_threads):
         asked.append(metadata.total_num_frames)
         return [0, metadata.total_num_frames - 1]
 
-    kept, metadata = decode_video(path, sample, allow_partial=True, num_threads=num_threads)
+    decoded, metadata = decode_video(path, sample, allow_partial=True, num_threads=num_threads)
     assert asked == [30, 19]
     assert metadata.total_num_frames == len(metadata.timestamps) == 19
-    assert torch.equal(kept, frames[[0, 18]])
+    assert torch.equal(decoded, frames[[0, 18]])
     assert torch.equal(decode_video(path, allow_partial=True)[0], frames[:19])
 
 
@@ -351,9 +351,9 @@ def test_truncated_file_raises_unless_allow_partial(tmp_path, name, settings):
     for end, expected in ((position + size // 2, {20}), (position + size, {20, 21})):  # half a packet gives no frame
         assert "is cut off" in error_of(data[:end])
         counts = []
-        kept, metadata = decode_video(data[:end], partial(every_frame, counts), allow_partial=True)
-        assert counts == [len(kept)] == [metadata.total_num_frames] and len(kept) in expected
-        assert torch.equal(kept[:12], frames[:12])
+        decoded, metadata = decode_video(data[:end], partial(every_frame, counts), allow_partial=True)
+        assert counts == [len(decoded)] == [metadata.total_num_frames] and len(decoded) in expected
+        assert torch.equal(decoded[:12], frames[:12])
 
 
 def test_file_without_index_raises(tmp_path):

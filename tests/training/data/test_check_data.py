@@ -90,12 +90,12 @@ def test_images_are_checked(tmp_path):
 def test_corrupt_videos_are_dropped_and_counted(broken_set):
     data = load(broken_set)
     bad, _ = check_videos(data, num_workers=1)
-    kept = drop_corrupt(data, bad, max_corrupt_fraction=0.5)
-    assert {split: len(rows) for split, rows in kept.splits.items()} == {"train": 6, "validation": 2}
-    assert kept.class_names == data.class_names and check_videos(kept, num_workers=1)[0] == []
+    readable = drop_corrupt(data, bad, max_corrupt_fraction=0.5)
+    assert {split: len(rows) for split, rows in readable.splits.items()} == {"train": 6, "validation": 2}
+    assert readable.class_names == data.class_names and check_videos(readable, num_workers=1)[0] == []
     counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
     firsts = [next(video for video in bad if video.split == split) for split in ("train", "validation")]
-    assert kept.notes == [
+    assert readable.notes == [
         f"{count} cannot be read and are dropped; the first: {first.path}: {first.reason}"
         for count, first in zip(counted, firsts, strict=True)
     ]

@@ -156,11 +156,11 @@ def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
     assert all(not torch.equal(crops[0], crop) for crop in crops[1:])
     # The random number of the flip is the first, so a flipped clip has the crop of the clip that is not flipped.
     seed = next(seed for seed in range(8) if reader(mirror=True)(video, seed).is_mirrored)
-    turned = reader(mirror=True)(video, seed).pixels
+    flipped = reader(mirror=True)(video, seed).pixels
     with fork_rng(seed):
         torch.rand(())
         straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crop))
-    assert torch.equal(turned.flip(-1), straight)
+    assert torch.equal(flipped.flip(-1), straight)
 
 
 # The same random parameters in any process

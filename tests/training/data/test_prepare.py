@@ -105,8 +105,8 @@ def test_folder_layout_is_preserved_and_annotations_stay_valid(originals, tmp_pa
     monkeypatch.setattr(prepare_module, "ROUNDS", 1)
     contents = {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()}
     assert prepare(originals, tmp_path / "out") == 0
-    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.mp4"))
-    assert made == ["a/one.mp4", "a/two.mp4", "b/c/three.mp4"]
+    copies = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.mp4"))
+    assert copies == ["a/one.mp4", "a/two.mp4", "b/c/three.mp4"]
     assert {path: path.read_bytes() for path in originals.rglob("*") if path.is_file()} == contents
     out = capsys.readouterr().out
     assert "3 of 3 videos are ready" in out and "times as fast" in out
