@@ -231,9 +231,9 @@ def equal_steps(models: dict[str, dict[str, Any]], steps: int) -> dict[str, int]
 def title_of(name: str) -> str:
     if name in OURS:
         return OURS[name]
-    from ..models.families import registered_families
+    from ..models.families import get_family
 
-    return next(each.title for each in registered_families() if each.model_type == name)
+    return get_family(name).title
 
 
 # Speed and memory

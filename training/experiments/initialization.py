@@ -98,9 +98,9 @@ def config_at_size(
 
     num_frames: of the longest clips there are. A model takes as many frames as its authors train it on, but no more than that.
     """
-    from ..models.families import registered_families, resolve
+    from ..models.families import get_family, resolve
 
-    family = next(each for each in registered_families() if each.model_type == name)
+    family = get_family(name)
     fields = {"patch_size": patch_size, "intermediate_size": intermediate_size}
     if family.size_fields is not None:
         fields = resolve(family.size_fields)(patch_size, hidden_size, num_hidden_layers, intermediate_size)

@@ -208,6 +208,13 @@ def family_of(config: Any, name: str | None = None) -> ModelFamily:
     return family
 
 
+def get_family(model_type: str) -> ModelFamily:
+    """The entry of a registered model type. Raises `ValueError` for any other."""
+    if model_type not in _REGISTRY:
+        raise ValueError(f"There is no registered family {model_type!r}; there are {', '.join(_REGISTRY)}.")
+    return _REGISTRY[model_type]
+
+
 def family_of_preset(preset: str) -> ModelFamily:
     """The family that has a size of this name. Raises `ValueError`, with the nearest name, if none has."""
     for family in _REGISTRY.values():

@@ -135,13 +135,13 @@ def test_the_command_scores_files(tmp_path, capsys):
     assert result["accuracies"][0].keys() == {"chance", *FEATURES}
 
 
-def test_the_command_scores_made_sets(tmp_path, capsys):
+def test_the_command_scores_synthetic_sets(tmp_path, capsys):
     sizes = ["--num-train", "12", "--num-validation", "6", "--num-frames", "8", "--image-size", "16", "--seeds", "2"]
     arguments = ["experiments", "baselines", "--synthetic", "--task", "order", "speed", "--level", "2", *sizes]
     assert main([*arguments, "--json", str(tmp_path / "out.json")]) == 0
-    assert "made, speed, level 2" in capsys.readouterr().out
+    assert "synthetic, speed, level 2" in capsys.readouterr().out
     results = json.loads((tmp_path / "out.json").read_text())
-    assert [result["data"] for result in results] == ["made, order, level 2", "made, speed, level 2"]
+    assert [result["data"] for result in results] == ["synthetic, order, level 2", "synthetic, speed, level 2"]
     assert all(len(result["accuracies"]) == 2 for result in results)
 
 

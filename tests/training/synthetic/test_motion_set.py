@@ -200,7 +200,7 @@ def test_shapes_have_the_area_of_a_circle_and_reach_as_far_as_said(shape):
     assert inside.sum() / 250**2 == pytest.approx(np.pi, rel=0.01)
     reach = np.abs(grid[np.nonzero(inside)[0]]).max(), np.abs(grid[np.nonzero(inside)[1]]).max()
     assert max(reach) == pytest.approx(REACH[shape], abs=0.011)
-    with pytest.raises(ValueError, match="no shape 'star'"):
+    with pytest.raises(ValueError, match="Unknown shape 'star'"):
         distance_to_edge("star", grid, grid, 1.0)
 
 
@@ -371,7 +371,7 @@ def test_other_settings_smaller_sets_and_other_folders_are_refused(tmp_path):
         write_small(tmp_path / "odd", container="avi")
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "a.mp4").write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="not a motion set"):
+    with pytest.raises(FileExistsError, match="not a synthetic set"):
         write_small(tmp_path / "holiday")
     assert (tmp_path / "holiday" / "a.mp4").read_bytes() == b"precious"
 

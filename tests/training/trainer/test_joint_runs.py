@@ -269,7 +269,7 @@ def one_class(folder: Path) -> Path:
         ),
         ({"own": {"clips": {"streaming": True}}}, ("datasets.clips: streaming",)),
         ({"metric_for_best_model": "accuracy"}, ("mean_score, clips_accuracy", "got 'accuracy'")),
-        ({"preset": "null", "model_name_or_path": "PEER", "model_config": "null"}, ("videomae", "TubeViT")),
+        ({"preset": "null", "model_name_or_path": "PEER", "model_config": "null"}, ("VideoMAE", "TubeViT")),
         (
             {"model_config": {**OPTIONS["model_config"], "tubes": [{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}]}},
             ("takes no images",),
@@ -405,5 +405,5 @@ def test_the_plain_loop_trains_on_images(data, tmp_path):
 def test_images_are_not_for_models_that_take_videos_only(data, tmp_path):
     save_peer(tmp_path / "source", "videomae", NAMES["pictures"])
     own = {"model_name_or_path": str(tmp_path / "source"), "num_frames": None, "image_size": None, "short_side": None}
-    with pytest.raises(ValueError, match="The data are images, which"):
+    with pytest.raises(ValueError, match="The data are images: "):
         train(make_run(data["pictures"], tmp_path / "run", **SHORT, **own))

@@ -137,7 +137,7 @@ def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
         (["learning_rate"], "not of the form option=value"),
         (["learning_rate.x=1"], "is not a mapping"),
         (["--config", "finetune-smal"], "did you mean the recipe 'finetune-small'"),
-        (["preset=tiny"], "Give data, or train_data"),
+        (["preset=tiny"], "Give data, or one or more of train_data"),
         (["data=videos"], "Give model_name_or_path"),
         (["data=videos", "preset=tiny", "layer_decay=0"], "layer_decay must be above 0"),
         (["data=videos", "preset=tiny", "short_side=8", "image_size=16"], "smaller than the crop"),
@@ -352,6 +352,8 @@ def test_there_is_a_recipe_for_each_of_the_papers():
         "demo",
         "joint-small",
         "figures",
+        "ablations-cpu",
+        "ablations-gpu",
         "finetune-figures",
     }
 
