@@ -1,4 +1,4 @@
-"""Training runs of seconds: small videos whose colour is their class, a tiny TubeViT, and runs that are killed.
+"""Training runs of seconds: small videos whose color is their class, a tiny TubeViT, and runs that are killed.
 
 `python tests/tiny_runs.py train STEP ...` is `tubevit train ...`, killed by SIGKILL behind optimizer step STEP (0 for never).
 """
@@ -82,9 +82,9 @@ def edit_weights(checkpoint: Path, edit) -> None:
 
 
 @functools.cache
-def _clip(colour: tuple, seed: int, suffix: str) -> bytes:
+def _clip(color: tuple, seed: int, suffix: str) -> bytes:
     rng = np.random.default_rng(seed)
-    frames = np.clip(rng.normal(colour, 25, (12, 32, 40, 3)), 0, 255).astype(np.uint8)
+    frames = np.clip(rng.normal(color, 25, (12, 32, 40, 3)), 0, 255).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         codec = {".webm": "libvpx-vp9"}.get(suffix, "libx264")
         return write_video(Path(folder) / f"clip{suffix}", frames, fps=10, codec=codec).read_bytes()
@@ -93,11 +93,11 @@ def _clip(colour: tuple, seed: int, suffix: str) -> bytes:
 def make_videos(root: Path, num_train: int = 6, num_validation: int = 3, suffix: str = ".mp4") -> Path:
     """Class folders in `train/` and `val/`, with so many videos of each class."""
     for split, number in (("train", num_train), ("val", num_validation)):
-        for name, colour in CLASSES.items():
+        for name, color in CLASSES.items():
             folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(number):
-                (folder / f"{index}{suffix}").write_bytes(_clip(colour, index + 100 * (split == "val"), suffix))
+                (folder / f"{index}{suffix}").write_bytes(_clip(color, index + 100 * (split == "val"), suffix))
     return root
 
 

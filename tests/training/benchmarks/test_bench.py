@@ -189,7 +189,7 @@ def test_both_routes_decode_the_same_frames(clip):
     assert len(ours) == len(clips.indices) > 1
     for pixels, frames in zip(ours, clips.load(clips.indices), strict=True):
         difference = pixels[0].permute(0, 2, 3, 1).numpy().astype(int) - frames
-        assert np.abs(difference).max() <= 2, "colour conversion may round differently"
+        assert np.abs(difference).max() <= 2, "color conversion may round differently"
 
 
 def test_loading_is_measured_from_originals_and_copies(clip):

@@ -91,8 +91,8 @@ def test_random_clip_has_the_visible_frames_from_a_random_start(tmp_path):
         clip, is_mirrored = read({"path": str(path), "bytes": None}, seed)
         # Colors of our decoder and of PyAV's conversion differ in the last bit.
         difference = (clip.int() - frames[expected].int()).abs().double().mean((1, 2, 3))
-        neighbours = (clip.int() - frames[[index - 1 for index in expected]].int()).abs().double().mean((1, 2, 3))
-        assert not is_mirrored and (difference < neighbours / 2).all()
+        neighbors = (clip.int() - frames[[index - 1 for index in expected]].int()).abs().double().mean((1, 2, 3))
+        assert not is_mirrored and (difference < neighbors / 2).all()
         starts.add(expected[0])
     assert len(starts) > 6 and max(starts) <= 40
 

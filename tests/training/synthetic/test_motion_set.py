@@ -225,7 +225,7 @@ def test_levels_differ_as_they_say():
     color = [
         np.unique(frames[level][0].reshape(3, -1), axis=1, return_counts=True)[1].max() / 32**2 for level in LEVELS
     ]
-    assert color[0] > 0.5 and max(color[1:]) < 0.05  # one colour fills the plain background
+    assert color[0] > 0.5 and max(color[1:]) < 0.05  # one color fills the plain background
     assert [len(scene("order", level).distractors) for level in LEVELS] == [0, 0, 2, 3]
     assert [bool(scene("order", level).shake.any()) for level in LEVELS] == [False, False, False, True]
     hues = [[sprite.colors[0] for sprite in scene("order", level, seed).pair] for level in (1, 2) for seed in range(9)]

@@ -87,8 +87,8 @@ def test_bad_data_that_were_mended_do_not_keep_the_folder(videos, capsys, tmp_pa
 
 
 WRONG_OPTIONS = {
-    "misspelt key": (["lerning_rate=1"], ("'learning_rate'",)),
-    "misspelt option": (["--lerning-rate=1"], ("--learning_rate",)),
+    "misspelled key": (["lerning_rate=1"], ("'learning_rate'",)),
+    "misspelled option": (["--lerning-rate=1"], ("--learning_rate",)),
     "tube that does not fit": (["num_frames=4"], ("kernel 5x2x2", "give at least")),
     "clip smaller than its tubes": (["image_size=4"], ("Tube",)),
     "no such preset": (["preset=tyni"], ("there are tiny, small",)),

@@ -240,7 +240,7 @@ def test_a_file_is_read_as_the_checkpoints_processor_prepares_it(tmp_path):
         read_clip(str(tmp_path / "b.png"), config, None, 8)
 
 
-def test_small_pngs_keep_the_colours_of_a_few_pixels():
+def test_small_pngs_keep_the_colors_of_a_few_pixels():
     canvas = Canvas(4, 2)
     canvas.image(0, 0, 2, np.linspace(0, 1, 400 * 200).reshape(200, 400), cmap="gray", vmin=0, vmax=1)
     canvas.bar(1, 1, 0.04, 0.04, 1.0, "#ff0000")

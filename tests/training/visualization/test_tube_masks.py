@@ -17,7 +17,7 @@ from tubevit.training.visualization.tube_masks import (
 )
 
 
-# Space-to-depth on every axis, overlapping tokens, and last tokens whose neighbours do not fit into the clip.
+# Space-to-depth on every axis, overlapping tokens, and last tokens whose neighbors do not fit into the clip.
 TUBES = [
     {"kernel_size": [2, 3, 3], "stride": [4, 6, 6], "space_to_depth": [2, 1, 1]},
     {"kernel_size": [4, 2, 2], "stride": [3, 6, 8], "offset": [1, 2, 1], "space_to_depth": [1, 2, 2]},
@@ -53,7 +53,7 @@ def test_a_token_reads_exactly_the_pixels_that_have_a_gradient(index, size):
 
 @pytest.mark.parametrize("index", range(len(TUBES)))
 @pytest.mark.parametrize("size", [SIZE, (9, 15, 17)])
-def test_boxes_cover_what_is_read_of_a_frame_and_tell_first_applications_from_neighbours(index, size):
+def test_boxes_cover_what_is_read_of_a_frame_and_tell_first_applications_from_neighbors(index, size):
     one = tube(index)
     expected, first = read_mask([one], size), np.zeros(size, bool)
     num_frames, num_rows, num_columns = one.grid(size)
@@ -113,7 +113,7 @@ def test_strips_leave_read_pixels_as_they_are_and_dim_the_others():
     assert (clip == 200).all()
 
 
-def test_a_filled_token_has_its_tubes_colour_in_all_its_neighbours():
+def test_a_filled_token_has_its_tubes_color_in_all_its_neighbors():
     clip = np.full((*SIZE, 3), 200, np.uint8)
     token = central_token(tube(1), SIZE)
     arguments = (clip, range(8), [tube(1)], ["#0000ff"], SIZE, 0.5)
@@ -121,7 +121,7 @@ def test_a_filled_token_has_its_tubes_colour_in_all_its_neighbours():
     changed = np.stack(np.split((plain != filled).any(-1), 8, axis=1))
     assert changed.any()
     assert not (changed & ~token_mask(tube(1), SIZE, token)).any()
-    # Where a box is all outline, filling changes the faint outlines of neighbours and the strong ones alike.
+    # Where a box is all outline, filling changes the faint outlines of neighbors and the strong ones alike.
     assert np.array_equal(changed.any((0,)), token_mask(tube(1), SIZE, token).any(0))
 
 
