@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Output folders: checked before any work is done, and never written over; and the files that every run folder has."""
+"""Output folders, which are checked before any work and never overwritten, and the files that every run folder has."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from .environment import describe_environment
 from .options import write_yaml
 
 
-ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or of several by their names
+ClassNames = list[str] | Mapping[str, list[str]]  # of one data set, or by the name of the data set
 
 
 def check_new_folder(path: Path, hint: str = "name a new folder", may_hold: Collection[str] = ()) -> None:
     """
     Raise an `OSError` of one line if `path` is a file, or a folder that is not empty.
 
-    hint: advice for a folder that is not empty. may_hold: names of files that are allowed in it.
+    hint: advice for a folder that is not empty. may_hold: names of files that the folder may contain.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; a folder is needed.")
@@ -28,35 +28,27 @@ def check_new_folder(path: Path, hint: str = "name a new folder", may_hold: Coll
         raise FileExistsError(f"{path} is not empty: {hint}.")
 
 
-def make_writable(path: Path) -> None:
-    """Create the folder if necessary. Raises an `OSError` of one line if it cannot be written or the disk is full."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path) as file:
-            file.write(bytes(1 << 16))
-            file.flush()
-    except OSError as error:
-        raise type(error)(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
 @contextmanager
 def ensure_writable_dir(path: Path) -> Iterator[None]:
-    """As `make_writable`; on exit, new folders that are still empty are removed."""
+    """
+    Create the folder if necessary. On exit, new folders that are still empty are removed.
+
+    Raises an `OSError` of one line if the folder cannot be written or the disk is full.
+    """
     new = [folder for folder in [path, *path.parents] if not folder.exists()]
     try:
-        make_writable(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path) as file:
+                file.write(bytes(1 << 16))
+                file.flush()
+        except OSError as error:
+            raise type(error)(f"{path} cannot be written: {error.strerror or error}.") from None
         yield
     finally:
         for folder in new:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-
-
-@contextmanager
-def dry_run_dir(path: Path) -> Iterator[Path]:
-    """For a dry run: check that `path` is writable, leave it unchanged, and give a temporary folder to write to."""
-    with ensure_writable_dir(path), tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
 
 
 CONFIG_FILE = "resolved_config.yaml"
@@ -81,8 +73,7 @@ def write_run_files(
 
 def label_map(class_names: ClassNames) -> dict[str, Any]:
     """
-    Class names by index, with a checksum that differs for another order of the same classes; for several data sets, by data
-    set name.
+    Class names by index, and a checksum that depends on their order. For several data sets, a map of each by its name.
     """
     if isinstance(class_names, Mapping):
         return {name: label_map(names) for name, names in class_names.items()}

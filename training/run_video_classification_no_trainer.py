@@ -37,24 +37,24 @@ PREFIX, UNFINISHED = "step-", "unfinished-checkpoint"  # names of checkpoint fol
 STATE_FILE = "loop_state.json"
 # Fields of TrainingArguments that the loop reads, besides those declared in VideoTrainingArguments.
 SUPPORTED = {
-    *(
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "optim_args",
-        "lr_scheduler_kwargs",
-        "data_seed",
-        "dataloader_pin_memory",
-    ),
-    *(
-        "activation_checkpointing",
-        "torch_compile",
-        "torch_compile_backend",
-        "hub_token",
-        "hub_private_repo",
-        "hub_revision",
-    ),
-    *("bf16", "fp16"),
+    # Optimizer and schedule
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim_args",
+    "lr_scheduler_kwargs",
+    # Model and data
+    "activation_checkpointing",
+    "torch_compile",
+    "torch_compile_backend",
+    "bf16",
+    "fp16",
+    "data_seed",
+    "dataloader_pin_memory",
+    # Hub
+    "hub_token",
+    "hub_private_repo",
+    "hub_revision",
 }
 
 
@@ -192,7 +192,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         plain_model = accelerator.unwrap_model(model, keep_torch_compile=False)
         ema = EMA(plain_model, args.ema_decay) if args.ema_decay else None
 
-        accelerator.print("\n".join(setup.notes))
+        accelerator.print("\n".join(setup.messages))
         device = accelerator.device.type
         accelerator.print(start_summary(setup, accelerator.num_processes, device, describe_clip(setup)), flush=True)
         state = LoopState()

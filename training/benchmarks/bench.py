@@ -143,9 +143,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of timed rounds; times are medians over rounds (default: 3 to 30, depending on the measurement)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file as JSON (default: none)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="run one round of each measurement as a test; write no file"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -163,12 +160,10 @@ def run(args: argparse.Namespace) -> int:
     report = {"machine": machine, "device": device, "dtype": args.dtype}
     for name in selected_sections(args):
         measure, format_report = SECTIONS[name]
-        report[name] = measure(args, device, 1 if args.dry_run else args.rounds or ROUNDS[name])
+        report[name] = measure(args, device, args.rounds or ROUNDS[name])
         print("\n" + format_report(report[name]), flush=True)
     machine["load_at_end"] = describe_machine(device)["load"]
-    if args.dry_run:
-        print("\nDry run: one round each, so these times are not reliable; nothing was written.")
-    elif args.json:
+    if args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
@@ -298,7 +293,7 @@ def _format_loader(report: dict[str, Any]) -> str:
 
 @contextmanager
 def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | None = None):
-    """Yield `(title, path)` of `files`, by default of generated videos, which are deleted afterwards (one in a dry run)."""
+    """Yield `(title, path)` of `files`, by default of generated videos, which are deleted afterwards."""
     from .decoding import CLIP_KINDS, write_clips
 
     if files:
@@ -306,7 +301,7 @@ def _clips(args: argparse.Namespace, files: list[str], names: tuple[str, ...] | 
         return
     with tempfile.TemporaryDirectory() as folder:
         kinds = [kind for kind in CLIP_KINDS if names is None or kind.file_name in names]
-        yield write_clips(Path(folder), kinds[:1] if args.dry_run else kinds)
+        yield write_clips(Path(folder), kinds)
 
 
 # name: (measure(args, device, rounds) -> report, format_report(report) -> text)

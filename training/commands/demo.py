@@ -108,13 +108,13 @@ def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
         fraction = args.max_clips / num_found
         folders.train = take_evenly(folders.train, max(2, int(len(folders.train) * fraction)), args.seed)
         folders.val = take_evenly(folders.val, max(1, int(len(folders.val) * fraction)), args.seed)
-        folders.notes.append(
+        folders.messages.append(
             f"Of {num_found} clips {args.max_clips} are used, evenly over the classes; see --max-clips."
         )
     num_classes = len({clip.label for clip in folders.train})
     print(f"{num_classes} classes, {len(folders.train)} clips to train on, {len(folders.val)} to evaluate on.")
-    for note in folders.notes:
-        print(note)
+    for message in folders.messages:
+        print(message)
     return folders
 
 

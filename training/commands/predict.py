@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="data type of the weights (default: auto, the checkpoint's)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check the options and classify the first clip only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
     classify = make_classifier(args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype)
-    num_clips, clips = len(clips), clips[:1] if args.dry_run else clips
     results = []
     # `disable=None` shows the bar on a terminal only.
     with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
@@ -81,8 +79,6 @@ def run(args: argparse.Namespace) -> int:
                 tqdm.write(format_result(results[-1]), file=sys.stdout)
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
-    if args.dry_run:
-        print(f"Dry run: the first of {num_clips} clips was tried.", file=sys.stderr)
     broken = [result for result in results if "error" in result]
     if broken:
         reasons = [f"\n  {result['file']}: {result['error']}" for result in broken] if args.json else []

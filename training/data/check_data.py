@@ -8,7 +8,6 @@ videos. Damage between these frames is found by `--every-frame`, which decodes a
 
 import argparse
 import csv
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,9 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="CSV file for the videos that cannot be read (default: corrupt_videos.csv)",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="read the annotations and the first file of each split; write no report"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,10 +63,8 @@ def run(args: argparse.Namespace) -> int:
     report = Path(args.report)
     if not report.absolute().parent.is_dir():
         raise FileNotFoundError(f"--report {report}: there is no folder {report.parent}.")
-    for note in data.notes:
-        print(note)
-    if args.dry_run:
-        return dry_run(data, args.every_frame)
+    for message in data.messages:
+        print(message)
     corrupt, seconds = check_videos(data, args.every_frame, args.workers)
     total = sum(len(rows) for rows in data.splits.values())
     for split, rows in data.splits.items():
@@ -85,20 +79,6 @@ def run(args: argparse.Namespace) -> int:
         f"{len(corrupt):,} of {total:,} cannot be read; {report} lists the reasons. The first: {first.path}: {first.reason}"
     )
     return 1
-
-
-def dry_run(data: VideoData, every_frame: bool = False) -> int:
-    """Print the size of each split and read its first file; the exit code is 1 if one of these files cannot be read."""
-    _check_not_streamed(data)
-    for split, rows in data.splits.items():
-        print(f"{split}: {len(rows):,} {data.media}s")
-    print(f"{len(data.class_names)} classes")
-    first = {split: rows.select(range(min(1, len(rows)))) for split, rows in data.splits.items()}
-    corrupt, _ = check_videos(replace(data, splits=first), every_frame, num_workers=1)
-    for video in corrupt:
-        print(f"{video.path} cannot be read: {video.reason}")
-    print("Dry run: only the first file of each split was read, and no report was written.")
-    return 1 if corrupt else 0
 
 
 def check_videos(
@@ -177,7 +157,7 @@ def drop_corrupt(
     """
     if on_corrupt_video not in ON_CORRUPT_VIDEO:
         raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
-    splits, notes = dict(data.splits), list(data.notes)
+    splits, messages = dict(data.splits), list(data.messages)
     for split, rows in data.splits.items():
         of_split = {video.video_id: video for video in corrupt if video.split == split}
         if not of_split:
@@ -195,8 +175,8 @@ def drop_corrupt(
                 f"{found}, more than max_corrupt_fraction={max_corrupt_fraction:g} allows; the first: {first.path}: {first.reason}"
             )
         splits[split] = rows.select(readable)
-        notes.append(f"{found} and are dropped; the first: {first.path}: {first.reason}")
-    return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, notes)
+        messages.append(f"{found} and are dropped; the first: {first.path}: {first.reason}")
+    return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, messages)
 
 
 def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import whole_number
-from ..run_folder import dry_run_dir
 from .formats.samples import VIDEO_SUFFIXES, list_files
 from .worker_processes import ProcessDied, map_in_processes
 
@@ -104,9 +103,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames per clip in the timing at the end (default: 32)",
     )
     parser.add_argument("--no-timing", action="store_true", help="do not time the decoding of originals and copies")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check all arguments and copy one video to a temporary folder"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,8 +112,6 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("Give a folder of videos and a folder for their copies: tubevit data prepare FOLDER OUT.")
     source, target = Path(args.source), Path(args.target)
     pairs = plan_copies(source, target)
-    if args.dry_run:
-        return dry_run(pairs, target, settings)
     claim_target(target, vars(settings))
     waiting = [pair for pair in pairs if needs_copy(*pair)]
     if len(waiting) < len(pairs):
@@ -164,22 +158,8 @@ def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return [(originals[0], copy) for copy, originals in by_copy.items()]
 
 
-def dry_run(pairs: list[tuple[Path, Path]], target: Path, settings: PrepareSettings) -> int:
-    """Make all checks and copy the first video to a temporary folder; the exit code is 1 if it cannot be read."""
-    check_target(target, vars(settings))
-    waiting = [pair for pair in pairs if needs_copy(*pair)]
-    with dry_run_dir(target) as temporary:
-        check_disk(target, waiting)
-        print(f"{len(waiting):,} of {len(pairs):,} videos are to be copied to {target}.")
-        original, copy = pairs[0][0], temporary / pairs[0][1].name
-        reason = prepare_one((original, copy), settings)
-        sizes = describe_sizes([(original, copy)]) if reason is None else f"cannot be read: {reason}"
-    print(f"Dry run: {original}: {sizes}; no copy is left in {target}.")
-    return 0 if reason is None else 1
-
-
-def check_target(target: Path, settings: dict[str, Any]) -> None:
-    """Raise `ValueError` if `target` holds copies with other settings, or other files."""
+def claim_target(target: Path, settings: dict[str, Any]) -> None:
+    """Create `target` and write the settings to it. Raises `ValueError` if it holds other files, or copies with other settings."""
     record = target / SETTINGS_FILE
     if record.is_file():
         earlier = json.loads(record.read_text())
@@ -190,11 +170,6 @@ def check_target(target: Path, settings: dict[str, Any]) -> None:
             )
     elif target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty and was not written by `tubevit data prepare`: give another folder.")
-
-
-def claim_target(target: Path, settings: dict[str, Any]) -> None:
-    """Create `target` and write the settings to it. Raises the errors of `check_target`."""
-    check_target(target, settings)
     target.mkdir(parents=True, exist_ok=True)
     (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
 

@@ -90,7 +90,7 @@ class VideoData:
     media: "video" or "image", which is also the name of the column.
     multi_label: whether a label is a list.
     data_format: name of the format; `None` for a data set that the caller opened.
-    notes: messages for the user on assumptions, ignored options and excluded videos, one sentence each.
+    messages: for the user, on assumptions, ignored options and excluded videos, one sentence each.
     """
 
     splits: dict[str, Any]
@@ -98,7 +98,7 @@ class VideoData:
     media: str
     multi_label: bool
     data_format: str | None
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def problem_type(self) -> str:
@@ -124,7 +124,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
             f"streaming does not apply to the format {entry.name}: files on disk are opened one at a time anyway."
         )
     data = (_load_samples if entry.open_splits is None else _load_opened)(config, sources, entry, class_names)
-    data.notes[:0] = [
+    data.messages[:0] = [
         f"{name} has no effect: the format {entry.name} does not use it." for name in _unused_options(config, entry)
     ]
     return data
@@ -149,20 +149,20 @@ def _load_samples(
     multi_label = entry.multi_label[0] if config.multi_label is None else config.multi_label
     _check_multi_label(multi_label, entry)
     declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
-    notes: list[str] = []
+    messages: list[str] = []
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
         samples = read_samples(source, entry, config.video_root, declared, multi_label)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None:
-            notes.append(
+            messages.append(
                 f"The format {entry.name} names no splits: {source.path} ({len(samples)} rows) is the training split."
             )
     if not splits:
         raise ValueError(f"There are no {entry.media}s in {', '.join(source.path for source in sources)}.")
     if "train" in splits and "validation" not in splits and config.validation_fraction:
-        _hold_out(splits, config, multi_label, notes)
+        _hold_out(splits, config, multi_label, messages)
     names = (
         class_names or declared or _collect_names(splits.get("train") or [s for each in splits.values() for s in each])
     )
@@ -170,14 +170,14 @@ def _load_samples(
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
     if class_names and encoder.indexed == names and _has_indices(splits):
-        notes.append("Labels are integers: they are used as indices of the checkpoint's classes.")
+        messages.append("Labels are integers: they are used as indices of the checkpoint's classes.")
     datasets = {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         samples = splits[split]
         labels = [_encode(sample, encoder, split) for sample in samples]
-        ids = _unique_ids(samples, split, notes)
+        ids = _unique_ids(samples, split, messages)
         datasets[split] = make_dataset(entry.media, [sample.path for sample in samples], labels, ids, names)
-    return VideoData(datasets, names, entry.media, multi_label, entry.name, notes)
+    return VideoData(datasets, names, entry.media, multi_label, entry.name, messages)
 
 
 def _check_multi_label(multi_label: bool, entry: AnnotationFormat) -> None:
@@ -220,7 +220,9 @@ def _encode(sample: VideoSample, encoder: LabelEncoder, split: str) -> int | tup
         raise ValueError(f"{sample.video_id} ({split}): {error}") from None
 
 
-def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, notes: list[str]) -> None:
+def _hold_out(
+    splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, messages: list[str]
+) -> None:
     """Move a fraction of the training split to a validation split, class by class, all samples of a file together."""
     samples = splits["train"]
     groups = defaultdict(list)
@@ -234,14 +236,14 @@ def _hold_out(splits: dict[str, list[VideoSample]], config: DataConfig, multi_la
         return
     splits["train"] = [sample for sample in samples if sample.path not in paths]
     splits["validation"] = [sample for sample in samples if sample.path in paths]
-    notes.append(
+    messages.append(
         f"There is no validation split: {len(splits['validation'])} of {len(samples)} videos are held out for it."
     )
     if single:
-        notes.append(f"Classes with a single video are missing in the validation split: {', '.join(single)}.")
+        messages.append(f"Classes with a single video are missing in the validation split: {', '.join(single)}.")
 
 
-def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> list[str]:
+def _unique_ids(samples: list[VideoSample], split: str, messages: list[str]) -> list[str]:
     """Ids of the samples; a repeated id gets a number: `a`, `a#2`, ..."""
     seen: Counter = Counter()
     ids = []
@@ -250,7 +252,7 @@ def _unique_ids(samples: list[VideoSample], split: str, notes: list[str]) -> lis
         number = seen[sample.video_id]
         ids.append(sample.video_id if number == 1 else f"{sample.video_id}#{number}")
     if repeats := len(samples) - len(seen):
-        notes.append(f"{repeats} of {len(samples)} rows of the {split} split repeat the video of an earlier row.")
+        messages.append(f"{repeats} of {len(samples)} rows of the {split} split repeat the video of an earlier row.")
     return ids
 
 
@@ -308,4 +310,4 @@ def _hold_out_datasets(data: VideoData, config: DataConfig) -> None:
     if 0 < number < len(train):
         halves = train.train_test_split(number, seed=config.split_seed)
         data.splits["train"], data.splits["validation"] = halves["train"], halves["test"]
-        data.notes.append(f"There is no validation split: {number} of {len(train)} videos are held out for it.")
+        data.messages.append(f"There is no validation split: {number} of {len(train)} videos are held out for it.")

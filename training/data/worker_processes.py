@@ -57,7 +57,7 @@ def choose_num_workers(num_workers: int | None, num_items: int) -> int:
     return num_workers
 
 
-def note_on_workers(num_workers: int) -> list[str]:
+def worker_messages(num_workers: int) -> list[str]:
     """A message if the training processes of this machine start more loader workers than there are cores."""
     from tubevit.processing.cpu_cores import num_cores
 
@@ -67,7 +67,7 @@ def note_on_workers(num_workers: int) -> list[str]:
     return [f"{total} DataLoader workers run on {cores} cores: a smaller dataloader_num_workers may be faster."]
 
 
-def note_on_gpus(use_cpu: bool) -> list[str]:
+def gpu_messages(use_cpu: bool) -> list[str]:
     """A message if one process runs on a machine with several GPUs."""
     import torch
 

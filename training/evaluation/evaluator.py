@@ -1,9 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Score a video classifier on a data set: every video once per view, metrics and result files.
+Evaluate a video classifier on a data set: predictions for all views of every video, metrics and result files.
 """
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,8 +42,8 @@ class ViewConfig:
     num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip, along the longer side")
     view_aggregation: Literal["probs", "logits", "max"] = option(
         "probs",
-        "score of a video from its views: mean of their probabilities, probabilities of their mean logits, or their largest "
-        "probability",
+        "score of a video from its views; probs: mean of their probabilities; logits: probabilities of their mean logits; max: "
+        "largest probability of each class",
     )
     num_frames: Annotated[int, AT_LEAST_1] | None = option(None, "frames per clip (default: the checkpoint's)")
     fps: Annotated[float, POSITIVE] | None = option(
@@ -72,7 +73,7 @@ class EvaluationRun:
     """Output, split, batches and devices of the evaluation."""
 
     output_dir: str = option("evaluation", "folder to write to; it must be new or empty")
-    split: str | None = option(None, "split to evaluate (default: validation, or else test)")
+    split: str | None = option(None, "split to evaluate (default: validation if the data have one, else test)")
     batch_size: Annotated[int, AT_LEAST_1] = option(
         16, "clips per forward pass and device; a video has num_temporal_views x num_spatial_views clips"
     )
@@ -89,30 +90,39 @@ BLOCKS = {"model": EvaluatedModel, "data": DataConfig, "views": ViewConfig, "run
 
 def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     """
-    Score a classifier and write the results. Returns the exit code: `INCOMPLETE` if videos could not be scored, unless that is
-    allowed.
+    Score a classifier and write the results. Returns the exit code: `INCOMPLETE` if videos could not be scored and
+    `allow_incomplete` is not set, else 0.
 
     config: an object for each block of `BLOCKS`. dry_run: score one batch and write nothing.
     """
     from accelerate import Accelerator
 
+    from ..run_folder import check_new_folder, ensure_writable_dir
+
+    folder = Path(config["run"].output_dir)
+    accelerator = Accelerator(cpu=config["run"].use_cpu)
+    if accelerator.is_main_process:
+        check_new_folder(folder)
+    with ensure_writable_dir(folder) if accelerator.is_main_process else nullcontext():
+        results = _evaluate(config, accelerator, None if dry_run else folder)
+    return 0 if results.counts()["is_complete"] or config["run"].allow_incomplete else INCOMPLETE
+
+
+def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> Any:
+    """The `ScoredVideos`, after writing the result files to `folder`; without a folder those of one batch."""
     from ..models.loading import load_video_classifier
     from .multi_view import load_evaluation_data, predict_multi_view
     from .results import ScoredVideos
 
     model, views, options = config["model"], config["views"], config["run"]
-    folder = Path(options.output_dir)
-    accelerator = Accelerator(cpu=options.use_cpu)
     log = accelerator.print
-    if accelerator.is_main_process:
-        _check_folder(folder, dry_run)
     classifier = load_video_classifier(model.model_name_or_path, views.processor_settings(), model.dtype)
     if classifier.media == "image":
         views = replace(views, num_temporal_views=1, num_spatial_views=1)
         config = {**config, "views": views}
     data = load_evaluation_data(config["data"], classifier, options.split)
-    for note in data.notes:
-        log(note)
+    for message in data.messages:
+        log(message)
     log(_describe(classifier, data, views, accelerator.num_processes))
     classifier.model.to(accelerator.device)
     predictions, throughput = predict_multi_view(
@@ -121,16 +131,16 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
         accelerator,
         options.batch_size,
         options.dataloader_num_workers,
-        max_batches=1 if dry_run else None,
+        max_batches=1 if folder is None else None,
     )
     predictions = [each._replace(label=data.label_of(each.label)) for each in predictions]
     results = ScoredVideos.of(predictions, data.class_names, views.view_aggregation, classifier.multi_label)
     if accelerator.is_main_process:
-        _print_results(results, throughput.summary(), None if dry_run else folder, classifier.media)
-        if not dry_run:
+        _print_results(results, throughput.summary(), folder, classifier.media)
+        if folder is not None:
             write_results(folder, results, throughput.summary(), config, classifier, data.split)
     accelerator.wait_for_everyone()
-    return 0 if results.counts()["is_complete"] or options.allow_incomplete else INCOMPLETE
+    return results
 
 
 def write_results(
@@ -148,7 +158,7 @@ def write_results(
     metrics, counts = results.metrics(), results.counts()
     name = config["model"].model_name_or_path
     if results.has_labels and not results.multi_label:
-        subtitle = f"{metrics['accuracy']:.1%} of {counts['num_scored'] - counts['num_without_label']} videos right"
+        subtitle = f"{metrics['accuracy']:.1%} of {counts['num_scored'] - counts['num_without_label']} videos correct"
         draw_confusion_matrix(
             folder / "confusion_matrix.png", results.confusion(), results.class_names, Path(name).name, subtitle
         )
@@ -177,16 +187,6 @@ def _describe_views(classifier: Any, views: ViewConfig) -> dict[str, Any]:
     }
 
 
-def _check_folder(folder: Path, dry_run: bool) -> None:
-    from ..run_folder import check_new_folder, dry_run_dir, make_writable
-
-    check_new_folder(folder)
-    if dry_run:
-        with dry_run_dir(folder):
-            return
-    make_writable(folder)
-
-
 def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int) -> str:
     number = f"{len(data.rows):,}" if hasattr(data.rows, "__len__") else "a stream of"
     processor, read = classifier.processor, "one view"
@@ -205,20 +205,18 @@ def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None
     for name, value in results.metrics().items():
         print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
     if not results.has_labels:
-        print(f"No label of these {media}s is known: predictions are written, metrics are not.")
+        print(f"None of the {media}s has a label: predictions are written, metrics are not.")
     print(
         f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
         f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
-        f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of it "
-        "waiting for data"
+        f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of the "
+        "time waiting for data"
     )
     if throughput["share_of_time_waiting_for_data"] > WAITING_HINT_FROM:
-        print("  More dataloader_num_workers, or `tubevit data prepare`, would make it faster.")
+        print("  Faster: raise dataloader_num_workers, or re-encode the videos with `tubevit data prepare`.")
     left_out = [each for each in results.predictions if each.logits is None]
     if left_out:
-        print(
-            f"INCOMPLETE: the numbers leave out {len(left_out)} of {counts['num_videos']} {media}s:", file=sys.stderr
-        )
+        print(f"INCOMPLETE: {len(left_out)} of {counts['num_videos']} {media}s were not scored:", file=sys.stderr)
     for video in left_out[:MAX_REASONS_SHOWN]:
         print(f"  {video.path or video.video_id}: {video.reason}", file=sys.stderr)
     if folder is not None:

@@ -34,14 +34,14 @@ class EvaluationData:
     split: name of the split that the rows are.
     class_names: the classifier's classes, in the order of its logits.
     to_class: index of the classifier's class for each label in `rows`; `None` if the indices are the same.
-    notes: decisions to tell the user, one sentence each.
+    messages: decisions to tell the user, one sentence each.
     """
 
     rows: Any
     split: str
     class_names: list[str]
     to_class: list[int] | None = None
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def label_of(self, label: int | Sequence[int] | None) -> int | list[int] | None:
         """The classifier's class for the label of a row, or a list of classes for several labels."""
@@ -77,11 +77,11 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
             f"(problem_type={classifier.model.config.problem_type!r})."
         )
     if names is None:
-        data.notes.append(
+        data.messages.append(
             "The checkpoint does not name its classes: they are taken to be in the order of the data's, which is "
             f"{', '.join(data.class_names[:3])}{', ...' if len(data.class_names) > 3 else ''}."
         )
-    return EvaluationData(rows, split, names or data.class_names, to_class, data.notes)
+    return EvaluationData(rows, split, names or data.class_names, to_class, data.messages)
 
 
 def _match_classes(data: VideoData, names: list[str] | None, num_labels: int) -> list[int] | None:

@@ -136,8 +136,8 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError("Baselines need videos with one label each.")
     if missing := [split for split in ("train", "validation") if split not in data.splits]:
         raise ValueError(f"The data has no {missing[0]} split; there are: {', '.join(data.splits)}.")
-    for note in data.notes:
-        print(note)
+    for message in data.messages:
+        print(message)
     num_frames = args.num_frames or FRAMES_OF_FILES
     splits = [Clips(*read_clips(data.splits[name], num_frames, name)) for name in ("train", "validation")]
     about = {"data": config.data or config.train_data, "num_classes": len(data.class_names), "num_frames": num_frames}

@@ -1,13 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The model of a training run and its processors, from the run's options.
+Build the model of a training run and its processors from the run's options.
 
-A run starts from a preset of a family with random weights, from a classifier of any family, or from an image model whose weights
-become those of a video model. The classes are those of the data. A checkpoint's classifier is kept if its classes have the same
-names, in the checkpoint's order. All other weights must be in the checkpoint.
+A run starts from a preset with random weights, from a checkpoint of a classifier of any family, or from an image model that is
+converted to a video model. The classes are those of the data. The checkpoint's classifier is kept if its classes have the same
+names; the classes then have the checkpoint's order. All other weights must be in the checkpoint.
 
-A joint run (section 3.5) has one backbone and a head for each data set. A checkpoint's head is kept if it is for a data set of
-the same name and classes.
+A joint run (section 3.5) has one backbone and a head for each data set. The checkpoint's head of the same name is kept if it has
+the same classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,40 +42,40 @@ from .parameter_groups import freeze_layers
 @dataclass
 class RunModel:
     """
-    model: returns logits for clips.
-    processors: what reads and prepares its clips.
-    family: of the model.
-    notes: decisions to tell the user, one sentence each.
+    A model to train, with its processors.
+
+    model: the classifier. processors: read and prepare its clips. family: of the model.
+    messages: decisions to show to the user, one sentence each.
     """
 
     model: Any
     processors: ClipProcessors
     family: ModelFamily
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def processor(self) -> TubeViTVideoProcessor:
-        """What reads clips of videos as uint8, in one view."""
+        """Reads videos as uint8 clips, one view per video."""
         return self.processors.reader
 
     @property
     def own_processor(self) -> Any:
-        """What is saved with the model."""
+        """The processor that is saved with the model."""
         return self.processors.own
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of uint8 clips as arguments of the model."""
+        """The arguments of the model for a batch of uint8 clips."""
         if self.processors.normalizer is None or "pixel_values_videos" not in batch:
             return batch
         batch = dict(batch)
         return {**self.processors.prepare(batch.pop("pixel_values_videos"), self.model.dtype), **batch}
 
     def processor_of(self, media: str) -> TubeViTVideoProcessor | TubeViTImageProcessor:
-        """The reader of videos, or of images in the same way."""
+        """The processor that reads videos, or images with the same settings."""
         return self.processor if media == "video" else image_processor(self.processor)
 
     def save_processors(self, folder: str) -> None:
-        """Save the processor, and for a family that also classifies images the same one for these."""
+        """Save the video processor, and for a family that also classifies images an image processor with the same settings."""
         self.own_processor.save_pretrained(folder)
         if "image" in self.family.processors and isinstance(self.own_processor, TubeViTVideoProcessor):
             image_processor(self.own_processor).save_pretrained(folder)
@@ -89,7 +89,7 @@ def load_run_config(config: ModelConfig) -> Any:
 
 
 def checkpoint_classes(source: Any, media: str = "video") -> list[str] | None:
-    """Names of the classes of a video (or image) classifier, `None` if it has no classifier or only numbers its classes."""
+    """Class names of a video (or image) classifier; `None` if the checkpoint has no classifier or no class names."""
     return None if source is None or not _has_classifier(source, media) else named_classes(source)
 
 
@@ -104,8 +104,8 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
 
     source: returned by `load_run_config` for `config`.
 
-    Raises `ValueError` for options that do not fit together: classes that are not the checkpoint's, tubes that do not fit into
-    the clip, options that the model does not have.
+    Raises `ValueError` for options that contradict each other, such as classes that differ from the checkpoint's, tubes that do
+    not fit in the clip, or options that the model does not have.
     """
     check_classes(data)
     classes = {
@@ -122,7 +122,7 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
         is_new,
         model_settings(config, clips, family, classes, is_new),
         new_class=lambda: family.classifier(data.media),
-        load=lambda settings, notes: _load_classifier(config, data, family, source, settings, notes),
+        load=lambda settings, messages: _load_classifier(config, data, family, source, settings, messages),
     )
 
 
@@ -137,38 +137,39 @@ def finish_model(
     load: Callable[[dict[str, Any], list[str]], Any],
 ) -> RunModel:
     """
-    The steps that the model for one data set and that for several share.
+    The steps that `make_model` and `make_joint_model` have in common.
 
-    settings: by `model_settings`. new_class: returns the class of a new model. load: `(settings, notes)` to the checkpoint's model.
+    settings: by `model_settings`. new_class: returns the class of a new model. load: loads the checkpoint, given `(settings,
+    messages)`.
     """
-    notes: list[str] = []
+    messages: list[str] = []
     if is_new:
-        model = new_model(config, family, source, new_class(), settings, notes)
+        model = new_model(config, family, source, new_class(), settings, messages)
         own = new_processor(family, model.config, clips)
         processors = clip_processors(own, {}, own.num_frames, family, model.config)
     else:
         name = config.model_name_or_path
-        own = _load_own_processor(config, clips, family, source, notes)
+        own = _load_own_processor(config, clips, family, source, messages)
         chosen = clip_settings(own, clips, name)
         num_frames = choose_num_frames(chosen, own, family, source, name)
         if num_frames != family.num_frames(source) and family.set_num_frames is None:
             settings = {**settings, family.frames_field: num_frames}
-        model = load(settings, notes)
+        model = load(settings, messages)
         family.adapt_num_frames(model, num_frames)
         processors = clip_processors(own, chosen, num_frames, family, model.config, ONE_VIEW)
     if config.attn_implementation is not None:
         model.set_attn_implementation(config.attn_implementation)
     if not family.freezes_layers:
         freeze_layers(model, config.num_frozen_layers or 0)
-    _check_pipeline(processors.own, notes)
-    return RunModel(_with_adapters(config, model) if config.lora_rank else model, processors, family, notes)
+    _check_pipeline(processors.own, messages)
+    return RunModel(_with_adapters(config, model) if config.lora_rank else model, processors, family, messages)
 
 
-def _check_pipeline(own: Any, notes: list[str]) -> None:
+def _check_pipeline(own: Any, messages: list[str]) -> None:
     if not isinstance(own, TubeViTVideoProcessor) and own.fps is not None:
-        notes.append(
-            f"The {type(own).__name__} that is saved with the model samples {own.fps:g} frames per second: `tubevit predict` and "
-            '`tubevit eval` read clips at that rate. The pipeline "video-classification" of Transformers refuses a rate.'
+        messages.append(
+            f"The {type(own).__name__} that is saved with the model samples {own.fps:g} frames per second. `tubevit predict` and "
+            '`tubevit eval` read clips at this rate; the pipeline "video-classification" of Transformers refuses a rate.'
         )
 
 
@@ -197,9 +198,10 @@ def model_settings(
     config: ModelConfig, clips: ClipConfig, family: ModelFamily, classes: dict[str, Any], is_new: bool
 ) -> dict[str, Any]:
     """
-    Fields of the model's config that the options decide.
+    Fields of the model's config that the options set.
 
-    classes: fields that hold the classes. is_new: of `starting_family`; a checkpoint's frames are decided with its processor.
+    classes: config fields with the classes. is_new: of `starting_family`. The number of frames is set here for new models only; for
+    a checkpoint it depends on its processor.
     """
     settings = {**classes, **config.model_config}
     given = {"drop_path_rate": config.drop_path_rate}
@@ -218,13 +220,13 @@ def new_model(
     source: Any,
     model_class: type,
     settings: dict[str, Any],
-    notes: list[str],
+    messages: list[str],
 ) -> Any:
-    """A model of a preset, or with the weights of the image model whose config is `source`; `notes` say which."""
+    """A model of a preset with random weights, or converted from the image model with the config `source`. Adds to `messages`."""
     if source is None:
-        notes.append(f"The {family.title} {config.preset} starts from random weights.")
+        messages.append(f"The {family.title} {config.preset} starts from random weights.")
         return model_class(family.get("build_preset")(config.preset, **settings))
-    notes.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
+    messages.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
     name, kwargs = config.model_name_or_path, {"source_kwargs": hub_options(config)}
     if config.tube_checkpoint is None:
         return model_class.from_image_checkpoint(name, **kwargs, **settings)
@@ -238,9 +240,9 @@ def new_model(
 
 
 def _load_own_processor(
-    config: ModelConfig, clips: ClipConfig, family: ModelFamily, source: Any, notes: list[str]
+    config: ModelConfig, clips: ClipConfig, family: ModelFamily, source: Any, messages: list[str]
 ) -> Any:
-    """The video processor of the checkpoint; without one, a new one of its family, like its image processor if it has one."""
+    """The checkpoint's video processor; if it has none, a new one, with the settings of its image processor if it has one."""
     name, options = config.model_name_or_path, hub_options(config)
     try:
         return load_processor(name, family, "video", **options)
@@ -250,7 +252,7 @@ def _load_own_processor(
     try:
         like = load_processor(name, family, "image", **options)
     except FileNotFoundError:
-        notes.append(f"{name} has no processor: frames are prepared as its config says.")
+        messages.append(f"{name} has no processor: a new one is built from its config.")
         return new_processor(family, source, clips)
     return new_processor(family, source, clips, {setting: getattr(like, setting) for setting in IMAGE_SETTINGS})
 
@@ -258,11 +260,16 @@ def _load_own_processor(
 def check_no_tubes(config: ModelConfig) -> None:
     """Raise a `ValueError` for `tube_checkpoint` with a checkpoint that is not an image model."""
     if config.tube_checkpoint is not None:
-        raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is none.")
+        raise ValueError(f"tube_checkpoint needs an image model, and {config.model_name_or_path} is not one.")
 
 
 def _load_classifier(
-    config: ModelConfig, data: VideoData, family: ModelFamily, source: Any, settings: dict[str, Any], notes: list[str]
+    config: ModelConfig,
+    data: VideoData,
+    family: ModelFamily,
+    source: Any,
+    settings: dict[str, Any],
+    messages: list[str],
 ) -> Any:
     check_no_tubes(config)
     name = config.model_name_or_path
@@ -274,9 +281,9 @@ def _load_classifier(
     if _has_classifier(source, data.media) and not keeps_classifier:
         if not config.ignore_mismatched_sizes:
             raise ValueError(_other_classes(config, data, source))
-        notes.append(f"The classifier of {name} is replaced by a new one.")
+        messages.append(f"The classifier of {name} is replaced by a new one.")
     if family.joint_class is not None:
-        settings = {**settings, "heads": None}  # those of joint training
+        settings = {**settings, "heads": None}  # the heads of joint training are dropped
     for field_name in settings:
         if not hasattr(source, field_name):
             raise ValueError(f"A {source.model_type} model has no {field_name} in its configuration.")
@@ -291,7 +298,7 @@ def _load_classifier(
 
 
 def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint as a `model_class`, and the library's report of weights that are missing or of another shape."""
+    """The checkpoint as a `model_class`, and Transformers' report of missing and mismatched weights."""
     with quiet_library():
         return model_class.from_pretrained(
             config.model_name_or_path,
@@ -317,7 +324,7 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     theirs = checkpoint_classes(source, data.media)
     difference = f"{source.num_labels} classes, the data {len(data.class_names)}"
     if theirs is None:
-        difference += "; the checkpoint does not name its own"
+        difference += "; the checkpoint has no class names"
     elif len(theirs) == len(data.class_names):
         ours = {normalize_label(name) for name in data.class_names}
         difference += f", among them not {next(name for name in theirs if normalize_label(name) not in ours)!r}"
@@ -359,7 +366,7 @@ def hub_options(config: ModelConfig) -> dict[str, Any]:
 
 
 def head_classes(source: Any, name: str) -> list[str] | None:
-    """Names of the classes of a checkpoint's head for the data set `name`, `None` if it has no head of this name."""
+    """Class names of a checkpoint's head for the data set `name`; `None` if it has no head of this name."""
     heads = source.heads if hasattr(source, "heads") else None
     head = (heads or {}).get(name)
     return None if head is None else [head["id2label"][str(index)] for index in range(head["num_labels"])]
@@ -373,11 +380,13 @@ def make_joint_model(
     source: Any = None,
 ) -> RunModel:
     """
-    data: by name, each with its classes in the order of the checkpoint's head if that has the same classes.
+    The model with a head for each data set.
+
+    data: by name. If the checkpoint's head has the same classes, they are in the head's order.
     loss_weights: the factor on the loss of each data set.
     source: returned by `load_run_config` for `config`.
 
-    Raises `ValueError` for options that do not fit together.
+    Raises `ValueError` for options that contradict each other.
     """
     for name, each in data.items():
         with_name(name, check_classes, each)
@@ -393,7 +402,7 @@ def make_joint_model(
     family, is_new = starting_family(config, source)
     if family.joint_class is None:
         raise ValueError(
-            f"{config.model_name_or_path} is a {family.title} model, which has no class for joint training: name a TubeViT, or an "
+            f"{config.model_name_or_path} is a {family.title} model, which has no class for joint training: use a TubeViT or an "
             "image model."
         )
     return finish_model(
@@ -404,12 +413,12 @@ def make_joint_model(
         is_new,
         model_settings(config, clips, family, {"heads": complete_heads(heads)}, is_new),
         new_class=lambda: family.get("joint_class"),
-        load=lambda settings, notes: _load_joint(config, data, family, source, settings, notes),
+        load=lambda settings, messages: _load_joint(config, data, family, source, settings, messages),
     )
 
 
 def with_name(name: str, function: Any, *args: Any) -> Any:
-    """Call `function(*args)`; its `ValueError` or `OSError` is raised again with the name of the data set."""
+    """Call `function(*args)`; a `ValueError` or `OSError` is raised again with the name of the data set."""
     try:
         return function(*args)
     except (ValueError, OSError) as error:
@@ -430,7 +439,7 @@ def _load_joint(
     family: ModelFamily,
     source: Any,
     settings: dict[str, Any],
-    notes: list[str],
+    messages: list[str],
 ) -> Any:
     check_no_tubes(config)
     kept = [name for name, each in data.items() if has_same_classes(each.class_names, head_classes(source, name))]
@@ -449,5 +458,5 @@ def _load_joint(
     for name in [name for name in data if name not in kept]:
         model.classifiers[name] = nn.Linear(model.config.pooled_size, len(data[name].class_names))
         model._init_weights(model.classifiers[name])
-    notes.append(f"Heads of {config.model_name_or_path} that are kept: {', '.join(kept) or 'none'}.")
+    messages.append(f"Heads of {config.model_name_or_path} that are kept: {', '.join(kept) or 'none'}.")
     return model

@@ -1,14 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-How the clips of a checkpoint are read: by the settings of its own processor, in training, scoring and prediction alike.
+Read clips with the settings of a checkpoint's own processor, in the same way in training, evaluation and prediction.
 
-Frames are sampled, decoded, resized and cropped by a TubeViT processor, which also decodes files, makes several views and pads
-short videos. The processors of other families give it their sizes and their frame sampling:
+A TubeViT processor decodes files, samples frames, pads short videos, resizes, crops and makes several views. For a model of another
+family it takes sizes and frame sampling from the processor of that family:
 
 - A processor without `fps` samples `num_frames` frames over the whole video by its `sample_frames`, as Transformers'
-  "video-classification" pipeline does. In that case the frames are the same.
-- A processor with `fps` means clips of `num_frames` consecutive frames at that rate. Called by itself it would return as many
-  frames as the video lasts, which no classifier here takes.
+  "video-classification" pipeline does, and gets the same frames as the pipeline.
+- A processor with `fps` samples `num_frames` consecutive frames at that rate. Transformers would return the frames of the whole
+  video at that rate, and no classifier here accepts any number of frames.
 
 Pixels stay uint8 until the clip is on the model's device, where the checkpoint's own processor rescales and normalizes them.
 """
@@ -42,9 +42,9 @@ class FamilyClipProcessor(TubeViTVideoProcessor):
     """
     Reads clips for a model whose own processor is not a TubeViT processor.
 
-    own: that processor. With `sampling="uniform"` and `clip_start="center"` its `sample_frames` decides on the frames. Of several
-    temporal views, view `v` is that clip, shifted by `v / num_temporal_views` of the distance between its frames. Videos with
-    fewer frames than a clip, which Transformers refuses, are padded by `pad_mode`.
+    own: the model's own processor. With `sampling="uniform"` and `clip_start="center"` its `sample_frames` chooses the frames.
+    Temporal view `v` is this clip, shifted by `v / num_temporal_views` of the distance between its frames. Videos with fewer
+    frames than a clip, which Transformers refuses, are padded by `pad_mode`.
     """
 
     def __init__(self, own: Any, **settings: Any):
@@ -76,9 +76,11 @@ class FamilyClipProcessor(TubeViTVideoProcessor):
 @dataclass
 class ClipProcessors:
     """
+    The processors of one model.
+
     reader: reads a video (or an image) as uint8.
-    own: the checkpoint's processor with the settings that were chosen; it is saved with the model.
-    normalizer: takes uint8 clips to the model's input, `None` if the model does that itself.
+    own: the checkpoint's processor with the chosen settings; it is saved with the model.
+    normalizer: converts uint8 clips to the model's input; `None` if the model does so itself.
     """
 
     reader: TubeViTVideoProcessor | TubeViTImageProcessor
@@ -104,8 +106,7 @@ def image_processor(video_processor: TubeViTVideoProcessor) -> TubeViTImageProce
 
 def complete_sampling(settings: dict[str, Any]) -> dict[str, Any]:
     """
-    Settings without those that are `None`, and with `sampling` and `fps` made to agree: an `fps` means a fixed rate, and uniform
-    sampling has none.
+    Settings without those that are `None`. A given `fps` sets `sampling="fixed_rate"`; uniform sampling sets `fps` to `None`.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if "fps" in given:
@@ -117,9 +118,9 @@ def complete_sampling(settings: dict[str, Any]) -> dict[str, Any]:
 
 def choose_num_frames(settings: dict[str, Any], own: Any, family: ModelFamily, config: Any, name: str) -> int:
     """
-    Frames of a clip: those of `settings`, else those of the checkpoint's processor `own`, else those of the model's config.
+    Frames of a clip: of `settings`, else of the checkpoint's processor `own`, else of the model's config.
 
-    Raises `ValueError` if none of these says, or if the model cannot take that many.
+    Raises `ValueError` if none of them has a number of frames, or if the model cannot take this number.
     """
     candidates = (settings.get("num_frames"), own.num_frames, family.num_frames(config))
     num_frames = next((each for each in candidates if each is not None), None)
@@ -138,12 +139,12 @@ def clip_processors(
     reading: dict[str, Any] | None = None,
 ) -> ClipProcessors:
     """
-    What reads and prepares videos for a model.
+    The processors that read and prepare videos for a model.
 
     own: the checkpoint's video processor; it is not changed.
-    settings: of `TubeViTVideoProcessor`, by `complete_sampling`, that replace those of `own`.
+    settings: settings of `TubeViTVideoProcessor` that replace those of `own`, by `complete_sampling`.
     num_frames: by `choose_num_frames`.
-    reading: further settings, for the reader alone.
+    reading: further settings of the reader only.
     """
     reading = {**UINT8, **(reading or {})}
     if isinstance(own, TubeViTVideoProcessor):
@@ -164,8 +165,8 @@ def clip_processors(
 
 def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
     """
-    The processor `own`, or `None` where the model does with uint8 pixels what that would do: they have the same statistics, or
-    `own` leaves pixels as they are.
+    The processor `own`; or `None` if the model itself normalizes uint8 pixels in the same way: both have the same statistics, or
+    `own` neither rescales nor normalizes.
     """
     if not family.normalizes_pixels:
         return own
@@ -199,10 +200,10 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
 
 def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
     """
-    Settings that replace those of a checkpoint's video processor for training: the options that are given, and a crop of one size
-    for every video.
+    Settings that replace those of a checkpoint's video processor in training: the given options, and a center crop, so that all
+    clips have one size.
 
-    Raises `ValueError` for a size that the processor of another family does not change to.
+    Raises `ValueError` for a size if the processor is not a TubeViT processor.
     """
     settings = complete_sampling(
         {name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")}
@@ -217,7 +218,7 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
                 f"{', '.join(given)} cannot be set for {name}: the sizes of its {type(own).__name__} are used; leave "
                 f"{'them' if len(given) > 1 else 'it'} out."
             )
-        # The size of random crops in training. Evaluation does not crop.
+        # The size of random crops in training; evaluation does not crop.
         return settings | ({"crop_size": own_size} if is_stretched and not own.do_center_crop else {})
     if not own.do_center_crop:  # Cropping the whole frame changes no pixel, and random crops need a size.
         settings |= {"do_center_crop": True} | ({"crop_size": own_size} if is_stretched else {})
@@ -234,7 +235,7 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
 
 
 def _sizes(height: int, width: int, short_side: int | None, is_stretched: bool) -> dict[str, Any]:
-    """Settings for crops of a height and width out of frames with this shorter side, by default that of the crop."""
+    """Settings for crops of this height and width from frames with this shorter side (default: that of the crop), in pixels."""
     short_side = short_side or min(height, width)
     scale = short_side / min(height, width)
     stretched = {"height": round(scale * height), "width": round(scale * width)}

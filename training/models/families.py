@@ -2,8 +2,8 @@
 """
 The registry of model families: one `ModelFamily` holds everything that training, scoring and the commands need to know about it.
 
-A family is found by the `model_type` of a config. Code outside of this file asks the entry and never compares model types. A
-video classifier of Transformers without an entry gets a generic one. To add a family, write its own files and one entry here,
+A family is found by the `model_type` of a config. Other files ask the entry and never compare model types. A video
+classifier of Transformers without an entry gets a generic one. To add a family, write its own files and one entry here,
 or call `register_family` from outside of this package.
 
 Classes and functions are named by strings, `"module:name"`, so that importing the registry imports neither torch nor
@@ -26,40 +26,42 @@ PICTURES = ("tubes", "kernels", "positions", "attention")  # of `tubevit show`
 @dataclass(frozen=True, kw_only=True)
 class ModelFamily:
     """
-    model_type: of its config.
-    title: its name in tables, by default the model type.
-    config_class, base_class: base_class is the model without a head, `None` if nothing here needs it.
-    classifiers: the class of its classifier by medium, "video" or "image".
-    joint_class: its classifier with a head for each of several data sets (section 3.5), `None` if it has none.
-    processors: the class of its processor by medium; "combined" is one that holds both. Media that are left out are loaded by
-        the Auto classes.
-    presets, build_preset: a mapping of the names of its sizes, and a function `(name, **overrides)` that returns the config of one.
-    image_sources: model types of the image models whose weights `from_image_checkpoint` of its classes takes.
+    Classes, options and layer names of a model family.
+
+    model_type: the `model_type` of its config.
+    title: its name in tables and messages (default: the model type).
+    config_class, base_class: its config class, and the model without a head (`None` if no command needs it).
+    classifiers: its classifier class by media, "video" or "image".
+    joint_class: its classifier with a head for each of several data sets (section 3.5), or `None`.
+    processors: its processor class by media; "combined" is a class with both processors. Processors of other media are loaded by the
+        Auto classes.
+    presets, build_preset: a mapping whose keys are the names of its sizes, and a function `(name, **overrides)` that returns a config.
+    image_sources: model types of the image models that `from_image_checkpoint` of its classes converts.
     scale_up: the function that adds the tubes of a small model to a large image model (section 3.6).
 
-    layers: regular expression for the names of parameters in layers: group 1 is the stack, group 2 the number in it. Layer
-        decay and frozen layers go by it. before_layers: for the names of parameters below the first layer.
+    layers: regular expression for the names of parameters in layers: group 1 is the stack of layers, group 2 the index in the
+        stack. Layer decay and frozen layers use it. before_layers: regular expression for parameters before the first layer.
     freezes_layers: whether its config has `num_frozen_layers`; otherwise layers are frozen by the names of their parameters.
     unused_parameters: regular expression for parameters that its classifier never uses.
 
-    input_name: of its clips in `forward`.
-    normalizes_pixels: whether its forward pass takes uint8 pixels and normalizes them.
+    input_name: name of the clips in the arguments of `forward`.
+    normalizes_pixels: whether `forward` accepts uint8 pixels and normalizes them.
     frames_field, size_field: fields of its config for the number of frames of a clip and the side of a frame in pixels.
-    num_frames_may_differ: whether clips may have another number of frames than the checkpoint's. "no": the weights are for that
-        number. "config": yes, if the config has the new number when the model is loaded. "forward": yes, in any forward pass.
+    num_frames_may_differ: whether clips may have another number of frames than the checkpoint's. "no": the shapes of the weights
+        depend on it. "config": yes, if the config has the new number when the model is loaded. "forward": yes, in any forward pass.
     set_num_frames: for "config", a function `(model, num_frames)` that changes a loaded model, if a changed config is not enough.
-    frames_per_token_field: field of its config for the frames that a token spans: `num_frames` is a multiple of it.
-    image_size_may_differ: whether clips may have another size than the checkpoint's.
+    frames_per_token_field: field of its config for the number of frames per token; `num_frames` must be a multiple of it.
+    image_size_may_differ: whether frames may have another size than the checkpoint's.
 
-    describe, describe_image: functions with the arguments and results of those in `model_size`. Without `describe`, the classifier
-        runs on torch's meta device.
-    exports_code: whether `save_pretrained(with_code=True)` of its models and processors writes their code. The code of other
-        models outside of Transformers is saved by Transformers' `register_for_auto_class`.
-    pictures: the pictures that `tubevit show` draws of it, some of `PICTURES`.
+    describe, describe_image: replace the functions of these names in `model_size`. Without `describe`, the sizes are counted on
+        torch's meta device.
+    exports_code: whether its models and processors have `save_pretrained(with_code=True)`. The code of other models outside of
+        Transformers is saved by Transformers' `register_for_auto_class`.
+    pictures: the pictures of `PICTURES` that `tubevit show` can draw of it.
 
-    default_num_frames: of the clips that its authors train it on, 0 if comparisons do not use it.
-    size_fields: function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that returns those fields of a config
-        that have other names or meanings than in ViT, for comparisons at a given size.
+    default_num_frames: frames of the clips that its authors train it on; 0 if comparisons do not use the family.
+    size_fields: for comparisons at a given size, a function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that
+        returns the config fields whose names or meanings differ from ViT's.
     """
 
     model_type: str
@@ -103,7 +105,7 @@ class ModelFamily:
         return resolve(value)
 
     def classifier(self, media: str) -> type:
-        """Its classifier of "video" or "image" data. Raises `ValueError` if it has none."""
+        """Its classifier class for "video" or "image" data. Raises `ValueError` if it has none."""
         if media not in self.classifiers:
             others = ", ".join(f"{each}s" for each in self.classifiers)
             has = f"it classifies {others}" if others else "it has no classifier"
@@ -117,7 +119,7 @@ class ModelFamily:
         return resolve(self.processors[media])
 
     def find_class(self, class_name: str) -> type | None:
-        """Its model class of this name, as `config.architectures` has it, `None` if it has none."""
+        """Its model class with this name (of `config.architectures`), or `None`."""
         references = [*self.classifiers.values(), self.joint_class, self.base_class]
         classes = [resolve(reference) for reference in references if reference is not None]
         return next((each for each in classes if each.__name__ == class_name), None)
@@ -126,22 +128,22 @@ class ModelFamily:
         return self.presets is not None and name in resolve(self.presets)
 
     def converts(self, model_type: str) -> bool:
-        """Whether its classes take the weights of an image model of this type."""
+        """Whether its classes convert image models of this type."""
         return model_type in resolve(self.image_sources)
 
     def num_frames(self, config: Any) -> int | None:
-        """Frames of a clip by the config of a checkpoint, `None` if that does not say."""
+        """Frames of a clip in a checkpoint's config; `None` if the config has no such field."""
         return None if self.frames_field is None else getattr(config, self.frames_field)
 
     def frames_settings(self, num_frames: int | None, config: Any) -> dict[str, Any]:
-        """Fields of the config to override in `from_pretrained`, so that the model takes clips of `num_frames` frames."""
+        """Config fields to override in `from_pretrained`, so that the model takes clips of `num_frames` frames."""
         stays = num_frames in (None, self.num_frames(config))
         if stays or self.num_frames_may_differ != "config" or self.set_num_frames is not None:
             return {}
         return {self.frames_field: num_frames}
 
     def adapt_num_frames(self, model: Any, num_frames: int | None) -> None:
-        """Change a loaded model, where `frames_settings` are not enough, so that it takes clips of `num_frames` frames."""
+        """Adapt a loaded model to clips of `num_frames` frames, if `frames_settings` was not enough."""
         if self.set_num_frames is not None and num_frames not in (None, self.num_frames(model.config)):
             resolve(self.set_num_frames)(model, num_frames)
 
@@ -150,7 +152,7 @@ class ModelFamily:
         own = self.num_frames(config)
         if own is not None and num_frames != own and self.num_frames_may_differ == "no":
             raise ValueError(
-                f"num_frames={num_frames}, but {name}, a {self.title} model, has weights for clips of {own} frames: set "
+                f"num_frames={num_frames}, but the weights of {name}, a {self.title} model, are for clips of {own} frames: set "
                 f"num_frames={own}."
             )
         span = 1 if self.frames_per_token_field is None else getattr(config, self.frames_per_token_field)
@@ -179,7 +181,7 @@ _REGISTRY: dict[str, ModelFamily] = {}
 
 
 def register_family(family: ModelFamily) -> ModelFamily:
-    """Add a family. Raises `ValueError` if its model type has another entry already."""
+    """Add a family. Raises `ValueError` if another family is registered for its model type."""
     if _REGISTRY.setdefault(family.model_type, family) != family:
         raise ValueError(
             f"The model type {family.model_type!r} is registered already, as {_REGISTRY[family.model_type].title}."
@@ -193,17 +195,17 @@ def registered_families() -> list[ModelFamily]:
 
 
 def find_family(config: Any) -> ModelFamily | None:
-    """The family of a model's config: its entry, or a generic one for a video classifier of Transformers, or `None`."""
+    """The family of a config: its entry, a generic one for a video classifier of Transformers, or `None`."""
     return _REGISTRY.get(config.model_type) or _library_family(config)
 
 
 def family_of(config: Any, name: str | None = None) -> ModelFamily:
-    """As `find_family`. Raises `ValueError` for a model that is of no family; name: of the checkpoint, for the error."""
+    """As `find_family`. Raises `ValueError` for a model of an unknown family. name: the checkpoint's name, for the error."""
     family = find_family(config)
     if family is None:
         raise ValueError(
-            f"{name or 'The checkpoint'} is a {config.model_type} model, which is in no registered family, and Transformers has "
-            f"no video classifier of that type; registered: {', '.join(_REGISTRY)}."
+            f"{name or 'The checkpoint'} is a {config.model_type} model. No family is registered for this type, and Transformers has "
+            f"no video classifier of this type; registered types: {', '.join(_REGISTRY)}."
         )
     return family
 
@@ -216,7 +218,7 @@ def get_family(model_type: str) -> ModelFamily:
 
 
 def family_of_preset(preset: str) -> ModelFamily:
-    """The family that has a size of this name. Raises `ValueError`, with the nearest name, if none has."""
+    """The family with this preset. Raises `ValueError` with the nearest name for an unknown preset."""
     for family in _REGISTRY.values():
         if family.has_preset(preset):
             return family
@@ -229,12 +231,12 @@ def family_of_preset(preset: str) -> ModelFamily:
 
 
 def preset_names() -> list[str]:
-    """Names of the sizes of all families."""
+    """Names of the presets of all families."""
     return [name for family in _REGISTRY.values() if family.presets is not None for name in resolve(family.presets)]
 
 
 def converting_family(source: Any) -> ModelFamily | None:
-    """The family whose classes take the weights of the image model with the config `source`, `None` if there is none."""
+    """The family that converts the image model with the config `source`; `None` if no family does."""
     return next((family for family in _REGISTRY.values() if family.converts(source.model_type)), None)
 
 
@@ -259,7 +261,7 @@ def _library_family(config: Any) -> ModelFamily | None:
 
 
 def resize_timesformer(model: Any, num_frames: int) -> None:
-    """Give a TimeSformer time embeddings for `num_frames` frames: the nearest ones, as its forward pass interpolates them."""
+    """Resize the time embeddings of a TimeSformer to `num_frames` frames by nearest-neighbor interpolation, as `forward` does."""
     import torch
 
     embeddings = model.timesformer.embeddings

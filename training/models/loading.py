@@ -2,7 +2,7 @@
 """
 Loading checkpoints of any family: configs, models, processors, and classifiers that are ready to score clips.
 
-Weights that are missing or of another shape are an error. The library would replace them by random ones and warn.
+Missing and mismatched weights raise. Transformers would warn and use random weights instead.
 """
 
 import logging
@@ -35,10 +35,10 @@ PROCESSOR_FILES = {"image": "preprocessor_config.json", "video": "video_preproce
 
 class VideoClassifier:
     """
-    A classifier of videos or images with its processors, of any family: uint8 clips in, logits out.
+    A classifier of videos or images of any family with its processors. It maps uint8 clips to logits.
 
     model: in evaluation mode.
-    processors: what reads a video (or an image) as uint8, and what takes that to the model's input.
+    processors: read a video (or an image) as uint8, and convert uint8 pixels to the model's input.
     """
 
     def __init__(self, model: Any, processors: ClipProcessors):
@@ -55,12 +55,12 @@ class VideoClassifier:
 
     @property
     def processor(self) -> Any:
-        """What reads a video or an image, with all its views, as uint8."""
+        """The processor that reads all views of a video, or an image, as uint8."""
         return self.processors.reader
 
     @property
     def media(self) -> str:
-        """What it classifies, "video" or "image"."""
+        """The kind of data that it classifies, "video" or "image"."""
         return "video" if isinstance(self.processor, TubeViTVideoProcessor) else "image"
 
     @property
@@ -77,12 +77,12 @@ class VideoClassifier:
 
     @property
     def class_names(self) -> list[str] | None:
-        """In the order of the logits; `None` if the checkpoint has the library's default names, LABEL_0 and so on."""
+        """Class names in the order of the logits; `None` if the checkpoint has Transformers' default names, LABEL_0 and so on."""
         return named_classes(self.model.config)
 
 
 def named_classes(config: Any) -> list[str] | None:
-    """Names of a config's classes in the order of the logits; `None` if they are the library's default, LABEL_0 and so on."""
+    """Class names of a config in the order of the logits; `None` if they are Transformers' default, LABEL_0 and so on."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
@@ -91,12 +91,12 @@ def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "aut
     """
     The classifier of a folder or Hub name, on the CPU.
 
-    settings: of `TubeViTVideoProcessor` that replace the checkpoint's, such as `fps` or `num_temporal_views`; those that are
-        `None` do not count. A classifier of images has one view and ignores them.
+    settings: settings of `TubeViTVideoProcessor` that replace the checkpoint's, for example `fps` or `num_temporal_views`; `None`
+        keeps the checkpoint's. A classifier of images has one view and ignores them.
     dtype: "auto" for the checkpoint's, "float32", "bfloat16" or "float16".
 
-    Raises `ValueError` or `OSError` of one line for a checkpoint that is not a classifier, that lacks weights, that has no
-    processor, or that cannot take so many frames.
+    Raises `ValueError` or `OSError` of one line for a checkpoint that is not a classifier, lacks weights, has no processor,
+    or cannot take this number of frames.
     """
     config = load_config(name)
     family = family_of(config, name)
@@ -119,20 +119,20 @@ def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "aut
 
 
 def media_of(family: ModelFamily, config: Any) -> str:
-    """What a checkpoint classifies by its config's `architectures`: "video" or "image"; "video" if that names no classifier."""
+    """The media of a checkpoint, "video" or "image", by its config's `architectures`; "video" if they name no classifier."""
     for media, reference in family.classifiers.items():
         if resolve(reference).__name__ in (config.architectures or []):
             if media == "image" and "image" not in family.processors:
-                break  # Images are read by processors of this package alone.
+                break  # images are read by processors of this package only
             return media
     return "video"
 
 
 def load_processor(name: str, family: ModelFamily, media: str, **kwargs: Any) -> Any:
     """
-    A checkpoint's own processor of videos or images; kwargs: as its `from_pretrained` takes them.
+    A checkpoint's own processor of videos or images. kwargs: of its `from_pretrained`.
 
-    Raises `FileNotFoundError` if it has none, `ValueError` if the family needs one of another class.
+    Raises `FileNotFoundError` if the checkpoint has none, `ValueError` if the family needs another processor class.
     """
     auto_class = {"video": AutoVideoProcessor, "image": AutoImageProcessor}[media]
     try:
@@ -140,7 +140,7 @@ def load_processor(name: str, family: ModelFamily, media: str, **kwargs: Any) ->
             own = auto_class.from_pretrained(name, **kwargs)
     except OSError as error:
         raise FileNotFoundError(
-            f"{name} has no {media} processor, which prepares the pixels: write one there with its save_pretrained."
+            f"{name} has no {media} processor: save one to this folder with its save_pretrained."
         ) from error
     if media in family.processors:
         processor_class = family.processor(media)
@@ -153,8 +153,8 @@ def load_processor(name: str, family: ModelFamily, media: str, **kwargs: Any) ->
 
 def load_processors(name: str, family: ModelFamily) -> list[Any]:
     """
-    All processors of a folder or Hub name: one for images and videos together if the checkpoint has both and the family has a
-    class for that, else one or two single ones. Raises `FileNotFoundError` if there is none.
+    All processors of a folder or Hub name: one combined processor if the checkpoint has both kinds and the family has a class for
+    it, else one or two processors. Raises `FileNotFoundError` if there is none.
     """
     folder = Path(name).expanduser()
     media = list(PROCESSOR_FILES)
@@ -163,19 +163,17 @@ def load_processors(name: str, family: ModelFamily) -> list[Any]:
     elif "image" not in family.processors:
         media = ["video"]
     if not media:
-        raise FileNotFoundError(
-            f"{name} has no processor, which prepares the pixels: write one there with its save_pretrained."
-        )
+        raise FileNotFoundError(f"{name} has no processor: save one to this folder with its save_pretrained.")
     found = [load_processor(name, family, each) for each in media]
     return [family.processor("combined")(*found)] if len(found) == 2 and "combined" in family.processors else found
 
 
 def load_config(name: str, **kwargs: Any) -> Any:
     """
-    The config of a folder or Hub name; kwargs: as `AutoConfig.from_pretrained` takes them.
+    The config of a folder or Hub name. kwargs: of `AutoConfig.from_pretrained`.
 
-    Raises `OSError` if there is no checkpoint, before the library asks the Hub for a mistyped folder, and `ValueError` for a
-    config that cannot be read.
+    Raises `OSError` if there is no checkpoint, and `ValueError` for a config that cannot be read. A mistyped folder raises before
+    Transformers asks the Hub for it.
     """
     check_model_name(name)
     try:
@@ -186,30 +184,30 @@ def load_config(name: str, **kwargs: Any) -> Any:
 
 
 def check_model_name(name: str) -> None:
-    """Raise an `OSError` for a mistyped folder, or one without a model, before the library asks the Hub for it."""
+    """Raise an `OSError` for a mistyped folder, or one without a model, before Transformers asks the Hub for it."""
     path = Path(name).expanduser()
     if path.is_file():
-        raise NotADirectoryError(f"{name} is a file; a model is the folder that save_pretrained wrote.")
+        raise NotADirectoryError(f"{name} is a file; give the folder that save_pretrained wrote.")
     looks_local = name.startswith((".", "~", "/")) or name.count("/") != 1 or path.parent.is_dir()
     if not path.is_dir() and looks_local:
         raise FileNotFoundError(f"There is no model folder {name}.")
     if path.is_dir() and not any(path.iterdir()):
         raise FileNotFoundError(
-            f"{name} is empty, it has no config.json: the run that writes a model there has not ended, or was stopped."
+            f"{name} is empty: the run that writes a model there has not finished, or was stopped."
         )
     if path.is_dir() and not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{name} has no config.json: it is not a folder that save_pretrained wrote.")
+        raise FileNotFoundError(f"{name} has no config.json; give a folder that save_pretrained wrote.")
 
 
 def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any:
     """
     The model of a folder or Hub name, in evaluation mode.
 
-    model_class: the class to load; by default the one that the checkpoint's config names.
-    kwargs: as `from_pretrained` takes them.
+    model_class: the class to load (default: the class that the checkpoint's config names).
+    kwargs: of `from_pretrained`.
 
-    Raises `ValueError` for a model of no family, a pickle, a damaged file, or a checkpoint that lacks weights of `model_class`
-    or has some of other shapes than its config says, `OSError` if there is no checkpoint.
+    Raises `ValueError` for a model of an unknown family, a pickle, a damaged file, or a checkpoint with missing weights or with
+    shapes that contradict its config; `OSError` if there is no checkpoint.
     """
     config = load_config(name)
     family = family_of(config, name)
@@ -218,7 +216,7 @@ def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any
     elif family.joint_class is not None and config.heads and model_class in map(resolve, family.classifiers.values()):
         first = next(iter(config.heads))
         raise ValueError(
-            f"{name} is a joint model, with heads for {', '.join(config.heads)}: write a classifier for one of them with "
+            f"{name} is a joint model, with heads for {', '.join(config.heads)}: save the classifier of one head with "
             f"`tubevit export {name} NEW_FOLDER --dataset {first}`, or use the one that `tubevit train` wrote to its folder "
             f"{first}/."
         )
@@ -226,7 +224,7 @@ def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any
 
 
 def _saved_class(name: str, family: ModelFamily, config: Any) -> type:
-    """The class that a checkpoint was saved from, by its config; if that does not say, the family's video classifier."""
+    """The class in a checkpoint's config; if the config names none, the family's video classifier."""
     import transformers
 
     if not config.architectures:
@@ -234,12 +232,14 @@ def _saved_class(name: str, family: ModelFamily, config: Any) -> type:
     class_name = config.architectures[0]
     model_class = family.find_class(class_name) or getattr(transformers, class_name, None)
     if model_class is None:
-        raise ValueError(f"{name} names the class {class_name!r}, which neither this package nor Transformers has.")
+        raise ValueError(
+            f"The config of {name} names the class {class_name!r}, which neither this package nor Transformers has."
+        )
     return model_class
 
 
 def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
-    """As `load_model`, for any class with `from_pretrained`, the Auto classes too; the config is not checked first."""
+    """As `load_model`, for any class with `from_pretrained`, also an Auto class. The config is not checked first."""
     with quiet_library():
         model, info = model_class.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
@@ -253,7 +253,7 @@ def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
             f"{name} lacks {len(missing)} weights of {type(model).__name__} ({missing[0]}, ...): it was saved from "
-            "another class; fine-tune and save it with this one first."
+            "another class; fine-tune it with this class first."
         )
     if unexpected := sorted(info["unexpected_keys"]):
         logger.warning(f"{name} also holds {len(unexpected)} weights that are not used ({unexpected[0]}, ...).")
@@ -262,7 +262,7 @@ def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Silence the library's warnings, such as its table of missing weights: the callers raise errors of one line instead."""
+    """Silence Transformers' warnings, for example the table of missing weights. The callers raise errors of one line instead."""
     from transformers.utils import logging as library_logging
 
     verbosity = library_logging.get_verbosity()

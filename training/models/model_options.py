@@ -1,7 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""
-Options of the model that is trained, and of the clips that it reads.
-"""
+"""Options of the model to train and of its clips."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -12,14 +10,14 @@ from ..options import as_mapping
 
 @dataclass
 class ModelConfig:
-    """The model: a size of TubeViT by name, or a checkpoint to start from."""
+    """The model: a checkpoint to start from, or a preset with random weights."""
 
     model_name_or_path: str | None = option(
         None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
     )
-    preset: str | None = option(None, "size of a TubeViT with random weights: tiny, small, base, large or huge")
+    preset: str | None = option(None, "size of a new TubeViT with random weights: tiny, small, base, large or huge")
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "fields of the model's configuration to change, as a mapping or JSON"}
+        default=None, metadata={"help": "fields of the model's config to override, as a mapping or JSON"}
     )
     model_revision: str = option("main", "branch, tag or commit of the checkpoint on the Hub")
     trust_remote_code: bool = option(False, "run Python code that a checkpoint on the Hub contains")
@@ -33,13 +31,14 @@ class ModelConfig:
         None, "stochastic depth: probability to skip a residual branch of the last layer (default: the model's)"
     )
     num_frozen_layers: Annotated[int, AT_LEAST_0] | None = option(
-        None, "number of first layers to freeze, together with the tokenizer"
+        None, "number of layers to freeze, counted from the first; the tokenizer is then frozen too"
     )
     tube_checkpoint: str | None = option(
-        None, "small TubeViT whose tubes are scaled to the large image model (image-to-video scaling, section 3.6)"
+        None,
+        "small TubeViT whose tubes are added to the large image model model_name_or_path (section 3.6); folder or Hub name",
     )
     lora_rank: Annotated[int, AT_LEAST_0] = option(
-        0, "rank of LoRA adapters, trained together with the classifier only (needs peft); 0 = off"
+        0, "rank of LoRA adapters; only they and the classifier are trained (needs peft); 0 = off"
     )
     lora_alpha: Annotated[float, POSITIVE] | None = option(
         None, "scale of the LoRA adapters (default: twice lora_rank)"
@@ -48,7 +47,9 @@ class ModelConfig:
 
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.preset is None):
-            raise ValueError("Give model_name_or_path, a checkpoint to start from, or preset, a size; not both.")
+            raise ValueError(
+                "Give either model_name_or_path, a checkpoint to start from, or preset, a size; not both."
+            )
         self.model_config = as_mapping(self.model_config, "model_config")
         check_ranges(self)
         if self.tube_checkpoint is not None and self.model_name_or_path is None:
@@ -80,8 +81,8 @@ class ClipConfig:
     )
     resize_mode: Literal["crop", "stretch"] | None = option(
         None,
-        "frames that are not square: crop square views, or stretch the whole frame to a square (default: the checkpoint's, "
-        "crop for a new model)",
+        "for frames that are not square; crop: crop square views; stretch: resize the whole frame to a square (default: the "
+        "checkpoint's, crop for a new model)",
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None,

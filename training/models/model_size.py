@@ -2,7 +2,7 @@
 """
 Sizes of models without running them: parameters, tokens and FLOPs.
 
-FLOPs are of matrix products and convolutions alone. A multiplication and an addition are two operations.
+FLOPs count matrix products and convolutions only. A multiplication and an addition are two operations.
 """
 
 import copy
@@ -12,14 +12,14 @@ from typing import Any
 from .families import ModelFamily, family_of, resolve
 
 
-FLOPS_PER_TRAINING_STEP = 3  # times those of a forward pass: the backward pass takes two
+FLOPS_PER_TRAINING_STEP = 3  # relative to a forward pass; the backward pass takes twice as many
 
 
 def count_parameters(model: Any, only_used: bool = False) -> tuple[int, int]:
     """
-    Parameters of a model, and those that are trained.
+    Number of parameters of a model, and of those that are trained.
 
-    only_used: without those that the classifier never uses, such as the predictor of V-JEPA 2.
+    only_used: leave out parameters that the classifier never uses, for example the predictor of V-JEPA 2.
     """
     unused = family_of(model.config).unused_parameters if only_used else None
     sizes = [
@@ -32,9 +32,9 @@ def count_parameters(model: Any, only_used: bool = False) -> tuple[int, int]:
 
 def count_flops(model: Any, **inputs: Any) -> int:
     """
-    FLOPs of one forward pass of a model of Transformers. inputs: tensors by the names of the arguments of `forward`.
+    FLOPs of one forward pass. inputs: the arguments of `forward`.
 
-    The model runs on torch's meta device, which computes shapes alone, with eager attention, which the counter can see into.
+    The model runs on torch's meta device, which computes shapes only, and with eager attention, whose products the counter sees.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -49,13 +49,13 @@ def count_flops(model: Any, **inputs: Any) -> int:
 
 def describe(config: Any, frames: list[int]) -> dict[str, Any]:
     """
-    Sizes of the video model that a config describes: `"num_hidden_layers"`, `"hidden_size"` and `"num_attention_heads"`
-    if the config has them, `"parameters"`, and `"clips"`, a list with `{"num_frames", "image_size", "tokens", "gflops"}` for each number in `frames`.
+    Sizes of a video model: `"num_hidden_layers"`, `"hidden_size"` and `"num_attention_heads"` if the config has these fields,
+    `"parameters"`, and `"clips"`, a list of `{"num_frames", "image_size", "tokens", "gflops"}` for each number in `frames`.
 
-    A family may add more: for a TubeViT `"parameters"` are those of the model without a head, `"encoder_parameters"` those of its
-    layers and `"tube_parameters"` those of its kernels; its clips also have `"tokens_per_tube"`.
+    Tokens are those of the last hidden state; `None` if the model does not return it. A TubeViT also has `"encoder_parameters"` (of
+    the layers) and `"tube_parameters"` (of the kernels), its clips have `"tokens_per_tube"`, and `"parameters"` exclude the head.
 
-    Tokens are those of the last hidden state, `None` if the model does not return it. Raises `ValueError` for a number of frames that the model does not take.
+    Raises `ValueError` for a number of frames that the model cannot take.
     """
     family = family_of(config)
     if family.describe is not None:
@@ -67,14 +67,14 @@ def describe(config: Any, frames: list[int]) -> dict[str, Any]:
 
 def describe_image(config: Any) -> dict[str, Any]:
     """
-    Sizes of one image in an image model: `{"image_size", "tokens", "gflops"}`, of a TubeViT also `"tokens_per_tube"`. Raises
-    `ValueError` for a family that does not say.
+    Sizes of one image in an image model: `{"image_size", "tokens", "gflops"}`, and `"tokens_per_tube"` for a TubeViT. Raises
+    `ValueError` for a family without `describe_image`.
     """
     return family_of(config).get("describe_image")(config)
 
 
 def count_tokens(model: Any, **inputs: Any) -> int | None:
-    """Tokens of the last hidden state, `None` if the model does not return it. inputs: as `count_flops` takes them."""
+    """Number of tokens of the last hidden state; `None` if the model does not return it. inputs: the arguments of `forward`."""
     import torch
 
     on_meta = copy.deepcopy(model).to("meta").eval()

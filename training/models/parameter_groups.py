@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Parameters in groups by layer and by weight decay, for the optimizer, and freezing of layers.
+Parameter groups for the optimizer, by layer and weight decay, and freezing of layers.
 
-Layers are recognized by the names of parameters. The patterns are those of the model's family (`families`), or generic ones for
-`layers.3.`, `layer.3.`, `blocks.3.` and `embeddings`, as the encoders of Transformers and timm have them.
+Layers are recognized by parameter names. The patterns are those of the model's family (`families`). The generic patterns match
+`layers.3.`, `layer.3.`, `blocks.3.` and `embeddings`, the names in encoders of Transformers and timm.
 """
 
 import re
@@ -18,12 +18,12 @@ from .families import BEFORE_LAYERS, LAYERS, find_family
 
 class LayerIds:
     """
-    The layer of a parameter by its name (BEiT: `get_layer_id`): 0 before the layers, `i + 1` in layer `i`, `num_layers + 1` after
-    them.
+    The layer id of a parameter, from its name (BEiT: `get_layer_id`): 0 before the layers, `i + 1` in layer `i`, `num_layers + 1`
+    after the layers.
 
-    Where there are spatial and then temporal layers (VideoPrism), the temporal ones are counted after the spatial ones.
+    With spatial and temporal layers (VideoPrism), the temporal layers are counted after the spatial ones.
 
-    names: of all parameters. layers, before_layers: regular expressions as in `ModelFamily`.
+    names: names of all parameters. layers, before_layers: regular expressions as in `ModelFamily`.
 
     >>> layer_id = LayerIds(["embeddings.cls_token", "layers.0.mlp.fc1.bias", "layers.1.mlp.fc1.bias", "classifier.bias"])
     >>> layer_id.num_layers, layer_id("embeddings.cls_token"), layer_id("layers.1.mlp.fc1.bias"), layer_id("classifier.bias")
@@ -46,13 +46,13 @@ class LayerIds:
 
     @classmethod
     def of(cls, model: nn.Module) -> "LayerIds":
-        """Of a model of Transformers, by the patterns of its family."""
+        """The layer ids of a model, by the patterns of its family."""
         family = find_family(model.config)
         patterns = {} if family is None else {"layers": family.layers, "before_layers": family.before_layers}
         return cls((name for name, _ in model.named_parameters()), **patterns)
 
     def require_layers(self, option: str) -> None:
-        """Raise a `ValueError` if no layer was found, which the option `option` needs."""
+        """Raise a `ValueError` if no layer was found. option: the option that needs layers, for the error."""
         if not self.num_layers:
             examples = ", ".join(self.names[:: max(1, len(self.names) // 3)][:3])
             raise ValueError(
@@ -65,12 +65,12 @@ def parameter_groups(
     model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """
-    Groups for a torch optimizer, the last layers first, because Trainer logs the learning rate of the first group.
+    Groups for a torch optimizer. The last layers come first, because Trainer logs the learning rate of the first group.
 
-    A parameter of layer id `i` has the learning rate `learning_rate * layer_decay ** (num_layers + 1 - i)`. Weight decay is for
-    weight matrices alone: not for biases, norms, tokens, positions and gates.
+    A parameter of layer id `i` has the learning rate `learning_rate * layer_decay ** (num_layers + 1 - i)`. Only weight matrices
+    have weight decay; biases, norms, tokens, positions and gates have none.
 
-    Raises `ValueError` if all parameters are frozen, or if there is a layer decay and no layer is found.
+    Raises `ValueError` if all parameters are frozen, or if `layer_decay` is not 1 and no layer is found.
     """
     layer_id = LayerIds.of(model)
     if layer_decay != 1:
@@ -92,9 +92,9 @@ def parameter_groups(
 
 def freeze_layers(model: nn.Module, num_frozen: int) -> None:
     """
-    Stop training of the first `num_frozen` layers and of all parameters before them.
+    Freeze the first `num_frozen` layers and all parameters before them.
 
-    Raises `ValueError` if there are fewer layers, or if none is found.
+    Raises `ValueError` if the model has fewer layers, or if no layer is found.
     """
     if not num_frozen:
         return

@@ -38,8 +38,8 @@ from ..models.build import (
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
-SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # found while training
-# Metrics of a validation split, for one label per video and for several.
+SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # corrupt videos that are found while training
+# Metrics of a validation split, by `multi_label`.
 METRICS = {
     False: ("accuracy", "top5_accuracy", "mean_class_accuracy", "loss"),
     True: ("mean_average_precision", "loss"),
@@ -54,11 +54,11 @@ class RunSetup:
     """
     Model and data of a run.
 
-    data: without the videos that cannot be read. counts: per split, how many videos are listed, cannot be read, are used.
-    train_clips, validation_clips: torch data sets; the latter `None` where there are no validation videos, or
-        they are streamed.
-    augment: what is done to a batch of training clips, on whatever device it is.
-    notes: what was decided on the way, one sentence each, for the user to read.
+    data: without the corrupt videos. counts: for each split, the numbers of videos listed, unreadable and used.
+    train_clips, validation_clips: torch data sets. `validation_clips` is `None` if there are no validation videos, or if they
+        are streamed.
+    augment: the augmentation of a batch of training clips, on the device of the batch.
+    messages: decisions to show to the user, one sentence each.
     """
 
     run: TrainingRun
@@ -68,7 +68,7 @@ class RunSetup:
     train_clips: ClipDataset | StreamedClips
     validation_clips: ClipDataset | None
     augment: BatchAugmentation
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def class_names(self) -> list[str]:
@@ -117,7 +117,7 @@ class JointSetup:
     run: JointRun
     model: RunModel
     parts: dict[str, RunSetup]
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         self.train_clips = JointClips({name: part.train_clips for name, part in self.parts.items()})
@@ -190,12 +190,12 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
 
     folder: for the report of corrupt videos. A resumed run reads the report there instead of checking the files again.
 
-    Raises `ValueError`, `TypeError` or `OSError` in one line for data, a model or options that cannot be trained with.
+    Raises `ValueError`, `TypeError` or `OSError` in one line for data, a model or options that cannot be used.
     """
     set_seed(run.training.seed)
     setup = _build_joint(run, folder) if isinstance(run, JointRun) else _build_single(run, folder)
     if run.training.eval_strategy != "no" and setup.validation_clips is None:
-        setup.notes.append("There are no validation videos to score while training: the last model is saved.")
+        setup.messages.append("There are no validation videos to evaluate while training: the last model is saved.")
     return setup
 
 
@@ -206,10 +206,10 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
     check_views(run, model)
-    data = without_bad_videos(run, listed, folder)  # last: it may take an hour
+    data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
     if "validation" in data.splits and setup.validation_clips is None:
-        setup.notes.append("The validation split is streamed: it is scored after training only.")
+        setup.messages.append("The validation split is streamed: it is evaluated after training only.")
     return setup
 
 
@@ -226,12 +226,12 @@ def _build_joint(run: JointRun, folder: Path) -> JointSetup:
     if any(each.media == "image" for each in listed.values()):
         model.model.config.num_image_tokens()  # raises if no tube fits an image
     check_views(run, model)
-    parts, notes = {}, list(model.notes)
+    parts, messages = {}, list(model.messages)
     for name, own_run in runs.items():
-        data = with_name(name, without_bad_videos, own_run, listed[name], folder, run.report_of(name))
+        data = with_name(name, without_corrupt_videos, own_run, listed[name], folder, run.report_of(name))
         parts[name] = build_run_data(own_run, listed[name], data, model, folder / f"skipped_videos_{name}.csv")
-        notes += [f"{name}: {note}" for note in data.notes]
-    return JointSetup(run, model, parts, notes)
+        messages += [f"{name}: {message}" for message in data.messages]
+    return JointSetup(run, model, parts, messages)
 
 
 def _load_data(run: JointRun, name: str) -> VideoData:
@@ -256,15 +256,17 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
     """
     Clips and augmentation of a data set.
 
-    listed: all rows of the annotations. data: the rows whose files can be read. skipped: file for a list of the videos that turn
-    out to be corrupt while training.
+    listed: all rows of the annotations. data: the rows whose files can be read. skipped: file to list the
+    videos that cannot be decoded while training.
     """
     train_clips, validation_clips = make_clips(run, data, model, skipped)
     augment = BatchAugmentation(
         run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
-    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, [*data.notes, *model.notes])
+    return RunSetup(
+        run, data, counts, model, train_clips, validation_clips, augment, [*data.messages, *model.messages]
+    )
 
 
 def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path) -> tuple[Any, Any]:
@@ -287,13 +289,13 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     else:
         if run.training.max_steps < 0 or run.training.save_strategy == "epoch":
             raise ValueError(
-                "A streamed data set has no length and no epochs: set max_steps, and save_strategy and eval_strategy to "
-                "steps or no."
+                "A streamed data set has no length and no epochs: set max_steps, and set save_strategy and eval_strategy "
+                "to steps or no."
             )
         train = train.shuffle(seed=run.training.seed, buffer_size=run.data.shuffle_buffer_size)
         train_clips = StreamedClips(train, read, flipped_labels=flips, is_endless=True, **shared)
     validation = data.splits.get("validation")
-    if not hasattr(validation, "__len__"):  # a stream is scored after training only
+    if not hasattr(validation, "__len__"):  # a stream is evaluated after training only
         return train_clips, None
     return train_clips, ClipDataset(validation, MultiViewReader(processor), **shared)
 
@@ -337,13 +339,13 @@ def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> 
     """`data` with classes in the order of a checkpoint with the same classes. Raises `ValueError` without a training split."""
     if theirs != data.class_names and has_same_classes(data.class_names, theirs):
         data = load_video_dataset(run.data, class_names=theirs)
-        data.notes.append("Classes are in the checkpoint's order.")
+        data.messages.append("Classes are in the checkpoint's order.")
     if "train" not in data.splits:
         raise ValueError("The data have no training split.")
     return data
 
 
-def without_bad_videos(
+def without_corrupt_videos(
     run: TrainingRun, data: VideoData, folder: Path, file_name: str = CORRUPT_VIDEOS_FILE
 ) -> VideoData:
     """
@@ -353,20 +355,20 @@ def without_bad_videos(
     """
     if run.data.streaming:  # corrupt videos of a stream are found while it is read
         return data
-    found = [_find_bad_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
-    (bad,) = broadcast_object_list(found)
-    return drop_corrupt(data, bad, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
+    found = [_find_corrupt_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
+    (corrupt,) = broadcast_object_list(found)
+    return drop_corrupt(data, corrupt, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
 
 
-def _find_bad_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
+def _find_corrupt_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
     """Corrupt videos by a check of the files, or by the report of an earlier check."""
     if run.training.is_resumed:
         report = Path(run.training.output_dir) / file_name
         return read_report(report) if report.is_file() else []
-    bad = _check_files(run, data)
-    if bad:
-        write_report(bad, folder / file_name)
-    return bad
+    corrupt = _check_files(run, data)
+    if corrupt:
+        write_report(corrupt, folder / file_name)
+    return corrupt
 
 
 def _check_files(run: TrainingRun, data: VideoData) -> list[CorruptVideo]:

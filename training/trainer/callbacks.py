@@ -13,10 +13,12 @@ from transformers import TrainerCallback
 from ..data.clip_datasets import ClipDataset, StreamedClips
 
 
-LEARNED = 0.01  # smallest decrease below the chance loss that counts as learning, as a fraction of the chance loss
+MIN_DECREASE = (
+    0.01  # smallest decrease below the chance loss that counts as learning, as a fraction of the chance loss
+)
 
 
-ADVICE = "lower learning_rate or raise warmup_steps; checkpoints written before have finite weights."
+ADVICE = "lower learning_rate or raise warmup_steps; earlier checkpoints have finite weights."
 
 
 class TrainingStopped(ValueError):
@@ -24,22 +26,22 @@ class TrainingStopped(ValueError):
 
 
 def check_loss(loss: float, step: int) -> None:
-    """Raise `TrainingStopped` for a loss of NaN or inf."""
+    """Raise `TrainingStopped` if the loss is NaN or inf."""
     if not math.isfinite(loss):
         raise TrainingStopped(f"The loss is {loss} at step {step}: {ADVICE}")
 
 
 def check_weights(model: torch.nn.Module, step: int) -> None:
-    """Raise `TrainingStopped` for weights of NaN or inf, which a gradient or a loss on another process may cause."""
+    """Raise `TrainingStopped` for weights that are NaN or inf, which a gradient or the loss of another process may cause."""
     for name, weight in model.named_parameters():
         if weight.requires_grad and not torch.isfinite(weight).all():
             raise TrainingStopped(f"{name} contains NaN or inf at step {step}: {ADVICE}")
 
 
 def check_progress(losses: list[float], chance_loss: float, step: int, num_steps: int) -> None:
-    """Raise `TrainingStopped` if the mean of `losses`, those of the last `num_steps` steps, is at chance level."""
+    """Raise `TrainingStopped` if the mean of `losses`, the losses of the last `num_steps` steps, is at chance level."""
     mean = sum(losses) / len(losses)
-    if mean >= (1 - LEARNED) * chance_loss:
+    if mean >= (1 - MIN_DECREASE) * chance_loss:
         raise TrainingStopped(
             f"Nothing was learned in {num_steps} steps up to step {step}: the loss is {mean:.3f}, at chance level "
             f"({chance_loss:.3f}). Lower learning_rate and weight_decay (the paper does for L and H); chance_loss_patience=0 switches "
@@ -69,7 +71,7 @@ class StopAtChanceLoss(TrainerCallback):
 
 
 class SetEpoch(TrainerCallback):
-    """Passes the number of the epoch to clips. Trainer does not after a resume within an epoch, nor to persistent workers."""
+    """Passes the epoch number to the clips. Trainer does not after a resume within an epoch, or with persistent workers."""
 
     def __init__(self, clips: ClipDataset | StreamedClips):
         self.clips = clips

@@ -3,7 +3,7 @@
 The folder of a run: checked before any work is done, never overwritten, and resumed exactly.
 
 `resolved_config.yaml` holds every option, `environment.json` the versions, the commit and the machine, `label_map.json` the classes,
-`dataset.json` how many videos there are. A resumed run must agree with them.
+`dataset.json` the numbers of videos. A resumed run must match these files.
 """
 
 import json
@@ -19,58 +19,61 @@ from ..options import as_options, convert_options, load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION, METRICS_FILE, ClassNames, check_new_folder, label_map
 
 
-# Options that a resumed run may change. Each other option must be as before, or the result would be neither run's.
+# Options that may change when a run is resumed. A change of any other option would change the result.
 FREE_ON_RESUME = {
-    *(
-        "output_dir",
-        "resume_from_checkpoint",
-        "push_to_hub",
-        "hub_model_id",
-        "hub_private_repo",
-        "hub_revision",
-        "run_name",
-    ),
-    *(
-        "eval_strategy",
-        "eval_steps",
-        "eval_delay",
-        "eval_on_start",
-        "per_device_eval_batch_size",
-        "eval_accumulation_steps",
-    ),
-    *("metric_for_best_model", "load_best_model_at_end", "greater_is_better", "view_aggregation"),
-    *(
-        "num_temporal_views",
-        "num_spatial_views",
-        "save_strategy",
-        "save_steps",
-        "save_total_limit",
-        "save_on_each_node",
-    ),
-    *("logging_strategy", "logging_steps", "logging_first_step", "log_level", "log_level_replica", "log_on_each_node"),
-    *(
-        "report_to",
-        "project",
-        "trackio_space_id",
-        "trackio_bucket_id",
-        "trackio_static_space_id",
-        "disable_tqdm",
-        "use_cpu",
-    ),
-    *(
-        "dataloader_num_workers",
-        "dataloader_pin_memory",
-        "dataloader_persistent_workers",
-        "dataloader_prefetch_factor",
-    ),
-    *(
-        "dataloader_multiprocessing_context",
-        "dataloader_in_order",
-        "skip_memory_metrics",
-        "ddp_timeout",
-        "ddp_backend",
-    ),
-    *("check_data", "corrupt_videos_file", "on_corrupt_video", "max_corrupt_fraction"),
+    # Output and Hub
+    "output_dir",
+    "resume_from_checkpoint",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_revision",
+    "run_name",
+    # Evaluation
+    "eval_strategy",
+    "eval_steps",
+    "eval_delay",
+    "eval_on_start",
+    "per_device_eval_batch_size",
+    "eval_accumulation_steps",
+    "metric_for_best_model",
+    "load_best_model_at_end",
+    "greater_is_better",
+    "view_aggregation",
+    "num_temporal_views",
+    "num_spatial_views",
+    # Checkpoints and logging
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "save_on_each_node",
+    "logging_strategy",
+    "logging_steps",
+    "logging_first_step",
+    "log_level",
+    "log_level_replica",
+    "log_on_each_node",
+    "report_to",
+    "project",
+    "trackio_space_id",
+    "trackio_bucket_id",
+    "trackio_static_space_id",
+    "disable_tqdm",
+    # Devices and data loading
+    "use_cpu",
+    "dataloader_num_workers",
+    "dataloader_pin_memory",
+    "dataloader_persistent_workers",
+    "dataloader_prefetch_factor",
+    "dataloader_multiprocessing_context",
+    "dataloader_in_order",
+    "skip_memory_metrics",
+    "ddp_timeout",
+    "ddp_backend",
+    "check_data",
+    "corrupt_videos_file",
+    "on_corrupt_video",
+    "max_corrupt_fraction",
 }
 BYTES_PER_GB = 1e9
 
@@ -79,12 +82,10 @@ def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()
     """
     Raise an `OSError` of one line if a run cannot begin, or with `resume` continue, in a folder.
 
-    may_hold: names of files that may exist before the run begins.
+    may_hold: names of files that the folder may contain before the run begins.
     """
     if not resume:
-        check_new_folder(
-            path, "name another output_dir, or go on with its run by resume_from_checkpoint=true", may_hold
-        )
+        check_new_folder(path, "name another output_dir, or resume its run with resume_from_checkpoint=true", may_hold)
     elif not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
 
@@ -121,11 +122,11 @@ def check_same_run(
     current = {name: value for block in config.values() for name, value in as_options(block).items()}
     current = convert_options(current, blocks)
     for name in sorted(options.keys() - FREE_ON_RESUME):
-        before, now = options[name], current[name]
-        # Batches are sampled, and parameters ordered, in the order in which data sets are named.
-        if before != now or (name == "datasets" and list(before) != list(now)):
+        saved, now = options[name], current[name]
+        # The order of the data sets decides the sampling of batches and the order of parameters.
+        if saved != now or (name == "datasets" and list(saved) != list(now)):
             raise ValueError(
-                f"The run in {folder} has {name}={before!r}, not {now!r}: resume it with its "
+                f"The run in {folder} has {name}={saved!r}, not {now!r}: resume it with its "
                 f"own options (--config {path}), or name another output_dir."
             )
     saved, current = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
@@ -138,15 +139,16 @@ def check_same_run(
         saved = json.loads((folder / file).read_text(encoding="utf-8"))
         if saved != json.loads(json.dumps(current)):
             raise ValueError(
-                f"The data are not those of the run in {folder}: see its {file}, and name another output_dir."
+                f"The data differ from those of the run in {folder}, see its {file}: resume it with the same data, or name another "
+                "output_dir."
             )
 
 
-def last_checkpoint(folder: Path, with_average: bool, notes: list[str], named: Path | None = None) -> Path:
+def last_checkpoint(folder: Path, with_average: bool, messages: list[str], named: Path | None = None) -> Path:
     """
     The newest complete checkpoint in `folder`, or the `named` one. A killed run may leave an incomplete checkpoint.
 
-    Raises `FileNotFoundError` if there is none, and `ValueError` if the named one is not of this run or incomplete.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if the named one is incomplete or belongs to another run.
     """
     if named is not None:
         check_named(named, folder)
@@ -156,14 +158,14 @@ def last_checkpoint(folder: Path, with_average: bool, notes: list[str], named: P
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if missing := missing_from_checkpoint(path, with_average):
-            notes.append(f"{path} is incomplete, it lacks {missing}; an older checkpoint is used.")
+            messages.append(f"{path} is incomplete, it lacks {missing}; an older checkpoint is used.")
         else:
             return path
     raise FileNotFoundError(f"There is nothing to resume: {folder} has no complete checkpoint.")
 
 
 def check_named(checkpoint: Path, folder: Path) -> None:
-    """Raise an error unless `checkpoint` is a folder in `folder`, that of the run."""
+    """Raise an error unless `checkpoint` is a folder in `folder`, the folder of the run."""
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"resume_from_checkpoint={checkpoint}: there is no such folder.")
     if checkpoint.resolve().parent != folder.resolve():
@@ -197,14 +199,14 @@ def missing_from_checkpoint(path: Path, with_average: bool) -> str | None:
 
 def was_finished(folder: Path, num_steps: int) -> bool:
     """
-    Whether a resumed run had nothing left to train; prints it. The files of the finished run then stay. Otherwise this removes
-    evaluations of an earlier call, which are of another model.
+    Whether a resumed run had nothing left to train. If so, prints a message and leaves the files of the run as they are.
+    Otherwise removes the evaluations of earlier calls, which evaluated another model.
 
-    num_steps: steps of this call.
+    num_steps: number of steps that this call trained.
     """
     state = PartialState()
     is_done = num_steps == 0 and (folder / METRICS_FILE).is_file()
-    state.wait_for_everyone()  # all have looked before the first writes the file
+    state.wait_for_everyone()  # before the first process writes the file
     if not is_done:
         if state.is_main_process:
             for evaluation in (folder / EVALUATION, *folder.glob(f"*/{EVALUATION}")):

@@ -1,7 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""
-Exponential moving average (EMA) of the weights.
-"""
+"""Exponential moving average (EMA) of the weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ class EMA:
     """
     The exponential moving average of a model's trained weights, `average = decay * average + (1 - decay) * weights`.
 
-    In the first steps `decay` is at most `(1 + step) / (10 + step)`, so that the EMA soon forgets the random start.
+    In the first steps `decay` is at most `(1 + step) / (10 + step)`, so that the initial weights soon lose their influence.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -35,7 +33,7 @@ class EMA:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """In this context the model has the EMA weights."""
+        """A context in which the model has the EMA weights."""
         self._swap()
         try:
             yield
@@ -62,7 +60,7 @@ class EMA:
         save_file(tensors, Path(folder) / EMA_FILE, metadata={"num_updates": str(self.num_updates)})
 
     def load(self, folder: str | Path) -> None:
-        """Load a checkpoint. Raises `ValueError` if the file does not hold the EMA of exactly these weights."""
+        """Load the EMA of a checkpoint. Raises `ValueError` if the file holds other weights than the trained ones."""
         from safetensors import safe_open
 
         path = Path(folder) / EMA_FILE
@@ -70,7 +68,7 @@ class EMA:
             raise FileNotFoundError(f"{path} is missing: the checkpoint was written without ema_decay.")
         with safe_open(path, "pt") as file:
             if set(file.keys()) != set(self.average):
-                raise ValueError(f"{path} does not hold the average of the weights that are trained.")
+                raise ValueError(f"{path} does not hold the EMA of exactly the trained weights.")
             self.num_updates = int(file.metadata()["num_updates"])
             for name, average in self.average.items():
                 average.copy_(file.get_tensor(name))

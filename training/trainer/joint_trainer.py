@@ -1,12 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Trainer for several data sets: each batch is of one of them, and is trained and scored on its head.
+`JointTrainer`: `VideoTrainer` for several data sets. Each batch comes from one data set and uses the head of that data set.
 
-- The loss of a batch is the mean over its own labels, those of all ranks, times the data set's `loss_weight`. Accumulated
-  batches count alike.
-- What a batch does not use, other heads and for images the 3D tubes, has no gradient, and the optimizer leaves it as it is.
-  Ranks agree on what that is because their batches are of the same data set; DDP is told to look for it.
-- Each data set's loss and accuracy is logged, and its validation videos or images are scored.
+- The loss of a batch is the mean over its known labels on all processes, times the data set's `loss_weight`. Accumulated
+  batches have equal weight.
+- Parameters that a batch does not use (the other heads; for images, the 3D tubes) get no gradient, and the optimizer does not
+  change them. In each step all processes have batches of the same data set, so they agree on the unused parameters. DDP finds
+  these parameters by `find_unused_parameters=True`.
+- The loss and the accuracy of each data set are logged, and the validation split of each data set is evaluated.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ from .video_trainer import VideoTrainer
 
 class JointTrainer(VideoTrainer):
     """
-    setup: what is trained, and on what.
-    flops: of a forward pass on one clip or image of each data set, for the log.
+    setup: model, data sets and options.
+    flops: for each data set, the FLOPs of a forward pass on one clip or image, for the log.
     """
 
     def __init__(self, setup: JointSetup, args: TrainingArguments, flops: dict[str, float]):
@@ -74,18 +75,20 @@ class JointTrainer(VideoTrainer):
     ) -> Any:
         inputs = dict(self.setup.model.prepare(inputs))
         name, labels = inputs["head"], inputs.pop("labels")
-        num_known = inputs.pop("num_known", None)  # of all ranks; while evaluating, of this batch
+        num_known = inputs.pop(
+            "num_known", None
+        )  # on all processes; None in an evaluation, where the loss is a mean over the batch
         outputs = model(**inputs)
         head = self.model_config.heads[name]
         problem = SimpleNamespace(problem_type=head["problem_type"])
         loss = classification_loss(labels, outputs["logits"], problem, num_known)
         if num_known is not None:
             self.running_scores.add(name, loss.detach(), outputs["logits"].detach(), labels)
-            loss = loss * (head["loss_weight"] * self.args.world_size)  # DDP takes the mean over ranks
+            loss = loss * (head["loss_weight"] * self.args.world_size)  # DDP takes the mean over processes
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        self.loss_is_scaled_for_ga = False  # a mean over the batch
+        self.loss_is_scaled_for_ga = False  # Trainer divides the loss by the number of accumulated batches
         return super().training_step(model, inputs, num_items_in_batch)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
@@ -121,9 +124,9 @@ class JointTrainer(VideoTrainer):
 
 class RunningScores:
     """
-    Loss and accuracy of each data set since they were last taken, over all ranks; kept on the device until then.
+    Loss and accuracy of each data set since the last call of `take`, over all processes. The sums stay on the device until then.
 
-    multi_label: whether a sample of a data set has several labels, and so no accuracy.
+    multi_label: for each data set, whether samples have several labels. Accuracy is for data sets with one label per sample.
     """
 
     def __init__(self, multi_label: dict[str, bool], device: torch.device):
@@ -131,39 +134,37 @@ class RunningScores:
         self._clear()
 
     def _clear(self) -> None:
-        # Per data set: sum of losses, batches, labels that are known, and of these right answers.
+        # For each data set: sum of losses, number of batches, of known labels, and of correct predictions.
         self.sums = {name: torch.zeros(4, device=self.device) for name in self.multi_label}
 
     def add(self, name: str, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """
-        loss: this rank's share of the loss of a batch. labels: class indices, or soft labels, whose largest entry counts.
-        """
-        known, right = (0, 0) if self.multi_label[name] else count_right(logits, labels)
-        for index, value in enumerate((loss, 1, known, right)):
+        """loss: this process's part of the loss of a batch. labels: as `count_correct` takes them."""
+        known, correct = (0, 0) if self.multi_label[name] else count_correct(logits, labels)
+        for index, value in enumerate((loss, 1, known, correct)):
             self.sums[name][index] += value
 
     def take(self, accelerator: Any) -> dict[str, float]:
-        """`{"<name>/loss", "<name>/accuracy"}` of the data sets that there were batches of; then all begins anew."""
+        """`{"<name>/loss", "<name>/accuracy"}` of the data sets with batches since the last call. Resets all sums."""
         sums = accelerator.reduce(torch.stack(list(self.sums.values())), "sum").tolist()
         self._clear()
         scores = {}
-        for name, (loss, batches, known, right) in zip(self.sums, sums, strict=True):
+        for name, (loss, batches, known, correct) in zip(self.sums, sums, strict=True):
             if batches:
                 scores[f"{name}/loss"] = loss * accelerator.num_processes / batches
             if known:
-                scores[f"{name}/accuracy"] = right / known
+                scores[f"{name}/accuracy"] = correct / known
         return scores
 
 
-def count_right(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def count_correct(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    How many labels are known, and how many of these the largest logit meets.
+    The number of known labels, and for how many of them the class has the largest logit.
 
-    labels: class indices `(batch,)` or soft labels `(batch, classes)`; -100 is not known.
+    labels: class indices `(batch,)`, or soft labels `(batch, classes)`, whose class is the largest entry; -100 = unknown.
     """
     if labels.ndim == 1:
         known, classes = labels != IGNORED_LABEL, labels
     else:
         known, classes = (labels != IGNORED_LABEL).all(dim=-1), labels.argmax(dim=-1)
-    right = known & (logits.reshape(len(labels), -1).argmax(dim=-1) == classes)
-    return known.sum(), right.sum()
+    correct = known & (logits.reshape(len(labels), -1).argmax(dim=-1) == classes)
+    return known.sum(), correct.sum()

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Model cards of finished runs: data, results, recipe and use, with the scores as `model-index` metadata that the Hub shows. A
-joint run has a card for the joint model, and one for each classifier that it is split into.
+Model cards of finished runs: data, results, recipe and use. The scores are also in the `model-index` metadata, which the Hub
+shows. A joint run has a card for the joint model and one for each of its classifiers.
 """
 
 import json
@@ -20,13 +20,13 @@ JOINT_USAGE = """\
 from tubevit import TubeViTForJointClassification
 
 model = TubeViTForJointClassification.from_pretrained("{folder}")
-classifier = model.to_classifier("{name}")  # what the folder {folder}/{name} holds
+classifier = model.to_classifier("{name}")  # the same model as in {folder}/{name}
 ```"""
 RECIPE = ("model", "clips", "augmentation", "training")  # blocks whose options are listed
 MAX_CLASSES = 30
 USAGE = """\
 ```python
-import tubevit  # makes Transformers know TubeViT
+import tubevit  # registers TubeViT with Transformers
 from transformers import pipeline
 
 print(pipeline("{media}-classification", model="{name}")("{file}"))
@@ -41,7 +41,7 @@ def write_model_card(
     Write `README.md` into the folder of a model.
 
     setup: `RunSetup`. history: Trainer's log entries. metrics_file: `metrics.json` of the evaluation, if there is one.
-    together_with: names of other data sets that the model was trained on.
+    together_with: names of the other data sets of a joint run.
     """
     classes, media = setup.data.class_names, setup.data.media
     shown = ", ".join(classes[:MAX_CLASSES]) + (", ..." if len(classes) > MAX_CLASSES else "")
@@ -70,8 +70,7 @@ def write_joint_card(folder: Path, setup: Any, history: list[dict] | None = None
     """
     Write `README.md` into the folder of a joint run.
 
-    setup: `JointSetup`. history: Trainer's log entries of a run that has ended; its results are then in the card, and its
-    classifiers get cards of their own.
+    setup: `JointSetup`. history: Trainer's log entries; with them the cards of its classifiers are written too.
     """
     names, title = list(setup.parts), folder.absolute().name
     evaluations = {name: read_metrics(folder / name / "evaluation" / "metrics.json") for name in names}
@@ -105,9 +104,10 @@ def write_card(
     evaluations: Mapping[str, dict[str, Any] | None],
 ) -> None:
     """
-    Write the paragraphs that are not empty as `README.md`, with metadata for the Hub.
+    Write `README.md` with metadata for the Hub.
 
-    data_sets: `RunSetup` of each data set. evaluations: content of its `metrics.json`, if there is one.
+    parts: paragraphs; empty ones are left out. data_sets: `RunSetup` of each data set. evaluations: for each data set the content
+    of its `metrics.json`, or `None`.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -127,7 +127,7 @@ def write_card(
 
 
 def _eval_results(name: str, setup: Any, evaluation: dict[str, Any] | None) -> list[Any]:
-    """The scores of an evaluation in the Hub's form."""
+    """The scores of an evaluation as the `EvalResult`s of the Hub."""
     from huggingface_hub import EvalResult
 
     if evaluation is None:
@@ -175,12 +175,12 @@ def _results(history: list[dict], evaluation: dict[str, Any] | None, media: str)
         for name, value in entry.items():
             if name.startswith("eval_") and ("accuracy" in name or "precision" in name):
                 rows.append(f"| {entry.get('epoch', 0):g} | {entry.get('step', 0)} | {_words(name)} | {value:.4f} |")
-    text = f"While training, one view per {media}:\n\n" + "\n".join(rows) if len(rows) > 2 else ""
+    text = f"During training, with one view per {media}:\n\n" + "\n".join(rows) if len(rows) > 2 else ""
     if not evaluation:
         return text or "The model was not evaluated."
     views = f"{evaluation['num_temporal_views']} x {evaluation['num_spatial_views']} views ({evaluation['view_aggregation']})"
     scored = f"{evaluation['num_scored']} of {evaluation['num_videos']} {media}s scored"
-    lines = [f"Of the {evaluation['split']} split, {views}, {scored}:", ""]
+    lines = [f"On the {evaluation['split']} split, with {views}, {scored}:", ""]
     lines += [f"- {name}: {value:.4f}" for name, value in scores_of(evaluation).items()]
     return "\n".join(lines) + (f"\n\n{text}" if text else "")
 
@@ -211,7 +211,7 @@ def _words(name: str) -> str:
 
 
 def history_of(name: str, others: Sequence[str], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The log entries of one data set of a joint run, and not of the `others`, as a run on it alone would log them."""
+    """The log entries of one data set of a joint run, without those of the `others`, with the keys of a run on one data set."""
     prefix = f"eval_{name}_"
     longer = tuple(f"eval_{other}_" for other in others if other.startswith(f"{name}_"))
     entries = (
@@ -236,12 +236,12 @@ def _joint_data(setup: Any) -> str:
 
 
 def _own_options(setup: Any) -> str:
-    """Options of single data sets that differ from the run's, without paths."""
+    """Per-dataset options that differ from the run's, without paths."""
     lines = []
     for name, given in setup.run.joint.datasets.items():
         own = {key: value for key, value in given.items() if key not in vars(setup.parts[name].run.data)}
         lines += [f"{name}.{key}: {value}" for key, value in own.items() if key != "corrupt_videos_file"]
-    return "Options of single data sets:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else ""
+    return "Options per data set:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else ""
 
 
 def _joint_results(evaluations: dict[str, dict[str, Any] | None]) -> str:

@@ -1,18 +1,19 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Options of a training run: model, data, clips, augmentation, training; of a joint run a data block for each data set.
+Options of a training run, in blocks: model, data, clips, augmentation, training. A joint run has several data sets in place of
+the block data.
 
-A joint run trains on several data sets, videos and images (section 3.5), given as the mapping `datasets`:
+A joint run trains on several data sets of videos and images (section 3.5). The mapping `datasets` gives the options of each:
 
     datasets:
       kinetics400: {data: path/to/kinetics400, data_format: kinetics, weight: 2}
       imagenet1k: {data: path/to/imagenet, rand_augment_layers: 0}
 
-A data set has the options of the block data, those of the block augmentation if they differ from the run's, and those of
-`DatasetOptions`. On the command line: `datasets.imagenet1k.data=path/to/imagenet`.
+The options of a data set are those of the block data, of `DatasetOptions`, and of the block augmentation, whose defaults are then
+the run's values. On the command line: `datasets.imagenet1k.data=path/to/imagenet`.
 
-Names are those of Transformers where it has the option. Defaults are ours, for a few hundred clips and an image model to
-start from; the paper's values are in `recipes/`. A TubeViT from random weights needs much more data.
+Options that Transformers has keep its names. The defaults are for fine-tuning an image model on a few hundred clips; the paper's
+values are in `recipes/`. Training from random weights needs much more data.
 """
 
 import argparse
@@ -71,15 +72,15 @@ class TrainingRun:
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
-        """From options by their names; the others have their defaults."""
+        """A run with these options, by name; the other options have their defaults."""
         return cls(**make_config(options, training_blocks()))
 
 
 @dataclass
 class DatasetOptions:
-    """One of several data sets: its part in the run."""
+    """Options of one data set of a joint run."""
 
-    kind: Literal["video", "image"] | None = option(None, "media that the data set must hold (default: what it holds)")
+    kind: Literal["video", "image"] | None = option(None, "media that the data set must contain (default: either)")
     weight: Annotated[float, POSITIVE] = option(1.0, "number of batches relative to the other data sets")
     loss_weight: Annotated[float, POSITIVE] = option(1.0, "factor on the data set's loss")
     per_device_train_batch_size: Annotated[int, AT_LEAST_1] | None = option(
@@ -96,7 +97,7 @@ DATASET_BLOCKS = {"data": DataConfig, "augmentation": AugmentationConfig, "optio
 
 @dataclass
 class JointConfig:
-    """Several data sets in one run, each with its own head, instead of the block data."""
+    """Several data sets, each with its own head; replaces the options of the block data."""
 
     datasets: dict | str | None = field(
         default=None,
@@ -120,8 +121,8 @@ class JointConfig:
 
     def blocks_of(self, name: str, augmentation: AugmentationConfig) -> dict[str, Any]:
         """
-        Block name to dataclass, those of `DATASET_BLOCKS`, for one data set. `augmentation` holds the options that the data
-        set does not give.
+        The blocks of `DATASET_BLOCKS` for one data set, by name. augmentation: values of the options that the data set does not
+        give.
 
         Raises `ValueError` or `TypeError` of one line that names data set and option.
         """
@@ -163,7 +164,7 @@ class JointRun:
         if self.training.corrupt_videos_file is not None:
             raise ValueError("corrupt_videos_file belongs to one data set: set datasets.NAME.corrupt_videos_file.")
         if self.model.lora_rank:
-            raise ValueError("lora_rank is for one data set; freeze layers instead, num_frozen_layers=N.")
+            raise ValueError("Joint training does not support lora_rank; freeze layers instead: num_frozen_layers=N.")
         if self.training.ddp_static_graph or self.training.ddp_find_unused_parameters is False:
             raise ValueError(
                 "A step of joint training leaves the heads of other data sets unused: set ddp_find_unused_parameters=true and "
@@ -171,13 +172,13 @@ class JointRun:
             )
         if self.training.dataloader_drop_last or self.training.train_sampling_strategy != "random":
             raise ValueError(
-                "Joint training draws full batches in random order: leave out dataloader_drop_last and "
+                "Joint training samples full batches in random order: leave out dataloader_drop_last and "
                 "train_sampling_strategy."
             )
 
     @classmethod
     def of(cls, **options: Any) -> "JointRun":
-        """From options by their names; the others have their defaults."""
+        """A run with these options, by name; the other options have their defaults."""
         return cls(**make_config(options, joint_blocks()))
 
     @property
@@ -216,7 +217,5 @@ def read_run(args: argparse.Namespace) -> TrainingRun | JointRun:
         return TrainingRun(**make_config(values, training_blocks()))
     for each in fields(DataConfig):
         if each.name in values:
-            raise ValueError(
-                f"{each.name} belongs to one data set: set datasets.NAME.{each.name}, with the name of one."
-            )
+            raise ValueError(f"With datasets, set {each.name} for each data set: datasets.NAME.{each.name}.")
     return JointRun(**make_config(values, joint_blocks()))

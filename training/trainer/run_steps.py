@@ -1,11 +1,12 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-A training run from options to a scored model: `train_run`, and its steps, which the plain Accelerate loop shares.
+A training run from options to an evaluated model: `train_run`, and its steps, which the plain Accelerate loop uses too.
 """
 
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
@@ -27,11 +28,11 @@ NOT_UPLOADED = ("checkpoint-*/**", "step-*/**", "unfinished-checkpoint/**", "_*"
 @dataclass
 class TrainedRun:
     """
-    What a run gave.
+    Results of a training run.
 
     metrics: the content of `train_metrics.json` (`train_loss`, `steps`, `best_<metric>`, `best_step`). steps: optimizer steps
-    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`. exit_code: not 0 if videos
-    of the evaluation could not be scored.
+    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`. exit_code: 1 if
+    videos could not be scored in the evaluation, else 0.
     """
 
     folder: Path
@@ -49,7 +50,7 @@ def train_run(
     Train a model in this process with `VideoTrainer`, or with `JointTrainer` on several data sets.
 
     dry_run: make all checks and train on one batch, without writing files; the result is `None`.
-    evaluates_views: score the saved model on all views of the validation videos, into `evaluation/`.
+    evaluates_views: evaluate the saved model on all views of the validation videos, into `evaluation/`.
     quiet: print nothing on stdout.
 
     Raises `ValueError`, `TypeError`, `OSError` or `ImportError` of one line for options, data or a model that cannot be used, and
@@ -82,7 +83,7 @@ def score_and_publish(
     arguments: "VideoTrainingArguments",
     evaluates_views: bool = True,
 ) -> TrainedRun:
-    """Evaluate the saved model, write its card with the scores, and upload it if the run says so."""
+    """Evaluate the saved model, write its card with the scores, and upload it if `push_to_hub` is set."""
     from accelerate import PartialState
 
     trained.exit_code = split_and_evaluate(setup, trained.folder, evaluates_views)
@@ -94,7 +95,7 @@ def score_and_publish(
 
 
 def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArguments") -> "VideoTrainer":
-    """The Trainer of a run, after a summary of the run on the first process."""
+    """The Trainer of a run. The first process prints a summary of the run."""
     from accelerate import PartialState
 
     from .joint_trainer import JointTrainer
@@ -105,7 +106,7 @@ def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArgume
     clip = describe_inputs(setup) if is_joint else describe_clip(setup)
     if PartialState().is_main_process:
         summary = joint_summary if is_joint else start_summary
-        print("\n".join(setup.notes))
+        print("\n".join(setup.messages))
         print(summary(setup, arguments.world_size, arguments.device.type, clip), flush=True)
     if is_joint:
         return JointTrainer(setup, arguments, {name: 1e9 * each["gflops"] for name, each in clip.items()})
@@ -116,13 +117,13 @@ def claim_folder(
     run: TrainingRun | JointRun, dry_run: bool, stack: ExitStack, reports: Sequence[str] = (CORRUPT_VIDEOS_FILE,)
 ) -> Path:
     """
-    The folder to write to: the run's, found to be usable; for a dry run one that goes with `stack`.
+    The folder to write to, after checks; for a dry run a temporary folder, which exists until `stack` closes.
 
-    reports: names of files that a run leaves behind which ends because too much cannot be read.
+    reports: names of the reports of corrupt videos. A run that stopped because of too many corrupt videos leaves them behind.
     """
     from accelerate import PartialState
 
-    from ..run_folder import dry_run_dir, ensure_writable_dir
+    from ..run_folder import ensure_writable_dir
     from .checkpointing import check_output_folder
 
     folder, resume = Path(run.training.output_dir), run.training.is_resumed
@@ -130,7 +131,8 @@ def claim_folder(
     if state.is_main_process or dry_run:
         check_output_folder(folder, resume, may_hold=reports)
     if dry_run:
-        return stack.enter_context(dry_run_dir(folder))
+        stack.enter_context(ensure_writable_dir(folder))
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
     if state.is_main_process:
         stack.enter_context(ensure_writable_dir(folder))
         if not resume:
@@ -147,27 +149,27 @@ def begin_or_resume(
     find_checkpoint: Callable | None = None,
 ) -> Path | None:
     """
-    Write what the run is, or find the checkpoint that it goes on from; and make a place on the Hub if it is to go there.
+    Write the files that describe a new run, or return the checkpoint of a resumed one. With `push_to_hub`, create the repository.
 
-    find_checkpoint: as `checkpointing.last_checkpoint`, for checkpoints that are not Trainer's.
+    find_checkpoint: replaces `checkpointing.last_checkpoint`, for checkpoints that Trainer did not write.
     """
     from accelerate import PartialState
 
-    from ..data.worker_processes import note_on_gpus, note_on_workers
+    from ..data.worker_processes import gpu_messages, worker_messages
     from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
     from .checkpointing import check_disk_space, check_same_run, last_checkpoint
 
     run = setup.run
-    notes = [*note_on_workers(run.training.dataloader_num_workers), *note_on_gpus(run.training.use_cpu)]
+    messages = [*worker_messages(run.training.dataloader_num_workers), *gpu_messages(run.training.use_cpu)]
     config = vars(run)
     total, trained = count_parameters(setup.model.model)
     checkpoint = None
     if run.training.is_resumed:
         check_same_run(folder, config, setup.class_names, setup.counts)
         find = find_checkpoint or last_checkpoint
-        checkpoint = find(folder, run.training.ema_decay > 0, notes, run.training.checkpoint_to_resume)
-        notes.append(f"Going on from {checkpoint}.")
+        checkpoint = find(folder, run.training.ema_decay > 0, messages, run.training.checkpoint_to_resume)
+        messages.append(f"Resuming from {checkpoint}.")
     if run.training.save_strategy != "no":
         num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
         num_checkpoints = 1 + (run.training.save_total_limit or 2)
@@ -178,8 +180,8 @@ def begin_or_resume(
             make_repository(folder, arguments)
         if checkpoint is None:
             write_run_files(folder, config, setup.class_names, setup.counts)
-        for note in notes:
-            print(note, flush=True)
+        for message in messages:
+            print(message, flush=True)
     state.wait_for_everyone()
     return checkpoint
 
@@ -201,7 +203,7 @@ def try_batches(trainer: "VideoTrainer") -> None:
 
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:
-    """Save the best or the last model, its processors, and the metrics of training; a finished run keeps its files."""
+    """Save the best or the last model, its processors, and the training metrics. A run that was already finished keeps its files."""
     from .checkpointing import was_finished
 
     setup, state, throughput = trainer.setup, trainer.state, trainer.throughput()
@@ -250,8 +252,8 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
 
 def evaluate_saved(run: TrainingRun, folder: Path) -> int:
     """
-    `tubevit eval` of the saved model, on all views of the validation videos, into `evaluation/`. Returns its exit code:
-    videos that were to be skipped do not make it fail, `metrics.json` counts them.
+    `tubevit eval` of the saved model on all views of the validation videos, into `evaluation/`. Returns the exit code. With
+    `on_corrupt_video=skip`, videos that could not be scored do not change it; `metrics.json` counts them.
     """
     from accelerate import PartialState
 
@@ -261,10 +263,10 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
     output = folder / EVALUATION
     state = PartialState()
     if state.is_main_process and output.is_dir() and not (output / "metrics.json").is_file():
-        shutil.rmtree(output)  # of a run that was killed there
+        shutil.rmtree(output)  # left by a run that was killed during its evaluation
     state.wait_for_everyone()
     is_done = output.is_dir()
-    state.wait_for_everyone()  # all have looked before the first makes the folder
+    state.wait_for_everyone()  # before the first process creates the folder
     may_skip = run.training.on_corrupt_video == "skip"
     if is_done:
         is_complete = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["is_complete"]
@@ -288,8 +290,8 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
 
 def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_views: bool = True) -> int:
     """
-    Split a joint model into a classifier for each data set, and score each saved classifier. Returns the first exit code that is
-    not 0; an incomplete evaluation of one data set does not prevent those of the others.
+    Split a joint model into a classifier for each data set, and evaluate each saved classifier. Returns the first exit code that
+    is not 0; after an incomplete evaluation the other data sets are still evaluated.
     """
     from accelerate import PartialState
 
@@ -323,9 +325,9 @@ def write_cards(setup: "RunSetup | JointSetup", folder: Path, history: list[dict
 
 def make_repository(folder: Path, arguments: "VideoTrainingArguments") -> str:
     """
-    The full name of the run's repository on the Hub, created before training so that a missing login costs nothing.
+    Create the run's repository on the Hub and return its full name. Done before training, so that a missing login is found early.
 
-    Raises an `OSError` of one line if it cannot be written to.
+    Raises an `OSError` of one line if the repository cannot be created.
     """
     from huggingface_hub import create_repo
 
@@ -335,7 +337,7 @@ def make_repository(folder: Path, arguments: "VideoTrainingArguments") -> str:
     except Exception as error:  # the Hub's errors and network errors have no other base class
         reason = " ".join(str(error).split(maxsplit=40)[:40])
         raise OSError(
-            f"push_to_hub: there is no way to write to {name} on the Hub ({reason}); log in by `hf auth login`, or set "
+            f"push_to_hub: cannot write to {name} on the Hub ({reason}); log in by `hf auth login`, or set "
             "push_to_hub=false."
         ) from error
     return created.repo_id

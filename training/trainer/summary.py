@@ -56,7 +56,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         per_tube = f" ({', '.join(f'{name}: {count}' for name, count in counts)})"
     if clip["tokens"] is not None:  # of a model that returns hidden states
         lines[f"tokens per {unit}"] = f"{clip['tokens']:,}{per_tube}"
-    lines[f"arithmetic per {unit}"] = f"{clip['gflops']:.3g} GFLOPs forward"
+    lines[f"GFLOPs per {unit}"] = f"{clip['gflops']:.3g} (forward pass)"
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = f"{len(setup.data.class_names)}"
@@ -91,9 +91,9 @@ def describe_reading(processor: Any, media: str) -> str:
 
 
 def describe_counts(counts: dict[str, int]) -> str:
-    """The numbers of used and of unreadable videos of a split."""
-    bad = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
-    return f"{counts['used']:,}{bad}" if counts else "a stream"
+    """The numbers of used and unreadable videos of a split."""
+    corrupt = f", {counts['cannot_be_read']:,} cannot be read" if counts.get("cannot_be_read") else ""
+    return f"{counts['used']:,}{corrupt}" if counts else "a stream"
 
 
 def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Path) -> str:
@@ -117,7 +117,7 @@ def _number(value: Any) -> str:
 
 
 def describe_inputs(setup: JointSetup) -> dict[str, dict[str, Any]]:
-    """For each data set tokens and GFLOPs of a clip or an image, as `summary.describe_clip` counts them."""
+    """For each data set, tokens and GFLOPs of a clip or an image, as `describe_clip` counts them."""
     of_media: dict[str, dict[str, Any]] = {}
     for part in setup.parts.values():
         if part.data.media not in of_media:
@@ -152,7 +152,7 @@ def _describe_part(setup: JointSetup, name: str, each: dict[str, Any]) -> str:
     part, options = setup.parts[name], setup.run.options_of(name)
     unit = "clip" if part.data.media == "video" else "image"
     text = (
-        f"{part.data.media}s, {len(part.class_names)} classes, weight {options.weight:g} "
+        f"{part.data.media}s, {len(part.class_names)} classes, sampling weight {options.weight:g} "
         f"({setup.fractions[name]:.0%} of the batches), {each['tokens']:,} tokens and {each['gflops']:.3g} GFLOPs per {unit}"
     )
-    return text if options.loss_weight == 1 else f"{text}, loss times {options.loss_weight:g}"
+    return text if options.loss_weight == 1 else f"{text}, loss weight {options.loss_weight:g}"

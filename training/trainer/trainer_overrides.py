@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Overrides of Trainer's internals, all of them: private methods, and `get_batch_samples`, whose name is public and which is not
-documented. Each names its reason and the upstream issue, and `test_trainer_overrides.py` fails when plain Trainer of the
-installed Transformers no longer needs it.
+All overrides of Trainer's internals: private methods, and `get_batch_samples`, which is public but undocumented. The docstring of
+each gives its reason and the upstream issue. `test_trainer_overrides.py` fails if the Trainer of the installed Transformers no
+longer needs an override.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,11 @@ class TrainerOverrides(Trainer):
     saves_adapters: bool
 
     def prepare_batches(self, batches: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        """Batches from the loader, as the model and the loss take them."""
+        """Batches of the loader, prepared for the model and the loss."""
         raise NotImplementedError
 
     def resume_progress(self) -> None:
-        """Called when `state` is that of a checkpoint, or new, before the first step."""
+        """Called before the first step; `state` is new, or was loaded from a checkpoint."""
         raise NotImplementedError
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
@@ -45,16 +45,16 @@ class TrainerOverrides(Trainer):
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any
     ) -> tuple[int, int]:
         """
-        Take no step after the last one: Trainer takes one more if a checkpoint at `max_steps` is in the middle of an epoch, or if
-        early stopping had ended the run, and restarts the patience of early stopping.
+        Take no step if the run had ended, and restore the patience of early stopping. Trainer takes one more step if the checkpoint
+        at `max_steps` is in the middle of an epoch, or if early stopping had ended the run, and it resets the patience.
 
         Upstream: huggingface/transformers#10290, #28544. `restore_callback_states_from_checkpoint` restores the patience, but
         does not end the run.
         """
-        done = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
+        progress = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, *args)
         self.resume_progress()
         is_over = self.state.global_step >= max_steps or self._restore_early_stopping()
-        return (num_train_epochs, 0) if is_over else done
+        return (num_train_epochs, 0) if is_over else progress
 
     def _restore_early_stopping(self) -> bool:
         """Whether early stopping had ended the run; restores its count of evaluations without a better metric."""
@@ -87,15 +87,15 @@ class TrainerOverrides(Trainer):
             super()._load_best_model()
 
     def _saves_whole_model(self) -> bool:
-        """Whether checkpoints are as `save_pretrained` writes them: not adapters only, not weights split over GPUs."""
+        """Whether checkpoints are written by `save_pretrained`: not for adapters, and not for weights that are sharded over GPUs."""
         return not (self.saves_adapters or self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
 
 def load_weights(model: Any, checkpoint: str | Path) -> None:
     """
-    Give a model the weights of a folder that `save_pretrained` wrote, by the names that `from_pretrained` finds them under.
+    Load the weights of a folder that `save_pretrained` wrote into a model. Keys are converted as `from_pretrained` does.
 
-    Raises `ValueError` unless the folder holds exactly the weights of the model; this is then as it was.
+    Raises `ValueError`, and leaves the model unchanged, unless the folder holds exactly the weights of the model.
     """
     with quiet_library():
         saved, info = type(model).from_pretrained(
@@ -110,13 +110,13 @@ def load_weights(model: Any, checkpoint: str | Path) -> None:
     if lost or extra:
         raise ValueError(
             f"{checkpoint} does not hold the weights of this model: {len(lost)} are missing or of another shape, "
-            f"{len(extra)} are not the model's, among them {(lost or extra)[0]}."
+            f"{len(extra)} are unexpected, among them {(lost or extra)[0]}."
         )
     model.load_state_dict(saved.state_dict())
 
 
 def check_adapters(model: Any, checkpoint: Path) -> None:
-    """Raise a `ValueError` unless the adapters of a PEFT model are those of a checkpoint, number by number."""
+    """Raise a `ValueError` unless the adapters of a PEFT model equal those of a checkpoint exactly."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 

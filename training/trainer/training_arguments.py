@@ -25,7 +25,7 @@ BELOW_1 = Range(0, 1, exclusive=("maximum",))
 
 @dataclass
 class VideoTrainingArguments(TrainingArguments):
-    """Optimization, evaluation, checkpoints and logging: Transformers' TrainingArguments with other defaults, and more."""
+    """Optimization, evaluation, checkpoints and logging: Transformers' TrainingArguments with other defaults and further options."""
 
     INHERITED_RANGES: ClassVar[dict[str, Range]] = {
         "adam_beta1": BELOW_1,
@@ -51,13 +51,13 @@ class VideoTrainingArguments(TrainingArguments):
         "prediction_loss_only": "metrics need the logits",
         "batch_eval_metrics": "metrics are computed over the whole split",
         "include_for_metrics": "metrics take logits and labels only",
-        "auto_find_batch_size": "the batch size decides the result; set per_device_train_batch_size",
+        "auto_find_batch_size": "results depend on the batch size; set per_device_train_batch_size",
         "hub_strategy": "a run is uploaded once, at its end",
         "hub_always_push": "a run is uploaded once, at its end",
         "do_train": "tubevit train always trains",
         "do_eval": "set eval_strategy",
         "do_predict": "use tubevit eval with split=test",
-        "parallelism_config": "it has no form on a command line or in YAML",
+        "parallelism_config": "it cannot be given on a command line or in YAML",
     }
 
     # Optimization
@@ -68,7 +68,7 @@ class VideoTrainingArguments(TrainingArguments):
     per_device_train_batch_size: Annotated[int, AT_LEAST_1] = option(8, "clips per device and forward pass")
     gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = option(1, "forward passes per optimizer step")
     learning_rate: Annotated[float, POSITIVE] = option(
-        1e-4, "peak learning rate, of the classifier and of each layer that layer_decay does not lower"
+        1e-4, "peak learning rate; layer_decay lowers it for the layers before the classifier"
     )
     layer_decay: Annotated[float, Range(0, 1, exclusive=("minimum",))] | None = option(
         None,
@@ -85,11 +85,9 @@ class VideoTrainingArguments(TrainingArguments):
     warmup_steps: Annotated[float, AT_LEAST_0] = option(
         0.1, "steps of linear warm-up; a value below 1 is a fraction of all steps"
     )
-    max_grad_norm: Annotated[float, AT_LEAST_0] = option(
-        1.0, "largest norm of the gradient, by clipping; 0 = no clipping"
-    )
+    max_grad_norm: Annotated[float, AT_LEAST_0] = option(1.0, "norm to which gradients are clipped; 0 = no clipping")
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
-        None, "number format of the forward pass; the options bf16 and fp16 set the same (default: no)"
+        None, "data type of the forward pass; the options bf16 and fp16 set the same (default: no)"
     )
     ema_decay: Annotated[float, BELOW_1] = option(
         0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
@@ -120,7 +118,9 @@ class VideoTrainingArguments(TrainingArguments):
     num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video in the evaluation after training")
     num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip in the evaluation after training")
     view_aggregation: Literal["probs", "logits", "max"] = option(
-        "probs", "average the probabilities of the views, average their logits, or take the largest probability"
+        "probs",
+        "score of a video from its views; probs: mean of their probabilities; logits: probabilities of their mean logits; max: "
+        "largest probability of each class",
     )
 
     # Files and logging
@@ -134,7 +134,7 @@ class VideoTrainingArguments(TrainingArguments):
         500, "steps between checkpoints if save_strategy=steps; a value below 1 is a fraction of all steps"
     )
     save_total_limit: Annotated[int, AT_LEAST_1] | None = option(
-        2, "checkpoints to keep: the newest ones, and the best; none keeps all"
+        2, "number of checkpoints to keep: the newest, and always the best; none = all"
     )
     logging_steps: Annotated[float, POSITIVE] = option(
         10, "steps between log entries; a value below 1 is a fraction of all steps"
@@ -153,7 +153,7 @@ class VideoTrainingArguments(TrainingArguments):
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU")
     check_data: bool = option(True, "try to open every file before training")
     corrupt_videos_file: str | None = option(
-        None, "report of `tubevit data check`: skip the files that it names, without another check"
+        None, "report of `tubevit data check`; its files are skipped, and no file is checked again"
     )
     on_corrupt_video: Literal["skip", "raise"] = option(
         "skip", "skip videos that cannot be decoded, or stop with an error"
@@ -163,7 +163,7 @@ class VideoTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
-        # As given: Transformers replaces values below, and its replacements would not read back from YAML.
+        # The values as given. Transformers replaces some below, and those could not be read back from YAML.
         self.given = {each.name: getattr(self, each.name) for each in fields(self)}
         check_ranges(self)
         self._check_supported()
@@ -210,7 +210,7 @@ class VideoTrainingArguments(TrainingArguments):
                 )
 
     def _set_precision(self) -> None:
-        """`mixed_precision` decides; `bf16` and `fp16` are the same in Transformers' words."""
+        """Make `mixed_precision` agree with `bf16` and `fp16`, the options of Transformers for the same choice."""
         if self.bf16 and self.fp16:
             raise ValueError("bf16=true and fp16=true exclude each other: set mixed_precision=bf16 or fp16.")
         switch = "bf16" if self.bf16 else "fp16" if self.fp16 else None
@@ -235,7 +235,7 @@ class VideoTrainingArguments(TrainingArguments):
         return None if value.lower() in BOOLEANS else Path(value).expanduser()
 
     def to_options(self) -> dict[str, Any]:
-        """Option name to value as given, for YAML: the fields declared here, and the others that are not at their defaults."""
+        """Option name to given value, for YAML: all fields declared here, and inherited fields that differ from their defaults."""
         own = type(self).__annotations__
         return {
             each.name: self.given[each.name]
@@ -244,7 +244,7 @@ class VideoTrainingArguments(TrainingArguments):
         }
 
     def copy(self, **changes: Any) -> "VideoTrainingArguments":
-        """The same options as given, with changes."""
+        """New arguments from the given options, with changes."""
         return type(self)(**{**self.given, **changes})
 
     def complete_layer_decay(self, has_checkpoint: bool) -> None:
@@ -256,7 +256,7 @@ class VideoTrainingArguments(TrainingArguments):
         """
         A copy for Trainer.
 
-        has_validation: whether there are validation videos; without them Trainer must not evaluate.
+        has_validation: whether there are validation videos. Without them, evaluation is switched off.
         best_metric: metric of the best checkpoint if `metric_for_best_model` is not given.
         """
         metric = self.metric_for_best_model or best_metric
@@ -280,7 +280,7 @@ class VideoTrainingArguments(TrainingArguments):
 
 
 def default_layer_decay(has_checkpoint: bool) -> float:
-    """From a checkpoint 0.75, which trains the first of twelve layers at 3 % of the rate; 1 from random weights."""
+    """0.75 from a checkpoint (the first of twelve layers then has 3 % of the learning rate), 1 from random weights."""
     return 0.75 if has_checkpoint else 1.0
 
 

@@ -2,10 +2,11 @@
 """
 `VideoTrainer`: Transformers' Trainer for clips.
 
-- Clips travel as uint8. Loader workers augment them for a CPU; on a GPU they are augmented there.
-- One loss for every model. It takes the soft labels of mixup and counts videos over all processes and accumulated batches.
+- Clips are transferred as uint8. They are augmented on the GPU, or without a GPU by the loader workers.
+- All models have the same loss. It accepts the soft labels of mixup, and is a mean over the videos of all processes and accumulated
+  batches.
 - Checkpoints with NaN or inf in the weights or the loss are never written.
-- The time spent waiting for clips is measured. A resumed run has the times and the mean loss of all its steps.
+- The time spent waiting for clips is measured. A resumed run reports times and mean loss over all its steps.
 
 Overrides of Trainer's internals are in `trainer_overrides.py`.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
@@ -65,9 +66,9 @@ class VideoTrainer(TrainerOverrides):
             for name, value in (("ema_decay", training.ema_decay), ("lora_rank", setup.run.model.lora_rank)):
                 if value:
                     raise ValueError(
-                        f"{name} does not work with weights that are split over GPUs; set {name}=0 or use DDP."
+                        f"{name} does not work with weights that are sharded over GPUs; set {name}=0 or use DDP."
                     )
-        self.model_accepts_loss_kwargs = False  # `loss` computes it, for every model
+        self.model_accepts_loss_kwargs = False  # `loss` computes the loss of every model
 
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
@@ -103,7 +104,7 @@ class VideoTrainer(TrainerOverrides):
         return loss
 
     def first_batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """For a dry run: the first batch, and how to name it."""
+        """For a dry run: the first batch, after a suffix for its name in messages."""
         yield "", next(iter(self.get_train_dataloader()))
 
     def throughput(self) -> dict[str, float | int]:
@@ -146,9 +147,9 @@ class VideoTrainer(TrainerOverrides):
     def train(self, *args, **kwargs):
         try:
             return super().train(*args, **kwargs)
-        finally:  # an error message must not follow a progress bar on its line
+        finally:  # an error message must begin on a new line
             for callback in self.callback_handler.callbacks:
-                if getattr(callback, "training_bar", None) is not None:
+                if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
                     callback.training_bar.close()
 
     def evaluation_loop(self, *args, **kwargs):
@@ -156,7 +157,7 @@ class VideoTrainer(TrainerOverrides):
             return super().evaluation_loop(*args, **kwargs)
 
     def use_average(self) -> None:
-        """Replace the model's weights by the EMA permanently: that of the best checkpoint, if that one was loaded."""
+        """Replace the model's weights by the EMA permanently; by the EMA of the best checkpoint if that checkpoint was loaded."""
         if self.average is None:
             return
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
@@ -170,7 +171,7 @@ class VideoTrainer(TrainerOverrides):
         self.saved_loss_sum = self.total_loss()
         check_loss(self.saved_loss_sum, self.state.global_step)
         check_weights(self.model, self.state.global_step)
-        # Before the rest, because the file that makes a checkpoint complete is written last.
+        # First, because the last file that Trainer writes marks a checkpoint as complete.
         if self.average is not None and self.args.should_save and output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             self.average.save(output_dir)
@@ -188,7 +189,7 @@ class VideoTrainer(TrainerOverrides):
 
 
 def _logits_alone(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    """Logits `(clips, classes)` out of all that a model returns."""
+    """The logits `(clips, classes)` among the outputs of a model."""
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     return logits.reshape(len(logits), -1)
 
@@ -200,7 +201,7 @@ class Progress(TrainerCallback, ExportableState):
         self.trainer = trainer
 
     def state(self) -> dict[str, Any]:
-        # `save_model`, which is called before, has set the sum.
+        # `save_model` has set `saved_loss_sum`: Trainer calls it before this method.
         counts = {"sum_of_losses": self.trainer.saved_loss_sum, **self.trainer.batches.counts()}
         return {"args": {}, "attributes": counts}
 

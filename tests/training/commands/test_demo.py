@@ -150,14 +150,14 @@ def test_folders_of_splits_are_used_as_they_are(tmp_path):
     found = find_clips(tmp_path)
     assert {(clip.path.name, clip.label) for clip in found.train} == {("a.mp4", "run"), ("b.AVI", "walk")}
     assert found.val == [LabeledClip(tmp_path / "validation" / "run" / "c.mkv", "run")]
-    assert found.notes == []
+    assert found.messages == []
 
 
 def test_classes_that_training_lacks_are_left_out_and_named(tmp_path):
     touch(tmp_path, "train/run/a.mp4", "train/walk/b.mp4", "test/run/c.mp4", "test/sit/d.mp4")
     found = find_clips(tmp_path)
     assert [clip.label for clip in found.val] == ["run"]
-    assert "sit" in found.notes[0]
+    assert "sit" in found.messages[0]
 
 
 def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():

@@ -148,7 +148,7 @@ def test_an_unusable_model_is_one_line(capsys, library_log, make, command, clips
         "missing": "no model folder",
         "file": "is a file",
         "empty": "no config.json",
-        "other type": "bert model, which is in no registered family",
+        "other type": "is a bert model. No family is registered for this type",
         "pickle": "pickle",
         "backbone": "lacks",
         "no processor": "processor",
@@ -232,3 +232,32 @@ def test_traceback_shows_where_it_happened(model):
 )
 def test_kind_is_told_by_the_suffix(name, kind):
     assert kind_of(name) == kind
+
+
+def test_predict_without_clips_is_an_error(model, capsys):
+    assert main(["predict", "--model", str(model)]) == 2
+    assert "Give videos or images to classify" in capsys.readouterr().err
+
+
+def test_the_reason_for_a_clip_that_cannot_be_read_is_printed_once(model, tmp_path, capsys):
+    missing = tmp_path / "missing.mp4"
+    assert main(["predict", str(missing), "--model", str(model)]) == 1
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("No such file") == (shown.out + shown.err).count(str(missing)) == 1
+    assert shown.err == "1 of 1 clips could not be read.\n"
+
+
+def test_an_empty_model_folder_is_an_error_that_says_so(tmp_path, capsys):
+    for argv in (["predict", "clip.mp4", "--model", str(tmp_path)], ["export", str(tmp_path), str(tmp_path / "out")]):
+        assert main(argv) == 2
+        assert (
+            "is empty: the run that writes a model there has not finished, or was stopped." in capsys.readouterr().err
+        )
+
+
+@pytest.mark.parametrize("command", [("predict",), ("data", "check"), ("data", "prepare"), ("bench",)])
+def test_only_commands_that_train_or_evaluate_have_a_dry_run(command, capsys):
+    required = ["--model", "m"] if command == ("predict",) else []
+    with pytest.raises(SystemExit):
+        main([*command, *required, "--dry-run"])
+    assert "there is no option --dry-run" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_corrupt_videos_are_dropped_and_counted(broken_set):
     assert readable.class_names == data.class_names and check_videos(readable, num_workers=1)[0] == []
     counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
     firsts = [next(video for video in bad if video.split == split) for split in ("train", "validation")]
-    assert readable.notes == [
+    assert readable.messages == [
         f"{count} cannot be read and are dropped; the first: {first.path}: {first.reason}"
         for count, first in zip(counted, firsts, strict=True)
     ]
@@ -107,7 +107,7 @@ def test_corrupt_videos_are_dropped_and_counted(broken_set):
         drop_corrupt(data, bad, on_corrupt_video="raise")
     with pytest.raises(ValueError, match="skip or raise"):
         drop_corrupt(data, bad, on_corrupt_video="ignore")
-    assert drop_corrupt(data, [], on_corrupt_video="raise").notes == []
+    assert drop_corrupt(data, [], on_corrupt_video="raise").messages == []
 
 
 def test_split_without_readable_videos_raises(tmp_path):

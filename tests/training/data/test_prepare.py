@@ -1,6 +1,7 @@
 """`tubevit data prepare`: frames and times of the copies, how they are stored, and runs that continue after a stop."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from dataset_files import add_clip
+from tiny_runs import make_videos
 from torchvision.transforms import v2
 from video_files import moving_frames, write_video
 
@@ -166,3 +168,17 @@ def test_invalid_arguments_raise_one_line_and_write_nothing(originals, tmp_path,
 def test_other_settings_need_another_folder(originals, tmp_path, capsys):
     assert prepare(originals, tmp_path / "out", "--no-timing") == 0
     assert "was prepared with gop=24" in error_of(capsys, originals, tmp_path / "out", "--gop", 6)
+
+
+def test_options_are_given_by_name_too(tmp_path):
+    videos = make_videos(tmp_path / "videos", 2, 1)
+    options = [f"source={videos}", f"target={tmp_path / 'copies'}", "short-side=16", "no_timing=true", "gop=6"]
+    assert main(["data", "prepare", *options, "--workers", "1"]) == 0
+    settings = json.loads((tmp_path / "copies" / "prepare.json").read_text())
+    assert (settings["short_side"], settings["gop"]) == (16, 6)
+    assert len(list((tmp_path / "copies").rglob("*.mp4"))) == 9
+
+
+def test_a_missing_target_is_an_error(tmp_path, capsys):
+    assert main(["data", "prepare", str(tmp_path)]) == 2
+    assert "Give a folder of videos and a folder for their copies" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_the_format_is_detected_and_checked_by_its_entry(tmp_path, capsys):
     assert table(data, "validation") == [("b.mp4", "blue", None)]
     assert "hold 4 classes, expected 3" in error_of(data=tmp_path, num_classes=3)
     assert "multi_label=true needs one of" in error_of(data=tmp_path, multi_label=True)
-    assert load(data=tmp_path, label_column="x").notes == [
+    assert load(data=tmp_path, label_column="x").messages == [
         "label_column has no effect: the format toy does not use it."
     ]
     (tmp_path / "metadata.toy").write_text("# toy\nred: a.mp4\n")

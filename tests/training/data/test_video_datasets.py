@@ -60,7 +60,7 @@ def test_absolute_paths_and_repeated_files(tmp_path):
     data = load(data=tmp_path / "lists" / "train.csv", validation_fraction=0.0)
     assert [row["video"]["path"] for row in data.splits["train"]] == [str(clip)] * 2
     assert [row[0] for row in table(data, "train")] == [str(clip), f"{clip}#2"]
-    assert "1 of 2 rows of the train split repeat the video of an earlier row." in data.notes
+    assert "1 of 2 rows of the train split repeat the video of an earlier row." in data.messages
 
 
 def test_files_with_one_stem_in_two_folders_are_two_videos(tmp_path):
@@ -187,7 +187,7 @@ def test_validation_fraction_is_held_out_without_validation_split(tmp_path):
     data = load(data=tmp_path)
     labels = sorted(row["label"] for row in data.splits["validation"])
     assert labels == [0, 0, 1] and len(data.splits["train"]) == 9
-    assert data.notes == ["There is no validation split: 3 of 12 videos are held out for it."]
+    assert data.messages == ["There is no validation split: 3 of 12 videos are held out for it."]
     assert table(data, "validation") == table(load(data=tmp_path), "validation")
     assert list(load(data=tmp_path, validation_fraction=0.0).splits) == ["train"]
 
@@ -195,7 +195,7 @@ def test_validation_fraction_is_held_out_without_validation_split(tmp_path):
 def test_class_with_one_video_stays_in_training_and_is_reported(tmp_path):
     rows = [{"path": f"{index}.mp4", "label": label} for index, label in enumerate(["a", "a", "b", ""])]
     data = load(data=add_table(tmp_path / "a.csv", rows))
-    assert [row[1] for row in table(data, "validation")] == ["a"] and "b" in data.notes[1]
+    assert [row[1] for row in table(data, "validation")] == ["a"] and "b" in data.messages[1]
 
 
 def test_samples_of_one_file_are_in_one_split(tmp_path):
@@ -357,19 +357,21 @@ def test_options_without_effect_are_reported(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
     options = {"validation_fraction": 0.0, "label_column": "x", "shuffle_buffer_size": 3, "video_root": tmp_path}
     data = load(train_data=tmp_path / "train.txt", **options)
-    assert data.notes == [
+    assert data.messages == [
         "label_column has no effect: the format list does not use it.",
         "shuffle_buffer_size has no effect: the format list does not use it.",
     ]
     class_folders(tmp_path / "set", {"": {"a": 2, "b": 2}})
-    assert load(data=tmp_path / "set", video_root=tmp_path).notes[0].startswith("video_root has no effect")
+    assert load(data=tmp_path / "set", video_root=tmp_path).messages[0].startswith("video_root has no effect")
 
 
 def test_file_without_splits_is_the_training_split_with_a_note(tmp_path):
     (tmp_path / "val.txt").write_text("a.mp4 0\n")
     data = load(data=tmp_path / "val.txt", validation_fraction=0.0)
-    assert data.notes == [f"The format list names no splits: {tmp_path / 'val.txt'} (1 rows) is the training split."]
-    assert load(validation_data=tmp_path / "val.txt").notes == []
+    assert data.messages == [
+        f"The format list names no splits: {tmp_path / 'val.txt'} (1 rows) is the training split."
+    ]
+    assert load(validation_data=tmp_path / "val.txt").messages == []
 
 
 def test_unknown_names_and_indices():

@@ -175,7 +175,7 @@ def test_two_processes_score_every_video_once(videos, model, tmp_path):
 def test_what_cannot_be_scored_is_counted_and_fails(with_broken, model, tmp_path, capsys):
     options = ["num_temporal_views=1", "num_spatial_views=1", "split=train", "validation_fraction=0"]
     assert run_eval(model, with_broken, tmp_path / "out", *options) == 1
-    assert "INCOMPLETE: the numbers leave out 3 of 10 videos" in capsys.readouterr().err
+    assert "INCOMPLETE: 3 of 10 videos were not scored" in capsys.readouterr().err
     metrics = read_json(tmp_path / "out" / "metrics.json")
     counts = {"num_videos": 10, "num_scored": 7, "num_missing": 1, "num_skipped": 2, "is_complete": False}
     assert counts.items() <= metrics.items()
@@ -322,7 +322,7 @@ def test_videos_without_labels_get_predictions_and_no_metrics(videos, model, tmp
     assert run_eval(model, table, tmp_path / "out", "num_temporal_views=1", data_option="test_data") == 0
     metrics = read_json(tmp_path / "out" / "metrics.json")
     assert metrics["num_scored"] == metrics["num_without_label"] == 7 and "accuracy" not in metrics
-    assert "No label of these videos is known" in capsys.readouterr().out
+    assert "None of the videos has a label" in capsys.readouterr().out
     assert not (tmp_path / "out" / "confusion_matrix.png").exists()
 
 

@@ -107,7 +107,7 @@ def test_training_and_scoring_of_a_checkpoint_read_the_frames_of_its_rate(name, 
     model.save_processors(str(tmp_path / "saved"))
     saved = AutoVideoProcessor.from_pretrained(tmp_path / "saved")
     assert saved.fps == 5 and saved.to_dict() == AutoVideoProcessor.from_pretrained(folder).to_dict()
-    assert any("refuses a rate" in note for note in model.notes) == (name != "tubevit")
+    assert any("refuses a rate" in message for message in model.messages) == (name != "tubevit")
 
 
 @pytest.mark.parametrize("command", ["train", "train-loop"])
@@ -216,7 +216,7 @@ def test_another_number_of_frames_works_where_the_model_allows_it(name, videos, 
     assert (name in TAKES_OTHER_NUMBERS) != (name in FIXED)
     if name in FIXED:
         with pytest.raises(
-            ValueError, match=r"num_frames=8, but .* has weights for clips of 4 frames: set num_frames=4"
+            ValueError, match=r"num_frames=8, but the weights of .* are for clips of 4 frames: set num_frames=4"
         ):
             start(folder, videos, num_frames=8)
         with pytest.raises(ValueError, match="set num_frames=4"):
@@ -258,7 +258,7 @@ def test_a_checkpoint_without_a_processor_says_so(videos, tmp_path):
     folder = save_classifier(tmp_path / "model", "tubevit")
     (folder / "video_preprocessor_config.json").unlink()
     model = start(folder, videos)
-    assert any("has no processor" in note for note in model.notes) and model.processor.num_frames == 8
+    assert any("has no processor" in message for message in model.messages) and model.processor.num_frames == 8
 
 
 def test_model_types_are_compared_in_the_registry_alone():

@@ -65,7 +65,5 @@ def test_a_hub_that_cannot_be_written_to_is_found_before_training(script, videos
     monkeypatch.setattr(huggingface_hub, "create_repo", create_repo)
     assert main([script, *arguments(videos, tmp_path / "run", **OPTIONS)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert (
-        "no way to write to mine on the Hub (Token is required, but no token found.)" in error and "hf auth" in error
-    )
+    assert "cannot write to mine on the Hub (Token is required, but no token found.)" in error and "hf auth" in error
     assert not list((tmp_path / "run").rglob("*.safetensors"))

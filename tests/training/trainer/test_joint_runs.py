@@ -44,7 +44,7 @@ def data(tmp_path_factory):
 
 
 def joint_options(data: dict[str, Path], output: Path, /, own: dict | None = None, **options) -> dict:
-    """own: options of single data sets."""
+    """own: options per data set."""
     own = own or {}
     datasets = {name: {"data": str(folder), **own.get(name, {})} for name, folder in data.items()}
     return {**OPTIONS, "datasets": datasets, "output_dir": str(output), **options}
@@ -242,8 +242,8 @@ def test_a_dry_run_tries_each_data_set_and_writes_nothing(data, tmp_path, capsys
     shown = capsys.readouterr().out
     for words in (
         "clips, train          18 videos",
-        "videos, 3 classes, weight 3 (75% of the batches), 20 tokens",
-        "images, 2 classes, weight 1 (25% of the batches), 4 tokens",
+        "videos, 3 classes, sampling weight 3 (75% of the batches), 20 tokens",
+        "images, 2 classes, sampling weight 1 (25% of the batches), 4 tokens",
         "loss of the first batch of clips is",
         "loss of the first batch of pictures is",
     ):
@@ -323,7 +323,7 @@ def test_from_a_joint_checkpoint_its_heads_and_their_order_are_kept(data, traine
     weights, before = setup.model.model.state_dict(), load_file(trained / "model.safetensors")
     assert torch.equal(weights["classifiers.clips.weight"], before["classifiers.clips.weight"])
     assert all(torch.equal(each, before[name]) for name, each in weights.items() if name.startswith("tubevit."))
-    assert list(setup.model.model.config.heads) == ["clips", "shades"] and "kept: clips" in " ".join(setup.notes)
+    assert list(setup.model.model.config.heads) == ["clips", "shades"] and "kept: clips" in " ".join(setup.messages)
     with pytest.raises(ValueError, match=r"^datasets\.pictures: .* has a head of this name for 2 classes"):
         setup_from({"pictures": data["clips"]}, trained, tmp_path)
     replaced = setup_from({"pictures": data["clips"]}, trained, tmp_path, ignore_mismatched_sizes=True)

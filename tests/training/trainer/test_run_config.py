@@ -11,7 +11,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.presets import PRESETS
-from tubevit.training.data.worker_processes import note_on_gpus
+from tubevit.training.data.worker_processes import gpu_messages
 from tubevit.training.option_types import convert
 from tubevit.training.options import add_config_arguments, load_config_file, make_config, parse_arguments, write_yaml
 from tubevit.training.trainer.run_config import RECIPES, JointRun, TrainingRun, all_blocks, read_run, training_blocks
@@ -422,6 +422,6 @@ def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
     assert run.training.for_trainer().train_batch_size == 3
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert note_on_gpus(use_cpu=True) == [] and "--num_processes 4" in note_on_gpus(use_cpu=False)[0]
+    assert gpu_messages(use_cpu=True) == [] and "--num_processes 4" in gpu_messages(use_cpu=False)[0]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert note_on_gpus(use_cpu=False) == []
+    assert gpu_messages(use_cpu=False) == []

@@ -15,7 +15,7 @@ from transformers.utils import logging as library_logging
 
 from tubevit.processing.cpu_cores import num_cores
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
-from tubevit.training.data.worker_processes import note_on_workers
+from tubevit.training.data.worker_processes import worker_messages
 
 
 SCRIPTS = {"train": run_video_classification, "train-loop": run_video_classification_no_trainer}
@@ -69,10 +69,10 @@ def test_the_libraries_are_silent(command, videos, tmp_path):
 
 
 def test_workers_of_all_processes_share_the_cores(monkeypatch):
-    assert note_on_workers(0) == note_on_workers(num_cores()) == []
+    assert worker_messages(0) == worker_messages(num_cores()) == []
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    (note,) = note_on_workers(num_cores())
-    assert note.startswith(f"{2 * num_cores()} loader workers")
+    (message,) = worker_messages(num_cores())
+    assert message.startswith(f"{2 * num_cores()} loader workers")
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)

@@ -83,12 +83,12 @@ class ClassFolders:
     The labeled clips of a folder.
 
     train, val: clips of the training and the validation split. `val` is empty if each class has one clip.
-    notes: messages for the user on assumptions and excluded clips, one sentence each.
+    messages: for the user, on assumptions and excluded clips, one sentence each.
     """
 
     train: list[LabeledClip]
     val: list[LabeledClip]
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
 def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> ClassFolders:
@@ -116,14 +116,14 @@ def hold_out(clips: list[LabeledClip], fraction: float, seed: int) -> ClassFolde
     """Hold out a random `fraction` of the clips of each class for validation, see `split_by_class`."""
     groups = {label: sorted(members, key=lambda clip: clip.path) for label, members in group_by_label(clips).items()}
     train, val, single = split_by_class(groups, fraction, seed)
-    notes = []
+    messages = []
     if val:
-        notes.append(
+        messages.append(
             f"There is no val/ folder: {len(val)} of {len(clips)} clips are held out, {fraction:.0%} of each class."
         )
     if single and val:
-        notes.append(f"Classes with a single clip are not evaluated: {', '.join(single)}.")
-    return ClassFolders(train, val, notes)
+        messages.append(f"Classes with a single clip are not evaluated: {', '.join(single)}.")
+    return ClassFolders(train, val, messages)
 
 
 def group_by_label(clips: list[LabeledClip]) -> dict[str, list[LabeledClip]]:
@@ -149,12 +149,12 @@ def _use_val_folder(train: list[LabeledClip], val: list[LabeledClip], val_folder
     val = [clip for clip in val if clip.label in known]
     if not val:
         raise ValueError(f"{val_folder} holds no videos of the classes in train/.")
-    notes = (
+    messages = (
         [f"Classes of {val_folder.name}/ that train/ does not have are excluded: {', '.join(unknown)}."]
         if unknown
         else []
     )
-    return ClassFolders(train, val, notes)
+    return ClassFolders(train, val, messages)
 
 
 def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
