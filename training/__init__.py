@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The `tubevit` command and what it runs: prediction, export, the demo, a look at this machine."""
+"""Training, evaluation, data preparation, benchmarks and experiments: everything that the `tubevit` command runs."""
 
 if __name__ != "tubevit.training":
     raise ImportError(

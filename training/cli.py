@@ -2,9 +2,9 @@
 """
 The `tubevit` command: a table of sub-commands, each a module with `add_arguments(parser)` and `run(args)`.
 
-A module is imported when its sub-command is called, so `tubevit --help` loads neither torch nor Transformers. `run` returns
-the exit code (`None` for 0). An error message for the user (`errors.is_user_error`) is printed on one line with exit code 2,
-and `--traceback` shows where it was raised; a programming error always shows its traceback.
+A module is imported when its sub-command is called, so `tubevit --help` imports neither torch nor Transformers. `run` returns
+the exit code (`None` means 0). An error for the user (`errors.is_user_error`) is printed on one line, with exit code 2; with
+`--traceback` it shows its traceback. A programming error always shows its traceback.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from .options import parse_arguments
 # Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.
 GROUPS = {
     "everyday": {
-        "train": ("run_video_classification", "fine-tune a classifier of videos, of images, or of both"),
+        "train": ("run_video_classification", "fine-tune a classifier of videos, of images, or of both together"),
         "train-loop": (
             "run_video_classification_no_trainer",
             "fine-tune with a plain Accelerate loop, written to be copied and changed",
         ),
         "eval": (
             "evaluate_video_classification",
-            "score a video classifier on a data set, over several views per video",
+            "evaluate a classifier on a data set, with several views per video",
         ),
         "predict": ("commands.predict", "classify videos and images"),
     },
@@ -47,7 +47,7 @@ GROUPS = {
     "data": {
         "data check": ("data.check_data", "find the files of a data set that cannot be decoded"),
         "data prepare": ("data.prepare", "re-encode a folder of videos so that they decode faster"),
-        "data synthesize": ("synthetic.synthesize", "write a synthetic data set whose classes differ by motion only"),
+        "data synthesize": ("synthetic.synthesize", "write a synthetic data set whose classes differ only in motion"),
     },
     "this installation": {
         "demo": ("commands.demo", "train a tiny TubeViT on synthetic clips or on your videos, and draw a report"),
@@ -57,15 +57,15 @@ GROUPS = {
     "experiments": {
         "experiments ablations": (
             "experiments.ablations",
-            "list the paper's ablations, or train them at a small size and compare the order of their rows",
+            "list the paper's ablations, or train them at a small size",
         ),
         "experiments compare": (
             "experiments.comparison",
-            "train TubeViT and video models of Transformers with equal FLOPs, and compare them",
+            "compare TubeViT with video models of Transformers, trained with equal FLOPs",
         ),
         "experiments baselines": (
             "experiments.linear_baselines",
-            "score linear classifiers of one frame and of motion energy, as baselines",
+            "train and evaluate linear baselines on one frame and on motion energy",
         ),
         "experiments results": ("experiments.results", "write RESULTS.md from result files and run folders"),
     },
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `tubevit` with `argv` (the process's arguments by default) and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a label must not end the command
+            stream.reconfigure(errors="replace")  # a label that the terminal cannot show must not end the command
     argv = list(sys.argv[1:] if argv is None else argv)
     name, arguments = find_command(argv)
     if name is None:
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
-    """The module of a sub-command, and a parser of its options."""
+    """The module of a sub-command and the parser of its options."""
     module_name, summary = COMMANDS[name]
     module = import_module(module_name)
     parser = _Parser(prog=f"tubevit {name}", description=summary[0].upper() + summary[1:] + ".")
@@ -141,9 +141,9 @@ def make_parser(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
 
 def find_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     """
-    The sub-command that `argv` begins with, under its current name, and its arguments.
+    The current name of the sub-command at the start of `argv`, and its arguments.
 
-    No sub-command, or only `data` or `experiments`, prints a list of sub-commands and gives `None`.
+    Without a sub-command, or with `data` or `experiments` only, prints the list of sub-commands and returns `None`.
     """
     first, rest = (argv[0], list(argv[1:])) if argv else (None, [])
     if first in COMMANDS:
@@ -185,7 +185,7 @@ def _nearest_command(name: str, prefix: str | None) -> str:
 
 
 def _overview_parser(prefix: str | None) -> "_Parser":
-    """For `tubevit` itself, and for `tubevit data` and `tubevit experiments`."""
+    """The parser of `tubevit` itself, of `tubevit data` or of `tubevit experiments`."""
     shown = {
         title: {
             name: summary for name, (_, summary) in group.items() if prefix is None or name.startswith(f"{prefix} ")
@@ -200,7 +200,7 @@ def _overview_parser(prefix: str | None) -> "_Parser":
     parser = _Parser(
         prog=prog,
         usage=f"{prog} COMMAND [--option value | option=value ...]",
-        description="TubeViT for Transformers: sparse video tubes, one set of weights for images and videos."
+        description="TubeViT for Transformers: a ViT for images and videos with sparse video tubes."
         if prefix is None
         else f"The sub-commands of `{prog}`.",
         epilog="\n".join([*lines, "`tubevit COMMAND --help` explains the options of a command."]),
@@ -213,7 +213,7 @@ def _overview_parser(prefix: str | None) -> "_Parser":
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong arguments on one line, like other errors, without the usage."""
+    """Reports wrong arguments on one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The environment that results depend on: package versions, machine, device, commit of the source code."""
+"""Package versions, machine, device and commit of the source code, on which results depend."""
 
 import datetime
 import os
@@ -78,8 +78,8 @@ def pick_device(name: str) -> str:
 
 def provenance(machine: dict[str, Any]) -> dict[str, Any]:
     """
-    Commit of the package's source code ("unknown" outside its repository), whether files differ from that commit, machine with
-    the version of Transformers, and date.
+    Commit of the package's source code ("unknown" outside its repository), whether files differ from the commit, date, and
+    the machine with the version of Transformers.
     """
     machine = machine | {"transformers": installed_versions()["transformers"]}
     here = Path(__file__).name

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Which exceptions are error messages for the user, and which are programming errors.
+Distinguish error messages for the user from programming errors.
 
-A message is shown on one line, a programming error with its traceback. The type does not tell them apart: `ValueError` is
-what our checks raise, and also what torch raises for a mistake of ours. The place does: a message comes from a `raise`
-statement of this package, or of a library module that checks what a user gave. Any other exception is a programming error.
+A message is printed on one line, a programming error with its traceback. The type does not distinguish them: our checks raise
+`ValueError`, and so does torch for a bug in our code. The place does: a message for the user comes from a `raise` statement of this
+package, or of a library module that checks user input. Every other exception is a programming error.
 """
 
 import dis
@@ -14,7 +14,7 @@ from types import TracebackType
 from .options import one_line
 
 
-# Modules of libraries whose `raise` statements are about options, files and names that a user gave.
+# Modules of libraries whose `raise` statements report wrong options, files and names of the user.
 CHECKING_MODULES = (
     "accelerate",
     "datasets",
@@ -38,7 +38,9 @@ def is_user_error(error: Exception) -> bool:
     if isinstance(error, OSError) or type(error).__module__.startswith(f"{PACKAGE}."):
         return True
     if isinstance(error, ImportError) and error.name is not None:
-        return error.name.partition(".")[0] != PACKAGE  # a missing or outdated package, not a missing name of ours
+        return (
+            error.name.partition(".")[0] != PACKAGE
+        )  # a missing or outdated package, not a name missing in this package
     remote = _worker_traceback(error)
     if remote is not None:
         return _ends_in_our_raise(remote)
@@ -67,7 +69,7 @@ def _worker_traceback(error: Exception) -> str | None:
 
 
 def _ends_in_our_raise(traceback: str) -> bool:
-    """Whether the last frame of a traceback that is given as text is a `raise` statement of this package."""
+    """Whether the last frame of a traceback, given as text, is a `raise` statement of this package."""
     frames = re.findall(r'^\s*File "(.*?)", line \d+.*\n\s*(.*)$', traceback, re.MULTILINE)
     if not frames:
         return False
@@ -77,7 +79,7 @@ def _ends_in_our_raise(traceback: str) -> bool:
 
 
 def _package_folders() -> list[str]:
-    """Where the modules of this package are: one folder in a wheel, three in a checkout."""
+    """The folders of this package's modules: one in a wheel, three in a checkout."""
     import tubevit
     import tubevit.processing
     import tubevit.training

@@ -1,15 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit eval`: score a video classifier on a data set, over several views of every video.
+`tubevit eval`: evaluate a video classifier on a data set, with several views of every video.
 
     tubevit eval --model_name_or_path runs/tubevit --data path/to/videos --output_dir runs/tubevit/evaluation
     tubevit eval --config evaluation.yaml num_temporal_views=4 num_spatial_views=3
-    torchrun --nproc-per-node 8 training/evaluate_video_classification.py --config evaluation.yaml
+    tubevit eval --config evaluation.yaml --num_processes 8
 
-Any model of `AutoModelForVideoClassification` will do, so that TubeViT and others are compared by one tool, and a
-TubeViT for images, which are scored in one view. A number is
-worth what it was measured on: `metrics.json` says how many videos were scored, missing and skipped and how views were
-taken and averaged; a video that cannot be read is never replaced, and unless all were scored the exit code is 1.
+The classifier is any model of `AutoModelForVideoClassification`, so one tool compares TubeViT with other models; or a TubeViT for
+images, which have one view. `metrics.json` holds the numbers of videos scored, missing and skipped, and how views were sampled and
+averaged. A video that cannot be read is never replaced by another, and the exit code is 1 unless all videos were scored.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`--num_processes N`: run a command in several processes, which torchrun starts, on this machine or on several.
+`--num_processes N`: run a command with torchrun in several processes, on one machine or several.
 
-The options have Accelerate's names. Each process runs the module of the command line with the arguments of this process, so an
-installed wheel needs no path of a script. A process that fails with a message for the user leaves the message in torchrun's
-error file, and the launching process prints it once.
+The options have Accelerate's names. Each process runs the `tubevit` module with the same arguments, so an installed wheel needs no
+path to a script. A process that fails with a message for the user writes the message to torchrun's error file, and the launching
+process prints it once.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torchrun looks for the error of 
 REPORTED = "reported_by_tubevit"  # entry of the error file
 INTERRUPTED = 130  # exit code of a program that SIGINT (Ctrl-C) ends
 
-# Launchers, by the environment variable with the number of their processes.
+# Environment variable with the number of processes, to the name of the launcher.
 LAUNCHERS = {
     "WORLD_SIZE": "torchrun or accelerate launch",
     "SLURM_STEP_NUM_TASKS": "srun",
@@ -36,7 +36,7 @@ LAUNCHERS = {
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How many processes to start, and where."""
+    """Number of processes and machines, and the address of the first machine."""
 
     num_processes: int = 1
     num_machines: int = 1
@@ -63,7 +63,7 @@ class LaunchOptions:
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("several processes", "One process per GPU; torchrun starts the processes.")
+    group = parser.add_argument_group("several processes", "torchrun starts the processes, usually one per GPU.")
     group.add_argument(
         "--num_processes",
         type=whole_number(1),
@@ -93,15 +93,15 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pop_launch_options(args: argparse.Namespace) -> LaunchOptions:
-    """Take the options of `add_launch_arguments` out of `args`. Raises `ValueError` for a contradiction."""
+    """Remove the options of `add_launch_arguments` from `args`. Raises `ValueError` if they contradict each other."""
     return LaunchOptions(**{name: vars(args).pop(name) for name in LaunchOptions.__dataclass_fields__})
 
 
 def should_launch(options: LaunchOptions) -> bool:
     """
-    Whether this process is to start others, and not one that was started.
+    Whether this process has to start the others; not if it was itself started by `launch`.
 
-    Raises `ValueError` if another launcher started it: each of its processes would start `num_processes` more.
+    Raises `ValueError` if another launcher started this process: each of its processes would start `num_processes` more.
     """
     if options.num_processes == 1 or IS_LAUNCHED in os.environ:
         return False
@@ -132,7 +132,9 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
     num_local = options.num_processes // options.num_machines
     own_environment = dict(os.environ)
     os.environ[IS_LAUNCHED] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_local)))  # torchrun would set 1, and say so
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, num_cores() // num_local))
+    )  # torchrun would set 1 and print a warning
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # failures are reported below
     if options.num_machines == 1 and options.main_process_port is None:
         rendezvous = ["--standalone"]
@@ -172,8 +174,8 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
 
 def _first_failure(failures: dict[int, Any]) -> tuple[int, Any]:
     """
-    The failed process that made the others fail, which lose their connection to it: one that a signal ended, or the first that
-    reported an error. torchrun compares whole seconds only.
+    Rank and failure of the process that failed first: one that a signal ended, or the first that reported an error. The others
+    fail because they lose their connection to it. torchrun compares whole seconds only.
     """
     killed = [rank for rank, each in failures.items() if each.exitcode < 0 and each.exitcode != -signal.SIGTERM]
     reported = {rank: each.error_file_data.get(REPORTED) for rank, each in failures.items()}
@@ -184,9 +186,9 @@ def _first_failure(failures: dict[int, Any]) -> tuple[int, Any]:
 
 def report(message: str) -> None:
     """
-    Print a message to stderr; in a process that `launch` started, leave it to the launching process to print it once.
+    Print a message to stderr. In a process that `launch` started, pass the message to the launching process, which prints it once.
 
-    An empty message says that the process has printed why it fails.
+    An empty message means that the process has printed the reason for its failure itself.
     """
     if IS_LAUNCHED in os.environ:
         now = time.time()

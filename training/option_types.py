@@ -1,9 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Types and ranges of options, which are the fields of dataclasses.
+Types and ranges of options. An option is a field of a dataclass.
 
-A field's type is checked by `convert`, its range (`Annotated[float, Range(0, 1)]`) by `check_ranges`. NaN and inf are never
-accepted.
+`convert` checks a field's type, `check_ranges` its range (`Annotated[float, Range(0, 1)]`). NaN and inf are never accepted.
 """
 
 import math
@@ -20,8 +19,7 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 @dataclass(frozen=True)
 class Range:
     """
-    The numbers that an option accepts: `minimum` to `maximum`. `exclusive` names the bounds that are excluded. `also` are
-    accepted values outside the range.
+    The numbers that an option accepts: from `minimum` to `maximum`, without the bounds in `exclusive`, and the values in `also`.
     """
 
     minimum: float | None = None
@@ -73,8 +71,8 @@ def option(default: Any, text: str) -> Any:
 
 def check_ranges(config: Any) -> None:
     """
-    Raise `ValueError` for a number outside its field's `Range`, or that is NaN or inf. Ranges of inherited fields are in the
-    class attribute `INHERITED_RANGES`.
+    Raise `ValueError` for a number that is NaN, inf or outside its field's `Range`. Ranges of inherited fields are in the class
+    attribute `INHERITED_RANGES`.
     """
     ranges = option_ranges(type(config))
     for each in fields(config):
@@ -111,14 +109,14 @@ def convert(value: Any, annotation: Any, name: str) -> Any:
 
 
 def convert_to_kinds(value: Any, kinds: tuple, name: str) -> Any:
-    """As `convert`, to the first of several types that accepts the value."""
+    """As `convert`, with the first of several types that accepts the value."""
     is_optional = type(None) in kinds
     if is_optional and isinstance(value, str) and value.lower() in NULL:
         return None
     if value is None:
         if is_optional:
             return None
-        raise TypeError(f"{name} must be {_wanted(kinds)}, got nothing.")
+        raise TypeError(f"{name} must be {_wanted(kinds)}, got null.")
     for kind in kinds:
         try:
             return _convert_to(value, kind)
@@ -203,5 +201,5 @@ def _wanted(kinds: tuple) -> str:
         elif is_kind(kind, Enum):
             words.append(f"one of {', '.join(str(each.value) for each in kind)}")
         elif not (kind is str and any(is_kind(each, dict) for each in kinds)):
-            words.append("null" if kind is type(None) else names.get(get_origin(kind) or kind, "given in Python"))
+            words.append("null" if kind is type(None) else names.get(get_origin(kind) or kind, "set in Python"))
     return " or ".join(words)

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Options of the commands: dataclasses read by `HfArgumentParser`, a YAML file, `--option value` and `option=value`.
+Options of the commands, from dataclasses (`HfArgumentParser`), a YAML file, `--option value` and `option=value`.
 
-- `parse_arguments` accepts one dialect for every argparse parser: `--option value`, `--option=value` and `option=value`, with
+- `parse_arguments` accepts the same forms for every command: `--option value`, `--option=value` and `option=value`, with
   dashes or underscores, under the current name or a renamed one (`RENAMED`).
-- `add_config_arguments` and `read_config` fill several dataclasses ("blocks"). Each option has one name over all blocks, so a
+- `add_config_arguments` and `read_config` fill several dataclasses ("blocks"). No two blocks have an option of the same name, so a
   file may group options by block or list them flat. Arguments override the file; the file overrides the defaults.
 """
 
@@ -45,19 +45,19 @@ RENAMED = {
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
 RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value to current value
-# Recipes of the last release that differed in the number of classes only: pattern and current name.
+# Recipes of the last release that differed only in the number of classes: pattern and current name.
 RENAMED_RECIPES = (re.compile(r"(joint-imagenet-)?kinetics[467]00-(base|large|huge)"), r"\1kinetics-\2")
 SYNONYMS = {"model": "model_name_or_path", "model_name_or_path": "model"}  # a command declares one; both are accepted
 RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
 FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
-ALTERNATIVES = ("preset", "model_name_or_path")  # giving one as an argument removes the other, which a recipe sets
+ALTERNATIVES = ("preset", "model_name_or_path")  # an argument for one removes the other, which a recipe may set
 
 
 # Renamed options
 
 
 def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
-    """The name of an option among `known`, for a renamed option (with a warning), a synonym, or dashes in place of underscores."""
+    """The name in `known` for a renamed option (with a warning), a synonym, or a name with dashes for underscores."""
     name = str(name).replace("-", "_")
     new = RENAMED.get(name)
     if new is not None and new in known:
@@ -68,7 +68,7 @@ def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str])
 
 
 def _current_value(name: str, value: Any) -> Any:
-    """The value of an option, for a renamed value with a warning."""
+    """The current value of an option; a renamed value is replaced with a warning."""
     new = RENAMED_VALUES.get(name, {}).get(value) if isinstance(value, str) else None
     if new is None:
         return value
@@ -94,7 +94,7 @@ def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     """
-    `parser.parse_intermixed_args` in the dialect of all commands, see `normalize_argv`.
+    `parser.parse_intermixed_args` for all forms of options, see `normalize_argv`.
 
     Raises `ValueError` for `name=value` with an unknown name.
     """
@@ -106,9 +106,9 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
     """
     `argv` with each option under the name that `parser` declares.
 
-    Accepted are `--option value`, `--option=value` and `option=value`, `-` and `_` alike, the old names in `RENAMED`, the
-    `SYNONYMS`, `flag=true`, and values of positional arguments by name. `mapping.entry=value` is kept for `read_options` in a
-    parser with `add_config_arguments`. The name of an existing file is not an option, whatever it contains.
+    Accepted forms: `--option value`, `--option=value` and `option=value`, with `-` or `_`, the old names in `RENAMED`, the
+    `SYNONYMS`, `flag=true`, and positional arguments by name. In a parser with `add_config_arguments`, `mapping.entry=value` is
+    left to `read_options`. The name of an existing file is never read as an option.
     """
     declared = {action.dest: action for action in parser._actions if action.option_strings}
     declared |= {
@@ -128,7 +128,7 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
             others.append(word)
             continue
         name = key.removeprefix("--").replace("-", "_")
-        if has_config and "." in name:  # first: an option that may have a value would take it
+        if has_config and "." in name:  # goes first: an option with an optional value would consume it
             value = value if equals or not words else words.pop(0)
             first.append(f"{name}={value}")
             continue
@@ -204,7 +204,7 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
     action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
     text = " ".join(str(each.metadata.get("help", "")).split())
     if all(f"{choice}: " in text for choice in choices):
-        pass  # there are none, or the help explains each
+        pass  # no choices, or the help explains each
     elif len(choices) > 6:
         text += f"; choices: {', '.join(choices)}"
     else:
@@ -228,14 +228,14 @@ def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None =
 
 
 def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
-    """Option name to value for the options that a file or an argument gives, values as given."""
+    """Option name to unconverted value, for the options that a file or an argument gives."""
     owners = _owners(blocks)
     values = load_config_file(args.config, blocks, recipes) if args.config else {}
     given = {name: value for name, value in vars(args).items() if name in owners}
     for pair in args.overrides:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"{pair!r} is not of the form option=value.")
+            raise ValueError(f"{pair!r} does not have the form option=value.")
         given[_full_name(key.strip().lstrip("-").replace("-", "_"), blocks, owners)] = text
     for name, other in (ALTERNATIVES, ALTERNATIVES[::-1]):
         if name in given and other not in given:
@@ -258,7 +258,7 @@ def _full_name(key: str, blocks: Blocks, owners: Mapping[str, str]) -> str:
 
 
 def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
-    """Block name to dataclass, from option name to value; other options have their defaults. Checks names, types and ranges."""
+    """Block name to dataclass. values: option name to value; other options have their defaults. Checks names, types and ranges."""
     values = current_options(values, blocks)
     config = {}
     for block_name, block in blocks.items():
@@ -270,7 +270,7 @@ def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
 
 
 def convert_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
-    """All options of `blocks` with the types of their fields, from `values` and the defaults; no dataclass is made."""
+    """Option name to converted value for all options of `blocks`, from `values` and the defaults. Creates no dataclass."""
     values, result = current_options(values, blocks), {}
     for block in blocks.values():
         for each in fields(block):
@@ -308,13 +308,13 @@ def current_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]
 
 def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
     """
-    Option name to value of a YAML file, whose options may be grouped by block. Raises `ValueError` for keys that no block
-    has, and for a file that is not YAML.
+    Option name to value of a YAML file, whose options may be grouped by block. Raises `ValueError` for unknown keys, and
+    for a file that is not YAML.
     """
     path = _find_file(name, recipes)
     content = load_yaml(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold options, `name: value`, and holds {content!r}.")
+        raise ValueError(f"{path} must contain options as `name: value`, got {content!r}.")
     owners, values = _owners(blocks), {}
     for key, value in content.items():
         block = key if key in blocks else RENAMED_BLOCKS.get(key)
@@ -336,7 +336,7 @@ def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> 
 
 
 def load_yaml(path: Path) -> Any:
-    """A YAML file. `1e-3` is a number, unlike in YAML 1.1; a repeated key is an error."""
+    """The content of a YAML file. `1e-3` is a number, unlike in YAML 1.1; a repeated key raises."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -364,7 +364,7 @@ def write_yaml(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def as_options(block: Any) -> dict[str, Any]:
-    """Option name to value of a dataclass; one that changes its fields after construction has a method `to_options`."""
+    """Option name to value of a dataclass. Dataclasses that change their fields after construction have a method `to_options`."""
     return block.to_options() if hasattr(block, "to_options") else asdict(block)
 
 
@@ -429,7 +429,7 @@ def _override(values: dict[str, Any], key: str, value: Any, blocks: Blocks) -> N
 
 
 def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
-    """A copy of `mapping` in which the entry at `path`, a name on each level, is `value`."""
+    """A copy of a nested mapping with `value` at `path`, the list of keys."""
     name, *rest = path
     if rest:
         inner = mapping.get(name) or {}
@@ -459,7 +459,7 @@ def one_line(error: BaseException) -> str:
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """An argparse type: whole numbers from `minimum` on."""
+    """An argparse type: whole numbers of at least `minimum`."""
 
     def convert(text: str) -> int:
         try:

@@ -3,16 +3,16 @@
 `tubevit train`: fine-tune a classifier of videos or images with `VideoTrainer`, a Transformers Trainer.
 
     tubevit train --config finetune-small --data path/to/class/folders --output_dir runs/mine
-    tubevit train --config kinetics-base data=path/to/kinetics400 dataloader_num_workers=16
-    torchrun --nproc-per-node 8 training/run_video_classification.py --config kinetics-base --data path/to/kinetics400
+    tubevit train --config kinetics-base data=path/to/kinetics400 --num_processes 8
     tubevit train --config runs/mine/resolved_config.yaml resume_from_checkpoint=true
     tubevit train --config joint-small datasets.videos.data=path/to/videos datasets.images.data=path/to/images
 
-The last command trains one model on several data sets, videos and images (section 3.5), see `trainer/run_config.py`: each batch
-is of one data set, sampled by weight. It saves the joint model, and a classifier with its evaluation in a folder for each data set.
+The last command trains one model on several data sets of videos and images (section 3.5), see `trainer/run_config.py`. Each batch
+comes from one data set, which is sampled by weight. The run saves the joint model, and for each data set a folder with a classifier
+and its evaluation.
 
 Each field of Transformers' `TrainingArguments` is an option, on the command line or in a YAML file. Options, data and model are
-checked before the first step (`--dry-run` stops there). Existing files are never overwritten.
+checked before the first step. `--dry-run` makes these checks and trains on one batch. Existing files are never overwritten.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
-    """Train a model and score it. `dry_run`: make all checks and train on one batch, without writing files."""
+    """Train and evaluate a model. Returns the exit code. dry_run: make all checks, train on one batch and write nothing."""
     from tubevit.training.trainer.run_steps import train_run
 
     trained = train_run(run, dry_run)

@@ -3,15 +3,15 @@
 `tubevit train-loop`: the training of `tubevit train` as a plain Accelerate loop, without Trainer, to be copied and changed.
 
     tubevit train-loop --config finetune-small --data path/to/class/folders --output_dir runs/mine
-    torchrun --nproc-per-node 8 training/run_video_classification_no_trainer.py --config kinetics-base data=...
+    tubevit train-loop --config kinetics-base data=path/to/kinetics400 --num_processes 8
     accelerate launch training/run_video_classification_no_trainer.py --config kinetics-base data=...
 
-Read `train` from top to bottom. Options, recipes, checks and the files of a run are those of `tubevit train`, and so is the
-loss curve. Checkpoints (`step-<number>/`) are Accelerate's, so a run is resumed by the script that began it. An option that
-the loop does not implement is refused.
+Read `train` from top to bottom. Options, recipes, checks, the files of a run and the loss curve are those of `tubevit train`.
+Checkpoints (`step-<number>/`) are Accelerate's, so a run must be resumed by the command that started it. Options that the loop does
+not implement raise.
 
-Each random number depends on the seed, the epoch, the step and the process only. A run that is resumed in the middle of an
-epoch therefore ends with the weights of an uninterrupted run, bit for bit.
+Each random number depends on the seed, the epoch, the step and the process only. A run that is resumed within an epoch therefore
+ends with exactly the weights of an uninterrupted run.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 @dataclass
 class LoopState:
     """
-    Progress of a run; a checkpoint holds it besides weights, optimizer and schedule.
+    Progress of a run. A checkpoint stores it with weights, optimizer and schedule.
 
     global_step: optimizer steps taken. epoch: complete epochs. num_batches: batches of the current epoch that were read.
     loss_sum: sum of the losses of all steps up to `last_logged`. loss_since_log: sum of the losses of the steps after it.
@@ -101,7 +101,7 @@ class LoopState:
 
 
 def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
-    """Train a model. `dry_run`: make all checks and train on one batch, without writing files."""
+    """Train a model. Returns the exit code. dry_run: make all checks, train on one batch and write nothing."""
     import torch
     from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
     from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
@@ -142,12 +142,12 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
             project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.data_seed),
             kwargs_handlers=[
-                # Some models have weights that the classifier does not use. Checkpointing cannot look for them.
+                # Some models have weights that the classifier does not use. DDP cannot search for them with activation checkpointing.
                 DistributedDataParallelKwargs(find_unused_parameters=not args.activation_checkpointing)
             ],
         )
 
-        # Clips travel as uint8. Loader workers augment them for a CPU; on a GPU the timer's `augment` does.
+        # Clips are transferred as uint8. Loader workers augment them for a CPU; for a GPU the timer applies `augment` there.
         on_cpu = accelerator.device.type == "cpu"
         timer = DataLoaderTimer(None if on_cpu else setup.augment)
         workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
@@ -173,7 +173,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         if args.torch_compile:
             model.compile(
                 backend=args.torch_compile_backend
-            )  # in place: Accelerate's wrapper would rename the weights
+            )  # in place, because Accelerate's wrapper would rename the weights
         optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
         groups = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
         optimizer = optimizer_class(groups, **settings)
@@ -252,7 +252,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         while state.global_step < num_steps:
             setup.train_clips.set_epoch(state.epoch)
             train_loader.set_epoch(state.epoch)
-            # Batches that were read before are skipped without decoding; those of a stream are read again.
+            # Batches of earlier calls are skipped without decoding; a stream reads them again.
             loader = skip_first_batches(train_loader, state.num_batches) if state.num_batches else train_loader
             batches = timer(loader)
             while state.global_step < num_steps:
@@ -375,7 +375,7 @@ def save_model(setup: Any, accelerator: Any, model: Any, ema: Any, folder: Path,
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch. `torch.manual_seed` would queue a call for a GPU that is not in use, at every step."""
+    """Seed Python, NumPy and torch. `torch.manual_seed` would queue a call for an unused GPU at every step."""
     import numpy as np
     import torch
 
@@ -391,7 +391,7 @@ def seed_everything(seed: int) -> None:
 
 def save_checkpoint(folder: Path, accelerator: Any, state: LoopState, ema: Any, total_limit: int | None) -> None:
     """
-    Write `step-<number>/`; called on all processes. The folder gets its name when it is complete, so that a killed run leaves no
+    Write `step-<number>/`; called on all processes. The folder gets this name when it is complete, so a killed run leaves no
     incomplete checkpoint.
 
     total_limit: number of newest checkpoints to keep, besides the best; `None` keeps all.
@@ -446,14 +446,14 @@ def newest_checkpoint(folder: Path, with_average: bool, messages: list[str], nam
     found = find_checkpoints(folder)
     if not found:
         by_trainer = (
-            " of this script; those in it are from `tubevit train`" if any(folder.glob("checkpoint-*")) else ""
+            " of this script; its checkpoints are from `tubevit train`" if any(folder.glob("checkpoint-*")) else ""
         )
         raise FileNotFoundError(f"There is nothing to resume: {folder} has no checkpoint{by_trainer}.")
     return found[max(found)]
 
 
 def check_supported(run: "TrainingRun | JointRun") -> None:
-    """Raise a `ValueError` for an option that `tubevit train` has and the loop has not."""
+    """Raise a `ValueError` for an option of `tubevit train` that the loop does not support."""
     from tubevit.training.trainer.run_config import JointRun
 
     if isinstance(run, JointRun):

@@ -21,7 +21,7 @@ class DataLoaderTimer:
         self.begin({})
 
     def begin(self, before: dict[str, Any]) -> None:
-        """Start counting. before: the `counts` of the interrupted run that is resumed, or an empty dictionary."""
+        """Start counting. before: the `counts` of the run that is resumed, or an empty dictionary for a new run."""
         self.num_clips, self.seconds_waiting = before.get("num_clips", 0), before.get("seconds_waiting", 0.0)
         self.start = time.perf_counter() - before.get("seconds", 0.0)
 

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Interleaved timing of functions, and medians, minima and ratios of their times.
+Interleaved timing of functions; medians, minima and ratios of their times.
 
 Functions that are compared run in turn in one process, round after round, so that changes of clock rate and load affect all
-of them equally. Absolute times depend on the machine; quote the ratio of two medians of one run. Minima are less affected by
-load than medians: if the two ratios disagree, measure again.
+of them equally. Absolute times depend on the machine; report the ratio of two medians from one run. Minima are less affected by
+load than medians: if the ratio of minima disagrees with the ratio of medians, measure again.
 """
 
 import gc

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit convert`: a TubeViT with the weights of an image model, saved with processors that prepare pixels as the image model's."""
+"""`tubevit convert`: convert an image model to a TubeViT, and save it with processors that have the image model's settings."""
 
 import argparse
 import json
@@ -23,13 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=TASKS,
         default="video",
-        help="kind of model: without a head, image classifier or video classifier (default: %(default)s)",
+        help="kind of model; base: without a head; image: image classifier; video: video classifier (default: %(default)s)",
     )
     parser.add_argument(
         "--positions",
         choices=("transfer", "fixed"),
         default="transfer",
-        help="transfer: the source's spatial position embeddings with TubeViT's temporal ones; fixed: the paper's (default: %(default)s)",
+        help="position embeddings; transfer: the source's spatial ones with TubeViT's temporal ones; fixed: the paper's (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--tube-init",
@@ -42,11 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pooling",
         choices=POOLINGS,
         default="source",
-        help="pooling of the tokens; source: the image model's (default: %(default)s)",
+        help="pooling of the tokens; source: the pooling of the image model (default: %(default)s)",
     )
     parser.add_argument("--num-frames", type=int, default=32, help="frames per clip (default: %(default)s)")
     parser.add_argument(
-        "--labels", type=int, metavar="N", help="make a new classifier with N labels (default: keep the source's)"
+        "--labels",
+        type=int,
+        metavar="N",
+        help="create a new classifier with N labels (default: keep the source's classifier)",
     )
     parser.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="height and width of a frame (default: the source's)"
@@ -91,10 +95,10 @@ def run(args: argparse.Namespace) -> None:
 
 def make_processor(source: str, config: Any, resize: bool = False) -> Any:
     """
-    A `TubeViTProcessor` that prepares images as the processor of the image model `source` does, and frames of videos like images.
+    A `TubeViTProcessor` with the settings of the image model `source`, for images and for frames of videos.
 
-    config: of the TubeViT. resize: whether frames get the size `config.image_size` instead of the source's. A central crop then
-        keeps the same fraction of the image as before.
+    config: of the TubeViT. resize: resize frames to `config.image_size` instead of the source's size. A center crop then covers the
+        same fraction of the image as the source's.
     """
     from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
     from tubevit.source_checkpoints import load_image_processor

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit demo`: from nothing to a trained TubeViT in a few minutes on two CPU cores, and a picture of what it sees.
+`tubevit demo`: train a tiny TubeViT in a few minutes on two CPU cores, and draw a report of its tubes and predictions.
 
-The demo trains the recipe `demo` as `tubevit train` does, on moving shapes that it draws (`moving_shapes`) or on your own videos in
-folders named after their classes. Then it classifies clips by Transformers' `pipeline`.
+The demo trains the recipe `demo` as `tubevit train` does, on synthetic clips of moving shapes (`moving_shapes`) or on your own videos
+in folders named after their classes. Then it classifies clips with Transformers' `pipeline`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: draw moving shapes)",
+        help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: synthetic moving shapes)",
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
     parser.add_argument("--steps", type=whole_number(1), default=1400, help="optimizer steps (default: 1400)")
@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips-per-class",
         type=whole_number(1),
         default=150,
-        help="moving shapes to draw per class for training (default: 150)",
+        help="number of synthetic training clips per class (default: 150)",
     )
     parser.add_argument(
-        "--max-clips", type=whole_number(2), default=2000, help="largest number of your clips to use (default: 2000)"
+        "--max-clips", type=whole_number(2), default=2000, help="maximum number of your clips to use (default: 2000)"
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, help="random seed of clips, weights and training order (default: 0)"
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     start = time.monotonic()
-    logging.disable_progress_bar()  # of loading weights, which takes no time here
+    logging.disable_progress_bar()  # of loading weights, which takes no time for this model
     folders = _find_demo_clips(args)
-    _print_step(2, "Look for files that cannot be read")
+    _print_step(2, "Check that all files can be read")
     clip_list = args.output / CLIP_LIST
     evaluated_on = _leave_out_corrupt(folders, clip_list)
     _print_step(3, f"Train a TubeViT from random weights for {args.steps} steps")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     score = _evaluate(training_run, model_folder)
     _print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
     name = "moving shapes" if args.data is None else args.data.resolve().name
-    report, summary = args.output / "report.png", f"{score:.1%} of {len(folders.val)} {evaluated_on} right"
+    report, summary = args.output / "report.png", f"{score:.1%} of {len(folders.val)} {evaluated_on} correct"
     _classify_and_draw(
         model_folder,
         take_evenly(folders.val, NUM_REPORT_CLIPS, args.seed),
@@ -99,7 +99,7 @@ def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
         from ..synthetic.moving_shapes import labels, write_dataset
 
         num_val = max(1, args.clips_per_class // 6)
-        _print_step(1, f"Draw moving shapes as mp4 files: {len(labels())} classes, which no single frame tells apart")
+        _print_step(1, f"Write moving shapes as mp4 files: {len(labels())} classes that a single frame does not show")
         return find_clips(write_dataset(args.output / "videos", args.clips_per_class, num_val, args.seed))
     _print_step(1, f"Look for videos in {args.data}")
     folders = find_clips(args.data, seed=args.seed)
@@ -109,10 +109,10 @@ def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
         folders.train = take_evenly(folders.train, max(2, int(len(folders.train) * fraction)), args.seed)
         folders.val = take_evenly(folders.val, max(1, int(len(folders.val) * fraction)), args.seed)
         folders.messages.append(
-            f"Of {num_found} clips {args.max_clips} are used, evenly over the classes; see --max-clips."
+            f"{args.max_clips} of {num_found} clips are used, spread evenly over the classes; see --max-clips."
         )
     num_classes = len({clip.label for clip in folders.train})
-    print(f"{num_classes} classes, {len(folders.train)} clips to train on, {len(folders.val)} to evaluate on.")
+    print(f"{num_classes} classes, {len(folders.train)} training clips, {len(folders.val)} evaluation clips.")
     for message in folders.messages:
         print(message)
     return folders
@@ -120,8 +120,8 @@ def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
 
 def _leave_out_corrupt(folders: ClassFolders, clip_list: Path) -> str:
     """
-    Leave out the clips that cannot be read, name them, and write the list of the others for `tubevit train`. Returns the kind of
-    clips to evaluate on: without held-out clips these are the training clips, which replace `folders.val`.
+    Remove the clips that cannot be read from `folders`, print their names, and write the list of the others for `tubevit train`.
+    Without held-out clips, the training clips replace `folders.val`. Returns the kind of clips to evaluate on.
 
     Raises `ValueError` if fewer than two classes are left.
     """
@@ -144,7 +144,9 @@ def _leave_out_corrupt(folders: ClassFolders, clip_list: Path) -> str:
     if has_held_out and not folders.val:
         raise ValueError("None of the held-out videos can be read.")
     if not has_held_out:
-        print("No clip can be held out: the model is evaluated on its training clips, which shows memory, not skill.")
+        print(
+            "Too few clips to hold some out: the model is evaluated on its training clips, which does not measure generalization."
+        )
         folders.val = list(folders.train)
     _write_clip_list(clip_list, folders)
     return "held-out clips" if has_held_out else "TRAINING clips"
@@ -160,7 +162,7 @@ def _write_clip_list(path: Path, folders: ClassFolders) -> None:
 
 
 def _remove_model(folder: Path) -> None:
-    """Remove the model of an earlier demo, finished or not. Raises `FileExistsError` for a folder that holds anything else."""
+    """Remove the model of an earlier demo, finished or not. Raises `FileExistsError` for a folder with other files."""
     if folder.is_dir() and any(folder.iterdir()):
         if not any((folder / name).is_file() for name in (CONFIG_FILE, "config.json", "corrupt_videos.csv")):
             raise FileExistsError(f"{folder} holds files that are not a model: empty it or name another --output.")
@@ -213,7 +215,7 @@ def _readable_progress(evaluated_on: str) -> Any:
             if "eval_accuracy" in logs and self.training_bar is not None and self.loss is not None:
                 self.training_bar.write(
                     f"step {state.global_step:>5}   training loss {float(self.loss):.3f}   "
-                    f"{evaluated_on} {logs['eval_accuracy']:.1%} right"
+                    f"{evaluated_on} {logs['eval_accuracy']:.1%} correct"
                 )
 
     return ReadableProgress()
@@ -230,7 +232,7 @@ def _evaluate(run: Any, folder: Path) -> float:
 
 def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: Path, **texts: str) -> None:
     """
-    Classify video files by Transformers' pipeline, from the saved model alone, and write the report.
+    Classify video files with Transformers' pipeline, from the saved model only, and write the report.
 
     texts: `title`, `subtitle` and `clips_are` of `draw_report`.
     """
@@ -264,7 +266,7 @@ def _report_processor(processor: Any) -> Any:
 
 
 def _command() -> str:
-    """How the user calls `tubevit` from the working folder."""
+    """The command by which the user called `tubevit`, relative to the working folder."""
     path = Path(sys.argv[0])
     if path.name != "tubevit" or not path.is_file():
         return "tubevit"

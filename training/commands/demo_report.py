@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The picture of the demo: the pixels of a clip that each tube reads, and clips as strips of frames with their predictions."""
+"""The report of the demo, a picture: the pixels of a clip that each tube reads, and frames of clips with their predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from ..visualization.canvas import FAINT_INK, INK, MARGIN, WIDTH, Canvas, darken
 from ..visualization.frame_grid import film_strip
 
 
-RIGHT_COLOR, WRONG_COLOR, OTHER_COLOR = "#2a9d5c", "#d1495b", "#c3c9d1"
-STRONGLY, SLIGHTLY = 0.75, 0.35  # how far unread pixels are dimmed: with one tube shown, with all tubes shown
+CORRECT_COLOR, WRONG_COLOR, OTHER_COLOR = "#2a9d5c", "#d1495b", "#c3c9d1"
+DIM_ONE_TUBE, DIM_ALL_TUBES = 0.75, 0.35  # how far pixels that no shown tube reads are dimmed
 STRIP_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class ReportClip:
     """
-    A clip in the report.
+    A clip of the report.
 
     frames: uint8 `(frames, height, width, 3)`, the model's input frames at any multiple of its resolution.
     label: the true class.
@@ -32,7 +32,7 @@ class ReportClip:
     predictions: Sequence[tuple[str, float]]
 
     @property
-    def is_right(self) -> bool:
+    def is_correct(self) -> bool:
         return self.predictions[0][0] == self.label
 
 
@@ -60,7 +60,9 @@ def draw_report(
     height = head + len(tubes) * tube_row + gap + len(clips) * clip_row + 0.25
     canvas = Canvas(WIDTH, height)
     canvas.heading(title, subtitle)
-    canvas.text(MARGIN, 1.08, "What each tube reads of the first clip (dimmed: not read)", size=12, weight="bold")
+    canvas.text(
+        MARGIN, 1.08, "Pixels of the first clip that each tube reads (dimmed: not read)", size=12, weight="bold"
+    )
     top = head
     for tube, color in zip(tubes, tube_colors(range(len(tubes))), strict=True):
         _draw_tube_row(canvas, top, clips[0], tube, color, size, tube_frames, tube_row)
@@ -92,15 +94,15 @@ def _draw_tube_row(
     canvas.text(MARGIN, top + 0.30, dimensions(tube.kernel_size), size=12, color=darken(color), weight="bold")
     tokens = f"stride {dimensions(tube.stride)}, {plural(tube.num_tokens(size), 'token')}"
     canvas.text(MARGIN, top + 0.50, tokens, size=8.5, color=FAINT_INK)
-    strip = film_strip(clip.frames, frames, [tube], [color], size, STRONGLY)
+    strip = film_strip(clip.frames, frames, [tube], [color], size, DIM_ONE_TUBE)
     canvas.image(2.35, top, height - 0.06, strip)
 
 
 def _draw_clip_row(canvas: Canvas, top: float, clip: ReportClip, tubes: Sequence, size: tuple, height: float) -> None:
     frames = np.linspace(0, size[0] - 1, min(size[0], STRIP_FRAMES)).round().astype(int)
-    strip = film_strip(clip.frames, frames, tubes, tube_colors(range(len(tubes))), size, SLIGHTLY)
+    strip = film_strip(clip.frames, frames, tubes, tube_colors(range(len(tubes))), size, DIM_ALL_TUBES)
     left = MARGIN + canvas.image(MARGIN, top, height - 0.18, strip) + 0.25
-    color, mark = (RIGHT_COLOR, "\N{CHECK MARK}") if clip.is_right else (WRONG_COLOR, "\N{BALLOT X}")
+    color, mark = (CORRECT_COLOR, "\N{CHECK MARK}") if clip.is_correct else (WRONG_COLOR, "\N{BALLOT X}")
     canvas.text(left, top + 0.20, f"{mark} {_shorten(clip.label, 30)}", size=11.5, color=color, weight="bold")
     for row, (label, score) in enumerate(clip.predictions[:3]):
         y = top + 0.46 + row * 0.23

@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit doctor`: checks the installed packages, the machine, video codecs, attention backends and matmul speed.
+`tubevit doctor`: check the installed packages, the machine, video codecs, attention backends and matmul speed.
 
 The speed test is a matrix product of TubeViT-B's shape in two float32 matmul precisions of torch. "medium" allows torch to use
-other routines: on CPUs where MKL is slow, a forward pass takes 40 % less time at the same accuracy; on other CPUs it has no
-effect or rounds to bfloat16. This package never changes the setting, so the report says what it would do on this machine.
+other routines. On CPUs where MKL is slow, a forward pass then takes 40 % less time at the same accuracy; on other CPUs the setting
+has no effect, or rounds to bfloat16. This package never changes the setting; the report shows its effect on this machine.
 """
 
 import argparse
@@ -18,18 +18,22 @@ from ..environment import REQUIRED, installed_versions
 
 
 TOKENS, WIDTH, MLP_WIDTH = 539, 768, 3072  # TubeViT-B's largest product: (tokens, width) x (width, MLP width)
-MIN_SPEEDUP = 1.15  # smaller speedups cannot be told from noise caused by other processes
+MIN_SPEEDUP = 1.15  # smaller speedups may be noise from other processes
 EXACT_BELOW = 1e-5  # relative error that counts as float32; bfloat16 has about 2e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seconds", type=float, default=2.0, metavar="S", help="seconds to measure matrix products (default: 2)"
+        "--seconds",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="duration of the matmul speed test, in seconds (default: 2)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report. The exit code is 1 if the installation is broken."""
+    """Print the report. The exit code is 1 if the installation has a problem that stops the package from working."""
     broken, warnings = [], []
     _print_section("versions", describe_versions(broken))
     if not broken:
@@ -41,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     for line in broken:
         print(f"\nbroken: {line}")
     for line in warnings:
-        print(f"\nnote: {line}")
+        print(f"\nadvice: {line}")
     if not broken:
-        print("\nNothing is broken.")
+        print("\nNo problems found.")
     return 1 if broken else 0
 
 
@@ -102,7 +106,7 @@ def describe_decoder(broken: list[str]) -> dict[str, str]:
 
 
 def describe_attention() -> dict[str, str]:
-    """Which values of `attn_implementation` this machine supports."""
+    """The values of `attn_implementation`, and whether this machine supports them."""
     import torch
     from transformers.utils import import_utils
 
@@ -158,11 +162,11 @@ def describe_matmul(measured: dict[str, dict[str, float]], warnings: list[str]) 
     switch = 'torch.set_float32_matmul_precision("medium")'
     if gain >= MIN_SPEEDUP and is_exact:
         warnings.append(
-            f"{switch} makes products {gain:.1f} times as fast here, at full accuracy: add it to your script."
+            f"{switch} makes matrix products {gain:.1f} times as fast on this device, at full accuracy: add it to your script."
         )
     elif gain >= MIN_SPEEDUP:
         warnings.append(
-            f"{switch} makes products {gain:.1f} times as fast here, but rounds them to "
+            f"{switch} makes matrix products {gain:.1f} times as fast on this device, but rounds them to "
             f"{measured['medium']['error']:.0e} of the largest value: try it and compare the accuracy of your model."
         )
     lines = {

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit export`: write a checkpoint together with the code of its model, for machines without this package."""
+"""`tubevit export`: write a checkpoint with the code of its model, for machines without this package."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        help="write the classifier for this data set of a joint model (default: the whole model)",
+        help="for a joint model: write the classifier of this data set (default: the joint model)",
     )
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     for part in (model, *processors):
         _save_with_code(part, args.output, has_with_code=family.exports_code)
     print(
-        f"Wrote {args.output}: weights, processors and code. Elsewhere, without this package:\n"
+        f"Wrote {args.output}: weights, processors and code. On a machine without this package:\n"
         f'  model = {_auto_class(model)}.from_pretrained("{args.output}", trust_remote_code=True)\n'
         f'  processor = {_auto_class(processors[0])}.from_pretrained("{args.output}", trust_remote_code=True)'
     )
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _save_with_code(part: Any, folder: Path, has_with_code: bool) -> None:
     """
-    Save a model or a processor with the modules that define it, which Transformers' own classes do not need.
+    Save a model or a processor with the modules that define it. Classes of Transformers are saved without code.
 
     has_with_code: whether its `save_pretrained` takes `with_code`. Otherwise `register_for_auto_class` marks its class.
     """

@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit info`: tokens, parameters and GFLOPs of presets or checkpoints, computed without running a model."""
+"""`tubevit info`: tokens, parameters and GFLOPs of presets or checkpoints, without running a model."""
 
 import argparse
 from typing import Any
 
 
-DEFAULT_FRAMES = [32, 64, 128]  # of presets and of models that take any number
+DEFAULT_FRAMES = [32, 64, 128]  # for models that take any number of frames
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,20 +13,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="presets tiny, small, base, large, huge (default: all), or checkpoints: folders, or names on the Hub",
+        help="presets (tiny, small, base, large, huge) or checkpoints (folders, or names on the Hub) (default: all presets)",
     )
     parser.add_argument(
         "--num-frames",
         metavar="N,...",
-        help="frames of the clips, several numbers separated by commas (default: 32,64,128, or the checkpoint's if it takes no "
-        "other number)",
+        help="numbers of frames per clip, separated by commas (default: 32,64,128; for a model with a fixed number, its own)",
     )
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="height and width of a frame in pixels (default: the model's)"
     )
     parser.add_argument("--tubes", help="tubes of a TubeViT preset: main, core or charades (default: main)")
     parser.add_argument(
-        "--interpolate-kernels", action="store_true", help="use one interpolated kernel for all 3D tubes of a preset"
+        "--interpolate-kernels",
+        action="store_true",
+        help="for a TubeViT preset: one interpolated kernel for all 3D tubes (section 3.4)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

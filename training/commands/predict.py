@@ -1,10 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit predict`: labels and scores of videos and images by a checkpoint of any family.
+`tubevit predict`: classify videos and images with a checkpoint of any family.
 
 A TubeViT runs in the pipelines of Transformers: videos in `pipeline("video-classification")`, images in
-`pipeline("image-classification")` on the same checkpoint. Its backbone and classifier serve both: to the 2D tube an image is a
-video of one frame. Other video classifiers are run as `tubevit eval` runs them.
+`pipeline("image-classification")`, with the same backbone and classifier, because the 2D tube treats an image as a video of one
+frame. Other video classifiers run as in `tubevit eval`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clips", nargs="*", metavar="CLIP", help="video or image file, URL, or folder of them")
+    parser.add_argument("clips", nargs="*", metavar="CLIP", help="video, image, URL, or folder of videos and images")
     parser.add_argument("--model", required=True, help="checkpoint of a classifier: a folder, or a name on the Hub")
     parser.add_argument(
         "--top-k", type=whole_number(1), default=5, metavar="K", help="number of labels per clip (default: 5)"
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from ..logging_utils import quiet_libraries
     from ..models.loading import load_config
 
-    load_config(args.model)  # a wrong name is an error before files are searched
+    load_config(args.model)  # a wrong model name raises before the search for files
     clips = expand_clips(args.clips)
     quiet_libraries()
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def expand_clips(names: list[str]) -> list[str]:
-    """The files to classify: all videos and images in folders, and names that are not folders as they were given."""
+    """The files to classify: all videos and images of the folders in `names`, and the other names unchanged."""
     if not names:
         raise ValueError("Give videos or images to classify, or folders of them.")
     clips = []
@@ -107,7 +107,7 @@ def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, A
     result = {"file": clip, "kind": kind_of(clip)}
     try:
         if result["kind"] == "image" and "://" not in clip:
-            open(clip, "rb").close()  # for a missing file the library complains about base64
+            open(clip, "rb").close()  # for a missing file Transformers' message is about base64
         return {**result, "predictions": classify(clip)}
     except Exception as error:  # one bad file must not stop the others
         text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
@@ -125,9 +125,9 @@ def make_classifier(
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
 
-    kinds: of the clips: "video", "image".
+    kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor, `num_temporal_views` and `num_spatial_views`, that replace the checkpoint's.
-    device, dtype: as `pipeline` and `from_pretrained` take them.
+    device: of `pipeline`. dtype: of `from_pretrained`.
 
     Raises `ValueError` for a kind that the model does not classify.
     """
@@ -143,7 +143,7 @@ def make_classifier(
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """A result as lines for a terminal: the file, then a bar, score and label per line."""
+    """A result as text for a terminal: a line with the file, then lines with score, bar and label."""
     if "error" in result:
         return f"{result['file']}\n  could not be read: {result['error']}"
     lines = [
@@ -160,11 +160,11 @@ def _make_video_classifier(name: str, family: Any, views: dict[str, int], device
     from ..models.loading import load_model, load_processor
 
     processor = load_processor(name, family, "video", **views)
-    if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' own decode files with TorchCodec alone.
+    if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
         return _make_view_classifier(name, views, device, dtype)
     model = load_model(name, family.classifier("video"), dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
-    # By itself the pipeline takes the number of frames from the model's config, and `tubevit eval` from the processor.
+    # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
     return partial(classify, num_frames=processor.num_frames)
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit show`: pictures of a TubeViT's tubes, kernels, positions and attention, and of the kernels of other models."""
+"""`tubevit show`: draw the tubes, kernels, position embeddings and attention of a TubeViT, or the kernels of other models."""
 
 import argparse
 from pathlib import Path
@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "picture",
         choices=PICTURES,
-        help="tubes: the pixels of a clip that each tube reads (fig. 2); kernels: the learned kernels (fig. 5); positions: the "
-        "similarity of the tokens' position embeddings; attention: the pooling's weights on the pixels of a clip",
+        help="tubes: pixels of a clip that each tube reads (fig. 2); kernels: learned kernels (fig. 5); positions: similarity of the "
+        "tokens' position embeddings; attention: weights of the attention pooling on the pixels of a clip",
     )
     parser.add_argument(
-        "--model", help="checkpoint of a TubeViT (for kernels, of any model): a folder, or a name on the Hub"
+        "--model", help="checkpoint of a TubeViT, or for kernels of any video model: a folder, or a name on the Hub"
     )
-    parser.add_argument("--preset", help="size whose tubes or positions are drawn without a model (default: base)")
+    parser.add_argument("--preset", help="without --model: preset whose tubes or positions are drawn (default: base)")
     parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
     parser.add_argument(
         "--clip", metavar="FILE", help="video or image for tubes and attention (default: a synthetic clip)"
@@ -89,7 +89,7 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
     family = family_of(config, args.model)
     if args.picture not in family.pictures:
         raise ValueError(
-            f"There is no picture {args.picture!r} of {args.model}, a {family.title} model: it has {', '.join(family.pictures)}."
+            f"The picture {args.picture!r} cannot be drawn for {args.model}, a {family.title} model; possible: {', '.join(family.pictures)}."
         )
     if args.picture == "tubes":
         return None, config
@@ -103,8 +103,10 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if args.model is None and args.picture in LEARNED:
         raise ValueError(f"{LEARNED[args.picture]} learned: give a checkpoint with --model.")
     if args.model is not None and (args.preset is not None or args.tubes is not None):
-        raise ValueError("A checkpoint has its own size and tubes: leave out --preset and --tubes, or --model.")
+        raise ValueError(
+            "--preset and --tubes have no effect with a checkpoint: leave them out, or leave out --model."
+        )
     if args.clip is not None and args.picture not in OF_CLIPS:
-        raise ValueError(f"--clip goes with {' and '.join(OF_CLIPS)}, not with {args.picture}.")
+        raise ValueError(f"--clip has no effect on {args.picture}: it is for {' and '.join(OF_CLIPS)}.")
     if args.num_frames is not None and args.picture == "kernels":
-        raise ValueError("--num-frames goes with tubes, positions and attention, not with kernels.")
+        raise ValueError("--num-frames has no effect on kernels: it is for tubes, positions and attention.")

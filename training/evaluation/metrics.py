@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Metrics of video classification as `evaluate.Metric` classes. Unlike `evaluate.load("accuracy")` they need no Hub.
+Metrics of video classification, as functions and as `evaluate.Metric` classes, which need no Hub, unlike `evaluate.load("accuracy")`.
 
-They have the usual `add_batch` and `compute`; several processes that share a disk pass `num_process`, `process_id` and
-`experiment_id`. Predictions are scores or logits, one row per video.
+The classes have `add_batch` and `compute` of `evaluate.Metric`; for several processes with a shared disk, pass `num_process`,
+`process_id` and `experiment_id`. Predictions are scores or logits, one row per video.
 """
 
 from typing import Any
@@ -20,13 +20,15 @@ TOP_K = (1, 5)
 
 class TopKAccuracy(evaluate.Metric):
     """
-    Fraction of videos whose class is among the k best: `{"accuracy", "top5_accuracy"}` for `k=(1, 5)`.
+    Fraction of videos whose class is among the k classes with the highest scores: `{"accuracy", "top5_accuracy"}` for `k=(1, 5)`.
 
-    A k that is not below the number of classes is left out of the result: it would always be 1.
+    Values of k from the number of classes on are left out, because their accuracy is always 1.
     """
 
     def _info(self):
-        return _describe(self, Value("int64"), "k (int or a sequence of int): number of best classes that count.")
+        return _describe(
+            self, Value("int64"), "k (int or a sequence of int): number of classes with the highest scores that count."
+        )
 
     def _compute(self, predictions: Any, references: Any, k: int | tuple[int, ...] = TOP_K) -> dict[str, float]:
         scores, labels = np.asarray(predictions), np.asarray(references)
@@ -38,7 +40,7 @@ class TopKAccuracy(evaluate.Metric):
 
 
 class MeanClassAccuracy(evaluate.Metric):
-    """Mean over classes of the accuracy, `{"mean_class_accuracy"}`; classes without videos are left out."""
+    """Mean of the accuracies of all classes, `{"mean_class_accuracy"}`; classes without videos are left out."""
 
     def _info(self):
         return _describe(self, Value("int64"))
@@ -48,7 +50,7 @@ class MeanClassAccuracy(evaluate.Metric):
 
 
 class MeanAveragePrecision(evaluate.Metric):
-    """For several labels per video: `{"mean_average_precision"}` over the classes that have positives."""
+    """Mean average precision for several labels per video, `{"mean_average_precision"}`; classes without positives are left out."""
 
     def _info(self):
         return _describe(self, SCORES)
@@ -59,16 +61,16 @@ class MeanAveragePrecision(evaluate.Metric):
 
 class ClassificationMetrics:
     """
-    All metrics of a problem type, to be used as Trainer's `compute_metrics`.
+    All metrics of a problem type, for Trainer's `compute_metrics`.
 
-    multi_label: mean average precision instead of top-1, top-5 and mean class accuracy.
+    multi_label: compute mean average precision; otherwise top-1, top-5 and mean class accuracy.
     """
 
     def __init__(self, multi_label: bool = False):
         # In memory: the caller has already gathered the predictions of all processes.
         kinds = [MeanAveragePrecision] if multi_label else [TopKAccuracy, MeanClassAccuracy]
         self.metrics = [kind(keep_in_memory=True) for kind in kinds]
-        self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # chooses the best checkpoint
+        self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # metric of the best checkpoint
 
     def __call__(self, prediction: Any) -> dict[str, float]:
         scores, labels = prediction.predictions, prediction.label_ids
@@ -106,9 +108,9 @@ def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label:
     """
     Scores of a video from the logits of its views, `(views, classes)` or `(videos, views, classes)`, in float64.
 
-    aggregation: "probs" is the mean of the views' probabilities, "logits" the probabilities of their mean logits, "max"
-        the largest probability of each class (usual for Charades; the scores of a video then sum to more than 1).
-    multi_label: whether probabilities are sigmoids of single logits, or a softmax.
+    aggregation: "probs": mean of the views' probabilities; "logits": probabilities of their mean logits; "max": largest probability
+        of each class (usual for Charades; the scores of a video then sum to more than 1).
+    multi_label: whether probabilities are the sigmoid of each logit, otherwise the softmax.
 
     >>> aggregate_views(np.log([[0.9, 0.1], [0.5, 0.5]])).round(3).tolist()
     [0.7, 0.3]
@@ -141,7 +143,7 @@ def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Fraction of videos whose class is among the `k` best. NaN if no label is known."""
+    """Fraction of videos whose class is among the `k` classes with the highest scores; NaN if no label is known."""
     if not 1 <= k <= np.shape(scores)[1]:
         raise ValueError(f"k must be from 1 to the number of classes, {np.shape(scores)[1]}, got {k}.")
     scores, labels = _known(scores, labels)
@@ -149,16 +151,16 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 
 
 def per_class_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """For each class, the fraction of its videos whose class is among the `k` best (NaN without videos), and their number."""
+    """Top-`k` accuracy of each class (NaN without videos), and its number of videos."""
     num_classes = np.shape(scores)[1]
     scores, labels = _known(scores, labels)
     counts = np.bincount(labels, minlength=num_classes)
-    right = np.bincount(labels, weights=ranks_of_labels(scores, labels) < k, minlength=num_classes)
-    return np.divide(right, counts, out=np.full(num_classes, np.nan), where=counts > 0), counts
+    correct = np.bincount(labels, weights=ranks_of_labels(scores, labels) < k, minlength=num_classes)
+    return np.divide(correct, counts, out=np.full(num_classes, np.nan), where=counts > 0), counts
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over classes of the accuracy. Classes without videos are left out; NaN if no label is known."""
+    """Mean of the accuracies of all classes with videos; NaN if no label is known."""
     accuracies, counts = per_class_accuracy(scores, labels)
     return float(accuracies[counts > 0].mean()) if counts.any() else float("nan")
 
@@ -180,7 +182,7 @@ def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
     """
     Area under the precision-recall curve of one class, without interpolation; NaN without positives.
 
-    scores, is_positive: `(videos,)`. Videos with equal scores are one point of the curve: their order does not matter.
+    scores, is_positive: `(videos,)`. Videos with equal scores form one point of the curve, so their order does not matter.
 
     >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])) == (1 + 2 / 3) / 2
     True
@@ -193,12 +195,12 @@ def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
     scores, hits = scores[order], np.cumsum(is_positive[order])
     last_of_ties = np.append(scores[1:] != scores[:-1], True)
     precision = hits[last_of_ties] / (np.flatnonzero(last_of_ties) + 1)
-    gained = np.diff(hits[last_of_ties], prepend=0)
-    return float((precision * gained).sum() / is_positive.sum())
+    new_hits = np.diff(hits[last_of_ties], prepend=0)
+    return float((precision * new_hits).sum() / is_positive.sum())
 
 
 def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision of each class, NaN without positives, and the number of its positives. Labels are multi-hot."""
+    """Average precision of each class (NaN without positives), and its number of positives. Labels are multi-hot."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.shape != labels.shape:
         raise ValueError(f"Multi-hot labels have the shape of the scores, {scores.shape}; got {labels.shape}.")
@@ -210,7 +212,7 @@ def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean average precision over the classes that have positives. Others have no average precision and are left out."""
+    """Mean of the average precisions of all classes with positives; NaN if no class has positives."""
     precisions, positives = per_class_average_precision(scores, labels)
     return float(precisions[positives > 0].mean()) if positives.any() else float("nan")
 
@@ -236,6 +238,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # Only exponentials of negative numbers, which cannot overflow.
+    # exp(-abs(x)) cannot overflow.
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1, small) / (1 + small)

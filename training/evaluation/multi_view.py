@@ -1,12 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The videos to evaluate a classifier on, and logits for every view of every video, in one process or several.
+Load the videos of an evaluation and predict logits for every view of every video, in one process or several.
 
-Labels are matched by name: checkpoints and copies of a data set order their classes differently, and an index of another class
-would score a good model at 0 %.
+Labels are matched by class name, because checkpoints and copies of a data set may order their classes differently.
 
-Each of `n` processes reads every `n`-th video. Nothing is padded to equal counts, and the collected predictions are checked to
-hold every video once. A video that cannot be read stays in the result, with the reason and without logits.
+Each of `n` processes reads every `n`-th video. No video is repeated for equal counts, and a check makes sure that the gathered
+predictions contain every video once. A video that cannot be read stays in the result without logits, with the reason.
 """
 
 import time
@@ -24,17 +23,18 @@ from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import VideoClassifier
 
 
-SPLITS = ("validation", "test")  # evaluated by default: the first that the data have
+SPLITS = ("validation", "test")  # the first of these that the data have is the default
 
 
 @dataclass
 class EvaluationData:
     """
-    rows: `datasets.Dataset` or `IterableDataset`, as in `VideoData`.
-    split: name of the split that the rows are.
+    A split to evaluate.
+
+    rows: `datasets.Dataset` or `IterableDataset`, as in `VideoData`. split: its name.
     class_names: the classifier's classes, in the order of its logits.
-    to_class: index of the classifier's class for each label in `rows`; `None` if the indices are the same.
-    messages: decisions to tell the user, one sentence each.
+    to_class: the index of the classifier's class for each label index in `rows`; `None` if the indices are the same.
+    messages: decisions to show to the user, one sentence each.
     """
 
     rows: Any
@@ -44,7 +44,7 @@ class EvaluationData:
     messages: list[str] = field(default_factory=list)
 
     def label_of(self, label: int | Sequence[int] | None) -> int | list[int] | None:
-        """The classifier's class for the label of a row, or a list of classes for several labels."""
+        """The index of the classifier's class for the label of a row, or a list of indices for several labels."""
         if label is None or self.to_class is None:
             return label
         return self.to_class[label] if isinstance(label, int) else [self.to_class[each] for each in label]
@@ -52,11 +52,11 @@ class EvaluationData:
 
 def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split: str | None = None) -> EvaluationData:
     """
-    Read the annotations that `config` names.
+    Read the annotations in `config`.
 
-    split: by default the validation split, or else the test split.
+    split: name of the split (default: validation if there is one, else test).
 
-    Raises `ValueError` if labels and classifier do not fit together.
+    Raises `ValueError` if the data and the classifier have different classes, media or numbers of labels per video.
     """
     names = classifier.class_names
     if names is not None and config.class_names_file is None:
@@ -78,7 +78,7 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
         )
     if names is None:
         data.messages.append(
-            "The checkpoint does not name its classes: they are taken to be in the order of the data's, which is "
+            "The checkpoint has no class names: its classes are assumed to have the order of the data, "
             f"{', '.join(data.class_names[:3])}{', ...' if len(data.class_names) > 3 else ''}."
         )
     return EvaluationData(rows, split, names or data.class_names, to_class, data.messages)
@@ -104,11 +104,9 @@ def _pick_split(data: VideoData, split: str | None) -> tuple[Any, str]:
     if split is None:
         split = next((name for name in SPLITS if name in data.splits), None)
         if split is None:
-            raise ValueError(
-                f"There is no validation or test split, only {existing}; split={existing} evaluates that."
-            )
+            raise ValueError(f"The data have no validation or test split; set split to one of: {existing}.")
     if split not in data.splits:
-        raise ValueError(f"There is no {split} split; there is: {existing}.")
+        raise ValueError(f"There is no split {split!r}; the data have: {existing}.")
     rows = data.splits[split]
     if hasattr(rows, "__len__") and not len(rows):
         raise ValueError(f"The {split} split is empty.")
@@ -116,16 +114,18 @@ def _pick_split(data: VideoData, split: str | None) -> tuple[Any, str]:
 
 
 def _any_label(rows: Any) -> bool:
-    """Whether the rows have labels, by the first row."""
+    """Whether the first row has a label."""
     return next(iter(rows), {"label": None})["label"] is not None
 
 
 class VideoPrediction(NamedTuple):
     """
+    The logits of one video, or the reason why it has none.
+
     index: position of the video in the split; `None` in a stream.
-    label: class index, a list of them for several labels, `None` if it is not known.
-    logits: float32 `(views, classes)`, spatial views of a clip next to each other; `None` for a video that was not scored.
-    reason: why the video was not scored. is_missing: whether its file does not exist.
+    label: class index, a list of indices for several labels, `None` if unknown.
+    logits: float32 `(views, classes)`, with the spatial views of a clip next to each other; `None` for a video that was not scored.
+    reason: why the video was not scored. is_missing: whether the file does not exist.
     """
 
     index: int | None
@@ -139,7 +139,7 @@ class VideoPrediction(NamedTuple):
 
 @dataclass
 class Throughput:
-    """Seconds of scoring: wall time from the first request for data to the last prediction."""
+    """Counts and times of an evaluation. seconds: wall time from the first request for data to the last prediction."""
 
     num_videos: int = 0
     num_clips: int = 0
@@ -168,12 +168,12 @@ def predict_multi_view(
     max_batches: int | None = None,
 ) -> tuple[list[VideoPrediction], Throughput]:
     """
-    A prediction for each row of a split, in the order of the rows; every process returns all.
+    A prediction for each row of a split, in the order of the rows. Every process returns all predictions.
 
-    classifier: its model is on the accelerator's device.
+    classifier: with its model on the accelerator's device.
     rows: a split of `VideoData`.
-    batch_size: clips, that is views, per forward pass.
-    num_workers: processes that decode, for each process that computes.
+    batch_size: clips (views) per forward pass.
+    num_workers: decoding processes per device.
     max_batches: stop after this number of batches, for a dry run.
     """
     from accelerate.utils import gather_object
@@ -196,7 +196,7 @@ def predict_multi_view(
     if not _is_stream(rows):
         predictions.sort(key=lambda prediction: prediction.index)
         if max_batches is None and [each.index for each in predictions] != list(range(len(rows))):
-            raise RuntimeError(f"{len(predictions)} predictions came back for {len(rows)} videos.")
+            raise RuntimeError(f"The processes returned {len(predictions)} predictions for {len(rows)} videos.")
     scored = [each for each in predictions if each.logits is not None]
     return predictions, Throughput(
         num_videos=len(scored),
@@ -208,14 +208,14 @@ def predict_multi_view(
 
 
 class _Item(NamedTuple):
-    """A video from a loader's worker: without logits, with pixels uint8 `(views, frames, channels, height, width)`."""
+    """A video before its forward pass: a prediction without logits, and uint8 pixels `(views, frames, channels, height, width)`."""
 
     prediction: VideoPrediction
     pixels: torch.Tensor | None
 
 
 class _Reader:
-    """Reads a row into an `_Item`; a video that cannot be read becomes one without pixels."""
+    """Reads a row into an `_Item`; the item of a video that cannot be read has no pixels."""
 
     def __init__(self, classifier: VideoClassifier):
         self.read, self.num_views = MultiViewReader(classifier.processor), classifier.num_views
@@ -233,7 +233,7 @@ class _Reader:
 
 
 class _Videos(Dataset):
-    """Every `step`-th row from `first` on."""
+    """Every `step`-th row, starting at row `first`."""
 
     def __init__(self, rows: Any, reader: _Reader, first: int, step: int):
         self.rows, self.reader, self.indices = rows, reader, range(first, len(rows), step)
@@ -277,7 +277,7 @@ def _make_loader(classifier, rows, accelerator, batch_size, num_workers) -> Data
 
 
 def _timed(loader: DataLoader) -> Iterator[tuple[list[_Item], float]]:
-    """The batches of a loader, each with the seconds of waiting for it."""
+    """The batches of a loader, each with the seconds spent waiting for it."""
     batches = iter(loader)
     while True:
         start = time.perf_counter()
@@ -301,5 +301,5 @@ def _predict(items: list[_Item], classifier: VideoClassifier, device: Any, batch
 
 def _scored(prediction: VideoPrediction, logits: np.ndarray) -> VideoPrediction:
     if not np.isfinite(logits).all():
-        return prediction._replace(reason="the model's output is not finite")
+        return prediction._replace(reason="the model's logits are NaN or inf")
     return prediction._replace(logits=logits)

@@ -1,7 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""
-From the logits of all views to scores, metrics, and result files.
-"""
+"""Scores, metrics and result files from the logits of all views."""
 
 import csv
 import json
@@ -17,17 +15,17 @@ from .metrics import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class
 from .multi_view import VideoPrediction
 
 
-POSITIVE_FROM = 0.5  # with several labels, the probability from which a class counts as predicted
+POSITIVE_FROM = 0.5  # with several labels, smallest probability of a predicted class
 SEPARATOR = ";"  # between several labels in a cell
-ROWS_PER_BATCH = 4096  # of the table of logits
+ROWS_PER_BATCH = 4096  # in the parquet file
 
 
 @dataclass
 class ScoredVideos:
     """
-    All predictions of an evaluation, with the scores of the videos that were scored.
+    All predictions of an evaluation, and the scores of the videos with logits.
 
-    predictions: of every video of the split, in the order of the split; labels are the classifier's classes.
+    predictions: one for every video of the split, in its order; labels are indices of the classifier's classes.
     scores: probabilities `(scored videos, classes)`, by `metrics.aggregate_views`.
     """
 
@@ -44,7 +42,7 @@ class ScoredVideos:
             first = f"; the first: {predictions[0].path}: {predictions[0].reason}" if predictions else ""
             raise ValueError(f"None of {len(predictions)} videos could be scored{first}")
         if logits[0].shape[-1] != len(class_names):
-            raise ValueError(f"The model gives {logits[0].shape[-1]} logits for {len(class_names)} classes.")
+            raise ValueError(f"The model returns {logits[0].shape[-1]} logits for {len(class_names)} classes.")
         scores = np.stack([aggregate_views(each, aggregation, multi_label) for each in logits])
         return cls(predictions, scores, class_names, multi_label)
 
@@ -54,7 +52,7 @@ class ScoredVideos:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels of the scored videos: class indices, or multi-hot; -100 if they are not known."""
+        """Labels of the scored videos: class indices, or multi-hot vectors; -100 = unknown."""
         labels = [each.label for each in self.scored]
         if not self.multi_label:
             return np.array([IGNORED_LABEL if label is None else label for label in labels])
@@ -81,7 +79,7 @@ class ScoredVideos:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the scored videos whose labels are known; empty if there are none."""
+        """Metrics of the scored videos with known labels; empty if no label is known."""
         from .metrics import ClassificationMetrics
 
         return ClassificationMetrics(self.multi_label).compute(self.scores, self.labels) if self.has_labels else {}
@@ -107,7 +105,7 @@ class ScoredVideos:
         ]
 
     def confusion(self) -> np.ndarray:
-        """Confusion matrix `(classes, classes)` of the videos whose labels are known."""
+        """Confusion matrix `(classes, classes)` of the videos with known labels."""
         return confusion_matrix(self.scores, self.labels)
 
     def write_per_class(self, path: Path) -> None:
@@ -184,12 +182,12 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _text(name: str) -> str:
-    """A file name as valid UTF-8, which parquet requires; other bytes are replaced."""
+    """A file name as valid UTF-8, which parquet requires; invalid bytes are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def without_nan(content: Any) -> Any:
-    """Replace NaN (the metric of no videos) and inf by null, for JSON."""
+    """Replace NaN and inf by `None`, because JSON has no such numbers. A metric without videos is NaN."""
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -194,6 +194,11 @@ def registered_families() -> list[ModelFamily]:
     return list(_REGISTRY.values())
 
 
+def registered_family(model_type: str) -> ModelFamily:
+    """The entry of a model type. Raises `KeyError` for a type without an entry."""
+    return _REGISTRY[model_type]
+
+
 def find_family(config: Any) -> ModelFamily | None:
     """The family of a config: its entry, a generic one for a video classifier of Transformers, or `None`."""
     return _REGISTRY.get(config.model_type) or _library_family(config)

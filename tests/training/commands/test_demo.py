@@ -37,7 +37,7 @@ def test_demo_on_moving_shapes_from_nothing_to_report(tmp_path, capsys):
     assert main(["demo", "--output", str(output), "--steps", "3", "--clips-per-class", "2"]) == 0
     printed = capsys.readouterr().out
     assert [f"[{step}/5]" in printed for step in range(1, 6)] == [True] * 5
-    assert "of 12 held-out clips right" in printed
+    assert "of 12 held-out clips correct" in printed
     assert f'predict "{output}' in printed.splitlines()[-1]
     assert sorted(path.name for path in output.iterdir()) == ["clips.csv", "model", "report.png", "videos"]
     resolved = (output / "model" / "resolved_config.yaml").read_text()  # the model is one of `tubevit train`
@@ -86,7 +86,7 @@ def test_demo_on_a_folder_without_validation_clips_holds_some_out(tmp_path, caps
     printed = capsys.readouterr()
     assert "There is no val/ folder" in printed.out
     assert "Classes with a single clip are not evaluated: sit." in printed.out
-    assert "held-out clips right" in printed.out
+    assert "held-out clips correct" in printed.out
     assert printed.err.count("left out: ") == 1
     assert "broken.mp4" in printed.err
     labels = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["id2label"]
@@ -98,8 +98,8 @@ def test_demo_with_one_clip_per_class_says_that_it_measures_memory(tmp_path, cap
     arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "2"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "memory, not skill" in printed
-    assert "of 2 TRAINING clips right" in printed
+    assert "does not measure generalization" in printed
+    assert "of 2 TRAINING clips correct" in printed
 
 
 @pytest.mark.parametrize(
@@ -188,15 +188,17 @@ TUBE_CASES = [Tube((8, 8, 8), (4, 12, 12)), Tube((16, 4, 4), (16, 12, 12)), Tube
 def test_the_report_is_a_picture_of_all_clips(tmp_path):
     size = (NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE)
     frames = np.zeros((NUM_FRAMES, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE, 3), np.uint8)
-    right = ReportClip(frames, "run", [("run", 0.8), ("walk", 0.2)])
-    wrong = replace(right, label="walk")
-    assert right.is_right
-    assert not wrong.is_right
+    correct = ReportClip(frames, "run", [("run", 0.8), ("walk", 0.2)])
+    wrong = replace(correct, label="walk")
+    assert correct.is_correct
+    assert not wrong.is_correct
     heights = []
-    for clips in ([right], [right, wrong]):
+    for clips in ([correct], [correct, wrong]):
         draw_report(tmp_path / "report.png", clips, TUBE_CASES, size, title="t", subtitle="s", clips_are="clips")
         with Image.open(tmp_path / "report.png") as image:
             heights.append(image.height)
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     assert heights[1] > heights[0]
-    assert {(0x2A, 0x9D, 0x5C), (0xD1, 0x49, 0x5B)} <= set(map(tuple, pixels))  # a right and a wrong bar
+    assert {(0x2A, 0x9D, 0x5C), (0xD1, 0x49, 0x5B)} <= set(
+        map(tuple, pixels)
+    )  # a bar of a correct and of a wrong prediction

@@ -222,7 +222,9 @@ def test_a_model_that_breaks_down_scores_nothing(videos, model, tmp_path, capsys
     folder = save_tubevit(tmp_path / "broken")
     broken.save_pretrained(folder)
     assert run_eval(folder, videos, tmp_path / "out") == 2
-    assert "None of 7 videos could be scored" in (error := capsys.readouterr().err) and "not finite" in error
+    assert (
+        "None of 7 videos could be scored" in (error := capsys.readouterr().err) and "logits are NaN or inf" in error
+    )
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -384,7 +386,7 @@ def one_line(capsys):
         (["num_temporal_views=0"], "num_temporal_views must be"),
         (["view_aggregation=mean"], "view_aggregation must be one of probs, logits, max, got 'mean'"),
         (["batch_size=0"], "batch_size must be at least 1, got 0"),
-        (["split=test"], "There is no test split; there is: validation"),
+        (["split=test"], "There is no split 'test'; the data have: validation"),
         (["sampling=fixed_rate"], "needs fps"),
         (["num_frames=1"], "does not fit"),
         (["model_name_or_path=nowhere/model/x"], "There is no model folder nowhere/model/x"),
@@ -417,7 +419,7 @@ def test_numbered_classes_need_as_many_in_the_data(videos, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(CLASSES))
     options = ["num_temporal_views=1", f"class_names_file={tmp_path / 'names.txt'}"]
     assert run_eval(tmp_path / "model", videos, tmp_path / "out2", *options) == 0
-    assert "they are taken to be in the order of the data's, which is c, a, b, ..." in capsys.readouterr().out
+    assert "its classes are assumed to have the order of the data, c, a, b, ..." in capsys.readouterr().out
 
 
 def test_checkpoint_and_data_must_agree_on_the_kind_of_labels(videos, tmp_path, capsys):
@@ -456,7 +458,7 @@ def test_images_and_other_models_are_refused(videos, model, tmp_path, capsys):
 def test_a_training_split_alone_is_not_evaluated_by_itself(model, tmp_path, capsys):
     class_folders(tmp_path / "data", {"": {"a": 1, "b": 1}})
     assert run_eval(model, tmp_path / "data", tmp_path / "out", "validation_fraction=0") == 2
-    assert "There is no validation or test split, only train; split=train evaluates that" in one_line(capsys)
+    assert "The data have no validation or test split; set split to one of: train" in one_line(capsys)
 
 
 def test_a_lone_clip_is_found(model, tmp_path):

@@ -103,7 +103,7 @@ def test_the_average_is_that_of_its_definition(tmp_path):
     other = EMA(torch.nn.Linear(3, 2).double(), decay=0.3)
     other.load(tmp_path)
     assert torch.equal(other.average["weight"], average.average["weight"]) and other.num_updates == 6
-    with pytest.raises(ValueError, match="does not hold the average"):
+    with pytest.raises(ValueError, match="does not hold the EMA"):
         EMA(torch.nn.Linear(3, 2, bias=False), decay=0.3).load(tmp_path)
 
 

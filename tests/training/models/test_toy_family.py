@@ -130,7 +130,7 @@ def test_show_draws_the_pictures_that_it_has(trained, tmp_path, capsys):
     capsys.readouterr()
     assert main(["show", "tubes", "--model", str(trained)]) == 2
     error = capsys.readouterr().err
-    assert "There is no picture 'tubes'" in error and "a Toy model: it has kernels" in error
+    assert "The picture 'tubes' cannot be drawn" in error and "a Toy model; possible: kernels." in error
 
 
 def test_images_are_refused_in_one_line(trained, tmp_path, capsys):

@@ -291,7 +291,7 @@ def test_weights_of_nan_are_never_saved(videos, tmp_path, monkeypatch):
 
 def test_checkpoints_of_trainer_are_told_apart(videos, tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
-    with pytest.raises(FileNotFoundError, match="those in it are from `tubevit train`"):
+    with pytest.raises(FileNotFoundError, match="its checkpoints are from `tubevit train`"):
         newest_checkpoint(tmp_path, False, [])
 
 

@@ -113,7 +113,7 @@ WRONG_FILES = {
     "model: {learning_rate: 1}": "It belongs to the block training",
     "learning_rate: 1\ntraining: {learning_rate: 2}": "gives learning_rate twice",
     "learning_rate: 1\nlearning_rate: 2": "line 1: the key 'learning_rate' is given twice",
-    "- 1": "must hold options",
+    "- 1": "must contain options",
     "a: [": "is not YAML",
     "learning_rate: fast": "learning_rate must be a number, got 'fast'",
     "training: {max_steps: 0}": "max_steps must be at least 1",
@@ -134,7 +134,7 @@ def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
     ("argv", "message"),
     [
         (["lerning_rate=1"], "the nearest is 'learning_rate'"),
-        (["learning_rate"], "not of the form option=value"),
+        (["learning_rate"], "does not have the form option=value"),
         (["learning_rate.x=1"], "is not a mapping"),
         (["--config", "finetune-smal"], "did you mean the recipe 'finetune-small'"),
         (["preset=tiny"], "Give data, or one or more of train_data"),

@@ -285,9 +285,9 @@ def test_pictures_of_presets_and_files_are_written(tmp_path):
     [
         (["kernels"], "Kernels are learned: give a checkpoint with --model"),
         (["attention"], "Attention is learned: give a checkpoint with --model"),
-        (["positions", "--clip", "a.mp4"], "--clip goes with tubes and attention, not with positions"),
-        (["kernels", "--model", "MODEL", "--num-frames", "9"], "not with kernels"),
-        (["tubes", "--model", "MODEL", "--preset", "tiny"], "leave out --preset and --tubes"),
+        (["positions", "--clip", "a.mp4"], "--clip has no effect on positions: it is for tubes and attention"),
+        (["kernels", "--model", "MODEL", "--num-frames", "9"], "--num-frames has no effect on kernels"),
+        (["tubes", "--model", "MODEL", "--preset", "tiny"], "--preset and --tubes have no effect with a checkpoint"),
         (["tubes", "--preset", "tinny"], "Did you mean 'tiny'?"),
         (["tubes", "--preset", "tiny", "--tubes", "maine"], "Did you mean 'main'?"),
         (["tubes", "--preset", "tiny", "--num-frames", "8"], "does not fit a clip of 8x224x224"),
