@@ -170,7 +170,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
 
     parser.usage = parser.usage or f"{parser.prog} [--config FILE] [OPTION=VALUE | --OPTION VALUE ...]"
     parser.add_argument(
-        "overrides", nargs="*", metavar="OPTION=VALUE", help="any option; option.entry=value sets an entry"
+        "overrides", nargs="*", metavar="OPTION=VALUE", help="any option; OPTION.KEY=VALUE sets an entry of a mapping"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with options, or the name of a recipe")
     for name, block in blocks.items():

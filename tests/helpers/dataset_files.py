@@ -94,7 +94,7 @@ def table(data: VideoData, split: str) -> list[tuple]:
 
 
 def error_of(**config) -> str:
-    """The error, of one line, of data that cannot be loaded."""
+    """The one-line error for data that cannot be loaded."""
     with pytest.raises((ValueError, OSError)) as caught:
         load(**config)
     assert "\n" not in str(caught.value)

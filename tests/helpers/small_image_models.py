@@ -53,7 +53,7 @@ TEXT = {
 WITH_MLP = {**SIZES, "intermediate_size": 40}
 PATCHES = {key: value for key, value in WITH_MLP.items() if key != "image_size"} | {"num_patches": 16}
 LABELS = {"num_labels": 5, "id2label": {index: f"name {index}" for index in range(5)}}
-# The powers of this base are exact in float32, the dtype of the library's angles.
+# The powers of this base are exact in float32, the dtype of the angles in Transformers.
 ROPE = {"rope_theta": 256.0}
 
 

@@ -1,4 +1,4 @@
-"""Experiments that take seconds: the code of the real ones on clips of 8 frames of 16x16."""
+"""Experiments that take seconds: the code of the real ones with clips of 8 frames of 16x16 pixels."""
 
 from tiny_models import TINY_TUBES
 
@@ -12,7 +12,7 @@ TINY_CLIPS = {"num_frames": 8, "image_size": 16, "per_device_train_batch_size": 
 
 
 def tiny_experiment(model: dict | None = None, kinds=("video",), seed=0, max_steps=3, data=TINY_DATA, **changes):
-    """changes: fields of the experiment, but options of the run in `options`."""
+    """changes: fields of the experiment; `options` has the options of its run."""
     options = {**TINY_CLIPS, "max_steps": max_steps, **changes.pop("options", {})}
     if changes.get("initial"):
         options |= {"preset": None, "model_config": None}

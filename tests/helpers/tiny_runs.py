@@ -1,6 +1,7 @@
-"""Training runs of seconds: small videos whose color is their class, a tiny TubeViT, and runs that are killed.
+"""Training runs that take seconds: small videos whose color is their class, a tiny TubeViT, and runs that are killed.
 
-`python tests/tiny_runs.py train STEP ...` is `tubevit train ...`, killed by SIGKILL behind optimizer step STEP (0 for never).
+`python tests/helpers/tiny_runs.py train STEP ...` runs `tubevit train ...` and kills it with SIGKILL after optimizer step STEP
+(0 = never).
 """
 
 import functools
@@ -48,7 +49,7 @@ OPTIONS = {
     "logging_steps": 1,
 }
 ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
-# Everything that draws random numbers, or that a checkpoint has to carry.
+# All options that use random numbers or need state in a checkpoint.
 RANDOM = {
     **ONE_VIEW,
     "model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.1},
@@ -59,7 +60,7 @@ RANDOM = {
     "eval_strategy": "steps",
     "eval_steps": 4,
     "save_strategy": "steps",
-    "save_steps": 4,  # an epoch of six videos of each class has five
+    "save_steps": 4,  # an epoch with six videos per class has five steps
     "load_best_model_at_end": False,
 }
 
@@ -72,7 +73,7 @@ def with_another(tensors: dict) -> dict:
     return {**tensors, "other.weight": torch.zeros(2)}
 
 
-# Files that do not hold the weights of the model.
+# Edits that make a checkpoint differ from the weights of the model.
 WRONG_WEIGHTS = {"missing": without_bias, "unexpected": with_another}
 
 
@@ -91,7 +92,7 @@ def _clip(color: tuple, seed: int, suffix: str) -> bytes:
 
 
 def make_videos(root: Path, num_train: int = 6, num_validation: int = 3, suffix: str = ".mp4") -> Path:
-    """Class folders in `train/` and `val/`, with so many videos of each class."""
+    """Class folders in `train/` and `val/` with `num_train` and `num_validation` videos per class."""
     for split, number in (("train", num_train), ("val", num_validation)):
         for name, color in CLASSES.items():
             folder = root / split / name
@@ -102,7 +103,7 @@ def make_videos(root: Path, num_train: int = 6, num_validation: int = 3, suffix:
 
 
 def make_images(root: Path, num_train: int = 6, num_validation: int = 3) -> Path:
-    """Class folders in `train/` and `val/`, with so many images of each class."""
+    """Class folders in `train/` and `val/` with `num_train` and `num_validation` images per class."""
     for split, number in (("train", num_train), ("val", num_validation)):
         for name, brightness in SHADES.items():
             folder = root / split / name
@@ -119,18 +120,18 @@ def make_run(data: Path, output: Path, /, **options) -> TrainingRun:
 
 
 def arguments(data: Path, output: Path, /, **options) -> list[str]:
-    """The same as arguments of `tubevit train`."""
+    """The options of `make_run` as arguments of `tubevit train`."""
     options = {**OPTIONS, "data": data, "output_dir": output, **options}
     return [f"{name}={value}" for name, value in options.items()]
 
 
 def environment() -> dict[str, str]:
-    """For processes that are started on one core and without a network."""
+    """Environment of subprocesses: one thread, no network."""
     return {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def kill_behind(step: int, videos: Path, folder: Path, /, command: str = "train", **options) -> None:
-    """A run in another process that ends there."""
+    """Train in another process, which is killed after this step."""
     script = [sys.executable, __file__, command, str(step), *arguments(videos, folder, **options)]
     result = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
@@ -157,7 +158,7 @@ if __name__ == "__main__":
     train_step = loop.train_step
 
     def step_or_die(*arguments):
-        if arguments[-1] == step:  # steps before this one
+        if arguments[-1] == step:  # number of steps taken so far
             os.kill(os.getpid(), signal.SIGKILL)
         return train_step(*arguments)
 

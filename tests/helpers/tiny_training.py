@@ -1,7 +1,7 @@
-"""A few Trainer steps on random clips; as a script under torchrun, the same on several ranks.
+"""A few Trainer steps on random clips, in this process or under torchrun in several.
 
-`torchrun --nproc-per-node 2 tests/tiny_training.py OUT BATCH ACCUMULATION` writes `OUT/KIND.pt` per kind of labels, and
-`OUT/sharded.pt`, which `train_sharded` returns.
+`torchrun --nproc-per-node 2 tests/helpers/tiny_training.py OUT BATCH ACCUMULATION` writes the weights `OUT/KIND.pt` for each kind of
+labels, and the result of `train_sharded`, `OUT/sharded.pt`.
 """
 
 import sys
@@ -22,7 +22,7 @@ NUM_SAMPLES, SAMPLES_PER_STEP = 24, 8
 
 
 def samples(kind: str) -> list[dict]:
-    """Clips with labels; among the hard ones some are ignored, so that parts of a batch count differently."""
+    """Clips with labels. Some hard labels are -100, so that the parts of a batch have different numbers of labels."""
     generator = torch.Generator().manual_seed(1)
     clips = tiny_clips(batch=NUM_SAMPLES, dtype=torch.uint8)
     if kind == "hard":
@@ -36,7 +36,7 @@ def samples(kind: str) -> list[dict]:
 
 
 def train(kind: str, batch_size: int, accumulation: int) -> dict[str, torch.Tensor]:
-    """Three SGD steps over eight samples each, however they are split. Returns the weights."""
+    """Three SGD steps of eight samples each, for any split into batches. Returns the weights."""
     problem_type = "multi_label_classification" if kind == "multi-hot" else None
     model = make_model(TubeViTForVideoClassification, problem_type=problem_type)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +64,8 @@ def train(kind: str, batch_size: int, accumulation: int) -> dict[str, torch.Tens
 
 def train_sharded(mesh: DeviceMesh | None = None) -> dict[str, torch.Tensor]:
     """
-    Three SGD steps over eight samples each; with a mesh, by FSDP2 over its ranks: `_no_split_modules` are its units, as in
-    Accelerate. Returns the weights.
+    Three SGD steps of eight samples each; with a mesh, by FSDP2, whose units are the `_no_split_modules` as in Accelerate. Returns
+    the weights.
     """
     model = make_model(TubeViTForVideoClassification)
     rank, num_ranks = 0, 1

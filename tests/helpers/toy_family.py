@@ -1,4 +1,4 @@
-"""A model family of its own in one file: config, model, processor and registry entry. Its layers are called stages."""
+"""A toy model family in one file: config, model, processor and registry entry. Its layers are called stages."""
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ class ToyVideoProcessor(BaseVideoProcessor):
     model_input_names = ["pixel_values"]
 
     def sample_frames(self, metadata, num_frames=None, fps=None, **kwargs):
-        """The last frame of each of equal segments, as no processor of Transformers samples."""
+        """The last frame of each of equal segments; no processor of Transformers samples in this way."""
         return (torch.arange(1, num_frames + 1) * metadata.total_num_frames // num_frames - 1).numpy()
 
     def preprocess(self, videos, **kwargs):
@@ -78,7 +78,7 @@ class ToyVideoProcessor(BaseVideoProcessor):
 
 
 def register() -> None:
-    """Make Transformers and this package know the family."""
+    """Register the family with Transformers and this package."""
     AutoConfig.register("toy", ToyConfig, exist_ok=True)
     AutoModelForVideoClassification.register(ToyConfig, ToyForVideoClassification, exist_ok=True)
     AutoVideoProcessor.register(ToyConfig, ToyVideoProcessor, exist_ok=True)

@@ -1,5 +1,5 @@
 """
-A toy annotation format, all of it: `import toy_format` registers it.
+A complete toy annotation format; `import toy_format` registers it.
 
     # a comment
     train red: red/0.mp4 red/1.mp4

@@ -1,4 +1,4 @@
-"""Tiny checkpoints of every video classifier of the library, with processors, as folders."""
+"""Tiny checkpoints of TubeViT and of every video classifier of Transformers, with processors, as folders."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tubevit import TubeViTForVideoClassification
 from tubevit.processing import TubeViTVideoProcessor
 
 
-CLASSES = ["c", "a", "b", "d"]  # not in alphabetical order, as checkpoints of others may be
+CLASSES = ["c", "a", "b", "d"]  # not in alphabetical order
 SIZES = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
 SMALL = {
     "hidden_size": 24,
@@ -42,7 +42,7 @@ VJEPA2 = {
     "pred_num_hidden_layers": 1,
     "initializer_range": 0.5,
 }
-# Squashes frames to a square instead of cutting one out, so there are no spatial views of it.
+# Its processor resizes frames to a square without a crop, so there are no spatial views.
 VIDEOPRISM = {
     "image_size": 16,
     "num_frames": 4,
@@ -68,7 +68,7 @@ def id2label(names):
 
 
 def save_tubevit(folder: Path, names=CLASSES, processor=None, **config) -> Path:
-    """A TubeViT for clips of 8 frames of 16x16; its processor spreads them over the whole video unless told otherwise."""
+    """A TubeViT for clips of 8 frames of 16x16; by default its processor spreads them over the whole video."""
     make_model(TubeViTForVideoClassification, num_labels=len(names), **id2label(names), **config).save_pretrained(
         folder
     )
@@ -77,7 +77,7 @@ def save_tubevit(folder: Path, names=CLASSES, processor=None, **config) -> Path:
 
 
 def save_peer(folder: Path, name: str, names=CLASSES):
-    """A model of the library for clips of 4 frames of 16x16, with its own processor; returns both."""
+    """Save a model of Transformers for clips of 4 frames of 16x16 and its processor, and return both."""
     prefix, config, processor_class, settings = PEERS[name]
     torch.manual_seed(0)
     config_class = getattr(transformers, f"{prefix}VisionConfig", None) or getattr(transformers, f"{prefix}Config")

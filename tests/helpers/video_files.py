@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 
-TIME_BASE = Fraction(1, 90_000)  # fine enough for any of the tests' frame times
+TIME_BASE = Fraction(1, 90_000)  # fine enough for all frame times in tests
 
 
 def moving_frames(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
@@ -96,7 +96,7 @@ def write_audio(path, seconds: float = 0.5) -> Path:
 
 
 def full_decode(path) -> torch.Tensor:
-    """Every frame by PyAV alone, uint8 `(frames, 3, height, width)`."""
+    """Every frame, decoded by PyAV only, uint8 `(frames, 3, height, width)`."""
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)

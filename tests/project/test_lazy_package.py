@@ -1,4 +1,4 @@
-"""`import tubevit` loads neither torch nor Transformers, and registers every class with the Auto classes all the same."""
+"""`import tubevit` imports neither torch nor Transformers, and still registers every class with the Auto classes."""
 
 import ast
 import os

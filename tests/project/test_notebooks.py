@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and what they were committed with is what they show."""
+"""The notebooks run from top to bottom and reproduce their committed outputs."""
 
 import base64
 import re
@@ -15,7 +15,7 @@ NAMES = [path.stem for path in NOTEBOOKS]
 
 
 def kinds_of_outputs(cell) -> list[tuple]:
-    """What a cell shows, without its values: text may come in any number of pieces."""
+    """The kinds of outputs of a cell, without values; text may be split into any number of outputs."""
     kinds = []
     for output in cell.outputs:
         kind = (output.output_type, output.get("name") or ("image" if "image/png" in output.data else "text"))

@@ -1,4 +1,4 @@
-"""What a built wheel installs: every module and data file of the three source folders, below one name."""
+"""A built wheel installs every module and data file of the three source folders as one package."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ NOT_INSTALLED = ("training/experiments/results/",)  # results of past runs: read
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """A copy of what a build reads, because a build leaves folders behind."""
+    """A copy of the files that a build reads, because a build leaves folders behind."""
     source = tmp_path / "source"
     source.mkdir()
     for folder in INSTALLED_AS:

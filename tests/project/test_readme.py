@@ -1,4 +1,4 @@
-"""What the README names exists: links, pictures, commands and make targets."""
+"""Links, pictures, commands and make targets of the README exist."""
 
 import re
 
@@ -22,7 +22,7 @@ def test_linked_files_and_pictures_exist():
 
 
 def test_commands_exist():
-    """Under their current names, those of two words too."""
+    """Commands have their current names, also those of two words."""
     named = {
         tuple(match.split())
         for match in re.findall(r"(?<!import )(?<!from )\btubevit ([a-z][a-z-]*(?: [a-z]+)?)", CODE)

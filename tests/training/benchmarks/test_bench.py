@@ -1,4 +1,4 @@
-"""The benchmarks: what they count and compare is right. No test looks at a time, which only the machine knows."""
+"""Benchmarks: counts, comparisons and arguments. No test checks a time, because times depend on the machine."""
 
 import argparse
 import json

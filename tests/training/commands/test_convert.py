@@ -1,4 +1,4 @@
-"""`tubevit convert`: a folder that the library's pipelines answer from as they did from the source."""
+"""`tubevit convert`: Transformers' pipelines predict the same from the converted folder as from the source."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def save_source(folder, name: str):
 
 
 @pytest.mark.parametrize("name", PREPROCESSORS)
-def test_the_image_pipeline_answers_as_it_does_for_the_source(name, tmp_path, capsys):
+def test_image_pipeline_predicts_as_for_the_source(name, tmp_path, capsys):
     save_source(tmp_path / "source", name)
     assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), "--task", "image"]) == 0
     assert "classifier.weight <- classifier.weight" in capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_the_image_pipeline_answers_as_it_does_for_the_source(name, tmp_path, ca
         assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
-def test_a_video_model_comes_with_processors_for_both(tmp_path, capsys):
+def test_video_model_is_saved_with_both_processors(tmp_path, capsys):
     save_source(tmp_path / "source", "clip classifier")
     report = tmp_path / "report.json"
     arguments = ["--labels", "7", "--pooling", "mean", "--tube-init", "average", "--report", str(report)]
@@ -66,7 +66,7 @@ def test_a_video_model_comes_with_processors_for_both(tmp_path, capsys):
     assert pixels.shape == (1, 32, 3, 32, 32)
 
 
-def test_the_size_of_clips_may_be_another_than_the_sources(tmp_path):
+def test_image_size_may_differ_from_the_source(tmp_path):
     save_source(tmp_path, "clip classifier")
     model = TubeViTForImageClassification.from_image_checkpoint(tmp_path, image_size=64)
     processor = make_processor(str(tmp_path), model.config, resize=True).image_processor
@@ -75,7 +75,7 @@ def test_the_size_of_clips_may_be_another_than_the_sources(tmp_path):
     assert processor(image, return_tensors="pt").pixel_values.shape == (1, 3, 64, 64)
 
 
-def test_a_source_without_a_preprocessor_gets_one_of_its_size(tmp_path):
+def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
     save_source(tmp_path, "siglip2 vision")
     model = TubeViTModel.from_image_checkpoint(tmp_path)
     processor = make_processor(str(tmp_path), model.config)
@@ -95,7 +95,7 @@ def test_a_source_without_a_preprocessor_gets_one_of_its_size(tmp_path):
         (["source", "out", "--num-frames", "0"], "num_frames must be at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_source(tmp_path / "source", "vit classifier")
     assert main(["convert", *arguments]) == 2
@@ -104,7 +104,7 @@ def test_what_cannot_be_done_is_one_line(arguments, message, tmp_path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_offers_what_there_is():
+def test_choices_are_those_of_the_library():
     for name, values in (
         ("positions", POSITIONS),
         ("tube_init", TUBE_INITS),
@@ -140,8 +140,8 @@ except ImportError as error:
 """
 
 
-def test_an_exported_conversion_needs_no_package_and_says_that_converting_does(tmp_path):
-    """Rotary positions and all, on a machine without the package."""
+def test_export_of_a_converted_model_loads_without_the_package_and_refuses_to_convert(tmp_path):
+    """With rotary positions, on a machine without the package."""
     save_source(tmp_path / "source", "dinov3")
     TubeViTModel.from_image_checkpoint(tmp_path / "source").save_pretrained(tmp_path / "exported", with_code=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
@@ -152,7 +152,7 @@ def test_an_exported_conversion_needs_no_package_and_says_that_converting_does(t
     assert message.startswith("TubeViTModel.from_image_checkpoint needs the `tubevit` package")
 
 
-def test_conversion_is_imported_when_it_is_asked_for():
+def test_conversion_code_is_imported_on_use():
     names = {
         f"tubevit.{name}"
         for name in ("from_image_checkpoint", "image_families", "weight_conversion", "source_checkpoints")
@@ -162,7 +162,7 @@ def test_conversion_is_imported_when_it_is_asked_for():
     assert result.returncode == 0 and result.stdout.strip() == "", result
 
 
-def test_a_converted_model_is_found_by_the_auto_classes(tmp_path):
+def test_auto_classes_load_a_converted_model(tmp_path):
     save_source(tmp_path / "source", "vit classifier")
     assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), "--task", "base"]) == 0
     model = AutoModel.from_pretrained(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""`tubevit demo`: a few training steps from files to report, and its parts: class folders, the picture."""
+"""`tubevit demo`: from files to the report in a few training steps; class folders; the report."""
 
 import json
 import random
@@ -32,7 +32,7 @@ def touch(folder: Path, *names: str) -> None:
 # The command as a whole
 
 
-def test_demo_on_moving_shapes_from_nothing_to_report(tmp_path, capsys):
+def test_demo_on_moving_shapes_writes_model_and_report(tmp_path, capsys):
     output = tmp_path / "out put"
     assert main(["demo", "--output", str(output), "--steps", "3", "--clips-per-class", "2"]) == 0
     printed = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_demo_on_moving_shapes_from_nothing_to_report(tmp_path, capsys):
     assert "max_steps: 2\n" in (output / "model" / "resolved_config.yaml").read_text()
 
 
-def test_demo_leaves_a_folder_of_other_files_alone(tmp_path, capsys):
+def test_demo_does_not_change_a_folder_with_other_files(tmp_path, capsys):
     write_clips(tmp_path / "data", "run/1.mp4", "run/2.mp4", "walk/1.mp4", "walk/2.mp4")
     mine = tmp_path / "out" / "model" / "notes.txt"
     mine.parent.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_demo_leaves_a_folder_of_other_files_alone(tmp_path, capsys):
     assert mine.read_text() == "mine"
 
 
-def test_demo_takes_at_most_so_many_clips_evenly(tmp_path, capsys):
+def test_demo_takes_max_clips_evenly(tmp_path, capsys):
     write_clips(tmp_path / "data", *(f"{label}/{i}.mp4" for label in ("run", "walk") for i in range(4)))
     arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "1"]
     assert main([*arguments, "--max-clips", "5"]) == 0
@@ -93,7 +93,7 @@ def test_demo_on_a_folder_without_validation_clips_holds_some_out(tmp_path, caps
     assert labels == {"0": "run", "1": "sit", "2": "walk"}
 
 
-def test_demo_with_one_clip_per_class_says_that_it_measures_memory(tmp_path, capsys):
+def test_demo_with_one_clip_per_class_warns_about_evaluation_on_training_clips(tmp_path, capsys):
     write_clips(tmp_path / "data", "run/1.mp4", "walk/1.mp4")
     arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "2"]
     assert main(arguments) == 0
@@ -113,7 +113,7 @@ def test_demo_with_one_clip_per_class_says_that_it_measures_memory(tmp_path, cap
         (["run/a.mp4", "walk/a.mp4"], "Fewer than two classes"),  # they are empty files
     ],
 )
-def test_demo_refuses_what_it_cannot_learn_from_in_one_line(tmp_path, capsys, names, message):
+def test_demo_with_unusable_data_prints_one_line(tmp_path, capsys, names, message):
     touch(tmp_path / "data", *names)
     assert main(["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -123,7 +123,7 @@ def test_demo_refuses_what_it_cannot_learn_from_in_one_line(tmp_path, capsys, na
 
 @pytest.mark.parametrize("option", ["--steps", "--clips-per-class", "--max-clips", "--seed"])
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
-def test_demo_refuses_numbers_that_are_none_in_one_line(tmp_path, capsys, option, value):
+def test_demo_with_wrong_numbers_prints_one_line(tmp_path, capsys, option, value):
     if (option, value) == ("--seed", "0"):
         return
     with pytest.raises(SystemExit) as exit_info:
@@ -135,7 +135,7 @@ def test_demo_refuses_numbers_that_are_none_in_one_line(tmp_path, capsys, option
     assert not (tmp_path / "out").exists()
 
 
-def test_demo_without_its_folder_is_an_error(tmp_path, capsys):
+def test_demo_with_a_missing_folder_fails(tmp_path, capsys):
     assert main(["demo", "--data", str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
 
@@ -143,7 +143,7 @@ def test_demo_without_its_folder_is_an_error(tmp_path, capsys):
 # Class folders
 
 
-def test_folders_of_splits_are_used_as_they_are(tmp_path):
+def test_split_folders_are_the_splits(tmp_path):
     touch(
         tmp_path, "train/run/a.mp4", "train/walk/b.AVI", "validation/run/c.mkv", "train/walk/notes.txt", "extra/d.mp4"
     )
@@ -153,14 +153,14 @@ def test_folders_of_splits_are_used_as_they_are(tmp_path):
     assert found.messages == []
 
 
-def test_classes_that_training_lacks_are_left_out_and_named(tmp_path):
+def test_classes_without_training_clips_are_left_out_with_a_message(tmp_path):
     touch(tmp_path, "train/run/a.mp4", "train/walk/b.mp4", "test/run/c.mp4", "test/sit/d.mp4")
     found = find_clips(tmp_path)
     assert [clip.label for clip in found.val] == ["run"]
     assert "sit" in found.messages[0]
 
 
-def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():
+def test_hold_out_takes_a_fraction_of_each_class_and_loses_no_clip():
     clips = [LabeledClip(Path(f"{label}{i}"), label) for label, n in (("a", 8), ("b", 4), ("c", 2)) for i in range(n)]
     found = hold_out(clips, 0.25, seed=1)
     assert sorted(clip.label for clip in found.val) == ["a", "a", "b", "c"]
@@ -169,7 +169,7 @@ def test_holding_out_takes_its_share_of_each_class_and_loses_nothing():
     assert hold_out(clips, 0.25, seed=2).val != found.val
 
 
-def test_taking_evenly_serves_every_class_before_any_twice():
+def test_take_evenly_takes_a_clip_of_every_class_first():
     clips = [LabeledClip(Path(f"{label}{i}"), label) for label, n in (("a", 9), ("b", 2), ("c", 5)) for i in range(n)]
     random.Random(0).shuffle(clips)
     assert sorted(clip.label for clip in take_evenly(clips, 3)) == ["a", "b", "c"]
@@ -185,7 +185,7 @@ NUM_FRAMES, IMAGE_SIZE = 16, 64
 TUBE_CASES = [Tube((8, 8, 8), (4, 12, 12)), Tube((16, 4, 4), (16, 12, 12)), Tube((1, 16, 16), (8, 16, 16))]
 
 
-def test_the_report_is_a_picture_of_all_clips(tmp_path):
+def test_report_shows_all_clips(tmp_path):
     size = (NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE)
     frames = np.zeros((NUM_FRAMES, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE, 3), np.uint8)
     correct = ReportClip(frames, "run", [("run", 0.8), ("walk", 0.2)])

@@ -1,4 +1,4 @@
-"""`tubevit doctor`: its report, and what it finds broken."""
+"""`tubevit doctor`: its report, and the problems that it finds."""
 
 import torch
 
@@ -6,7 +6,7 @@ from tubevit.training.cli import main
 from tubevit.training.commands import doctor
 
 
-def test_doctor_reports_and_puts_the_precision_back(capsys):
+def test_doctor_restores_the_matmul_precision(capsys):
     before = torch.get_float32_matmul_precision()
     assert main(["doctor", "--seconds", "0"]) == 0
     out = capsys.readouterr().out
@@ -14,7 +14,7 @@ def test_doctor_reports_and_puts_the_precision_back(capsys):
     assert all(title in out for title in ("versions", "machine", "video decoding", "attention", "GFLOP/s"))
 
 
-def test_doctor_explains_what_medium_does():
+def test_doctor_explains_the_effect_of_medium():
     fast = {"highest": {"gflops": 100.0, "error": 7e-7}, "medium": {"gflops": 200.0, "error": 8e-7}}
     rounded = {**fast, "medium": {"gflops": 200.0, "error": 2e-3}}
     useless = {**fast, "medium": {"gflops": 101.0, "error": 8e-7}}
@@ -26,7 +26,7 @@ def test_doctor_explains_what_medium_does():
         assert word is None or word in warnings[0]
 
 
-def test_doctor_finds_a_torchvision_of_another_torch(monkeypatch):
+def test_doctor_finds_a_torchvision_built_for_another_torch(monkeypatch):
     assert doctor.find_broken_operators() == []
 
     def broken(*args):

@@ -53,7 +53,7 @@ with torch.no_grad():
     assert json.loads(result.stdout.splitlines()[-1]) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_export_does_not_write_into_a_folder_in_use(capsys, model, tmp_path):
+def test_export_into_a_folder_with_files_fails(capsys, model, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     assert main(["export", str(model), str(tmp_path)]) == 2
     assert "not empty" in capsys.readouterr().err

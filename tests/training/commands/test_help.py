@@ -1,4 +1,4 @@
-"""The help and the dialect of every command: each option is described, and accepted in all spellings."""
+"""Help and options of every command: each option is described once, and accepted in all forms."""
 
 import argparse
 import re
@@ -40,7 +40,7 @@ def test_help_is_plain(parsers, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_options_may_be_spelled_with_dashes_underscores_and_as_pairs(parsers, name):
+def test_options_accept_dashes_underscores_and_pairs(parsers, name):
     parser = parsers[name]
     for action in shown_actions(parser):
         if not action.option_strings or action.dest == "help":
@@ -64,7 +64,7 @@ def test_the_overview_has_one_line_per_command(capsys):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_group_lists_its_commands(prefix, capsys):
+def test_group_lists_its_commands(prefix, capsys):
     assert main([prefix]) == 0
     listed = re.findall(rf"^  ({prefix} \w+)  ", capsys.readouterr().out, re.MULTILINE)
     assert listed == [name for name in COMMANDS if name.startswith(f"{prefix} ")]
@@ -81,7 +81,7 @@ def test_a_group_lists_its_commands(prefix, capsys):
         (["data", "zzz"], "there are: data check, data prepare, data synthesize."),
     ],
 )
-def test_a_wrong_command_names_the_nearest(argv, nearest, capsys):
+def test_wrong_command_names_the_nearest(argv, nearest, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(argv)
     error = capsys.readouterr().err
@@ -89,7 +89,7 @@ def test_a_wrong_command_names_the_nearest(argv, nearest, capsys):
 
 
 @pytest.mark.parametrize("old", RENAMED)
-def test_an_old_name_works_with_a_warning(old, capsys):
+def test_old_names_work_with_a_warning(old, capsys):
     name, arguments = find_command([*old.split(), "--help"])
     assert name in COMMANDS and [*name.split(), *arguments] == [*RENAMED[old].split(), "--help"]
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""`tubevit info` and `tubevit ablations`: the numbers of the paper's sizes and rows."""
+"""`tubevit info` and `tubevit experiments ablations`: the numbers of the paper's models and rows."""
 
 import json
 
@@ -13,7 +13,7 @@ from tubevit.training.models.model_size import describe
 
 
 def plain_gflops(config, num_tokens: int) -> float:
-    """A ViT's matrix products, two operations per multiplication and addition; the tubes' and the MAP head's by hand."""
+    """FLOPs of a ViT's matrix products (a multiplication and an addition are two), with the tubes and the attention pooling."""
     d, m, n = config.hidden_size, config.intermediate_size, num_tokens
     layer = 2 * n * (4 * d * d + 2 * d * m) + 4 * n * n * d
     size = (config.num_frames, *config.image_height_width)
@@ -55,13 +55,13 @@ def test_info_prints_a_table_and_json(capsys, tmp_path):
 @pytest.mark.parametrize(
     "argv", [["info", "tiny", "--num-frames", "0"], ["info", "huuge"], ["experiments", "ablations", "99"]]
 )
-def test_bad_arguments_are_one_line(argv, capsys):
+def test_wrong_arguments_print_one_line(argv, capsys):
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "error:" in error
 
 
-def test_every_row_is_a_model_and_has_the_papers_number():
+def test_every_row_builds_a_model_and_has_the_papers_number():
     rows = {table: load_table(table) for table in table_names()}
     assert {table: len(each) for table, each in rows.items()} == {
         "7a": 4, "7b": 4, "7c": 6, "7d": 4, "7e": 2, "8": 5, "14": 7,
@@ -99,7 +99,7 @@ def test_rows_differ_as_the_paper_says():
 
 
 @pytest.mark.parametrize("text", ["- 1", "paper: {}", "paper: {}\nmodel: {}\ntraining: {}", "a: [", ""])
-def test_a_file_that_is_no_row_is_refused(text, tmp_path):
+def test_file_without_rows_raises(text, tmp_path):
     (tmp_path / "row.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"row\.yaml") as error:
         load_ablation(tmp_path / "row.yaml")

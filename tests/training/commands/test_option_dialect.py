@@ -1,4 +1,4 @@
-"""One dialect for the options of every command: `--option value` and `option=value`, dashes and underscores, old names."""
+"""All commands accept `--option value` and `option=value`, dashes and underscores, and old names."""
 
 import argparse
 import re
@@ -77,12 +77,12 @@ EXPECTED = [
         ["a.mp4", "--json", "model=m", "--top-k", "9", "top_k=3", "device=cuda", "task=order", "--video_root", "here"],
     ],
 )
-def test_all_forms_say_the_same(argv, capsys):
+def test_all_forms_of_an_option_are_equal(argv, capsys):
     assert parse(*argv) == parse(*EXPECTED)
     assert capsys.readouterr().err == ""
 
 
-def test_an_old_name_works_with_one_line(capsys):
+def test_old_names_work_with_a_warning(capsys):
     assert parse("--video-folder", "here")["video_root"] == parse("video_folder=here")["video_root"] == "here"
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["warning: video_folder is now video_root; the next release removes video_folder."] * 2
@@ -94,25 +94,25 @@ def test_only_the_first_process_warns(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_switch_that_is_false_is_off():
+def test_false_turns_a_switch_off():
     assert not parse("json=false")["json"]
     with pytest.raises(ValueError, match="json must be true or false, got 'maybe'"):
         parse("json=maybe")
 
 
-def test_a_file_whose_name_looks_like_a_pair_is_a_file(tmp_path, monkeypatch):
+def test_existing_file_with_an_equals_sign_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "take=2.mp4").touch()
     assert parse("take=2.mp4", "https://host/clip?top_k=1")["clips"] == ["take=2.mp4", "https://host/clip?top_k=1"]
     assert normalize_argv(["--", "top_k=1"], make_parser()) == ["--", "top_k=1"]
 
 
-def test_options_are_not_shortened():
+def test_abbreviated_options_are_errors():
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         parse("--dev", "cuda")
 
 
-def test_pairs_stand_on_both_sides_of_an_option_that_may_have_a_value():
+def test_pairs_around_an_option_with_an_optional_value():
     parser = argparse.ArgumentParser()
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--dry-run", action="store_true")
@@ -130,13 +130,13 @@ def test_pairs_stand_on_both_sides_of_an_option_that_may_have_a_value():
         ("take=2.mp4", "There is no option 'take'"),
     ],
 )
-def test_an_unknown_name_is_one_line(text, message):
+def test_unknown_names_print_one_line(text, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         parse(text)
     assert "\n" not in str(error.value)
 
 
-def test_values_are_checked_as_those_of_arguments_are():
+def test_values_of_pairs_are_checked():
     for text in ("top_k=0", "device=tpu"):
         with pytest.raises((argparse.ArgumentError, argparse.ArgumentTypeError)):
             parse(text)

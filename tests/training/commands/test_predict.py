@@ -1,4 +1,4 @@
-"""`tubevit predict`: predictions for all kinds of clips, one line for every mistake."""
+"""`tubevit predict`: predictions for all kinds of clips, and errors of one line."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def predict(capsys, *arguments) -> tuple[int, str, str]:
     return code, output.out, output.err
 
 
-def test_predict_takes_files_folders_and_images_alike(capsys, model, clips):
+def test_predict_accepts_files_folders_and_images(capsys, model, clips):
     code, out, err = predict(capsys, clips / "a.mp4", clips, "--model", model, "--json")
     results = json.loads(out)
     assert (code, err) == (0, "")
@@ -66,7 +66,7 @@ def test_predict_takes_files_folders_and_images_alike(capsys, model, clips):
     assert results[0] == results[1]
 
 
-def test_an_image_gets_the_prediction_of_the_image_head_on_the_same_weights(capsys, model, clips):
+def test_images_are_classified_with_the_same_weights(capsys, model, clips):
     _, out, _ = predict(capsys, clips / "c.png", "--model", model, "--json")
     pixels = TubeViTImageProcessor(**PIXELS)(Image.open(clips / "c.png"), return_tensors="pt")
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_views_are_averaged(capsys, model, clips):
     assert [found[label] for label in LABELS] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_the_table_names_file_score_and_label(capsys, model, clips):
+def test_table_shows_file_score_and_label(capsys, model, clips):
     code, out, _ = predict(capsys, clips / "a.mp4", "--model", model, "--top-k", 2, "--dtype", "bfloat16")
     lines = out.splitlines()
     assert code == 0
@@ -104,7 +104,7 @@ def test_bars_show_the_score():
     assert empty == 0
 
 
-def test_broken_clips_are_listed_and_the_others_predicted(capsys, model, clips, tmp_path, monkeypatch):
+def test_corrupt_clips_are_listed_and_the_others_classified(capsys, model, clips, tmp_path, monkeypatch):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.jpg").write_text("no picture")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)  # PIL's own error for a picture of more is of no usual kind
@@ -126,7 +126,7 @@ def test_broken_clips_are_listed_and_the_others_predicted(capsys, model, clips, 
 
 @pytest.fixture
 def library_log():
-    """What Transformers logs, as a list of messages; its own handler writes past pytest's capture."""
+    """Messages that Transformers logs; pytest does not capture its own handler."""
     messages, handler = [], logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     library_logging.add_handler(handler)
@@ -142,7 +142,7 @@ BROKEN_MODELS += ["truncated", "empty weights", "other shapes", "bad config"]
 
 @pytest.mark.parametrize("make", BROKEN_MODELS)
 @pytest.mark.parametrize("command", ["predict", "export"])
-def test_an_unusable_model_is_one_line(capsys, library_log, make, command, clips, tmp_path):
+def test_unusable_model_prints_one_line(capsys, library_log, make, command, clips, tmp_path):
     folder = tmp_path / "model"
     expected = {
         "missing": "no model folder",
@@ -196,7 +196,7 @@ def test_an_unusable_model_is_one_line(capsys, library_log, make, command, clips
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_not_used_are_named(caplog, library_log, tmp_path):
+def test_unused_weights_are_reported(caplog, library_log, tmp_path):
     config = save_model(tmp_path) / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 1}))
     load_model(str(tmp_path))
@@ -205,7 +205,7 @@ def test_weights_that_are_not_used_are_named(caplog, library_log, tmp_path):
     assert library_log == []
 
 
-def test_a_folder_without_clips_and_a_missing_gpu_are_errors(capsys, model, tmp_path):
+def test_folder_without_clips_and_missing_gpu_fail(capsys, model, tmp_path):
     code, _, err = predict(capsys, tmp_path, "--model", model)
     assert code == 2
     assert "holds no videos or images" in err
@@ -215,7 +215,7 @@ def test_a_folder_without_clips_and_a_missing_gpu_are_errors(capsys, model, tmp_
         assert "no GPU" in err
 
 
-def test_traceback_shows_where_it_happened(model):
+def test_traceback_option_shows_the_traceback(model):
     with pytest.raises(FileNotFoundError):
         main(["predict", "x.mp4", "--model", "./missing", "--traceback"])
 
@@ -230,7 +230,7 @@ def test_traceback_shows_where_it_happened(model):
         ("e #1?.png", "image"),
     ],
 )
-def test_kind_is_told_by_the_suffix(name, kind):
+def test_suffix_decides_the_kind(name, kind):
     assert kind_of(name) == kind
 
 
@@ -239,7 +239,7 @@ def test_predict_without_clips_is_an_error(model, capsys):
     assert "Give videos or images to classify" in capsys.readouterr().err
 
 
-def test_the_reason_for_a_clip_that_cannot_be_read_is_printed_once(model, tmp_path, capsys):
+def test_reason_for_an_unreadable_clip_is_printed_once(model, tmp_path, capsys):
     missing = tmp_path / "missing.mp4"
     assert main(["predict", str(missing), "--model", str(model)]) == 1
     shown = capsys.readouterr()
@@ -247,7 +247,7 @@ def test_the_reason_for_a_clip_that_cannot_be_read_is_printed_once(model, tmp_pa
     assert shown.err == "1 of 1 clips could not be read.\n"
 
 
-def test_an_empty_model_folder_is_an_error_that_says_so(tmp_path, capsys):
+def test_empty_model_folder_prints_the_reason(tmp_path, capsys):
     for argv in (["predict", "clip.mp4", "--model", str(tmp_path)], ["export", str(tmp_path), str(tmp_path / "out")]):
         assert main(argv) == 2
         assert (

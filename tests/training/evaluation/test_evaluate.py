@@ -1,4 +1,4 @@
-"""`tubevit eval`: the same numbers whatever model, views, batches and processes, and honest counts of what was scored."""
+"""`tubevit eval`: results do not depend on batches and processes, and the counts include videos that were not scored."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def with_broken(videos, tmp_path):
-    """The videos in a list of files of which one is missing, one is no video, and one is cut off."""
+    """The videos in a list with one missing file, one file that is no video, and one truncated file."""
     (tmp_path / "text.mp4").write_bytes(b"no video " * 100)
     whole = next((videos / "val" / "c").iterdir()).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
@@ -77,7 +77,7 @@ def read_table(path):
 
 
 def probabilities(folder):
-    """Mean probabilities of each video, out of the table of logits."""
+    """Mean probabilities of each video, from the parquet file of logits."""
     table = pq.read_table(folder / "predictions.parquet").to_pylist()
     found = {}
     for row in table:
@@ -85,7 +85,7 @@ def probabilities(folder):
     return {video: torch.stack(views).mean(0) for video, views in found.items()}
 
 
-def test_results_are_those_of_the_model_on_each_video(videos, model, tmp_path):
+def test_results_equal_the_model_on_each_video(videos, model, tmp_path):
     assert run_eval(model, videos, tmp_path / "out", "num_temporal_views=2") == 0
     own = load_model(str(model))
     processor = load_video_classifier(str(model), {"num_temporal_views": 2, "num_spatial_views": 3}).processor
@@ -107,7 +107,7 @@ def test_results_are_those_of_the_model_on_each_video(videos, model, tmp_path):
     assert metrics["view_aggregation"] == "probs"
 
 
-def test_every_file_is_there_and_agrees(videos, model, tmp_path):
+def test_result_files_are_complete_and_agree(videos, model, tmp_path):
     out = tmp_path / "out"
     assert run_eval(model, videos, out, "num_temporal_views=2", "num_spatial_views=1") == 0
     written = {path.name for path in out.iterdir()}
@@ -172,7 +172,7 @@ def test_two_processes_score_every_video_once(videos, model, tmp_path):
     assert done.stdout.count("videos scored") == 1
 
 
-def test_what_cannot_be_scored_is_counted_and_fails(with_broken, model, tmp_path, capsys):
+def test_videos_that_cannot_be_scored_are_counted_and_fail(with_broken, model, tmp_path, capsys):
     options = ["num_temporal_views=1", "num_spatial_views=1", "split=train", "validation_fraction=0"]
     assert run_eval(model, with_broken, tmp_path / "out", *options) == 1
     assert "INCOMPLETE: 3 of 10 videos were not scored" in capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_what_cannot_be_scored_is_counted_and_fails(with_broken, model, tmp_path
     assert read_json(tmp_path / "allowed" / "metrics.json") == metrics
 
 
-def test_the_numbers_leave_out_what_was_not_scored(with_broken, videos, model, tmp_path):
+def test_metrics_exclude_videos_that_were_not_scored(with_broken, videos, model, tmp_path):
     options = ["num_temporal_views=1", "num_spatial_views=1"]
     run_eval(model, with_broken, tmp_path / "broken", *options, "split=train", "validation_fraction=0")
     run_eval(model, videos, tmp_path / "whole", *options)
@@ -199,7 +199,7 @@ def test_the_numbers_leave_out_what_was_not_scored(with_broken, videos, model, t
     assert broken["accuracy"] == whole["accuracy"]
 
 
-def test_outputs_that_are_not_finite_are_not_scores():
+def test_nan_logits_are_not_scored():
     logits = np.zeros((1, 2), np.float32)
     good = VideoPrediction(0, "good", "", 0, logits)
     results = ScoredVideos.of(
@@ -215,7 +215,7 @@ def test_outputs_that_are_not_finite_are_not_scores():
     }
 
 
-def test_a_model_that_breaks_down_scores_nothing(videos, model, tmp_path, capsys):
+def test_model_with_nan_logits_raises(videos, model, tmp_path, capsys):
     broken = load_model(str(model))
     with torch.no_grad():
         broken.classifier.bias.fill_(math.nan)
@@ -228,7 +228,7 @@ def test_a_model_that_breaks_down_scores_nothing(videos, model, tmp_path, capsys
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_models_of_the_library_get_what_their_own_processor_gives(name, videos, tmp_path):
+def test_transformers_models_get_the_pixels_of_their_own_processor(name, videos, tmp_path):
     model, processor = save_peer(tmp_path / "model", name)
     num_crops = 3 if processor.do_center_crop else 1
     options = ["num_temporal_views=2", f"num_spatial_views={num_crops}"]
@@ -246,13 +246,13 @@ def test_models_of_the_library_get_what_their_own_processor_gives(name, videos, 
     assert pq.read_table(tmp_path / "out" / "predictions.parquet").num_rows == 7 * 2 * num_crops
 
 
-def test_a_model_that_crops_nothing_has_no_spatial_views(videos, tmp_path, capsys):
+def test_processor_without_crop_has_one_spatial_view(videos, tmp_path, capsys):
     save_peer(tmp_path / "model", "videoprism")
     assert run_eval(tmp_path / "model", videos, tmp_path / "out") == 2
     assert "num_spatial_views=3 needs do_center_crop=True" in one_line(capsys)
 
 
-def test_pixels_are_normalized_by_the_processor_where_the_model_would_do_it_otherwise(model, tmp_path):
+def test_processor_normalizes_if_its_statistics_differ_from_the_models(model, tmp_path):
     other = save_tubevit(tmp_path / "model", processor={"image_mean": [0.1, 0.2, 0.3], "image_std": [1.0, 0.5, 0.25]})
     clips = tiny_clips(batch=1, frames=8, size=16, dtype=torch.uint8)
     normalized = (clips / 255 - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([1, 0.5, 0.25])[
@@ -266,8 +266,8 @@ def test_pixels_are_normalized_by_the_processor_where_the_model_would_do_it_othe
     )  # there the model does, on the pixels that it reads
 
 
-def test_labels_are_matched_by_name_not_by_place(videos, model, tmp_path):
-    """The same weights with classes in another order: another checkpoint, but the same share of right answers."""
+def test_labels_are_matched_by_name(videos, model, tmp_path):
+    """The same weights with classes in another order have the same accuracy."""
     order = [2, 0, 3, 1]
     shuffled = load_model(str(model))
     with torch.no_grad():
@@ -288,8 +288,8 @@ def test_labels_are_matched_by_name_not_by_place(videos, model, tmp_path):
     )
 
 
-def test_numbered_labels_go_through_the_file_that_names_them(videos, model, tmp_path):
-    """The list counts the classes in another order than the checkpoint does."""
+def test_class_indices_use_class_names_file(videos, model, tmp_path):
+    """The list has another order of classes than the checkpoint."""
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     paths = sorted(videos.rglob("*.mp4"))
     lines = [f"{path} {'abc'.index(path.parent.name)}" for path in paths]
@@ -318,7 +318,7 @@ def test_several_labels_per_video(videos, tmp_path):
     assert not (tmp_path / "out" / "confusion_matrix.png").exists()
 
 
-def test_videos_without_labels_get_predictions_and_no_metrics(videos, model, tmp_path, capsys):
+def test_videos_without_labels_have_predictions_and_no_metrics(videos, model, tmp_path, capsys):
     rows = [{"path": str(path), "label": ""} for path in sorted(videos.rglob("*.mp4"))]
     table = add_table(tmp_path / "test.csv", rows)
     assert run_eval(model, table, tmp_path / "out", "num_temporal_views=1", data_option="test_data") == 0
@@ -328,7 +328,7 @@ def test_videos_without_labels_get_predictions_and_no_metrics(videos, model, tmp
     assert not (tmp_path / "out" / "confusion_matrix.png").exists()
 
 
-def test_a_stream_is_scored_too(videos, model, tmp_path):
+def test_streamed_split_is_scored(videos, model, tmp_path):
     import datasets
 
     paths = sorted(map(str, videos.rglob("*.mp4")))
@@ -348,13 +348,13 @@ def test_a_stream_is_scored_too(videos, model, tmp_path):
     assert {**stream, "data": None} == {**files, "data": None}
 
 
-def test_a_dry_run_scores_a_batch_and_writes_nothing(videos, model, tmp_path, capsys):
+def test_dry_run_scores_one_batch_and_writes_nothing(videos, model, tmp_path, capsys):
     assert run_eval(model, videos, tmp_path / "out", "--dry-run") == 0
     assert not (tmp_path / "out").exists()
     assert "1 of 1 videos scored" in capsys.readouterr().out
 
 
-def test_views_of_a_file_follow_the_config(videos, model, tmp_path):
+def test_views_come_from_the_config_file(videos, model, tmp_path):
     config = {
         "model": {"model_name_or_path": str(model)},
         "data": {"data": str(videos)},
@@ -393,7 +393,7 @@ def one_line(capsys):
         (["data=./nowhere"], "There is no file or folder ./nowhere"),
     ],
 )
-def test_bad_options_are_one_line(options, message, videos, model, tmp_path, capsys):
+def test_wrong_options_print_one_line(options, message, videos, model, tmp_path, capsys):
     assert run_eval(model, videos, tmp_path / "out", *options) == 2
     assert message in one_line(capsys)
     assert not (tmp_path / "out" / "metrics.json").exists()
@@ -406,13 +406,13 @@ def test_nothing_is_overwritten(videos, model, tmp_path, capsys):
     assert "is not empty" in one_line(capsys) and (tmp_path / "out" / "metrics.json").read_text() == "{}"
 
 
-def test_a_class_that_the_checkpoint_lacks_is_an_error(model, tmp_path, capsys):
+def test_class_that_the_checkpoint_does_not_have_raises(model, tmp_path, capsys):
     class_folders(tmp_path / "data", {"val": {"a": 1, "zebra": 1}})
     assert run_eval(model, tmp_path / "data", tmp_path / "out") == 2
     assert "'zebra'" in one_line(capsys)
 
 
-def test_numbered_classes_need_as_many_in_the_data(videos, tmp_path, capsys):
+def test_checkpoint_without_class_names_needs_the_same_number_of_classes(videos, tmp_path, capsys):
     save_peer(tmp_path / "model", "videomae", names=None)
     assert run_eval(tmp_path / "model", videos, tmp_path / "out") == 2
     assert "The data have 3 classes and the checkpoint 4, without names" in one_line(capsys)
@@ -439,7 +439,7 @@ def test_random_weights_are_never_scored(videos, tmp_path, capsys):
     assert "lacks" in (line := one_line(capsys)) and "classifier" in line
 
 
-def test_images_and_other_models_are_refused(videos, model, tmp_path, capsys):
+def test_images_and_other_models_raise(videos, model, tmp_path, capsys):
     from transformers import ViTConfig, ViTForImageClassification
 
     ViTForImageClassification(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
@@ -455,13 +455,13 @@ def test_images_and_other_models_are_refused(videos, model, tmp_path, capsys):
     assert "The data are images" in one_line(capsys)
 
 
-def test_a_training_split_alone_is_not_evaluated_by_itself(model, tmp_path, capsys):
+def test_training_split_is_not_the_default(model, tmp_path, capsys):
     class_folders(tmp_path / "data", {"": {"a": 1, "b": 1}})
     assert run_eval(model, tmp_path / "data", tmp_path / "out", "validation_fraction=0") == 2
     assert "The data have no validation or test split; set split to one of: train" in one_line(capsys)
 
 
-def test_a_lone_clip_is_found(model, tmp_path):
+def test_data_set_of_one_clip_is_scored(model, tmp_path):
     add_clip(tmp_path / "data" / "val" / "a" / "0.mp4")
     assert run_eval(model, tmp_path / "data", tmp_path / "out", "num_temporal_views=1", "num_spatial_views=1") == 0
     assert read_json(tmp_path / "out" / "metrics.json")["num_videos"] == 1

@@ -1,4 +1,4 @@
-"""Metrics against plain loops, in one process and two, and the aggregation of views against the model's own."""
+"""Metrics equal plain loops, in one process and two; the aggregation of views equals that of the model."""
 
 import math
 import os
@@ -37,7 +37,7 @@ def samples(num_videos=40, num_classes=7, seed=0):
 
 
 def brute_rank(scores, label):
-    """Place of `label` in a list of classes sorted by score, the first of equals first."""
+    """Index of `label` in the classes sorted by score; of equal scores the smaller index comes first."""
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     return order.index(label)
 
@@ -97,7 +97,7 @@ def test_classes_without_videos_or_positives_are_left_out():
     assert mean_average_precision(scores, np.array([[1, 0, 0], [0, 1, 0]])) == np.mean(precisions[:2])
 
 
-def test_unknown_labels_count_nowhere():
+def test_unknown_labels_are_ignored():
     scores, labels = samples()
     with_unknown = np.concatenate([labels, [-100, -100]])
     more = np.concatenate([scores, scores[:2]])
@@ -109,7 +109,7 @@ def test_unknown_labels_count_nowhere():
     assert math.isnan(top_k_accuracy(scores, np.full(40, -100)))
 
 
-def test_nan_is_never_right():
+def test_nan_scores_are_never_correct():
     scores = np.array([[math.nan, 1.0], [1.0, 0.0]])
     for label in (0, 1):
         assert top_k_accuracy(scores, np.array([label, 0]), 2) == 0.5
@@ -138,7 +138,7 @@ def test_errors_name_the_value(call, message):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_views_are_aggregated_as_the_rules_say(multi_label):
+def test_views_are_aggregated_by_the_definitions(multi_label):
     logits = np.random.default_rng(0).normal(size=(5, 4, 3)) * 3
     tensor = torch.from_numpy(logits)
     probabilities = tensor.sigmoid() if multi_label else tensor.softmax(-1)
@@ -154,7 +154,7 @@ def test_views_are_aggregated_as_the_rules_say(multi_label):
 
 
 @pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
-def test_mean_probabilities_are_what_the_model_makes_of_views(problem_type):
+def test_mean_probabilities_equal_those_of_the_model(problem_type):
     model = make_model(TubeViTForVideoClassification, problem_type=problem_type).double()
     views = tiny_clips(6, dtype=torch.float64)
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_mean_probabilities_are_what_the_model_makes_of_views(problem_type):
     np.testing.assert_allclose(aggregate_views(by_view.numpy(), "probs", multi_label), expected.numpy(), atol=1e-12)
 
 
-def test_metrics_of_evaluate_agree_with_the_functions_whatever_the_batches():
+def test_evaluate_metrics_agree_with_the_functions_for_any_batches():
     scores, labels = samples()
     metric = TopKAccuracy(keep_in_memory=True)
     for part in np.array_split(np.arange(40), 3):
@@ -181,7 +181,7 @@ def test_metrics_of_evaluate_agree_with_the_functions_whatever_the_batches():
     assert found == {"mean_average_precision": mean_average_precision(scores, multi_hot)}
 
 
-def test_a_k_that_always_hits_is_left_out():
+def test_k_from_the_number_of_classes_on_is_left_out():
     scores, labels = samples(num_classes=5)
     assert set(TopKAccuracy(keep_in_memory=True).compute(predictions=scores, references=labels)) == {"accuracy"}
     assert set(TopKAccuracy(keep_in_memory=True).compute(predictions=scores, references=labels, k=2)) == {
@@ -189,7 +189,7 @@ def test_a_k_that_always_hits_is_left_out():
     }
 
 
-def test_trainer_gets_all_metrics_and_may_evaluate_again():
+def test_trainer_gets_all_metrics_in_repeated_evaluations():
     scores, labels = samples()
     metrics = ClassificationMetrics()
     prediction = type("EvalPrediction", (), {"predictions": (scores, "hidden states"), "label_ids": labels})()

@@ -1,4 +1,4 @@
-"""Clips of every family are read by the settings of the checkpoint's own processor, in training, scoring and prediction."""
+"""Clips of every family are read with the settings of the checkpoint's processor in training, evaluation and prediction."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """(clip_start, indices of the frames) of all videos that are read from now on; some are listed twice."""
+    """(clip_start, frame indices) of all videos that are read from now on, possibly with repeats."""
     found = []
     for processor_class in (TubeViTVideoProcessor, FamilyClipProcessor):
         original = processor_class.__dict__["sample_frames"]
@@ -95,7 +95,7 @@ RATED = {"tubevit": {"sampling": "fixed_rate", "fps": 5}, **{name: {"fps": 5} fo
 
 
 @pytest.mark.parametrize("name", RATED)
-def test_training_and_scoring_of_a_checkpoint_read_the_frames_of_its_rate(name, videos, tmp_path):
+def test_training_and_evaluation_sample_at_the_checkpoints_fps(name, videos, tmp_path):
     folder = save_classifier(tmp_path / "model", name, **RATED[name])
     num_frames = 8 if name == "tubevit" else 4
     first = (NUM_FRAMES - 2 * num_frames) // 2
@@ -112,7 +112,7 @@ def test_training_and_scoring_of_a_checkpoint_read_the_frames_of_its_rate(name, 
 
 @pytest.mark.parametrize("command", ["train", "train-loop"])
 @pytest.mark.parametrize("name", ["tubevit", "videomae"])
-def test_all_commands_read_the_frames_of_the_checkpoints_rate(command, name, videos, tmp_path, reads, capsys):
+def test_all_commands_sample_at_the_checkpoints_fps(command, name, videos, tmp_path, reads, capsys):
     folder, out = save_classifier(tmp_path / "model", name, **RATED[name]), tmp_path / "run"
     views = [f"{option}={value}" for option, value in ONE_VIEW.items()]
     options = [f"model_name_or_path={folder}", f"data={videos}", f"output_dir={out}", "max_steps=1", "use_cpu=true"]
@@ -135,7 +135,7 @@ def test_all_commands_read_the_frames_of_the_checkpoints_rate(command, name, vid
 
 
 @pytest.mark.parametrize("name", [*PEERS, "toy"])
-def test_without_a_rate_the_frames_are_those_of_the_pipeline(name, videos, tmp_path):
+def test_without_fps_the_frames_are_those_of_the_pipeline(name, videos, tmp_path):
     """It calls the processor with `num_frames` of the model's config, and `do_sample_frames=True`."""
     if name == "toy":
         toy_family.ToyForVideoClassification(toy_family.ToyConfig(num_labels=4)).save_pretrained(tmp_path)
@@ -179,7 +179,7 @@ OVERRIDES = [
 
 @pytest.mark.parametrize(("own", "options", "saved"), OVERRIDES)
 @pytest.mark.parametrize("name", ["tubevit", "vjepa2"])
-def test_options_win_over_the_checkpoint_and_are_saved(name, own, options, saved, videos, tmp_path):
+def test_options_override_the_checkpoint_and_are_saved(name, own, options, saved, videos, tmp_path):
     if name == "tubevit" and own:
         own = {"sampling": "fixed_rate", **own}
     folder = save_classifier(tmp_path / "model", name, **own)
@@ -196,7 +196,7 @@ def test_options_win_over_the_checkpoint_and_are_saved(name, own, options, saved
     assert frames_of(again, path) == frames_of(model.processor, path)
 
 
-def test_a_tubevits_sizes_and_views_are_those_of_its_processor(videos, tmp_path):
+def test_tubevit_uses_sizes_and_views_of_its_processor(videos, tmp_path):
     own = {"num_temporal_views": 2, "pad_mode": "last", "size": {"height": 16, "width": 16}, "do_center_crop": False}
     folder = save_classifier(tmp_path / "model", "tubevit", **own)
     model = start(folder, videos)
@@ -211,7 +211,7 @@ def test_a_tubevits_sizes_and_views_are_those_of_its_processor(videos, tmp_path)
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_another_number_of_frames_works_where_the_model_allows_it(name, videos, tmp_path):
+def test_num_frames_may_differ_if_the_model_allows_it(name, videos, tmp_path):
     folder = save_classifier(tmp_path / "model", name)
     assert (name in TAKES_OTHER_NUMBERS) != (name in FIXED)
     if name in FIXED:
@@ -235,33 +235,33 @@ def test_another_number_of_frames_works_where_the_model_allows_it(name, videos, 
 
 
 @pytest.mark.parametrize("name", ["videomae", "vjepa2"])
-def test_a_number_of_frames_that_fills_no_token_is_refused(name, videos, tmp_path):
+def test_num_frames_that_is_no_multiple_of_the_token_span_raises(name, videos, tmp_path):
     folder = save_classifier(tmp_path / "model", name)
     with pytest.raises(ValueError, match=r"num_frames=5, but each token .* spans 2 frames: set num_frames=4"):
         start(folder, videos, num_frames=5)
 
 
-def test_a_timesformers_time_embeddings_are_interpolated(videos, tmp_path):
+def test_time_embeddings_of_timesformer_are_interpolated(videos, tmp_path):
     folder = save_classifier(tmp_path / "model", "timesformer")
     before = TimesformerForVideoClassification.from_pretrained(folder).timesformer.embeddings.time_embeddings
     after = start(folder, videos, num_frames=8).model.timesformer.embeddings.time_embeddings
     assert after.requires_grad and torch.equal(after, before.repeat_interleave(2, dim=1))
 
 
-def test_sizes_of_other_families_cannot_be_set(videos, tmp_path):
+def test_sizes_of_other_families_raise(videos, tmp_path):
     folder = save_classifier(tmp_path / "model", "videomae")
     with pytest.raises(ValueError, match=r"image_size, short_side cannot be set for .* VideoMAEVideoProcessor"):
         start(folder, videos, image_size=16, short_side=20)
 
 
-def test_a_checkpoint_without_a_processor_says_so(videos, tmp_path):
+def test_checkpoint_without_a_processor_gets_a_new_one_with_a_message(videos, tmp_path):
     folder = save_classifier(tmp_path / "model", "tubevit")
     (folder / "video_preprocessor_config.json").unlink()
     model = start(folder, videos)
     assert any("has no processor" in message for message in model.messages) and model.processor.num_frames == 8
 
 
-def test_model_types_are_compared_in_the_registry_alone():
+def test_model_types_are_compared_in_the_registry_only():
     command = ["grep", "-rnE", r"model_type\s*(==|!=|in |not in )", "training", "--include=*.py"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     assert [line for line in found if not line.startswith("training/models/families.py")] == []

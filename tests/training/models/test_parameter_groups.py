@@ -1,4 +1,4 @@
-"""Learning rates by depth, weight decay, averaged weights, the loss of guessing, stochastic depth."""
+"""Layer decay, weight decay, EMA, chance loss, stochastic depth."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_learning_rates_fall_with_the_distance_from_the_classifier():
     assert groups[0]["lr"] == 1  # what the log shows
 
 
-def test_weight_decay_is_for_matrices_alone():
+def test_only_matrices_have_weight_decay():
     model = make_model(
         TubeViTForVideoClassification,
         use_cls_token=True,
@@ -59,7 +59,7 @@ def test_weight_decay_is_for_matrices_alone():
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_the_layers_of_other_models_are_found(name, tmp_path):
+def test_layers_of_other_models_are_found(name, tmp_path):
     model, _ = save_peer(tmp_path, name)
     depth_of = LayerIds.of(model)
     num_layers = 2 if name == "videoprism" else 1  # a spatial and a temporal one
@@ -79,12 +79,12 @@ def test_freezing_stops_at_the_layer():
         freeze_layers(model, 3)
 
 
-def test_nothing_to_train_is_an_error():
+def test_all_parameters_frozen_raises():
     with pytest.raises(ValueError, match="nothing to train"):
         parameter_groups(make_model(TubeViTForVideoClassification).requires_grad_(False), 1.0, 0.0)
 
 
-def test_the_average_is_that_of_its_definition(tmp_path):
+def test_ema_follows_its_definition(tmp_path):
     model = torch.nn.Linear(3, 2).double()
     average = EMA(model, decay=0.3)
     expected = model.weight.detach().clone()
@@ -109,7 +109,7 @@ def test_the_average_is_that_of_its_definition(tmp_path):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_the_loss_of_guessing_is_the_least_that_one_answer_for_all_can_have(multi_label, smoothing):
+def test_chance_loss_is_the_smallest_loss_of_a_constant_prediction(multi_label, smoothing):
     from tubevit.classification import classification_loss
     from tubevit.training.data.augmentation import soften_labels
 
@@ -135,7 +135,7 @@ def test_when_training_stops():
         check_progress([1.10, 1.09], math.log(3), 20, 10)
 
 
-def test_stochastic_depth_leaves_out_whole_branches_and_keeps_their_mean():
+def test_stochastic_depth_drops_whole_branches_and_keeps_their_mean():
     torch.manual_seed(0)
     drop, states = VisionDropPath(0.25), torch.ones(4000, 3, 2, dtype=torch.float64)
     dropped = drop.train()(states)
@@ -150,7 +150,7 @@ def test_a_layer_without_its_branches_is_the_identity():
     assert torch.equal(layer(states), states)
 
 
-def test_stochastic_depth_grows_with_the_layer_and_rests_in_evaluation():
+def test_stochastic_depth_grows_with_the_layer_and_is_off_in_evaluation():
     model = make_model(TubeViTForVideoClassification, num_hidden_layers=3, drop_path_rate=0.4)
     assert [layer.drop_path.rate for layer in model.tubevit.layers] == [0, 0.2, 0.4]
     plain = make_model(TubeViTForVideoClassification, num_hidden_layers=3)
@@ -161,7 +161,7 @@ def test_stochastic_depth_grows_with_the_layer_and_rests_in_evaluation():
 
 
 class NamesWithoutLayers(torch.nn.Module):
-    """A model whose layers are called otherwise than in Transformers and timm; its family is not registered."""
+    """A model of an unregistered family, with other names of layers than Transformers and timm."""
 
     def __init__(self):
         super().__init__()
@@ -169,7 +169,7 @@ class NamesWithoutLayers(torch.nn.Module):
         self.units = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
 
 
-def test_options_that_need_layers_are_refused_where_none_is_found():
+def test_options_that_need_layers_raise_without_layers():
     model = NamesWithoutLayers()
     for option, call in {
         "layer_decay=0.75": lambda: parameter_groups(model, 1.0, 0.1, layer_decay=0.75),
@@ -183,7 +183,7 @@ def test_options_that_need_layers_are_refused_where_none_is_found():
     assert all(each.requires_grad for each in model.parameters())
 
 
-def test_the_predictor_of_vjepa2_has_no_layers(tmp_path):
+def test_layers_of_the_vjepa2_predictor_are_not_counted(tmp_path):
     model, _ = save_peer(tmp_path, "vjepa2")
     layer_id = LayerIds.of(model)
     assert layer_id("vjepa2.encoder.layer.0.norm1.weight") == 1

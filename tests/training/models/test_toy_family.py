@@ -1,4 +1,4 @@
-"""A family that is registered by one line runs in every command: nothing else knows of it."""
+"""A family with one registry entry works in every command; no other file knows the family."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def test_training_from_a_preset_saves_model_processor_and_scores(trained):
 
 
 @pytest.mark.parametrize("command", ["train", "train-loop"])
-def test_training_goes_on_from_its_checkpoint_with_frozen_layers(command, trained, videos, tmp_path):
+def test_training_starts_from_a_checkpoint_with_frozen_layers(command, trained, videos, tmp_path):
     options = [
         f"model_name_or_path={trained}",
         f"data={videos}",
@@ -73,7 +73,7 @@ def test_training_goes_on_from_its_checkpoint_with_frozen_layers(command, traine
     assert read_json(tmp_path / "run" / "video_preprocessor_config.json")["num_frames"] == 6
 
 
-def test_scoring_and_predicting_agree(trained, videos, tmp_path, capsys):
+def test_eval_and_predict_agree(trained, videos, tmp_path, capsys):
     views = ["num_temporal_views=2", "num_spatial_views=3"]
     options = [f"model_name_or_path={trained}", f"data={videos}", f"output_dir={tmp_path / 'out'}", "use_cpu=true"]
     assert main(["eval", *options, *views]) == 0
@@ -101,7 +101,7 @@ def test_scoring_and_predicting_agree(trained, videos, tmp_path, capsys):
     assert len(predicted) == 3 and predicted == scored
 
 
-def test_an_export_loads_where_the_family_is_not_registered(trained, tmp_path):
+def test_export_loads_without_the_registered_family(trained, tmp_path):
     assert main(["export", str(trained), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "toy_family.py").is_file()
     code = f"""
@@ -124,7 +124,7 @@ def test_info_describes_its_presets_and_checkpoints(trained, capsys):
     assert "toy-2" in capsys.readouterr().out
 
 
-def test_show_draws_the_pictures_that_it_has(trained, tmp_path, capsys):
+def test_show_draws_the_pictures_of_the_entry(trained, tmp_path, capsys):
     assert main(["show", "kernels", "--model", str(trained), "--output", str(tmp_path / "kernels.png")]) == 0
     assert (tmp_path / "kernels.png").stat().st_size > 1000
     capsys.readouterr()
@@ -133,13 +133,13 @@ def test_show_draws_the_pictures_that_it_has(trained, tmp_path, capsys):
     assert "The picture 'tubes' cannot be drawn" in error and "a Toy model; possible: kernels." in error
 
 
-def test_images_are_refused_in_one_line(trained, tmp_path, capsys):
+def test_images_raise_one_line(trained, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"")
     assert main(["predict", str(tmp_path / "a.png"), "--model", str(trained)]) == 2
     assert "A Toy model does not classify images; it classifies videos" in capsys.readouterr().err
 
 
-def test_an_export_of_a_library_model_is_the_model(tmp_path):
+def test_export_of_a_transformers_model_has_no_code(tmp_path):
     from video_classifiers import save_peer
 
     save_peer(tmp_path / "model", "videomae", NAMES)
@@ -148,7 +148,7 @@ def test_an_export_of_a_library_model_is_the_model(tmp_path):
     assert main(["predict", str(tmp_path / "a.mp4"), "--model", str(tmp_path / "out")]) == 0
 
 
-def test_a_second_entry_for_a_model_type_is_refused():
+def test_second_entry_for_a_model_type_raises():
     from tubevit.training.models.families import ModelFamily, register_family
 
     with pytest.raises(ValueError, match="'toy' is registered already, as Toy"):

@@ -1,4 +1,4 @@
-"""push_to_hub: a place is made before training, and what goes there is the finished run. The Hub is stood in for."""
+"""push_to_hub: the repository is created before training, and the finished run is uploaded. The Hub is mocked."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """What was asked of the Hub, in order: names of repositories, and files with the text of the card that were uploaded."""
+    """Calls of the Hub, in order: names of created repositories, and uploaded files with the text of the card."""
     asked = []
 
     def create_repo(name, *, token, private, exist_ok):
@@ -41,7 +41,7 @@ def hub(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_finished_run_goes_to_the_hub_with_its_evaluation(script, videos, hub, tmp_path):
+def test_finished_run_is_uploaded_with_its_evaluation(script, videos, hub, tmp_path):
     assert SCRIPTS[script].train(make_run(videos, tmp_path / "run", **OPTIONS, save_strategy="epoch")) == 0
     assert list((tmp_path / "run").glob("*-1"))  # a checkpoint
     *names, (name, files, card) = hub
@@ -52,13 +52,13 @@ def test_a_finished_run_goes_to_the_hub_with_its_evaluation(script, videos, hub,
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_dry_run_asks_for_nothing(script, videos, hub, tmp_path):
+def test_dry_run_does_not_call_the_hub(script, videos, hub, tmp_path):
     assert SCRIPTS[script].train(make_run(videos, tmp_path / "run", **OPTIONS), dry_run=True) == 0
     assert not hub
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_hub_that_cannot_be_written_to_is_found_before_training(script, videos, monkeypatch, tmp_path, capsys):
+def test_missing_hub_access_raises_before_training(script, videos, monkeypatch, tmp_path, capsys):
     def create_repo(*args, **kwargs):
         raise huggingface_hub.errors.LocalTokenNotFoundError("Token is required,\nbut no token found.")
 

@@ -1,4 +1,4 @@
-"""`tubevit train` on a set of videos and a set of images together, and on images alone, from files to models that answer."""
+"""`tubevit train` on videos and images together, and on images only, from files to predictions."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def read_json(path: Path):
 
 
 def history(folder: Path) -> list[dict]:
-    """What was logged of training."""
+    """The log entries of training."""
     return [entry for entry in read_json(folder / "trainer_state.json")["log_history"] if "loss" in entry]
 
 
@@ -77,7 +77,7 @@ def trained(data, tmp_path_factory):
     return folder
 
 
-def test_it_learns_both_and_each_classifier_answers(data, trained):
+def test_both_data_sets_are_learned_and_each_classifier_predicts(data, trained):
     for name in data:
         assert read_json(trained / name / "evaluation" / "metrics.json")["accuracy"] == 1, name
     classify = pipeline("video-classification", model=str(trained / "clips"))
@@ -88,7 +88,7 @@ def test_it_learns_both_and_each_classifier_answers(data, trained):
         assert classify(str(data["pictures"] / "val" / label / "0.png"))[0]["label"] == label
 
 
-def test_the_joint_model_is_its_classifiers(trained):
+def test_classifiers_have_the_weights_of_the_joint_model(trained):
     joint = TubeViTForJointClassification.from_pretrained(trained)
     for name, labels in NAMES.items():
         assert list(joint.config.heads[name]["id2label"].values()) == labels
@@ -97,7 +97,7 @@ def test_the_joint_model_is_its_classifiers(trained):
             assert torch.equal(each, weights[key])
 
 
-def test_each_data_set_is_counted_logged_and_described(trained):
+def test_counts_logs_and_card_cover_each_data_set(trained):
     counts = {"listed": 18, "cannot_be_read": 0, "used": 18}
     assert read_json(trained / "dataset.json")["clips"]["train"] == counts
     for name, labels in NAMES.items():
@@ -121,7 +121,7 @@ def test_each_data_set_is_counted_logged_and_described(trained):
         assert str(trained.parent) not in readme.read_text()
 
 
-def test_the_best_checkpoint_is_that_of_the_metric_that_is_named(data, tmp_path):
+def test_best_checkpoint_follows_metric_for_best_model(data, tmp_path):
     options = {"metric_for_best_model": "pictures_loss", "num_train_epochs": 2, "save_total_limit": None, **ONE_VIEW}
     assert train(JointRun.of(**joint_options(data, tmp_path / "run", **options))) == 0
     state = read_json(tmp_path / "run" / "trainer_state.json")
@@ -130,7 +130,7 @@ def test_the_best_checkpoint_is_that_of_the_metric_that_is_named(data, tmp_path)
     assert_same_weights(tmp_path / "run", tmp_path / "run" / f"checkpoint-{state['best_global_step']}")
 
 
-def test_a_classifier_is_exported_of_the_joint_model_and_the_joint_model_is_none(data, trained, tmp_path, capsys):
+def test_export_writes_one_classifier_and_eval_refuses_a_joint_model(data, trained, tmp_path, capsys):
     assert main(["export", str(trained), str(tmp_path / "clips"), "--dataset", "clips"]) == 0
     assert_same_weights(tmp_path / "clips", trained / "clips")
     assert 'AutoModelForVideoClassification.from_pretrained("' in capsys.readouterr().out
@@ -149,7 +149,7 @@ JOINT_RANDOM = {**RANDOM, "num_train_epochs": 2, "gradient_accumulation_steps": 
 OWN_RANDOM = {"clips": {"weight": 2}, "pictures": {"mixup_alpha": 0, "per_device_train_batch_size": 3}}
 
 
-def test_each_data_set_of_a_run_becomes_a_row_of_results(data, trained, tmp_path):
+def test_each_data_set_of_a_run_has_a_row_in_the_results(data, trained, tmp_path):
     runs = [str(trained / name) for name in NAMES]
     assert main(["experiments", "results", str(tmp_path / "results"), "--add", *runs, "--title", "Colours"]) == 0
     files = sorted((tmp_path / "results").glob("**/*.json"))
@@ -189,7 +189,7 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
         assert {name: resumed.get(name) for name in scores} == {name: expected.get(name) for name in scores}
 
 
-def test_another_mixture_is_not_resumed(data, whole, tmp_path):
+def test_resume_with_other_weights_of_data_sets_raises(data, whole, tmp_path):
     own = {**OWN_RANDOM, "clips": {"weight": 3}}
     with pytest.raises(ValueError, match=r"has datasets=.*, not .*resume it with its own options"):
         train(JointRun.of(**joint_options(data, whole, own=own, resume_from_checkpoint="true", **JOINT_RANDOM)))
@@ -206,8 +206,8 @@ SPLIT = {
 }
 
 
-def test_two_processes_change_nothing(data, tmp_path):
-    """Although each step leaves parameters unused, others in each of the batches that it accumulates, and recomputes activations."""
+def test_two_processes_equal_one(data, tmp_path):
+    """Each accumulated batch leaves other parameters unused, and activations are recomputed."""
     expected = tmp_path / "one"
     options = {"per_device_train_batch_size": 6, **SPLIT}
     assert train(JointRun.of(**joint_options(data, expected, **options))) == 0
@@ -235,7 +235,7 @@ def test_two_processes_change_nothing(data, tmp_path):
 # From the command line
 
 
-def test_a_dry_run_tries_each_data_set_and_writes_nothing(data, tmp_path, capsys):
+def test_dry_run_trains_on_a_batch_of_each_data_set_and_writes_nothing(data, tmp_path, capsys):
     assert (
         main(["train", *joint_arguments(data, tmp_path / "a" / "run", own={"clips": {"weight": 3}}), "--dry-run"]) == 0
     )
@@ -276,7 +276,7 @@ def one_class(folder: Path) -> Path:
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(options, words, data, tmp_path, capsys):
+def test_wrong_options_print_one_line(options, words, data, tmp_path, capsys):
     if options.get("model_name_or_path") == "PEER":
         save_peer(tmp_path / "peer", "videomae")
         options = {**options, "model_name_or_path": tmp_path / "peer"}
@@ -286,17 +286,17 @@ def test_what_is_wrong_is_said_in_one_line(options, words, data, tmp_path, capsy
     assert not (tmp_path / "run" / "resolved_config.yaml").exists()
 
 
-def test_a_data_set_of_one_class_is_an_error(data, tmp_path):
+def test_data_set_with_one_class_raises(data, tmp_path):
     with pytest.raises(ValueError, match=r"^datasets\.pictures: .*at least 2 classes"):
         train(JointRun.of(**joint_options({**data, "pictures": one_class(tmp_path)}, tmp_path / "run")))
 
 
-def test_the_plain_loop_says_that_it_does_not_train(data, tmp_path, capsys):
+def test_train_loop_refuses_several_data_sets(data, tmp_path, capsys):
     assert main(["train-loop", *joint_arguments(data, tmp_path / "run")]) == 2
     assert "use `tubevit train` for datasets" in capsys.readouterr().err
 
 
-def test_broken_files_are_left_out_of_their_data_set(data, tmp_path):
+def test_corrupt_files_are_dropped_from_their_data_set(data, tmp_path):
     clips = make_videos(tmp_path / "clips", 3, 1)
     (clips / "train" / "red" / "0.mp4").write_bytes(b"")
     options = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "no", "max_corrupt_fraction": 0.2, **ONE_VIEW}
@@ -317,7 +317,7 @@ def setup_from(data, source: Path, folder: Path, **options):
     )
 
 
-def test_from_a_joint_checkpoint_its_heads_and_their_order_are_kept(data, trained, tmp_path):
+def test_heads_of_a_joint_checkpoint_are_kept(data, trained, tmp_path):
     other = {"clips": data["clips"], "shades": data["pictures"]}
     setup = setup_from(other, trained, tmp_path)
     weights, before = setup.model.model.state_dict(), load_file(trained / "model.safetensors")
@@ -330,7 +330,7 @@ def test_from_a_joint_checkpoint_its_heads_and_their_order_are_kept(data, traine
     assert replaced.model.model.classifiers["pictures"].out_features == 3
 
 
-def test_from_a_video_classifier_the_backbone_is_kept(data, tmp_path):
+def test_backbone_of_a_video_classifier_is_kept(data, tmp_path):
     source = save_tubevit(tmp_path / "source", NAMES["clips"])
     weights = setup_from(data, source, tmp_path).model.model.state_dict()
     before = load_file(source / "model.safetensors")
@@ -346,7 +346,7 @@ def test_from_an_image_model(data, tmp_path):
     assert isinstance(model, TubeViTForJointClassification) and set(model.classifiers) == set(data)
 
 
-def test_a_run_on_one_data_set_starts_from_a_joint_checkpoint(data, trained, tmp_path):
+def test_run_on_one_data_set_starts_from_a_joint_checkpoint(data, trained, tmp_path):
     options = {**SHORT, "max_steps": 1, "save_strategy": "no", "eval_strategy": "no", "num_frames": None, **ONE_VIEW}
     assert train(make_run(data["clips"], tmp_path / "run", model_name_or_path=str(trained), **options)) == 0
     assert read_json(tmp_path / "run" / "config.json").get("heads") is None
@@ -363,7 +363,7 @@ def image_run(data, tmp_path_factory):
     return folder
 
 
-def test_images_alone_make_an_image_classifier(data, image_run):
+def test_run_on_images_saves_an_image_classifier(data, image_run):
     metrics = read_json(image_run / "evaluation" / "metrics.json")
     assert (metrics["accuracy"], metrics["num_scored"], metrics["num_temporal_views"]) == (1, 4, 1)
     classify = pipeline("image-classification", model=str(image_run))
@@ -372,7 +372,7 @@ def test_images_alone_make_an_image_classifier(data, image_run):
     assert "An image classifier with 2 classes" in (image_run / "README.md").read_text()
 
 
-def test_an_image_classifier_is_evaluated_on_images(data, image_run, tmp_path, capsys):
+def test_image_classifier_is_evaluated_on_images_only(data, image_run, tmp_path, capsys):
     options = [f"model_name_or_path={image_run}", f"output_dir={tmp_path / 'out'}", "use_cpu=true"]
     for split in ("train", "val"):
         for label in SHADES:
@@ -385,8 +385,8 @@ def test_an_image_classifier_is_evaluated_on_images(data, image_run, tmp_path, c
     assert "4 of 4 images scored" in capsys.readouterr().out
 
 
-def test_videos_go_on_from_a_classifier_of_images(data, image_run, tmp_path):
-    """First images, then videos: what the paper compares joint training with (table 5)."""
+def test_run_on_videos_starts_from_an_image_classifier(data, image_run, tmp_path):
+    """Images first, then videos: the alternative to joint training in table 5."""
     options = {**SHORT, "max_steps": 1, "save_strategy": "no", "eval_strategy": "no", "num_frames": None, **ONE_VIEW}
     options |= {"model_name_or_path": str(image_run), "learning_rate": 1e-12, "weight_decay": 0}
     assert train(make_run(data["clips"], tmp_path / "run", **options)) == 0
@@ -396,13 +396,13 @@ def test_videos_go_on_from_a_classifier_of_images(data, image_run, tmp_path):
     assert after["classifier.weight"].shape[0] == 3
 
 
-def test_the_plain_loop_trains_on_images(data, tmp_path):
+def test_train_loop_trains_on_images(data, tmp_path):
     options = {"num_train_epochs": 1, **ONE_VIEW}
     assert main(["train-loop", *arguments(data["pictures"], tmp_path / "run", **options)]) == 0
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 4
 
 
-def test_images_are_not_for_models_that_take_videos_only(data, tmp_path):
+def test_video_models_refuse_images(data, tmp_path):
     save_peer(tmp_path / "source", "videomae", NAMES["pictures"])
     own = {"model_name_or_path": str(tmp_path / "source"), "num_frames": None, "image_size": None, "short_side": None}
     with pytest.raises(ValueError, match="The data are images: "):

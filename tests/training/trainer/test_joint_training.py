@@ -1,4 +1,4 @@
-"""Several data sets in one run: what it is told, which samples make up its batches, and what a batch trains."""
+"""Several data sets in one run: options, samples of the batches, and the parameters that a batch trains."""
 
 import argparse
 from collections import Counter
@@ -33,11 +33,11 @@ def batches(world_size: int = 1, epoch: int = 0, seed: int = 5, factor: int = 1)
     return made
 
 
-# Which samples make up a batch
+# Samples of a batch
 
 
-def test_data_sets_are_drawn_in_proportion_to_their_weights():
-    """Up to one batch in each epoch, and over many epochs at each place."""
+def test_data_sets_are_sampled_in_proportion_to_their_weights():
+    """Within one batch in each epoch, and over many epochs for each position in the epoch."""
     number, total, num_epochs = 8, sum(WEIGHTS.values()), 3000
     epochs = [draw_names(WEIGHTS, 0, epoch, number) for epoch in range(num_epochs)]
     for name, weight in WEIGHTS.items():
@@ -48,7 +48,7 @@ def test_data_sets_are_drawn_in_proportion_to_their_weights():
             assert abs(seen - share) < 5 * (share * (1 - share) / num_epochs) ** 0.5, (name, place)
 
 
-def test_draws_follow_from_seed_and_epoch_alone():
+def test_sampling_depends_on_seed_and_epoch_only():
     state = torch.get_rng_state()
     first = draw_names(WEIGHTS, 0, 1, 50)
     assert torch.equal(torch.get_rng_state(), state)
@@ -58,7 +58,7 @@ def test_draws_follow_from_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_a_batch_is_of_one_data_set_and_all_ranks_have_the_same_at_each_step(world_size):
+def test_all_processes_have_batches_of_one_data_set_in_each_step(world_size):
     sampler = batches(world_size)
     ranks = [list(BatchSamplerShard(sampler, world_size, rank)) for rank in range(world_size)]
     assert len({len(rank) for rank in ranks}) == 1 and len(ranks[0]) == sampler.num_steps
@@ -69,13 +69,13 @@ def test_a_batch_is_of_one_data_set_and_all_ranks_have_the_same_at_each_step(wor
         assert len({index for batch in step for index in batch}) == sum(map(len, step))
 
 
-def test_batches_of_two_ranks_are_those_of_one_with_twice_the_size():
+def test_batches_of_two_processes_equal_one_process_with_twice_the_size():
     pairs = list(batches(world_size=2))
     assert [first + second for first, second in zip(pairs[::2], pairs[1::2], strict=True)] == list(batches(factor=2))
 
 
-def test_every_row_is_there_once_in_each_epoch_of_its_data_set():
-    """Whatever epoch of the run it is: the data sets' own epochs go on."""
+def test_every_row_is_sampled_once_in_each_epoch_of_its_data_set():
+    """The epochs of a data set continue over the epochs of the run."""
     taken = {name: [] for name in ROWS}
     for epoch in range(9):
         for batch in batches(epoch=epoch):
@@ -89,7 +89,7 @@ def test_every_row_is_there_once_in_each_epoch_of_its_data_set():
         assert len(orders) == 2, name
 
 
-def test_a_resumed_run_takes_the_batches_that_are_left():
+def test_resumed_run_has_the_remaining_batches():
     whole = [batch for epoch in range(4) for batch in batches(epoch=epoch)]
     number = len(batches())
     for done in (0, 1, number - 1, number, 2 * number + 3):
@@ -99,13 +99,13 @@ def test_a_resumed_run_takes_the_batches_that_are_left():
         assert rest == whole[done:]
 
 
-def test_an_epoch_is_as_long_as_all_data_sets_together():
+def test_epoch_has_as_many_steps_as_all_data_sets_together():
     assert batches().num_steps == 6 + 4 + 5
     assert batches(world_size=2).num_steps == 3 + 2 + 3 and len(batches(world_size=2)) == 16
     assert len(list(batches(world_size=2))) == 16
 
 
-# What a run is told
+# Options
 
 DATA = {"videos": {"data": "clips"}, "images": {"data": "pictures", "weight": 3}}
 
@@ -116,7 +116,7 @@ def read(*argv: str) -> TrainingRun | JointRun:
     return read_run(parse_arguments(parser, argv))
 
 
-def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
+def test_options_of_data_sets_from_file_and_arguments(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
         "preset: tiny\nrandom_erasing_prob: 0.25\ndatasets:\n  videos: {data: clips, data_format: list}\n"
@@ -131,17 +131,17 @@ def test_options_of_data_sets_come_from_a_file_and_from_arguments(tmp_path):
     assert videos.training.seed == images.training.seed == 3
 
 
-def test_without_data_sets_it_is_a_run_on_one():
+def test_without_datasets_the_run_is_a_training_run():
     assert isinstance(read("preset=tiny", "data=videos"), TrainingRun)
 
 
-def test_what_is_written_reads_back_the_same(tmp_path):
+def test_written_options_read_back_the_same(tmp_path):
     run = JointRun.of(preset="tiny", datasets=DATA)
     write_yaml(tmp_path / "run.yaml", vars(run))
     assert read("--config", str(tmp_path / "run.yaml")) == run
 
 
-def test_data_sets_in_another_order_are_another_run(tmp_path):
+def test_resume_with_another_order_of_data_sets_raises(tmp_path):
     run = JointRun.of(preset="tiny", datasets=DATA)
     write_run_files(tmp_path, vars(run), {}, {})
     check_same_run(tmp_path, vars(run), {}, {})
@@ -150,7 +150,7 @@ def test_data_sets_in_another_order_are_another_run(tmp_path):
         check_same_run(tmp_path, vars(turned), {}, {})
 
 
-def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
+def test_data_set_may_override_augmentation():
     run = read(
         "preset=tiny",
         "min_temporal_span=0.9",
@@ -187,13 +187,13 @@ def test_a_data_set_may_differ_from_the_run_in_its_augmentation():
         (["trainer.ddp_find_unused_parameters=false"], "heads of other data sets unused"),
     ],
 )
-def test_wrong_options_are_errors_of_one_line(argv, message):
+def test_wrong_options_raise_one_line(argv, message):
     with pytest.raises((ValueError, TypeError), match=message) as error:
         read("preset=tiny", "datasets.videos.data=clips", *argv)
     assert "\n" not in str(error.value)
 
 
-# What a batch trains
+# Training on a batch
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def batch_of(trainer, name: str) -> dict:
     return next(batch for batch in loader if batch["head"] == name)
 
 
-def test_samples_are_drawn_by_the_epoch_of_their_data_set(setup):
+def test_samples_depend_on_the_epoch_of_their_data_set(setup):
     images = setup.parts["images"].train_clips
     index = next(iter(setup.batches(1)))[0]._replace(name="images", row=2)
     for epoch in (0, 3):
@@ -231,7 +231,7 @@ def test_samples_are_drawn_by_the_epoch_of_their_data_set(setup):
         assert torch.equal(sample["pixel_values"], expected["pixel_values"])
 
 
-def test_batches_have_their_data_sets_size_labels_and_augmentation(setup, trainer):
+def test_batches_have_the_size_labels_and_augmentation_of_their_data_set(setup, trainer):
     for batch in islice(trainer.get_train_dataloader(), 6):
         is_image = batch["head"] == "images"
         assert batch["labels"].shape == ((6, 2) if is_image else (4,))  # mixing makes labels soft
@@ -240,7 +240,7 @@ def test_batches_have_their_data_sets_size_labels_and_augmentation(setup, traine
 
 
 @pytest.mark.parametrize("name", ["videos", "images"])
-def test_the_loss_is_that_of_the_model(name, trainer):
+def test_trainer_loss_equals_model_loss(name, trainer):
     model = trainer.model.double().eval()
     (batch,), _ = trainer.get_batch_samples(iter([batch_of(trainer, name)]), 1, trainer.args.device)
     plain = {key: value for key, value in batch.items() if key != "num_known"}
@@ -250,8 +250,8 @@ def test_the_loss_is_that_of_the_model(name, trainer):
 
 
 @pytest.mark.parametrize("name", ["videos", "images"])
-def test_what_a_batch_does_not_use_stays_as_it_is(name, trainer):
-    """Weight decay and momentum too."""
+def test_unused_parameters_do_not_change(name, trainer):
+    """Weight decay and momentum do not change them either."""
     trainer.create_optimizer()
     other = {"videos": "images", "images": "videos"}[name]
     for each in (other, name):
@@ -269,12 +269,12 @@ def test_what_a_batch_does_not_use_stays_as_it_is(name, trainer):
     assert same == unused
 
 
-def test_chance_is_that_of_the_mixture(setup):
+def test_chance_loss_is_the_weighted_mean(setup):
     videos, images = (setup.parts[name].chance_loss for name in ("videos", "images"))
     assert setup.chance_loss == pytest.approx(0.25 * 0.5 * videos + 0.75 * images)
 
 
-def test_running_scores_are_those_of_each_data_set():
+def test_running_scores_per_data_set():
     scores = RunningScores({"hard": False, "soft": False, "many": True}, torch.device("cpu"))
     alone = SimpleNamespace(reduce=lambda tensor, how: tensor, num_processes=1)
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
@@ -288,10 +288,10 @@ def test_running_scores_are_those_of_each_data_set():
     assert scores.take(alone) == {"many/loss": 0.25}
 
 
-# What comes out
+# Results
 
 
-def test_all_data_sets_are_scored_although_one_cannot_be_completely(setup, tmp_path, monkeypatch):
+def test_all_data_sets_are_evaluated_after_an_incomplete_evaluation(setup, tmp_path, monkeypatch):
     scored = []
 
     def evaluate_saved(run, folder):
@@ -304,7 +304,7 @@ def test_all_data_sets_are_scored_although_one_cannot_be_completely(setup, tmp_p
     assert scored == ["videos", "images"]
 
 
-def test_the_log_of_a_data_set_is_not_that_of_one_whose_name_begins_alike():
+def test_history_excludes_data_sets_with_the_same_name_prefix():
     at = {"step": 3, "epoch": 1.0}
     scores = {"eval_clips_accuracy": 0.5, "eval_clips_old_accuracy": 0.25, "eval_mean_score": 0.375}
     history = [{"loss": 2.0, "step": 3}, {**scores, **at}]

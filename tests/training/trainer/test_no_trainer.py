@@ -1,4 +1,4 @@
-"""The loop without Trainer gives Trainer's curve and files, goes on bit for bit where it was killed, and on two ranks."""
+"""`tubevit train-loop` has the loss curve and files of Trainer, and resumes exactly after a kill, also in two processes."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from tubevit.training.run_video_classification_no_trainer import (
 
 
 SCRIPT = ROOT / "training" / "run_video_classification_no_trainer.py"
-# All that both scripts have to do alike, but for dropout, whose draws the loop makes independent of what went before.
+# Options in which both scripts must agree. Not dropout: its random numbers in the loop depend on the step only.
 SHARED = {
     **ONE_VIEW,
     "mixup_alpha": 0.3,
@@ -59,7 +59,7 @@ def whole(videos, tmp_path_factory):
 
 
 def history(folder):
-    """The log without times, which only Trainer puts there."""
+    """The log without times, which only Trainer logs."""
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     times = ("runtime", "per_second", "total_flos", "train_loss")
     log = [{name: value for name, value in entry.items() if not name.endswith(times)} for entry in log]
@@ -73,7 +73,7 @@ def assert_same_weights(one, two, **tolerance):
         torch.testing.assert_close(one[name], two[name], **(tolerance or {"rtol": 0, "atol": 0}))
 
 
-def test_trainer_and_loop_have_one_curve_and_the_same_files(videos, tmp_path):
+def test_loop_and_trainer_have_the_same_loss_curve_and_files(videos, tmp_path):
     assert train(videos, tmp_path / "loop", **SHARED) == 0
     assert run_video_classification.train(make_run(videos, tmp_path / "trainer", **SHARED)) == 0
     ours, theirs = history(tmp_path / "loop"), history(tmp_path / "trainer")
@@ -92,7 +92,7 @@ def test_trainer_and_loop_have_one_curve_and_the_same_files(videos, tmp_path):
     assert metrics[0].keys() == metrics[1].keys() and metrics[0]["best_step"] == metrics[1]["best_step"]
 
 
-def test_both_compile_the_model_when_told_to(videos, tmp_path, monkeypatch):
+def test_loop_and_trainer_compile_the_model(videos, tmp_path, monkeypatch):
     compiled, compile_model = [], torch.compile
 
     def compile_and_note(model, **settings):
@@ -122,7 +122,7 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     assert history(folder) == history(whole)
 
 
-def test_two_ranks_killed_and_resumed_are_one_uninterrupted(videos, tmp_path):
+def test_two_processes_killed_and_resumed_equal_one_uninterrupted(videos, tmp_path):
     options = {**ONE_VIEW, "save_strategy": "steps", "save_steps": 4, "num_train_epochs": 2}
     options |= {"load_best_model_at_end": False, "optim": "sgd", "learning_rate": 0.05}
     assert train(videos, tmp_path / "one", per_device_train_batch_size=6, **options) == 0
@@ -146,7 +146,7 @@ def test_two_ranks_killed_and_resumed_are_one_uninterrupted(videos, tmp_path):
     assert metrics["num_scored"] == metrics["num_videos"] == 6
 
 
-def test_accumulation_changes_nothing(videos, tmp_path):
+def test_gradient_accumulation_equals_a_larger_batch(videos, tmp_path):
     options = {
         **ONE_VIEW,
         "max_steps": 3,
@@ -163,7 +163,7 @@ def test_accumulation_changes_nothing(videos, tmp_path):
 
 
 def with_accuracy(monkeypatch, values) -> None:
-    """Evaluations give these accuracies."""
+    """Make evaluations return these accuracies."""
     evaluate = run_video_classification_no_trainer.evaluate
     monkeypatch.setattr(
         run_video_classification_no_trainer,
@@ -172,8 +172,8 @@ def with_accuracy(monkeypatch, values) -> None:
     )
 
 
-def test_the_best_weights_are_saved(videos, tmp_path, monkeypatch):
-    """Accuracy falls from the first evaluation on: its weights are those that end up in the folder."""
+def test_best_weights_are_saved(videos, tmp_path, monkeypatch):
+    """Accuracy falls after the first evaluation, whose weights are saved in the end."""
     with_accuracy(monkeypatch, iter([0.9, 0.5, 0.4]))
     assert train(videos, tmp_path / "run", save_total_limit=1, **ONE_VIEW) == 0
     checkpoints = find_checkpoints(tmp_path / "run")
@@ -192,7 +192,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize(("option", "name"), UNSUPPORTED.items())
-def test_what_the_loop_does_not_support_is_refused_by_name(option, name, videos, tmp_path, capsys):
+def test_unsupported_options_raise(option, name, videos, tmp_path, capsys):
     data = [] if option.startswith("datasets") else [f"data={videos}"]
     assert main(["train-loop", "preset=tiny", *data, f"output_dir={tmp_path / 'run'}", "use_cpu=true", option]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
@@ -208,21 +208,21 @@ def unfinished(whole, tmp_path):
 
 
 @pytest.mark.parametrize("edit", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
-def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
+def test_resume_with_missing_or_unexpected_weights_raises(edit, videos, unfinished):
     edit_weights(newest_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model") as error:
         train(videos, unfinished, resume_from_checkpoint="true", **RANDOM)
     assert "\n" not in str(error.value)
 
 
-def test_checkpoints_are_found_by_their_number_and_unfinished_ones_are_not(tmp_path):
+def test_find_checkpoints_sorts_by_step_and_ignores_unfinished_ones(tmp_path):
     for name in ("step-4", "step-12", "step-8", "unfinished-checkpoint", "step-x"):
         (tmp_path / name).mkdir()
     assert list(find_checkpoints(tmp_path)) == [4, 8, 12]
     assert newest_checkpoint(tmp_path, False, []).name == "step-12"
 
 
-def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
+def test_unfinished_checkpoint_of_a_killed_run_is_replaced(tmp_path):
     from accelerate import Accelerator
 
     (tmp_path / "unfinished-checkpoint").mkdir()
@@ -250,7 +250,7 @@ def test_what_a_killed_run_left_unfinished_is_replaced(tmp_path):
         ({"resume_from_checkpoint": "true"}, "There is nothing to resume"),
     ],
 )
-def test_what_cannot_work_is_one_line(options, message, videos, tmp_path, capsys):
+def test_errors_are_one_line(options, message, videos, tmp_path, capsys):
     argv = arguments(videos, tmp_path / "run", **{**ONE_VIEW, **options})
     assert main(["train-loop", *argv]) == 2
     (*_, line) = capsys.readouterr().err.strip().splitlines()
@@ -259,7 +259,7 @@ def test_what_cannot_work_is_one_line(options, message, videos, tmp_path, capsys
 
 
 def with_step(monkeypatch, change) -> None:
-    """`change` is applied to the loss and the model of each step."""
+    """Apply `change` to the loss and the model of each step."""
     step = run_video_classification_no_trainer.train_step
 
     def broken(setup, args, accelerator, model, *rest):
@@ -269,7 +269,7 @@ def with_step(monkeypatch, change) -> None:
     monkeypatch.setattr(run_video_classification_no_trainer, "train_step", broken)
 
 
-def test_a_loss_of_nan_is_never_saved(videos, tmp_path, monkeypatch):
+def test_nan_loss_is_never_saved(videos, tmp_path, monkeypatch):
     with_step(monkeypatch, lambda loss, model: loss * math.nan)
     options = {"save_strategy": "steps", "save_steps": 4, "logging_steps": 9, "load_best_model_at_end": False}
     with pytest.raises(ValueError, match="The loss is nan at step 4"):
@@ -277,7 +277,7 @@ def test_a_loss_of_nan_is_never_saved(videos, tmp_path, monkeypatch):
     assert not find_checkpoints(tmp_path / "run")
 
 
-def test_weights_of_nan_are_never_saved(videos, tmp_path, monkeypatch):
+def test_nan_weights_are_never_saved(videos, tmp_path, monkeypatch):
     def break_weights(loss, model):
         model.classifier.bias.data[0] = math.nan
         return loss
@@ -289,18 +289,18 @@ def test_weights_of_nan_are_never_saved(videos, tmp_path, monkeypatch):
         assert not list((tmp_path / options["save_strategy"]).rglob("*.safetensors"))
 
 
-def test_checkpoints_of_trainer_are_told_apart(videos, tmp_path):
+def test_checkpoints_of_trainer_are_not_resumed(videos, tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
     with pytest.raises(FileNotFoundError, match="its checkpoints are from `tubevit train`"):
         newest_checkpoint(tmp_path, False, [])
 
 
-def test_a_dry_run_writes_nothing(videos, tmp_path, capsys):
+def test_dry_run_writes_nothing(videos, tmp_path, capsys):
     assert main(["train-loop", *arguments(videos, tmp_path / "run"), "--dry-run"]) == 0
     assert "the loss of the first batch is" in capsys.readouterr().out and not (tmp_path / "run").exists()
 
 
-def test_other_models_train_too(videos, tmp_path):
+def test_loop_trains_videomae_as_trainer_does(videos, tmp_path):
     from video_classifiers import save_peer
 
     save_peer(tmp_path / "videomae", "videomae")
@@ -314,7 +314,7 @@ def test_other_models_train_too(videos, tmp_path):
         assert entry == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_stream_is_trained_on(videos, tmp_path):
+def test_streamed_data_set_is_trained_and_resumed(videos, tmp_path):
     import datasets
 
     paths = sorted((videos / "train").rglob("*.mp4"))
@@ -354,7 +354,7 @@ def test_a_stream_is_trained_on(videos, tmp_path):
         assert history(folder) == history(tmp_path / name)
 
 
-def test_the_training_loss_is_the_mean_over_all_steps_however_they_are_logged(videos, tmp_path):
+def test_train_loss_is_the_mean_over_all_steps_for_any_logging_steps(videos, tmp_path):
     options = {**ONE_VIEW, "max_steps": 3, "eval_strategy": "no", "save_strategy": "no"}
     means = []
     for logging_steps in (1, 2, 9):
@@ -365,7 +365,7 @@ def test_the_training_loss_is_the_mean_over_all_steps_however_they_are_logged(vi
     assert means == pytest.approx([sum(logged) / 3] * 3, rel=1e-5)
 
 
-def test_draws_follow_the_seed():
+def test_seed_everything_seeds_torch():
     seed_everything(3)
     first = torch.rand(2)
     torch.rand(5)

@@ -1,4 +1,4 @@
-"""Options of a training run: from defaults, a file and arguments, and what is said about wrong ones."""
+"""Options of a training run: defaults, files, arguments, and error messages."""
 
 import argparse
 from dataclasses import asdict, fields
@@ -36,7 +36,7 @@ def test_names_are_unique_over_all_blocks():
     assert len(names) == len(set(names))
 
 
-def test_arguments_win_over_the_file_and_the_file_over_defaults(tmp_path):
+def test_arguments_override_the_file_and_the_file_overrides_defaults(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
         "model: {preset: tiny}\ndata: videos\nlearning_rate: 1e-3\nweight_decay: 0.5\ntraining:\n  optim: sgd\n"
@@ -64,14 +64,14 @@ def test_entries_of_a_mapping_are_added_to_those_of_the_file(tmp_path):
     assert config["training"].lr_scheduler_kwargs == {"num_cycles": 2}
 
 
-def test_what_is_written_reads_back_the_same(tmp_path):
+def test_written_options_read_back_the_same(tmp_path):
     run = TrainingRun.of(**GIVEN, learning_rate=3e-6, model_config={"tubes": [{"kernel_size": [1, 8, 8]}]}, fps=None)
     blocks = training_blocks()
     write_yaml(tmp_path / "all.yaml", vars(run))
     assert make_config(load_config_file(str(tmp_path / "all.yaml"), blocks), blocks) == vars(run)
 
 
-def test_transformers_own_parser_reads_the_same():
+def test_hf_argument_parser_reads_the_same():
     argv = ["--preset", "tiny", "--data", "videos", "--learning_rate", "1e-3", "--num_frames", "8", "--use_cpu"]
     theirs = HfArgumentParser(list(training_blocks().values())).parse_args_into_dataclasses(argv)
     theirs = vars(TrainingRun(**dict(zip(training_blocks(), theirs, strict=True)))).values()
@@ -101,7 +101,7 @@ def test_values_take_the_type_of_their_field(value, annotation, expected):
 @pytest.mark.parametrize(
     ("value", "annotation"), [("1.5", int), ("x", float), (True, float), ("2", bool), (None, int), ([], str)]
 )
-def test_values_of_other_types_are_named(value, annotation):
+def test_values_of_wrong_types_raise(value, annotation):
     with pytest.raises(TypeError, match=r"^some_name must be "):
         convert(value, annotation, "some_name")
 
@@ -122,7 +122,7 @@ WRONG_FILES = {
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG_FILES.items())
-def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
+def test_wrong_files_raise_one_line(text, message, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(text)
     with pytest.raises((ValueError, TypeError), match=message) as error:
@@ -144,7 +144,7 @@ def test_wrong_files_are_errors_of_one_line(text, message, tmp_path):
         (["data=videos", "preset=tiny", "model_config=[1]"], "model_config must be a mapping"),
     ],
 )
-def test_wrong_arguments_are_errors_of_one_line(argv, message):
+def test_wrong_arguments_raise_one_line(argv, message):
     with pytest.raises((ValueError, TypeError, OSError), match=message) as error:
         read(*argv)
     assert "\n" not in str(error.value)
@@ -167,7 +167,7 @@ def test_every_field_of_training_arguments_is_an_option():
         (["--no-check-data"], "no"),
     ],
 )
-def test_mixed_precision_and_its_switches_say_the_same(argv, precision):
+def test_mixed_precision_agrees_with_bf16_and_fp16(argv, precision):
     training = read("preset=tiny", "data=videos", "--use_cpu", *argv)["training"]
     assert (training.mixed_precision, training.bf16, training.fp16) == (
         precision,
@@ -224,14 +224,14 @@ WITHOUT_MEANING = [
 
 
 @pytest.mark.parametrize(("text", "message"), CONTRADICTIONS.items())
-def test_contradictions_and_fields_without_effect_are_refused(text, message):
+def test_contradictions_and_options_without_effect_raise(text, message):
     with pytest.raises(ValueError, match=message) as error:
         read("preset=tiny", "data=videos", *text.split())
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", WITHOUT_MEANING)
-def test_numbers_that_mean_nothing_are_refused(text):
+def test_numbers_out_of_range_raise(text):
     name, _, value = text.partition("=")
     with pytest.raises(ValueError, match=rf"^{name} must be .*, got {float(value):g}(\.0)?\.$") as error:
         read("preset=tiny", "data=videos", text)
@@ -266,7 +266,7 @@ OLD_NAMES = {
 
 @pytest.mark.parametrize(("text", "expected"), OLD_NAMES.items())
 @pytest.mark.parametrize("form", ["pair", "option", "dashes", "file"])
-def test_old_names_work_with_one_line_that_names_the_new_one(form, text, expected, tmp_path, capsys):
+def test_old_option_names_work_with_a_warning(form, text, expected, tmp_path, capsys):
     block, new, value = expected
     old, _, given = text.partition("=")
     argv = {"pair": [text], "option": [f"--{old}", given], "dashes": [f"--{old.replace('_', '-')}={given}"]}.get(form)
@@ -286,7 +286,7 @@ def test_old_names_work_with_one_line_that_names_the_new_one(form, text, expecte
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
-def test_every_recipe_says_where_its_values_come_from(path):
+def test_recipes_name_the_source_of_each_value(path):
     lines = path.read_text().splitlines()
     assert any(line.startswith("# Source: ") for line in lines)
     assert any(f"--config {path.stem} " in line for line in lines)
@@ -297,7 +297,7 @@ def test_every_recipe_says_where_its_values_come_from(path):
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
-def test_every_recipe_makes_a_run_and_a_model(path):
+def test_recipes_build_a_run_and_a_model(path):
     if path.stem.startswith("joint-"):
         run = JointRun(**read("--config", path.stem, *(f"datasets.{name}.data=here" for name in datasets_of(path))))
         assert {run.run_of(name).data.data for name in run.names} == {"here"}
@@ -322,8 +322,8 @@ def test_every_recipe_makes_a_run_and_a_model(path):
         assert model(torch.empty(1, num_frames, 3, side, side)).logits.shape == (1, 2)
 
 
-def test_the_papers_values_are_in_its_recipes():
-    """Table 10, by hand."""
+def test_recipes_have_the_values_of_table_10():
+    """Table 10, copied by hand."""
     rates = {
         ("kinetics", "base"): 5e-5,
         ("kinetics", "large"): 1e-5,
@@ -343,7 +343,7 @@ def test_the_papers_values_are_in_its_recipes():
         assert (run.clips.num_frames, run.clips.fps) == clip
 
 
-def test_there_is_a_recipe_for_each_of_the_papers():
+def test_every_model_of_the_paper_has_a_recipe():
     names = {f"{data}-{size}" for data in ("kinetics", "ssv2", "charades") for size in ("base", "large", "huge")}
     names |= {f"joint-imagenet-kinetics-{size}" for size in ("base", "large")}
     assert {path.stem for path in RECIPE_FILES} == {
@@ -359,7 +359,7 @@ def test_there_is_a_recipe_for_each_of_the_papers():
 
 
 @pytest.mark.parametrize("size", ["base", "large"])
-def test_joint_recipes_are_those_of_their_videos_with_images_beside(size):
+def test_joint_recipes_have_the_options_of_the_video_recipes(size):
     alone = TrainingRun(**read("--config", f"kinetics-{size}", "data=here"))
     path = RECIPES / f"joint-imagenet-kinetics-{size}.yaml"
     run = JointRun(**read("--config", str(path), *(f"datasets.{name}.data=here" for name in datasets_of(path))))
@@ -368,7 +368,7 @@ def test_joint_recipes_are_those_of_their_videos_with_images_beside(size):
     assert run.run_of("imagenet1k").data.num_classes == 1000
 
 
-def test_an_old_recipe_name_works_with_one_line_that_names_the_new_one(capsys):
+def test_old_recipe_names_work_with_a_warning(capsys):
     old, new = (read("--config", name, "data=here") for name in ("kinetics600-base", "kinetics-base"))
     assert old == new
     (line,) = capsys.readouterr().err.splitlines()
@@ -378,7 +378,7 @@ def test_an_old_recipe_name_works_with_one_line_that_names_the_new_one(capsys):
 @pytest.mark.parametrize(
     "path", sorted((Path(RECIPES).parent / "engine_configs").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_engine_configs_are_read_by_accelerate(path):
+def test_accelerate_reads_the_engine_configs(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(path))
@@ -387,14 +387,14 @@ def test_engine_configs_are_read_by_accelerate(path):
     assert wrapped in (None, *TubeViTForVideoClassification._no_split_modules)
 
 
-def test_a_size_given_as_an_argument_takes_the_place_of_the_recipes_checkpoint():
+def test_preset_argument_replaces_the_checkpoint_of_a_recipe():
     config = read("--config", "finetune-small", "--preset", "tiny", "data=videos")
     assert (config["model"].preset, config["model"].model_name_or_path) == ("tiny", None)
     with pytest.raises(ValueError, match="not both"):
         read("--preset", "tiny", "model_name_or_path=x", "data=videos")
 
 
-def test_layers_of_random_weights_learn_alike_unless_it_is_said():
+def test_default_layer_decay_depends_on_the_checkpoint():
     def decay(**options):
         return TrainingRun.of(data="videos", **options).training.layer_decay
 
@@ -403,14 +403,14 @@ def test_layers_of_random_weights_learn_alike_unless_it_is_said():
     assert decay(preset="tiny", layer_decay=0.5) == decay(model_name_or_path="a/model", layer_decay=0.5) == 0.5
 
 
-def test_equal_distances_in_time_are_for_clips_without_a_rate():
+def test_min_temporal_span_with_fps_raises():
     assert TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5).augmentation.min_temporal_span == 0.5
     with pytest.raises(ValueError, match=r"^min_temporal_span applies to clips spread over the video, and fps is 8"):
         TrainingRun.of(preset="tiny", data="videos", min_temporal_span=0.5, fps=8)
 
 
 def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
-    """Trainer would make DataParallel of several."""
+    """With several GPUs Trainer would use DataParallel."""
     prepare = TrainingArguments.__post_init__
 
     def prepare_with_gpus(arguments):

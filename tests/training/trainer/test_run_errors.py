@@ -1,4 +1,4 @@
-"""Whatever is wrong with a run: one line that says what to do, an exit code other than 0, nothing overwritten."""
+"""Errors of `tubevit train`: one line with advice, a nonzero exit code, and no file overwritten."""
 
 import shutil
 import sys
@@ -26,7 +26,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def expect_error(capsys, argv: list[str], *words: str) -> None:
-    """`tubevit train` with these arguments says `words` in its last line, one line behind those of the start."""
+    """`tubevit train` with these arguments fails with one line that contains `words`."""
     try:
         code = main(["train", *argv])
     except SystemExit as error:
@@ -40,7 +40,7 @@ def expect_error(capsys, argv: list[str], *words: str) -> None:
 
 
 def bad_data(kind: str, folder: Path) -> dict[str, str]:
-    """Options that name data which cannot be trained on."""
+    """Options with data that cannot be used for training."""
     videos = make_videos(folder / "videos", 1, 1)
     clips = sorted(str(path) for path in (videos / "train").rglob("*.mp4"))
     if kind == "missing column":
@@ -73,14 +73,14 @@ BAD_DATA = {
 
 
 @pytest.mark.parametrize(("kind", "words"), BAD_DATA.items())
-def test_bad_data(kind, words, capsys, tmp_path):
+def test_unusable_data_raise_one_line(kind, words, capsys, tmp_path):
     options = bad_data(kind, tmp_path)
     output = tmp_path / "run"
     expect_error(capsys, arguments(tmp_path, output, **options), *words)
     assert {path.name for path in output.iterdir()} <= {"corrupt_videos.csv"} if output.is_dir() else True
 
 
-def test_bad_data_that_were_mended_do_not_keep_the_folder(videos, capsys, tmp_path):
+def test_folder_is_reused_after_corrupt_data_were_repaired(videos, capsys, tmp_path):
     output = tmp_path / "run"
     expect_error(capsys, arguments(tmp_path, output, **bad_data("all bad", tmp_path)), "cannot be read")
     assert train(make_run(videos, output, max_steps=1, num_temporal_views=1, num_spatial_views=1)) == 0
@@ -95,8 +95,8 @@ WRONG_OPTIONS = {
     "no such model": (["preset=null", "model_config=null", "model_name_or_path=./nothing"], ("no model folder",)),
     "too many frozen layers": (["num_frozen_layers=3"], ("num_frozen_layers",)),
     "no such optimizer": (["optim=adan"], ("adan",)),
-    "metric that there is not": (["metric_for_best_model=acuracy"], ("acuracy", "accuracy")),
-    "metric that so few classes do not have": (
+    "unknown metric": (["metric_for_best_model=acuracy"], ("acuracy", "accuracy")),
+    "metric that needs more classes": (
         ["metric_for_best_model=eval_top5_accuracy"],
         ("eval_top5_accuracy", "one of accuracy, mean_class_accuracy, loss with 3 classes"),
     ),
@@ -104,18 +104,18 @@ WRONG_OPTIONS = {
     "early stopping without evaluation": (["eval_strategy=no", "early_stopping_patience=2"], ("eval_strategy=epoch",)),
     "another config field": (["model_config.hiden_size=3"], ("hidden_size",)),
     "two precisions": (["fp16=true", "mixed_precision=bf16"], ("fp16=true contradicts mixed_precision=bf16",)),
-    "option that the library does not have": (["warmth=1"], ("There is no option 'warmth'",)),
+    "unknown option": (["warmth=1"], ("There is no option 'warmth'",)),
     "tracker that is not installed": (["report_to=nothing"], ("report_to=nothing", "pip install")),
     "image model alone": (["tube_checkpoint=x"], ("model_name_or_path",)),
 }
 
 
 @pytest.mark.parametrize(("argv", "words"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
-def test_wrong_options(argv, words, videos, capsys, tmp_path):
+def test_wrong_options_print_one_line(argv, words, videos, capsys, tmp_path):
     expect_error(capsys, [*arguments(videos, tmp_path / "run"), *argv], *words)
 
 
-def test_a_folder_with_something_in_it_is_left_alone(videos, capsys, tmp_path):
+def test_folder_with_files_is_not_changed(videos, capsys, tmp_path):
     output = tmp_path / "run"
     output.mkdir()
     (output / "precious.txt").write_text("mine")
@@ -126,7 +126,7 @@ def test_a_folder_with_something_in_it_is_left_alone(videos, capsys, tmp_path):
     assert files_below(output) == before
 
 
-def test_a_folder_that_cannot_be_written_is_found_at_the_start(videos, capsys, tmp_path, monkeypatch):
+def test_folder_without_write_access_raises_at_the_start(videos, capsys, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     expect_error(capsys, arguments(videos, tmp_path / "file"), "is a file")
     expect_error(capsys, arguments(videos, tmp_path / "file" / "run"), "cannot be written")
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_is_found_at_the_start(videos, capsys, t
     expect_error(capsys, arguments(videos, tmp_path / "run"), "GB free", "save_total_limit")
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(videos, capsys, tmp_path):
+def test_failed_start_leaves_no_folder(videos, capsys, tmp_path):
     expect_error(capsys, [*arguments(tmp_path / "missing", tmp_path / "runs" / "run")], "missing")
     assert not (tmp_path / "runs").exists()
     (tmp_path / "run").mkdir()
@@ -143,7 +143,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(videos, capsys, tmp_path):
     assert (tmp_path / "run").is_dir(), "it was there before"
 
 
-def test_an_unfinished_run_is_resumed_only_where_there_is_a_checkpoint(videos, capsys, tmp_path):
+def test_resume_without_a_checkpoint_raises(videos, capsys, tmp_path):
     options = {
         "max_steps": 1,
         "save_strategy": "no",
@@ -159,13 +159,13 @@ def test_an_unfinished_run_is_resumed_only_where_there_is_a_checkpoint(videos, c
     )
 
 
-def test_another_number_of_classes_than_the_checkpoints(videos, capsys, tmp_path):
+def test_other_number_of_classes_than_the_checkpoint_raises(videos, capsys, tmp_path):
     source = save_tubevit(tmp_path / "source")
     argv = arguments(videos, tmp_path / "run", preset=None, model_config=None, model_name_or_path=source)
     expect_error(capsys, argv, "4 classes, the data 3", "ignore_mismatched_sizes=true")
 
 
-def test_a_checkpoint_that_lacks_weights(videos, capsys, tmp_path):
+def test_checkpoint_without_all_weights_raises(videos, capsys, tmp_path):
     from safetensors.torch import load_file, save_file
 
     source = save_tubevit(tmp_path / "source", ["blue", "green", "red"])
@@ -176,7 +176,7 @@ def test_a_checkpoint_that_lacks_weights(videos, capsys, tmp_path):
     expect_error(capsys, argv, "lacks 1 weights", "layers.1.mlp.fc1.weight")
 
 
-def test_views_that_the_model_does_not_have_are_found_at_the_start(videos, capsys, tmp_path):
+def test_impossible_views_raise_at_the_start(videos, capsys, tmp_path):
     save_peer(tmp_path / "source", "videoprism", ["blue", "green", "red"])
     options = {"preset": None, "model_config": None, "num_frames": None, "image_size": None, "short_side": None}
     argv = arguments(videos, tmp_path / "run", model_name_or_path=tmp_path / "source", **options)
@@ -184,12 +184,12 @@ def test_views_that_the_model_does_not_have_are_found_at_the_start(videos, capsy
     assert not (tmp_path / "run").exists()
 
 
-def test_adapters_need_peft(videos, capsys, tmp_path, monkeypatch):
+def test_lora_without_peft_raises(videos, capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     expect_error(capsys, [*arguments(videos, tmp_path / "run"), "lora_rank=4"], "pip install peft")
 
 
-def test_a_loss_that_is_no_number_ends_training_before_it_is_saved(videos, tmp_path, monkeypatch):
+def test_nan_loss_stops_training_before_a_checkpoint(videos, tmp_path, monkeypatch):
     step = Trainer.training_step
 
     def broken(self, *args, **kwargs):
@@ -203,8 +203,8 @@ def test_a_loss_that_is_no_number_ends_training_before_it_is_saved(videos, tmp_p
     assert saved == ["checkpoint-1", "checkpoint-2"]
 
 
-def test_weights_that_are_no_numbers_end_training_before_they_are_saved(videos, tmp_path, monkeypatch):
-    """As on the ranks whose own loss was finite, when another's was not."""
+def test_nan_weights_stop_training_before_a_checkpoint(videos, tmp_path, monkeypatch):
+    """As on a process with a finite loss when the loss of another process is NaN."""
     step = Trainer.training_step
 
     def broken(self, model, *args, **kwargs):
@@ -220,7 +220,7 @@ def test_weights_that_are_no_numbers_end_training_before_they_are_saved(videos, 
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
-def test_learning_nothing_ends_training(videos, capsys, tmp_path):
+def test_chance_loss_stops_training(videos, capsys, tmp_path):
     options = {
         "learning_rate": 1e-12,
         "num_train_epochs": 20,

@@ -1,4 +1,4 @@
-"""What a run leaves in a tracker and on the terminal."""
+"""Trackers and terminal output of a run."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def test_tensorboard_has_the_curve(script, videos, tmp_path):
     ]
 
 
-def test_adapters_of_the_loop_are_trained_resumed_and_merged(videos, tmp_path):
+def test_loop_trains_resumes_and_merges_lora(videos, tmp_path):
     pytest.importorskip("peft")
     options = {**SHORT, "lora_rank": 2, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
     train = run_video_classification_no_trainer.train
@@ -58,8 +58,8 @@ def test_adapters_of_the_loop_are_trained_resumed_and_merged(videos, tmp_path):
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
-def test_the_libraries_are_silent(command, videos, tmp_path):
-    """Away from a terminal, where there are no progress bars, nothing is written beside what the command says."""
+def test_libraries_print_nothing(command, videos, tmp_path):
+    """Without a terminal there are no progress bars, and only the command itself prints."""
     argv = arguments(videos, tmp_path / "run", dataloader_num_workers=num_cores() + 1, **SHORT)
     code = "import sys; from tubevit.training.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, command, *argv]
@@ -68,7 +68,7 @@ def test_the_libraries_are_silent(command, videos, tmp_path):
     assert f"{num_cores() + 1} DataLoader workers run on {num_cores()} cores" in result.stdout
 
 
-def test_workers_of_all_processes_share_the_cores(monkeypatch):
+def test_too_many_loader_workers_are_reported(monkeypatch):
     assert worker_messages(0) == worker_messages(num_cores()) == []
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     (message,) = worker_messages(num_cores())
@@ -76,8 +76,8 @@ def test_workers_of_all_processes_share_the_cores(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_nothing_that_transformers_deprecates_is_used(script, videos, tmp_path):
-    """Checkpointing of activations, resumes and evaluations included; both ways in which the library warns."""
+def test_no_deprecation_warnings_of_transformers(script, videos, tmp_path):
+    """In training with activation checkpointing, resume and evaluation; for both kinds of warnings of Transformers."""
     messages, handler = [], logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     library_logging.add_handler(handler)

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends with the weights of one that is not, bit for bit; what cannot be resumed says so."""
+"""A run that is killed and resumed ends with exactly the weights of an uninterrupted run; runs that cannot be resumed raise."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     assert losses(folder) == losses(whole)
 
 
-def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
+def test_resume_of_a_finished_run_changes_nothing(videos, whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.glob("*.*")}
     assert train(make_run(videos, folder, resume_from_checkpoint="true", **RANDOM)) == 0
@@ -57,8 +57,8 @@ def test_a_finished_run_stays_as_it_is(videos, whole, tmp_path, capsys):
     assert set(changed) <= {"README.md", "training_args.bin"}
 
 
-def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, capsys):
-    """Trainer would take one; also where a run was killed between its last checkpoint and its end."""
+def test_resume_after_the_last_step_takes_no_step(videos, tmp_path, capsys):
+    """Trainer would take one; also for a run that was killed after its last checkpoint."""
     folder, options = tmp_path / "run", {**RANDOM, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     assert train(make_run(videos, folder, **options)) == 0
     weights, metrics = ((folder / name).read_bytes() for name in ("model.safetensors", "train_metrics.json"))
@@ -75,7 +75,7 @@ def test_a_run_that_ended_within_an_epoch_takes_no_step_more(videos, tmp_path, c
         assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
 
 
-def test_a_resumed_run_has_the_loss_and_the_time_of_all_its_steps(whole, videos, tmp_path):
+def test_resumed_run_reports_loss_and_time_of_all_steps(whole, videos, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "train_metrics.json", "checkpoint-15"))
     (checkpoint,) = folder.glob("checkpoint-*")
@@ -96,7 +96,7 @@ def test_a_resumed_run_has_the_loss_and_the_time_of_all_its_steps(whole, videos,
     assert throughput["clips_per_second"] == pytest.approx(3 * 18 / throughput["seconds"])
 
 
-def test_patience_outlives_a_resume(videos, tmp_path, monkeypatch, capsys):
+def test_early_stopping_patience_is_restored(videos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(RunSetup, "compute_metrics", property(lambda setup: lambda prediction: {"accuracy": 0.5}))
     whole, options = tmp_path / "whole", {**ONE_VIEW, "num_train_epochs": 9, "early_stopping_patience": 2}
     assert train(make_run(videos, whole, **options, save_total_limit=None)) == 0
@@ -118,7 +118,7 @@ def test_patience_outlives_a_resume(videos, tmp_path, monkeypatch, capsys):
     assert (whole / "evaluation" / "metrics.json").stat() != evaluated, "a model that is saved anew is scored anew"
 
 
-def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_path):
+def test_incomplete_evaluation_still_fails_after_a_resume(whole, videos, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "run")
     path = folder / "evaluation" / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "is_complete": False}))
@@ -128,7 +128,7 @@ def test_an_evaluation_that_was_incomplete_stays_a_failure(whole, videos, tmp_pa
 
 @pytest.fixture
 def unfinished(whole, tmp_path):
-    """A run with checkpoints and without an end."""
+    """An unfinished run with checkpoints."""
     folder = tmp_path / "run"
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("evaluation", "model.safetensors"))
     for name in ("model.safetensors",):
@@ -138,14 +138,14 @@ def unfinished(whole, tmp_path):
 
 
 @pytest.mark.parametrize("edit", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
-def test_a_resume_that_leaves_a_tensor_unloaded_stops(edit, videos, unfinished):
+def test_resume_with_missing_or_unexpected_weights_raises(edit, videos, unfinished):
     edit_weights(last_checkpoint(unfinished, True, []), edit)
     with pytest.raises(ValueError, match="does not hold the weights of this model"):
         train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_weights_are_found_under_the_names_that_the_library_saves_them_by(name, tmp_path):
+def test_load_weights_converts_keys(name, tmp_path):
     model, _ = save_peer(tmp_path, name)
     expected = {key: each.clone() for key, each in model.state_dict().items()}
     for parameter in model.parameters():
@@ -166,7 +166,7 @@ def test_weights_are_found_under_the_names_that_the_library_saves_them_by(name, 
         load_weights(model, tmp_path)
 
 
-def test_a_model_that_the_library_saves_under_other_names_is_resumed(videos, tmp_path):
+def test_models_with_renamed_keys_are_resumed(videos, tmp_path):
     save_peer(tmp_path / "source", "vivit", ["blue", "green", "red"])
     options = {**RANDOM, "model_config": None, "preset": None, "model_name_or_path": str(tmp_path / "source")}
     options |= {"drop_path_rate": None, "num_frames": None, "image_size": None, "short_side": None, "max_steps": 6}
@@ -181,7 +181,7 @@ def test_a_model_that_the_library_saves_under_other_names_is_resumed(videos, tmp
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_an_incomplete_checkpoint_is_passed_over(unfinished):
+def test_incomplete_checkpoints_are_skipped(unfinished):
     messages = []
     newest = last_checkpoint(unfinished, True, messages)
     assert not messages
@@ -207,19 +207,19 @@ def test_an_incomplete_checkpoint_is_passed_over(unfinished):
         ({"model_config": TINY_MODEL}, "model_config"),
     ],
 )
-def test_another_run_is_not_resumed(options, message, videos, unfinished):
+def test_resume_with_other_options_raises(options, message, videos, unfinished):
     with pytest.raises(ValueError, match=message):
         train(make_run(videos, unfinished, **{**RANDOM, "resume_from_checkpoint": "true", **options}))
 
 
-def test_another_number_of_processes_does_not_resume(videos, unfinished):
+def test_resume_with_another_number_of_processes_raises(videos, unfinished):
     path = unfinished / "environment.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_processes": 2}))
     with pytest.raises(ValueError, match=r"was started with 2 processes; with 1 .* resume it with 2"):
         train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
-def test_other_data_are_not_resumed(videos, unfinished, tmp_path):
+def test_resume_with_other_data_raises(videos, unfinished, tmp_path):
     other = tmp_path / "videos"
     shutil.copytree(videos, other)
     (other / "train" / "red" / "5.mp4").unlink()

@@ -1,4 +1,4 @@
-"""`tubevit train` from videos to a saved model that answers, with whatever model it starts from."""
+"""`tubevit train` from videos to predictions of the saved model, for each kind of initial model."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def losses(folder: Path) -> list[float]:
     return [entry["loss"] for entry in state_of(folder)["log_history"] if "loss" in entry]
 
 
-def test_it_learns_and_the_saved_model_answers(videos, trained):
+def test_run_learns_and_the_saved_model_predicts(videos, trained):
     assert read_json(trained / "evaluation" / "metrics.json")["accuracy"] == 1
     classify = pipeline("video-classification", model=str(trained))
     for name in NAMES:
@@ -66,7 +66,7 @@ def test_it_learns_and_the_saved_model_answers(videos, trained):
     assert config.id2label == dict(enumerate(NAMES)) and config.problem_type == "single_label_classification"
 
 
-def test_all_outputs_are_there_and_true(videos, trained):
+def test_output_files_are_complete_and_correct(videos, trained):
     metrics = read_json(trained / "evaluation" / "metrics.json")
     assert (metrics["num_videos"], metrics["num_scored"], metrics["num_missing"]) == (9, 9, 0)
     assert (metrics["num_temporal_views"], metrics["num_spatial_views"]) == (2, 3)
@@ -105,13 +105,13 @@ def test_webm_files_from_the_command_line(tmp_path, capsys):
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 3
 
 
-def test_a_dry_run_writes_nothing(videos, tmp_path, capsys):
+def test_dry_run_writes_nothing(videos, tmp_path, capsys):
     assert main(["train", *arguments(videos, tmp_path / "a" / "run"), "--dry-run"]) == 0
     assert "loss of the first batch is" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
-def test_broken_videos_are_left_out_and_counted(tmp_path, capsys):
+def test_corrupt_videos_are_dropped_and_counted(tmp_path, capsys):
     data = make_videos(tmp_path / "videos", 3, 2)
     (data / "train" / "red" / "0.mp4").write_bytes(b"")
     (data / "val" / "blue" / "1.mp4").unlink()
@@ -156,13 +156,13 @@ def assert_same_course(folder: Path, expected: Path):
         torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-5)
 
 
-def test_gradient_accumulation_changes_nothing(many_videos, whole_batches, tmp_path):
+def test_gradient_accumulation_equals_a_larger_batch(many_videos, whole_batches, tmp_path):
     options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, **SPLIT}
     assert train(make_run(many_videos, tmp_path / "run", **options)) == 0
     assert_same_course(tmp_path / "run", whole_batches)
 
 
-def test_two_processes_change_nothing(many_videos, whole_batches, tmp_path):
+def test_two_processes_equal_one(many_videos, whole_batches, tmp_path):
     command = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2"]
     command += arguments(many_videos, tmp_path / "run", per_device_train_batch_size=8, **SPLIT)
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
@@ -185,7 +185,7 @@ SHORT = {
 IMAGE_TUBES = [{"kernel_size": [4, 4, 4], "stride": [4, 8, 8]}]
 
 
-def test_from_a_tubevit_with_the_same_classes_its_classifier_and_order_are_kept(videos, tmp_path):
+def test_classifier_of_a_checkpoint_with_the_same_classes_is_kept(videos, tmp_path):
     source = save_tubevit(tmp_path / "source", ["Red", "blue", "green"])
     options = {**SHORT, "model_name_or_path": str(source), "learning_rate": 1e-12, "weight_decay": 0}
     assert train(make_run(videos, tmp_path / "run", **options)) == 0
@@ -195,7 +195,7 @@ def test_from_a_tubevit_with_the_same_classes_its_classifier_and_order_are_kept(
 
 
 @pytest.mark.parametrize("names", [["a", "b", "c", "d"], ["a", "b", "c"]])
-def test_from_a_tubevit_with_other_classes_there_is_a_new_classifier_if_asked_for(names, videos, tmp_path):
+def test_ignore_mismatched_sizes_replaces_the_classifier(names, videos, tmp_path):
     source = save_tubevit(tmp_path / "source", names)
     options = {**SHORT, "model_name_or_path": str(source), "learning_rate": 1e-12, "weight_decay": 0}
     with pytest.raises(ValueError, match="set ignore_mismatched_sizes=true"):
@@ -209,8 +209,8 @@ def test_from_a_tubevit_with_other_classes_there_is_a_new_classifier_if_asked_fo
 
 
 @pytest.mark.parametrize("kind", ["list", "datasets"])
-def test_numbered_labels_keep_their_names_in_the_checkpoints_order(kind, videos, tmp_path):
-    """The file counts blue, green, red; the checkpoint does not."""
+def test_class_indices_follow_class_names_file(kind, videos, tmp_path):
+    """The file has the order blue, green, red; the checkpoint has another."""
     import datasets
 
     source = save_tubevit(tmp_path / "source", ["red", "blue", "green"])
@@ -252,7 +252,7 @@ def test_from_an_image_model(videos, tmp_path):
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_another_video_classifier(name, videos, tmp_path):
+def test_run_starts_from_another_video_classifier(name, videos, tmp_path):
     save_peer(tmp_path / "source", name, NAMES)
     options = {
         **SHORT,
@@ -267,7 +267,7 @@ def test_another_video_classifier(name, videos, tmp_path):
     assert saved.model_type.startswith(name) and saved.problem_type == "single_label_classification"
 
 
-def test_training_reads_videos_as_evaluation_does(videos, tmp_path):
+def test_training_and_evaluation_read_the_same_frames(videos, tmp_path):
     for name in PEERS:
         source = str(tmp_path / name)
         save_peer(Path(source), name, NAMES)
@@ -280,7 +280,7 @@ def test_training_reads_videos_as_evaluation_does(videos, tmp_path):
         assert clips[0].pixel_values_videos.shape[-2:] == (16, 16), name
 
 
-def test_the_best_model_is_loaded_that_the_library_saves_under_other_names(videos, tmp_path):
+def test_best_model_with_renamed_keys_is_loaded(videos, tmp_path):
     save_peer(tmp_path / "source", "videomae", NAMES)
     own = {"model_name_or_path": str(tmp_path / "source"), "num_frames": None, "image_size": None, "short_side": None}
     options = {"preset": None, "model_config": None, "num_train_epochs": 2, "save_total_limit": 2}
@@ -316,7 +316,7 @@ def test_several_labels_per_video(videos, tmp_path):
     assert read_json(tmp_path / "run" / "config.json")["problem_type"] == "multi_label_classification"
 
 
-def test_frozen_layers_stay_as_they_are(videos, tmp_path):
+def test_frozen_layers_do_not_change(videos, tmp_path):
     source = save_tubevit(tmp_path / "source", NAMES)
     options = {**SHORT, "model_name_or_path": str(source), "num_frozen_layers": 1}
     assert train(make_run(videos, tmp_path / "run", **options)) == 0
@@ -326,8 +326,8 @@ def test_frozen_layers_stay_as_they_are(videos, tmp_path):
         assert torch.equal(before[name], after[name]) == frozen, name
 
 
-def test_evaluation_is_by_averaged_weights(videos, tmp_path):
-    """Averages that keep nearly all of the start score as the start does, whatever the weights became."""
+def test_ema_weights_are_evaluated(videos, tmp_path):
+    """An EMA that hardly changes has the metrics of the initial weights, after any training."""
     options = {"num_train_epochs": 2, "learning_rate": 0.05, "ema_decay": 0.5, **ONE_VIEW}
     assert train(make_run(videos, tmp_path / "run", load_best_model_at_end=False, **options)) == 0
     last = max((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -337,7 +337,7 @@ def test_evaluation_is_by_averaged_weights(videos, tmp_path):
     assert any(not torch.equal(weights[name], saved[name]) for name in average)
 
 
-def test_adapters_are_trained_resumed_and_merged(videos, tmp_path):
+def test_lora_is_trained_resumed_and_merged(videos, tmp_path):
     pytest.importorskip("peft")
     options = {
         "lora_rank": 2,
@@ -359,7 +359,7 @@ def test_adapters_are_trained_resumed_and_merged(videos, tmp_path):
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_a_streamed_data_set(videos, tmp_path):
+def test_streamed_data_set_is_trained(videos, tmp_path):
     import datasets
 
     features = datasets.Features({"video": datasets.Video(decode=False), "label": datasets.ClassLabel(names=NAMES)})

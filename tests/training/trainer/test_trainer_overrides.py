@@ -24,7 +24,7 @@ def plain_trainer(folder, callbacks=None, model=None, **options) -> Trainer:
     return Trainer(model, arguments, train_dataset=CLIPS, eval_dataset=CLIPS, callbacks=callbacks)
 
 
-def test_every_private_name_that_we_override_is_in_one_file():
+def test_all_overrides_of_private_names_are_in_one_file():
     private = {name for name in vars(Trainer) if name.startswith("_") and not name.startswith("__")}
     assert private & set(vars(TrainerOverrides)) == {
         "_init_training_state",
@@ -34,14 +34,14 @@ def test_every_private_name_that_we_override_is_in_one_file():
     assert not private & set(vars(VideoTrainer))
 
 
-def test_trainer_takes_a_step_more_after_a_last_checkpoint_within_an_epoch(tmp_path):
+def test_trainer_takes_another_step_after_a_last_checkpoint_within_an_epoch(tmp_path):
     plain_trainer(tmp_path, max_steps=2).train()
     again = plain_trainer(tmp_path, max_steps=2)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert again.state.global_step == 3
 
 
-def test_trainer_goes_on_where_early_stopping_had_ended_the_run(tmp_path):
+def test_trainer_continues_a_run_that_early_stopping_ended(tmp_path):
     options = {"num_train_epochs": 3, "eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
     options |= {"metric_for_best_model": "loss", "greater_is_better": False, "learning_rate": 1e-30}
     plain_trainer(tmp_path, [EarlyStoppingCallback(1)], **options).train()
@@ -52,7 +52,7 @@ def test_trainer_goes_on_where_early_stopping_had_ended_the_run(tmp_path):
     assert again.state.global_step > last
 
 
-def test_trainer_does_not_find_weights_that_have_other_names_on_disk(tmp_path):
+def test_trainer_does_not_convert_keys_of_checkpoints(tmp_path):
     model, _ = save_peer(tmp_path / "peer", "videomae")
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
@@ -72,7 +72,7 @@ def test_trainer_does_not_find_weights_that_have_other_names_on_disk(tmp_path):
 
 
 def test_trainer_counts_the_entries_of_soft_labels(tmp_path):
-    """A batch whose labels are augmented after this count has another number of labels."""
+    """Augmentation of labels after this count would change their number."""
     trainer = plain_trainer(tmp_path)
     hard, soft = {"labels": torch.tensor([0, 1])}, {"labels": torch.eye(2, 5)}
     trainer.model_accepts_loss_kwargs = True

@@ -1,4 +1,4 @@
-"""`tubevit show`: the numbers behind the pictures, and that each picture is written."""
+"""`tubevit show`: the values in the pictures, and the picture files."""
 
 import io
 
@@ -45,7 +45,7 @@ def random_clip(size=SIZE) -> np.ndarray:
 # Kernels
 
 
-def test_kernels_are_scaled_by_themselves_around_grey():
+def test_each_kernel_is_scaled_around_gray():
     weight = np.random.default_rng(0).normal(size=(5, 3, 4, 2, 3)) * np.arange(1, 6).reshape(-1, 1, 1, 1, 1)
     weight[2] = 0
     pictures = kernel_pictures(weight)
@@ -88,7 +88,7 @@ POSITIONS = {
 
 @pytest.mark.parametrize("kind", POSITIONS)
 @pytest.mark.parametrize("size", [SIZE, (12, 24, 16), (1, 16, 16)])
-def test_position_vectors_are_what_the_model_adds(kind, size):
+def test_position_vectors_equal_those_that_the_model_adds(kind, size):
     model = make_model(TubeViTModel, **POSITIONS[kind]).double()
     vectors = position_vectors(model.config, size, model)
     plain = make_model(TubeViTModel, position_embedding="none").double()
@@ -127,7 +127,7 @@ def test_the_fixed_positions_of_a_preset_need_no_model_and_learned_ones_do():
         draw_positions(tiny_config(position_embedding="none"), SIZE)
 
 
-def test_there_is_a_map_per_time_of_a_tube_and_a_row_per_tube():
+def test_positions_have_a_map_per_time_and_a_row_per_tube():
     figure = draw_positions(tiny_config(), SIZE)
     times = [tube.grid(SIZE)[0] for tube in tiny_config().get_tubes()]
     scale = 1
@@ -139,7 +139,7 @@ def test_there_is_a_map_per_time_of_a_tube_and_a_row_per_tube():
 # Attention
 
 
-def test_pooling_weights_are_those_that_make_the_pooled_vector():
+def test_pooling_weights_reproduce_the_pooled_vector():
     model = make_model(TubeViTForVideoClassification)
     clip = random_clip()
     weights = attention_weights(model, clip)
@@ -175,7 +175,7 @@ def test_cls_weights_are_those_of_the_last_layer(pooling):
     assert "CLS token" in texts(draw_attention(model, clip))
 
 
-def test_a_query_that_is_zero_looks_everywhere_alike():
+def test_zero_query_has_equal_weights():
     model = make_model(TubeViTModel)
     with torch.no_grad():
         model.pooler.query.zero_()
@@ -185,7 +185,7 @@ def test_a_query_that_is_zero_looks_everywhere_alike():
         np.testing.assert_allclose(values, 1 / 20, rtol=1e-5)
 
 
-def test_images_and_joint_models_have_attention_too():
+def test_images_and_joint_models_have_attention():
     joint = make_model(TubeViTForJointClassification, heads=HEADS)
     assert sum(values.sum() for values in attention_weights(joint, random_clip()).values()) == pytest.approx(1)
     weights = attention_weights(make_model(TubeViTForImageClassification), random_clip((1, 16, 16)))
@@ -201,7 +201,7 @@ def test_mean_pooling_has_no_attention():
 # Tubes and clips
 
 
-def test_the_tubes_picture_counts_tokens_and_names_frames():
+def test_tubes_picture_shows_token_counts_and_frames():
     config = tiny_config()
     figure = draw_tubes(random_clip(), config)
     said = texts(figure)
@@ -219,7 +219,7 @@ def test_the_synthetic_clip_moves_to_the_right():
     assert (np.diff(centers) > 0).all()
 
 
-def test_a_file_is_read_as_the_checkpoints_processor_prepares_it(tmp_path):
+def test_clip_file_is_read_by_the_checkpoints_processor(tmp_path):
     config = tiny_config()
     write_video(tmp_path / "a.mp4", moving_frames(20, 32, 40))
     Image.fromarray(moving_frames(1, 32, 40)[0]).save(tmp_path / "b.png")
@@ -297,7 +297,7 @@ def test_pictures_of_presets_and_files_are_written(tmp_path):
         (["tubes", "--output", "nowhere/t.png"], "There is no folder nowhere"),
     ],
 )
-def test_mistakes_are_one_line_and_write_nothing(arguments, message, model, tmp_path, capsys, monkeypatch):
+def test_errors_are_one_line_and_write_nothing(arguments, message, model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["show", *(model if argument == "MODEL" else argument for argument in arguments)]) == 2
     (error,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""What a tube's tokens read: equal to where the tokenizer's gradients reach; and film strips of it."""
+"""The pixels that a tube's tokens read equal the pixels with a gradient of the tokenizer; frame grids of them."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def tube(index: int) -> Tube:
 
 @pytest.mark.parametrize("index", range(len(TUBES)))
 @pytest.mark.parametrize("size", [SIZE, (9, 15, 17)])
-def test_a_token_reads_exactly_the_pixels_that_have_a_gradient(index, size):
+def test_token_reads_exactly_the_pixels_with_a_gradient(index, size):
     embeddings = make_model(TubeViTModel, tubes=[TUBES[index]], position_embedding="none").embeddings
     clip = torch.zeros(1, size[0], 3, *size[1:], requires_grad=True)
     tokens = embeddings(pixel_values_videos=clip)[0]
@@ -53,7 +53,7 @@ def test_a_token_reads_exactly_the_pixels_that_have_a_gradient(index, size):
 
 @pytest.mark.parametrize("index", range(len(TUBES)))
 @pytest.mark.parametrize("size", [SIZE, (9, 15, 17)])
-def test_boxes_cover_what_is_read_of_a_frame_and_tell_first_applications_from_neighbors(index, size):
+def test_boxes_cover_the_read_pixels_and_mark_first_applications(index, size):
     one = tube(index)
     expected, first = read_mask([one], size), np.zeros(size, bool)
     num_frames, num_rows, num_columns = one.grid(size)
@@ -72,7 +72,7 @@ def test_boxes_cover_what_is_read_of_a_frame_and_tell_first_applications_from_ne
         assert np.array_equal(first_boxes, first[frame])
 
 
-def test_painted_values_are_the_mean_over_the_tokens_that_read_a_pixel():
+def test_pixel_values_are_the_mean_over_the_tokens_that_read_a_pixel():
     tubes = {index: tube(index) for index in (1, 2, 4)}
     generator = np.random.default_rng(0)
     values = {index: generator.uniform(size=one.grid(SIZE)) for index, one in tubes.items()}
@@ -88,7 +88,7 @@ def test_painted_values_are_the_mean_over_the_tokens_that_read_a_pixel():
     np.testing.assert_allclose(painted[count > 0], (total / np.maximum(count, 1))[count > 0], rtol=1e-12)
 
 
-def test_an_image_is_read_by_the_2d_tubes_alone():
+def test_only_2d_tubes_read_an_image():
     config = tiny_config(tubes=TUBES)
     assert list(applied_tubes(config, SIZE)) == [0, 1, 2, 3, 4]
     late = tiny_config(tubes=[*TUBES[:2], {**TUBES[4], "offset": [3, 0, 0]}])
@@ -100,7 +100,7 @@ def test_an_image_is_read_by_the_2d_tubes_alone():
         applied_tubes(config, (2, 16, 16))
 
 
-def test_strips_leave_read_pixels_as_they_are_and_dim_the_others():
+def test_strips_dim_only_pixels_that_are_not_read():
     tube, size = Tube((1, 8, 8), (2, 16, 16)), (4, 16, 16)
     clip = np.full((4, 32, 32, 3), 200, np.uint8)
     strip = film_strip(clip, [0, 1], [tube], ["#ff0000"], size, dimming=0.75, gap=0.25)
@@ -113,7 +113,7 @@ def test_strips_leave_read_pixels_as_they_are_and_dim_the_others():
     assert (clip == 200).all()
 
 
-def test_a_filled_token_has_its_tubes_color_in_all_its_neighbors():
+def test_filled_token_has_the_color_of_its_tube():
     clip = np.full((*SIZE, 3), 200, np.uint8)
     token = central_token(tube(1), SIZE)
     arguments = (clip, range(8), [tube(1)], ["#0000ff"], SIZE, 0.5)
@@ -125,7 +125,7 @@ def test_a_filled_token_has_its_tubes_color_in_all_its_neighbors():
     assert np.array_equal(changed.any((0,)), token_mask(tube(1), SIZE, token).any(0))
 
 
-def test_heat_is_painted_where_there_is_some():
+def test_heat_is_drawn_where_it_is_positive():
     clip = np.full((2, 8, 8, 3), 90, np.uint8)
     heat = np.full((2, 4, 4), np.nan)
     heat[0, 0, 0], heat[0, 0, 1] = 0.0, 5.0
