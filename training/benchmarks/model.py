@@ -27,7 +27,7 @@ from tubevit.presets import PRESETS, preset_config
 from tubevit.tube_embeddings import merge_applications
 
 from ..models.families import peers
-from ..models.model_size import count_flops
+from ..models.model_size import count_flops, count_parameters
 from ..timing import interleave, ratios, summarize
 from .memory import peak_memory_mib, print_peak
 
@@ -141,7 +141,7 @@ def count(setup: Setup) -> dict[str, Any]:
         "num_frames": clip.shape[1],
         "image_size": clip.shape[-1],
         "tokens": outputs.hidden_states[-1].shape[1],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": count_parameters(model)[0],
         "gflops": count_flops(model, **inputs) / 1e9,
     }
 

@@ -189,11 +189,6 @@ def register_family(family: ModelFamily) -> ModelFamily:
     return family
 
 
-def registered_families() -> list[ModelFamily]:
-    """All entries, in the order of their registration."""
-    return list(_REGISTRY.values())
-
-
 def registered_family(model_type: str) -> ModelFamily:
     """The entry of a model type. Raises `KeyError` for a type without an entry."""
     return _REGISTRY[model_type]

@@ -71,7 +71,7 @@ def test_demo_takes_max_clips_evenly(tmp_path, capsys):
     write_clips(tmp_path / "data", *(f"{label}/{i}.mp4" for label in ("run", "walk") for i in range(4)))
     arguments = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--steps", "1"]
     assert main([*arguments, "--max-clips", "5"]) == 0
-    assert "Of 8 clips 5 are used" in capsys.readouterr().out
+    assert "5 of 8 clips are used" in capsys.readouterr().out
     rows = (tmp_path / "out" / "clips.csv").read_text().splitlines()[1:]
     assert len(rows) <= 5 and {row.split(",")[1] for row in rows} == {"run", "walk"}
 
