@@ -189,11 +189,6 @@ def register_family(family: ModelFamily) -> ModelFamily:
     return family
 
 
-def registered_family(model_type: str) -> ModelFamily:
-    """The entry of a model type. Raises `KeyError` for a type without an entry."""
-    return _REGISTRY[model_type]
-
-
 def find_family(config: Any) -> ModelFamily | None:
     """The family of a config: its entry, a generic one for a video classifier of Transformers, or `None`."""
     return _REGISTRY.get(config.model_type) or _library_family(config)
