@@ -193,7 +193,7 @@ def check_model_name(name: str) -> None:
         raise FileNotFoundError(f"There is no model folder {name}.")
     if path.is_dir() and not any(path.iterdir()):
         raise FileNotFoundError(
-            f"{name} is empty: the run that writes a model there has not finished, or was stopped."
+            f"{name} is empty and has no config.json: the run that writes a model there has not finished, or was stopped."
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name} has no config.json; give a folder that save_pretrained wrote.")

@@ -48,7 +48,7 @@ class ModelConfig:
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.preset is None):
             raise ValueError(
-                "Give either model_name_or_path, a checkpoint to start from, or preset, a size; not both."
+                "Give model_name_or_path, a checkpoint to start from, or preset, a size with random weights; not both."
             )
         self.model_config = as_mapping(self.model_config, "model_config")
         check_ranges(self)

@@ -251,7 +251,8 @@ def test_empty_model_folder_prints_the_reason(tmp_path, capsys):
     for argv in (["predict", "clip.mp4", "--model", str(tmp_path)], ["export", str(tmp_path), str(tmp_path / "out")]):
         assert main(argv) == 2
         assert (
-            "is empty: the run that writes a model there has not finished, or was stopped." in capsys.readouterr().err
+            "is empty and has no config.json: the run that writes a model there has not finished, or was stopped."
+            in capsys.readouterr().err
         )
 
 
