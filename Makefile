@@ -10,14 +10,14 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix lint typecheck clean
+.PHONY: help demo test test-matrix lint typecheck clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 4 minutes on 2 idle cores, writes demo/report.png"
 	@echo "make demo DATA=folder   the same on your videos, in folder/<class>/ or in folder/train|val/<class>/"
 	@echo "make test               run the tests"
 	@echo "make test-matrix        run the tests on the oldest and the newest versions of the dependencies, and on a pre-release of"
-	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre"
+	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre, 7 GB each"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make clean              remove the environment, the demo and caches"
@@ -30,14 +30,17 @@ demo: $(READY)
 test: $(READY)
 	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# The oldest versions are the lower bounds in pyproject.toml; of everything else pip takes the newest.
+# The oldest versions are the lower bounds in pyproject.toml; of everything else pip takes the newest. A failure in one environment
+# does not keep the others from being tested.
 test-matrix: .venv-oldest/.installed .venv-newest/.installed .venv-pre/.installed
-	@for name in oldest newest pre; do \
-		test -s .venv-$$name/.installed || continue; \
+	@status=0; \
+	for name in oldest newest pre; do \
+		test -s .venv-$$name/.installed || { echo "Skipping .venv-$$name: nothing newer to test."; continue; }; \
 		echo "Testing on $$(cat .venv-$$name/.installed)"; \
 		HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
-			.venv-$$name/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || exit 1; \
-	done
+			.venv-$$name/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || status=1; \
+	done; \
+	exit $$status
 
 VERSIONS = python -c 'import torch, transformers; print("Transformers", transformers.__version__, "and torch", torch.__version__)'
 
@@ -47,10 +50,12 @@ VERSIONS = python -c 'import torch, transformers; print("Transformers", transfor
 	.venv-oldest/bin/python -m pip install --constraint .venv-oldest/constraints.txt --editable ".[dev]"
 	.venv-oldest/bin/$(VERSIONS) > $@
 
-.venv-newest/.installed: pyproject.toml
-	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/python -m pip install --editable ".[dev]"
-	.venv-newest/bin/$(VERSIONS) > $@
+# Runs every time, because the registry may have newer versions; the stamp changes only when the versions do.
+.venv-newest/.installed: pyproject.toml FORCE
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager --editable ".[dev]"
+	.venv-newest/bin/$(VERSIONS) > .venv-newest/.versions
+	cmp -s .venv-newest/.versions $@ || cp .venv-newest/.versions $@
 
 # The stamp stays empty, and the tests are skipped, if the registry has no pre-release newer than the newest release.
 .venv-pre/.installed: .venv-newest/.installed
@@ -62,6 +67,8 @@ VERSIONS = python -c 'import torch, transformers; print("Transformers", transfor
 	else \
 		echo "There is no pre-release of Transformers newer than the newest release." && touch $@; \
 	fi
+
+FORCE:
 
 lint: $(READY)
 	$(BIN)/ruff check .
