@@ -81,6 +81,16 @@ def check_ranges(config: Any) -> None:
             allowed = ranges.get(each.name, FINITE)
             if value not in allowed:
                 raise ValueError(f"{each.name} must be {allowed}, got {value}.")
+        _check_entries(value, each.name)
+
+
+def _check_entries(value: Any, name: str) -> None:
+    """Raise `ValueError` for NaN or inf in a mapping or list."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, entry in pairs:
+        if isinstance(entry, float) and entry not in FINITE:
+            raise ValueError(f"{name}.{key} must be {FINITE}, got {entry}.")
+        _check_entries(entry, f"{name}.{key}")
 
 
 def option_ranges(block: type) -> dict[str, Range]:

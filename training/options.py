@@ -47,7 +47,8 @@ RENAMED = {
 RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value to current value
 # Recipes of the last release that differed only in the number of classes: pattern and current name.
 RENAMED_RECIPES = (re.compile(r"(joint-imagenet-)?kinetics[467]00-(base|large|huge)"), r"\1kinetics-\2")
-SYNONYMS = {"model": "model_name_or_path", "model_name_or_path": "model"}  # a command declares one; both are accepted
+MODEL_NAMES = ("model", "model_name_or_path")  # accepted by each command, in place of the name that it declares:
+DECLARED_MODEL_NAMES = (*MODEL_NAMES, "models")
 RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
 FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
 ALTERNATIVES = ("preset", "model_name_or_path")  # an argument for one removes the other, which a recipe may set
@@ -63,8 +64,9 @@ def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str])
     if new is not None and new in known:
         warn_renamed(name, new)
         return new
-    synonym = SYNONYMS.get(name)
-    return synonym if name not in known and synonym in known else name
+    if name in MODEL_NAMES and name not in known:
+        return next((each for each in DECLARED_MODEL_NAMES if each in known), name)
+    return name
 
 
 def _current_value(name: str, value: Any) -> Any:
@@ -84,8 +86,9 @@ def warn_renamed(old: str, new: str) -> None:
 
 def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
     """The error for an unknown option, with the nearest known name."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1)
-    hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(sorted(known))}."
+    known = sorted(set(known) - {"h", "help"})
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(known)}."
     return f"There is no option {name!r}; {hint}"
 
 
@@ -107,7 +110,7 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
     `argv` with each option under the name that `parser` declares.
 
     Accepted forms: `--option value`, `--option=value` and `option=value`, with `-` or `_`, the old names in `RENAMED`, the
-    `SYNONYMS`, `flag=true`, and positional arguments by name. In a parser with `add_config_arguments`, `mapping.entry=value` is
+    `MODEL_NAMES`, `flag=true`, and positional arguments by name. In a parser with `add_config_arguments`, `mapping.entry=value` is
     left to `read_options`. The name of an existing file is never read as an option.
     """
     declared = {action.dest: action for action in parser._actions if action.option_strings}
@@ -136,7 +139,11 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
         if name in declared:
             others += _as_option(declared[name], name, equals, value)
         elif name in positional and not has_config:
-            first.append(value)
+            if positional[name].nargs in ("*", "+"):
+                first.append(value if equals or not words else words.pop(0))
+            else:
+                declared[name] = _make_optional(parser, positional.pop(name))
+                others += _as_option(declared[name], name, equals, value)
         elif is_pair and has_config:
             first.append(word)
         elif is_pair:
@@ -144,6 +151,13 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
         else:
             others.append(word)
     return [*first, *others]
+
+
+def _make_optional(parser: argparse.ArgumentParser, action: argparse.Action) -> argparse.Action:
+    """Replace a positional argument, which the command line gives by its name, by an option of this name."""
+    parser._actions.remove(action)
+    settings = {name: getattr(action, name) for name in ("type", "choices", "default", "help", "metavar")}
+    return parser.add_argument(f"--{action.dest}", **settings)
 
 
 def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> list[str]:
@@ -198,7 +212,8 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
         action.help = f"same as --{each.name}=false"
         return
     kinds = kinds_of(each.type)
-    action.nargs, action.const = ("?", "true") if bool in kinds else (None, None)
+    action.const = each.metadata.get("const", "true" if bool in kinds else None)
+    action.nargs = None if action.const is None else "?"
     if action.help is argparse.SUPPRESS:
         return
     action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
@@ -252,6 +267,8 @@ def _full_name(key: str, blocks: Blocks, owners: Mapping[str, str]) -> str:
     if first == FREE_FORM and first not in owners and own in owners:
         warn_renamed(f"{FREE_FORM}.{own}", own)
     is_old = first not in owners and (RENAMED_BLOCKS.get(first) in blocks or first == FREE_FORM)
+    if dot and first == FREE_FORM and is_old and own not in owners:
+        raise ValueError(unknown_key(own, owners))
     if own in owners and (first in blocks or is_old):
         return ".".join([own, *rest.split(".")[1:]])
     return current_name(first, owners) + dot + rest

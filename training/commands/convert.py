@@ -17,7 +17,7 @@ SHARED_SETTINGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="image model of Transformers: a folder, or a name on the Hub")
+    parser.add_argument("model", help="image model of Transformers: a folder, or a name on the Hub")
     parser.add_argument("output", type=Path, help="folder to write; it must be new or empty")
     parser.add_argument(
         "--task",
@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> None:
     from ..run_folder import check_new_folder
 
     quiet_libraries()
-    source = load_config(args.source)
+    source = load_config(args.model)
     check_new_folder(args.output)
     _check_arguments(args)
     family = converting_family(source) or TUBEVIT
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
     labels = {} if args.labels is None else {"num_labels": args.labels}
     model, report = model_class.from_image_checkpoint(
-        args.source,
+        args.model,
         positions=args.positions,
         tube_init=args.tube_init,
         pooling=args.pooling,
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         output_report=True,
         **labels,
     )
-    processor = make_processor(args.source, model.config, resize=args.image_size is not None)
+    processor = make_processor(args.model, model.config, resize=args.image_size is not None)
     model.save_pretrained(args.output)
     processor.image_processor.save_pretrained(args.output)
     processor.video_processor.save_pretrained(args.output)

@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def list_tables(args: argparse.Namespace) -> int:
+    if ignored := given_options(args, CHANGES).strip():
+        raise ValueError(f"{ignored} has no effect on a list of the tables: add --train, or leave it out.")
     overrides = {} if args.preset is None else {"preset": args.preset}
     for table in args.tables or table_names():
         print(format_rows(table, load_table(table), overrides), end="\n\n")

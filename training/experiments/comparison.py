@@ -102,7 +102,10 @@ def split_names(text: str) -> list[str]:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    for name in split_names(args.against):
+    names = split_names(args.against)
+    if not names:
+        raise ValueError(f"--against {args.against!r} names no model; the models are {', '.join(PEERS)}.")
+    for name in names:
         if name not in PEERS:
             raise ValueError(f"--against {name}: no such model; the models are {', '.join(PEERS)}.")
     synthetic = ("task", "level", "num_train", "num_validation")

@@ -23,6 +23,7 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
+from ..errors import is_user_error
 from .clip_processors import (
     IMAGE_SETTINGS,
     ONE_VIEW,
@@ -32,6 +33,7 @@ from .clip_processors import (
     clip_settings,
     image_processor,
     new_processor,
+    sampling_settings,
 )
 from .families import ModelFamily, converting_family, family_of, family_of_preset, find_family
 from .loading import check_model_name, load_config, load_model, load_processor, named_classes, quiet_library
@@ -143,12 +145,14 @@ def finish_model(
     messages)`.
     """
     messages: list[str] = []
+    name = config.model_name_or_path or config.preset
     if is_new:
         model = new_model(config, family, source, new_class(), settings, messages)
         own = new_processor(family, model.config, clips)
-        processors = clip_processors(own, {}, own.num_frames, family, model.config)
+        chosen = sampling_settings(clips)
+        num_frames = choose_num_frames(chosen, own, family, model.config, name)
+        processors = clip_processors(own, chosen, num_frames, family, model.config)
     else:
-        name = config.model_name_or_path
         own = _load_own_processor(config, clips, family, source, messages)
         chosen = clip_settings(own, clips, name)
         num_frames = choose_num_frames(chosen, own, family, source, name)
@@ -418,10 +422,12 @@ def make_joint_model(
 
 
 def with_name(name: str, function: Any, *args: Any) -> Any:
-    """Call `function(*args)`; a `ValueError` or `OSError` is raised again with the name of the data set."""
+    """Call `function(*args)`; an error message for the user is raised again with the name of the data set."""
     try:
         return function(*args)
     except (ValueError, OSError) as error:
+        if not is_user_error(error):
+            raise
         raise (ValueError if isinstance(error, ValueError) else OSError)(f"datasets.{name}: {error}") from error
 
 

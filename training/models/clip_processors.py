@@ -116,6 +116,11 @@ def complete_sampling(settings: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def sampling_settings(clips: ClipConfig) -> dict[str, Any]:
+    """The options of `clips` that choose the frames and are given, as settings of `TubeViTVideoProcessor`."""
+    return complete_sampling({name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")})
+
+
 def choose_num_frames(settings: dict[str, Any], own: Any, family: ModelFamily, config: Any, name: str) -> int:
     """
     Frames of a clip: of `settings`, else of the checkpoint's processor `own`, else of the model's config.
@@ -205,9 +210,7 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
 
     Raises `ValueError` for a size if the processor is not a TubeViT processor.
     """
-    settings = complete_sampling(
-        {name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")}
-    )
+    settings = sampling_settings(clips)
     sizes = {option: getattr(clips, option) for option in ("image_size", "short_side", "resize_mode")}
     given = [option for option, value in sizes.items() if value is not None]
     own_size = {side: value for side, value in dict(own.size).items() if value}

@@ -125,8 +125,13 @@ class VideoTrainingArguments(TrainingArguments):
 
     # Files and logging
     output_dir: str = option("runs/tubevit", "folder of all files of the run")
-    resume_from_checkpoint: str | None = option(
-        None, "continue a run: true for its newest checkpoint in output_dir, or the path of one of its checkpoints"
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "continue a run: true for its newest checkpoint in output_dir, or the path of one of its checkpoints",
+            "nargs": "?",
+            "const": "true",  # `--resume_from_checkpoint` without a value
+        },
     )
     seed: Annotated[int, SEED] = option(42, "random seed of weights, order of clips and augmentation")
     save_strategy: Literal["no", "steps", "epoch", "best"] = option("epoch", "when to write checkpoints")

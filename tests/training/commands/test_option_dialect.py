@@ -140,3 +140,32 @@ def test_values_of_pairs_are_checked():
     for text in ("top_k=0", "device=tpu"):
         with pytest.raises((argparse.ArgumentError, argparse.ArgumentTypeError)):
             parse(text)
+
+
+def export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("model")
+    parser.add_argument("output")
+    return parser
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["m", "out"],
+        ["--model", "m", "out"],
+        ["out", "--model_name_or_path=m"],
+        ["output=out", "model=m"],
+        ["m", "--output", "out"],
+        ["--output", "out", "--model-name-or-path", "m"],
+    ],
+)
+def test_positional_arguments_by_name_in_any_order(argv):
+    assert vars(parse_arguments(export_parser(), argv)) == {"model": "m", "output": "out"}
+
+
+@pytest.mark.parametrize("argv", [["--model", "m"], ["model=m"], ["--model_name_or_path", "m"], ["m"]])
+def test_a_command_with_several_models_accepts_model(argv):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("models", nargs="*")
+    assert vars(parse_arguments(parser, argv)) == {"models": ["m"]}

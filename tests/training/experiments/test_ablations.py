@@ -173,3 +173,8 @@ def test_bad_arguments_are_one_line(argv, tmp_path, capsys):
 def test_the_old_command_trains_as_before(old, capsys):
     assert find_command([*old, "7a"]) == ("experiments ablations", ["--train", "7a"])
     assert "is now `tubevit experiments ablations --train`" in capsys.readouterr().err
+
+
+def test_options_of_training_are_refused_without_train(capsys):
+    assert main(["experiments", "ablations", "7a", "--steps", "5"]) == 2
+    assert "--steps 5 has no effect on a list of the tables: add --train" in capsys.readouterr().err

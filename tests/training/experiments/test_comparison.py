@@ -188,6 +188,7 @@ def test_the_command_compares_on_class_folders(tmp_path, capsys):
     "argv",
     [
         ["--against", "resnet"],
+        ["--against", ","],
         ["--data", "no/such/folder"],
         ["--data", ".", "--level", "2"],
         ["--validation-data", "."],

@@ -11,6 +11,9 @@ from tiny_runs import environment, make_videos
 from video_files import moving_frames, write_video
 
 from tubevit.training.cli import main
+from tubevit.training.data.video_datasets import VideoData
+from tubevit.training.models.build import make_model
+from tubevit.training.models.model_options import ClipConfig, ModelConfig
 
 
 toy_family.register()
@@ -131,6 +134,14 @@ def test_show_draws_the_pictures_of_the_entry(trained, tmp_path, capsys):
     assert main(["show", "tubes", "--model", str(trained)]) == 2
     error = capsys.readouterr().err
     assert "The picture 'tubes' cannot be drawn" in error and "a Toy model; possible: kernels." in error
+
+
+def test_new_model_with_a_rate_reads_clips_at_this_rate():
+    data = VideoData({}, ["a", "b"], "video", False, None)
+    model = make_model(ModelConfig(preset="toy-2"), ClipConfig(num_frames=4, fps=5, pad_mode="loop"), data)
+    reader, own = model.processor, model.own_processor
+    assert (reader.sampling, reader.fps, reader.num_frames, reader.pad_mode) == ("fixed_rate", 5, 4, "loop")
+    assert (own.fps, own.num_frames, model.model.config.num_frames) == (5, None, 4)
 
 
 def test_images_raise_one_line(trained, tmp_path, capsys):

@@ -184,7 +184,7 @@ CONTRADICTIONS = {
     "label_smoothing_factor=0.1": "set label_smoothing",
     "remove_unused_columns=true": "remove_unused_columns=True is not supported",
     "eval_strategy=no load_best_model_at_end=true": "load_best_model_at_end needs evaluations",
-    "trainer.warmup_ratio=0.1": "There is no option 'trainer'",
+    "trainer.warmup_ratio=0.1": "There is no option 'warmup_ratio'; the nearest is 'warmup_steps'",
 }
 WITHOUT_MEANING = [
     *("learning_rate=nan", "learning_rate=0", "fps=inf", "fps=-1", "seed=-5", "weight_decay=-1", "adam_beta1=1"),
@@ -220,6 +220,7 @@ WITHOUT_MEANING = [
         "eval_delay=-1",
         "label_smoothing_factor=nan",
     ),
+    *("lr_scheduler_kwargs.min_lr=inf", "model_config.layer_norm_eps=nan"),
 ]
 
 
@@ -236,6 +237,12 @@ def test_numbers_out_of_range_raise(text):
     with pytest.raises(ValueError, match=rf"^{name} must be .*, got {float(value):g}(\.0)?\.$") as error:
         read("preset=tiny", "data=videos", text)
     assert "\n" not in str(error.value)
+
+
+def test_resume_needs_no_value(capsys):
+    for option in ("--resume_from_checkpoint", "--resume"):
+        run = read("preset=tiny", "data=videos", option, "--learning_rate", "1e-3")
+        assert run["training"].resume_from_checkpoint == "true" and run["training"].learning_rate == 1e-3
 
 
 OLD_NAMES = {
