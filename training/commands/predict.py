@@ -17,6 +17,7 @@ from typing import Any
 
 from ..data.formats.samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 from ..environment import pick_device
+from ..errors import is_user_error
 from ..options import one_line, whole_number
 
 
@@ -109,7 +110,9 @@ def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, A
         if result["kind"] == "image" and "://" not in clip:
             open(clip, "rb").close()  # for a missing file Transformers' message is about base64
         return {**result, "predictions": classify(clip)}
-    except Exception as error:  # one bad file must not stop the others
+    except Exception as error:
+        if not is_user_error(error):
+            raise  # only a file that cannot be read must not stop the others
         text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         return {**result, "error": text.removeprefix(f"{clip}: ").removeprefix(f"{clip} ")}
 
@@ -188,12 +191,24 @@ def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: 
 
 def _make_image_pipeline(name: str, family: Any, device: str, dtype: str) -> Any:
     from transformers import pipeline
+    from transformers.image_utils import load_image
 
     from ..models.loading import load_model, load_processor
 
     model = load_model(name, family.classifier("image"), dtype=dtype)
     processor = load_processor(name, family, "image")
-    return pipeline("image-classification", model=model, image_processor=processor, device=device)
+    classifier = pipeline("image-classification", model=model, image_processor=processor, device=device)
+
+    def classify(clip: str, top_k: int) -> list[dict[str, Any]]:
+        try:
+            image = load_image(clip)
+        except OSError:
+            raise
+        except Exception as error:  # for a damaged file or a failed download, of PIL or the HTTP client
+            raise ValueError(one_line(error)) from error
+        return classifier(image, top_k=top_k)
+
+    return classify
 
 
 def _bar(fraction: float) -> str:

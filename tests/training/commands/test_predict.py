@@ -239,6 +239,15 @@ def test_predict_without_clips_is_an_error(model, capsys):
     assert "Give videos or images to classify" in capsys.readouterr().err
 
 
+def test_a_mistake_while_a_clip_is_classified_is_not_a_clip_that_cannot_be_read(model, clips, monkeypatch):
+    def fail(*args, **kwargs):
+        return torch.zeros(2) @ torch.zeros(3)
+
+    monkeypatch.setattr(TubeViTForVideoClassification, "forward", fail)
+    with pytest.raises(RuntimeError):
+        main(["predict", str(clips / "a.mp4"), "--model", str(model)])
+
+
 def test_reason_for_an_unreadable_clip_is_printed_once(model, tmp_path, capsys):
     missing = tmp_path / "missing.mp4"
     assert main(["predict", str(missing), "--model", str(model)]) == 1
