@@ -181,7 +181,9 @@ def _nearest_command(name: str, prefix: str | None) -> str:
     if prefix is None:
         known |= {each: each for each in PREFIXES} | RENAMED
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {known[close[0]]!r}?" if close else f"there are: {', '.join(dict.fromkeys(known.values()))}."
+    if close:
+        return f"did you mean {known[close[0]]!r}?"
+    return f"there are: {', '.join(each for each in COMMANDS if each in known)}."
 
 
 def _overview_parser(prefix: str | None) -> "_Parser":

@@ -49,6 +49,7 @@ RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value 
 RENAMED_RECIPES = (re.compile(r"(joint-imagenet-)?kinetics[467]00-(base|large|huge)"), r"\1kinetics-\2")
 MODEL_NAMES = ("model", "model_name_or_path")  # accepted by each command, in place of the name that it declares:
 DECLARED_MODEL_NAMES = (*MODEL_NAMES, "models")
+MAX_LISTED = 40  # names that an error lists, at most
 RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
 FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
 ALTERNATIVES = ("preset", "model_name_or_path")  # an argument for one removes the other, which a recipe may set
@@ -89,6 +90,8 @@ def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) 
     known = sorted(set(known) - {"h", "help"})
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(known)}."
+    if not close and len(known) > MAX_LISTED:
+        hint = "`--help` lists the options."
     return f"There is no option {name!r}; {hint}"
 
 
@@ -331,7 +334,7 @@ def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> 
     path = _find_file(name, recipes)
     content = load_yaml(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must contain options as `name: value`, got {content!r}.")
+        raise ValueError(f"{path} must contain options as `name: value`, got a {type(content).__name__}.")
     owners, values = _owners(blocks), {}
     for key, value in content.items():
         block = key if key in blocks else RENAMED_BLOCKS.get(key)

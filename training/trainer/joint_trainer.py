@@ -64,10 +64,9 @@ class JointTrainer(VideoTrainer):
         )
         return self.accelerator.prepare(loader)
 
-    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.tensor([int((batch["labels"] != IGNORED_LABEL).sum()) for batch in batches], device=device)
-        counts = self.accelerator.reduce(counts, "sum")
+    def complete_batches(self, batches: list[dict[str, Any]], num_items: Any) -> tuple[list, None]:
+        numbers = [int((batch["labels"] != IGNORED_LABEL).sum()) for batch in batches]
+        counts = self.accelerator.reduce(torch.tensor(numbers, device=self.args.device), "sum")
         return [{**batch, "num_known": count} for batch, count in zip(batches, counts, strict=True)], None
 
     def compute_loss(

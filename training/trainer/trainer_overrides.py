@@ -29,6 +29,10 @@ class TrainerOverrides(Trainer):
         """Batches of the loader, prepared for the model and the loss."""
         raise NotImplementedError
 
+    def complete_batches(self, batches: list[dict[str, Any]], num_items: Any) -> tuple[list, Any]:
+        """The batches of an optimizer step and the number of their labels, with what the loss needs besides."""
+        return batches, num_items
+
     def resume_progress(self) -> None:
         """Called before the first step; `state` is new, or was loaded from a checkpoint."""
         raise NotImplementedError
@@ -39,7 +43,8 @@ class TrainerOverrides(Trainer):
 
         There is no hook between the loader and the count. No upstream issue found.
         """
-        return super().get_batch_samples(self.prepare_batches(epoch_iterator), num_batches, device)
+        batches, num_items = super().get_batch_samples(self.prepare_batches(epoch_iterator), num_batches, device)
+        return self.complete_batches(batches, num_items)
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, *args: Any

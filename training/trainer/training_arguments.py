@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from transformers import SchedulerType, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
@@ -290,10 +291,13 @@ def default_layer_decay(has_checkpoint: bool) -> float:
 
 
 def check_trackers(names: str | list[str]) -> list[str]:
-    """Names of trackers as a list. Raises `ImportError` for one that is not installed."""
+    """Names of trackers as a list. Raises `ValueError` for an unknown one and `ImportError` for one that is not installed."""
     trackers = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names or ["none"])
     installed = get_available_reporting_integrations()
     for name in trackers:
+        if name not in ("none", "all", *INTEGRATION_TO_CALLBACK):
+            known = ", ".join(("none", "all", *INTEGRATION_TO_CALLBACK))
+            raise ValueError(f"report_to={name}: there is no such tracker; there are: {known}.")
         if name not in ("none", "all", *installed):
             there = f"; installed are: {', '.join(installed)}." if installed else "."
             raise ImportError(f"report_to={name} needs the package: pip install {name}{there}")

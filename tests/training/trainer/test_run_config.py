@@ -184,6 +184,7 @@ CONTRADICTIONS = {
     "label_smoothing_factor=0.1": "set label_smoothing",
     "remove_unused_columns=true": "remove_unused_columns=True is not supported",
     "eval_strategy=no load_best_model_at_end=true": "load_best_model_at_end needs evaluations",
+    "trainer.xyzzy=0.1": r"There is no option 'xyzzy'; `--help` lists the options\.$",
     "trainer.warmup_ratio=0.1": "There is no option 'warmup_ratio'; the nearest is 'warmup_steps'",
 }
 WITHOUT_MEANING = [

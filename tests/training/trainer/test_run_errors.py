@@ -105,7 +105,8 @@ WRONG_OPTIONS = {
     "another config field": (["model_config.hiden_size=3"], ("hidden_size",)),
     "two precisions": (["fp16=true", "mixed_precision=bf16"], ("fp16=true contradicts mixed_precision=bf16",)),
     "unknown option": (["warmth=1"], ("There is no option 'warmth'",)),
-    "tracker that is not installed": (["report_to=nothing"], ("report_to=nothing", "pip install")),
+    "tracker that is not installed": (["report_to=dvclive"], ("report_to=dvclive", "pip install")),
+    "unknown tracker": (["report_to=nothing"], ("report_to=nothing", "there is no such tracker", "tensorboard")),
     "image model alone": (["tube_checkpoint=x"], ("model_name_or_path",)),
 }
 
