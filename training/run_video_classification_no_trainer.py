@@ -294,6 +294,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
             best = folder / f"{PREFIX}{state.best_step}"
             if args.load_best_model_at_end and best.is_dir():
                 load_checkpoint(best, accelerator, ema)
+            elif args.load_best_model_at_end and state.best_step is not None:
+                accelerator.print(f"{best}, the best checkpoint, does not exist: the last model is saved.")
             save_model(setup, accelerator, model, ema, folder, steps)
             if accelerator.is_main_process:
                 write_json(folder / "trainer_state.json", asdict(state))

@@ -166,6 +166,7 @@ def finish_model(
     if not family.freezes_layers:
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
+    messages += _without_effect(config)
     return RunModel(_with_adapters(config, model) if config.lora_rank else model, processors, family, messages)
 
 
@@ -175,6 +176,20 @@ def _check_pipeline(own: Any, messages: list[str]) -> None:
             f"The {type(own).__name__} that is saved with the model samples {own.fps:g} frames per second. `tubevit predict` and "
             '`tubevit eval` read clips at this rate; the pipeline "video-classification" of Transformers refuses a rate.'
         )
+
+
+def _without_effect(config: ModelConfig) -> list[str]:
+    """A message for each option that is given and has no effect."""
+    unused = []
+    if not config.lora_rank:
+        unused += [("lora_alpha", None, "lora_rank=0"), ("lora_target_modules", "all-linear", "lora_rank=0")]
+    if config.preset is not None:
+        unused.append(("model_revision", "main", f"preset={config.preset}"))
+    return [
+        f"{name}={getattr(config, name)} has no effect with {reason}."
+        for name, default, reason in unused
+        if getattr(config, name) != default
+    ]
 
 
 def starting_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool]:

@@ -144,6 +144,15 @@ def test_new_model_with_a_rate_reads_clips_at_this_rate():
     assert (own.fps, own.num_frames, model.model.config.num_frames) == (5, None, 4)
 
 
+def test_options_of_the_model_without_effect_are_named():
+    data = VideoData({}, ["a", "b"], "video", False, None)
+    options = {"lora_alpha": 3, "lora_target_modules": "q", "model_revision": "v2"}
+    messages = make_model(ModelConfig(preset="toy-2", **options), ClipConfig(), data).messages
+    for name, value in options.items():
+        assert sum(each.startswith(f"{name}={value} has no effect with ") for each in messages) == 1
+    assert "no effect" not in " ".join(make_model(ModelConfig(preset="toy-2"), ClipConfig(), data).messages)
+
+
 def test_images_raise_one_line(trained, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"")
     assert main(["predict", str(tmp_path / "a.png"), "--model", str(trained)]) == 2
