@@ -185,7 +185,7 @@ def test_image_to_video_scaling_trains_the_layers_of_its_row(tmp_path):
     assert layers and all(torch.equal(frozen[name], image_model[name]) for name in layers)
 
 
-@pytest.mark.parametrize(("name", "tokens"), zip(PEERS, (16, 17, 33, 16), strict=True))
+@pytest.mark.parametrize(("name", "tokens"), list(zip(PEERS, (16, 17, 33, 16), strict=True)))
 def test_checkpoints_of_the_librarys_models_are_trained_as_any_other(name, tokens, tmp_path):
     initial = {"kind": "random", "name": name, "image_size": 16, "patch_size": 8, "num_frames": 8, **TINY_ENCODER}
     experiment = tiny_experiment(initial=initial | STATISTICS)

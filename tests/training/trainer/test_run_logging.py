@@ -72,7 +72,7 @@ def test_too_many_loader_workers_are_reported(monkeypatch):
     assert worker_messages(0) == worker_messages(num_cores()) == []
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     (message,) = worker_messages(num_cores())
-    assert message.startswith(f"{2 * num_cores()} loader workers")
+    assert message.startswith(f"{2 * num_cores()} DataLoader workers")
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
