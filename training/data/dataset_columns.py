@@ -97,7 +97,7 @@ class DatasetColumns:
     def _find_video(self, given: str | None) -> tuple[str, str]:
         if given is not None and given not in self.features:
             raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
-        types = {name: getattr(feature, "_type", "").lower() for name, feature in self.features.items()}
+        types = {name: type(feature).__name__.lower() for name, feature in self.features.items()}
         candidates = [given] if given else [name for name, kind in types.items() if kind in MEDIA]
         candidates = candidates or [name for name in MEDIA if name in self.features]
         if len(candidates) != 1:
@@ -157,6 +157,8 @@ def _features(media: str, names: list[str] | None, is_multi_label: bool) -> Any:
 
 def _label_type(feature: Any) -> tuple[bool, list[str] | None]:
     """Whether a column holds lists, and its class names; `None` unless its type is `ClassLabel`."""
-    is_list = getattr(feature, "_type", "") in ("List", "LargeList")
+    from datasets import ClassLabel, LargeList, List
+
+    is_list = isinstance(feature, (List, LargeList))
     each = feature.feature if is_list else feature
-    return is_list, list(each.names) if getattr(each, "_type", "") == "ClassLabel" and each.names else None
+    return is_list, list(each.names) if isinstance(each, ClassLabel) and each.names else None

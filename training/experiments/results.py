@@ -25,7 +25,7 @@ NOTES = "notes.yaml"
 PICTURE = "race.png"  # beside the records of a comparison
 SIZES = {
     "cpu": "small models, on CPU cores",
-    "gpu": "on a GPU; comparisons and tables of the paper ten times as large",
+    "gpu": "on a GPU; a larger model, longer training, more data",
 }
 KINDS = ("train_", "baselines", "race_", "table_")  # prefixes of the names of groups, in the order of the page
 COMMIT_DIGITS = 10

@@ -6,14 +6,11 @@ Clips whose class is decided by motion alone, and images of the same shapes, dra
 """
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-
-from tubevit.processing.cpu_cores import num_cores
 
 from .motion_scenes import ANGULAR, LEVELS, MIN_FRAMES, MIN_IMAGE_SIZE, ROUND, TASKS, draw_frames, random_scene
 
@@ -58,24 +55,6 @@ class DrawnSet(Dataset):
         if self._drawn[index] is None:
             self._drawn[index] = torch.from_numpy(self.draw(range(len(self))[index]))
         return self._drawn[index]
-
-    def draw_all(self, description: str = "drawing") -> torch.Tensor:
-        """
-        The pixels of all examples in one tensor, which is cached. Missing examples are drawn in threads, with a progress bar.
-
-        Call it before the workers of a data loader start: otherwise each worker draws its own copy.
-        """
-        from tqdm.auto import tqdm
-
-        missing = [index for index, pixels in enumerate(self._drawn) if pixels is None]
-        with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
-            drawn = pool.map(self.pixels, missing)
-            hidden = None if missing else True  # `None` shows the bar on a terminal only
-            for _ in tqdm(drawn, description, len(missing), unit=self.unit, dynamic_ncols=True, disable=hidden):
-                pass
-        stacked = torch.stack(self._drawn)
-        self._drawn = list(stacked)
-        return stacked
 
     def generator(self, index: int) -> np.random.Generator:
         """The generator of an example; those of other splits, seeds and kinds of examples are independent."""

@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from tubevit.processing.cpu_cores import num_cores
 
 SHAPES = ("circle", "cross", "triangle")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # unit steps (y, x)
-OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 MANIFEST_NAME = "moving_shapes.json"
 MAX_THREADS = 8
 Rgb = tuple[float, float, float]
@@ -52,13 +51,9 @@ class Scene:
         return f"{self.shape} moving {self.direction}"
 
     def center(self, frame: int) -> tuple[float, float]:
-        """Centre `(y, x)` of the shape in a frame, in [0, 1)."""
+        """Center `(y, x)` of the shape in a frame, in [0, 1)."""
         (start_y, start_x), (step_y, step_x) = self.start, DIRECTIONS[self.direction]
         return (start_y + step_y * self.speed * frame) % 1.0, (start_x + step_x * self.speed * frame) % 1.0
-
-    def reversed(self, num_frames: int) -> "Scene":
-        """The scene whose clip of `num_frames` is this one's played backwards."""
-        return replace(self, direction=OPPOSITE[self.direction], start=self.center(num_frames - 1))
 
 
 def labels() -> list[str]:
