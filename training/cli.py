@@ -10,6 +10,7 @@ the exit code (`None` means 0). An error for the user (`errors.is_user_error`) i
 import argparse
 import difflib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from .options import parse_arguments
 
 
 # Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.
+OUTPUT_CLOSED = 141  # exit code after SIGPIPE, as shells report it
 GROUPS = {
     "everyday": {
         "train": ("run_video_classification", "fine-tune a classifier of videos, of images, or of both together"),
@@ -111,10 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if should_launch(options):
                 return launch(f"{__package__}.cli", [name, *arguments], options)
         exit_code = module.run(args) or 0
+        sys.stdout.flush()
     except KeyboardInterrupt:
         report(f"\ntubevit {name}: interrupted")
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            return OUTPUT_CLOSED
         if not shows_traceback and is_user_error(error):
             report(f"tubevit {name}: error: {error_message(error)} (--traceback shows where)")
             return 2
@@ -125,6 +130,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if exit_code and IS_LAUNCHED in os.environ:
         report("")
     return exit_code
+
+
+def _output_is_closed() -> bool:
+    """
+    Whether the reader of stdout is gone, as after `| head`. If so, later output goes nowhere, so that Python ends quietly.
+
+    Always False on Windows, whose pipes cannot be polled.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    is_closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if is_closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_closed
 
 
 def make_parser(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:

@@ -1,6 +1,7 @@
 """A message for the user is one line that names --traceback; a programming error shows its traceback."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +15,7 @@ from transformers import AutoConfig, TrainingArguments
 
 from tubevit import TubeViTConfig
 from tubevit.processing import decode_video
-from tubevit.training.cli import main
+from tubevit.training.cli import OUTPUT_CLOSED, main
 from tubevit.training.commands import info
 from tubevit.training.errors import error_message, is_user_error
 from tubevit.training.options import convert
@@ -138,3 +139,18 @@ sys.exit(cli.main(["info"]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("Traceback") and "invalid literal for int()" in done.stderr
+
+
+def test_command_ends_quietly_when_the_reader_of_its_output_is_gone():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tubevit.training.cli", "experiments", "ablations"],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (OUTPUT_CLOSED, "")

@@ -46,7 +46,7 @@ class Clips(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [DATA] [KEY=VALUE ...] [options], or %(prog)s --synthetic [options]"
+    parser.usage = "%(prog)s [DATA] [OPTION=VALUE ...] [options], or %(prog)s --synthetic [options]"
     add_config_arguments(parser, BLOCKS)
     parser.add_argument(
         "--num-frames",
