@@ -23,7 +23,8 @@ class EvaluatedModel:
     """The classifier to evaluate."""
 
     model_name_or_path: str | None = option(
-        None, "checkpoint of a video classifier (TubeViT, VideoMAE, ViViT, ...) to evaluate: folder or Hub name"
+        None,
+        "checkpoint of a video classifier (TubeViT, VideoMAE, ViViT, ...) to evaluate: folder or Hub name; required; --model is the same option",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "data type of the weights; auto: the checkpoint's"
