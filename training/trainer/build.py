@@ -194,6 +194,7 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
     """
     set_seed(run.training.seed)
     setup = _build_joint(run, folder) if isinstance(run, JointRun) else _build_single(run, folder)
+    setup.messages += run.training.without_effect()
     if run.training.eval_strategy != "no" and setup.validation_clips is None:
         setup.messages.append("There are no validation videos to evaluate while training: the last model is saved.")
     return setup

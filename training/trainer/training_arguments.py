@@ -198,6 +198,20 @@ class VideoTrainingArguments(TrainingArguments):
             if each.name in self.UNSUPPORTED and value not in (each.default, []):
                 raise ValueError(f"{each.name}={value} is not supported: {self.UNSUPPORTED[each.name]}.")
 
+    def without_effect(self) -> list[str]:
+        """A message for each option that is given and that another option switches off."""
+        reasons = {
+            "eval_steps": f"eval_strategy={self.given['eval_strategy']}" * (self.given["eval_strategy"] != "steps"),
+            "save_steps": f"save_strategy={self.given['save_strategy']}" * (self.given["save_strategy"] != "steps"),
+            "num_train_epochs": f"max_steps={self.max_steps}" * (self.max_steps > 0),
+        }
+        defaults = {each.name: each.default for each in fields(self)}
+        return [
+            f"{name}={self.given[name]:g} has no effect with {reason}."
+            for name, reason in reasons.items()
+            if reason and self.given[name] != defaults[name]
+        ]
+
     def _check_strategies(self) -> None:
         """Raise a `ValueError` if another option needs evaluations or checkpoints that are switched off."""
         if self.eval_strategy == "no":

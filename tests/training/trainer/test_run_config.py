@@ -433,3 +433,20 @@ def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
     assert gpu_messages(use_cpu=True) == [] and "--num_processes 4" in gpu_messages(use_cpu=False)[0]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert gpu_messages(use_cpu=False) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ({}, []),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 4}, []),
+        ({"eval_steps": 2}, ["eval_steps=2 has no effect with eval_strategy=epoch."]),
+        (
+            {"save_steps": 2, "save_strategy": "no", "load_best_model_at_end": False},
+            ["save_steps=2 has no effect with save_strategy=no."],
+        ),
+        ({"max_steps": 5, "num_train_epochs": 2}, ["num_train_epochs=2 has no effect with max_steps=5."]),
+    ],
+)
+def test_options_that_others_switch_off_are_reported(options, messages):
+    assert TrainingRun.of(**GIVEN, **options).training.without_effect() == messages
