@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         default=",".join(PEERS),
         metavar="MODELS",
-        help="model types of Transformers, separated by commas (default: %(default)s)",
+        help="model types of Transformers, separated by commas; empty: our models alone (default: %(default)s)",
     )
     parser.add_argument(
         "--data", metavar="PATH", help="class folders or annotations (default: the synthetic motion set)"
@@ -103,7 +103,7 @@ def split_names(text: str) -> list[str]:
 
 def check_arguments(args: argparse.Namespace) -> None:
     names = split_names(args.against)
-    if not names:
+    if args.against and not names:
         raise ValueError(f"--against {args.against!r} names no model; the models are {', '.join(PEERS)}.")
     for name in names:
         if name not in PEERS:
