@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..benchmarks.bench import parse_names
 from ..options import whole_number
 from .ablation_tables import SIZES, Size, tubevit
 from .ablations import CHANGES, add_data_arguments, add_run_arguments, change_size, given_options
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     data = comparison_data(size, args.data, args.validation_data)
-    models = comparison_models(size, split_names(args.against))
+    models = comparison_models(size, parse_names(args.against))
     label = comparison_label(data, size.name, comparison_command(args), args.equal)
     runs = comparison_runs(size, models, data, steps, args.seeds, args.equal, label)
     records = run_all(runs, args.output, device, args.jobs, args.threads)
@@ -97,12 +98,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def split_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def check_arguments(args: argparse.Namespace) -> None:
-    names = split_names(args.against)
+    names = parse_names(args.against)
     if args.against and not names:
         raise ValueError(f"--against {args.against!r} names no model; the models are {', '.join(PEERS)}.")
     for name in names:

@@ -18,8 +18,8 @@ import numpy as np
 from tubevit.processing.cpu_cores import num_cores
 
 from .figure_scenes import FigureSet
-from .motion_set import MAX_THREADS, SPLITS, DrawnSet, MotionSet, ShapeImages, check_choice
-from .moving_shapes import write_clip
+from .motion_set import SPLITS, DrawnSet, MotionSet, ShapeImages, check_choice
+from .moving_shapes import MAX_THREADS, write_clip
 
 
 CODECS = {

@@ -18,7 +18,6 @@ from .motion_scenes import ANGULAR, LEVELS, MIN_FRAMES, MIN_IMAGE_SIZE, ROUND, T
 SPLITS = ("train", "validation")
 UNITS = ("clip", "image")
 PAIRS = {f"{first} and {second}": (first, second) for first in ROUND for second in ANGULAR}
-MAX_THREADS = 8
 
 
 class DrawnSet(Dataset):
