@@ -504,3 +504,13 @@ def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping, or a mapping written as JSON.")
     return value
+
+
+def parse_names(text: str) -> list[str]:
+    """
+    The names in a comma-separated list.
+
+    >>> parse_names("videomae, vivit")
+    ['videomae', 'vivit']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 from repository import ROOT
 
 
@@ -91,3 +92,10 @@ def test_what_pyproject_leaves_out_is_noticed(source, pattern, replacement, lost
     pyproject.write_text(text)
     missing = missing_files(source)
     assert missing and all(re.match(lost, name) for name in missing)
+
+
+def test_the_lora_extra_satisfies_the_adapters_of_transformers():
+    from transformers.integrations.peft import MIN_PEFT_VERSION
+
+    (bound,) = re.findall(r'^lora = \["peft>=([\d.]+)"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert Version(bound) >= Version(MIN_PEFT_VERSION)

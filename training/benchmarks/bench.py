@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environment import pick_device
+from ..options import parse_names
 from .startup import format_startup, measure_startup
 from .tables import (
     format_decoding,
@@ -214,16 +215,6 @@ def _check_dtypes(args: argparse.Namespace) -> None:
     for section in ("tokenizer", "pipeline"):
         if len(names) > 1 and section in selected_sections(args):
             raise ValueError(f"--{section} takes a single dtype, got --dtype {args.dtype}.")
-
-
-def parse_names(text: str) -> list[str]:
-    """
-    The names in a comma-separated list.
-
-    >>> parse_names("videomae, vivit")
-    ['videomae', 'vivit']
-    """
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _measure_models(args: argparse.Namespace, device: str, rounds: int, train: bool = False) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..benchmarks.bench import parse_names
-from ..options import whole_number
+from ..options import parse_names, whole_number
 from .ablation_tables import SIZES, Size, tubevit
 from .ablations import CHANGES, add_data_arguments, add_run_arguments, change_size, given_options
 from .initialization import config_at_size

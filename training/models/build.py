@@ -10,6 +10,7 @@ A joint run (section 3.5) has one backbone and a head for each data set. The che
 the same classes.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
 from ..errors import is_user_error
+from ..options import parse_names
 from .clip_processors import (
     IMAGE_SETTINGS,
     ONE_VIEW,
@@ -167,7 +169,9 @@ def finish_model(
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
     messages += _without_effect(config)
-    return RunModel(_with_adapters(config, model) if config.lora_rank else model, processors, family, messages)
+    if config.lora_rank:
+        model = _with_adapters(config, model, family, messages)
+    return RunModel(model, processors, family, messages)
 
 
 def _check_pipeline(own: Any, messages: list[str]) -> None:
@@ -353,27 +357,49 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     )
 
 
-def _with_adapters(config: ModelConfig, model: Any) -> Any:
+def _with_adapters(config: ModelConfig, model: Any, family: ModelFamily, messages: list[str]) -> Any:
+    """The model with LoRA adapters on its trained linear layers. A frozen or unused layer would give an adapter no gradient."""
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise ImportError("lora_rank needs PEFT: pip install peft.") from error
-    wanted = [name.strip() for name in config.lora_target_modules.split(",")]
-    targets = [
-        name
+    layers = {
+        name: module.weight.requires_grad and not re.search(family.unused_parameters or "$^", f"{name}.weight")
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and not name.startswith("classifier")
-        and (wanted == ["all-linear"] or name.rsplit(".", 1)[-1] in wanted)
-    ]
-    if not targets:
-        raise ValueError(
-            f"lora_target_modules={config.lora_target_modules!r} names no linear layer of {type(model).__name__}."
+        if isinstance(module, nn.Linear) and not name.startswith("classifier")
+    }
+    targets = _lora_targets(config.lora_target_modules, layers, model)
+    if num_skipped := len(layers) - sum(layers.values()):
+        messages.append(
+            f"LoRA: {len(targets)} linear layers have adapters; {num_skipped} that are frozen or unused have none."
         )
     alpha = config.lora_alpha or 2.0 * config.lora_rank
     return get_peft_model(
         model, LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"])
     )
+
+
+def _lora_targets(given: str, layers: dict[str, bool], model: Any) -> list[str]:
+    """
+    Names of the trained layers that `lora_target_modules` selects. layers: name of a linear layer to whether it is trained.
+
+    Raises `ValueError` for a name that selects no trained layer.
+    """
+    by_name: dict[str, list[str]] = {"all-linear": []}
+    for name, is_trained in layers.items():
+        for key in ("all-linear", name.rsplit(".", 1)[-1]):
+            by_name.setdefault(key, []).extend([name] if is_trained else [])
+    selected = []
+    for key in parse_names(given):
+        if not by_name.get(key):
+            trained = ", ".join(each for each, names in by_name.items() if names)
+            reason = "selects frozen layers only" if key in by_name else "names no linear layer"
+            choice = f"use {trained}" if trained else "lower num_frozen_layers, or leave out lora_rank"
+            raise ValueError(f"lora_target_modules={given!r}: {key!r} {reason} of {type(model).__name__}: {choice}.")
+        selected += by_name[key]
+    if not selected:
+        raise ValueError("lora_target_modules is empty: name layers, or use all-linear.")
+    return list(dict.fromkeys(selected))
 
 
 def _has_classifier(source: Any, media: str) -> bool:

@@ -17,7 +17,7 @@ from tubevit.training.benchmarks import bench, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
-from tubevit.training.benchmarks.bench import add_arguments, parse_names, selected_sections
+from tubevit.training.benchmarks.bench import add_arguments, selected_sections
 from tubevit.training.benchmarks.decoding import RAW, ClipKind, VideoClips, measure_decoding, write_clips
 from tubevit.training.benchmarks.loader import (
     format_growth,
@@ -45,6 +45,7 @@ from tubevit.training.benchmarks.tables import (
     format_training,
 )
 from tubevit.training.cli import main
+from tubevit.training.options import parse_names
 from tubevit.training.timing import Timing, interleave, ratios, summarize
 
 
