@@ -37,7 +37,7 @@ def test_every_trained_tensor_receives_a_gradient(name, num_frozen, tmp_path):
 
 def test_a_model_without_trained_linear_layers_raises(tmp_path):
     save_peer(tmp_path, "videomae")
-    with pytest.raises(ValueError, match="'all-linear' selects frozen layers only .* lower num_frozen_layers"):
+    with pytest.raises(ValueError, match=r"'all-linear' selects frozen layers only .* lower num_frozen_layers"):
         adapted(tmp_path, num_frozen_layers=1)
 
 
