@@ -148,7 +148,8 @@ def frame_rate(metadata) -> float:
     if metadata.duration:
         return metadata.total_num_frames / metadata.duration
     raise ValueError(
-        "Sampling at a fixed rate needs the frame rate of the video; pass e.g. video_metadata={'fps': 25} with the frames."
+        "Sampling at a fixed rate needs the frame rate of the video: pass it with the frames, as in video_metadata={'fps': 25}; "
+        "for frame folders use {'path': FOLDER, 'fps': 25}, or the option frame_folder_fps."
     )
 
 

@@ -9,6 +9,7 @@ pixels, in RGB by the color matrix and range of the stream. Transparency is drop
 """
 
 import math
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from .cpu_cores import num_cores
+from .frame_folders import FrameReader, list_frames
 from .truncation import is_truncated
 from .video_index import IndexMismatch, Run, VideoIndex, build_index
+from .video_segments import SegmentSampler, VideoSegment
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
 
@@ -68,7 +71,10 @@ def decode_video(
     """Decode frames of a video: `(frames, metadata)` with uint8 frames `(frames, 3, height, width)`.
 
     Args:
-        source: path, http(s) URL, bytes, binary file object, or `{"path": ..., "bytes": ...}`; see `resolve_source`.
+        source: path, http(s) URL, bytes, binary file object, or `{"path": ..., "bytes": ...}`; see `resolve_source`. A
+            dictionary may also hold a segment (`video_segments`), in seconds or frames; the result is that of a video that
+            consists of the segment. The path of a folder of numbered pictures is a video with these frames
+            (`frame_folders`); `"fps"` in the dictionary is their rate, without which they have no times.
         sample_indices_fn: called as `sample_indices_fn(metadata=...)`, returns the indices of the frames to decode:
             integers from 0 to `metadata.total_num_frames - 1`, in any order, repeats allowed. The frames are returned in
             this order. None for all frames. If the index of the file proves wrong, the function is called again with the
@@ -84,6 +90,16 @@ def decode_video(
     Raises VideoDecodeError (a ValueError) for a video that cannot be read and for a frame that does not exist;
     FileNotFoundError, IsADirectoryError or PermissionError for a path; TypeError for a source of another type.
     """
+    segment = VideoSegment.of_source(source)
+    if segment is not None:
+        rest = {key: value for key, value in source.items() if key not in VideoSegment._fields}
+        sample = SegmentSampler(segment, sample_indices_fn, str(source.get("path") or "<bytes>"), allow_partial)
+        options = {"frame_transform": frame_transform, "num_threads": num_threads, "allow_partial": allow_partial}
+        frames, metadata = decode_video(rest, sample, **options)
+        return frames, sample.cut(metadata)
+    folder = _frame_folder(source)
+    if folder is not None:
+        return _decode_folder(folder, source, sample_indices_fn, frame_transform)
     av = import_av()
     num_threads = _default_num_threads() if num_threads is None else num_threads
     if num_threads < 1:
@@ -179,6 +195,36 @@ def _build_index(container, stream, file_is_truncated: bool, name: str, allow_pa
             f"allow_partial=True decodes the frames that exist."
         )
     return index
+
+
+# Frame folders
+
+
+def _frame_folder(source) -> str | None:
+    """The path of a frame folder, `None` for other sources."""
+    is_row = isinstance(source, dict)
+    path = source.get("path") if is_row else source
+    if (is_row and source.get("bytes") is not None) or not isinstance(path, (str, os.PathLike)):
+        return None
+    return os.fsdecode(path) if os.path.isdir(path) else None
+
+
+def _decode_folder(folder: str, source, sample_indices_fn: Callable | None, frame_transform):
+    fps = source.get("fps") if isinstance(source, dict) else None
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps of a frame folder must be a finite number above 0, got {fps!r}.")
+    frames = list_frames(folder)
+    times = None if fps is None else np.array(frames.positions) / fps
+    metadata = TubeViTVideoMetadata(
+        total_num_frames=len(frames.names),
+        fps=fps,
+        duration=None if fps is None else (frames.positions[-1] + 1) / fps,
+        video_backend="pil",
+        timestamps=times,
+    )
+    indices = _FrameSelector(sample_indices_fn, folder)(metadata)
+    paths = (os.path.join(folder, frames.names[index]) for index in np.unique(indices).tolist())
+    return _assemble_clip(paths, FrameReader(), frame_transform, indices, metadata)
 
 
 # Decoding by the index
@@ -347,7 +393,11 @@ def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
 
 
 def _assemble_clip(
-    frames: Iterator, convert: "_ToRGB", frame_transform, indices: np.ndarray, metadata: TubeViTVideoMetadata
+    frames: Iterator,
+    convert: "_ToRGB | FrameReader",
+    frame_transform,
+    indices: np.ndarray,
+    metadata: TubeViTVideoMetadata,
 ) -> tuple[torch.Tensor, TubeViTVideoMetadata]:
     """Convert and transform `frames` (of the distinct `indices`, ascending), and return them in the order of `indices`."""
     distinct, inverse = np.unique(indices, return_inverse=True)
@@ -370,7 +420,7 @@ def _assemble_clip(
 
 
 def _groups(
-    frames: Iterator, convert: "_ToRGB", num_frames: int, group_size: int | None = None
+    frames: Iterator, convert: "_ToRGB | FrameReader", num_frames: int, group_size: int | None = None
 ) -> Iterator[torch.Tensor]:
     """`num_frames` frames as RGB in groups, uint8 `(group_size, 3, height, width)`; the last group may be smaller.
 
