@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.formats.samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
+from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 from ..environment import pick_device
 from ..errors import is_user_error
 from ..options import one_line, whole_number

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import whole_number
-from .formats.samples import VIDEO_SUFFIXES, list_files
+from .media_files import VIDEO_SUFFIXES, list_files
 from .worker_processes import ProcessDied, map_in_processes
 
 

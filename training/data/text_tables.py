@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Reads text, CSV tables and JSON of annotation files. Every error is a one-line `ValueError` that names the file and, if
+Reads text, tables and JSON of annotation files. A table is a CSV or TSV file with a header, JSON lines, a JSON list of objects,
+a JSON object from file name to label, or a Parquet file. Every error is a one-line `ValueError` that names the file and, if
 known, the line number.
 """
 
@@ -13,6 +14,8 @@ from typing import Any
 
 
 DELIMITERS = ",;\t"
+LIST_SEPARATOR = ";"  # joins the items of a list in a cell
+NAME_COLUMN, LABEL_COLUMN = "path", "label"  # of a JSON object from file name to label
 SNIFFED_CHARACTERS = 65_536  # read from a file of unknown format, to find its first line
 
 
@@ -31,25 +34,104 @@ def read_text(path: str | Path) -> str:
 
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises `ValueError` for text that is not JSON."""
-    text = read_text(path)
+    return _parse_json(path, read_text(path))
+
+
+def _parse_json(where: str | Path, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from None
+        line = "" if ", line" in str(where) else f", line {error.lineno}"
+        raise ValueError(f"{where}{line}: not JSON ({error.msg}).") from None
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply for a file of annotations.") from None
+        raise ValueError(f"{where} is nested too deeply for a file of annotations.") from None
 
 
 def read_table(
     path: str | Path, required: Sequence[str], delimiter: str | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """
-    Rows of a CSV file with a header, as `(line number, {column: text})`. Columns may have any order; cells are stripped.
+    Rows of a table as `(line or row number, {column: text})`. Columns may have any order; cells are stripped. A list in a cell
+    of JSON or Parquet is joined with ";"; null and a missing cell are empty; columns of objects are left out.
 
-    delimiter: by default the most frequent of comma, semicolon and tab in the header.
+    delimiter: of a CSV file; by default the most frequent of comma, semicolon and tab in the header.
 
-    Raises `ValueError` for a missing column, a row with more or fewer cells than the header, and text that is not CSV.
+    Raises `ValueError` for a missing column, a row of CSV with more or fewer cells than the header, and a file that is no table.
     """
+    if _is_records(path):
+        rows = _read_records(path)
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        _check_header(path, columns, required)
+        for number, row in enumerate(rows, start=1):
+            yield number, {name: row.get(name, "") for name in columns}
+    else:
+        yield from _read_csv(path, required, delimiter)
+
+
+def _is_records(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in (".json", ".jsonl", ".parquet")
+
+
+def _read_records(path: str | Path) -> list[dict[str, str]]:
+    """The rows of JSON lines, JSON or Parquet, with cells as text."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
+        rows = _read_parquet(path)
+    elif suffix == ".jsonl":
+        rows = [
+            _parse_json(f"{path}, line {i}", line)
+            for i, line in enumerate(read_text(path).splitlines(), 1)
+            if line.strip()
+        ]
+    else:
+        rows = read_json(path)
+        if (
+            isinstance(rows, dict) and rows and all("." in name for name in rows)
+        ):  # file name to label or to its columns
+            rows = [
+                {NAME_COLUMN: name, **(value if isinstance(value, dict) else {LABEL_COLUMN: value})}
+                for name, value in rows.items()
+            ]
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} is not a table: it must hold one JSON object per video.")
+    return [{name: text for name, cell in row.items() if (text := _cell_text(cell)) is not None} for row in rows]
+
+
+def _cell_text(cell: Any) -> str | None:
+    """The text of a cell; `None` for an object."""
+    if isinstance(cell, (list, tuple)):
+        items = [_cell_text(each) for each in cell]
+        return None if None in items else LIST_SEPARATOR.join(items)
+    if isinstance(cell, (dict, bytes)):
+        return None
+    return "" if cell is None else str(cell).strip()
+
+
+def _read_parquet(path: str | Path) -> list[dict[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            plain = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_plain(kind)]
+            return file.read(columns=plain).to_pylist() if plain else []
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column of this Arrow type holds text or numbers, or lists of them, rather than the bytes of videos."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_plain(kind.value_type)
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _read_csv(
+    path: str | Path, required: Sequence[str], delimiter: str | None
+) -> Iterator[tuple[int, dict[str, str]]]:
     text = read_text(path)
     delimiter = delimiter or _guess_delimiter(text.lstrip().splitlines()[0])
     lines = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
@@ -84,7 +166,9 @@ def _check_header(path: str | Path, cells: list[str], required: Sequence[str]) -
 
 
 def read_header(path: str | Path) -> list[str]:
-    """The cells of the first line of a CSV file."""
+    """The columns of a table."""
+    if _is_records(path):
+        return list(dict.fromkeys(name for row in _read_records(path) for name in row))
     line = read_text(path).strip().splitlines()[0]
     try:
         return _split_cells(line)
@@ -92,23 +176,29 @@ def read_header(path: str | Path) -> list[str]:
         raise ValueError(f"{path}, line 1: not CSV ({error}).") from None
 
 
-def sniff_line(path: Path) -> str:
-    """The first line of a file that is not blank, stripped; empty if `path` is not a file or not UTF-8 text."""
+def sniff_text(path: Path) -> str:
+    """The first 64 K characters of a file; empty if `path` is not a file or not UTF-8 text."""
     if not path.is_file():
         return ""
     with open(path, encoding="utf-8-sig") as file:
         try:
-            lines = file.read(SNIFFED_CHARACTERS).splitlines()
+            return file.read(SNIFFED_CHARACTERS)
         except UnicodeDecodeError:
             return ""
-    return next((line.strip() for line in lines if line.strip()), "")
+
+
+def sniff_line(path: Path) -> str:
+    """The first line of a file that is not blank, stripped; empty if `path` is not a file or not UTF-8 text."""
+    return next((line.strip() for line in sniff_text(path).splitlines() if line.strip()), "")
 
 
 def sniff_header(path: Path) -> list[str]:
-    """The cells of the first line of a CSV file; an empty list if `path` is not a file or not CSV."""
+    """The columns of a table; an empty list if `path` is not a table. Of JSON and Parquet files all rows are read."""
     try:
+        if _is_records(path):
+            return read_header(path) if path.is_file() else []
         return _split_cells(sniff_line(path))
-    except csv.Error:
+    except (ValueError, OSError, csv.Error):
         return []
 
 

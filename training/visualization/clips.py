@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.formats.samples import kind_of
+from ..data.media_files import kind_of
 from ..models.clip_processors import ONE_VIEW
 
 

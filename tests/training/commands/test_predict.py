@@ -17,7 +17,7 @@ from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 from tubevit.training.cli import main
 from tubevit.training.commands.predict import format_result
-from tubevit.training.data.formats.samples import kind_of
+from tubevit.training.data.media_files import kind_of
 from tubevit.training.models.loading import load_model
 
 

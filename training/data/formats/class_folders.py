@@ -8,8 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files
 from .registry import AnnotationFormat, ReadContext, register_format
-from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample, list_files, split_by_class
+from .samples import VideoSample, split_by_class
 
 
 SUFFIXES = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}

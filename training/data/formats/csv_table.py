@@ -1,62 +1,86 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-CSV files with a header, `path,label[,split]`. The label is the name of a class; several labels per video are separated by
-";". An empty label means unknown. Other columns are ignored.
+Tables with the columns `path,label[,split]`: CSV or TSV with a header, JSON lines, JSON records, Parquet. The label is the name
+of a class; several labels per video are separated by ";". An empty label means unknown. Other columns are ignored.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..text_tables import read_header, read_table, sniff_header
+from ..text_tables import LIST_SEPARATOR, read_header, read_table, sniff_header
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample, split_of
 
 
-PATH_COLUMNS = ("path", "video_path", "file_name", "filename", "file", "video")
-LABEL_SEPARATOR = ";"
+PATH_COLUMNS = (
+    *(
+        "path",
+        "video_path",
+        "file_name",
+        "filename",
+        "file",
+        "video",
+        "filepath",
+        "file_path",
+        "video_file",
+        "video_name",
+    ),
+    *("clip", "clip_path", "clip_name", "image", "image_path", "url", "video_url"),
+)
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "class_name", "label_name", "category", "action", "target", "cls"),
+    *("label_id", "class_id"),
+)
+SPLIT_COLUMNS = ("split", "subset", "partition")
 
 
 def sniff_csv(path: Path) -> bool:
     header = sniff_header(path)
-    return _path_column(header) is not None and "label" in header
+    return find_column(header, PATH_COLUMNS) is not None and find_column(header, LABEL_COLUMNS) is not None
 
 
 def read_csv(path: Path, context: ReadContext) -> list[VideoSample]:
     """The samples of a table. Raises `ValueError` for a missing column, an empty path and an unknown split."""
     header = read_header(path)
-    path_column = _path_column(header)
+    path_column = find_column(header, PATH_COLUMNS)
     if path_column is None:
         raise ValueError(f"{path} has no column 'path'; it has: {', '.join(header)[:200]}.")
+    label_column = find_column(header, LABEL_COLUMNS) or LABEL_COLUMNS[0]
+    split_column = find_column(header, SPLIT_COLUMNS) or SPLIT_COLUMNS[0]
     samples = []
-    for line, cells in read_table(path, [path_column, "label"]):
+    for line, cells in read_table(path, [path_column, label_column]):
         where, name = f"{path}, line {line}", cells[path_column]
         if not name:
             raise ValueError(f"{where}: the {path_column} is empty.")
-        split = split_of(cells.get("split", ""))
-        if cells.get("split") and split is None:
-            raise ValueError(f"{where}: unknown split {cells['split']!r}; use train, validation or test.")
-        label = _parse_label(cells["label"], context.multi_label)
+        split = split_of(cells.get(split_column, ""))
+        if cells.get(split_column) and split is None:
+            raise ValueError(f"{where}: unknown split {cells[split_column]!r}; use train, validation or test.")
+        label = _parse_label(cells[label_column], context.multi_label)
         samples.append(VideoSample(context.videos.find(name), label, name, split))
     return samples
 
 
-def _path_column(header: list[str]) -> str | None:
-    return next((name for name in PATH_COLUMNS if name in header), None)
+def find_column(header: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column of `header` whose name, in any case, comes first in `names`; `None` if there is no such column."""
+    lower = {column.lower(): column for column in reversed(header)}
+    return next((lower[name] for name in names if name in lower), None)
 
 
 def _parse_label(text: str, multi_label: bool) -> str | tuple | None:
     if not multi_label:
         return text or None
-    return tuple(dict.fromkeys(part.strip() for part in text.split(LABEL_SEPARATOR) if part.strip()))
+    return tuple(dict.fromkeys(part.strip() for part in text.split(LIST_SEPARATOR) if part.strip()))
 
 
 register_format(
     AnnotationFormat(
         name="csv",
-        description="CSV with the columns path and label, and split if one file holds all splits",
+        description="CSV, TSV, JSON lines, JSON records or Parquet with the columns path and label, and split if one file holds "
+        "all splits",
         sniff=sniff_csv,
         read=read_csv,
         priority=50,
-        suffixes=(".csv",),
+        suffixes=(".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"),
         multi_label=(False, True),
     )
 )

@@ -55,7 +55,7 @@ register_format(
         sniff=sniff_kinetics,
         read=read_kinetics,
         priority=20,
-        suffixes=(".csv",),
+        suffixes=(".csv", ".tsv", ".txt"),
         class_counts=NUM_CLASSES,
     )
 )

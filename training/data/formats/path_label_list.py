@@ -9,9 +9,10 @@ several labels per video, all numbers at the end of the line are labels (`clip.m
 import re
 from pathlib import Path
 
+from ..media_files import MEDIA_SUFFIXES
 from ..text_tables import read_text, sniff_line
 from .registry import AnnotationFormat, ReadContext, register_format
-from .samples import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSample
+from .samples import VideoSample
 
 
 LABEL = re.compile(r"(?P<path>.*?\S)\s*[\s,;]\s*(?P<label>-?\d+)")
@@ -42,7 +43,7 @@ def _parse_line(line: str, where: str, multi_label: bool) -> tuple[str, int | tu
     if min(indices) < 0:
         raise ValueError(f"{where}: a class index is at least 0, got {min(indices)}.")
     suffix = Path(name).suffix.lower()
-    if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES and re.search(r"\s\d+$", name):
+    if suffix not in MEDIA_SUFFIXES and re.search(r"\s\d+$", name):
         raise ValueError(
             f"{where}: {line[:80]!r} looks like a folder of frames with their number; lists must name video files (for "
             "several labels per video, set multi_label)."

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`VideoSample`, the common result of all readers of annotations, and helpers of the readers: names of splits, kinds of files,
-and a folder of videos that is listed once.
+`VideoSample`, the common result of all readers of annotations, and helpers of the readers: names of splits, and a folder of
+videos that is listed once.
 
 Readers do not open videos. `check_data` finds missing and damaged files before training, and the data loader when it reads a
 clip, so one missing video of 240,000 does not make the annotations unreadable.
@@ -11,22 +11,24 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+
+from ..media_files import VIDEO_SUFFIXES, MediaFolder, scan_folder
 
 
 SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "validate", "dev"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "val", "valid", "validate", "validating", "dev", "devel", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
 }
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+SPLIT_OF_WORD = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+# Words beside the name of a split, as in "train_set", "val-videos", "testlist01".
+WORDS_OF_ALL_SPLITS = (
+    *("dataset", "subset", "set", "split", "data", "list", "folder", "files", "file"),
+    *("videos", "video", "clips", "clip", "frames", "images", "samples", "part", "rawframes", "rgb"),
 )
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 class VideoSample(NamedTuple):
@@ -47,13 +49,13 @@ class VideoSample(NamedTuple):
 
 def split_of(name: str) -> str | None:
     """
-    The split that a word names, `None` if it names no split.
+    The split that a name means, `None` if it means no split. Case, digits and words such as "set" and "videos" are ignored.
 
-    >>> split_of("Val"), split_of("validate"), split_of("monkey")
-    ('validation', 'validation', None)
+    >>> split_of("Val"), split_of("train_set"), split_of("testlist01"), split_of("training dog"), split_of("monkey")
+    ('validation', 'train', 'test', None, None)
     """
-    word = name.strip().lower()
-    return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
+    words = [word for word in _words(name) if word not in WORDS_OF_ALL_SPLITS]
+    return SPLIT_OF_WORD.get(words[0]) if len(words) == 1 else None
 
 
 def split_of_file(path: Path) -> str | None:
@@ -63,8 +65,38 @@ def split_of_file(path: Path) -> str | None:
     >>> split_of_file(Path("kinetics-400_val.csv")), split_of_file(Path("something-something-v2-labels.json"))
     ('validation', None)
     """
-    found = {split_of(word) for word in re.split(r"[^a-z]+", path.stem.lower())} - {None}
+    found = {SPLIT_OF_WORD[word] for word in _words(path.stem) if word in SPLIT_OF_WORD}
     return found.pop() if len(found) == 1 else None
+
+
+def splits_of_folders(names: Sequence[str]) -> dict[str, str]:
+    """
+    Those of the names of sibling folders that mean splits, with their splits: names as for `split_of`, and names that differ in
+    the word of the split only.
+
+    >>> splits_of_folders(["ucf_train", "ucf_val", "annotations"]), splits_of_folders(["training dog", "walking dog"])
+    ({'ucf_train': 'train', 'ucf_val': 'validation'}, {})
+    """
+    found = {name: split for name in names if (split := split_of(name))}
+    alike = defaultdict(dict)
+    for name in names:
+        words = _words(name)
+        in_name = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+        if len(in_name) == 1:
+            alike[tuple(word for word in words if word not in SPLIT_OF_WORD)][name] = in_name.pop()
+    for group in alike.values():
+        if len(set(group.values())) > 1:
+            found |= group
+    return {name: found[name] for name in names if name in found}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, without digits; the end of a word such as "trainset" is removed."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    for index, word in enumerate(words):
+        ends = [word.removesuffix(end) for end in WORDS_OF_ALL_SPLITS]
+        words[index] = next((each for each in ends if each != word and each in SPLIT_OF_WORD), word)
+    return words
 
 
 def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> tuple[list[Any], list[Any], list[str]]:
@@ -87,18 +119,6 @@ def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> 
     return rest, held_out, single
 
 
-def kind_of(path: str | Path) -> str:
-    """`"image"` or `"video"`, by the suffix of a file or URL. A suffix that is not in `IMAGE_SUFFIXES` is a video's."""
-    name = urlsplit(str(path)).path if "://" in str(path) else path  # the name of a local file may contain "#" or "?"
-    return "image" if Path(name).suffix.lower() in IMAGE_SUFFIXES else "video"
-
-
-def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """The files below `folder` with one of `suffixes`, sorted by path, without hidden files and folders (leading dot)."""
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
 class VideoFolder:
     """
     Finds the files of a data set in a folder. Each folder is listed once: on a network file system, 240,000 single look-ups
@@ -106,32 +126,61 @@ class VideoFolder:
 
     A file is found under its own name or with another video suffix, because copies of a data set are often converted.
 
+    root: folder of the videos.
+    others: folders in which a name that is missing in `root` is looked up.
+    tree: the scanned folder that holds all of them. A name that none of them has is then looked up anywhere below it.
+
     Raises `FileNotFoundError` if `root` is not a folder.
     """
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, others: Sequence[str | Path] = (), tree: MediaFolder | None = None):
         self.root = Path(root)
+        self.others, self.tree = [Path(each) for each in others if Path(each) != self.root], tree
         if not self.root.is_dir():
             raise FileNotFoundError(f"There is no folder {self.root} of videos.")
-        self.folders: dict[str, dict[str, list[str]]] = {}  # folder to {name without suffix: names of files}
-        self.clips: dict[str, list[str]] | None = (
-            None  # name without suffix to relative paths, of all files below root
-        )
+        self.folders: dict[str, dict[str, list[str]]] = {}  # folder to {name without suffix: names}
+        self.clips: dict[str, list[str]] | None = None  # name without suffix to relative paths, of all files
 
     def find(self, name: str) -> str:
         """
-        Path of the file that the annotations call `name`, an absolute path or a path relative to the folder.
+        Path of the file that the annotations call `name`: an absolute path, a path relative to the folder, or a URL.
 
-        If the file does not exist, the path at which it is expected.
+        If the file does not exist, the path at which it is expected. Raises `ValueError` for a name that several files have.
         """
-        path = os.path.normpath(os.path.join(self.root, name))
+        if "://" in name:
+            return name
+        found = (self._find_in(root, name) for root in (self.root, *self.others))
+        path = next((path for path in found if path is not None), None)
+        if path is None and self.tree is not None and not os.path.isabs(name):
+            path = self._find_below(os.path.normpath(name).replace(os.sep, "/"))
+        return path or os.path.normpath(os.path.join(self.root, name))
+
+    def _find_in(self, root: Path, name: str) -> str | None:
+        path = os.path.normpath(os.path.join(root, name))
+        folder, file = os.path.split(path)
         if os.path.isabs(name):
             return path
-        folder, file = os.path.split(path)
         if folder not in self.folders:
-            self.folders[folder] = _list_videos(folder)
+            self.folders[folder] = _list_by_stem(folder)
         names = self.folders[folder].get(os.path.splitext(file)[0], [])
-        return path if file in names or not names else os.path.join(folder, min(names))
+        if file in names:
+            return path
+        videos = [each for each in names if os.path.splitext(each)[1].lower() in VIDEO_SUFFIXES]
+        return os.path.join(folder, min(videos)) if videos else None
+
+    def _find_below(self, name: str) -> str | None:
+        """The only file whose path ends with `name`, or whose path is the end of `name`, with any video suffix."""
+        stem = os.path.splitext(name)[0]
+        found = []
+        for relative in self._all_clips().get(stem.rpartition("/")[2], []):
+            clip = os.path.splitext(relative)[0]
+            if f"/{clip}".endswith(f"/{stem}") or f"/{stem}".endswith(f"/{clip}"):
+                found.append(relative)
+        if len(found) > 1:
+            raise ValueError(
+                f"{name!r} names several files ({', '.join(sorted(found)[:3])}); give the paths of files."
+            )
+        return str(self._top() / found[0]) if found else None
 
     def find_clip(self, stems: Sequence[str], folder: str | None = None) -> str | None:
         """
@@ -140,47 +189,30 @@ class VideoFolder:
 
         folder: preferred name of the parent folder, if several files match; case and underscores are ignored.
         """
-        if self.clips is None:
-            self.clips = defaultdict(list)
-            for relative in _walk(self.root):
-                stem, suffix = os.path.splitext(relative.rpartition("/")[2])
-                if suffix.lower() in VIDEO_SUFFIXES:
-                    self.clips[stem].append(relative)
         for stem in stems:
-            found = sorted(self.clips.get(stem, []))
+            found = sorted(self._all_clips().get(stem, []))
             inside = [path for path in found if folder and _normalize(path.split("/")[-2:-1]) == _normalize([folder])]
             if found:
-                return str(self.root / (inside or found)[0])
+                return str(self._top() / (inside or found)[0])
         return None
 
+    def _top(self) -> Path:
+        return self.root if self.tree is None else self.tree.path
 
-def _list_videos(folder: str) -> dict[str, list[str]]:
-    videos = defaultdict(list)
+    def _all_clips(self) -> dict[str, list[str]]:
+        if self.clips is None:
+            self.clips = defaultdict(list)
+            for path in (self.tree or scan_folder(self.root)).files(VIDEO_SUFFIXES):
+                self.clips[path.stem].append(path.relative_to(self._top()).as_posix())
+        return self.clips
+
+
+def _list_by_stem(folder: str) -> dict[str, list[str]]:
+    names = defaultdict(list)
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in VIDEO_SUFFIXES:
-            videos[stem].append(name)
-    return videos
+        names[os.path.splitext(name)[0]].append(name)
+    return names
 
 
 def _normalize(parts: Sequence[str]) -> str:
     return "/".join(parts).lower().replace("_", " ")
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of all files. Links to folders are followed, each folder is entered once, hidden entries are left out."""
-    entered, waiting = set(), [""]
-    while waiting:
-        prefix = waiting.pop()
-        identity = os.path.realpath(root / prefix)
-        if identity in entered:
-            continue
-        entered.add(identity)
-        with os.scandir(root / prefix) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    waiting.append(f"{prefix}{entry.name}/")
-                else:
-                    yield f"{prefix}{entry.name}"

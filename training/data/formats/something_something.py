@@ -7,21 +7,28 @@ template with the objects filled in. Videos are `<id>.webm`. Entries of the test
 """
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
 from ..class_names import read_class_names
-from ..text_tables import read_json
+from ..text_tables import read_json, sniff_text
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoFolder, VideoSample
 
 
 NUM_CLASSES = 174
+ENTRY_KEYS = {"id", "label", "template", "placeholders"}
 LABEL_FILES = ("something-something-v2-labels.json", "labels.json")
 
 
 def sniff_ssv2(path: Path) -> bool:
-    return path.suffix == ".json" and path.is_file()
+    text = sniff_text(path).lstrip() if path.suffix.lower() == ".json" else ""
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text, text.index("{")) if text.startswith("[") else (None, 0)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and "id" in first and set(first) <= ENTRY_KEYS
 
 
 def ssv2_names(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str]:

@@ -1,0 +1,240 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Video and image files of a folder: their suffixes, and a walk that reads the folder once.
+
+The walk leaves out hidden files and the folders of archive tools, follows links, and records each file that it leaves out with
+the reason. Every command that looks for videos uses it, so all commands see the same files.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+# Suffixes of the containers and raw streams that `tubevit.processing` decodes.
+VIDEO_SUFFIXES = frozenset(
+    # MPEG-4, QuickTime, 3GPP
+    {".mp4", ".m4v", ".mp4v", ".mov", ".qt", ".mqv", ".f4v", ".mj2", ".3gp", ".3gpp", ".3g2", ".3gp2", ".ismv"}
+    # Matroska, Ogg
+    | {".mkv", ".mk3d", ".webm", ".ogv", ".ogg", ".ogm", ".ogx"}
+    # AVI, Windows Media, Flash, RealMedia
+    | {".avi", ".divx", ".xvid", ".amv", ".asf", ".wmv", ".wm", ".wtv", ".flv", ".swf", ".rm", ".rmvb"}
+    # MPEG program and transport streams
+    | {".mpg", ".mpeg", ".mpe", ".mpv", ".m2p", ".m1v", ".m2v", ".mp2v", ".vob", ".vro", ".evo", ".mod", ".tod"}
+    | {".ts", ".m2ts", ".m2t", ".mts", ".tp", ".trp"}
+    # professional formats, raw streams, animations
+    | {".mxf", ".dv", ".dif", ".nut", ".ivf", ".obu", ".y4m"}
+    | {".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".vc1"}
+    | {".gif", ".apng"}
+)
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".avif"})
+MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+ARCHIVE_SUFFIXES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z", ".bz2", ".xz", ".zst")
+NO_DATA_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found"})
+NO_DATA_FILES = frozenset({"thumbs.db", "desktop.ini", "license", "readme"})
+HIDDEN, NOT_UTF8, LINK_AGAIN, DANGLING = (
+    "hidden",
+    "the name is not UTF-8",
+    "links to a folder or file that is read already",
+    "links to nothing",
+)
+ANIMATION_MARKS = {".webp": b"ANIM", ".png": b"acTL", ".avif": b"ftypavis"}  # near the beginning of an animated file
+NUM_MARKED_BYTES = 256
+SHOWN = 3  # number of names listed in a message
+
+
+def kind_of(path: str | Path) -> str:
+    """
+    `"image"` or `"video"`, by the suffix of a file or URL; a local WebP, PNG or AVIF file that holds an animation is a video. A
+    suffix that is not in `IMAGE_SUFFIXES` is a video's.
+    """
+    name = urlsplit(str(path)).path if "://" in str(path) else path  # the name of a local file may contain "#" or "?"
+    suffix = Path(name).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        return "video"
+    return "video" if suffix in ANIMATION_MARKS and _is_animation(Path(path), ANIMATION_MARKS[suffix]) else "image"
+
+
+def _is_animation(path: Path, mark: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return mark in file.read(NUM_MARKED_BYTES)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name is valid text. Python replaces the bytes of other names by surrogates, which no table can hold."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def shorten(names: Iterable[str], number: int = SHOWN) -> str:
+    """
+    The first names of a list.
+
+    >>> shorten(["a", "b", "c", "d", "e"])
+    'a, b, c, ...'
+    """
+    names = list(names)
+    return ", ".join(names[:number]) + (", ..." if len(names) > number else "")
+
+
+@dataclass
+class MediaFolder:
+    """
+    A folder with its files, as `scan_folder` found them.
+
+    path: path of the folder.
+    media: names of its videos and images, sorted. A link to a missing file is one of them: it is reported as unreadable.
+    others: names of its other files, sorted.
+    folders: its folders, sorted by name.
+    links: those names in `media` that are links.
+    left_out: reason to the paths of entries below the scanned folder that are not read; the same object in all its folders.
+    """
+
+    path: Path
+    media: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folders: list["MediaFolder"] = field(default_factory=list)
+    links: set[str] = field(default_factory=set)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def num_media(self) -> int:
+        """Number of videos and images in the folder and below it."""
+        return len(self.media) + sum(folder.num_media for folder in self.folders)
+
+    @property
+    def media_folders(self) -> list["MediaFolder"]:
+        """The folders of this folder that hold a video or image, at any depth."""
+        return [folder for folder in self.folders if folder.num_media]
+
+    def walk(self) -> Iterator["MediaFolder"]:
+        """This folder and all folders below it."""
+        yield self
+        for folder in self.folders:
+            yield from folder.walk()
+
+    def files(self, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
+        """The videos and images below the folder, sorted by path. A file that is reached twice through links is listed once."""
+        found = [
+            (folder.path / name, name in folder.links)
+            for folder in self.walk()
+            for name in folder.media
+            if os.path.splitext(name)[1].lower() in suffixes
+        ]
+        if any(is_link for _, is_link in found):
+            seen: set[str] = set()
+            for path, is_link in sorted(found, key=lambda entry: entry[1]):  # files before links
+                target = os.path.realpath(path)
+                if target in seen and is_link:
+                    self.left_out.setdefault(LINK_AGAIN, []).append(str(path))
+                    found.remove((path, is_link))
+                seen.add(target)
+        return sorted(path for path, _ in found)
+
+
+def scan_folder(root: str | Path) -> MediaFolder:
+    """
+    Read a folder and all folders below it. A link to a folder is followed, but each folder is read once in each folder of `root`,
+    so links cannot form a loop.
+    """
+    tree = MediaFolder(Path(root))
+    identity = _identity(tree.path)
+    for folder, is_link in _read_entries(tree):
+        seen = {identity}
+        waiting = [(tree, folder)] if is_link else _scan_below(tree, folder, seen)
+        while waiting:  # links, after the folders themselves
+            parent, linked = waiting.pop(0)
+            waiting += _scan_below(parent, linked, seen)
+    for folder in tree.walk():
+        folder.folders.sort(key=lambda each: each.name)
+    return tree
+
+
+def _scan_below(parent: MediaFolder, folder: MediaFolder, seen: set) -> list[tuple[MediaFolder, MediaFolder]]:
+    """Read `folder` into `parent`. Returns the links to folders found below it, with the folders that hold the links."""
+    identity = _identity(folder.path)
+    if identity in seen:
+        folder.left_out.setdefault(LINK_AGAIN, []).append(str(folder.path))
+        return []
+    seen.add(identity)
+    parent.folders.append(folder)
+    waiting = []
+    for child, is_link in _read_entries(folder):
+        waiting += [(folder, child)] if is_link else _scan_below(folder, child, seen)
+    return waiting
+
+
+def _read_entries(folder: MediaFolder) -> list[tuple[MediaFolder, bool]]:
+    """Fill `media` and `others` of a folder; returns its folders and whether each is a link."""
+    folders = []
+    with os.scandir(folder.path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name, path = entry.name, str(folder.path / entry.name)
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or name.lower() in NO_DATA_FOLDERS:
+                if suffix in MEDIA_SUFFIXES:
+                    folder.left_out.setdefault(HIDDEN, []).append(path)
+            elif not is_utf8(name):
+                folder.left_out.setdefault(NOT_UTF8, []).append(os.fsencode(path).decode(errors="backslashreplace"))
+            elif entry.is_dir():
+                folders.append((MediaFolder(folder.path / name, left_out=folder.left_out), entry.is_symlink()))
+            elif suffix in MEDIA_SUFFIXES:
+                folder.media.append(name)
+                if entry.is_symlink():
+                    folder.links.add(name)
+            elif entry.is_symlink() and not entry.is_file():
+                folder.left_out.setdefault(DANGLING, []).append(path)
+            else:
+                folder.others.append(name)
+    return folders
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def list_files(folder: str | Path, suffixes: frozenset[str]) -> list[Path]:
+    """The files below `folder` with one of `suffixes`, sorted by path, without hidden files and folders (leading dot)."""
+    return scan_folder(folder).files(suffixes)
+
+
+def describe_left_out(tree: MediaFolder, folders: Iterable[MediaFolder], media: str | None = None) -> list[str]:
+    """
+    A sentence for each reason for which files are left out, with their number and the first name.
+
+    tree: the scanned folder, whose `left_out` is described.
+    folders: folders whose other files are counted by suffix.
+    media: "video" or "image" if files of the other kind are left out as well.
+    """
+    messages = [
+        f"Left out: {len(paths)} {'entry' if len(paths) == 1 else 'entries'}, {reason} ({shorten(paths, 1)})."
+        for reason, paths in tree.left_out.items()
+    ]
+    suffixes: Counter = Counter()
+    for folder in folders:
+        suffixes.update(
+            os.path.splitext(name)[1].lower() or "no suffix" for name in folder.others if not _is_note(name)
+        )
+        if media is not None:
+            suffixes.update(
+                os.path.splitext(name)[1].lower() for name in folder.media if kind_of(folder.path / name) != media
+            )
+    if suffixes:
+        listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(5))
+        messages.append(
+            f"Left out: {suffixes.total()} files that are not {media or 'media'}s by their suffix ({listed})."
+        )
+    return messages
+
+
+def _is_note(name: str) -> bool:
+    return name.lower() in NO_DATA_FILES or name.lower().startswith(("readme", "license"))
