@@ -148,6 +148,10 @@ def finish_model(
     """
     messages: list[str] = []
     name = config.model_name_or_path or config.preset
+    if not (is_new and source is not None) and "positions" in settings:
+        # `positions` is what the conversion of an image model calls the config's `position_embedding`.
+        settings = {**settings, "position_embedding": settings["positions"]}
+        del settings["positions"]
     if is_new:
         model = new_model(config, family, source, new_class(), settings, messages)
         own = new_processor(family, model.config, clips)

@@ -197,6 +197,11 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
     setup.messages += run.training.without_effect()
     if run.training.eval_strategy != "no" and setup.validation_clips is None:
         setup.messages.append("There are no validation videos to evaluate while training: the last model is saved.")
+    elif run.training.load_best_model_at_end and run.training.save_strategy != "no":
+        setup.messages.append(
+            "The best checkpoint on the validation videos is kept and then scored on the same videos, so its score is "
+            "optimistic; load_best_model_at_end=false keeps the last one."
+        )
     return setup
 
 
@@ -265,9 +270,34 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
         run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
-    return RunSetup(
-        run, data, counts, model, train_clips, validation_clips, augment, [*data.messages, *model.messages]
-    )
+    messages = [*data.messages, *model.messages, *_unscored(data)]
+    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages)
+
+
+def scored_split(data: VideoData) -> str | None:
+    """
+    The split that is scored after training: validation, which may have been held out of the training split, else a test split
+    with labels. `None` if there is neither.
+    """
+    if "validation" in data.splits:
+        return "validation"
+    return "test" if _has_labels(data.splits.get("test")) else None
+
+
+def _has_labels(rows: Any) -> bool:
+    """Whether a split has labels; a streamed split is assumed to have them."""
+    if rows is None:
+        return False
+    return not hasattr(rows, "__len__") or any(label is not None for label in rows["label"])
+
+
+def _unscored(data: VideoData) -> list[str]:
+    if scored_split(data) != "validation" or not _has_labels(data.splits.get("test")):
+        return []
+    return [
+        "The validation split is scored, not the test split: score that by `tubevit eval` with split=test. If the data have no "
+        "validation split, validation_fraction=0 trains on all training videos and scores the test split."
+    ]
 
 
 def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path) -> tuple[Any, Any]:

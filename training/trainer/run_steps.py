@@ -50,7 +50,7 @@ def train_run(
     Train a model in this process with `VideoTrainer`, or with `JointTrainer` on several data sets.
 
     dry_run: make all checks and train on one batch, without writing files; the result is `None`.
-    evaluates_views: evaluate the saved model on all views of the validation videos, into `evaluation/`.
+    evaluates_views: evaluate the saved model on all views of the videos of `build.scored_split`, into `evaluation/`.
     quiet: print nothing on stdout.
 
     Raises `ValueError`, `TypeError`, `OSError` or `ImportError` of one line for options, data or a model that cannot be used, and
@@ -250,9 +250,9 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
     return trained
 
 
-def evaluate_saved(run: TrainingRun, folder: Path) -> int:
+def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") -> int:
     """
-    `tubevit eval` of the saved model on all views of the validation videos, into `evaluation/`. Returns the exit code. With
+    `tubevit eval` of the saved model on all views of the videos of `split`, into `evaluation/`. Returns the exit code. With
     `on_corrupt_video=skip`, videos that could not be scored do not change it; `metrics.json` counts them.
     """
     from accelerate import PartialState
@@ -278,7 +278,7 @@ def evaluate_saved(run: TrainingRun, folder: Path) -> int:
         "views": ViewConfig(views.num_temporal_views, views.num_spatial_views, views.view_aggregation),
         "run": EvaluationRun(
             str(output),
-            split="validation",
+            split=split,
             batch_size=views.per_device_eval_batch_size,
             dataloader_num_workers=run.training.dataloader_num_workers,
             use_cpu=run.training.use_cpu,
@@ -296,6 +296,7 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
     from accelerate import PartialState
 
     from ..models.build import save_classifiers
+    from .build import scored_split
 
     state, parts = PartialState(), {"": setup}
     if isinstance(setup.run, JointRun):
@@ -305,10 +306,11 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
         state.wait_for_everyone()
     exit_code = 0
     for name, part in parts.items():
-        if evaluates_views and "validation" in part.data.splits:
+        split = scored_split(part.data)
+        if evaluates_views and split is not None:
             if name:
                 state.print(f"Evaluating {name}:", flush=True)
-            own_code = evaluate_saved(part.run, folder / name)
+            own_code = evaluate_saved(part.run, folder / name, split)
             exit_code = exit_code or own_code
     return exit_code
 

@@ -1,6 +1,7 @@
 """`tubevit train` from videos to predictions of the saved model, for each kind of initial model."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from small_image_models import make_source
-from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_run, make_videos
+from tiny_runs import CLASSES, ONE_VIEW, TINY_MODEL, arguments, environment, make_run, make_videos
 from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
 
@@ -314,6 +315,36 @@ def test_several_labels_per_video(videos, tmp_path):
     metrics = read_json(tmp_path / "run" / "evaluation" / "metrics.json")
     assert 0 < metrics["mean_average_precision"] <= 1
     assert read_json(tmp_path / "run" / "config.json")["problem_type"] == "multi_label_classification"
+
+
+@pytest.mark.parametrize(("fraction", "num_train", "split"), [(0, 6, "test"), (0.5, 3, "validation")])
+def test_charades_trains_on_all_training_videos_and_scores_the_test_split(
+    fraction, num_train, split, videos, tmp_path, capsys
+):
+    """The recipe trained on 75 % of the training split, and nothing read the test split."""
+    data = tmp_path / "charades"
+    data.mkdir()
+    clips = sorted((videos / "train").rglob("*.mp4"))[:9]
+    for name, chosen in (("train", clips[:6]), ("test", clips[6:])):
+        rows = [f"{name}{index},c{index:03d} 0.00 1.00;c007 0.10 0.90" for index in range(len(chosen))]
+        (data / f"Charades_v1_{name}.csv").write_text("\n".join(["id,actions", *rows]) + "\n")
+        for index, clip in enumerate(chosen):
+            (data / f"{name}{index}.mp4").write_bytes(clip.read_bytes())
+    arguments = ["train", "--config", "charades-base", "--preset", "tiny", "--use_cpu", f"--data={data}"]
+    arguments += [f"output_dir={tmp_path / 'run'}", f"model_config={json.dumps(TINY_MODEL)}", "mixed_precision=no"]
+    sizes = ("num_frames=8", "image_size=16", "max_steps=1", "warmup_steps=0", "per_device_train_batch_size=2")
+    counts = (
+        "num_temporal_views=1",
+        "num_spatial_views=1",
+        "dataloader_num_workers=0",
+        f"validation_fraction={fraction}",
+    )
+    assert main([*arguments, *sizes, *counts]) == 0
+    shown = capsys.readouterr().out
+    metrics = read_json(tmp_path / "run" / "evaluation" / "metrics.json")
+    assert (metrics["split"], metrics["num_scored"]) == (split, 3)
+    assert re.search(rf"train videos +{num_train}\n", shown)
+    assert ("The validation split is scored, not the test split" in shown) == (split == "validation")
 
 
 def test_frozen_layers_do_not_change(videos, tmp_path):
