@@ -20,9 +20,10 @@ from typing import NoReturn
 
 import tubevit
 
+from .command_line import parse_arguments
 from .errors import error_message, is_user_error
 from .launch import INTERRUPTED, IS_LAUNCHED, add_launch_arguments, launch, pop_launch_options, report, should_launch
-from .options import parse_arguments
+from .option_names import nearest_names
 
 
 # Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.
@@ -241,8 +242,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         if message.startswith("unrecognized arguments: -"):
-            close = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
-            message = f"there is no option {unknown}" + (f", the nearest is {close[0]}" if close else "")
+            shown = [each for each in self._actions if each.help is not argparse.SUPPRESS and each.dest != "help"]
+            known = {option.lstrip("-"): option for each in shown for option in each.option_strings}
+            close = [known[each] for each in nearest_names(unknown.lstrip("-"), known)]
+            nearest = f", the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}" if close else ""
+            message = f"there is no option {unknown}{nearest}"
         listed = "commands" if self.prog.removeprefix("tubevit").strip() in ("", *PREFIXES) else "options"
         report(f"{self.prog}: error: {message} (`{self.prog} --help` lists the {listed})")
         self.exit(2)

@@ -14,8 +14,9 @@ averaged. A video that cannot be read is never replaced by another, and the exit
 import argparse
 import sys
 
+from tubevit.training.command_line import add_config_arguments
 from tubevit.training.evaluation.evaluator import BLOCKS, evaluate
-from tubevit.training.options import add_config_arguments, read_config
+from tubevit.training.options import read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .options import whole_number
+from .command_line import whole_number
 
 
 IS_LAUNCHED = "TUBEVIT_LAUNCHED"  # set in the environment of the processes that `launch` starts

@@ -1,237 +1,37 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Options of the commands, from dataclasses (`HfArgumentParser`), a YAML file, `--option value` and `option=value`.
+Options in dataclasses ("blocks"), filled from a YAML file and from the arguments of a command (`command_line`).
 
-- `parse_arguments` accepts the same forms for every command: `--option value`, `--option=value` and `option=value`, with
-  dashes or underscores, under the current name or a renamed one (`RENAMED`).
-- `add_config_arguments` and `read_config` fill several dataclasses ("blocks"). No two blocks have an option of the same name, so a
-  file may group options by block or list them flat. Arguments override the file; the file overrides the defaults.
+No two blocks have an option of the same name, so a file may group options by block or list them flat. Arguments override the file;
+the file overrides the defaults.
 """
 
 import argparse
 import difflib
 import os
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, fields
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from .option_types import BOOLEANS, Range, convert, convert_to_kinds, field_kinds, is_kind, kinds_of, option_ranges
+from .option_names import (
+    FREE_FORM,
+    RENAMED_BLOCKS,
+    RENAMED_RECIPES,
+    current_name,
+    current_value,
+    unknown_key,
+    warn_renamed,
+)
+from .option_types import convert, convert_to_kinds, field_kinds, is_kind
 
 
 Blocks = dict[str, type]  # name of a block to its dataclass
 
-# Old option name to current name. The old name works for one more release, with a warning.
-RENAMED = {
-    "stop_if_flat_steps": "chance_loss_patience",
-    "crop_min_area": "rrc_scale_min",
-    "crop_max_ratio": "rrc_ratio_max",
-    "erasing_probability": "random_erasing_prob",
-    "mix_probability": "mixup_prob",
-    "validation_share": "validation_fraction",
-    "max_bad_share": "max_corrupt_fraction",
-    "on_bad_video": "on_corrupt_video",
-    "bad_video_report": "corrupt_videos_file",
-    "fit": "resize_mode",
-    "min_time_share": "min_temporal_span",
-    "resume": "resume_from_checkpoint",
-    "video_folder": "video_root",
-    "lora_modules": "lora_target_modules",
-    "scale_tubes_from": "tube_checkpoint",
-    "gradient_checkpointing": "activation_checkpointing",
-    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-}
-RENAMED_VALUES = {"resize_mode": {"squeeze": "stretch"}}  # option to old value to current value
-# Recipes of the last release that differed only in the number of classes: pattern and current name.
-RENAMED_RECIPES = (re.compile(r"(joint-imagenet-)?kinetics[467]00-(base|large|huge)"), r"\1kinetics-\2")
-MODEL_NAMES = ("model", "model_name_or_path")  # accepted by each command, in place of the name that it declares:
-DECLARED_MODEL_NAMES = (*MODEL_NAMES, "models")
-MAX_LISTED = 40  # names that an error lists, at most
-RENAMED_BLOCKS = {"evaluation": "training", "run": "training"}  # in files of earlier releases
-FREE_FORM = "trainer"  # until the last release, the mapping of further TrainingArguments fields
+# Options that arguments without a name give, in this order, to their names in the help.
+UNNAMED = {"model_name_or_path": "MODEL", "data": "DATA"}
 ALTERNATIVES = ("preset", "model_name_or_path")  # an argument for one removes the other, which a recipe may set
-
-
-# Renamed options
-
-
-def current_name(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
-    """The name in `known` for a renamed option (with a warning), a synonym, or a name with dashes for underscores."""
-    name = str(name).replace("-", "_")
-    new = RENAMED.get(name)
-    if new is not None and new in known:
-        warn_renamed(name, new)
-        return new
-    if name in MODEL_NAMES and name not in known:
-        return next((each for each in DECLARED_MODEL_NAMES if each in known), name)
-    return name
-
-
-def _current_value(name: str, value: Any) -> Any:
-    """The current value of an option; a renamed value is replaced with a warning."""
-    new = RENAMED_VALUES.get(name, {}).get(value) if isinstance(value, str) else None
-    if new is None:
-        return value
-    warn_renamed(f"{name}={value}", f"{name}={new}")
-    return new
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Print one line, on the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {old} is now {new}; the next release removes {old}.", file=sys.stderr, flush=True)
-
-
-def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
-    """The error for an unknown option, with the nearest known name."""
-    known = sorted(set(known) - {"h", "help"})
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"the nearest is {close[0]!r}." if close else f"there are: {', '.join(known)}."
-    if not close and len(known) > MAX_LISTED:
-        hint = "`--help` lists the options."
-    return f"There is no option {name!r}; {hint}"
-
-
-# The command line of every command
-
-
-def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """
-    `parser.parse_intermixed_args` for all forms of options, see `normalize_argv`.
-
-    Raises `ValueError` for `name=value` with an unknown name.
-    """
-    parser.allow_abbrev = False
-    return parser.parse_intermixed_args(normalize_argv(argv, parser))
-
-
-def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """
-    `argv` with each option under the name that `parser` declares.
-
-    Accepted forms: `--option value`, `--option=value` and `option=value`, with `-` or `_`, the old names in `RENAMED`, the
-    `MODEL_NAMES`, `flag=true`, and positional arguments by name. In a parser with `add_config_arguments`, `mapping.entry=value` is
-    left to `read_options`. The name of an existing file is never read as an option.
-    """
-    declared = {action.dest: action for action in parser._actions if action.option_strings}
-    declared |= {
-        text.lstrip("-").replace("-", "_"): each for each in declared.values() for text in each.option_strings
-    }
-    positional = {action.dest: action for action in parser._actions if not action.option_strings}
-    has_config = "overrides" in positional
-    known = {*declared, *(() if has_config else positional)}
-    first, others, words = [], [], list(argv)
-    while words:
-        word = words.pop(0)
-        if word == "--":
-            return [*first, *others, word, *words]
-        key, equals, value = word.partition("=")
-        is_pair = bool(equals) and re.fullmatch(r"[A-Za-z_][\w.-]*", key) is not None and not os.path.exists(word)
-        if not (is_pair or re.fullmatch(r"--[A-Za-z_][\w.-]*", key)):
-            others.append(word)
-            continue
-        name = key.removeprefix("--").replace("-", "_")
-        if has_config and "." in name:  # goes first: an option with an optional value would consume it
-            value = value if equals or not words else words.pop(0)
-            first.append(f"{name}={value}")
-            continue
-        name = current_name(name, known)
-        if name in declared:
-            others += _as_option(declared[name], name, equals, value)
-        elif name in positional and not has_config:
-            if positional[name].nargs in ("*", "+"):
-                first.append(value if equals or not words else words.pop(0))
-            else:
-                declared[name] = _make_optional(parser, positional.pop(name))
-                others += _as_option(declared[name], name, equals, value)
-        elif is_pair and has_config:
-            first.append(word)
-        elif is_pair:
-            raise ValueError(unknown_key(name, known))
-        else:
-            others.append(word)
-    return [*first, *others]
-
-
-def _make_optional(parser: argparse.ArgumentParser, action: argparse.Action) -> argparse.Action:
-    """Replace a positional argument, which the command line gives by its name, by an option of this name."""
-    parser._actions.remove(action)
-    settings = {name: getattr(action, name) for name in ("type", "choices", "default", "help", "metavar")}
-    return parser.add_argument(f"--{action.dest}", **settings)
-
-
-def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> list[str]:
-    """An option as `action` reads it; nothing for a switch that is given as false."""
-    text = next(
-        each for each in action.option_strings if each.lstrip("-").replace("-", "_") == name or name == action.dest
-    )
-    if action.nargs != 0 or not equals:
-        return [f"{text}{equals}{value}"]
-    if value.lower() not in BOOLEANS:
-        raise ValueError(f"{name} must be true or false, got {value!r}.")
-    return [text] if BOOLEANS[value.lower()] else []
-
-
-# Dataclasses from a file and the command line
-
-
-def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> None:
-    """
-    Add `--config`, `option=value` and the options of each dataclass, as `HfArgumentParser` declares them, in groups. An option
-    that is not given is absent from the result, so that `read_config` can tell it from one that is.
-    """
-    from transformers.hf_argparser import HfArgumentParser
-
-    parser.usage = parser.usage or f"{parser.prog} [--config FILE] [OPTION=VALUE | --OPTION VALUE ...]"
-    parser.add_argument(
-        "overrides", nargs="*", metavar="OPTION=VALUE", help="any option; OPTION.KEY=VALUE sets an entry of a mapping"
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with options, or the name of a recipe")
-    for name, block in blocks.items():
-        own, hidden = block.__annotations__, vars(block).get("UNSUPPORTED", ())
-        group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])
-        inherited = None
-        of_name, ranges = {each.name: each for each in fields(block)}, option_ranges(block)
-        for action in HfArgumentParser(block, add_help=False)._actions:
-            if action.dest in RENAMED or action.dest in hidden:
-                action.help = argparse.SUPPRESS
-            if action.dest not in own and inherited is None and action.help is not argparse.SUPPRESS:
-                inherited = parser.add_argument_group(
-                    f"{name}, more", "Further fields of Transformers' TrainingArguments."
-                )
-            _describe_action(action, of_name[action.dest], ranges.get(action.dest))
-            (group if action.dest in own or inherited is None else inherited)._add_action(action)
-
-
-def _describe_action(action: argparse.Action, each: Field, allowed: Range | None) -> None:
-    """Leave conversion and defaults to `make_config`; show choices, range and default in the help, each once."""
-    action.option_strings = action.option_strings[:1]  # `parse_arguments` accepts dashes as well
-    choices = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
-    action.default, action.type, action.choices = argparse.SUPPRESS, None, None
-    if action.nargs == 0:
-        action.help = f"same as --{each.name}=false"
-        return
-    kinds = kinds_of(each.type)
-    action.const = each.metadata.get("const", "true" if bool in kinds else None)
-    action.nargs = None if action.const is None else "?"
-    if action.help is argparse.SUPPRESS:
-        return
-    action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
-    text = " ".join(str(each.metadata.get("help", "")).split())
-    if all(f"{choice}: " in text for choice in choices):
-        pass  # no choices, or the help explains each
-    elif len(choices) > 6:
-        text += f"; choices: {', '.join(choices)}"
-    else:
-        action.metavar = "{" + ",".join(choices) + "}"
-    if "default:" not in text and "efaults to" not in text and "default is" not in text:
-        text += f" (default: {_default_text(each)})"
-    if allowed is not None:
-        text = text.replace("(default:", f"({allowed}; default:")
-    action.help = text
 
 
 def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
@@ -246,15 +46,29 @@ def read_config(args: argparse.Namespace, blocks: Blocks, recipes: Path | None =
 
 
 def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
-    """Option name to unconverted value, for the options that a file or an argument gives."""
+    """
+    Option name to unconverted value, for the options that a file or an argument gives. Arguments without `=` are the model and the
+    data, in this order, as far as the blocks have these options.
+    """
     owners = _owners(blocks)
     values = load_config_file(args.config, blocks, recipes) if args.config else {}
     given = {name: value for name, value in vars(args).items() if name in owners}
+    unnamed = []
     for pair in args.overrides:
         key, equals, text = pair.partition("=")
-        if not equals:
+        if current_name(pair, owners) in owners:
             raise ValueError(f"{pair!r} does not have the form option=value.")
-        given[_full_name(key.strip().lstrip("-").replace("-", "_"), blocks, owners)] = text
+        if not equals or os.path.exists(pair):
+            unnamed.append(pair)
+        else:
+            given[_full_name(key.strip().lstrip("-").replace("-", "_"), blocks, owners)] = text
+    free = [name for name in UNNAMED if name in owners and name not in given]
+    if len(unnamed) > len(free):
+        places = f" ({', '.join(free)})" if free else ""
+        raise ValueError(
+            f"{unnamed[len(free)]!r} does not have the form option=value, and names no further option{places}."
+        )
+    given |= dict(zip(free, unnamed, strict=False))
     for name, other in (ALTERNATIVES, ALTERNATIVES[::-1]):
         if name in given and other not in given:
             values.pop(other, None)
@@ -271,7 +85,7 @@ def _full_name(key: str, blocks: Blocks, owners: Mapping[str, str]) -> str:
         warn_renamed(f"{FREE_FORM}.{own}", own)
     is_old = first not in owners and (RENAMED_BLOCKS.get(first) in blocks or first == FREE_FORM)
     if dot and first == FREE_FORM and is_old and own not in owners:
-        raise ValueError(unknown_key(own, owners))
+        raise ValueError(_unknown_option(own, blocks))
     if own in owners and (first in blocks or is_old):
         return ".".join([own, *rest.split(".")[1:]])
     return current_name(first, owners) + dot + rest
@@ -284,7 +98,7 @@ def make_config(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
     for block_name, block in blocks.items():
         mine = {name: kinds for name, kinds in field_kinds(block).items() if name in values}
         config[block_name] = block(
-            **{name: convert_to_kinds(_current_value(name, values[name]), kinds, name) for name, kinds in mine.items()}
+            **{name: convert_to_kinds(current_value(name, values[name]), kinds, name) for name, kinds in mine.items()}
         )
     return config
 
@@ -297,7 +111,7 @@ def convert_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]
             kinds = field_kinds(block)[each.name]
             default = each.default if each.default is not MISSING else None
             result[each.name] = (
-                convert_to_kinds(_current_value(each.name, values[each.name]), kinds, each.name)
+                convert_to_kinds(current_value(each.name, values[each.name]), kinds, each.name)
                 if each.name in values
                 else default
             )
@@ -319,7 +133,7 @@ def current_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]
         for own, each in pairs.items():
             current = current_name(own, owners)
             if current not in owners:
-                raise ValueError(unknown_key(own, owners))
+                raise ValueError(_unknown_option(own, blocks))
             if current in result:
                 raise ValueError(f"{current} is given twice" + (f", also as {own}." if own != current else "."))
             result[current] = each
@@ -433,7 +247,7 @@ def _override(values: dict[str, Any], key: str, value: Any, blocks: Blocks) -> N
         values |= current_options({first: value}, blocks)
         return
     if first not in owners:
-        raise ValueError(unknown_key(first, owners))
+        raise ValueError(_unknown_option(first, blocks))
     if not dot:
         values[first] = value
         return
@@ -459,15 +273,19 @@ def _with_entry(mapping: dict[str, Any], path: list[str], value: Any, key: str) 
     return {**mapping, name: value}
 
 
+def _unknown_option(name: str, blocks: Blocks) -> str:
+    """The error for an unknown option, with the nearest of those that `--help` shows."""
+    shown = {
+        name
+        for block in blocks.values()
+        for name in field_kinds(block).keys() - vars(block).get("UNSUPPORTED", {}).keys()
+    }
+    return unknown_key(name, shown)
+
+
 def _owners(blocks: Blocks) -> dict[str, str]:
     """Option name to block name."""
     return {each.name: name for name, block in blocks.items() for each in fields(block)}
-
-
-def _default_text(each: Field) -> Any:
-    value = each.default if each.default is not MISSING else each.default_factory()
-    value = value.value if isinstance(value, Enum) else value
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
 # Smaller helpers
@@ -476,21 +294,6 @@ def _default_text(each: Field) -> Any:
 def one_line(error: BaseException) -> str:
     """The message of an error on one line; the name of its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def whole_number(minimum: int) -> Callable[[str], int]:
-    """An argparse type: whole numbers of at least `minimum`."""
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or value < minimum:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
-        return value
-
-    return convert
 
 
 def as_mapping(value: dict | str | None, name: str) -> dict[str, Any]:

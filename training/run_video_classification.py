@@ -19,7 +19,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from tubevit.training.options import add_config_arguments
+from tubevit.training.command_line import add_config_arguments
 
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tubevit.training.options import add_config_arguments
+from tubevit.training.command_line import add_config_arguments
 
 
 if TYPE_CHECKING:

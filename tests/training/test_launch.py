@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tubevit.training.cli import main
+from tubevit.training.command_line import parse_arguments
 from tubevit.training.launch import (
     LAUNCHERS,
     LaunchOptions,
@@ -18,7 +19,6 @@ from tubevit.training.launch import (
     report,
     should_launch,
 )
-from tubevit.training.options import parse_arguments
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from ..command_line import whole_number
 from ..data.formats.class_folders import ClassFolders, LabeledClip, find_clips, take_evenly
-from ..options import load_config_file, whole_number
+from ..options import load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION
 
 

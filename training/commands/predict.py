@@ -8,6 +8,7 @@ frame. Other video classifiers run as in `tubevit eval`.
 """
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Callable, Collection
@@ -15,22 +16,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..command_line import whole_number
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
 from ..environment import pick_device
 from ..errors import is_user_error
-from ..options import one_line, whole_number
+from ..options import one_line
 
 
 BAR_WIDTH = 24
+CSV_COLUMNS = ("file", "kind", "rank", "label", "score", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL CLIP ... [options], or %(prog)s --model MODEL CLIP ... [options]"
     parser.add_argument("clips", nargs="*", metavar="CLIP", help="video, image, URL, or folder of videos and images")
-    parser.add_argument("--model", required=True, help="checkpoint of a classifier: a folder, or a name on the Hub")
+    parser.add_argument(
+        "--model", help="checkpoint of a classifier: a folder, or a name on the Hub (default: the first argument)"
+    )
     parser.add_argument(
         "--top-k", type=whole_number(1), default=5, metavar="K", help="number of labels per clip (default: 5)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    output.add_argument(
+        "--csv",
+        action="store_true",
+        help=f"print CSV instead of a table: {', '.join(CSV_COLUMNS)}; a row per label, and one per clip that cannot be read",
+    )
     parser.add_argument(
         "--temporal-views",
         type=whole_number(1),
@@ -64,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from ..logging_utils import quiet_libraries
     from ..models.loading import load_config
 
+    _take_model(args)
     load_config(args.model)  # a wrong model name raises before the search for files
     clips = expand_clips(args.clips)
     quiet_libraries()
@@ -76,16 +89,27 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
         for clip in progress:
             results.append(predict_one(classify, clip))
-            if not args.json:
+            if not (args.json or args.csv):
                 tqdm.write(format_result(results[-1]), file=sys.stdout)
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
+    elif args.csv:
+        csv.DictWriter(sys.stdout, CSV_COLUMNS, lineterminator="\n").writerows(_csv_rows(results))
     broken = [result for result in results if "error" in result]
     if broken:
-        reasons = [f"\n  {result['file']}: {result['error']}" for result in broken] if args.json else []
+        reasons = [f"\n  {result['file']}: {result['error']}" for result in broken] if args.json or args.csv else []
         end = ":" if reasons else "."
         print(f"{len(broken)} of {len(results)} clips could not be read{end}{''.join(reasons)}", file=sys.stderr)
     return 1 if broken else 0
+
+
+def _take_model(args: argparse.Namespace) -> None:
+    """Without `--model`, the first argument is the model. Raises `ValueError` if it is a clip, or the only argument."""
+    if args.model is not None:
+        return
+    if len(args.clips) < 2 or Path(args.clips[0]).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        raise ValueError("Give a model and clips: tubevit predict MODEL CLIP ..., or --model MODEL CLIP ...")
+    args.model, *args.clips = args.clips
 
 
 def expand_clips(names: list[str]) -> list[str]:
@@ -143,6 +167,16 @@ def make_classifier(
     if "image" in kinds:
         pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
     return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
+
+
+def _csv_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The header, a row per label of each clip, and a row per clip that cannot be read."""
+    rows: list[dict[str, Any]] = [dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True))]
+    for result in results:
+        clip = {"file": result["file"], "kind": result["kind"]}
+        rows += [clip | {"rank": rank, **each} for rank, each in enumerate(result.get("predictions", ()), 1)]
+        rows += [clip | {"error": result["error"]}] if "error" in result else []
+    return rows
 
 
 def format_result(result: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..command_line import whole_number
 from ..models.families import PICTURES
-from ..options import whole_number
 
 
 OF_CLIPS = ("tubes", "attention")

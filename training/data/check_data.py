@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..options import add_config_arguments, read_config, whole_number
+from ..command_line import add_config_arguments, whole_number
+from ..options import read_config
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import ProcessDied, map_in_processes
 

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import whole_number
+from ..command_line import whole_number
 from .media_files import VIDEO_SUFFIXES, list_files
 from .worker_processes import ProcessDied, map_in_processes
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..options import whole_number
+from ..command_line import whole_number
 from .ablation_tables import SIZES, TABLES, Ablation, Size, load_table, table_names
 
 

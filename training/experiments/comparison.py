@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..options import parse_names, whole_number
+from ..command_line import whole_number
+from ..options import parse_names
 from .ablation_tables import SIZES, Size, tubevit
 from .ablations import CHANGES, add_data_arguments, add_run_arguments, change_size, given_options
 from .initialization import config_at_size

@@ -21,8 +21,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..command_line import add_config_arguments, whole_number
 from ..data.video_datasets import DataConfig, load_video_dataset
-from ..options import add_config_arguments, option_values, read_config, whole_number
+from ..options import option_values, read_config
 from ..synthetic.motion_scenes import LEVELS, MIN_IMAGE_SIZE
 from ..synthetic.synthesize import TASK_NAMES
 from .records import Label, read_record, write_numbers
@@ -33,7 +34,6 @@ BLOCKS = {"data": DataConfig}
 FRAMES_OF_FILES, FRAMES_OF_SYNTHETIC = 32, 16
 SIDE = 24  # of the grayscale frames, in pixels
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
-MAX_THREADS = 8
 NUM_TIME_BINS = 3
 PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
 
@@ -121,8 +121,7 @@ def _data_options(args: argparse.Namespace) -> list[str]:
 
 def read_data_config(args: argparse.Namespace) -> DataConfig:
     """The options of the data set."""
-    overrides = [name if "=" in name else f"data={name}" for name in args.overrides]
-    return read_config(argparse.Namespace(**vars(args) | {"overrides": overrides}), BLOCKS)["data"]
+    return read_config(args, BLOCKS)["data"]
 
 
 def score_files(args: argparse.Namespace) -> dict[str, Any]:
@@ -379,6 +378,8 @@ def synthetic_clips(drawn: Any) -> tuple[Any, Any]:
 
     from tubevit.processing.cpu_cores import num_cores
 
+    from ..synthetic.moving_shapes import MAX_THREADS
+
     def one(index: int) -> Any:
         return to_grayscale(torch.from_numpy(drawn.draw(index)))
 
@@ -400,6 +401,7 @@ def read_clips(rows: Any, num_frames: int, description: str) -> tuple[Any, Any]:
     from tubevit.processing.frame_sampling import uniform_clips
 
     from ..data.clip_sampling import video_source
+    from ..synthetic.moving_shapes import MAX_THREADS
 
     def choose(metadata: Any) -> Any:
         return uniform_clips(metadata.total_num_frames, num_frames)[0]

@@ -6,7 +6,7 @@
 
 import argparse
 
-from ..options import whole_number
+from ..command_line import whole_number
 from .motion_scenes import LEVELS, MIN_FRAMES, MIN_IMAGE_SIZE, TASKS
 
 

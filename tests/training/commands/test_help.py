@@ -6,7 +6,11 @@ import re
 import pytest
 
 from tubevit.training.cli import COMMANDS, GROUPS, PREFIXES, RENAMED, find_command, main, make_parser
-from tubevit.training.options import normalize_argv
+from tubevit.training.command_line import normalize_argv, parse_arguments
+from tubevit.training.evaluation.evaluator import BLOCKS
+from tubevit.training.option_names import nearest_names
+from tubevit.training.options import read_options
+from tubevit.training.trainer.run_config import RECIPES, all_blocks
 
 
 # Words that refer to another line, which `--help | grep option` does not show, or that have to be read twice.
@@ -68,6 +72,71 @@ def test_group_lists_its_commands(prefix, capsys):
     assert main([prefix]) == 0
     listed = re.findall(rf"^  ({prefix} \w+)  ", capsys.readouterr().out, re.MULTILINE)
     assert listed == [name for name in COMMANDS if name.startswith(f"{prefix} ")]
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    return {action.dest for action in shown_actions(parser) if action.option_strings} - {"help"}
+
+
+def test_the_nearest_option_is_plausible(parsers):
+    """For all commands and all options of the other commands: names that share only letters are not near."""
+    suggested = {
+        (name, near)
+        for parser in parsers.values()
+        for other in parsers.values()
+        for name in option_names(other) - option_names(parser)
+        for near in nearest_names(name, option_names(parser))
+    }
+    unlike = {(name, near) for name, near in suggested if name.rstrip("s").split("_")[-1] not in near}
+    assert unlike == {("device", "use_cpu"), ("output_dir", "output")} and ("output", "output_dir") in suggested
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "message"),
+    [
+        ("predict", "--modle", "there is no option --modle, the nearest is --model"),
+        ("bench", "--model", "there is no option --model (`tubevit bench --help` lists the options)"),
+        ("eval", "--batchsize", "the nearest is --batch_size"),
+        ("eval", "--equal", "there is no option --equal (`tubevit eval --help` lists the options)"),
+        ("train", "--epochs", "the nearest is --num_train_epochs"),
+        ("train", "--batch_size", "the nearest are --per_device_train_batch_size, --per_device_eval_batch_size"),
+        ("train", "lr=1", "There is no option 'lr'; the nearest is 'learning_rate'."),
+        ("train", "auto_find_batch=1", "There is no option 'auto_find_batch'; `--help` lists the options."),
+        ("data check", "labels=3", "There is no option 'labels'; there are: "),
+    ],
+)
+def test_unknown_option_names_the_nearest(command, option, message, capsys):
+    argv = [*command.split(), *([option] if "=" in option else [option, "3"])]
+    try:
+        code = main(argv)
+    except SystemExit as exit_info:
+        code = exit_info.code
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train", "train-loop", "eval"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["m", "d"],
+        ["--model", "m", "d"],
+        ["d", "model=m"],
+        ["m", "--data", "d"],
+        ["data=d", "m"],
+        ["--data=d", "--model=m"],
+    ],
+)
+def test_model_and_data_need_no_names(name, argv):
+    blocks = BLOCKS if name == "eval" else all_blocks()
+    parser = make_parser(name)[1]
+    expected = {"model_name_or_path": "m", "data": "d"}
+    assert read_options(parse_arguments(parser, argv), blocks) == expected
+    if name == "train":
+        given = read_options(parse_arguments(parser, ["--config", "finetune-small", *argv]), blocks, RECIPES)
+        assert given["learning_rate"] and expected.items() <= given.items()
+    with pytest.raises(ValueError, match="'third' does not have the form option=value"):
+        read_options(parse_arguments(parser, [*argv, "third"]), blocks)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tubevit.training.options import current_name, normalize_argv, parse_arguments, whole_number
+from tubevit.training.command_line import normalize_argv, parse_arguments, whole_number
+from tubevit.training.option_names import current_name
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,5 +1,7 @@
 """`tubevit predict`: predictions for all kinds of clips, and errors of one line."""
 
+import csv
+import io
 import json
 import logging
 from pathlib import Path
@@ -64,6 +66,34 @@ def test_predict_accepts_files_folders_and_images(capsys, model, clips):
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) == pytest.approx(1, abs=1e-5)
     assert results[0] == results[1]
+
+
+def test_csv_has_the_numbers_of_the_json(capsys, model, clips, tmp_path):
+    broken = tmp_path / 'a "broken", clip.mp4'
+    broken.write_bytes(b"no video")
+    _, out, _ = predict(capsys, model, clips, broken, "--json", "--top-k", 2)
+    code, text, err = predict(capsys, model, clips, broken, "--csv", "--top-k", 2)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert code == 1 and f"{broken}: " in err
+    expected = []
+    for result in json.loads(out):
+        for rank, each in enumerate(result.get("predictions", [{}]), 1):
+            row = {
+                "file": result["file"],
+                "kind": result["kind"],
+                "rank": rank if each else "",
+                "label": "",
+                "score": "",
+            }
+            expected.append({**row, **each, "error": result.get("error", "")})
+    assert rows == [{name: str(value) for name, value in row.items()} for row in expected] and len(rows) == 7
+
+
+def test_first_argument_is_the_model(capsys, model, clips):
+    assert predict(capsys, model, clips / "a.mp4") == predict(capsys, clips / "a.mp4", "--model", model)
+    for argv in ([clips / "a.mp4"], [clips / "a.mp4", clips / "c.png"], [model], []):
+        code, _, err = predict(capsys, *argv)
+        assert code == 2 and "Give a model and clips: tubevit predict MODEL CLIP" in err and err.count("\n") == 1
 
 
 def test_images_are_classified_with_the_same_weights(capsys, model, clips):

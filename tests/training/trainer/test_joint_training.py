@@ -10,9 +10,10 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from tiny_runs import OPTIONS, make_images, make_videos
 
+from tubevit.training.command_line import add_config_arguments, parse_arguments
 from tubevit.training.data.joint_datasets import JointBatches, draw_names
 from tubevit.training.models import build as build_joint
-from tubevit.training.options import add_config_arguments, parse_arguments, write_yaml
+from tubevit.training.options import write_yaml
 from tubevit.training.run_folder import write_run_files
 from tubevit.training.trainer import run_steps
 from tubevit.training.trainer.build import build_run

@@ -13,11 +13,12 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.presets import PRESETS
+from tubevit.training.command_line import add_config_arguments, parse_arguments
 from tubevit.training.data.video_datasets import VideoData
 from tubevit.training.data.worker_processes import gpu_messages
 from tubevit.training.models.build import make_model
 from tubevit.training.option_types import convert
-from tubevit.training.options import add_config_arguments, load_config_file, make_config, parse_arguments, write_yaml
+from tubevit.training.options import load_config_file, make_config, write_yaml
 from tubevit.training.trainer.run_config import RECIPES, JointRun, TrainingRun, all_blocks, read_run, training_blocks
 
 
