@@ -173,7 +173,7 @@ class JointSetup:
     def batches(self, world_size: int) -> JointBatches:
         """The batch sampler: data set and samples of each batch."""
         weights = {name: self.run.options_of(name).weight for name in self.parts}
-        return JointBatches(self.num_train, self.batch_sizes, weights, self.run.training.seed, world_size)
+        return JointBatches(self.num_train, self.batch_sizes, weights, self.run.training.data_seed, world_size)
 
     @property
     def num_train(self) -> dict[str, int]:
@@ -323,7 +323,7 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
                 "A streamed data set has no length and no epochs: set max_steps, and set save_strategy and eval_strategy "
                 "to steps or no."
             )
-        train = train.shuffle(seed=run.training.seed, buffer_size=run.data.shuffle_buffer_size)
+        train = train.shuffle(seed=run.training.data_seed, buffer_size=run.data.shuffle_buffer_size)
         train_clips = StreamedClips(train, read, flipped_labels=flips, is_endless=True, **shared)
     validation = data.splits.get("validation")
     if not hasattr(validation, "__len__"):  # a stream is evaluated after training only

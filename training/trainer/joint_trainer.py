@@ -61,6 +61,7 @@ class JointTrainer(VideoTrainer):
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
         )
         return self.accelerator.prepare(loader)
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Summaries of a run for the terminal: model, data and steps before training, metrics and speed after it."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int]:
     effective = batch * training.gradient_accumulation_steps
     if training.max_steps > 0:
         return effective, training.max_steps
-    return effective, training.count_steps(math.ceil(len(setup.train_clips) / batch))
+    return effective, training.count_steps(training.count_batches(len(setup.train_clips), num_processes))
 
 
 def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[str, Any]) -> str:

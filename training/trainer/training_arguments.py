@@ -3,25 +3,48 @@
 `VideoTrainingArguments`: Transformers' `TrainingArguments` with our defaults, and the options that clips need.
 
 Each field of `TrainingArguments` is an option under its own name. A field that is declared again here has another default or
-a help text for clips. A value that `VideoTrainer` would ignore, or that would break it, is an error (`VideoTrainingArguments.UNSUPPORTED`).
+a help text for clips. Every other field is in one of two tables: `SUPPORTED`, or `UNSUPPORTED` with the reason, for a field that
+`VideoTrainer` would ignore or that would break it. A field of a newer Transformers, in neither table, is refused.
 """
 
 import math
 import sys
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from transformers import SchedulerType, TrainingArguments
+import transformers
+import yaml
+from transformers import SchedulerType, Trainer, TrainingArguments
+from transformers.debug_utils import DebugOption
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import OptimizerNames
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
 
 
 BELOW_1 = Range(0, 1, exclusive=("maximum",))
+OWN_PARAMETER_GROUPS = (
+    "galore",
+    "apollo",
+    "lomo",
+    "adalomo",
+)  # prefixes of optimizers that choose their parameter groups
+WITHOUT_BETAS = ("sgd", "adagrad", "rmsprop", "adafactor")
+TRACKER_OPTIONS = ["run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"]
+# Entries of `accelerator_config` that must keep their defaults; `non_blocking` may change.
+UNSUPPORTED_ACCELERATOR = {
+    "split_batches": "per_device_train_batch_size is the number of clips per device",
+    "dispatch_batches": "each process decodes its own clips",
+    "even_batches": "processes need equal numbers of batches",
+    "use_seedable_sampler": "a resumed run needs the same order of clips",
+    "gradient_accumulation_kwargs": "set gradient_accumulation_steps",
+    "use_configured_state": "the Accelerator is configured by the options of training",
+}
 
 
 @dataclass
@@ -43,7 +66,41 @@ class VideoTrainingArguments(TrainingArguments):
         "ddp_timeout": AT_LEAST_1,
     }
 
-    # Field to reason, for fields of TrainingArguments that must keep their defaults.
+    # Inherited fields that work as Transformers documents them.
+    SUPPORTED: ClassVar[frozenset[str]] = frozenset(
+        (
+            # Optimizer, schedule and precision
+            *("lr_scheduler_kwargs", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "neftune_noise_alpha"),
+            *("bf16", "fp16", "tf32", "activation_checkpointing", "activation_checkpointing_kwargs"),
+            *("gradient_checkpointing", "gradient_checkpointing_kwargs"),  # Transformers' older names
+            *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
+            # Logging
+            *(
+                "logging_strategy",
+                "logging_first_step",
+                "log_level",
+                "log_level_replica",
+                "log_on_each_node",
+                "run_name",
+            ),
+            *("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "skip_memory_metrics"),
+            "debug",
+            # Evaluation and checkpoints
+            *("eval_delay", "eval_on_start", "eval_accumulation_steps", "greater_is_better"),
+            *("save_only_model", "save_on_each_node", "ignore_data_skip"),
+            # Hub
+            *("hub_token", "hub_private_repo", "hub_revision"),
+            # Data and random numbers
+            *("full_determinism", "data_seed", "train_sampling_strategy", "accelerator_config"),
+            *("dataloader_drop_last", "dataloader_pin_memory", "dataloader_persistent_workers"),
+            *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order"),
+            # Several GPUs; the launcher may set local_rank
+            *("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph"),
+            *("ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "local_rank"),
+        )
+    )
+
+    # Field to reason, for inherited fields that must keep their defaults.
     UNSUPPORTED: ClassVar[dict[str, str]] = {
         "remove_unused_columns": "it would remove what the collator reads",
         "label_names": "clips have their labels under `labels`",
@@ -52,6 +109,19 @@ class VideoTrainingArguments(TrainingArguments):
         "prediction_loss_only": "metrics need the logits",
         "batch_eval_metrics": "metrics are computed over the whole split",
         "include_for_metrics": "metrics take logits and labels only",
+        "eval_do_concat_batches": "metrics are computed over the whole split",
+        "eval_use_gather_object": "logits are tensors",
+        "bf16_full_eval": "mixed_precision sets the precision of evaluations too",
+        "fp16_full_eval": "mixed_precision sets the precision of evaluations too",
+        "include_num_input_tokens_seen": "it would count pixels",
+        "length_column_name": "all clips have the same length",
+        "use_cache": "classifiers have no cache of keys and values",
+        "use_liger_kernel": "Liger has no kernels for video models",
+        "liger_kernel_config": "Liger has no kernels for video models",
+        "average_tokens_across_devices": "the loss is the mean over the clips of all devices",
+        "optim_target_modules": "the parameter groups are those of layer_decay; use an optimizer other than GaLore and APOLLO",
+        "restore_callback_states_from_checkpoint": "a resumed run always restores early stopping",
+        "enable_jit_checkpoint": "set save_strategy=steps and save_steps",
         "auto_find_batch_size": "results depend on the batch size; set per_device_train_batch_size",
         "hub_strategy": "a run is uploaded once, at its end",
         "hub_always_push": "a run is uploaded once, at its end",
@@ -183,7 +253,9 @@ class VideoTrainingArguments(TrainingArguments):
         self.disable_tqdm = not sys.stderr.isatty() if self.disable_tqdm is None else self.disable_tqdm
         self.report_to = check_trackers(self.report_to)
         self.label_names = ["labels"]
+        self._check_accelerator_config()
         super().__post_init__()
+        self._check_values()
         self.mixed_precision = (
             self.given["mixed_precision"] or self.mixed_precision
         )  # None: what `accelerate launch` sets
@@ -193,24 +265,73 @@ class VideoTrainingArguments(TrainingArguments):
         self.greater_is_better = self.given["greater_is_better"]
 
     def _check_supported(self) -> None:
+        own = type(self).__annotations__
         for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name in self.UNSUPPORTED and value not in (each.default, []):
-                raise ValueError(f"{each.name}={value} is not supported: {self.UNSUPPORTED[each.name]}.")
+            name, value = each.name, getattr(self, each.name)
+            if name not in self.UNSUPPORTED and (name in own or name in self.SUPPORTED):
+                continue
+            if value not in (_default(each), []):
+                reason = self.UNSUPPORTED.get(name, f"it is new in Transformers {transformers.__version__}")
+                raise ValueError(f"{name}={value} is not supported: {reason}.")
+        if str(self.optim).startswith(OWN_PARAMETER_GROUPS):
+            raise ValueError(f"optim={self.optim} is not supported: the parameter groups are those of layer_decay.")
+        if self.train_sampling_strategy not in ("random", "sequential"):
+            raise ValueError(
+                f"train_sampling_strategy={self.train_sampling_strategy} is not supported: all clips have the same length; set "
+                "random or sequential."
+            )
+
+    def _check_accelerator_config(self) -> None:
+        """Raise a `ValueError` for an entry that `accelerator_config` does not have, or that must keep its default."""
+        config, default = self.accelerator_config, AcceleratorConfig()
+        if isinstance(config, str):
+            config = yaml.safe_load(config if config.startswith("{") else Path(config).read_text(encoding="utf-8"))
+        for name, value in (config or {}).items():
+            if not hasattr(default, name):
+                raise ValueError(f"accelerator_config has no entry {name!r}; non_blocking may be set.")
+            if name in UNSUPPORTED_ACCELERATOR and value != getattr(default, name):
+                raise ValueError(
+                    f"accelerator_config.{name}={value} is not supported: {UNSUPPORTED_ACCELERATOR[name]}."
+                )
+
+    def _check_values(self) -> None:
+        """Raise a `ValueError` for a value of `debug` or `optim_args` that has no effect; called when all fields are converted."""
+        if DebugOption.TPU_METRICS_DEBUG in self.debug:
+            raise ValueError(
+                "debug=tpu_metrics_debug is not supported: it needs a TPU; debug=underflow_overflow works."
+            )
+        entries = [each.partition("=") for each in (self.optim_args or "").replace(" ", "").split(",") if each]
+        for name, _, value in entries:
+            others = ",".join("=".join((key, text)) for key, _, text in entries if key != name)
+            _, settings = Trainer.get_optimizer_cls_and_kwargs(self)
+            _, without = Trainer.get_optimizer_cls_and_kwargs(_with(self, optim_args=others))
+            if settings == without and str(settings.get(name)) not in (value, str(_number(value))):
+                raise ValueError(f"optim_args: {name} has no effect with optim={self.optim.value}.")
 
     def without_effect(self) -> list[str]:
         """A message for each option that is given and that another option switches off."""
-        reasons = {
-            "eval_steps": f"eval_strategy={self.given['eval_strategy']}" * (self.given["eval_strategy"] != "steps"),
-            "save_steps": f"save_strategy={self.given['save_strategy']}" * (self.given["save_strategy"] != "steps"),
-            "num_train_epochs": f"max_steps={self.max_steps}" * (self.max_steps > 0),
-        }
-        defaults = {each.name: each.default for each in fields(self)}
-        return [
-            f"{name}={self.given[name]:g} has no effect with {reason}."
-            for name, reason in reasons.items()
-            if reason and self.given[name] != defaults[name]
+        given, messages = self.given, []
+        defaults = {each.name: _default(each) for each in fields(self)}
+        has_tracker = self.report_to not in ([], ["none"])
+        # The options that `reason` switches off, if it holds.
+        groups = [
+            (given["eval_strategy"] != "steps", f"eval_strategy={given['eval_strategy']}", ["eval_steps"]),
+            (given["eval_strategy"] == "no", "eval_strategy=no", ["eval_delay", "metric_for_best_model"]),
+            (given["save_strategy"] != "steps", f"save_strategy={given['save_strategy']}", ["save_steps"]),
+            (given["save_strategy"] == "no", "save_strategy=no", ["save_total_limit", "save_only_model"]),
+            (self.max_steps > 0, f"max_steps={self.max_steps}", ["num_train_epochs"]),
+            (self.logging_strategy != "steps", f"logging_strategy={given['logging_strategy']}", ["logging_steps"]),
+            (self.logging_strategy == "no", "logging_strategy=no", ["chance_loss_patience", "logging_first_step"]),
+            (not has_tracker, "report_to=none", TRACKER_OPTIONS),
+            (not self.push_to_hub, "push_to_hub=false", ["hub_model_id", "hub_private_repo", "hub_revision"]),
+            (self.lr_scheduler_type == "constant", "lr_scheduler_type=constant", ["warmup_steps"]),
+            (self.optim.value.startswith(WITHOUT_BETAS), f"optim={self.optim.value}", ["adam_beta1", "adam_beta2"]),
         ]
+        for holds, reason, names in groups:
+            for name in names:
+                if holds and given[name] != defaults[name]:
+                    messages.append(f"{name}={_text(given[name])} has no effect with {reason}.")
+        return messages
 
     def _check_strategies(self) -> None:
         """Raise a `ValueError` if another option needs evaluations or checkpoints that are switched off."""
@@ -283,6 +404,7 @@ class VideoTrainingArguments(TrainingArguments):
         changes: dict[str, Any] = {"push_to_hub": False}  # the script uploads the run together with its evaluation
         if not has_validation:
             changes |= {"eval_strategy": "no", "load_best_model_at_end": False, "early_stopping_patience": 0}
+            changes |= {"eval_on_start": False}
             changes |= {"save_strategy": "epoch"} if self.given["save_strategy"] == "best" else {}
         arguments = self.copy(**changes)
         arguments.metric_for_best_model = metric
@@ -297,6 +419,16 @@ class VideoTrainingArguments(TrainingArguments):
         return math.ceil(
             self.num_train_epochs * max(1, math.ceil(batches_per_epoch / self.gradient_accumulation_steps))
         )
+
+    def count_batches(self, num_clips: int, num_processes: int) -> int:
+        """Batches of an epoch on each process. Raises `ValueError` if `dataloader_drop_last` leaves none."""
+        size = self.per_device_train_batch_size * num_processes
+        if self.dataloader_drop_last and num_clips < size:
+            raise ValueError(
+                f"dataloader_drop_last=true leaves no batch: there are {num_clips} training clips, and the batches of all devices "
+                f"have {size}."
+            )
+        return num_clips // size if self.dataloader_drop_last else math.ceil(num_clips / size)
 
 
 def default_layer_decay(has_checkpoint: bool) -> float:
@@ -316,6 +448,24 @@ def check_trackers(names: str | list[str]) -> list[str]:
             there = f"; installed are: {', '.join(installed)}." if installed else "."
             raise ImportError(f"report_to={name} needs the package: pip install {name}{there}")
     return trackers
+
+
+def _with(arguments: TrainingArguments, **changes: Any) -> TrainingArguments:
+    """A shallow copy with changes, without the checks and conversions of new arguments."""
+    changed = copy(arguments)
+    vars(changed).update(changes)
+    return changed
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _default(each: Any) -> Any:

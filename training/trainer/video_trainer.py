@@ -121,10 +121,11 @@ class VideoTrainer(TrainerOverrides):
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
         augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False  # for training only
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator = augmenting
+            self.data_collator, self.args.dataloader_drop_last = augmenting, drop_last
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
         return FLOPS_PER_TRAINING_STEP * self.flops_per_clip * len(inputs["labels"])
