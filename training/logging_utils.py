@@ -1,7 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Silence library output that is of no use in a command."""
+"""Terminal output of long commands: progress bars on a terminal, a line per minute elsewhere; and quieter libraries."""
 
+import sys
+import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+SECONDS_BETWEEN_LINES = 60.0
 
 
 def quiet_libraries() -> None:
@@ -17,3 +24,111 @@ def quiet_libraries() -> None:
     if shows_downloads:
         enable_progress_bars()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+
+
+def progress_bar(
+    iterable: Iterable | None = None,
+    description: str = "",
+    total: int | None = None,
+    unit: str = "item",
+    is_hidden: bool = False,
+    leave: bool = True,
+) -> Any:
+    """
+    A tqdm bar if stderr is a terminal; elsewhere a `ProgressLines`, with the same methods. Both iterate over `iterable`, or count
+    by `update` in a `with` block.
+
+    is_hidden: print nothing, for all processes but the first.
+    """
+    if is_hidden or sys.stderr.isatty():
+        from tqdm.auto import tqdm
+
+        return tqdm(iterable, description, total, unit=unit, disable=is_hidden, leave=leave, dynamic_ncols=True)
+    return ProgressLines(iterable, description, total, unit)
+
+
+class LineTimer:
+    """Prints at most one line per `SECONDS_BETWEEN_LINES`. file: `None` for stdout."""
+
+    def __init__(self, file: Any = None):
+        self.file, self.last = file, time.monotonic()
+
+    def tick(self, text: Callable[[], str]) -> None:
+        """Print `text()` if the last line is old enough."""
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+            self.write(text())
+
+    def write(self, line: str) -> None:
+        print(line, file=self.file, flush=True)
+        self.last = time.monotonic()
+
+
+class ProgressLines:
+    """The progress of a task as lines on stderr: `checking: 1,200 of 5,000 (24 %), 20.1 files/s, 3 min 9 s left`."""
+
+    def __init__(self, iterable: Iterable | None, description: str, total: int | None, unit: str):
+        self.iterable, self.description, self.unit = iterable, description, unit
+        self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+        self.count, self.start, self.lines = 0, time.monotonic(), LineTimer(sys.stderr)
+
+    def __iter__(self) -> Iterator:
+        for item in self.iterable or ():
+            yield item
+            self.update()
+
+    def __enter__(self) -> "ProgressLines":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def update(self, number: int = 1) -> None:
+        self.count += number
+        self.lines.tick(self._line)
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self.start
+        rate = describe_rate(self.count / max(seconds, 1e-9), self.unit)
+        return f"{self.description}: {describe_count(self.count, self.total)}, {rate}" + (
+            f", {describe_time_left(self.count, self.total, seconds)}" if self.total else ""
+        )
+
+
+def describe_count(count: int, total: int | None) -> str:
+    """
+    >>> describe_count(1200, 5000)
+    '1,200 of 5,000 (24 %)'
+    """
+    return (
+        f"{count:,}" if total is None else f"{count:,} of {total:,} ({count / max(total, 1):.0%})".replace("%", " %")
+    )
+
+
+def describe_rate(per_second: float, unit: str) -> str:
+    """
+    >>> describe_rate(20.123, "file"), describe_rate(0.25, "run")
+    ('20.1 files/s', '15 runs/min')
+    """
+    return f"{per_second:.3g} {unit}s/s" if per_second >= 1 else f"{60 * per_second:.3g} {unit}s/min"
+
+
+def describe_time_left(count: int, total: int, seconds: float) -> str:
+    """
+    Time that the rest of a task takes at the mean speed so far. count: items done in `seconds`.
+
+    >>> describe_time_left(1200, 5000, 60)
+    '3 min 10 s left'
+    """
+    return f"{describe_duration(seconds * (total - count) / count)} left" if count else "time left unknown"
+
+
+def describe_duration(seconds: float) -> str:
+    """
+    >>> describe_duration(9.4), describe_duration(190), describe_duration(7300), describe_duration(200_000)
+    ('9 s', '3 min 10 s', '2 h 2 min', '2 d 8 h')
+    """
+    seconds = round(seconds)
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // smaller_size} {smaller}"
+    return f"{seconds} s"

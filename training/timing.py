@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from tqdm.auto import tqdm
+
+from .logging_utils import progress_bar
 
 
 class Timing(NamedTuple):
@@ -46,7 +47,7 @@ def interleave(
     gc_was_enabled = gc.isenabled()
     gc.disable()  # a collection would count as time of the call during which it runs
     try:
-        for number in tqdm(range(rounds + 1), desc=description, unit="round", disable=None, leave=False):
+        for number in progress_bar(range(rounds + 1), description, unit="round", leave=False):
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 timing = time_call(calls[name], device)

@@ -213,11 +213,11 @@ CLIP_KINDS = (
 
 def write_clips(folder: Path, kinds: Sequence[ClipKind] = CLIP_KINDS) -> list[tuple[str, Path]]:
     """Write a video file of each kind to `folder`, with a progress bar. Returns `(title, path)` of each."""
-    from tqdm.auto import tqdm
+    from ..logging_utils import progress_bar
 
     clips = []
-    with tqdm(
-        total=sum(kind.num_frames for kind in kinds), desc="writing clips", unit="frame", disable=None
+    with progress_bar(
+        description="writing clips", total=sum(kind.num_frames for kind in kinds), unit="frame"
     ) as progress:
         for kind in kinds:
             path = folder / kind.file_name

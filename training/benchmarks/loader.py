@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import preset_config
@@ -24,6 +23,7 @@ from ..data.augmentation import AugmentationConfig, BatchAugmentation, ClipAugme
 from ..data.clip_datasets import ClipCollator, ClipDataset
 from ..data.clip_sampling import RandomClipReader
 from ..data.prepare import PrepareSettings, prepare_video
+from ..logging_utils import progress_bar
 from ..tables import format_table
 from ..throughput import DataLoaderTimer
 from ..timing import interleave, summarize
@@ -90,7 +90,7 @@ def measure_growth(path: Path, num_clips: int) -> list[tuple[int, float]]:
         raise OSError(f"{STATUS} does not exist: the memory of a process can be measured on Linux only.")
     every = max(1, num_clips // 10)
     loader = DataLoader(_MemoryProbe(path, num_clips), num_workers=1, batch_size=None)
-    progress = tqdm(loader, desc="reading clips", unit="clip", disable=None, leave=False)
+    progress = progress_bar(loader, "reading clips", num_clips, unit="clip", leave=False)
     return [(number, mib) for number, mib in enumerate(progress, start=1) if number % every == 0]
 
 

@@ -238,16 +238,16 @@ def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: P
     texts: `title`, `subtitle` and `clips_are` of `draw_report`.
     """
     import torch
-    from tqdm.auto import tqdm
     from transformers import pipeline
 
+    from ..logging_utils import progress_bar
     from ..visualization.tube_masks import read_mask
     from .demo_report import ReportClip, draw_report
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classifier = pipeline("video-classification", model=str(model_folder), device=device)
     processor, report_clips = _report_processor(classifier.video_processor), []
-    for clip in tqdm(clips, desc="classifying", unit="clip", dynamic_ncols=True):
+    for clip in progress_bar(clips, "classifying", unit="clip"):
         predictions = [(entry["label"], entry["score"]) for entry in classifier(str(clip.path), top_k=3)]
         frames = processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
         report_clips.append(ReportClip(frames.permute(0, 2, 3, 1).numpy(), clip.label, predictions))

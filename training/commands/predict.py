@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Print predictions of all clips that can be read. Returns the exit code, 1 if a clip could not be read."""
     from tqdm.auto import tqdm
 
-    from ..logging_utils import quiet_libraries
+    from ..logging_utils import progress_bar, quiet_libraries
     from ..models.loading import load_config
 
     _take_model(args)
@@ -85,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
     kinds = {kind_of(clip) for clip in clips}
     classify = make_classifier(args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype)
     results = []
-    # `disable=None` shows the bar on a terminal only.
-    with tqdm(clips, desc="predicting", unit="clip", disable=None, dynamic_ncols=True, leave=False) as progress:
+    with progress_bar(clips, "predicting", unit="clip", leave=False) as progress:
         for clip in progress:
             results.append(predict_one(classify, clip))
             if not (args.json or args.csv):

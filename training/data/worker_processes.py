@@ -35,14 +35,14 @@ def map_in_processes(
     total: number of items.
     num_workers: number of processes; 1 = this process. By default one per core, or fewer for few items.
     """
-    from tqdm.auto import tqdm
+    from ..logging_utils import progress_bar
 
     num_workers = choose_num_workers(num_workers, total)
     if num_workers == 1:
         results = ((item, function(item)) for item in items)
     else:
         results = _map_in_pool(function, iter(items), num_workers)
-    yield from tqdm(results, desc=description, total=total, unit="file", dynamic_ncols=True, disable=None)
+    yield from progress_bar(results, description, total, unit="file")
 
 
 def choose_num_workers(num_workers: int | None, num_items: int) -> int:

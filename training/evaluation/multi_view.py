@@ -177,14 +177,15 @@ def predict_multi_view(
     max_batches: stop after this number of batches, for a dry run.
     """
     from accelerate.utils import gather_object
-    from tqdm.auto import tqdm
+
+    from ..logging_utils import progress_bar
 
     loader = _make_loader(classifier, rows, accelerator, batch_size, num_workers)
     predictions: list[VideoPrediction] = []
     start, waited = time.perf_counter(), 0.0
     total = len(loader.dataset) if isinstance(loader.dataset, Dataset) and not _is_stream(rows) else None
-    hidden = None if accelerator.is_main_process else True  # None: show the bar on a terminal only
-    with tqdm(desc="scoring", total=total, unit="video", disable=hidden, dynamic_ncols=True) as progress:
+    hidden = not accelerator.is_main_process
+    with progress_bar(description="scoring", total=total, unit="video", is_hidden=hidden) as progress:
         for number, (items, seconds) in enumerate(_timed(loader)):
             if max_batches is not None and number >= max_batches:
                 break

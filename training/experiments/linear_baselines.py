@@ -394,13 +394,13 @@ def read_clips(rows: Any, num_frames: int, description: str) -> tuple[Any, Any]:
     """
     import numpy as np
     import torch
-    from tqdm.auto import tqdm
 
     from tubevit.processing import decode_video
     from tubevit.processing.cpu_cores import num_cores
     from tubevit.processing.frame_sampling import uniform_clips
 
     from ..data.clip_sampling import video_source
+    from ..logging_utils import progress_bar
     from ..synthetic.moving_shapes import MAX_THREADS
 
     def choose(metadata: Any) -> Any:
@@ -412,5 +412,5 @@ def read_clips(rows: Any, num_frames: int, description: str) -> tuple[Any, Any]:
         return decode_video(video_source(row["video"]), choose, frame_transform=to_grayscale, num_threads=1)[0]
 
     with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
-        frames = tqdm(pool.map(one, rows), description, len(rows), unit="video", dynamic_ncols=True, disable=None)
+        frames = progress_bar(pool.map(one, rows), description, len(rows), unit="video")
         return torch.stack(list(frames)).numpy(), np.array(rows["label"])

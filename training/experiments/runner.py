@@ -47,9 +47,9 @@ def run_all(
 
     Raises `FileExistsError`, before any training, where a record with other settings is in the place of a run.
     """
-    from tqdm.auto import tqdm
-
     from tubevit.processing.cpu_cores import num_cores
+
+    from ..logging_utils import progress_bar
 
     check_places(runs, folder)
     threads = threads or max(1, num_cores() // jobs)
@@ -61,7 +61,7 @@ def run_all(
         data = {(each.data, kind) for wave in waves for each in wave for kind in each.kinds}
         for each, kind in sorted(data, key=str):
             each.write_synthetic(kind, folder)
-    with tqdm(total=total, desc="runs", unit="run", disable=None) as progress:
+    with progress_bar(description="runs", total=total, unit="run") as progress:
         for wave in waves:
             for _ in _in_processes([(each, folder, device, threads) for each in wave], jobs):
                 progress.update()

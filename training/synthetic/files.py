@@ -90,7 +90,7 @@ def write_drawn_sets(
 
     settings: all that decides the examples, except their numbers. Otherwise as `write_motion_set`.
     """
-    from tqdm.auto import tqdm
+    from ..logging_utils import progress_bar
 
     if container is not None:
         check_choice("container", container, CODECS)
@@ -108,7 +108,7 @@ def write_drawn_sets(
     missing = [(drawn, index, folder / path) for drawn, index, path in jobs if not (folder / path).exists()]
     with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
         written = pool.map(_write, missing)
-        for _ in tqdm(written, "writing", len(missing), unit=sets[0].unit, dynamic_ncols=True, disable=None):
+        for _ in progress_bar(written, "writing", len(missing), unit=sets[0].unit):
             pass
     with open(folder / LIST_NAME, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

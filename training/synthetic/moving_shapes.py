@@ -111,7 +111,7 @@ def write_dataset(
     The same arguments draw the same clips (x264 does not always give the same bytes). An existing set
     with the same arguments is reused, one with other arguments is replaced; a folder that holds anything else is refused with a `FileExistsError`.
     """
-    from tqdm.auto import tqdm
+    from ..logging_utils import progress_bar
 
     folder = Path(folder)
     settings = {
@@ -140,8 +140,7 @@ def write_dataset(
         return {"file": path.relative_to(folder).as_posix(), **asdict(scene)}
 
     with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
-        progress = tqdm(pool.map(write, jobs), desc="drawing clips", total=len(jobs), unit="clip", dynamic_ncols=True)
-        scenes = list(progress)
+        scenes = list(progress_bar(pool.map(write, jobs), "drawing clips", len(jobs), unit="clip"))
     # Last, so that a set whose writing was interrupted has no manifest of these settings and is not reused.
     manifest.write_text(json.dumps({"settings": settings, "scenes": scenes}, indent=1))
     return folder

@@ -270,7 +270,7 @@ class VideoTrainingArguments(TrainingArguments):
             name, value = each.name, getattr(self, each.name)
             if name not in self.UNSUPPORTED and (name in own or name in self.SUPPORTED):
                 continue
-            if value not in (_default(each), []):
+            if not _is_default(value, _default(each)):
                 reason = self.UNSUPPORTED.get(name, f"it is new in Transformers {transformers.__version__}")
                 raise ValueError(f"{name}={value} is not supported: {reason}.")
         if str(self.optim).startswith(OWN_PARAMETER_GROUPS):
@@ -466,6 +466,11 @@ def _number(text: str) -> float | None:
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """`[]` and, for the choice "no", `False` are other spellings of defaults."""
+    return value == default or value == [] or (value is False and default == "no")
 
 
 def _default(each: Any) -> Any:
