@@ -3,15 +3,18 @@
 Converts PIL images, NumPy arrays and torch tensors to tensors `(channels, height, width)`.
 
 The image and the video processor share this code, so that an image and a video frame with the same content get the same
-pixels. Values range from 0 to 255: integers become uint8, floats become float32.
+pixels. Integers become uint8, floats become float32. Values are never guessed: `PixelFormat` compares their range with the
+range that the processor's settings expect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 from transformers.image_utils import ChannelDimension
 from transformers.utils import logging
 
@@ -19,6 +22,111 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 CHANNELS = (1, 3, 4)  # gray, RGB, RGB with alpha
+OVERSHOOT = 0.5  # bicubic interpolation of floats exceeds their range
+# Floats from 0 to 255 that never reach this value show next to nothing; floats from 0 to 1 never reach it.
+MIN_BRIGHTNESS = 2
+MAX_NORMALIZED = 32  # no usual mean and standard deviation give larger pixels
+MAX_UNIT_MEAN = 2  # a larger mean is one of pixels from 0 to 255
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """
+    The number of channels that a processor returns, and the range of pixels that it expects, by its settings of these names.
+    """
+
+    do_convert_rgb: bool | None
+    do_rescale: bool | None
+    rescale_factor: float
+    do_normalize: bool | None
+    image_mean: float | Sequence[float] | None
+    image_std: float | Sequence[float] | None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "PixelFormat":
+        """The format of these settings, or of the attributes of a processor (`vars(processor)`)."""
+        return cls(**{each.name: settings[each.name] for each in fields(cls)})
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the processor's pixels: 3 with `do_convert_rgb`, else the number of values of the statistics."""
+        statistics = (self.image_mean, self.image_std)
+        lengths = [len(values) for values in statistics if isinstance(values, Sequence)]
+        return 3 if self.do_convert_rgb else max(lengths, default=1)
+
+    @property
+    def maximum(self) -> int | None:
+        """The largest pixel value that the settings are made for, 255 or 1; `None` if the settings take any."""
+        if self.do_rescale:
+            return 255 if abs(self.rescale_factor) < 0.1 else None
+        if not self.do_normalize or self.image_mean is None:
+            return None
+        means = self.image_mean if isinstance(self.image_mean, Sequence) else [self.image_mean]
+        return 255 if max(means) > MAX_UNIT_MEAN else 1
+
+    def to_channels(self, frames: torch.Tensor) -> torch.Tensor:
+        """
+        Frames `(..., channels, height, width)` with `num_channels` channels. Gray is repeated for RGB, alpha is dropped, and
+        colors become gray by their luma (ITU-R BT.601), as in PIL.
+
+        Raises `ValueError` for frames that cannot be converted.
+        """
+        if self.do_convert_rgb and frames.shape[-3] == 1:
+            frames = frames.expand(*frames.shape[:-3], 3, -1, -1)
+        elif self.do_convert_rgb and frames.shape[-3] == 4:
+            frames = frames[..., :3, :, :]
+        elif self.num_channels == 1 and frames.shape[-3] in (3, 4):
+            frames = v2.functional.rgb_to_grayscale(frames[..., :3, :, :])
+        self._check_channels(frames.shape[-3])
+        return frames
+
+    def _check_channels(self, num_channels: int) -> None:
+        if self.do_convert_rgb and num_channels not in CHANNELS:
+            raise ValueError(
+                f"Only 1, 3 or 4 channels can be converted to RGB, got {num_channels}; set do_convert_rgb=False."
+            )
+        for name, values in (("image_mean", self.image_mean), ("image_std", self.image_std)):
+            if self.do_normalize and isinstance(values, Sequence) and len(values) not in (1, num_channels):
+                raise ValueError(
+                    f"{name} has {len(values)} values for {num_channels} channels; give one value per channel, or set "
+                    "do_convert_rgb=True for three."
+                )
+
+    def check_range(self, low: float, high: float) -> None:
+        """Raise `ValueError` for pixels whose smallest and largest value show that the settings are made for other pixels."""
+        if low == high == 0:
+            return
+        if self.maximum is None:
+            if not (self.do_rescale or self.do_normalize) and high > MAX_NORMALIZED:
+                logger.warning_once(
+                    f"Float pixels up to {high:.4g} are not normalized, because do_rescale and do_normalize are False. The "
+                    "model normalizes uint8 pixels only: pass uint8 frames."
+                )
+            return
+        found = f"got pixels from {low:.4g} to {high:.4g}"
+        if self.maximum == 1 and high > MIN_BRIGHTNESS:
+            raise ValueError(
+                f"do_rescale=False with image_mean={self.image_mean} is for pixels from 0 to 1, {found}: set do_rescale=True."
+            )
+        if low < -OVERSHOOT:
+            raise ValueError(
+                f"Pixels must be from 0 to {self.maximum}, {found}: set do_rescale=False and do_normalize=False for pixels "
+                "that are normalized already."
+            )
+        if self.maximum == 255 and high > 255 + OVERSHOOT:
+            raise ValueError(f"Pixels must be from 0 to 255, {found}: scale or clip them first.")
+        if self.maximum == 255 and high < MIN_BRIGHTNESS:
+            hint = (
+                "set do_rescale=False for pixels that are rescaled already"
+                if self.do_rescale
+                else "set do_rescale=True with image_mean and image_std for pixels from 0 to 1"
+            )
+            raise ValueError(f"Float pixels must be from 0 to 255, {found}: {hint}, or pass uint8 pixels.")
+
+    def check_integers(self, frames: torch.Tensor) -> None:
+        """Raise `ValueError` for uint8 frames if the settings are made for pixels from 0 to 1."""
+        if self.maximum == 1 and frames.dtype == torch.uint8 and frames.numel():
+            self.check_range(0, int(frames.max()))
 
 
 class FrameSequence:
@@ -30,13 +138,19 @@ class FrameSequence:
 
     frames: a 4-dimensional array or tensor, or a list of PIL images or of 3-dimensional arrays or tensors.
     input_data_format: "channels_first" or "channels_last"; `None` infers it from the number of channels.
+    pixel_format: of the processor; `None` does not check the range of float frames.
 
-    Raises `ValueError` for an empty list of frames, or if neither axis can be the channels.
+    Raises `ValueError` for an empty list of frames, if neither axis can be the channels, or for floats of another range than
+    that of `pixel_format`. The range is that of the whole video, because a single frame may be dark.
     """
 
-    def __init__(self, frames: Sequence, input_data_format: str | None = None):
+    def __init__(
+        self, frames: Sequence, input_data_format: str | None = None, pixel_format: PixelFormat | None = None
+    ):
         if len(frames) == 0:
             raise ValueError("The video has no frames.")
+        if pixel_format is not None and (found := _range_of_floats(frames)) is not None:
+            pixel_format.check_range(*found)
         self.frames = frames
         self.channels_last = isinstance(frames[0], Image.Image) or channels_are_last(
             frames[0].shape, input_data_format
@@ -47,6 +161,22 @@ class FrameSequence:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return frame_to_tensor(self.frames[index], self.channels_last)
+
+
+def _range_of_floats(frames: Sequence) -> tuple[float, float] | None:
+    """Smallest and largest value of the float frames; `None` without float frames, or if a value is NaN or inf."""
+    low, high = float("inf"), float("-inf")
+    for frame in [frames] if isinstance(frames, (np.ndarray, torch.Tensor)) else frames:
+        if isinstance(frame, Image.Image):
+            if frame.mode != "F":
+                continue
+            frame = np.array(frame)
+        is_float = frame.is_floating_point() if isinstance(frame, torch.Tensor) else frame.dtype.kind == "f"
+        if is_float and 0 not in frame.shape:
+            low, high = min(low, float(frame.min())), max(high, float(frame.max()))
+            if not (np.isfinite(low) and np.isfinite(high)):
+                return None  # `_to_pixel_dtype` raises
+    return None if low > high else (low, high)
 
 
 def frame_to_tensor(frame: Image.Image | np.ndarray | torch.Tensor, channels_last: bool) -> torch.Tensor:
@@ -81,19 +211,6 @@ def channels_are_last(frame_shape: Sequence[int], input_data_format: str | None 
             "Pass input_data_format to choose."
         )
     return not first
-
-
-def check_channels(num_channels: int, do_convert_rgb: bool | None, image_mean: float | Sequence[float] | None) -> None:
-    """Raise `ValueError` if the frames cannot be converted to RGB, or if `image_mean` (if given) has another length."""
-    if do_convert_rgb and num_channels not in CHANNELS:
-        raise ValueError(
-            f"Only 1, 3 or 4 channels can be converted to RGB, got {num_channels}; set do_convert_rgb=False."
-        )
-    if isinstance(image_mean, Sequence) and len(image_mean) not in (1, 3 if do_convert_rgb else num_channels):
-        raise ValueError(
-            f"image_mean has {len(image_mean)} values for {3 if do_convert_rgb else num_channels} channels; give one value "
-            "per channel, or set do_convert_rgb=True for three."
-        )
 
 
 def flatten_images(images: Any) -> list:

@@ -16,7 +16,7 @@ from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling, load_image
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .decoded_frames import FrameSequence, check_channels, flatten_images
+from .decoded_frames import FrameSequence, PixelFormat, flatten_images
 from .hub_export_processing import ProcessorCodeExportMixin
 from .processor_settings import PIXEL_RULES, check_names, check_settings
 
@@ -67,8 +67,8 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
         Images to `pixel_values`.
 
         images: an image or a list of images: path, URL, PIL image, or array or tensor `(height, width, channels)` or
-            `(channels, height, width)` with values from 0 to 255, integers or floats (pass `do_rescale=False` for floats
-            from 0 to 1). A 4-dimensional array is a batch.
+            `(channels, height, width)` with values from 0 to 255, integers or floats; `do_rescale=False` takes floats from
+            0 to 1. Floats of another range than the settings expect raise `ValueError`. A 4-dimensional array is a batch.
         kwargs: settings that override the processor's in this call.
 
         Returns a `BatchFeature` with `pixel_values` `(batch, channels, height, width)`.
@@ -86,22 +86,15 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
         return super().fetch_images(image_url_or_urls)
 
     def process_image(
-        self,
-        image: Any,
-        do_convert_rgb: bool | None = None,
-        input_data_format: str | None = None,
-        device: Any = None,
-        do_normalize: bool | None = None,
-        image_mean: float | list[float] | None = None,
-        **kwargs,
+        self, image: Any, input_data_format: str | None = None, device: Any = None, **settings
     ) -> torch.Tensor:
         """One image to a tensor `(channels, height, width)`, by the conversion that video frames get."""
         if not isinstance(image, Image.Image) and image.ndim == 2:
             image, input_data_format = image[None], "channels_first"
-        image = FrameSequence([image], input_data_format)[0]
-        check_channels(image.shape[0], do_convert_rgb, image_mean if do_normalize else None)
-        if do_convert_rgb and image.shape[0] != 3:
-            image = self.convert_to_rgb(image, "channels_first")
+        pixel_format = PixelFormat.of({**vars(self), **settings})
+        image = FrameSequence([image], input_data_format, pixel_format)[0]
+        pixel_format.check_integers(image)
+        image = pixel_format.to_channels(image)
         return image if device is None else image.to(device)
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:  # type: ignore[override]  # called by keyword only

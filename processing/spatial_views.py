@@ -2,12 +2,16 @@
 """
 Spatial views: the crops of a frame after its short side was resized.
 
-A single view is the center crop. Several views are evenly spaced along the longer side, from one end to the other (the
-paper evaluates 3, sec. 4.1); an odd number includes the center crop. Coordinates are in pixels, in the order height,
-width.
+A single view is the center crop. Several views are evenly spaced along the side that the crop covers least, from one end to
+the other (the paper evaluates 3, sec. 4.1); for square crops this is the longer side. An odd number includes the center crop.
+Coordinates are in pixels, in the order height, width.
 """
 
 import torch
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
 
 
 def crop_corners(frame_size: tuple[int, int], crop_size: tuple[int, int], num_views: int = 1) -> list[tuple[int, int]]:
@@ -23,7 +27,7 @@ def crop_corners(frame_size: tuple[int, int], crop_size: tuple[int, int], num_vi
     top, left = slack[0] // 2, slack[1] // 2
     if num_views == 1:
         return [(top, left)]
-    if frame_size[0] > frame_size[1]:
+    if slack[0] > slack[1]:
         return [(view * slack[0] // (num_views - 1), left) for view in range(num_views)]
     return [(top, view * slack[1] // (num_views - 1)) for view in range(num_views)]
 
@@ -33,7 +37,7 @@ def crop_views(frames: torch.Tensor, crop_size: tuple[int, int], num_views: int 
     The spatial views of `frames`, `(..., height, width)`: `num_views` tensors `(..., crop height, crop width)`.
 
     The views share memory with `frames`. A side shorter than the crop is first zero-padded at both ends, as in the center
-    crop of Transformers.
+    crop of Transformers, with a warning.
     """
     frames = pad_to(frames, crop_size)
     height, width = crop_size
@@ -67,6 +71,10 @@ def pad_to(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     missing = [max(0, target - actual) for target, actual in zip(size, frames.shape[-2:], strict=True)]
     if not any(missing):
         return frames
+    logger.warning_once(
+        f"Frames of {frames.shape[-2]}x{frames.shape[-1]} are smaller than the crop, {size[0]}x{size[1]}: they get black borders. "
+        "Set a larger size to avoid them."
+    )
     before = [count // 2 for count in missing]
     left, top, right, bottom = before[1], before[0], missing[1] - before[1], missing[0] - before[0]
     return torch.nn.functional.pad(frames, (left, right, top, bottom))

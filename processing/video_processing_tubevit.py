@@ -27,7 +27,7 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from .decoded_frames import FrameSequence, check_channels
+from .decoded_frames import FrameSequence, PixelFormat
 from .frame_sampling import (
     PAD_MODES,
     evenly_spaced_starts,
@@ -42,6 +42,7 @@ from .hub_export_processing import ProcessorCodeExportMixin
 from .processor_settings import (
     COUNT,
     FLAG,
+    FRAMES,
     PIXEL_RULES,
     RATE,
     Rule,
@@ -72,7 +73,7 @@ VIDEO_RULES = {
     "return_metadata": FLAG,
     "allow_partial": FLAG,
     "sampling": one_of("uniform", "fixed_rate"),
-    "num_frames": COUNT,
+    "num_frames": FRAMES,
     "fps": optional(RATE),
     "clip_start": Rule(
         "'center', 'random' or a number of seconds of at least 0",
@@ -192,7 +193,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         videos: a video or a batch of videos. A video is a path, URL, bytes, binary file object, `{"path": ..., "bytes":
             ...}`, torchcodec `VideoDecoder`, array or tensor `(frames, height, width, channels)` or `(frames, channels,
             height, width)`, or list of frames. Decoded frames are RGB, gray or RGBA with values from 0 to 255, integers or
-            floats (pass `do_rescale=False` for floats from 0 to 1).
+            floats; `do_rescale=False` takes floats from 0 to 1. Floats of another range than the settings expect raise
+            `ValueError`. With `do_convert_rgb=False` all inputs get as many channels as `image_mean` has values: one is gray.
         video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`; required by
             `sampling="fixed_rate"`. The metadata of files are read from the files.
         kwargs: settings that override the processor's in this call. With `sampling="uniform"`, `fps` without
@@ -206,7 +208,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         settings = self._call_settings(kwargs)
         video_metadata, input_data_format = settings.pop("video_metadata"), settings.pop("input_data_format")
         allow_partial, num_threads = settings.pop("allow_partial"), settings.pop("num_decoder_threads")
-        do_sample_frames = settings.pop("do_sample_frames")
+        do_sample_frames, pixel_format = settings.pop("do_sample_frames"), PixelFormat.of(settings)
         if not do_sample_frames:
             settings["num_temporal_views"] = 1
         clips, metadata = self._decode_and_sample_videos(
@@ -214,8 +216,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             video_metadata=video_metadata,
             do_sample_frames=do_sample_frames,
             sample_indices_fn=partial(self.sample_frames, **settings) if do_sample_frames else None,
-            frame_transform=partial(self._prepare_frames, **settings),
+            frame_transform=partial(self._prepare_frames, pixel_format=pixel_format, **settings),
             input_data_format=input_data_format,
+            pixel_format=pixel_format,
             allow_partial=allow_partial,
             num_threads=num_threads,
         )
@@ -262,10 +265,6 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             decoded = [self.fetch_videos(video, sample_indices_fn, **decode_kwargs) for video in video_url_or_urls]
             return list(zip(*decoded, strict=True))
         return decode_video(video_url_or_urls, sample_indices_fn, **decode_kwargs)
-
-    def convert_to_rgb(self, video: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # as BaseVideoProcessor
-        """Frames `(..., channels, height, width)` with 1, 3 or 4 channels to RGB; alpha is dropped, as for files."""
-        return video.expand(*video.shape[:-3], 3, -1, -1) if video.shape[-3] == 1 else video[..., :3, :, :]
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:  # type: ignore[override]  # called by keyword only
         # Transformers passes all settings through here, in `__init__` and in every call.
@@ -362,6 +361,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         sample_indices_fn: Callable | None = None,
         frame_transform: Callable[[torch.Tensor], torch.Tensor] = lambda frames: frames,
         input_data_format: str | None = None,
+        pixel_format: PixelFormat | None = None,
         **decode_kwargs,
     ) -> tuple[list[torch.Tensor], list[VideoMetadata]]:
         """
@@ -384,7 +384,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
                         "Sampling frames from a list of images is not supported! Set `do_sample_frames=False`."
                     )
                 video = [load_image(os.fspath(name)) for name in video]
-            frames = FrameSequence(video, input_data_format)
+            frames = FrameSequence(video, input_data_format, pixel_format)
             return take_frames(frames, decoded_metadata(given, len(frames)), sample_indices_fn, frame_transform)
 
         videos = flatten_videos(videos)
@@ -395,22 +395,19 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     def _prepare_frames(
         self,
         frames: torch.Tensor,
-        do_convert_rgb: bool,
+        pixel_format: PixelFormat,
         do_resize: bool,
         size: SizeDict,
         resample: Any,
         do_center_crop: bool,
         crop_size: SizeDict,
-        do_normalize: bool,
-        image_mean: float | list[float],
         num_spatial_views: int,
         device: Any = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Convert frames `(frames, channels, height, width)` to RGB, resize them, and crop them if there is one spatial view."""
-        check_channels(frames.shape[1], do_convert_rgb, image_mean if do_normalize else None)
-        if do_convert_rgb and frames.shape[1] != 3:
-            frames = self.convert_to_rgb(frames)
+        """Convert the channels of frames `(frames, channels, height, width)`, resize, and crop if there is one spatial view."""
+        pixel_format.check_integers(frames)
+        frames = pixel_format.to_channels(frames)
         if device is not None:
             frames = frames.to(device)
         if do_resize:

@@ -134,6 +134,68 @@ def test_lists_of_frame_files_are_not_sampled(tmp_path, frames):
         processor([[names]])
 
 
+# Ranges of pixels and numbers of channels
+
+
+def fractions(frames):
+    return frames.permute(0, 2, 3, 1).float().numpy() / 255
+
+
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (lambda frames: fractions(frames), "from 0 to 0.9.*: set do_rescale=False"),
+        (lambda frames: torch.from_numpy(fractions(frames)), "do_rescale=False"),
+        (lambda frames: fractions(frames).astype(np.float16), "do_rescale=False"),
+        (lambda frames: list(fractions(frames)), "do_rescale=False"),
+        (lambda frames: [Image.fromarray(frame[..., 0]) for frame in fractions(frames)], "do_rescale=False"),
+        (lambda frames: 1.04 * fractions(frames) - 0.02, "do_rescale=False"),  # the overshoot of a bicubic resize
+        (lambda frames: 2 * fractions(frames) - 1, "do_normalize=False for pixels that are normalized already"),
+        (lambda frames: 65535 * fractions(frames), "from 0 to 255, got pixels from 0 to"),
+    ],
+)
+def test_floats_of_another_range_are_refused(frames, convert, message):
+    dark, video = frames[:1] * 0, convert(frames)
+    for make in (lambda: video_processor()(video), lambda: TubeViTImageProcessor(**SMALL)(video[0])):
+        with pytest.raises(ValueError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+    assert pixels(video_processor(), dark.float()).max() == -1, "black is black in every range"
+
+
+def test_floats_of_both_ranges_equal_integers(frames):
+    expected = pixels(video_processor(), frames)
+    fade_in = torch.cat([frames[:1] * 0, frames[:7]])  # the range is that of the video, not of its dark first frame
+    for settings, factor in (({}, 1), ({"do_rescale": False}, 255)):
+        found = pixels(video_processor(**settings), frames.float() / factor)
+        assert (found - expected).abs().max() < 0.02  # integers are rounded after the resize
+        assert (pixels(video_processor(**settings), fade_in.float() / factor)[:, 0] == -1).all()
+    with pytest.raises(
+        ValueError, match=r"do_rescale=False with image_mean=.* is for pixels from 0 to 1, .* set do_rescale=True"
+    ):
+        video_processor(do_rescale=False)(frames)
+    in_bytes = {"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3}
+    assert torch.allclose(pixels(video_processor(**in_bytes), frames), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="set do_rescale=True with image_mean and image_std for pixels from 0 to 1"):
+        video_processor(**in_bytes)(frames / 255)
+
+
+@pytest.mark.parametrize("statistics", [[0.5], 0.5])
+def test_one_channel_processors_return_one_channel_from_every_input(clip, frames, statistics):
+    settings = {"do_convert_rgb": False, "image_mean": statistics, "image_std": statistics, **UINT8}
+    processor = video_processor(**settings)
+    arrays = frames.permute(0, 2, 3, 1).numpy()
+    luma = [Image.fromarray(frame).convert("L") for frame in arrays]
+    expected = pixels(processor, luma)
+    assert expected.shape == (1, 8, 1, 32, 32)
+    for name, video in forms_of(clip, frames).items():
+        found = pixels(processor, video)
+        assert found.shape == expected.shape, name
+        assert (found.int() - expected.int()).abs().max() <= 3, name
+    image = TubeViTImageProcessor(**SMALL, **settings)(arrays[2], return_tensors="pt").pixel_values
+    assert (image.int() - expected[:, 0].int()).abs().max() <= 1
+
+
 # Outputs
 
 
@@ -236,6 +298,9 @@ def test_spatial_views_follow_the_longer_side():
     assert [view[0, 0, 0].item() for view in crop_views(tall, (30, 30), 3)] == [0, 5, 10]
     assert [view[0, 0, 0].item() for view in crop_views(wide, (30, 30))] == [5]
     assert [view[0, 0, 0].item() for view in crop_views(wide, (20, 20), 2)] == [0, 20]
+    # A wide crop leaves room above and below only: views along the longer side would all be the same.
+    rows = torch.arange(30)[:, None].expand(3, 30, 40)
+    assert [view[0, 0, 0].item() for view in crop_views(rows, (10, 40), 3)] == [0, 10, 20]
 
 
 def test_several_views_decode_the_file_once(clip, monkeypatch):

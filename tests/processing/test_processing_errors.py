@@ -40,6 +40,22 @@ from tubevit import TubeViTImageProcessor
         ({"allow_partial": 1}, "allow_partial must be True or False, got 1"),
         ({"num_decoder_threads": 0}, "num_decoder_threads must be a whole number of at least 1, got 0"),
         ({"num_decoder_threads": "all"}, "num_decoder_threads must be .* got 'all'"),
+        ({"num_frames": 10**30}, "num_frames must be at most 65,536"),
+        ({"num_frames": 10**400}, "num_frames must be at most 65,536"),
+        ({"num_temporal_views": 10**9}, "num_temporal_views must be at most 1,024"),
+        ({"num_decoder_threads": 10**9}, "num_decoder_threads must be at most 1,024"),
+        ({"sampling": "fixed_rate", "fps": 1e30}, "fps must be from 0.0001 to 10,000, got 1e[+]30"),
+        ({"sampling": "fixed_rate", "fps": 1e-30}, "fps must be from 0.0001"),
+        ({"size": 10**30}, "size must be at most 16,384 pixels per side"),
+        ({"crop_size": {"height": 32, "width": 10**9}}, "crop_size must be at most 16,384 pixels"),
+        ({"image_std": [0.5, 0.5]}, r"image_std must have as many values as image_mean, 3, .* got \[0.5, 0.5\]"),
+        ({"image_mean": [0.5]}, "image_std must have as many values as image_mean, 1"),
+        ({"image_std": 1e-30}, "image_std must be from 0.001 to 10,000"),
+        ({"image_std": [5e-324] * 3}, "image_std must be from 0.001"),
+        ({"image_mean": 1e39}, "image_mean must be from 0 to 10,000 in absolute value"),
+        ({"image_mean": 10**400}, "image_mean must be a number"),
+        ({"rescale_factor": 1e38}, "rescale_factor must be from 1e-06 to 256"),
+        ({"rescale_factor": 1e-40}, "rescale_factor must be from 1e-06"),
         ({"num_frame": 8}, "no setting 'num_frame'; did you mean 'num_frames'"),
     ],
 )
@@ -55,7 +71,17 @@ def test_invalid_setting_raises_in_constructor_and_call(settings, message):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"size": -1}, {"do_normalize": 1}, {"image_std": 0}, {"crop_siz": 3}, {"device": "nowhere"}]
+    "settings",
+    [
+        *({"size": -1}, {"do_normalize": 1}, {"image_std": 0}, {"crop_siz": 3}, {"device": "nowhere"}),
+        *(
+            {"size": 10**30},
+            {"image_std": [0.5]},
+            {"image_std": 1e-30},
+            {"image_mean": -1e39},
+            {"rescale_factor": 1e38},
+        ),
+    ],
 )
 def test_image_processor_checks_settings(settings):
     for make in (lambda: TubeViTImageProcessor(**settings), lambda: TubeViTImageProcessor()(ARRAYS[0], **settings)):

@@ -40,7 +40,9 @@ class AugmentationConfig:
         0.25, "random-resized crop: smallest area as a fraction of the frame's; 1 = whole frame"
     )
     rrc_ratio_max: Annotated[float, Range(1)] = option(
-        4 / 3, "random-resized crop: largest ratio of the longer to the shorter side"
+        4 / 3,
+        "random-resized crop: largest factor by which a clip is stretched; 1 = the crop has the proportions of the model's "
+        "frames, and all shapes keep theirs",
     )
     flip: Literal["auto", "on", "off", "swap_labels"] = option(
         "auto",

@@ -16,6 +16,7 @@ import torch
 from torchvision.transforms import v2
 
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor, decode_video
+from tubevit.processing.decoded_frames import PixelFormat
 
 from .augmentation import AugmentationConfig
 from .rng import fork_rng
@@ -73,9 +74,9 @@ class RandomClipReader:
     ):
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.min_temporal_span = config.min_temporal_span
-        self.crop = _random_crop(processor, config)
-        self.stretches = "height" in dict(processor.size)
-        self.shape = (processor.num_frames, 3, *self.crop.size)
+        self.pixel_format = PixelFormat.of(vars(processor))
+        self.crop, self.stretched_size = _random_crop(processor, config), _stretched_size(processor)
+        self.shape = (processor.num_frames, self.pixel_format.num_channels, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
         """Raises the errors of `decode_video`."""
@@ -84,10 +85,11 @@ class RandomClipReader:
             pixels, _ = decode_video(
                 video_source(video),
                 self._sample,
-                frame_transform=SameCrop(self.crop, self.stretches),
+                frame_transform=SameCrop(self.crop, self.stretched_size),
                 num_threads=self.num_threads,
                 allow_partial=self.processor.allow_partial,
             )
+        pixels = self.pixel_format.to_channels(pixels)
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
     def _sample(self, metadata):
@@ -123,17 +125,16 @@ class RandomImageReader:
     media = "image"
 
     def __init__(self, processor: TubeViTImageProcessor, config: AugmentationConfig, mirror: bool):
-        self.mirror = mirror
-        self.crop = _random_crop(processor, config)
-        self.stretches = "height" in dict(processor.size)
-        self.shape = (3, *self.crop.size)
+        self.mirror, self.pixel_format = mirror, PixelFormat.of(vars(processor))
+        self.crop, self.stretched_size = _random_crop(processor, config), _stretched_size(processor)
+        self.shape = (self.pixel_format.num_channels, *self.crop.size)
 
     def __call__(self, image: dict[str, Any], seed: int) -> Clip:
         """Raises `OSError` or `ValueError` for a file that is not an image."""
-        pixels = read_image(image)
+        pixels = self.pixel_format.to_channels(read_image(image))
         with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
-            pixels = SameCrop(self.crop, self.stretches)(pixels[None])[0]
+            pixels = SameCrop(self.crop, self.stretched_size)(pixels[None])[0]
         return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
 
 
@@ -148,7 +149,7 @@ class MultiViewReader:
         self.processor = processor
         self.media = "video" if "pixel_values_videos" in processor.model_input_names else "image"
         crop = (processor.crop_size["height"], processor.crop_size["width"])
-        self.shape: tuple[int, ...] = (3, *crop)
+        self.shape: tuple[int, ...] = (PixelFormat.of(vars(processor)).num_channels, *crop)
         if self.media == "video":
             num_views = processor.num_temporal_views * processor.num_spatial_views
             self.shape = (*([num_views] if num_views > 1 else []), processor.num_frames, *self.shape)
@@ -180,32 +181,60 @@ class SameCrop:
     """
     Crops and resizes the frames of one clip. Frames come in groups; all groups get the random parameters of the first group.
 
-    stretches: whether the processor resizes frames to a square without keeping their aspect ratio. The random area and aspect
-        ratio of the crop then refer to the square.
+    crop: its `ratio` is width over height of the cropped rectangle. If both limits are equal, the sides are rounded to whole
+        pixels in this proportion as closely as possible.
+    stretched_size: (height, width) to which the processor resizes frames without keeping their aspect ratio, if it does. The
+        random area and aspect ratio of the crop then refer to the stretched frame.
     """
 
-    def __init__(self, crop: v2.RandomResizedCrop, stretches: bool = False):
-        self.crop, self.stretches, self.params = crop, stretches, None
+    def __init__(self, crop: v2.RandomResizedCrop, stretched_size: tuple[int, int] | None = None):
+        self.crop, self.stretched_size, self.params = crop, stretched_size, None
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         if self.params is None:
-            self.params = self._stretched_params(frames) if self.stretches else self.crop.make_params([frames])
+            self.params = self._make_params(frames.shape[-2], frames.shape[-1])
         return self.crop.transform(frames, self.params)
 
-    def _stretched_params(self, frames: torch.Tensor) -> dict[str, int]:
-        height, width = frames.shape[-2:]
-        side = max(height, width)
-        params = self.crop.make_params([frames[:1, :, :1, :1].expand(-1, -1, side, side)])
-        scales = {"top": height / side, "height": height / side, "left": width / side, "width": width / side}
+    def _make_params(self, height: int, width: int) -> dict[str, int]:
+        if self.stretched_size is None:
+            return self._whole_pixels(self._params_of(height, width), height, width)
+        scale = max(height, width) / max(self.stretched_size)
+        stretched = [round(scale * side) for side in self.stretched_size]
+        params = self._params_of(*stretched)
+        vertical, horizontal = height / stretched[0], width / stretched[1]
+        scales = {"top": vertical, "height": vertical, "left": horizontal, "width": horizontal}
         params |= {name: math.floor(params[name] * scale) for name, scale in scales.items()}
         return params | {name: max(1, params[name]) for name in ("height", "width")}
 
+    def _params_of(self, height: int, width: int) -> dict[str, int]:
+        return self.crop.make_params([torch.empty(1, 1, 1, 1).expand(1, 1, height, width)])
+
+    def _whole_pixels(self, params: dict[str, int], height: int, width: int) -> dict[str, int]:
+        """`params` with sides in the proportion of the crop, if it has one; RandomResizedCrop rounds each side by itself."""
+        lowest, highest = self.crop.ratio
+        if lowest != highest:
+            return params
+        rows = range(max(1, params["height"] - 1), min(height, params["height"] + 1) + 1)
+        sizes = [(each, min(width, max(1, round(each * lowest)))) for each in rows]
+        size = min(
+            sizes, key=lambda size: (abs(math.log(size[1] / size[0] / lowest)), abs(size[0] - params["height"]))
+        )
+        top, left = min(params["top"], height - size[0]), min(params["left"], width - size[1])
+        return {**params, "top": top, "left": left, "height": size[0], "width": size[1]}
+
 
 def _random_crop(processor: Any, config: AugmentationConfig) -> v2.RandomResizedCrop:
-    size = (processor.crop_size["height"], processor.crop_size["width"])
+    """A random crop whose proportions are those of the processor's crop, times at most `rrc_ratio_max` in either direction."""
+    height, width = processor.crop_size["height"], processor.crop_size["width"]
     return v2.RandomResizedCrop(
-        size,
+        (height, width),
         scale=(config.rrc_scale_min, 1.0),
-        ratio=(1 / config.rrc_ratio_max, config.rrc_ratio_max),
+        ratio=(width / height / config.rrc_ratio_max, width / height * config.rrc_ratio_max),
         antialias=True,
     )
+
+
+def _stretched_size(processor: Any) -> tuple[int, int] | None:
+    """(height, width) of resized frames if the processor does not keep their aspect ratio."""
+    size = dict(processor.size)
+    return (size["height"], size["width"]) if size.get("height") and processor.do_resize else None

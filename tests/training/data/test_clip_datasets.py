@@ -177,7 +177,7 @@ def test_stretched_frames_are_not_cut_in_training_and_evaluation(tmp_path):
     for seed in range(
         20
     ):  # crops lie in the frame, and their aspect ratio relative to the frame's is within the limits
-        params = SameCrop(reader().crop, stretches=True)
+        params = SameCrop(reader().crop, stretched_size=(16, 16))
         torch.manual_seed(seed)
         params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
         top, left, height, width = (params.params[name] for name in ("top", "left", "height", "width"))
