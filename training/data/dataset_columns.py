@@ -160,14 +160,14 @@ def make_dataset(
     video_ids: list[str],
     names: list[str] | None,
     segments: list[Segment | None] | None = None,
-    fps: float | None = None,
+    fps: list[float | None] | None = None,
 ) -> Any:
     """
     A `datasets.Dataset` of undecoded files.
 
     labels: class indices, lists of class indices, or `None`.
     segments: the part of each video that is its clip; `None` for whole videos.
-    fps: frame rate of those videos that are frame folders.
+    fps: frame rate of each frame folder, `None` for a file and for an unknown rate; no list if all videos are files.
     """
     import datasets
 
@@ -181,7 +181,7 @@ def make_dataset(
     if has_segments:
         columns["segment"] = [None if segment is None else segment._asdict() for segment in segments]
     if fps is not None:
-        columns["fps"] = [fps] * len(paths)
+        columns["fps"] = fps
     features = _features(media, names, is_multi_label, has_segments, fps is not None)
     return datasets.Dataset.from_dict(columns, features=features)
 
@@ -209,6 +209,14 @@ def source_keys(dataset: Any, media: str) -> list[str | tuple[str, int] | None]:
         None if not path else next(files) if size is None else (path, size)
         for path, size in zip(paths, sizes, strict=True)
     ]
+
+
+def check_frame_rates(rows: Any, sampling: str) -> None:
+    """Raise `ValueError` if clips are sampled at a rate, but the rows are frame folders without one."""
+    if sampling == "fixed_rate" and "fps" in (rows.column_names or []) and all(fps is None for fps in rows["fps"]):
+        raise ValueError(
+            "Clips at a fixed rate (fps) need the frame rate of the folders of frames: set frame_folder_fps, or sampling=uniform."
+        )
 
 
 def row_source(row: dict[str, Any], media: str) -> dict[str, Any]:

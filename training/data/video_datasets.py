@@ -9,13 +9,14 @@ split in alphabetical order, unless a file or a checkpoint names them. A class t
 error instead of becoming an additional output.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..option_types import AT_LEAST_1, SEED, Range, check_ranges, option
+from ..option_types import AT_LEAST_1, POSITIVE, SEED, Range, check_ranges, option
 from .class_names import LabelEncoder, check_num_classes, normalize_label, number_names, read_class_names, sort_names
 from .dataset_columns import GROUP, DatasetColumns, make_dataset, source_keys, without_group
 from .formats.registry import (
@@ -38,6 +39,7 @@ from .holding_out import (
     overlap_messages,
     real_paths,
 )
+from .media_files import MEDIA_SUFFIXES
 
 
 @dataclass
@@ -75,6 +77,9 @@ class DataConfig:
         0.25, "fraction of the training videos that is held out if there is no validation split"
     )
     split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
+    frame_folder_fps: Annotated[float, POSITIVE] | None = option(
+        None, "frame rate of videos that are folders of pictures, in frames per second; sampling at a rate needs it"
+    )
     group_column: str | None = option(
         None,
         "column of a person, camera or film whose videos are held out together (default: none, only rows of one file are)",
@@ -173,7 +178,7 @@ def _load_samples(
     messages: list[str] = []
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        samples = read_samples(source, entry, config.video_root, declared, multi_label)
+        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages, config.group_column)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None:
@@ -201,16 +206,38 @@ def _load_samples(
             by_split["validation"] = [value for index, value in enumerate(values) if index in held_out]
     messages += overlap_messages(files, "video file" if entry.media == "video" else "image file")
     messages += overlap_messages(groups, "group")
+    frame_rates = _frame_rates(splits, config, messages)
     datasets, labels_of = {}, {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         samples = splits[split]
         labels_of[split] = [_encode(sample, encoder, split) for sample in samples]
         ids = _unique_ids(samples, split, messages)
         paths, segments = [sample.path for sample in samples], [sample.segment for sample in samples]
-        datasets[split] = make_dataset(entry.media, paths, labels_of[split], ids, names, segments)
+        datasets[split] = make_dataset(
+            entry.media, paths, labels_of[split], ids, names, segments, frame_rates.get(split)
+        )
     if multi_label or held_out:
         messages += one_sided_messages(labels_of, names)
     return VideoData(datasets, names, entry.media, multi_label, entry.name, messages)
+
+
+def _frame_rates(
+    splits: dict[str, list[VideoSample]], config: DataConfig, messages: list[str]
+) -> dict[str, list[float | None]]:
+    """Frame rate of each frame folder, `None` for files and without `frame_folder_fps`; no entry if all videos are files."""
+    is_folder = {
+        split: [
+            Path(sample.path).suffix.lower() not in MEDIA_SUFFIXES and os.path.isdir(sample.path) for sample in samples
+        ]
+        for split, samples in splits.items()
+    }
+    number, fps = sum(map(sum, is_folder.values())), config.frame_folder_fps
+    if not number:
+        messages += ["frame_folder_fps has no effect: no video is a folder of frames."] if fps else []
+        return {}
+    rate = f"{fps:g} frames per second" if fps else "without a frame rate, which frame_folder_fps sets"
+    messages.append(f"{number} of {sum(map(len, splits.values()))} videos are folders of frames, {rate}.")
+    return {split: [fps if each else None for each in values] for split, values in is_folder.items()}
 
 
 def _sample_groups(samples: list[VideoSample], config: DataConfig, messages: list[str]) -> list[str | None]:

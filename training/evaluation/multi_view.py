@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..data.class_names import LabelEncoder
 from ..data.clip_sampling import MultiViewReader
-from ..data.dataset_columns import row_source, segment_of
+from ..data.dataset_columns import check_frame_rates, row_source, segment_of
 from ..data.segments import Segment
 from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import VideoClassifier
@@ -72,6 +72,8 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
         raise ValueError(
             f"The data are {data.media}s; a classifier of {classifier.media}s is evaluated on {classifier.media}s."
         )
+    if data.media == "video":
+        check_frame_rates(rows, classifier.processor.sampling)
     if _any_label(rows) and data.multi_label != classifier.multi_label:
         kinds = {True: "several labels per video", False: "one label per video"}
         raise ValueError(

@@ -12,7 +12,7 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,11 +44,20 @@ class ReadContext(NamedTuple):
     videos: the folder of the videos.
     class_names: result of `AnnotationFormat.class_names`; `None` if the labels are the names of the classes.
     multi_label: whether the label of a `VideoSample` is a tuple.
+    messages: sentences for the user, to which a reader may append.
+    group_column: column of `VideoSample.group`.
     """
 
     videos: VideoFolder
     class_names: list[str] | None
     multi_label: bool
+    messages: list[str] | None = None
+    group_column: str | None = None
+
+    def tell(self, messages: Iterable[str]) -> None:
+        """Append to `messages`."""
+        if self.messages is not None:
+            self.messages.extend(message for message in messages if message not in self.messages)
 
 
 def read_names_file(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
@@ -98,7 +107,7 @@ class AnnotationFormat:
     multi_label: tuple[bool, ...] = (False,)
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
-    options: tuple[str, ...] = ("video_root",)
+    options: tuple[str, ...] = ("video_root", "frame_folder_fps")
 
     def __post_init__(self):
         if not self.name.isidentifier() or self.name == AUTO:
@@ -195,12 +204,20 @@ def detect_format(sources: list[Source]) -> AnnotationFormat:
 
 
 def read_samples(
-    source: Source, entry: AnnotationFormat, video_root: str | None, class_names: list[str] | None, multi_label: bool
+    source: Source,
+    entry: AnnotationFormat,
+    video_root: str | None,
+    class_names: list[str] | None,
+    multi_label: bool,
+    messages: list[str] | None = None,
+    group_column: str | None = None,
 ) -> list[VideoSample]:
     """
     The samples of a source. If the source is given as one split but names several, only the samples of that split.
 
     video_root: folder of the videos, by default the folder of the annotations.
+    messages: sentences for the user are appended to it.
+    group_column: as in `ReadContext`.
     """
     path = Path(source.path)
     if path.is_dir() and entry.layout == "file":
@@ -212,7 +229,7 @@ def read_samples(
         raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
     folder = path if path.is_dir() else path.parent
     videos = VideoFolder(video_root if video_root and "video_root" in entry.options else folder)
-    samples = entry.read(path, ReadContext(videos, class_names, multi_label))
+    samples = entry.read(path, ReadContext(videos, class_names, multi_label, messages, group_column))
     if source.split is None:
         return samples
     # If the file has one split, its name may differ from that of the source.
