@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import whole_number
-from ..data.formats.class_folders import ClassFolders, LabeledClip, find_clips, take_evenly
+from ..data.demo_clips import ClassFolders, LabeledClip, find_clips, take_evenly
 from ..options import load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION
 

@@ -16,40 +16,83 @@ from .text_tables import read_json, read_text
 
 
 MAX_NUMBERED_CLASSES = 100_000  # a larger label is probably a video id
+# Lines of a names file with a number, and the header that a file of two columns may have.
+NUMBERED_NAMES = (
+    r"(?P<number>\d+)(\s*[,;:\t|]\s*|[.)]?\s+)(?P<name>\S.*)",
+    r"(?P<name>.*\S)\s*[,;:\t]\s*(?P<number>\d+)",
+    r"(?P<name>\S+)\s+(?P<number>\d+)",
+)
+NAMES_HEADER = (
+    r"(\w*_)?(id|index|idx|number|label|name|class)\s*[,;\t]\s*(\w*_)?(id|index|idx|number|label|name|class)"
+)
 SHOWN = 3  # number of classes listed in an error
 
 
-def read_class_names(path: str | Path) -> list[str]:
+class ClassNames(list[str]):
+    """Class names in the order of their numbers. first_number: the number of the first class, 0 or 1."""
+
+    def __init__(self, names: Iterable[str], first_number: int = 0):
+        super().__init__(names)
+        self.first_number = first_number
+
+
+def read_class_names(path: str | Path) -> ClassNames:
     """
-    The names in a file, in the order of their indices. The file has one name per line, a JSON list of names, or a JSON
-    dictionary from name to index or from index to name. Raises `ValueError` for repeated names and for indices other than 0,
-    1, 2, ...
+    The names in a file, in the order of their numbers. The file has one name per line, with or without its number before or
+    behind it ("1 ApplyEyeMakeup"); or it is a JSON list of names, or a JSON dictionary from name to number or from number to
+    name. Names without numbers count from 0.
+
+    Raises `ValueError` for repeated names and for numbers that do not count from 0 or 1 without gaps.
     """
     if Path(path).suffix.lower() == ".json":
         names = _names_of(path, read_json(path))
     else:
-        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        names = _numbered_lines(path, lines) or ClassNames(lines)
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"{path} lists the class {min(repeated)!r} more than once.")
     return names
 
 
-def _names_of(path: str | Path, content) -> list[str]:
+def _numbered_lines(path: str | Path, lines: list[str]) -> ClassNames | None:
+    """The names in lines of a number and a name, or a name and a number; `None` for lines of another kind."""
+    if len(lines) > 1 and re.fullmatch(NAMES_HEADER, lines[0], re.IGNORECASE):
+        lines = lines[1:]
+    for pattern in NUMBERED_NAMES:
+        matches = [re.fullmatch(pattern, line) for line in lines]
+        if all(matches):
+            by_number = {int(match["number"]): match["name"].strip("\"'") for match in matches}
+            is_list = len(by_number) == len(lines) == len(set(by_number.values()))
+            if is_list and (len(lines) > 1 or min(by_number) <= 1):
+                return _in_order(path, by_number)
+    return None
+
+
+def _in_order(path: str | Path, by_number: dict[int, str]) -> ClassNames:
+    first = 1 if by_number and min(by_number) == 1 else 0
+    last = first + len(by_number) - 1
+    if sorted(by_number) != list(range(first, last + 1)):
+        raise ValueError(
+            f"{path} must give its {len(by_number)} classes the indices 0 to {len(by_number) - 1}, or 1 to {len(by_number)}, each "
+            "once."
+        )
+    return ClassNames((by_number[number] for number in range(first, last + 1)), first)
+
+
+def _names_of(path: str | Path, content) -> ClassNames:
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        return content
+        return ClassNames(content)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} must hold a list of class names or a dictionary from name to index.")
     if all(_is_index(key) for key in content) and all(isinstance(name, str) for name in content.values()):
         content = {name: index for index, name in content.items()}
     try:
-        by_index = {int(index): name for name, index in content.items() if not isinstance(index, (bool, float))}
+        by_number = {int(index): name for name, index in content.items() if not isinstance(index, (bool, float))}
     except (TypeError, ValueError):
-        by_index = {}
-    if sorted(by_index) != list(range(len(content))):
-        raise ValueError(
-            f"{path} must give its {len(content)} classes the indices 0 to {len(content) - 1}, each once."
-        )
-    return [by_index[index] for index in range(len(by_index))]
+        by_number = {}
+    if len(by_number) != len(content):
+        raise ValueError(f"{path} must give each of its {len(content)} classes one index, from 0 or from 1.")
+    return _in_order(path, by_number)
 
 
 def _is_index(text) -> bool:
@@ -64,22 +107,23 @@ def sort_names(names: Iterable[str]) -> list[str]:
     (['a', 'b'], ['9', '10'])
     """
     names = set(names)
-    return sorted(names, key=int) if all(_is_index(name) for name in names) else sorted(names)
+    return sorted(sorted(names), key=int) if all(_is_index(name) for name in names) else sorted(names)
 
 
 def number_names(indices: Iterable[int]) -> list[str]:
     """
-    Names for classes whose annotations have only indices: the numbers from 0 to the largest index.
+    Names for classes whose annotations have only numbers: the numbers from the smallest to the largest.
 
-    >>> number_names({2, 0})
-    ['0', '1', '2']
+    >>> number_names({2, 0}), number_names({1, 2})
+    (['0', '1', '2'], ['1', '2'])
     """
+    indices = set(indices)
     largest = max(indices, default=-1)
     if largest >= MAX_NUMBERED_CLASSES:
         raise ValueError(
             f"label {largest} is not a class index: without class_names_file, indices must be below {MAX_NUMBERED_CLASSES:,}."
         )
-    return [str(index) for index in range(largest + 1)]
+    return [str(index) for index in range(min(indices, default=0), largest + 1)]
 
 
 def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:
@@ -90,6 +134,18 @@ def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:
         raise ValueError(
             f"The annotations hold {len(names)} classes, expected {expected}: they are incomplete or a subset{hint}."
         )
+
+
+def check_spelling(names: Iterable[str]) -> None:
+    """Raise `ValueError` for two names that differ in case, spaces or underscores only: they are one class, misspelled."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(normalize_label(name), name)
+        if other != name:
+            raise ValueError(
+                f"The classes {other!r} and {name!r} differ in case, spaces or underscores only: write both alike, or set "
+                "class_names_file to a file with both."
+            )
 
 
 def normalize_label(name: str) -> str:
@@ -107,29 +163,41 @@ class LabelEncoder:
     Finds the index of a class by its exact name, or else by its normalized name (`normalize_label`).
 
     names: in the order of the returned indices.
-    indexed: names in the order that integer labels index. By default `names`; but if the names are the numbers 0, 1, ... in
-        another order, a label is the class with that number as its name.
+    indexed: names in the order that integer labels index. By default `names`; but if all names are numbers, an integer label is
+        the class with that number as its name.
+
+    Attributes: `by_number` (integer label to name) and `is_positional`, whether integer labels are positions in `names` only
+    because nothing else declares numbers.
 
     >>> LabelEncoder(["b", "a"])(0), LabelEncoder(["b", "a"], indexed=["a", "b"])(0), LabelEncoder(["1", "0"])(0)
     (0, 1, 1)
+    >>> LabelEncoder(["b", "a"], indexed=ClassNames(["a", "b"], first_number=1))(1)
+    1
     """
 
     def __init__(self, names: Sequence[str], indexed: Sequence[str] | None = None):
         self.names = list(names)
-        numbers = [str(index) for index in range(len(self.names))]
-        self.indexed = list(indexed or (numbers if sorted(numbers) == sorted(self.names) else self.names))
+        are_numbers = bool(self.names) and all(map(_is_index, self.names))
+        self.is_positional = not indexed and not are_numbers
+        if indexed or not are_numbers:
+            first = indexed.first_number if isinstance(indexed, ClassNames) else 0
+            self.by_number = dict(enumerate(indexed or self.names, start=first))
+        else:
+            self.by_number = {int(name): name for name in self.names}
         self.exact = {name: index for index, name in enumerate(self.names)}
         normalized = [normalize_label(name) for name in self.names]
-        self.normalized = {name: index for index, name in enumerate(normalized) if normalized.count(name) == 1}
+        counts = Counter(normalized)
+        self.normalized = {name: index for index, name in enumerate(normalized) if counts[name] == 1}
 
     def __call__(self, label: str | int) -> int:
         """The index of a class. Raises `ValueError` for an unknown name and an index out of range."""
         if isinstance(label, int):
-            if not 0 <= label < len(self.indexed):
+            if label not in self.by_number:
                 raise ValueError(
-                    f"label {label} is out of range: there are {len(self.indexed)} classes, with indices from 0."
+                    f"label {label} is out of range: there are {len(self.by_number)} classes, with indices from "
+                    f"{min(self.by_number, default=0)}."
                 )
-            label = self.indexed[label]
+            label = self.by_number[label]
         index = self.exact.get(label)
         if index is None:
             index = self.normalized.get(normalize_label(label))
@@ -139,6 +207,15 @@ class LabelEncoder:
             hint = f"the nearest is {close[0]!r}" if close else f"the classes are {some}"
             raise ValueError(f"label {label!r} is not one of the {len(self.names)} classes; {hint}.")
         return index
+
+    def check_positions(self, labels: Iterable[int]) -> None:
+        """Raise `ValueError` if integer labels are positions in `names` but none is 0, so that they may count from 1."""
+        labels = set(labels)
+        if self.is_positional and labels and min(labels) > 0:
+            raise ValueError(
+                f"Labels are integers from {min(labels)} to {max(labels)} without 0: they may count from 0 or from 1. Set "
+                "class_names_file to a file with lines of a number and a name."
+            )
 
 
 def flip_pairs(names: Sequence[str]) -> dict[int, int]:

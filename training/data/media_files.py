@@ -35,12 +35,11 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 ARCHIVE_SUFFIXES = (".tar", ".gz", ".tgz", ".zip", ".rar", ".7z", ".bz2", ".xz", ".zst")
 NO_DATA_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found"})
 NO_DATA_FILES = frozenset({"thumbs.db", "desktop.ini", "license", "readme"})
-HIDDEN, NOT_UTF8, LINK_AGAIN, DANGLING = (
-    "hidden",
-    "the name is not UTF-8",
-    "links to a folder or file that is read already",
-    "links to nothing",
-)
+# Reasons for which a path is left out.
+HIDDEN = "hidden"
+NOT_UTF8 = "with a name that is not UTF-8"
+LINK_AGAIN = "a link to a folder or file that is read already"
+DANGLING = "a link to nothing"
 ANIMATION_MARKS = {".webp": b"ANIM", ".png": b"acTL", ".avif": b"ftypavis"}  # near the beginning of an animated file
 NUM_MARKED_BYTES = 256
 SHOWN = 3  # number of names listed in a message
@@ -79,6 +78,14 @@ def shorten(names: Iterable[str], number: int = SHOWN) -> str:
     """
     names = list(names)
     return ", ".join(names[:number]) + (", ..." if len(names) > number else "")
+
+
+def count(number: int, noun: str) -> str:
+    """
+    >>> count(1, "file"), count(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 @dataclass
@@ -216,7 +223,7 @@ def describe_left_out(tree: MediaFolder, folders: Iterable[MediaFolder], media: 
     media: "video" or "image" if files of the other kind are left out as well.
     """
     messages = [
-        f"Left out: {len(paths)} {'entry' if len(paths) == 1 else 'entries'}, {reason} ({shorten(paths, 1)})."
+        f"Left out: {count(len(paths), 'path')}, {reason} ({shorten(paths, 1)})."
         for reason, paths in tree.left_out.items()
     ]
     suffixes: Counter = Counter()
@@ -231,7 +238,7 @@ def describe_left_out(tree: MediaFolder, folders: Iterable[MediaFolder], media: 
     if suffixes:
         listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(5))
         messages.append(
-            f"Left out: {suffixes.total()} files that are not {media or 'media'}s by their suffix ({listed})."
+            f"Left out: {count(suffixes.total(), 'file')} without the suffix of {media or 'media'} files ({listed})."
         )
     return messages
 

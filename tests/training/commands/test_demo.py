@@ -14,7 +14,7 @@ from video_files import moving_frames, write_video
 from tubevit import Tube
 from tubevit.training.cli import main
 from tubevit.training.commands.demo_report import ReportClip, draw_report
-from tubevit.training.data.formats.class_folders import LabeledClip, find_clips, hold_out, take_evenly
+from tubevit.training.data.demo_clips import LabeledClip, find_clips, hold_out, take_evenly
 
 
 def write_clips(folder: Path, *names: str, num_frames: int = 6) -> None:
@@ -150,7 +150,10 @@ def test_split_folders_are_the_splits(tmp_path):
     found = find_clips(tmp_path)
     assert {(clip.path.name, clip.label) for clip in found.train} == {("a.mp4", "run"), ("b.AVI", "walk")}
     assert found.val == [LabeledClip(tmp_path / "validation" / "run" / "c.mkv", "run")]
-    assert found.messages == []
+    assert found.messages == [
+        "Left out: 1 file in extra/, which is beside the folders of the splits.",
+        "Left out: 1 file without the suffix of video files (1 .txt).",
+    ]
 
 
 def test_classes_without_training_clips_are_left_out_with_a_message(tmp_path):

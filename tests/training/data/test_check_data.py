@@ -42,13 +42,13 @@ def load(folder) -> object:
 
 
 def test_every_corrupt_file_is_found_with_its_reason(broken_set):
-    (broken_set / "train" / "b" / "dangling.mp4").unlink()  # class folders list regular files only
     bad, seconds = check_videos(load(broken_set), num_workers=1)
     found = {(video.split, Path(video.path).name): video.reason for video in bad}
     assert list(found) == [
         ("train", "cut.mp4"),
         ("train", "empty.mp4"),
         ("train", "text.mp4"),
+        ("train", "dangling.mp4"),
         ("validation", "random.webm"),
     ]
     assert "empty" in found["train", "empty.mp4"] and "not a video file" in found["train", "text.mp4"]
@@ -93,14 +93,14 @@ def test_corrupt_videos_are_dropped_and_counted(broken_set):
     readable = drop_corrupt(data, bad, max_corrupt_fraction=0.5)
     assert {split: len(rows) for split, rows in readable.splits.items()} == {"train": 6, "validation": 2}
     assert readable.class_names == data.class_names and check_videos(readable, num_workers=1)[0] == []
-    counted = ["3 of 9 videos of the train split", "1 of 3 videos of the validation split"]
+    counted = ["4 of 10 videos of the train split", "1 of 3 videos of the validation split"]
     firsts = [next(video for video in bad if video.split == split) for split in ("train", "validation")]
     assert readable.messages == [
         f"{count} cannot be read and are dropped; the first: {first.path}: {first.reason}"
         for count, first in zip(counted, firsts, strict=True)
     ]
     with pytest.raises(
-        ValueError, match=r"3 of 9 videos of the train split cannot be read, more than max_corrupt_fraction=0\.3"
+        ValueError, match=r"4 of 10 videos of the train split cannot be read, more than max_corrupt_fraction=0\.3"
     ):
         drop_corrupt(data, bad, max_corrupt_fraction=0.3)
     with pytest.raises(ValueError, match="on_corrupt_video=skip"):
@@ -128,11 +128,12 @@ def test_the_command(capsys, broken_set, tmp_path):
     report = tmp_path / "report.csv"
     assert main(["data", "check", str(broken_set), "--workers", "1", "--report", str(report)]) == 1
     out = capsys.readouterr().out
-    assert "train: 9 videos, 3 cannot be read" in out and "4 of 12 cannot be read" in out
-    assert len(read_report(report)) == 4
+    assert "train: 10 videos, 4 cannot be read" in out and "5 of 13 cannot be read" in out
+    assert len(read_report(report)) == 5
     shutil.rmtree(broken_set / "val")
     for name in ("empty", "text", "cut"):
         (broken_set / "train" / "a" / f"{name}.mp4").unlink()
+    (broken_set / "train" / "b" / "dangling.mp4").unlink()
     report.unlink()
     assert main(["data", "check", str(broken_set), "--workers", "1", "--report", str(report)]) == 0
     assert not report.exists() and "2 classes, 0.00 hours" in capsys.readouterr().out

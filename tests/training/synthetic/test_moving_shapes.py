@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from tubevit.training.data.formats.class_folders import find_clips
+from tubevit.training.data.demo_clips import find_clips
 from tubevit.training.synthetic.moving_shapes import (
     DIRECTIONS,
     MANIFEST_NAME,

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Registry of annotation formats: finds the files of a data set, detects their format, and reads them.
+Registry of annotation formats: detects the format of annotations, and reads them. `folder_layout` finds them in a folder.
 
 A format is one module of this folder that calls `register_format(AnnotationFormat(...))`. All modules of the folder
 are imported, so a new format needs one new file: its entry determines the choices of `data_format` in `--help`, detection,
@@ -12,19 +12,18 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..class_names import read_class_names
+from ..media_files import MediaFolder
 from ..text_tables import read_header
-from .samples import SPLIT_NAMES, VideoFolder, VideoSample, split_of, split_of_file
+from .samples import VideoFolder, VideoSample, split_of
 
 
 AUTO = "auto"
-SINGLE_FILE_STEMS = ("metadata", "labels")  # names of a file with the rows of all splits; `datasets` uses the first
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -44,20 +43,15 @@ class ReadContext(NamedTuple):
     videos: the folder of the videos.
     class_names: result of `AnnotationFormat.class_names`; `None` if the labels are the names of the classes.
     multi_label: whether the label of a `VideoSample` is a tuple.
+    folder: the scanned folder of a format with layout "folder".
     messages: sentences for the user, to which a reader may append.
-    group_column: column of `VideoSample.group`.
     """
 
     videos: VideoFolder
     class_names: list[str] | None
     multi_label: bool
+    folder: MediaFolder | None = None
     messages: list[str] | None = None
-    group_column: str | None = None
-
-    def tell(self, messages: Iterable[str]) -> None:
-        """Append to `messages`."""
-        if self.messages is not None:
-            self.messages.extend(message for message in messages if message not in self.messages)
 
 
 def read_names_file(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
@@ -80,7 +74,9 @@ class AnnotationFormat:
     layout: "file"; "folder" for class folders; "dataset" for a format with `open_splits`, which also takes Hub names and every
         folder that no other format recognizes.
     needs_split: whether each split needs its own file, because samples do not name their split. A single file is then the
-        training split. Without `needs_split`, one file named `metadata` or `labels` may hold all splits.
+        training split.
+    file_group: for a format whose annotations of one data set are many files in a folder: the path of a file to a key that is the
+        same for all files that are read with it.
     suffixes: suffixes of annotation files, to find them in a folder.
     ignored_files: patterns of file names that are not annotations, although suffix and split match.
     folder_markers: names of files; a folder that contains one of them has this format.
@@ -100,6 +96,7 @@ class AnnotationFormat:
     priority: int = 0
     layout: Literal["file", "folder", "dataset"] = "file"
     needs_split: bool = False
+    file_group: Callable[[Path], Any] | None = None
     suffixes: tuple[str, ...] = ()
     ignored_files: tuple[str, ...] = ()
     folder_markers: tuple[str, ...] = ()
@@ -107,7 +104,7 @@ class AnnotationFormat:
     multi_label: tuple[bool, ...] = (False,)
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
-    options: tuple[str, ...] = ("video_root", "frame_folder_fps")
+    options: tuple[str, ...] = ("video_root",)
 
     def __post_init__(self):
         if not self.name.isidentifier() or self.name == AUTO:
@@ -160,38 +157,18 @@ def data_format_metadata() -> dict[str, Any]:
 
 
 class Source(NamedTuple):
-    """An annotation file or folder, or the name of a data set, with its split; `None` if the annotations name the split."""
+    """
+    An annotation file or folder, or the name of a data set.
+
+    split: its split; `None` if the annotations name the split.
+    folder: the scanned folder, for class folders.
+    videos: where its videos are, by default in the folder of the annotations.
+    """
 
     path: str
     split: str | None
-
-
-def find_sources(data: str | None, split_files: dict[str, str], data_format: str = AUTO) -> list[Source]:
-    """
-    The annotations to read: `split_files`, or those in the folder `data`. Class folders take precedence over annotation files,
-    unless `data_format` is a format with layout "file".
-
-    split_files: split to file or folder; used if `data` is `None`.
-
-    Raises `FileNotFoundError` for a missing path and `ValueError` for a folder without annotations.
-    """
-    if data is None:
-        return [Source(_check_exists(name), split) for split, name in split_files.items()]
-    folder = Path(_check_exists(data))
-    if not folder.is_dir() or _marked_format(folder):
-        return [Source(data, None)]
-    if data_format != AUTO and get_format(data_format).layout == "file" and (files := _annotation_files(folder)):
-        return files
-    if splits := _split_folders(folder):
-        return [Source(str(path), split) for split, path in splits.items()]
-    if files := _annotation_files(folder):
-        return files
-    if any(each.sniff(folder) for each in list_formats()):
-        return [Source(data, None)]
-    raise ValueError(
-        f"{data} holds no videos in class folders (<folder>/<class>/*.mp4 or <folder>/train|val/<class>/*.mp4), no "
-        "annotation files (train.csv, val.csv, ...) and no data set of `datasets`."
-    )
+    folder: MediaFolder | None = None
+    videos: VideoFolder | None = None
 
 
 def detect_format(sources: list[Source]) -> AnnotationFormat:
@@ -210,16 +187,15 @@ def read_samples(
     class_names: list[str] | None,
     multi_label: bool,
     messages: list[str] | None = None,
-    group_column: str | None = None,
 ) -> list[VideoSample]:
     """
-    The samples of a source. If the source is given as one split but names several, only the samples of that split.
+    The samples of a source. If the source is given as one split but names several, only the samples of that split. If no row
+    states a split, but the paths of all rows contain folders of splits, these are the splits.
 
-    video_root: folder of the videos, by default the folder of the annotations.
+    video_root: folder of the videos, by default that of the source.
     messages: sentences for the user are appended to it.
-    group_column: as in `ReadContext`.
     """
-    path = Path(source.path)
+    path, messages = Path(source.path), [] if messages is None else messages
     if path.is_dir() and entry.layout == "file":
         readers = " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == "folder")
         raise ValueError(
@@ -228,10 +204,11 @@ def read_samples(
     if not path.is_dir() and entry.layout == "folder":
         raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
     folder = path if path.is_dir() else path.parent
-    videos = VideoFolder(video_root if video_root and "video_root" in entry.options else folder)
-    samples = entry.read(path, ReadContext(videos, class_names, multi_label, messages, group_column))
+    given = video_root if video_root and "video_root" in entry.options else None
+    videos = source.videos if source.videos is not None and given is None else VideoFolder(given or folder)
+    samples = entry.read(path, ReadContext(videos, class_names, multi_label, source.folder, messages))
     if source.split is None:
-        return samples
+        return _split_by_folder(samples, path, messages)
     # If the file has one split, its name may differ from that of the source.
     if len({sample.split for sample in samples}) > 1:
         samples = [sample for sample in samples if sample.split == source.split]
@@ -240,65 +217,37 @@ def read_samples(
     return [sample._replace(split=source.split) for sample in samples]
 
 
-def _check_exists(name: str) -> str:
-    if not Path(name).exists() and not HUB_NAME.fullmatch(name):
-        raise FileNotFoundError(f"There is no file or folder {name}.")
-    return name
+def _split_by_folder(samples: list[VideoSample], annotations: Path, messages: list[str]) -> list[VideoSample]:
+    """The samples with the splits that are in the names of the videos' folders, if no row states a split."""
+    if any(sample.split for sample in samples):
+        return samples
+    splits = [next(filter(None, map(split_of, Path(sample.video_id).parts[:-1])), None) for sample in samples]
+    if None in splits or len(set(splits)) < 2:
+        return samples
+    messages.append(f"The splits are those of the folders that {annotations.name} names.")
+    return [sample._replace(split=split) for sample, split in zip(samples, splits, strict=True)]
 
 
-def _marked_format(folder: Path) -> AnnotationFormat | None:
+def marked_format(folder: Path) -> AnnotationFormat | None:
+    """The format whose `folder_markers` a folder contains."""
     return next(
         (each for each in list_formats() if any((folder / name).is_file() for name in each.folder_markers)), None
     )
 
 
 def _sniff(path: Path) -> AnnotationFormat:
-    if path.is_dir() and (marked := _marked_format(path)):
+    if path.is_dir() and (marked := marked_format(path)):
         return marked
     for each in list_formats():
         if each.sniff(path):
             return each
     if not path.is_file():
         return next(each for each in list_formats() if each.layout == "dataset")
-    header = read_header(path)
+    raise ValueError(unknown_format(path))
+
+
+def unknown_format(path: Path) -> str:
+    """The text of the error for a file in no known format. Raises `ValueError` for a file without a first line."""
+    columns = ",".join(read_header(path))[:80]
     listed = "; ".join(f"{each.name}: {each.description}" for each in list_formats() if each.layout == "file")
-    raise ValueError(f"{path} is in no known format; it begins with {','.join(header)[:80]!r}. Formats: {listed}.")
-
-
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """`train/`, `val/` and `test/` in a folder, if they hold class folders."""
-    folder_formats = [each for each in list_formats() if each.layout == "folder"]
-    found = {}
-    for split, names in SPLIT_NAMES.items():
-        folders = [folder / name for name in names if (folder / name).is_dir()]
-        folders = [path for path in folders if any(each.sniff(path) for each in folder_formats)]
-        if len(folders) > 1:
-            raise ValueError(
-                f"{folder} has {folders[0].name}/ and {folders[1].name}/: set {split}_data to the folder of the {split} split."
-            )
-        if folders:
-            found[split] = folders[0]
-    return found
-
-
-def _annotation_files(folder: Path) -> list[Source]:
-    """The annotation file of each split in a folder, or one file of all splits; empty if there is none."""
-    formats = [each for each in list_formats() if each.layout == "file"]
-    suffixes = {suffix for each in formats for suffix in each.suffixes}
-    ignored = [pattern for each in formats for pattern in each.ignored_files]
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        split = split_of_file(path) if path.suffix.lower() in suffixes and path.is_file() else None
-        if split is not None and not any(fnmatchcase(path.name, pattern) for pattern in ignored):
-            found.setdefault(split, []).append(path)
-    for split, paths in found.items():
-        exact = [path for path in paths if split_of(path.stem)]
-        if len(paths) > 1 and len(exact) != 1:
-            listed = ", ".join(path.name for path in paths)
-            raise ValueError(f"{folder} has several files of the {split} split ({listed}); give one as {split}_data.")
-        found[split] = exact or paths
-    if found:
-        return [Source(str(found[split][0]), split) for split in SPLIT_NAMES if split in found]
-    single = dict.fromkeys(suffix for each in formats if not each.needs_split for suffix in each.suffixes)
-    names = [f"{stem}{suffix}" for stem in SINGLE_FILE_STEMS for suffix in single]
-    return [Source(str(folder / name), None) for name in names if (folder / name).is_file()][:1]
+    return f"{path} is in no known format; it begins with {columns!r}. Formats: {listed}."

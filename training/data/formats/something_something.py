@@ -96,7 +96,7 @@ register_format(
         priority=10,
         needs_split=True,
         suffixes=(".json",),
-        ignored_files=(*LABEL_FILES, "*answers*"),
+        ignored_files=("*answers*",),
         class_counts=(NUM_CLASSES,),
         class_names=ssv2_names,
     )
