@@ -22,6 +22,7 @@ from .auto_registration import register_on_import
 
 if TYPE_CHECKING:
     from .configuration_tubevit import TubeViTConfig
+    from .configuration_uniformerv2 import UniFormerV2Config
     from .image_to_video_scaling import scale_up
     from .joint_classification import TubeViTForJointClassification
     from .modeling_tubevit import (
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
         TubeViTForVideoClassification,
         TubeViTModel,
         TubeViTPreTrainedModel,
+    )
+    from .modeling_uniformerv2 import (
+        UniFormerV2ForVideoClassification,
+        UniFormerV2Model,
+        UniFormerV2PreTrainedModel,
     )
     from .processing import (  # type: ignore[import-not-found]  # another folder in the checkout
         TubeViTImageProcessor,
@@ -51,6 +57,10 @@ __all__ = [
     "TubeViTPreTrainedModel",
     "TubeViTProcessor",
     "TubeViTVideoProcessor",
+    "UniFormerV2Config",
+    "UniFormerV2ForVideoClassification",
+    "UniFormerV2Model",
+    "UniFormerV2PreTrainedModel",
     "scale_up",
 ]
 
@@ -66,6 +76,10 @@ _MODULES = {
     "TubeViTPreTrainedModel": "modeling_tubevit",
     "TubeViTProcessor": "processing",
     "TubeViTVideoProcessor": "processing",
+    "UniFormerV2Config": "configuration_uniformerv2",
+    "UniFormerV2ForVideoClassification": "modeling_uniformerv2",
+    "UniFormerV2Model": "modeling_uniformerv2",
+    "UniFormerV2PreTrainedModel": "modeling_uniformerv2",
     "scale_up": "image_to_video_scaling",
 }
 
@@ -79,6 +93,11 @@ _FAMILIES = [
         "AutoVideoProcessor": "processing.TubeViTVideoProcessor",
         "AutoImageProcessor": "processing.TubeViTImageProcessor",
         "AutoProcessor": "processing.TubeViTProcessor",
+    },
+    {
+        "AutoConfig": "configuration_uniformerv2.UniFormerV2Config",
+        "AutoModel": "modeling_uniformerv2.UniFormerV2Model",
+        "AutoModelForVideoClassification": "modeling_uniformerv2.UniFormerV2ForVideoClassification",
     },
 ]
 

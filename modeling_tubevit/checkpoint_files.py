@@ -1,0 +1,177 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Reading the tensors of checkpoint files of other codes: PyTorch (`.pyth`, `.pth`), safetensors and Flax's msgpack.
+
+The content decides what a file is, not its name. No pickle can run code: PyTorch files are read with `weights_only=True`.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+
+CONTAINERS = ("model_state", "state_dict", "model", "module")  # keys under which training programs store the weights
+# Packages whose objects some files hold beside the weights. They are replaced by objects that do nothing.
+IGNORED_PACKAGES = ("mmengine", "numpy")
+MAX_HEADER = 100 * 2**20  # bytes, as in safetensors
+
+
+class Ignored:
+    """Stands for any object beside the weights: accepts every argument and state, and does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Ignored":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """
+    The tensors of a checkpoint file, or of the one checkpoint file in a folder, by name.
+
+    Flax's trees have names with slashes. Raises `FileNotFoundError` for no file and `ValueError` for a file that is empty, damaged,
+    not a checkpoint, or holds code.
+    """
+    path = find_checkpoint(path)
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if not start:
+        raise ValueError(f"{path} is empty.")
+    if start.startswith(b"PK"):
+        return _named_tensors(_read_torch(path), path)
+    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
+        return _named_tensors(_read_torch(path), path)
+    if start[8:9] == b"{":
+        return _read_safetensors(path, int.from_bytes(start[:8], "little"))
+    return flatten_tree(read_flax_tree(path))
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """The file itself, or the only checkpoint file in a folder."""
+    path = Path(path)
+    if path.is_dir():
+        names = ("model.safetensors", "pytorch_model.bin", "checkpoint")
+        found = [path / name for name in names if (path / name).is_file()]
+        suffixes = (".pyth", ".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".msgpack")
+        found = found or sorted(each for each in path.iterdir() if each.suffix in suffixes and each.is_file())
+        if len(found) != 1:
+            problem = f"{len(found)} checkpoint files" if found else "no checkpoint file"
+            raise ValueError(f"The folder {path} holds {problem}: name the file.")
+        return found[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    return path
+
+
+def _read_safetensors(path: Path, header_size: int) -> dict[str, torch.Tensor]:
+    if header_size > min(MAX_HEADER, path.stat().st_size):
+        raise ValueError(
+            f"{path} is damaged: its header claims {header_size} bytes, and the file has {path.stat().st_size}."
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or incomplete ({error}): download it again.") from None
+
+
+def _read_torch(path: Path) -> Any:
+    """The object of a PyTorch file. Raises `ValueError` for a damaged file and for one that needs code to be loaded."""
+    try:
+        allowed = _inert_globals(path)
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _UnsafeFile as error:
+        raise ValueError(
+            f"{path} is a pickle that refers to {error}: only tensors are loaded, because a pickle can run any code. Nothing of it "
+            "was run."
+        ) from None
+    except Exception as error:  # the unpickler raises almost any type for a damaged file
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged, incomplete or not a PyTorch checkpoint ({reason}).") from None
+
+
+class _UnsafeFile(Exception):
+    """Names the first global of a pickle that is refused."""
+
+
+def _inert_globals(path: Path) -> list[Any]:
+    """Stand-ins for the objects of `IGNORED_PACKAGES` in a file. Raises `_UnsafeFile` if it refers to anything else."""
+    if not zipfile.is_zipfile(path):
+        return []  # the format before PyTorch 1.6, whose globals cannot be listed: weights_only refuses unknown ones
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    refused = [name for name in names if name.split(".")[0] not in IGNORED_PACKAGES]
+    if refused:
+        raise _UnsafeFile(refused[0])
+    return [(Ignored, name) for name in names]
+
+
+def _named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    for key in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds no tensors by name, but a {type(content).__name__}.")
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:5]))}.")
+    return tensors
+
+
+def read_flax_tree(path: str | os.PathLike) -> dict[str, Any]:
+    """
+    The tree of dictionaries and arrays in a file of `flax.serialization`. Raises `ValueError` for a damaged or other file, and
+    `ImportError` without the `msgpack` package.
+    """
+    try:
+        import msgpack
+    except ImportError as error:
+        raise ImportError(
+            f"Reading a Flax checkpoint needs the msgpack package: pip install msgpack ({error})."
+        ) from None
+    data = Path(path).read_bytes()
+    try:
+        tree = msgpack.unpackb(data, ext_hook=_unpack_extension, raw=False, strict_map_key=False)
+    except Exception as error:  # of msgpack, and of arrays whose bytes do not fit their shape
+        raise ValueError(
+            f"{path} is not a checkpoint of PyTorch, safetensors or Flax, or is damaged ({str(error) or type(error).__name__})."
+        ) from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds no tree of arrays, but a {type(tree).__name__}.")
+    return tree
+
+
+def _unpack_extension(code: int, data: bytes) -> Any:
+    import msgpack
+
+    if code in (1, 3):  # an array and a scalar: [shape, name of the dtype, bytes]
+        shape, dtype, buffer = msgpack.unpackb(data, raw=True)
+        dtype = dtype.decode()
+        if dtype == "bfloat16":
+            values = (np.frombuffer(buffer, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(buffer, np.dtype(dtype))
+        return values.reshape(shape)
+    raise ValueError(f"unknown msgpack extension {code}")
+
+
+def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
+    """The arrays of a tree as tensors, by their path with slashes."""
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            tensors |= flatten_tree(value, f"{prefix}{key}/")
+        elif isinstance(value, np.ndarray):
+            tensors[f"{prefix}{key}"] = torch.from_numpy(value.copy())
+    return tensors
