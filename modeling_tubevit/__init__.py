@@ -21,10 +21,16 @@ from .auto_registration import register_on_import
 
 
 if TYPE_CHECKING:
+    from .configuration_factorized_vivit import FactorizedViViTConfig
     from .configuration_tubevit import TubeViTConfig
     from .configuration_uniformerv2 import UniFormerV2Config
     from .image_to_video_scaling import scale_up
     from .joint_classification import TubeViTForJointClassification
+    from .modeling_factorized_vivit import (
+        FactorizedViViTForVideoClassification,
+        FactorizedViViTModel,
+        FactorizedViViTPreTrainedModel,
+    )
     from .modeling_tubevit import (
         TubeViTForImageClassification,
         TubeViTForVideoClassification,
@@ -47,6 +53,10 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "FactorizedViViTConfig",
+    "FactorizedViViTForVideoClassification",
+    "FactorizedViViTModel",
+    "FactorizedViViTPreTrainedModel",
     "Tube",
     "TubeViTConfig",
     "TubeViTForImageClassification",
@@ -66,6 +76,10 @@ __all__ = [
 
 # Public name to the module that defines it.
 _MODULES = {
+    "FactorizedViViTConfig": "configuration_factorized_vivit",
+    "FactorizedViViTForVideoClassification": "modeling_factorized_vivit",
+    "FactorizedViViTModel": "modeling_factorized_vivit",
+    "FactorizedViViTPreTrainedModel": "modeling_factorized_vivit",
     "Tube": "tubes",
     "TubeViTConfig": "configuration_tubevit",
     "TubeViTForImageClassification": "modeling_tubevit",
@@ -98,6 +112,11 @@ _FAMILIES = [
         "AutoConfig": "configuration_uniformerv2.UniFormerV2Config",
         "AutoModel": "modeling_uniformerv2.UniFormerV2Model",
         "AutoModelForVideoClassification": "modeling_uniformerv2.UniFormerV2ForVideoClassification",
+    },
+    {
+        "AutoConfig": "configuration_factorized_vivit.FactorizedViViTConfig",
+        "AutoModel": "modeling_factorized_vivit.FactorizedViViTModel",
+        "AutoModelForVideoClassification": "modeling_factorized_vivit.FactorizedViViTForVideoClassification",
     },
 ]
 

@@ -11,9 +11,9 @@ whole batch, and global blocks for the whole batch.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -414,6 +414,23 @@ class UniFormerV2PreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, Pre
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze_untrained_weights()
         return loaded
+
+    @classmethod
+    def from_reference(cls, source: str | os.PathLike | Mapping[str, torch.Tensor], **kwargs) -> Any:
+        """
+        A model with the weights of the authors' code or of MMAction2: a file, or its tensors by name.
+        `tubevit.uniformerv2_conversion.load_reference` documents the keyword arguments and the errors; it needs the `tubevit`
+        package.
+        """
+        from tubevit.uniformerv2_conversion import load_reference
+
+        return load_reference(cls, source, **kwargs)
+
+    def to_reference(self) -> dict[str, torch.Tensor]:
+        """The weights by the names and with the shapes of the authors' code, prefix `backbone.` included."""
+        from tubevit.uniformerv2_conversion import to_reference
+
+        return to_reference(self)
 
     def freeze_untrained_weights(self) -> None:
         """Stop gradients of the patch embedding and the first `config.num_frozen_layers` layers."""

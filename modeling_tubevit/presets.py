@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Encoder sizes and sets of tubes of the paper, by name.
+Encoder sizes and sets of tubes of the paper, by name; below, the published sizes of UniFormerV2 and ViViT.
 
 Sizes (section 4 and table 9) are those of the image ViTs that initialize TubeViT. The paper trains tiny, base, large and huge;
 small is ViT-S (not in the paper).
@@ -8,7 +8,9 @@ small is ViT-S (not in the paper).
 
 import difflib
 
+from .configuration_factorized_vivit import FactorizedViViTConfig
 from .configuration_tubevit import TubeViTConfig
+from .configuration_uniformerv2 import UniFormerV2Config
 from .tubes import MAIN_TUBES
 
 
@@ -52,6 +54,49 @@ def preset_config(name: str, **overrides) -> TubeViTConfig:
     if isinstance(overrides.get("tubes"), str):
         overrides["tubes"] = list(TUBES[_check_known(overrides["tubes"], TUBES, "set of tubes")])
     return TubeViTConfig(**sizes | overrides)
+
+
+_CLIP_TRUNKS = {
+    "b16": {"patch_size": 16},
+    "l14": {
+        **{"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+        **{"patch_size": 14, "global_layers": [20, 21, 22, 23]},
+    },
+}
+_CLIP_TRUNKS["l14-336"] = {**_CLIP_TRUNKS["l14"], "image_size": 336}
+# The design for Something-Something: local blocks, temporal stride 2, global blocks after two thirds of the layers.
+_FULL = {
+    **{"temporal_downsampling": True, "num_local_blocks": 2, "num_frames": 16},
+    **{"drop_path_rate": 0.2, "global_drop_path_rate": 0.4},
+}
+UNIFORMERV2_PRESETS = {f"uniformerv2-{name}": fields for name, fields in _CLIP_TRUNKS.items()} | {
+    f"uniformerv2-{name}-full": {
+        **fields,
+        **_FULL,
+        "global_layers": list(range(4, 12) if name == "b16" else range(8, 24)),
+    }
+    for name, fields in _CLIP_TRUNKS.items()
+}
+
+_VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+# ViViT-B/16x2, Models 1 to 4, and ViViT-L/16x2 with a factorized encoder, whose published Kinetics models have 24 temporal layers.
+VIVIT_PRESETS = {
+    "vivit-b16x2": {"factorization": "spacetime"},
+    "vivit-b16x2-fe": {"factorization": "encoder"},
+    "vivit-b16x2-fsa": {"factorization": "self_attention"},
+    "vivit-b16x2-fdp": {"factorization": "dot_product"},
+    "vivit-l16x2-fe": {"factorization": "encoder", "temporal_num_hidden_layers": 24, **_VIT_LARGE},
+}
+
+
+def uniformerv2_config(name: str, **overrides) -> UniFormerV2Config:
+    """The config of a named UniFormerV2; overrides and errors as in `preset_config`."""
+    return UniFormerV2Config(**UNIFORMERV2_PRESETS[_check_known(name, UNIFORMERV2_PRESETS, "preset")] | overrides)
+
+
+def vivit_config(name: str, **overrides) -> FactorizedViViTConfig:
+    """The config of a named ViViT; overrides and errors as in `preset_config`."""
+    return FactorizedViViTConfig(**VIVIT_PRESETS[_check_known(name, VIVIT_PRESETS, "preset")] | overrides)
 
 
 def _check_known(name: str, names: dict, kind: str) -> str:

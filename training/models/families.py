@@ -332,6 +332,38 @@ TUBEVIT = register_family(
 )
 register_family(
     ModelFamily(
+        model_type="uniformerv2",
+        title="UniFormerV2",
+        config_class="tubevit:UniFormerV2Config",
+        base_class="tubevit:UniFormerV2Model",
+        classifiers={"video": "tubevit:UniFormerV2ForVideoClassification"},
+        presets="tubevit.presets:UNIFORMERV2_PRESETS",
+        build_preset="tubevit.presets:uniformerv2_config",
+        freezes_layers=True,
+        normalizes_pixels=True,
+        num_frames_may_differ="forward",
+        frames_per_token_field="temporal_stride",
+        exports_code=True,
+        pictures=("kernels", "attention"),
+    )
+)
+register_family(
+    ModelFamily(
+        model_type="factorized_vivit",
+        title="ViViT (Models 1 to 4)",
+        config_class="tubevit:FactorizedViViTConfig",
+        base_class="tubevit:FactorizedViViTModel",
+        classifiers={"video": "tubevit:FactorizedViViTForVideoClassification"},
+        presets="tubevit.presets:VIVIT_PRESETS",
+        build_preset="tubevit.presets:vivit_config",
+        freezes_layers=True,
+        normalizes_pixels=True,
+        exports_code=True,
+        pictures=("kernels", "attention"),
+    )
+)
+register_family(
+    ModelFamily(
         model_type="videomae",
         title="VideoMAE",
         config_class="transformers:VideoMAEConfig",

@@ -1,0 +1,245 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Weights of ViViT's Models 1 to 4 between Scenic's layout and ours, in both directions without a loss.
+
+Scenic's Model 4 has the names and shapes of its Model 1 without a class token, so the file does not tell the two apart.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .checkpoint_files import read_state
+from .configuration_factorized_vivit import FactorizedViViTConfig
+from .state_mapping import StateMapping, build_state, check_finite
+
+
+# Our names of a stack of layers with its positions, norm and class token, and Scenic's name of the encoder.
+ENCODERS = {
+    "": ("Transformer", "cls"),
+    "spatial_": ("SpatialTransformer", "cls_SpatialTransformer"),
+    "temporal_": ("TemporalTransformer", "cls_TemporalTransformer"),
+}
+PROJECTIONS = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "out"}
+NORMS = {"layernorm_before": "LayerNorm_0", "layernorm_after": "LayerNorm_1"}
+TWO_ATTENTIONS_NORMS = {
+    "layernorm_before": "LayerNorm_space",
+    "layernorm_temporal": "LayerNorm_time",
+    "layernorm_after": "LayerNorm_mlp",
+}
+PATCHES = "embedding/kernel"
+
+
+class ScenicMapping(StateMapping):
+    """Our names and shapes to those of Scenic's parameters, whose paths are written with slashes."""
+
+    def __init__(self, config: FactorizedViViTConfig):
+        self.config = config
+        self.has_two_attentions = config.factorization == "self_attention"
+        self.first = "spatial_" if config.factorization == "encoder" else ""
+
+    def source_name(self, name: str) -> tuple[str, int | None]:
+        name = name.removeprefix("factorized_vivit.")
+        if name in ("cls_token", "temporal_cls_token"):
+            return ENCODERS["temporal_" if name.startswith("temporal_") else self.first][1], None
+        if match := re.fullmatch(r"(temporal_)?positions\.table", name):
+            return f"{ENCODERS[match[1] or self.first][0]}/posembed_input/pos_embedding", None
+        if match := re.fullmatch(r"embeddings\.patch_embedding\.(\w+)", name):
+            return f"embedding/{_kind(match[1])}", None
+        if match := re.fullmatch(r"classifier\.(\w+)", name):
+            return f"output_projection/{_kind(match[1])}", None
+        if match := re.fullmatch(r"((?:spatial_|temporal_)?)layernorm\.(\w+)", name):
+            return f"{ENCODERS[match[1]][0]}/encoder_norm/{_kind(match[2], 'scale')}", None
+        if match := re.fullmatch(r"((?:spatial_|temporal_)?)layers\.(\d+)\.(.+)", name):
+            return f"{ENCODERS[match[1]][0]}/encoderblock_{match[2]}/{self._in_layer(match[3])}", None
+        raise KeyError(name)
+
+    def _in_layer(self, name: str) -> str:
+        module, *middle, kind = name.split(".")
+        if module.startswith("layernorm"):
+            norms = TWO_ATTENTIONS_NORMS if self.has_two_attentions else NORMS
+            return f"{norms[module]}/{_kind(kind, 'scale')}"
+        if module == "mlp":
+            block = "MlpBlock" if self.has_two_attentions else "MlpBlock_0"
+            return f"{block}/Dense_{int(middle[0][-1]) - 1}/{_kind(kind)}"
+        axis = "time" if module == "temporal_attention" else "space"
+        suffix = axis if self.has_two_attentions else "0"
+        return f"MultiHeadDotProductAttention_{suffix}/{PROJECTIONS[middle[0]]}/{_kind(kind)}"
+
+    def _num_heads(self, source: str) -> int:
+        is_temporal = source.startswith("TemporalTransformer")
+        heads = self.config.temporal_num_attention_heads if is_temporal else self.config.num_attention_heads
+        assert heads is not None  # the config fills it in
+        return heads
+
+    def source_shape(self, source: str, shape: torch.Size) -> tuple[int, ...]:
+        if source == PATCHES:
+            outputs, channels, *size = shape
+            return (*size, channels, outputs)
+        if match := re.search(r"/(query|key|value|out)/(kernel|bias)$", source):
+            heads = self._num_heads(source)
+            if match[2] == "bias":
+                return tuple(shape) if match[1] == "out" else (heads, shape[0] // heads)
+            outputs, inputs = shape
+            is_out = match[1] == "out"
+            return (heads, inputs // heads, outputs) if is_out else (inputs, heads, outputs // heads)
+        return tuple(reversed(shape)) if source.endswith("/kernel") else tuple(shape)
+
+    def from_source(self, source: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        if source == PATCHES:
+            return tensor.permute(4, 3, 0, 1, 2)
+        if not source.endswith("/kernel"):
+            return tensor.reshape(shape)
+        matrix = tensor.flatten(0, 1) if source.endswith("/out/kernel") else tensor.flatten(1)
+        return matrix.T
+
+    def to_source(self, source: str, tensor: torch.Tensor) -> torch.Tensor:
+        if source == PATCHES:
+            return tensor.permute(2, 3, 4, 1, 0).contiguous()
+        shape = self.source_shape(source, tensor.shape)
+        return (tensor.T if source.endswith("/kernel") else tensor).reshape(shape).contiguous()
+
+
+def _kind(name: str, weight: str = "kernel") -> str:
+    return weight if name == "weight" else name
+
+
+def is_scenic_state(state: Mapping[str, Any]) -> bool:
+    """Whether the names of a file are the paths of a Scenic ViViT."""
+    return _prefix(state) is not None
+
+
+def _prefix(state: Mapping[str, Any]) -> str | None:
+    """What precedes the path of the patch kernel, such as `optimizer/target/`; `None` if there is no such kernel."""
+    for key in state:
+        if key == PATCHES or key.endswith("/" + PATCHES):
+            prefix = key.removesuffix(PATCHES)
+            if any(other.startswith(prefix) and "Transformer/encoderblock_0/" in other for other in state):
+                return prefix
+    return None
+
+
+def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> FactorizedViViTConfig:
+    """
+    The config of a Scenic model. overrides: fields that the arrays do not hold.
+
+    These are `image_size` if frames are not square; for Models 1, 3 and 4 also one of `num_frames` and `image_size`; the
+    `attention_order` of Model 3; and `factorization` for a model without a class token that may be Model 1 or Model 4.
+
+    Raises `ValueError` that names a field that must be given, or a missing array.
+    """
+
+    def shape(name: str) -> torch.Size:
+        if name not in state:
+            raise ValueError(f"This is not a complete ViViT: the array {name} is missing.")
+        return state[name].shape
+
+    def count(encoder: str) -> int:
+        pattern = re.compile(rf"{encoder}/encoderblock_(\d+)/")
+        return len({match[1] for key in state if (match := pattern.match(key))})
+
+    *tubelet, channels, hidden_size = shape(PATCHES)
+    is_encoder = count("SpatialTransformer") > 0
+    name = "SpatialTransformer" if is_encoder else "Transformer"
+    first, has_cls = f"{name}/encoderblock_0", any(key in state for _, key in ENCODERS.values())
+    has_two = f"{first}/LayerNorm_time/scale" in state
+    fields: dict[str, Any] = {
+        "factorization": "encoder" if is_encoder else "self_attention" if has_two else "spacetime",
+        "pooling": "cls" if has_cls else "mean",
+        "hidden_size": hidden_size,
+        "num_hidden_layers": count(name),
+        "num_attention_heads": shape(
+            f"{first}/MultiHeadDotProductAttention_{'space' if has_two else '0'}/query/kernel"
+        )[1],
+        "intermediate_size": shape(f"{first}/{'MlpBlock' if has_two else 'MlpBlock_0'}/Dense_0/kernel")[1],
+        "tubelet_size": list(tubelet),
+        "num_channels": channels,
+        "num_labels": shape("output_projection/kernel")[1],
+    }
+    if not (is_encoder or has_two or has_cls) and "factorization" not in overrides:
+        raise ValueError(
+            "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
+            "'dot_product'."
+        )
+    if has_two and "attention_order" not in overrides:
+        raise ValueError("The arrays do not hold the order of Model 3's attentions: give attention_order.")
+    if is_encoder:
+        temporal = "TemporalTransformer/encoderblock_0"
+        fields["temporal_num_hidden_layers"] = count("TemporalTransformer")
+        if fields["temporal_num_hidden_layers"]:
+            fields["temporal_num_attention_heads"] = shape(f"{temporal}/MultiHeadDotProductAttention_0/query/kernel")[
+                1
+            ]
+            fields["temporal_intermediate_size"] = shape(f"{temporal}/MlpBlock_0/Dense_0/kernel")[1]
+            time = shape("TemporalTransformer/posembed_input/pos_embedding")[1] - has_cls
+            fields["num_frames"] = time * tubelet[0]
+    fields |= {key: value for key, value in overrides.items() if value is not None}
+    positions = shape(f"{name}/posembed_input/pos_embedding")[1] - has_cls
+    return FactorizedViViTConfig(**_complete_sizes(fields, positions))
+
+
+def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
+    """Add `num_frames` or `image_size` if the number of positions and the other one determine it. Raises `ValueError` if not."""
+    time_unit, row_unit, column_unit = fields["tubelet_size"]
+    is_encoder = fields["factorization"] == "encoder"
+    if not is_encoder and "num_frames" not in fields and "image_size" not in fields:
+        raise ValueError(f"The arrays hold {positions} positions, and not their grid: give num_frames or image_size.")
+    if "image_size" in fields:
+        size = fields["image_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        per_index = (height // row_unit) * (width // column_unit)
+        if not is_encoder and "num_frames" not in fields:
+            fields["num_frames"] = max(1, positions // max(1, per_index)) * time_unit
+    else:
+        per_index = positions if is_encoder else positions // max(1, fields["num_frames"] // time_unit)
+        rows = round(per_index**0.5)
+        if rows**2 != per_index or row_unit != column_unit:
+            raise ValueError(
+                f"The arrays hold {per_index} positions per frame, which are no square grid: give image_size."
+            )
+        height = width = rows * row_unit
+        fields["image_size"] = height
+    time = 1 if is_encoder else fields["num_frames"] // time_unit
+    expected = time * (height // row_unit) * (width // column_unit)
+    if expected != positions:
+        raise ValueError(
+            f"The arrays hold {positions} positions; num_frames={fields.get('num_frames')} and image_size={fields['image_size']} "
+            f"with tubelets of {fields['tubelet_size']} make {expected}."
+        )
+    return fields
+
+
+def load_scenic(model_class: type, source: Any, report: Any = None, **overrides: Any) -> Any:
+    """
+    A model with the weights of a Scenic ViViT, in evaluation mode.
+
+    source: a file of Flax, or its arrays as tensors by their paths with slashes. overrides: as in `infer_config`. report: a
+    `ConversionReport` to fill.
+
+    Raises `ValueError` for a file that is none, is damaged or holds another model, and for missing, additional, non-finite or
+    wrongly shaped arrays.
+    """
+    dtype = overrides.pop("dtype", torch.float32)
+    state = read_state(source) if isinstance(source, (str, os.PathLike)) else dict(source)
+    prefix = _prefix(state)
+    if prefix is None:
+        raise ValueError(
+            f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a ViViT of Scenic: it has no array "
+            f"{PATCHES} beside encoder blocks."
+        )
+    names = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
+    tensors = {name: state[key] for name, key in names.items()}
+    check_finite(tensors)
+    config = infer_config(tensors, **overrides)
+    with torch.device("meta"):
+        targets = model_class(config).state_dict()
+    weights = build_state(targets, tensors, ScenicMapping(config), dtype, names, report)
+    return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
+
+
+def to_scenic(model: Any) -> dict[str, torch.Tensor]:
+    """The weights of a model by the paths and with the shapes of Scenic's parameters."""
+    return ScenicMapping(model.config).invert(model.state_dict())
