@@ -374,6 +374,16 @@ class FactorizedViViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin,
 
         return load_scenic(cls, source, **kwargs)
 
+    @classmethod
+    def from_vivit(cls, source: Any, **kwargs) -> Any:
+        """
+        Model 1 with the weights of Transformers' `VivitForVideoClassification`: the model, its folder or its name on the Hub.
+        `tubevit.vivit_conversion.load_library_vivit` documents the keyword arguments; it needs the `tubevit` package.
+        """
+        from tubevit.vivit_conversion import load_library_vivit
+
+        return load_library_vivit(cls, source, **kwargs)
+
     def to_scenic(self) -> dict[str, torch.Tensor]:
         """The weights by the paths and with the shapes of Scenic's parameters."""
         from tubevit.vivit_conversion import to_scenic

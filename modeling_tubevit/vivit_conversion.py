@@ -243,3 +243,66 @@ def load_scenic(model_class: type, source: Any, report: Any = None, **overrides:
 def to_scenic(model: Any) -> dict[str, torch.Tensor]:
     """The weights of a model by the paths and with the shapes of Scenic's parameters."""
     return ScenicMapping(model.config).invert(model.state_dict())
+
+
+class LibraryMapping(StateMapping):
+    """Our names of Model 1 to those of Transformers' `VivitForVideoClassification`, as it has them in memory."""
+
+    NAMES = (
+        (r"cls_token", "vivit.embeddings.cls_token"),
+        (r"positions\.table", "vivit.embeddings.position_embeddings"),
+        (r"embeddings\.patch_embedding\.(\w+)", r"vivit.embeddings.patch_embeddings.projection.\1"),
+        (r"layers\.(\d+)\.(.+)", r"vivit.layers.\1.\2"),
+        (r"layernorm\.(\w+)", r"vivit.layernorm.\1"),
+        (r"classifier\.(\w+)", r"classifier.\1"),
+    )
+
+    def source_name(self, name: str) -> tuple[str, int | None]:
+        name = name.removeprefix("factorized_vivit.")
+        for pattern, replacement in self.NAMES:
+            if match := re.fullmatch(pattern, name):
+                return match.expand(replacement), None
+        raise KeyError(name)
+
+
+def load_library_vivit(model_class: type, source: Any, report: Any = None, **overrides: Any) -> Any:
+    """
+    Model 1 with the weights of Transformers' `VivitForVideoClassification`, in evaluation mode: the same function.
+
+    source: the model, its folder or its name on the Hub. overrides: fields of `FactorizedViViTConfig`. report: a
+    `ConversionReport` to fill.
+    """
+    from transformers import VivitForVideoClassification
+
+    dtype = overrides.pop("dtype", torch.float32)
+    if not isinstance(source, VivitForVideoClassification):
+        source = VivitForVideoClassification.from_pretrained(source, dtype=dtype)
+    theirs = source.config
+    same = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "layer_norm_eps",
+    )
+    same += (
+        "image_size",
+        "num_frames",
+        "num_channels",
+        "tubelet_size",
+        "qkv_bias",
+        "id2label",
+        "label2id",
+        "problem_type",
+    )
+    fields = {name: getattr(theirs, name) for name in same} | {"factorization": "spacetime", "pooling": "cls"}
+    if fields["hidden_act"] == "gelu_fast":
+        fields["hidden_act"] = "gelu_pytorch_tanh"  # the same function without the rounded constant, six times as fast
+    config = FactorizedViViTConfig(**fields | overrides)
+    tensors = {name: value for name, value in source.state_dict().items() if not name.startswith("vivit.pooler.")}
+    check_finite(tensors)
+    with torch.device("meta"):
+        targets = model_class(config).state_dict()
+    weights = build_state(targets, tensors, LibraryMapping(), dtype, report=report)
+    return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
