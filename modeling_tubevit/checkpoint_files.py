@@ -135,14 +135,23 @@ def read_flax_tree(path: str | os.PathLike) -> dict[str, Any]:
     `ImportError` without the `msgpack` package.
     """
     try:
-        import msgpack
+        import msgpack  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             f"Reading a Flax checkpoint needs the msgpack package: pip install msgpack ({error})."
         ) from None
+
+    def unpack_extension(code: int, data: bytes) -> np.ndarray:
+        if code not in (1, 3):
+            raise ValueError(f"unknown msgpack extension {code}")
+        shape, dtype, buffer = msgpack.unpackb(data, raw=True)  # of an array (1) and a scalar (3)
+        if dtype == b"bfloat16":  # unknown to NumPy: the upper half of a float32
+            return (np.frombuffer(buffer, np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        return np.frombuffer(buffer, np.dtype(dtype.decode())).reshape(shape)
+
     data = Path(path).read_bytes()
     try:
-        tree = msgpack.unpackb(data, ext_hook=_unpack_extension, raw=False, strict_map_key=False)
+        tree = msgpack.unpackb(data, ext_hook=unpack_extension, raw=False, strict_map_key=False)
     except Exception as error:  # of msgpack, and of arrays whose bytes do not fit their shape
         raise ValueError(
             f"{path} is not a checkpoint of PyTorch, safetensors or Flax, or is damaged ({str(error) or type(error).__name__})."
@@ -150,20 +159,6 @@ def read_flax_tree(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no tree of arrays, but a {type(tree).__name__}.")
     return tree
-
-
-def _unpack_extension(code: int, data: bytes) -> Any:
-    import msgpack
-
-    if code in (1, 3):  # an array and a scalar: [shape, name of the dtype, bytes]
-        shape, dtype, buffer = msgpack.unpackb(data, raw=True)
-        dtype = dtype.decode()
-        if dtype == "bfloat16":
-            values = (np.frombuffer(buffer, np.uint16).astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = np.frombuffer(buffer, np.dtype(dtype))
-        return values.reshape(shape)
-    raise ValueError(f"unknown msgpack extension {code}")
 
 
 def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:

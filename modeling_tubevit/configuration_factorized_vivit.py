@@ -45,7 +45,12 @@ RANGES = (
     (("image_mean",), "finite", lambda value: True),
 )
 # The models of the paper by factorization; "mean" models have no class token in Scenic.
-POOLINGS = {"spacetime": "cls", "encoder": "cls", "self_attention": "mean", "dot_product": "mean"}
+POOLINGS: dict[str, Literal["cls", "mean"]] = {
+    "spacetime": "cls",
+    "encoder": "cls",
+    "self_attention": "mean",
+    "dot_product": "mean",
+}
 
 
 @auto_docstring(

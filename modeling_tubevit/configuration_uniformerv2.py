@@ -144,11 +144,8 @@ class UniFormerV2Config(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         check_names(self, kwargs)
-        if self.global_layers is None:
-            self.global_layers = list(range(max(0, self.num_hidden_layers - 4), self.num_hidden_layers))
-        if self.num_global_attention_heads is None:
-            self.num_global_attention_heads = self.num_attention_heads
-        self.global_layers = list(self.global_layers)
+        self.global_layers = self.get_global_layers()
+        self.num_global_attention_heads = self.get_num_global_attention_heads()
         self.image_mean, self.image_std = per_channel(self, "image_mean"), per_channel(self, "image_std")
         self.validate_architecture()
         super().__post_init__(**kwargs)
@@ -158,6 +155,17 @@ class UniFormerV2Config(PreTrainedConfig):
         """As in the base class, but a config of another model type raises an error instead of a warning."""
         check_model_type(cls, config_dict)
         return super().from_dict(config_dict, **kwargs)
+
+    def get_global_layers(self) -> list[int]:
+        """`global_layers`, by default the last four layers."""
+        if self.global_layers is None:
+            return list(range(max(0, self.num_hidden_layers - 4), self.num_hidden_layers))
+        return list(self.global_layers)
+
+    def get_num_global_attention_heads(self) -> int:
+        """`num_global_attention_heads`, by default `num_attention_heads`."""
+        heads = self.num_global_attention_heads
+        return self.num_attention_heads if heads is None else heads
 
     @property
     def grid_size(self) -> int:
@@ -188,7 +196,7 @@ class UniFormerV2Config(PreTrainedConfig):
     def global_dropouts(self) -> list[float]:
         """Dropout of the MLP of each global block."""
         rates = self.global_dropout
-        return list(rates) if isinstance(rates, (list, tuple)) else [rates] * len(self.global_layers)
+        return list(rates) if isinstance(rates, (list, tuple)) else [rates] * len(self.get_global_layers())
 
     def num_tokens(self, num_frames: int | None = None) -> int:
         """Number of tokens of a clip, class tokens included; `None` stands for the configured number of frames."""
@@ -229,7 +237,7 @@ class UniFormerV2Config(PreTrainedConfig):
         check_problem_type(self)
 
     def _validate_global_layers(self):
-        layers = self.global_layers
+        layers = self.get_global_layers()
         if not layers:
             raise ValueError("global_layers is empty: a video token needs at least one global block.")
         if layers != sorted(set(layers)):

@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -38,6 +40,20 @@ class ModelCodeExportMixin(PreTrainedModel):
         """As in the base class. with_code: as in `save_pretrained`."""
         with marked_for_export(self) if with_code else nullcontext():
             return super().push_to_hub(*args, **kwargs)
+
+
+def import_conversion(module: str) -> Any:
+    """
+    The module `tubevit.<module>`, which converts weights of other codes. Raises `ImportError` without the `tubevit` package: code
+    exported to the Hub does not contain the conversions.
+    """
+    try:
+        return import_module(f"tubevit.{module}")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"This conversion needs the `tubevit` package ({error}): code exported to the Hub does not contain it. Install tubevit, "
+            "convert there, and load the saved model here."
+        ) from error
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .classification import average_views, classification_loss
 from .configuration_factorized_vivit import FactorizedViViTConfig
-from .hub_export import ModelCodeExportMixin
+from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
 from .vit_layers import (
@@ -203,7 +203,7 @@ class FactorizedViViTLayer(VisionLayer):
         )
         self.drop_path = FactorizedViViTDropPath(drop_path)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, hidden_states: torch.Tensor, tokens_per_index: int, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
         attended = self.attention(self.layernorm_before(hidden_states), tokens_per_index=tokens_per_index, **kwargs)[0]
@@ -221,7 +221,7 @@ class FactorizedViViTTwoAttentionsLayer(FactorizedViViTLayer):
         self.temporal_attention = FactorizedViViTTemporalAttention(config)
         self.time_first = config.attention_order == "time_space"
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, hidden_states: torch.Tensor, tokens_per_index: int, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
         space = (self.layernorm_before, self.attention)
@@ -282,7 +282,8 @@ class FactorizedViViTEmbeddings(nn.Module):
     def __init__(self, config: FactorizedViViTConfig):
         super().__init__()
         self.config = config
-        size = tuple(config.tubelet_size)
+        time, rows, columns = config.tubelet_size
+        size = (time, rows, columns)
         self.patch_embedding = nn.Conv3d(config.num_channels, config.hidden_size, kernel_size=size, stride=size)
 
     def forward(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -370,9 +371,7 @@ class FactorizedViViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin,
         A model with the weights of a Scenic ViViT: a file of Flax, or its arrays as tensors by their paths.
         `tubevit.vivit_conversion.load_scenic` documents the keyword arguments and the errors; it needs the `tubevit` package.
         """
-        from tubevit.vivit_conversion import load_scenic
-
-        return load_scenic(cls, source, **kwargs)
+        return import_conversion("vivit_conversion").load_scenic(cls, source, **kwargs)
 
     @classmethod
     def from_vivit(cls, source: Any, **kwargs) -> Any:
@@ -380,15 +379,11 @@ class FactorizedViViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin,
         Model 1 with the weights of Transformers' `VivitForVideoClassification`: the model, its folder or its name on the Hub.
         `tubevit.vivit_conversion.load_library_vivit` documents the keyword arguments; it needs the `tubevit` package.
         """
-        from tubevit.vivit_conversion import load_library_vivit
-
-        return load_library_vivit(cls, source, **kwargs)
+        return import_conversion("vivit_conversion").load_library_vivit(cls, source, **kwargs)
 
     def to_scenic(self) -> dict[str, torch.Tensor]:
         """The weights by the paths and with the shapes of Scenic's parameters."""
-        from tubevit.vivit_conversion import to_scenic
-
-        return to_scenic(self)
+        return import_conversion("vivit_conversion").to_scenic(self)
 
     def freeze_untrained_weights(self) -> None:
         """Stop gradients of the weights before layer `config.num_frozen_layers`, positions and class token included."""
@@ -548,10 +543,10 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
 
     def __init__(self, config: FactorizedViViTConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.factorized_vivit = FactorizedViViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = FactorizedViViTClassifier(config.hidden_size, config.num_labels)
+        self.classifier = FactorizedViViTClassifier(config.hidden_size, self.num_labels)
         self.loss_function = classification_loss
         self.post_init()
         self.freeze_untrained_weights()

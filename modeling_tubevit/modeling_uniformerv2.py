@@ -30,7 +30,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .classification import average_views, classification_loss
 from .configuration_uniformerv2 import UniFormerV2Config
-from .hub_export import ModelCodeExportMixin
+from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
 from .vit_layers import (
@@ -107,7 +107,7 @@ class UniFormerV2MLP(VisionMLP):
 class UniFormerV2Attention(VisionAttention):
     """Self-attention within each frame: the trunk's attention."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -177,7 +177,9 @@ class UniFormerV2Layer(VisionLayer):
         self.local_block1 = UniFormerV2LocalBlock(config, drop_path) if config.num_local_blocks > 0 else nn.Identity()
         self.local_block2 = UniFormerV2LocalBlock(config, drop_path) if config.num_local_blocks > 1 else nn.Identity()
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+    def forward(  # type: ignore[override]
+        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
         """`(batch, tokens, hidden_size)` to the same shape."""
         hidden_states = self.local_block1(hidden_states)
         attention_output, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
@@ -201,7 +203,7 @@ class UniFormerV2CrossAttention(nn.Module):
     def __init__(self, config: UniFormerV2Config):
         super().__init__()
         self.config = config
-        self.num_heads = config.num_global_attention_heads
+        self.num_heads = config.get_num_global_attention_heads()
         self.head_dim = config.hidden_size // self.num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
@@ -422,15 +424,11 @@ class UniFormerV2PreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, Pre
         `tubevit.uniformerv2_conversion.load_reference` documents the keyword arguments and the errors; it needs the `tubevit`
         package.
         """
-        from tubevit.uniformerv2_conversion import load_reference
-
-        return load_reference(cls, source, **kwargs)
+        return import_conversion("uniformerv2_conversion").load_reference(cls, source, **kwargs)
 
     def to_reference(self) -> dict[str, torch.Tensor]:
         """The weights by the names and with the shapes of the authors' code, prefix `backbone.` included."""
-        from tubevit.uniformerv2_conversion import to_reference
-
-        return to_reference(self)
+        return import_conversion("uniformerv2_conversion").to_reference(self)
 
     def freeze_untrained_weights(self) -> None:
         """Stop gradients of the patch embedding and the first `config.num_frozen_layers` layers."""
@@ -458,7 +456,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
         self.layers = nn.ModuleList([UniFormerV2Layer(config, rate) for rate in rates])
         self.video_token = nn.Parameter(torch.empty(1, 1, width))
-        rates = drop_path_rates(config.global_drop_path_rate, len(config.global_layers))
+        rates = drop_path_rates(config.global_drop_path_rate, len(config.get_global_layers()))
         self.global_blocks = nn.ModuleList(
             [
                 UniFormerV2GlobalBlock(config, dropout, rate)
@@ -495,7 +493,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         with torch.set_grad_enabled(has_grad and not num_frozen):
             hidden_states = self.pre_layernorm(self.embeddings(pixel_values_videos))
         video_token = self.video_token.expand(hidden_states.shape[0], -1, -1)
-        blocks = dict(zip(self.config.global_layers, self.global_blocks, strict=True))
+        blocks = dict(zip(self.config.get_global_layers(), self.global_blocks, strict=True))
         for index, layer in enumerate(self.layers):
             if index == num_frozen > 0 and has_grad and not torch.compiler.is_compiling():
                 hidden_states.requires_grad_()  # reentrant activation checkpointing needs an input that requires a gradient
@@ -520,10 +518,10 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
 
     def __init__(self, config: UniFormerV2Config):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.uniformerv2 = UniFormerV2Model(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = DefaultLinear(config.hidden_size, config.num_labels)
+        self.classifier = DefaultLinear(config.hidden_size, self.num_labels)
         self.loss_function = classification_loss
         self.post_init()
         self.freeze_untrained_weights()

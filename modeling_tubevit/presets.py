@@ -7,6 +7,7 @@ small is ViT-S (not in the paper).
 """
 
 import difflib
+from typing import Any
 
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .configuration_tubevit import TubeViTConfig
@@ -56,7 +57,7 @@ def preset_config(name: str, **overrides) -> TubeViTConfig:
     return TubeViTConfig(**sizes | overrides)
 
 
-_CLIP_TRUNKS = {
+_CLIP_TRUNKS: dict[str, dict[str, Any]] = {
     "b16": {"patch_size": 16},
     "l14": {
         **{"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
@@ -65,11 +66,13 @@ _CLIP_TRUNKS = {
 }
 _CLIP_TRUNKS["l14-336"] = {**_CLIP_TRUNKS["l14"], "image_size": 336}
 # The design for Something-Something: local blocks, temporal stride 2, global blocks after two thirds of the layers.
-_FULL = {
+_FULL: dict[str, Any] = {
     **{"temporal_downsampling": True, "num_local_blocks": 2, "num_frames": 16},
     **{"drop_path_rate": 0.2, "global_drop_path_rate": 0.4},
 }
-UNIFORMERV2_PRESETS = {f"uniformerv2-{name}": fields for name, fields in _CLIP_TRUNKS.items()} | {
+UNIFORMERV2_PRESETS: dict[str, dict[str, Any]] = {
+    f"uniformerv2-{name}": fields for name, fields in _CLIP_TRUNKS.items()
+} | {
     f"uniformerv2-{name}-full": {
         **fields,
         **_FULL,
@@ -78,9 +81,14 @@ UNIFORMERV2_PRESETS = {f"uniformerv2-{name}": fields for name, fields in _CLIP_T
     for name, fields in _CLIP_TRUNKS.items()
 }
 
-_VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+_VIT_LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
 # ViViT-B/16x2, Models 1 to 4, and ViViT-L/16x2 with a factorized encoder, whose published Kinetics models have 24 temporal layers.
-VIVIT_PRESETS = {
+VIVIT_PRESETS: dict[str, dict[str, Any]] = {
     "vivit-b16x2": {"factorization": "spacetime"},
     "vivit-b16x2-fe": {"factorization": "encoder"},
     "vivit-b16x2-fsa": {"factorization": "self_attention"},

@@ -34,14 +34,12 @@ class StateMapping:
 
     def invert(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors of our layout in the other one."""
-        parts: dict[str, dict[int | None, torch.Tensor]] = {}
+        parts: dict[str, dict[int, torch.Tensor]] = {}
         for name, tensor in state.items():
             source, part = self.source_name(name)
-            parts.setdefault(source, {})[part] = self.to_source(source, tensor.detach())
+            parts.setdefault(source, {})[part or 0] = self.to_source(source, tensor.detach())
         return {
-            source: torch.cat([pieces[key] for key in sorted(pieces)])
-            if len(pieces) > 1
-            else next(iter(pieces.values()))  # type: ignore[type-var]
+            source: torch.cat([pieces[part] for part in sorted(pieces)]) if len(pieces) > 1 else pieces[0]
             for source, pieces in parts.items()
         }
 

@@ -162,7 +162,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
     return UniFormerV2Config(**fields | overrides)
 
 
-def load_reference(model_class: type, source: Any, report: Any = None, **overrides: Any) -> Any:
+def load_reference(model_class: Any, source: Any, report: Any = None, **overrides: Any) -> Any:
     """
     A model with the weights of the authors' code or of MMAction2, in evaluation mode.
 

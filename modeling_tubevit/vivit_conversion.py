@@ -212,7 +212,7 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
     return fields
 
 
-def load_scenic(model_class: type, source: Any, report: Any = None, **overrides: Any) -> Any:
+def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: Any) -> Any:
     """
     A model with the weights of a Scenic ViViT, in evaluation mode.
 
@@ -265,7 +265,7 @@ class LibraryMapping(StateMapping):
         raise KeyError(name)
 
 
-def load_library_vivit(model_class: type, source: Any, report: Any = None, **overrides: Any) -> Any:
+def load_library_vivit(model_class: Any, source: Any, report: Any = None, **overrides: Any) -> Any:
     """
     Model 1 with the weights of Transformers' `VivitForVideoClassification`, in evaluation mode: the same function.
 
@@ -286,7 +286,7 @@ def load_library_vivit(model_class: type, source: Any, report: Any = None, **ove
         "hidden_act",
         "layer_norm_eps",
     )
-    same += (
+    others = (
         "image_size",
         "num_frames",
         "num_channels",
@@ -296,7 +296,7 @@ def load_library_vivit(model_class: type, source: Any, report: Any = None, **ove
         "label2id",
         "problem_type",
     )
-    fields = {name: getattr(theirs, name) for name in same} | {"factorization": "spacetime", "pooling": "cls"}
+    fields = {name: getattr(theirs, name) for name in same + others} | {"factorization": "spacetime", "pooling": "cls"}
     if fields["hidden_act"] == "gelu_fast":
         fields["hidden_act"] = "gelu_pytorch_tanh"  # the same function without the rounded constant, six times as fast
     config = FactorizedViViTConfig(**fields | overrides)
