@@ -141,8 +141,9 @@ class MediaFolder:
             for path, is_link in sorted(found, key=lambda entry: entry[1]):  # files before links
                 target = os.path.realpath(path)
                 if target in seen and is_link:
-                    self.left_out.setdefault(LINK_AGAIN, []).append(str(path))
                     found.remove((path, is_link))
+                    if str(path) not in (paths := self.left_out.setdefault(LINK_AGAIN, [])):
+                        paths.append(str(path))
                 seen.add(target)
         return sorted(path for path, _ in found)
 

@@ -42,31 +42,12 @@ from .samples import SPLIT_NAMES, VideoFolder, VideoSample, split_of, split_of_f
 
 # Usual names of a file with the rows of all splits, the preferred first; `datasets` uses "metadata".
 ANNOTATION_STEMS = (
-    *(
-        "metadata",
-        "labels",
-        "annotations",
-        "annotation",
-        "label",
-        "data",
-        "dataset",
-        "clips",
-        "videos",
-        "index",
-        "list",
-    ),
-    *("samples", "all", "manifest", "info", "ground_truth", "groundtruth", "gt"),
+    *("metadata", "labels", "annotations", "annotation", "label", "data", "dataset", "clips", "videos", "index"),
+    *("list", "samples", "all", "manifest", "info", "ground_truth", "groundtruth", "gt"),
 )
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "splits", "metadata", "lists", "anns")
-UNLABELED = (
-    "unlabelled",
-    "unlabeled",
-    "unannotated",
-    "unsorted",
-    "no label",
-    "no labels",
-    "to label",
-)  # names of folders
+# Names of folders without labels.
+UNLABELED = ("unlabelled", "unlabeled", "unannotated", "unsorted", "no label", "no labels", "to label")
 SUFFIX_ORDER = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")  # of files that have the same name otherwise
 LABEL_WORDS = ("label", "class", "category", "action", "target")  # in the name of a column with labels
 MIN_STEM = 3  # characters; shorter names without suffix, such as "7", are in many files
@@ -538,7 +519,7 @@ def _first_of_whole(tree: MediaFolder, files: list[_Annotations]) -> _Annotation
     labels: dict[str, set] = {}
     for each in files:
         for sample in each.samples:
-            labels.setdefault(sample.path, set()).add((each.path, sample.label))
+            labels.setdefault(sample.path, set()).add((each.path, (sample.label, sample.split)))
     differ = any(
         len({label for _, label in pairs}) > 1 and len({path for path, _ in pairs}) > 1 for pairs in labels.values()
     )
