@@ -92,7 +92,8 @@ class TubeViTConfig(PreTrainedConfig):
     position_embedding (`str`, *optional*, defaults to `"fixed"`):
         Position embedding (section 3.3): `"fixed"`, sine and cosine of each token's center in the clip. For comparison
         (table 7a): `"fixed_without_stride"`, sine and cosine of its index in the tube's grid; `"learned"`, a table for clips
-        of `num_frames` and `image_size`, resized for other clips; `"none"`. For image checkpoints: `"transfer"`, their
+        of `num_frames` and `image_size`, resized for other clips; `"relative"`, a learned bias on the attention scores for the
+        displacement of two tokens' centers (attention backends eager and sdpa); `"none"`. For image checkpoints: `"transfer"`, their
         spatial positions (a grid of `position_grid`, or rotary with `rope_theta`) at the tubes' centers plus the fixed
         temporal code minus its value at t = 0, see [`TubeViTModel.from_image_checkpoint`].
     position_temperature (`float`, *optional*, defaults to 10000.0):
@@ -194,7 +195,7 @@ class TubeViTConfig(PreTrainedConfig):
     use_frame_differences: bool = False
     interpolate_kernels: bool = False
     interpolated_kernel_size: list[int] | tuple[int, int, int] = (8, 8, 8)
-    position_embedding: Literal["fixed", "fixed_without_stride", "learned", "none", "transfer"] = "fixed"
+    position_embedding: Literal["fixed", "fixed_without_stride", "learned", "relative", "none", "transfer"] = "fixed"
     position_temperature: float | int = 10000.0
     position_grid: list[int] | tuple[int, int] | None = None
     position_interpolation: Literal["bicubic", "bicubic_antialias", "bilinear_antialias"] = "bicubic"
@@ -322,6 +323,13 @@ class TubeViTConfig(PreTrainedConfig):
                 "position_embedding='learned' has a vector for each token of the configured clip, and the new tubes, "
                 "num_frames or image_size need other tokens. position_embedding='fixed' allows any tubes; clips of another "
                 "size work without changing the tubes."
+            )
+        size, own_size = ((each.num_frames, *each.image_height_width) for each in (config, self))
+        if config.position_embedding == "relative" and size != own_size:
+            raise ValueError(
+                "position_embedding='relative' has a value for each displacement in a clip of the configured size, "
+                f"{format_size(own_size)}, so num_frames and image_size cannot become {format_size(size)}. Clips of another "
+                "size work without changing the config."
             )
         return config
 

@@ -26,11 +26,12 @@ from .configuration_tubevit import TubeViTConfig
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
-from .position_embeddings import TubeViTLearnedPositions
+from .position_embeddings import TubeViTLearnedPositions, TubeViTRelativePositions
 from .safetensors_only import SafetensorsOnlyMixin
 from .transferred_positions import TubeViTTransferredPositions
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_
 from .vit_layers import (
+    Rotary,
     VisionAttention,
     VisionGatedMLP,
     VisionLayer,
@@ -66,9 +67,15 @@ class TubeViTExtraAttention(GradientCheckpointingLayer):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = VisionAttention(config)
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        rotary: Rotary | None = None,
+        attention_bias: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
         """`(batch, tokens, hidden_size)` to the same shape."""
-        attention_output, _ = self.attention(self.layernorm(hidden_states), **kwargs)
+        attention_output, _ = self.attention(self.layernorm(hidden_states), rotary, attention_bias, **kwargs)
         return hidden_states + attention_output
 
 
@@ -127,7 +134,7 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrai
             init.trunc_normal_(module.grid, mean=0.0, std=std)
         elif isinstance(module, TubeViTGate):
             init.zeros_(module.alpha)
-        elif isinstance(module, TubeViTLearnedPositions):
+        elif isinstance(module, (TubeViTLearnedPositions, TubeViTRelativePositions)):
             for table in module.tables:
                 init.trunc_normal_(table, mean=0.0, std=std)
         elif isinstance(module, TubeViTAttentionPooling):
@@ -290,14 +297,16 @@ class TubeViTModel(TubeViTPreTrainedModel):
         with torch.set_grad_enabled(has_grad and not num_frozen):
             hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
             rotary = self.embeddings.rotary(hidden_states, pixel_values, pixel_values_videos)
+            bias = self.embeddings.attention_bias(hidden_states, pixel_values, pixel_values_videos)
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
             if index == num_frozen > 0 and has_grad and not torch.compiler.is_compiling():
                 hidden_states.requires_grad_()  # reentrant activation checkpointing needs an input that requires a gradient
             with torch.set_grad_enabled(has_grad and index >= num_frozen):
-                hidden_states = layer(hidden_states, rotary=rotary, **kwargs)
+                # Positional: reentrant activation checkpointing passes gradients to positional arguments only.
+                hidden_states = layer(hidden_states, rotary, bias, **kwargs)
             for extra_layer in self._extra_layers_after(index):
-                hidden_states = extra_layer(hidden_states, rotary=rotary, **kwargs)
+                hidden_states = extra_layer(hidden_states, rotary, bias, **kwargs)
             if self.gate is not None and index == self.config.gate_layer:
                 hidden_states = self.gate(hidden_states, encoder_input)
         norms_pooled = self.config.final_layernorm == "pooled"

@@ -16,7 +16,7 @@ from torch import nn
 from .compile_utils import constant_tables, static_size
 from .configuration_tubevit import TubeViTConfig
 from .transferred_positions import TubeViTTransferredPositions
-from .tubes import Centers, Size, Tube
+from .tubes import AXES, Centers, Size, Tube
 
 
 def sincos_position_embedding(
@@ -147,6 +147,60 @@ class TubeViTLearnedPositions(nn.Module):
         return resized[0].flatten(1).T
 
 
+class TubeViTRelativePositions(nn.Module):
+    """
+    A learned bias on the attention scores, which depends only on the displacement between the centers of two tokens.
+
+    The paper does not define its relative positions (table 7a). Ours have a table per axis with a value for each head and
+    displacement; the bias of a query and a key is the sum over time, height and width. A bias per displacement is Swin's and
+    T5's, the sum over axes MViTv2's. As in T5, all layers share the tables. Centers are those of the fixed positions,
+    multiples of half a frame or pixel. A displacement that exceeds the configured clip has the value of the largest one in it.
+    """
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        for axis, extent in zip(AXES, (config.num_frames, *config.image_height_width), strict=True):
+            num_displacements = 4 * (extent - 1) + 1  # in steps of 1/2, in both directions
+            self.register_parameter(axis, nn.Parameter(torch.empty(config.num_attention_heads, num_displacements)))
+
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """For frames, rows and columns, `(heads, displacements)`; displacement 0 is in the middle."""
+        return [getattr(self, axis) for axis in AXES]
+
+    def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> None:
+        """Adds nothing to the tokens."""
+        return None
+
+    def attention_bias(
+        self, tubes: tuple[Tube, ...], size: Size, tokens: torch.Tensor, num_prefix_tokens: int
+    ) -> torch.Tensor:
+        """
+        tubes, size: as in `TubeViTFixedPositions`. tokens: `(batch, tokens, hidden_size)` with the prefix tokens, whose bias is 0.
+
+        Returns `(1, heads, tokens, tokens)`, queries before keys, in the dtype of the tables.
+        """
+        centers = _doubled_centers(tokens, tuple(tube.to_tuple() for tube in tubes), static_size(size), tokens.device)
+        bias = 0
+        for table, positions in zip(self.tables, centers, strict=True):
+            largest = table.shape[1] // 2
+            displacements = (positions[:, None] - positions[None, :]).clamp(-largest, largest)
+            bias = bias + table[:, displacements + largest]
+        return nn.functional.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]
+
+
+@constant_tables(max_cached=32)
+def _doubled_centers(
+    tubes: tuple[tuple[Size, Size, Size, Size], ...], size: Size, device: torch.device
+) -> torch.Tensor:
+    """Twice the centers of all tokens, tube by tube, in frames, rows and columns: whole numbers `(3, tokens)`."""
+    centers = []
+    for tube in (Tube(*values) for values in tubes):
+        axes = [torch.tensor(axis, dtype=torch.float32, device=device) for axis in tube.centers(size)]
+        centers.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1))
+    return (2 * torch.cat(centers, dim=1)).round().long()
+
+
 class TubeViTNoPositions(nn.Module):
     """No position embedding."""
 
@@ -161,6 +215,7 @@ POSITION_CLASSES = {
     "fixed": TubeViTFixedPositions,
     "fixed_without_stride": TubeViTFixedPositionsWithoutStride,
     "learned": TubeViTLearnedPositions,
+    "relative": TubeViTRelativePositions,
     "none": TubeViTNoPositions,
     "transfer": TubeViTTransferredPositions,
 }

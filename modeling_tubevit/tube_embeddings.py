@@ -17,7 +17,7 @@ from transformers import initialization as init
 from .compile_utils import constant_tables, has_storage
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
-from .position_embeddings import POSITION_CLASSES
+from .position_embeddings import POSITION_CLASSES, TubeViTRelativePositions
 from .transferred_positions import TubeViTRotaryPositions
 from .tubes import Size, Tube, select_tubes
 
@@ -176,6 +176,7 @@ class TubeViTEmbeddings(nn.Module):
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
         self.rescale_factor = config.rescale_factor
         self.use_frame_differences = config.use_frame_differences
+        self.num_prefix_tokens = config.num_prefix_tokens
         own = [tube for tube in self.tubes if tube.is_image_tube or not config.interpolate_kernels]
         self.projections = nn.ModuleList(
             [TubeViTTubeProjection(config.num_channels, config.hidden_size, tube) for tube in own]
@@ -232,13 +233,27 @@ class TubeViTEmbeddings(nn.Module):
         """
         if self.rotary_positions is None:
             return None
+        return self.rotary_positions(*self._tubes_and_size(pixel_values, pixel_values_videos), tokens)
+
+    def attention_bias(
+        self, tokens: torch.Tensor, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """As `rotary`, for the relative positions: `(1, heads, tokens, tokens)`, `None` if the model has other positions."""
+        if not isinstance(self.positions, TubeViTRelativePositions):
+            return None
+        tubes, size = self._tubes_and_size(pixel_values, pixel_values_videos)
+        return self.positions.attention_bias(tubes, size, tokens, self.num_prefix_tokens)
+
+    def _tubes_and_size(
+        self, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
+    ) -> tuple[tuple[Tube, ...], Size]:
+        """The tubes that tokenized these pixels, and the size of the clip or image. `forward` has checked the pixels."""
         if pixel_values is not None:
             size = (1, pixel_values.shape[2], pixel_values.shape[3])
         else:
-            assert pixel_values_videos is not None  # forward has checked it
+            assert pixel_values_videos is not None
             size = (pixel_values_videos.shape[1], pixel_values_videos.shape[3], pixel_values_videos.shape[4])
-        _, tubes = self._tubes_for(size, is_image=pixel_values is not None)
-        return self.rotary_positions(tubes, size, tokens)
+        return self._tubes_for(size, is_image=pixel_values is not None)[1], size
 
     def _tubes_for(self, size: Size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
         """Indices of the tubes that tokenize a clip or image of `size`, and the tubes as they are applied to it."""

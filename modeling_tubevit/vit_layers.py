@@ -22,6 +22,7 @@ from transformers.utils import TransformersKwargs
 
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, each (tokens, head_dim)
+BACKENDS_WITH_BIAS = ("eager", "sdpa")
 
 
 def eager_attention_forward(
@@ -89,15 +90,22 @@ class VisionMultiHeadAttention(nn.Module):
         queries: torch.Tensor,
         tokens: torch.Tensor,
         rotary: Rotary | None = None,
+        attention_bias: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         queries: `(batch, queries, hidden_size)`. tokens: `(batch, tokens, hidden_size)`. rotary: rotary positions that
-        `rotate` applies to the queries and the keys; `None` to omit them.
+        `rotate` applies to the queries and the keys; `None` to omit them. attention_bias: `(1, heads, queries, tokens)`, added
+        to the scores before the softmax; `None` for no bias.
 
         Returns the output `(batch, queries, hidden_size)` and the attention weights `(batch, heads, queries, tokens)`, which
-        are `None` unless the backend is "eager".
+        are `None` unless the backend is "eager". Raises `ValueError` for a bias with a backend that does not take one per head.
         """
+        backend = self.config._attn_implementation
+        if attention_bias is not None and backend not in BACKENDS_WITH_BIAS:
+            raise ValueError(
+                f"position_embedding='relative' needs attn_implementation {' or '.join(BACKENDS_WITH_BIAS)}, got {backend}."
+            )
 
         def split_heads(states: torch.Tensor) -> torch.Tensor:
             return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -108,12 +116,14 @@ class VisionMultiHeadAttention(nn.Module):
         query, key = split_heads(self.q_proj(queries)), split_heads(self.k_proj(tokens))
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
+        if attention_bias is not None:
+            attention_bias = attention_bias.to(query.dtype)  # under autocast the queries are in half precision
         output, weights = attention_interface(
             self,
             query,
             key,
             split_heads(self.v_proj(tokens)),
-            None,
+            attention_bias,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
@@ -125,10 +135,14 @@ class VisionAttention(VisionMultiHeadAttention):
     """Self-attention over all tokens."""
 
     def forward(
-        self, hidden_states: torch.Tensor, rotary: Rotary | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        rotary: Rotary | None = None,
+        attention_bias: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """hidden_states: `(batch, tokens, hidden_size)`. The results are those of `attend`."""
-        return self.attend(hidden_states, hidden_states, rotary=rotary, **kwargs)
+        return self.attend(hidden_states, hidden_states, rotary, attention_bias, **kwargs)
 
 
 class VisionCrossAttention(VisionMultiHeadAttention):
@@ -244,9 +258,13 @@ class VisionLayer(GradientCheckpointingLayer):
         self.drop_path = VisionDropPath(drop_path)
 
     def forward(
-        self, hidden_states: torch.Tensor, rotary: Rotary | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        rotary: Rotary | None = None,
+        attention_bias: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        attention_output, _ = self.attention(self.layernorm_before(hidden_states), rotary=rotary, **kwargs)
+        attention_output, _ = self.attention(self.layernorm_before(hidden_states), rotary, attention_bias, **kwargs)
         hidden_states = hidden_states + self.drop_path(self.dropout(self.layer_scale1(attention_output)))
         mlp_output = self.mlp(self.layernorm_after(hidden_states))
         return hidden_states + self.drop_path(self.dropout(self.layer_scale2(mlp_output)))

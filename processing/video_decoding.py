@@ -94,8 +94,9 @@ def decode_video(
     if segment is not None:
         rest = {key: value for key, value in source.items() if key not in VideoSegment._fields}
         sample = SegmentSampler(segment, sample_indices_fn, str(source.get("path") or "<bytes>"), allow_partial)
-        options = {"frame_transform": frame_transform, "num_threads": num_threads, "allow_partial": allow_partial}
-        frames, metadata = decode_video(rest, sample, **options)
+        frames, metadata = decode_video(
+            rest, sample, frame_transform=frame_transform, num_threads=num_threads, allow_partial=allow_partial
+        )
         return frames, sample.cut(metadata)
     folder = _frame_folder(source)
     if folder is not None:

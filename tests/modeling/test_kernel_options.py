@@ -1,6 +1,7 @@
 """Interpolated kernels, position embeddings, and other tubes for trained weights."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -202,6 +203,70 @@ def test_fixed_without_stride_uses_grid_indices():
     table = model.embeddings.positions((tube,), [1], (9, 16, 16), torch.zeros(1, 1, 24, dtype=torch.float64))
     expected = sincos_position_embedding(([0.0, 1.0], [0.0, 1.0], [0.0, 1.0]), 24, 10000.0)
     assert tube.grid((9, 16, 16)) == (2, 2, 2) and torch.equal(table, expected)
+
+
+RELATIVE = {"position_embedding": "relative", "pooling": "cls", "num_register_tokens": 1}
+
+
+def test_relative_positions_are_a_bias_per_head_and_displacement():
+    """The eager attention weights equal softmax(q k / sqrt(d) + bias), with the bias looked up pair by pair."""
+    model = make_model(TubeViTModel, **RELATIVE, attn_implementation="eager").double()
+    clips = tiny_clips(dtype=torch.float64)
+    outputs = model(pixel_values_videos=clips, output_attentions=True, output_hidden_states=True)
+    centers = [center for tube in model.config.get_tubes() for center in itertools.product(*tube.centers((8, 16, 16)))]
+    tables = model.embeddings.positions.tables
+    bias = torch.zeros(4, len(centers) + 2, len(centers) + 2, dtype=torch.float64)
+    for (i, one), (j, other) in itertools.product(enumerate(centers), repeat=2):
+        for table, here, there in zip(tables, one, other, strict=True):
+            bias[:, i + 2, j + 2] += table[:, round(2 * (here - there)) + table.shape[1] // 2]
+    for layer, states, weights in zip(model.layers, outputs.hidden_states, outputs.attentions, strict=False):
+        attention, states = layer.attention, layer.layernorm_before(states)
+        query, key = (
+            projection(states).unflatten(-1, (4, 6)).transpose(1, 2)
+            for projection in (attention.q_proj, attention.k_proj)
+        )
+        expected = (query @ key.transpose(2, 3) / 6**0.5 + bias).softmax(-1)
+        torch.testing.assert_close(weights, expected)
+
+
+def test_relative_positions_do_not_change_when_clip_and_tubes_move_together():
+    tubes = [{**tube, "offset": tube.get("offset", [0, 0, 0])} for tube in TINY_TUBES]
+    moved = [{**tube, "offset": [n + 2 for n in tube["offset"]]} for tube in tubes]
+    clip = tiny_clips(frames=10, size=18)
+    for kind, is_equal in (("relative", True), ("fixed", False)):
+        model = make_model(TubeViTModel, position_embedding=kind, tubes=tubes).double()
+        model.embeddings.tubes = tuple(map(Tube.from_dict, moved))
+        there = model(pixel_values_videos=clip.double()).pooler_output
+        model.embeddings.tubes = tuple(map(Tube.from_dict, tubes))
+        here = model(pixel_values_videos=clip[:, 2:, :, 2:, 2:].double()).pooler_output
+        assert torch.allclose(here, there, rtol=0, atol=1e-12) == is_equal
+
+
+def test_relative_positions_agree_over_backends_sizes_and_checkpointing():
+    eager, sdpa = (make_model(TubeViTModel, **RELATIVE, attn_implementation=name) for name in ("eager", "sdpa"))
+    for size in (16, 24):  # displacements beyond the configured clip have the value of the largest one
+        clips = tiny_clips(frames=size // 2, size=size)
+        torch.testing.assert_close(eager(pixel_values_videos=clips)[0], sdpa(pixel_values_videos=clips)[0])
+        torch.testing.assert_close(eager(pixel_values=clips[:, 0])[0], sdpa(pixel_values=clips[:, 0])[0])
+    expected = None
+    for reentrant in (None, False, True):
+        model = make_model(TubeViTModel, **RELATIVE).train()
+        if reentrant is not None:
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        model(pixel_values_videos=tiny_clips()).last_hidden_state.square().sum().backward()
+        gradients = {name: each.grad for name, each in model.named_parameters() if "pooler" not in name}
+        expected = expected or gradients
+        torch.testing.assert_close(gradients, expected)
+    tables = [each for name, each in expected.items() if ".positions." in name]
+    assert len(tables) == 3 and all(each.any() for each in tables)
+    compiled = torch.compile(sdpa, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(pixel_values_videos=clips)[0], sdpa(pixel_values_videos=clips)[0])
+    with pytest.raises(ValueError, match="needs attn_implementation eager or sdpa, got flex_attention"):
+        make_model(TubeViTModel, **RELATIVE, attn_implementation="flex_attention")(pixel_values_videos=clips)
+    with pytest.raises(
+        ValueError, match=r"configured size, 8x16x16, so num_frames and image_size cannot become 9x16x16"
+    ):
+        sdpa.set_tubes(TINY_TUBES, num_frames=9)
 
 
 @pytest.mark.parametrize("num_extra", [1, 2, 5])

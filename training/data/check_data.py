@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..command_line import add_config_arguments, whole_number
 from ..options import read_config
+from .dataset_columns import row_source
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import ProcessDied, map_in_processes
 
@@ -114,8 +115,8 @@ def _check_not_streamed(data: VideoData) -> None:
 
 
 def check_row(item: tuple[str, int, dict], media: str, every_frame: bool) -> CheckedVideo:
-    """Decode the first and the last frame of a row `(split, index, row)`, or all frames."""
-    video = item[2][media]
+    """Decode the first and the last frame of a row `(split, index, row)`, or all frames. The row may be a segment of a video."""
+    video = row_source(item[2], media)
     try:
         if media == "image":
             from .clip_sampling import read_image

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from .augmentation import IGNORED_LABEL, BatchAugmentation
 from .check_data import ON_CORRUPT_VIDEO
 from .clip_sampling import Clip
+from .dataset_columns import row_source
 from .rng import SharedEpoch, sample_seed
 
 
@@ -127,7 +128,7 @@ class _Clips:
         self.corrupt_videos.count(self.corrupt_videos.read, slot)
         clip: Clip | None = None
         try:
-            clip = self.read(row[self.read.media], seed)
+            clip = self.read(row_source(row, self.read.media), seed)
         except (ValueError, OSError) as error:
             self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)

@@ -40,13 +40,13 @@ class Clip(NamedTuple):
 
 
 def video_source(video: dict[str, Any]) -> Any:
-    """`{"path", "bytes"}` for the decoder; fsspec reads the bytes of URLs other than http(s), such as s3://."""
+    """A row's source for the decoder; fsspec reads the bytes of URLs other than http(s), such as s3://."""
     path = video.get("path")
     if video.get("bytes") is None and path is not None and "://" in path and not path.startswith(REMOTE):
         import fsspec
 
         with fsspec.open(path, "rb") as file:
-            return {"path": path, "bytes": file.read()}
+            return {**video, "bytes": file.read()}
     return video
 
 
@@ -79,7 +79,7 @@ class RandomClipReader:
         self.shape = (processor.num_frames, self.pixel_format.num_channels, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
-        """Raises the errors of `decode_video`."""
+        """video: a source of `row_source`. Raises the errors of `decode_video`."""
         with fork_rng(seed):
             mirrored = self.mirror and bool(torch.rand(()) < 0.5)
             pixels, _ = decode_video(

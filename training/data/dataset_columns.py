@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Converts a data set of the `datasets` library, in memory or streamed, to three columns: `video` or `image` (undecoded),
-`label` (class index) and `video_id`.
+Converts a data set of the `datasets` library, in memory or streamed, to the columns of `VideoData`: `video` or `image`
+(undecoded), `label` (class index), `video_id`, and if the rows are parts of videos, `segment`.
 
 `datasets` would decode with torchcodec, where one unreadable file ends a run; undecoded rows have a path or bytes for our own
 decoder. Labels may be class indices, names, or integers without names, one per row or a list per row.
@@ -11,11 +11,14 @@ from functools import partial
 from typing import Any
 
 from .class_names import LabelEncoder, number_names, sort_names
+from .holding_out import real_paths
+from .segments import Segment, SegmentColumns
 
 
 MEDIA = ("video", "image")
 LABEL_COLUMNS = ("label", "labels", "cls")
 ID_COLUMNS = ("video_id", "image_id", "id", "__key__")
+GROUP = "group"  # column of the groups that are held out together, until the splits are complete
 
 
 class DatasetColumns:
@@ -26,6 +29,7 @@ class DatasetColumns:
     video_column, label_column: names of columns; by default found by type and usual name.
     class_names: class names of a checkpoint; by default `indexed_names`, or else the names in the data set.
     indexed_names: class names of a file, in the order of integer labels without names.
+    group_column: column of groups; `apply` keeps it under the name `GROUP`.
 
     Attributes: `media` ("video" or "image"), `names` (class names in the order of their indices, `None` for a data set without
     labels) and `is_multi_label`.
@@ -40,6 +44,7 @@ class DatasetColumns:
         label_column: str | None = None,
         class_names: list[str] | None = None,
         indexed_names: list[str] | None = None,
+        group_column: str | None = None,
     ):
         self.features = dataset.features
         if self.features is None:
@@ -47,6 +52,11 @@ class DatasetColumns:
         self.video_column, self.media = self._find_video(video_column)
         self.label_column = self._find_label(label_column)
         self.id_column = next((name for name in ID_COLUMNS if name in self.features), None)
+        if group_column is not None and group_column not in self.features:
+            raise ValueError(f"The data set has no group_column {group_column!r}; it has: {', '.join(self.features)}.")
+        self.group_column = group_column
+        others = (self.video_column, self.label_column, self.id_column, group_column)
+        self.segments = SegmentColumns.find(list(self.features) if self.media == "video" else [], others)
         self.own_names, self.is_multi_label = None, False
         if self.label_column is not None:
             self.is_multi_label, self.own_names = _label_type(self.features[self.label_column])
@@ -56,10 +66,12 @@ class DatasetColumns:
         self.encoder = None if self.names is None else LabelEncoder(self.names, indexed_names)
 
     def apply(self, dataset: Any, split: str) -> Any:
-        """Convert `dataset` to the three columns. Rows without an id get the id `<split>/<number>`."""
+        """Convert `dataset`. Rows without an id get the id `<split>/<number>`; the id of a segment ends with its times."""
         import datasets
 
-        features = _features(self.media, self.names, self.is_multi_label)
+        features = _features(self.media, self.names, self.is_multi_label, has_segments=bool(self.segments))
+        if self.group_column is not None:
+            features[GROUP] = datasets.Value("string")
         dataset = dataset.cast_column(self.video_column, features[self.media])
         if isinstance(dataset, datasets.IterableDataset):
             convert = partial(self._convert, split=split)
@@ -73,17 +85,25 @@ class DatasetColumns:
         dataset = dataset.select_columns([self.video_column])
         if self.video_column != self.media:
             dataset = dataset.rename_column(self.video_column, self.media)
-        for name in ("label", "video_id"):
+        for name in [name for name in features if name != self.media]:
             dataset = dataset.add_column(name, [row[name] for row in rows], feature=features[name])
         return dataset
 
     def _convert(self, row: dict, index: int, split: str) -> dict:
         try:
             label = self._encode_label(row[self.label_column]) if self.label_column else None
+            segment = self.segments.read(row, f"row {index} of the {split} split") if self.segments else None
         except (ValueError, TypeError) as error:
             raise ValueError(f"Row {index} of the {split} split: {error}") from None
         video_id = str(row[self.id_column]) if self.id_column else f"{split}/{index:06d}"
+        if segment is not None:
+            video_id = f"{video_id}#{segment}"
         converted = {"label": label, "video_id": video_id}
+        if self.segments:
+            converted["segment"] = None if segment is None else segment._asdict()
+        if self.group_column is not None:
+            group = row[self.group_column]
+            converted[GROUP] = None if group in (None, "") else str(group)
         return converted | ({self.media: row[self.video_column]} if self.video_column in row else {})
 
     def _encode_label(self, label: Any) -> Any:
@@ -137,26 +157,102 @@ class DatasetColumns:
         return sort_names(map(str, labels))
 
 
-def make_dataset(media: str, paths: list[str], labels: list, video_ids: list[str], names: list[str] | None) -> Any:
-    """A `datasets.Dataset` of undecoded files. Labels are class indices, lists of class indices, or `None`."""
+def make_dataset(
+    media: str,
+    paths: list[str],
+    labels: list,
+    video_ids: list[str],
+    names: list[str] | None,
+    segments: list[Segment | None] | None = None,
+    fps: list[float | None] | None = None,
+) -> Any:
+    """
+    A `datasets.Dataset` of undecoded files.
+
+    labels: class indices, lists of class indices, or `None`.
+    segments: the part of each video that is its clip; `None` for whole videos.
+    fps: frame rate of each frame folder, `None` for a file and for an unknown rate; no list if all videos are files.
+    """
     import datasets
 
     is_multi_label = any(isinstance(label, (list, tuple)) for label in labels)
-    columns = {
+    columns: dict[str, list] = {
         media: [{"path": path, "bytes": None} for path in paths],
         "label": [list(label) if isinstance(label, tuple) else label for label in labels],
         "video_id": video_ids,
     }
-    return datasets.Dataset.from_dict(columns, features=_features(media, names, is_multi_label))
+    has_segments = segments is not None and any(segment is not None for segment in segments)
+    if has_segments:
+        columns["segment"] = [None if segment is None else segment._asdict() for segment in segments]
+    if fps is not None:
+        columns["fps"] = fps
+    features = _features(media, names, is_multi_label, has_segments, fps is not None)
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
-def _features(media: str, names: list[str] | None, is_multi_label: bool) -> Any:
+def without_group(dataset: Any) -> Any:
+    """`dataset` without the column `GROUP`."""
+    return dataset.remove_columns([GROUP]) if GROUP in (dataset.column_names or []) else dataset
+
+
+def source_keys(dataset: Any, media: str) -> list[str | tuple[str, int] | None]:
+    """
+    A key of the file of each row, equal for rows of one file: the path with links resolved; for a file whose bytes are in the
+    data set, its name and size, or `None` without a name.
+    """
+    import pyarrow.compute as pc
+
+    paths: list[str | None] = []
+    sizes: list[int | None] = []
+    for batch in dataset.select_columns([media]).with_format("arrow").iter(batch_size=64):
+        column = batch.column(0)
+        paths += pc.struct_field(column, "path").to_pylist()
+        sizes += pc.binary_length(pc.struct_field(column, "bytes")).to_pylist()
+    files = iter(real_paths(path for path, size in zip(paths, sizes, strict=True) if path and size is None))
+    return [
+        None if not path else next(files) if size is None else (path, size)
+        for path, size in zip(paths, sizes, strict=True)
+    ]
+
+
+def check_frame_rates(rows: Any, sampling: str) -> None:
+    """Raise `ValueError` if clips are sampled at a rate, but the rows are frame folders without one."""
+    if sampling == "fixed_rate" and "fps" in (rows.column_names or []) and all(fps is None for fps in rows["fps"]):
+        raise ValueError(
+            "Clips at a fixed rate (fps) need the frame rate of the folders of frames: set frame_folder_fps, or sampling=uniform."
+        )
+
+
+def row_source(row: dict[str, Any], media: str) -> dict[str, Any]:
+    """
+    The source of a row for `tubevit.processing.decode_video`: path or bytes, with the segment of the row, and for frame folders
+    their frame rate.
+    """
+    source = {**row[media], "fps": row.get("fps")}
+    source |= {name: value for name, value in (row.get("segment") or {}).items() if value is not None}
+    return source if source["fps"] is not None else {name: value for name, value in source.items() if name != "fps"}
+
+
+def segment_of(row: dict[str, Any]) -> Segment | None:
+    """The segment of a row; `None` for a whole video."""
+    return None if row.get("segment") is None else Segment(**row["segment"])
+
+
+def _features(
+    media: str, names: list[str] | None, is_multi_label: bool, has_segments: bool = False, has_fps: bool = False
+) -> Any:
     from datasets import ClassLabel, Features, Image, List, Value, Video
 
     label = ClassLabel(names=names) if names else Value("int64")
     undecoded = Video(decode=False) if media == "video" else Image(decode=False)
     label = List(label) if is_multi_label else label
-    return Features({media: undecoded, "label": label, "video_id": Value("string")})
+    features = Features({media: undecoded, "label": label, "video_id": Value("string")})
+    if has_segments:
+        types = ("float64", "float64", "int64", "int64", "bool")
+        features["segment"] = {name: Value(kind) for name, kind in zip(Segment._fields, types, strict=True)}
+    if has_fps:
+        features["fps"] = Value("float64")
+    return features
 
 
 def _label_type(feature: Any) -> tuple[bool, list[str] | None]:

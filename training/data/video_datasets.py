@@ -9,14 +9,15 @@ split in alphabetical order, unless a file or a checkpoint names them. A class t
 error instead of becoming an additional output.
 """
 
-from collections import Counter, defaultdict
+import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..option_types import AT_LEAST_1, SEED, Range, check_ranges, option
+from ..option_types import AT_LEAST_1, POSITIVE, SEED, Range, check_ranges, option
 from .class_names import (
     LabelEncoder,
     check_num_classes,
@@ -26,7 +27,7 @@ from .class_names import (
     read_class_names,
     sort_names,
 )
-from .dataset_columns import DatasetColumns, make_dataset
+from .dataset_columns import GROUP, DatasetColumns, make_dataset, source_keys, without_group
 from .formats.folder_layout import find_sources
 from .formats.registry import (
     AUTO,
@@ -38,7 +39,16 @@ from .formats.registry import (
     list_formats,
     read_samples,
 )
-from .formats.samples import VideoSample, split_by_class, split_of
+from .formats.samples import VideoSample, split_of
+from .holding_out import (
+    GroupPattern,
+    choose_held_out,
+    join_groups,
+    one_sided_messages,
+    overlap_messages,
+    real_paths,
+)
+from .media_files import MEDIA_SUFFIXES
 
 
 @dataclass
@@ -76,6 +86,18 @@ class DataConfig:
         0.25, "fraction of the training videos that is held out if there is no validation split"
     )
     split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
+    frame_folder_fps: Annotated[float, POSITIVE] | None = option(
+        None, "frame rate of videos that are folders of pictures, in frames per second; sampling at a rate needs it"
+    )
+    group_column: str | None = option(
+        None,
+        "column of a person, camera or film whose videos are held out together (default: none, only rows of one file are)",
+    )
+    group_pattern: str | None = option(
+        None,
+        "regular expression whose parentheses find the group in the name of a video, such as '_g(\\d+)_' for UCF101; videos of one "
+        "group are held out together",
+    )
 
     def __post_init__(self):
         given = [self.train_data, self.validation_data, self.test_data]
@@ -86,6 +108,10 @@ class DataConfig:
             )
         if self.data_format != AUTO:
             get_format(self.data_format)
+        if self.group_pattern is not None:
+            GroupPattern(self.group_pattern)
+            if self.group_column is not None:
+                raise ValueError("Give group_column or group_pattern, not both.")
         check_ranges(self)
 
 
@@ -191,7 +217,7 @@ def _read_splits(
     declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages)
+        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages, config.group_column)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None and not any(sample.split for sample in samples):
@@ -208,11 +234,8 @@ def _load_samples(
 ) -> VideoData:
     messages: list[str] = []
     splits, declared, multi_label = _read_splits(config, sources, entry, messages)
-    if "train" in splits and "validation" not in splits and config.validation_fraction:
-        _hold_out(splits, config, multi_label, messages)
-    names = (
-        class_names or declared or _collect_names(splits.get("train") or [s for each in splits.values() for s in each])
-    )
+    known = [sample for split, samples in splits.items() for sample in samples if multi_label or split == "train"]
+    names = class_names or declared or _collect_names(known or [s for each in splits.values() for s in each])
     if class_names is None and (names or config.num_classes):
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     if class_names is None and declared is None:
@@ -222,13 +245,78 @@ def _load_samples(
         if declared is None:  # else the format defines the numbers
             encoder.check_positions(indices)
         messages.append("Labels are integers: they are used as indices of the checkpoint's classes.")
-    datasets = {}
+    groups = {split: _sample_groups(samples, config, messages) for split, samples in splits.items()}
+    files = {split: real_paths(sample.path for sample in samples) for split, samples in splits.items()}
+    held_out: set[int] = set()
+    if "train" in splits and "validation" not in splits:
+        labels = [sample.label for sample in splits["train"]]
+        held_out = set(_hold_out(labels, files["train"], groups["train"], config, messages))
+        for by_split in (splits, groups, files) if held_out else ():
+            values = by_split["train"]
+            by_split["train"] = [value for index, value in enumerate(values) if index not in held_out]
+            by_split["validation"] = [value for index, value in enumerate(values) if index in held_out]
+    messages += overlap_messages(files, "video file" if entry.media == "video" else "image file")
+    messages += overlap_messages(groups, "group")
+    frame_rates = _frame_rates(splits, config, messages)
+    datasets, labels_of = {}, {}
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         samples = splits[split]
-        labels = [_encode(sample, encoder, split) for sample in samples]
+        labels_of[split] = [_encode(sample, encoder, split) for sample in samples]
         ids = _unique_ids(samples, split, messages)
-        datasets[split] = make_dataset(entry.media, [sample.path for sample in samples], labels, ids, names)
+        paths, segments = [sample.path for sample in samples], [sample.segment for sample in samples]
+        datasets[split] = make_dataset(
+            entry.media, paths, labels_of[split], ids, names, segments, frame_rates.get(split)
+        )
+    if multi_label or held_out:
+        messages += one_sided_messages(labels_of, names)
     return VideoData(datasets, names, entry.media, multi_label, entry.name, messages)
+
+
+def _frame_rates(
+    splits: dict[str, list[VideoSample]], config: DataConfig, messages: list[str]
+) -> dict[str, list[float | None]]:
+    """Frame rate of each frame folder, `None` for files and without `frame_folder_fps`; no entry if all videos are files."""
+    is_folder = {
+        split: [
+            Path(sample.path).suffix.lower() not in MEDIA_SUFFIXES and os.path.isdir(sample.path) for sample in samples
+        ]
+        for split, samples in splits.items()
+    }
+    number, fps = sum(map(sum, is_folder.values())), config.frame_folder_fps
+    if not number:
+        messages += ["frame_folder_fps has no effect: no video is a folder of frames."] if fps else []
+        return {}
+    rate = f"{fps:g} frames per second" if fps else "without a frame rate, which frame_folder_fps sets"
+    messages.append(f"{number} of {sum(map(len, splits.values()))} videos are folders of frames, {rate}.")
+    return {split: [fps if each else None for each in values] for split, values in is_folder.items()}
+
+
+def _sample_groups(samples: list[VideoSample], config: DataConfig, messages: list[str]) -> list[str | None]:
+    if config.group_pattern is None:
+        return [sample.group for sample in samples]
+    return GroupPattern(config.group_pattern).of_all([sample.video_id for sample in samples], messages)
+
+
+def _hold_out(
+    labels: list, files: list, groups: list[str | None], config: DataConfig, messages: list[str]
+) -> list[int]:
+    """Indices of the training rows that are held out for validation, see `holding_out`; empty if none can be."""
+    if not config.validation_fraction:
+        return []
+    joined = join_groups(files, groups)
+    held_out = choose_held_out(labels, joined, config.validation_fraction, config.split_seed)
+    by_group = any(group is not None for group in groups)
+    if not held_out:
+        unit = "group" if by_group else "video"
+        messages.append(f"There is no validation split, and none can be held out: no class has two {unit}s.")
+        return []
+    whole = (
+        f", in whole groups ({len({joined[index] for index in held_out})} of {len(set(joined))})" if by_group else ""
+    )
+    messages.append(
+        f"There is no validation split: {len(held_out)} of {len(labels)} videos are held out for it{whole}."
+    )
+    return held_out
 
 
 def _check_multi_label(multi_label: bool, entry: AnnotationFormat) -> None:
@@ -274,29 +362,6 @@ def _encode(sample: VideoSample, encoder: LabelEncoder, split: str) -> int | tup
         raise ValueError(f"{sample.video_id} ({split}): {error}") from None
 
 
-def _hold_out(
-    splits: dict[str, list[VideoSample]], config: DataConfig, multi_label: bool, messages: list[str]
-) -> None:
-    """Move a fraction of the training split to a validation split, class by class, all samples of a file together."""
-    samples = splits["train"]
-    groups = defaultdict(list)
-    for sample in samples:  # with several labels per video, all videos are one group
-        groups["" if multi_label else str(sample.label)].append(sample.path)
-    _, chosen, single = split_by_class(
-        {label: sorted(each) for label, each in groups.items()}, config.validation_fraction, config.split_seed
-    )
-    paths = set(chosen)
-    if not 0 < len(paths) < len({sample.path for sample in samples}):
-        return
-    splits["train"] = [sample for sample in samples if sample.path not in paths]
-    splits["validation"] = [sample for sample in samples if sample.path in paths]
-    messages.append(
-        f"There is no validation split: {len(splits['validation'])} of {len(samples)} videos are held out for it."
-    )
-    if single:
-        messages.append(f"Classes with a single video are missing in the validation split: {', '.join(single)}.")
-
-
 def _unique_ids(samples: list[VideoSample], split: str, messages: list[str]) -> list[str]:
     """Ids of the samples; a repeated id gets a number: `a`, `a#2`, ..."""
     seen: Counter = Counter()
@@ -339,13 +404,24 @@ def adapt_datasets(
     if first is None:
         raise ValueError("The data set has no splits.")
     columns = DatasetColumns(first, config.video_column, config.label_column, class_names, indexed)
+    if columns.is_multi_label and not (class_names or indexed or columns.own_names):
+        of_splits = [DatasetColumns(each, config.video_column, config.label_column).names for each in splits.values()]
+        columns.names = sort_names(name for names in of_splits for name in names or [])
     if class_names is None and config.num_classes is not None:
         check_num_classes(columns.names or [], (config.num_classes,))
     data = VideoData({}, columns.names or [], columns.media, columns.is_multi_label, None)
     for split, dataset in splits.items():
-        own = DatasetColumns(dataset, config.video_column, config.label_column, columns.names, indexed)
+        own = DatasetColumns(
+            dataset, config.video_column, config.label_column, columns.names, indexed, config.group_column
+        )
         data.splits[_standard_split(split, data)] = own.apply(dataset, split)
-    _hold_out_datasets(data, config)
+        data.messages += [message for message in own.segments.messages() if message not in data.messages]
+    if all(hasattr(dataset, "__len__") for dataset in data.splits.values()):
+        _split_opened(data, config)
+    else:
+        data.splits = {split: without_group(dataset) for split, dataset in data.splits.items()}
+        given = [name for name in ("group_column", "group_pattern") if getattr(config, name) is not None]
+        data.messages += [f"{name} has no effect: nothing is held out of a streamed data set." for name in given]
     return data
 
 
@@ -356,12 +432,32 @@ def _standard_split(name: str, data: VideoData) -> str:
     return split
 
 
-def _hold_out_datasets(data: VideoData, config: DataConfig) -> None:
-    train = data.splits.get("train")
-    if "validation" in data.splits or not config.validation_fraction or not hasattr(train, "train_test_split"):
-        return
-    number = round(len(train) * config.validation_fraction)
-    if 0 < number < len(train):
-        halves = train.train_test_split(number, seed=config.split_seed)
-        data.splits["train"], data.splits["validation"] = halves["train"], halves["test"]
-        data.messages.append(f"There is no validation split: {number} of {len(train)} videos are held out for it.")
+def _split_opened(data: VideoData, config: DataConfig) -> None:
+    """Hold out a validation split if there is none, and report videos, groups and classes that are on one or both sides."""
+    files = {split: source_keys(dataset, data.media) for split, dataset in data.splits.items()}
+    groups = {
+        split: _row_groups(dataset, files[split], config, data.messages) for split, dataset in data.splits.items()
+    }
+    train, held_out = data.splits.get("train"), []
+    if train is not None and "validation" not in data.splits:
+        held_out = _hold_out(list(train["label"]), files["train"], groups["train"], config, data.messages)
+        if held_out:
+            rest = sorted(set(range(len(train))) - set(held_out))
+            for split, indices in (("train", rest), ("validation", held_out)):
+                data.splits[split] = train.select(indices)
+            for by_split in (files, groups):
+                values = by_split["train"]
+                by_split.update(train=[values[i] for i in rest], validation=[values[i] for i in held_out])
+    data.messages += overlap_messages(files, f"{data.media} file")
+    data.messages += overlap_messages(groups, "group")
+    data.splits = {split: without_group(dataset) for split, dataset in data.splits.items()}
+    if data.multi_label or held_out:
+        labels = {split: list(dataset["label"]) for split, dataset in data.splits.items()}
+        data.messages += one_sided_messages(labels, data.class_names)
+
+
+def _row_groups(dataset: Any, files: list, config: DataConfig, messages: list[str]) -> list[str | None]:
+    if config.group_pattern is not None:
+        names = [each[0] if isinstance(each, tuple) else each or "" for each in files]
+        return GroupPattern(config.group_pattern).of_all(names, messages)
+    return list(dataset[GROUP]) if GROUP in dataset.column_names else [None] * len(files)

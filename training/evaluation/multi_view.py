@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..data.class_names import LabelEncoder
 from ..data.clip_sampling import MultiViewReader
+from ..data.dataset_columns import check_frame_rates, row_source, segment_of
+from ..data.segments import Segment
 from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import VideoClassifier
 
@@ -70,6 +72,8 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
         raise ValueError(
             f"The data are {data.media}s; a classifier of {classifier.media}s is evaluated on {classifier.media}s."
         )
+    if data.media == "video":
+        check_frame_rates(rows, classifier.processor.sampling)
     if _any_label(rows) and data.multi_label != classifier.multi_label:
         kinds = {True: "several labels per video", False: "one label per video"}
         raise ValueError(
@@ -126,6 +130,7 @@ class VideoPrediction(NamedTuple):
     label: class index, a list of indices for several labels, `None` if unknown.
     logits: float32 `(views, classes)`, with the spatial views of a clip next to each other; `None` for a video that was not scored.
     reason: why the video was not scored. is_missing: whether the file does not exist.
+    segment: the part of the video that was scored; `None` for the whole video.
     """
 
     index: int | None
@@ -135,6 +140,7 @@ class VideoPrediction(NamedTuple):
     logits: np.ndarray | None
     reason: str | None = None
     is_missing: bool = False
+    segment: Segment | None = None
 
 
 @dataclass
@@ -222,8 +228,9 @@ class _Reader:
         self.read, self.num_views = MultiViewReader(classifier.processor), classifier.num_views
 
     def __call__(self, row: dict[str, Any], index: int | None) -> _Item:
-        video = row[self.read.media]
-        found = VideoPrediction(index, row["video_id"], video.get("path") or "", row["label"], None)
+        video = row_source(row, self.read.media)
+        path = video.get("path") or ""
+        found = VideoPrediction(index, row["video_id"], path, row["label"], None, segment=segment_of(row))
         try:
             pixels = self.read(video).pixels
         except (ValueError, OSError) as error:

@@ -5,6 +5,7 @@ import csv
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .multi_view import VideoPrediction
 
 
 POSITIVE_FROM = 0.5  # with several labels, smallest probability of a predicted class
+SEGMENT_COLUMNS = (("start", "end"), ("start_frame", "end_frame"))
 SEPARATOR = ";"  # between several labels in a cell
 ROWS_PER_BATCH = 4096  # in the parquet file
 
@@ -117,7 +119,10 @@ class ScoredVideos:
         write_csv(path, [self._video_row(each, predicted) for each in self.predictions])
 
     def write_views(self, path: Path) -> None:
-        """Write a parquet file with a row per scored view, `video_id`, `path`, `label`, `view` and `logits`, and the class names."""
+        """
+        Write a parquet file with a row per scored view, `video_id`, `path`, `label`, `view` and `logits`, and the class names. Rows
+        of segments also have their `start` and `end` in seconds, or `start_frame` and `end_frame`.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -126,6 +131,7 @@ class ScoredVideos:
             [
                 ("video_id", pa.string()),
                 ("path", pa.string()),
+                *((name, pa.int64() if name.endswith("frame") else pa.float64()) for name in self._segment_columns),
                 ("label", label),
                 ("view", pa.int32()),
                 ("logits", pa.list_(pa.float32())),
@@ -136,6 +142,7 @@ class ScoredVideos:
             {
                 "video_id": _text(each.video_id),
                 "path": _text(each.path),
+                **self._segment_cells(each),
                 "label": each.label,
                 "view": view,
                 "logits": row,
@@ -155,7 +162,12 @@ class ScoredVideos:
 
     def _video_row(self, video: VideoPrediction, predicted: Any) -> dict[str, Any]:
         label = [] if video.label is None else video.label if isinstance(video.label, list) else [video.label]
-        row = {"video_id": video.video_id, "path": video.path, "label": self._names(label)}
+        row = {
+            "video_id": video.video_id,
+            "path": video.path,
+            **self._segment_cells(video),
+            "label": self._names(label),
+        }
         if video.logits is None:
             status = "missing" if video.is_missing else "skipped"
             return {**row, "status": status, "predicted": "", "score": "", "reason": video.reason}
@@ -168,6 +180,16 @@ class ScoredVideos:
             "score": best,
             "reason": "",
         }
+
+    @cached_property
+    def _segment_columns(self) -> list[str]:
+        """The columns that name the segments: `start` and `end` in seconds, `start_frame` and `end_frame`, or none of them."""
+        found = {name for each in self.predictions if each.segment is not None for name in each.segment.given()}
+        return [name for pair in SEGMENT_COLUMNS if found.intersection(pair) for name in pair]
+
+    def _segment_cells(self, video: VideoPrediction) -> dict[str, Any]:
+        given = {} if video.segment is None else video.segment.given()
+        return {name: given.get(name) for name in self._segment_columns}
 
     def _names(self, classes: Any) -> str:
         return SEPARATOR.join(self.class_names[index] for index in classes)

@@ -400,6 +400,7 @@ def read_clips(rows: Any, num_frames: int, description: str) -> tuple[Any, Any]:
     from tubevit.processing.frame_sampling import uniform_clips
 
     from ..data.clip_sampling import video_source
+    from ..data.dataset_columns import row_source
     from ..logging_utils import progress_bar
     from ..synthetic.moving_shapes import MAX_THREADS
 
@@ -409,7 +410,9 @@ def read_clips(rows: Any, num_frames: int, description: str) -> tuple[Any, Any]:
     def one(row: dict[str, Any]) -> Any:
         if row["label"] is None:
             raise ValueError(f"{row['video_id']} has no label.")
-        return decode_video(video_source(row["video"]), choose, frame_transform=to_grayscale, num_threads=1)[0]
+        return decode_video(
+            video_source(row_source(row, "video")), choose, frame_transform=to_grayscale, num_threads=1
+        )[0]
 
     with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
         frames = progress_bar(pool.map(one, rows), description, len(rows), unit="video")

@@ -22,6 +22,7 @@ from ..data.augmentation import BatchAugmentation, flipped_labels
 from ..data.check_data import CorruptVideo, check_videos, drop_corrupt, read_report, write_report
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
+from ..data.dataset_columns import check_frame_rates
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
@@ -315,6 +316,8 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     processor = model.processor_of(data.media)
     read = read_training(processor, run.augmentation, mirror=flips is not None)
     train = data.splits["train"]
+    if data.media == "video":
+        check_frame_rates(train, processor.sampling)
     if hasattr(train, "__len__"):
         train_clips = ClipDataset(train, read, flipped_labels=flips, **shared)
     else:

@@ -79,8 +79,11 @@ def position_vectors(config: Any, size: Size, model: Any = None) -> np.ndarray:
     from tubevit.position_embeddings import POSITION_CLASSES
     from tubevit.transferred_positions import TubeViTRotaryPositions
 
-    if config.position_embedding == "none":
-        raise ValueError("This model has position_embedding='none': there are no positions to show.")
+    if config.position_embedding in ("none", "relative"):
+        raise ValueError(
+            f"This model has position_embedding={config.position_embedding!r}, which adds no vectors to the tokens: there are no "
+            "positions to show."
+        )
     if model is None and not config.position_embedding.startswith("fixed"):
         raise ValueError(
             f"Positions with position_embedding={config.position_embedding!r} are learned: they need a model."

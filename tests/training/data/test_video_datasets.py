@@ -9,7 +9,10 @@ import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes, error_of, load, ssv2, table
 from PIL import Image
 
+from tubevit.processing import decode_video
+from tubevit.training.data.check_data import check_videos
 from tubevit.training.data.class_names import LabelEncoder, read_class_names
+from tubevit.training.data.dataset_columns import check_frame_rates, row_source
 from tubevit.training.data.formats.registry import Source, detect_format
 from tubevit.training.data.video_datasets import DataConfig, adapt_datasets
 
@@ -48,9 +51,68 @@ def test_lists_with_several_labels(tmp_path):
     assert [row["label"] for row in data.splits["train"]] == [[0, 3], [1, 3]]
 
 
-def test_lists_of_frame_folders_raise(tmp_path):
-    (tmp_path / "train.txt").write_text("imgs 5 127\n")
-    assert "folder of frames" in error_of(train_data=tmp_path / "train.txt")
+@pytest.mark.parametrize(
+    ("line", "multi_label", "expected"),
+    [
+        ("v1 4 1", False, ("v1", "1", 0, 4)),
+        ("v1,4,1", False, ("v1", "1", 0, 4)),
+        ("v1 2 3 1", False, ("v1#frames=2,5", "1", 2, 5)),  # two frames are left out
+        ("a 2 3 1", False, ("a 2", "1", 0, 3)),  # the folder "a 2" exists
+        ("v1 1", False, ("v1", "1", 0, 6)),
+        ("v1 4 0 1", True, ("v1", ["0", "1"], 0, 4)),
+        ("v1 1", True, ("v1", ["1"], 0, 6)),
+    ],
+)
+def test_lists_of_frame_folders(tmp_path, line, multi_label, expected):
+    for folder in ("v1", "a 2"):
+        (tmp_path / folder).mkdir()
+        for number in range(1, 7):
+            Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(tmp_path / folder / f"img_{number:05d}.png")
+    (tmp_path / "train.txt").write_text(f"gone.mp4 0\n{line}\n")
+    options = {"train_data": tmp_path / "train.txt", "validation_fraction": 0.0, "multi_label": multi_label}
+    data = load(**options, frame_folder_fps=5)
+    row, (video_id, label, first, last) = data.splits["train"][1], expected
+    assert table(data, "train")[1][:2] == (video_id, label) and row["fps"] == 5
+    assert "1 of 2 videos are folders of frames, 5 frames per second." in data.messages
+    frames, metadata = decode_video(row_source(row, "video"))
+    assert frames[:, 0, 0, 0].tolist() == [10 * number + 10 for number in range(first, last)]
+    assert metadata.timestamps.tolist() == pytest.approx([index / 5 for index in range(last - first)])
+    unknown = load(**options)
+    assert any("without a frame rate, which frame_folder_fps sets" in message for message in unknown.messages)
+    with pytest.raises(ValueError, match="set frame_folder_fps"):
+        check_frame_rates(unknown.splits["train"], "fixed_rate")
+    check_frame_rates(data.splits["train"], "fixed_rate")
+    check_frame_rates(unknown.splits["train"], "uniform")
+
+
+def test_a_frame_folder_with_fewer_frames_than_its_list_states_is_corrupt(tmp_path):
+    (tmp_path / "v1").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / "v1" / f"{number}.png")
+    (tmp_path / "train.txt").write_text("v1 5 0\n")
+    (corrupt,), _ = check_videos(load(data=tmp_path / "train.txt", validation_fraction=0.0), num_workers=1)
+    assert "frames 0 to 5 is outside of the video, which has 3 frames" in corrupt.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("film.mp4 3.5 7 1", "the numbers '3.5 7' stand between a video and its class index"),
+        ("imgs 0 1", "the number of frames must be at least 1"),
+        ("imgs 5 -1", "a class index is at least 0"),
+    ],
+)
+def test_lists_with_other_numbers_raise(tmp_path, line, message):
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    assert message in error_of(train_data=tmp_path / "train.txt")
+
+
+def test_frame_rate_without_frame_folders_has_no_effect(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 0\n")
+    assert (
+        "frame_folder_fps has no effect: no video is a folder of frames."
+        in load(data=tmp_path / "train.txt", frame_folder_fps=5).messages
+    )
 
 
 def test_absolute_paths_and_repeated_files(tmp_path):

@@ -12,7 +12,7 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,6 +45,7 @@ class ReadContext(NamedTuple):
     multi_label: whether the label of a `VideoSample` is a tuple.
     folder: the scanned folder of a format with layout "folder".
     messages: sentences for the user, to which a reader may append.
+    group_column: column of `VideoSample.group`.
     """
 
     videos: VideoFolder
@@ -52,6 +53,12 @@ class ReadContext(NamedTuple):
     multi_label: bool
     folder: MediaFolder | None = None
     messages: list[str] | None = None
+    group_column: str | None = None
+
+    def tell(self, messages: Iterable[str]) -> None:
+        """Append to `messages`."""
+        if self.messages is not None:
+            self.messages.extend(message for message in messages if message not in self.messages)
 
 
 def read_names_file(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
@@ -104,7 +111,7 @@ class AnnotationFormat:
     multi_label: tuple[bool, ...] = (False,)
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
-    options: tuple[str, ...] = ("video_root",)
+    options: tuple[str, ...] = ("video_root", "frame_folder_fps")
 
     def __post_init__(self):
         if not self.name.isidentifier() or self.name == AUTO:
@@ -187,6 +194,7 @@ def read_samples(
     class_names: list[str] | None,
     multi_label: bool,
     messages: list[str] | None = None,
+    group_column: str | None = None,
 ) -> list[VideoSample]:
     """
     The samples of a source. If the source is given as one split but names several, only the samples of that split. If no row
@@ -194,6 +202,7 @@ def read_samples(
 
     video_root: folder of the videos, by default that of the source.
     messages: sentences for the user are appended to it.
+    group_column: as in `ReadContext`.
     """
     path, messages = Path(source.path), [] if messages is None else messages
     if path.is_dir() and entry.layout == "file":
@@ -206,7 +215,8 @@ def read_samples(
     folder = path if path.is_dir() else path.parent
     given = video_root if video_root and "video_root" in entry.options else None
     videos = source.videos if source.videos is not None and given is None else VideoFolder(given or folder)
-    samples = entry.read(path, ReadContext(videos, class_names, multi_label, source.folder, messages))
+    context = ReadContext(videos, class_names, multi_label, source.folder, messages, group_column)
+    samples = entry.read(path, context)
     if source.split is None:
         return _split_by_folder(samples, path, messages)
     # If the file has one split, its name may differ from that of the source.

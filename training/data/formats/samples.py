@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..media_files import VIDEO_SUFFIXES, MediaFolder, scan_folder
+from ..segments import Segment
 
 
 SPLIT_NAMES = {
@@ -39,12 +40,16 @@ class VideoSample(NamedTuple):
     label: name or index of the class, a tuple of names or indices for several classes, `None` for an unknown label.
     video_id: name of the video in the annotations; it does not depend on the folder of the videos.
     split: "train", "validation", "test", or `None` if the annotations do not name the split.
+    segment: the part of the video that is the clip; `None` for the whole video.
+    group: person, camera or film whose videos are held out together; `None` for a group of its own.
     """
 
     path: str
     label: str | int | tuple | None
     video_id: str
     split: str | None = None
+    segment: Segment | None = None
+    group: str | None = None
 
 
 def split_of(name: str) -> str | None:
