@@ -36,10 +36,11 @@ def normalize_argv(argv: Sequence[str], parser: argparse.ArgumentParser) -> list
     `MODEL_NAMES`, `flag=true`, and positional arguments by name. In a parser with `add_config_arguments`, `mapping.entry=value` is
     left to `read_options`. The name of an existing file is never read as an option.
     """
-    declared = {action.dest: action for action in parser._actions if action.option_strings}
-    declared |= {
-        text.lstrip("-").replace("-", "_"): each for each in declared.values() for text in each.option_strings
-    }
+    optional = [action for action in parser._actions if action.option_strings]
+    declared = {
+        action.dest: action for action in reversed(optional)
+    }  # not its negation `--no_...`, which is declared later
+    declared |= {text.lstrip("-").replace("-", "_"): action for action in optional for text in action.option_strings}
     positional = {action.dest: action for action in parser._actions if not action.option_strings}
     has_config = "overrides" in positional
     known = {*declared, *(() if has_config else positional)}

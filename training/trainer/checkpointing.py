@@ -27,6 +27,7 @@ FREE_ON_RESUME = {
     "push_to_hub",
     "hub_model_id",
     "hub_private_repo",
+    "hub_license",
     "hub_revision",
     "run_name",
     # Evaluation

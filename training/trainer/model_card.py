@@ -1,58 +1,64 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Model cards of finished runs: data, results, recipe and use. The scores are also in the `model-index` metadata, which the Hub
-shows. A joint run has a card for the joint model and one for each of its classifiers.
+Model cards of finished runs: use, data, results, recipe and license. The scores are also in the `model-index` metadata, which the
+Hub shows. A joint run has a card for the joint model and one for each of its classifiers. No card has a path of this machine.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 from ..models.families import family_of_preset
 from ..options import option_values
+from ..run_folder import EVALUATION
 from .checkpointing import FREE_ON_RESUME
 
 
+RECIPE = ("model", "clips", "augmentation", "training")  # blocks whose options are listed
+MAX_CLASSES = 30
+MAX_EVALUATIONS = 10  # rows of the table of evaluations during training
+TRIVIAL = "majority"  # in the name of the score of predicting the most frequent class
+EXAMPLES = {"video": "video.mp4", "image": "image.jpg"}
+NEEDED = ("torch", "torchvision", "transformers", "av")  # packages that the exported code imports
 JOINT_USAGE = """\
 ```python
 from tubevit import TubeViTForJointClassification
 
 model = TubeViTForJointClassification.from_pretrained("{folder}")
-classifier = model.to_classifier("{name}")  # the same model as in {folder}/{name}
+classifier = model.to_classifier("{name}")  # the same model as in the folder {name}
 ```"""
-RECIPE = ("model", "clips", "augmentation", "training")  # blocks whose options are listed
-MAX_CLASSES = 30
-USAGE = """\
-```python
-import tubevit  # registers TubeViT with Transformers
-from transformers import pipeline
-
-print(pipeline("{media}-classification", model="{name}")("{file}"))
-```"""
-EXAMPLES = {"video": "video.mp4", "image": "image.jpg"}
 
 
 def write_model_card(
-    folder: Path, setup: Any, history: list[dict], metrics_file: Path | None = None, together_with: Sequence[str] = ()
+    folder: Path,
+    setup: Any,
+    history: list[dict],
+    metrics_file: Path | None = None,
+    repository: str | None = None,
+    together_with: Sequence[str] = (),
 ) -> None:
     """
     Write `README.md` into the folder of a model.
 
     setup: `RunSetup`. history: Trainer's log entries. metrics_file: `metrics.json` of the evaluation, if there is one.
-    together_with: names of the other data sets of a joint run.
+    repository: the run's name on the Hub, if it is uploaded. together_with: names of the other data sets of a joint run; the model
+    is then in a subfolder of the repository.
     """
     classes, media = setup.data.class_names, setup.data.media
     shown = ", ".join(classes[:MAX_CLASSES]) + (", ..." if len(classes) > MAX_CLASSES else "")
     together = f", jointly with {', '.join(map('`{}`'.format, together_with))}" if together_with else ""
     name = folder.absolute().name
     article = "A" if media == "video" else "An"
-    evaluation = read_metrics(metrics_file)
+    evaluation, license_name = read_metrics(metrics_file), license_of(setup.run, repository)
     parts = [
         f"# {name}",
         f"{article} {media} classifier with {len(classes)} classes, fine-tuned from {start_of(setup.run)}{together} by "
         "`tubevit train`.",
+        "## Use",
+        usage(setup.model.family, media, name, repository, subfolder=name if together_with else None),
         "## Data",
         _data(setup),
         f"Classes: {shown}.",
@@ -60,23 +66,32 @@ def write_model_card(
         _results(history, evaluation, media),
         "## Recipe",
         recipe(setup.run),
-        "## Use",
-        USAGE.format(media=media, name=name, file=EXAMPLES[media]),
+        "## License",
+        _license(setup.run, license_name),
     ]
-    write_card(folder, parts, setup, {"": setup}, {"": evaluation})
+    write_card(folder, parts, setup, {"": setup}, {"": evaluation}, license_name)
 
 
-def write_joint_card(folder: Path, setup: Any, history: list[dict] | None = None) -> None:
+def write_joint_card(
+    folder: Path, setup: Any, history: list[dict] | None = None, repository: str | None = None
+) -> None:
     """
     Write `README.md` into the folder of a joint run.
 
     setup: `JointSetup`. history: Trainer's log entries; with them the cards of its classifiers are written too.
+    repository: as in `write_model_card`.
     """
     names, title = list(setup.parts), folder.absolute().name
-    evaluations = {name: read_metrics(folder / name / "evaluation" / "metrics.json") for name in names}
+    evaluations = {name: read_metrics(folder / name / EVALUATION / "metrics.json") for name in names}
+    license_name, first = license_of(setup.run, repository), setup.parts[names[0]]
     parts = [
         f"# {title}",
         f"A TubeViT with a head for each of {', '.join(names)}, trained jointly from {start_of(setup.run)} by `tubevit train`.",
+        "## Use",
+        f"The folders {', '.join(names)} hold a classifier for each data set:",
+        usage(first.model.family, first.data.media, names[0], repository, subfolder=names[0]),
+        "The joint model needs the package tubevit:",
+        JOINT_USAGE.format(folder=repository or title, name=names[0]),
         "## Data",
         _joint_data(setup),
         "## Results",
@@ -84,16 +99,18 @@ def write_joint_card(folder: Path, setup: Any, history: list[dict] | None = None
         "## Recipe",
         recipe(setup.run),
         _own_options(setup),
-        "## Use",
-        JOINT_USAGE.format(folder=title, name=names[0]),
+        "## License",
+        _license(setup.run, license_name),
     ]
-    write_card(folder, parts, setup, setup.parts, evaluations)
+    write_card(folder, parts, setup, setup.parts, evaluations, license_name)
     if history is None:
         return
     for name, part in setup.parts.items():
         others = [each for each in names if each != name]
-        metrics_file = folder / name / "evaluation" / "metrics.json"
-        write_model_card(folder / name, part, history_of(name, others, history), metrics_file, together_with=others)
+        metrics_file = folder / name / EVALUATION / "metrics.json"
+        write_model_card(
+            folder / name, part, history_of(name, others, history), metrics_file, repository, together_with=others
+        )
 
 
 def write_card(
@@ -102,6 +119,7 @@ def write_card(
     setup: Any,
     data_sets: Mapping[str, Any],
     evaluations: Mapping[str, dict[str, Any] | None],
+    license_name: str | None,
 ) -> None:
     """
     Write `README.md` with metadata for the Hub.
@@ -118,12 +136,92 @@ def write_card(
         library_name="transformers",
         pipeline_tag=tasks[0],
         tags=[*tasks, setup.model.model.config.model_type],
-        base_model=None if base is None or Path(base).exists() else base,
+        base_model=None if base is None or is_local(base) else base,
+        license=license_name or "unknown",
         model_name=folder.absolute().name if results else None,
         eval_results=results or None,
     )
     text = "\n\n".join(part for part in parts if part)
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n").save(folder / "README.md")
+
+
+def usage(family: Any, media: str, name: str, repository: str | None, subfolder: str | None = None) -> str:
+    """
+    How to install what the model imports, and how to load it.
+
+    family: `ModelFamily`. name: of the model's folder. repository, subfolder: its place on the Hub.
+    """
+    is_of_library = family.classifier(media).__module__.startswith("transformers.")
+    needs_code = not is_of_library
+    install = ["pip install", *(f'"{each}"' for each in requirements(NEEDED))]
+    if is_of_library and media == "video":
+        install.append("torchcodec")  # with which the processors of Transformers read files
+    imports, model, notes = "from transformers import pipeline\n", f'"{repository or name}"', []
+    if repository is not None and subfolder is not None:
+        imports = f"from huggingface_hub import snapshot_download\n{imports}"
+        model = f'snapshot_download("{repository}") + "/{subfolder}"'
+    trust = ", trust_remote_code=True" if needs_code and repository is not None else ""
+    if trust:
+        notes.append("`trust_remote_code=True` runs the code of the model, which is in this repository.")
+    elif needs_code:
+        imports = f"import tubevit  # registers {family.title} with Transformers\n{imports}"
+        notes.append(
+            "`import tubevit` needs the package (`pip install -e .` in its checkout). `tubevit export` writes a copy of the model "
+            "that needs the packages above only."
+        )
+    code = f'{imports}\nprint(pipeline("{media}-classification", model={model}{trust})("{EXAMPLES[media]}"))'
+    return "\n\n".join([f"```bash\n{' '.join(install)}\n```", f"```python\n{code}\n```", *notes])
+
+
+def requirements(names: Sequence[str]) -> list[str]:
+    """The requirements of this package on the packages `names`, for example `torch>=2.10`."""
+    found = {re.split(r"[^\w.-]", line, maxsplit=1)[0]: line for line in requires("tubevit") or [] if ";" not in line}
+    return [found[name] for name in names]
+
+
+def license_of(run: Any, repository: str | None) -> str | None:
+    """`hub_license`, or the license in the card of the checkpoint that the run starts from; `None` if neither is known."""
+    from huggingface_hub import ModelCard
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base = run.model.model_name_or_path
+    if run.training.hub_license is not None or base is None:
+        return run.training.hub_license
+    card = Path(base).expanduser() / "README.md"
+    if (is_local(base) and not card.is_file()) or (
+        not is_local(base) and repository is None
+    ):  # a local run asks no network
+        return None
+    try:
+        return ModelCard.load(card if is_local(base) else base).data.license
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        print(f"The license of {base} is not known: its card cannot be read ({' '.join(str(error).split())[:200]}).")
+        return None
+
+
+def _license(run: Any, license_name: str | None) -> str:
+    base = run.model.model_name_or_path
+    stated = "No license is stated." if license_name in (None, "unknown") else f"License: {license_name}."
+    if run.training.hub_license is None and base is not None and license_name is not None:
+        stated = f"License: {license_name}, that of {start_of(run)}."
+    return f"{stated} The terms of the training data{'' if base is None else ' and of the checkpoint'} apply too."
+
+
+def is_local(name: str) -> bool:
+    """Whether the name of a checkpoint or file is a path of this machine."""
+    path = Path(name).expanduser()
+    return path.is_absolute() or path.exists() or name.startswith((".", "~"))
+
+
+def without_paths(value: Any) -> Any:
+    """A value of an option with paths of this machine replaced by the names of their files or folders."""
+    if isinstance(value, dict):
+        return {key: without_paths(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_paths(each) for each in value]
+    return (
+        Path(value).name if isinstance(value, str) and "/" in value.replace("\\", "/") and is_local(value) else value
+    )
 
 
 def _eval_results(name: str, setup: Any, evaluation: dict[str, Any] | None) -> list[Any]:
@@ -158,7 +256,7 @@ def start_of(run: Any) -> str:
     base = run.model.model_name_or_path
     if base is None:
         return f"the {family_of_preset(run.model.preset).title} {run.model.preset} with random weights"
-    return f"`{Path(base).name if Path(base).exists() else base}`"
+    return f"`{Path(base).name if is_local(base) else base}`"
 
 
 def _data(setup: Any) -> str:
@@ -170,25 +268,52 @@ def _data(setup: Any) -> str:
 
 
 def _results(history: list[dict], evaluation: dict[str, Any] | None, media: str) -> str:
-    rows = ["| epoch | step | validation | value |", "|---:|---:|---|---:|"]
-    for entry in history:
-        for name, value in entry.items():
-            if name.startswith("eval_") and ("accuracy" in name or "precision" in name):
-                rows.append(f"| {entry.get('epoch', 0):g} | {entry.get('step', 0)} | {_words(name)} | {value:.4f} |")
-    text = f"During training, with one view per {media}:\n\n" + "\n".join(rows) if len(rows) > 2 else ""
+    text = _evaluations(history, media)
     if not evaluation:
         return text or "The model was not evaluated."
     views = f"{evaluation['num_temporal_views']} x {evaluation['num_spatial_views']} views ({evaluation['view_aggregation']})"
     scored = f"{evaluation['num_scored']} of {evaluation['num_videos']} {media}s scored"
     lines = [f"On the {evaluation['split']} split, with {views}, {scored}:", ""]
-    lines += [f"- {name}: {value:.4f}" for name, value in scores_of(evaluation).items()]
+    lines += [f"- {name}: {value:.4f}" for name, value in {**scores_of(evaluation), **trivial_of(evaluation)}.items()]
     return "\n".join(lines) + (f"\n\n{text}" if text else "")
 
 
-def scores_of(evaluation: dict[str, Any]) -> dict[str, float]:
-    """The metrics in a `metrics.json`, by their names in words."""
-    values = {name: value for name, value in evaluation.items() if "accuracy" in name or "precision" in name}
-    return {_words(name): value for name, value in values.items() if value is not None}
+def _evaluations(history: list[dict], media: str) -> str:
+    """A table of the evaluations during training, a row each: the best, the last, and others evenly spaced between them."""
+    rows = [(entry, scores) for entry in history if (scores := scores_of(entry, "eval_"))]
+    if not rows:
+        return ""
+    names = list(rows[0][1])
+    best = max(range(len(rows)), key=lambda index: rows[index][1].get(names[0], 0))
+    last = len(rows) - 1
+    shown = range(len(rows))
+    if len(rows) > MAX_EVALUATIONS:
+        shown = sorted({best, *(round(last * part / (MAX_EVALUATIONS - 2)) for part in range(MAX_EVALUATIONS - 1))})
+    lines = [f"| epoch | step | {' | '.join(names)} |", f"|{'---:|' * (2 + len(names))}"]
+    for entry, scores in (rows[index] for index in shown):
+        cells = (f"{scores[name]:.4f}" if name in scores else "" for name in names)
+        lines.append(f"| {entry.get('epoch', 0):g} | {entry.get('step', 0)} | {' | '.join(cells)} |")
+    number = "" if len(shown) == len(rows) else f" ({len(shown)} of {len(rows)} evaluations)"
+    return f"During training, with one view per {media}{number}:\n\n" + "\n".join(lines)
+
+
+def scores_of(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The metrics in a `metrics.json`, or with the prefix `eval_` in a log entry, by their names in words."""
+    return {
+        name.removeprefix(prefix).replace("_", " "): value
+        for name, value in evaluation.items()
+        if name.startswith(prefix)
+        and ("accuracy" in name or "precision" in name)
+        and TRIVIAL not in name
+        and value is not None
+    }
+
+
+def trivial_of(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The score in a `metrics.json` of a classifier that always predicts the most frequent class, by its name in words."""
+    return {
+        name.replace("_", " "): value for name, value in evaluation.items() if TRIVIAL in name and value is not None
+    }
 
 
 def recipe(run: Any) -> str:
@@ -197,17 +322,15 @@ def recipe(run: Any) -> str:
     for block in RECIPE:
         options = option_values(getattr(run, block))
         lines += [
-            f"{name}: {value}" for name, value in options.items() if name not in FREE_ON_RESUME and value != "no"
+            f"{name}: {without_paths(value)}"
+            for name, value in options.items()
+            if name not in FREE_ON_RESUME and value != "no"
         ]
     return (
         "Options that differ from the defaults:\n\n```yaml\n" + "\n".join(lines) + "\n```"
         if lines
         else "The defaults."
     )
-
-
-def _words(name: str) -> str:
-    return name.removeprefix("eval_").replace("_", " ")
 
 
 def history_of(name: str, others: Sequence[str], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -240,7 +363,7 @@ def _own_options(setup: Any) -> str:
     lines = []
     for name, given in setup.run.joint.datasets.items():
         own = {key: value for key, value in given.items() if key not in vars(setup.parts[name].run.data)}
-        lines += [f"{name}.{key}: {value}" for key, value in own.items() if key != "corrupt_videos_file"]
+        lines += [f"{name}.{key}: {without_paths(value)}" for key, value in own.items() if key not in FREE_ON_RESUME]
     return "Options per data set:\n\n```yaml\n" + "\n".join(lines) + "\n```" if lines else ""
 
 
@@ -249,7 +372,8 @@ def _joint_results(evaluations: dict[str, dict[str, Any] | None]) -> str:
     for name, evaluation in evaluations.items():
         if evaluation is not None:
             views = f"{evaluation['num_temporal_views']} x {evaluation['num_spatial_views']} views"
-            scores = ", ".join(f"{key} {value:.4f}" for key, value in scores_of(evaluation).items())
+            values = {**scores_of(evaluation), **trivial_of(evaluation)}
+            scores = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
             scored = f"{evaluation['num_scored']} of {evaluation['num_videos']} scored"
             lines.append(f"- {name}, {evaluation['split']} split, {views}, {scored}: {scores}")
     return "\n".join(lines) or "The model was not evaluated."

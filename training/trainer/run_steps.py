@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .video_trainer import VideoTrainer
 
 
-NOT_UPLOADED = ("checkpoint-*/**", "step-*/**", "unfinished-checkpoint/**", "_*")
-
-
 @dataclass
 class TrainedRun:
     """
@@ -86,11 +83,14 @@ def score_and_publish(
     """Evaluate the saved model, write its card with the scores, and upload it if `push_to_hub` is set."""
     from accelerate import PartialState
 
+    from .hub_upload import make_repository, upload
+
     trained.exit_code = split_and_evaluate(setup, trained.folder, evaluates_views)
     if PartialState().is_main_process:
-        write_cards(setup, trained.folder, trained.log_history)
-        if setup.run.training.push_to_hub:
-            push(trained.folder, arguments)
+        repository = make_repository(trained.folder, arguments) if setup.run.training.push_to_hub else None
+        write_cards(setup, trained.folder, trained.log_history, repository)
+        if repository is not None:
+            upload(trained.folder, repository, arguments, setup.run.names if isinstance(setup.run, JointRun) else ())
     return trained
 
 
@@ -159,6 +159,7 @@ def begin_or_resume(
     from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
     from .checkpointing import check_disk_space, check_same_run, last_checkpoint
+    from .hub_upload import make_repository
 
     run = setup.run
     messages = [*worker_messages(run.training.dataloader_num_workers), *gpu_messages(run.training.use_cpu)]
@@ -315,44 +316,17 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
     return exit_code
 
 
-def write_cards(setup: "RunSetup | JointSetup", folder: Path, history: list[dict[str, Any]]) -> None:
-    """The model card of a finished run; of a joint run also those of its classifiers."""
+def write_cards(
+    setup: "RunSetup | JointSetup", folder: Path, history: list[dict[str, Any]], repository: str | None = None
+) -> None:
+    """
+    Write the model card of a finished run; of a joint run also those of its classifiers. repository: on the Hub, if the run is
+    uploaded.
+    """
+    from ..run_folder import EVALUATION
     from .model_card import write_joint_card, write_model_card
 
     if isinstance(setup.run, JointRun):
-        write_joint_card(folder, setup, history)
+        write_joint_card(folder, setup, history, repository)
     else:
-        write_model_card(folder, setup, history, folder / "evaluation" / "metrics.json")
-
-
-def make_repository(folder: Path, arguments: "VideoTrainingArguments") -> str:
-    """
-    Create the run's repository on the Hub and return its full name. Done before training, so that a missing login is found early.
-
-    Raises an `OSError` of one line if the repository cannot be created.
-    """
-    from huggingface_hub import create_repo
-
-    name = arguments.hub_model_id or folder.absolute().name
-    try:
-        created = create_repo(name, token=arguments.hub_token, private=arguments.hub_private_repo, exist_ok=True)
-    except Exception as error:  # the Hub's errors and network errors have no other base class
-        reason = " ".join(str(error).split(maxsplit=40)[:40])
-        raise OSError(
-            f"push_to_hub: cannot write to {name} on the Hub ({reason}); log in by `hf auth login`, or set "
-            "push_to_hub=false."
-        ) from error
-    return created.repo_id
-
-
-def push(folder: Path, arguments: "VideoTrainingArguments") -> None:
-    """Upload the folder of a run to the Hub, without its checkpoints."""
-    from huggingface_hub import upload_folder
-
-    upload_folder(
-        repo_id=make_repository(folder, arguments),
-        folder_path=folder,
-        token=arguments.hub_token,
-        revision=arguments.hub_revision,
-        ignore_patterns=list(NOT_UPLOADED),
-    )
+        write_model_card(folder, setup, history, folder / EVALUATION / "metrics.json", repository)

@@ -222,6 +222,10 @@ class VideoTrainingArguments(TrainingArguments):
     )
     push_to_hub: bool = option(False, "upload the model to the Hub after training")
     hub_model_id: str | None = option(None, "name of the model on the Hub (default: the name of output_dir)")
+    hub_private_repo: bool = option(True, "upload to a private repository; false = everyone can read it")
+    hub_license: str | None = option(
+        None, "license of the model in its card, such as apache-2.0 (default: that in the card of the checkpoint)"
+    )
 
     # Data
     dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes per device that decode clips")

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from dataclasses import fields
 
 import pytest
 
@@ -9,6 +10,7 @@ from tubevit.training.cli import COMMANDS, GROUPS, PREFIXES, RENAMED, find_comma
 from tubevit.training.command_line import normalize_argv, parse_arguments
 from tubevit.training.evaluation.evaluator import BLOCKS
 from tubevit.training.option_names import nearest_names
+from tubevit.training.option_types import convert
 from tubevit.training.options import read_options
 from tubevit.training.trainer.run_config import RECIPES, all_blocks
 
@@ -55,6 +57,24 @@ def test_options_accept_dashes_underscores_and_pairs(parsers, name):
         spellings += [f"{option.replace('_', '-')}={value}"]
         (found,) = {tuple(normalize_argv([each], parser)) for each in spellings}
         assert found and found[0].startswith("--"), option
+
+
+@pytest.mark.parametrize("name", ["train", "train-loop", "eval"])
+def test_switches_are_set_to_the_given_value(name, parsers):
+    blocks = BLOCKS if name == "eval" else all_blocks()
+    switches = {
+        each.name: each.default
+        for block in blocks.values()
+        for each in fields(block)
+        if isinstance(each.default, bool) and each.name not in vars(block).get("UNSUPPORTED", ())
+    }
+    assert switches
+    for option, default in switches.items():
+        forms = {f"{option}=true": True, f"--{option}=true": True, f"--{option}": True, f"{option}=false": False}
+        forms |= {f"--no_{option}": False} if default else {}
+        for text, expected in forms.items():
+            values = read_options(parse_arguments(parsers[name], [text]), blocks)
+            assert list(values) == [option] and convert(values[option], bool, option) is expected, text
 
 
 def test_the_overview_has_one_line_per_command(capsys):
