@@ -53,7 +53,6 @@ SUPPORTED = {
     "dataloader_pin_memory",
     # Hub
     "hub_token",
-    "hub_private_repo",
     "hub_revision",
 }
 

@@ -34,12 +34,11 @@ def make_repository(folder: Path, arguments: VideoTrainingArguments) -> str:
     from huggingface_hub import HfApi
 
     name, api = arguments.hub_model_id or folder.absolute().name, HfApi(token=arguments.hub_token)
-    is_private = arguments.hub_private_repo is not False
     try:
-        repository = api.create_repo(name, private=is_private, exist_ok=True).repo_id
+        repository = api.create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
         if arguments.hub_revision is not None:
             api.create_branch(repository, branch=arguments.hub_revision, exist_ok=True)
-        is_public = is_private and not api.repo_info(repository).private
+        is_public = arguments.hub_private_repo and not api.repo_info(repository).private
     except Exception as error:  # the Hub's errors and network errors have no other base class
         raise OSError(
             f"push_to_hub: cannot write to {name} on the Hub ({_first_words(error)}); log in by `hf auth login`, or set "

@@ -89,7 +89,7 @@ class VideoTrainingArguments(TrainingArguments):
             *("eval_delay", "eval_on_start", "eval_accumulation_steps", "greater_is_better"),
             *("save_only_model", "save_on_each_node", "ignore_data_skip"),
             # Hub
-            *("hub_token", "hub_private_repo", "hub_revision"),
+            *("hub_token", "hub_revision"),
             # Data and random numbers
             *("full_determinism", "data_seed", "train_sampling_strategy", "accelerator_config"),
             *("dataloader_drop_last", "dataloader_pin_memory", "dataloader_persistent_workers"),
@@ -327,7 +327,11 @@ class VideoTrainingArguments(TrainingArguments):
             (self.logging_strategy != "steps", f"logging_strategy={given['logging_strategy']}", ["logging_steps"]),
             (self.logging_strategy == "no", "logging_strategy=no", ["chance_loss_patience", "logging_first_step"]),
             (not has_tracker, "report_to=none", TRACKER_OPTIONS),
-            (not self.push_to_hub, "push_to_hub=false", ["hub_model_id", "hub_private_repo", "hub_revision"]),
+            (
+                not self.push_to_hub,
+                "push_to_hub=false",
+                ["hub_model_id", "hub_private_repo", "hub_revision", "hub_license"],
+            ),
             (self.lr_scheduler_type == "constant", "lr_scheduler_type=constant", ["warmup_steps"]),
             (self.optim.value.startswith(WITHOUT_BETAS), f"optim={self.optim.value}", ["adam_beta1", "adam_beta2"]),
         ]
