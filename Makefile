@@ -26,9 +26,10 @@ help:
 demo: $(READY)
 	@$(BIN)/tubevit demo $(if $(DATA),--data "$(DATA)")
 
-# The tests need no network: with these set, a test that reaches for the Hub fails instead of waiting.
+# The tests need no network: with these set, a test that reaches for the Hub fails instead of waiting. "worksteal" halves the list of
+# tests and moves tests to a worker that has none left, so that no worker waits for a long file, and few module fixtures are made twice.
 test: $(READY)
-	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # The oldest versions are the lower bounds in pyproject.toml; of everything else pip takes the newest. A failure in one environment
 # does not keep the others from being tested.
@@ -38,7 +39,7 @@ test-matrix: .venv-oldest/.installed .venv-newest/.installed .venv-pre/.installe
 		test -s .venv-$$name/.installed || { echo "Skipping .venv-$$name: nothing newer to test."; continue; }; \
 		echo "Testing on $$(cat .venv-$$name/.installed)"; \
 		HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 \
-			.venv-$$name/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || status=1; \
+			.venv-$$name/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS) || status=1; \
 	done; \
 	exit $$status
 
