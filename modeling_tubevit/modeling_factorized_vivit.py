@@ -381,6 +381,14 @@ class FactorizedViViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin,
         """
         return import_conversion("vivit_conversion").load_library_vivit(cls, source, **kwargs)
 
+    @classmethod
+    def from_image_checkpoint(cls, source: Any, **kwargs) -> Any:
+        """
+        A model initialized from an image ViT of Transformers or of Scenic. `tubevit.vivit_from_vit.load_vit` documents the keyword
+        arguments, such as `factorization`, `position_init` and `num_labels`; it needs the `tubevit` package.
+        """
+        return import_conversion("vivit_from_vit").load_vit(cls, source, **kwargs)
+
     def to_scenic(self) -> dict[str, torch.Tensor]:
         """The weights by the paths and with the shapes of Scenic's parameters."""
         return import_conversion("vivit_conversion").to_scenic(self)

@@ -426,6 +426,15 @@ class UniFormerV2PreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, Pre
         """
         return import_conversion("uniformerv2_conversion").load_reference(cls, source, **kwargs)
 
+    @classmethod
+    def from_image_checkpoint(cls, source: Any, **kwargs) -> Any:
+        """
+        A model initialized from a CLIP image encoder: of Transformers, or a file in OpenAI's layout.
+        `tubevit.uniformerv2_from_clip.load_clip` documents the keyword arguments, such as `design`, `frozen` and `num_labels`; it
+        needs the `tubevit` package.
+        """
+        return import_conversion("uniformerv2_from_clip").load_clip(cls, source, **kwargs)
+
     def to_reference(self) -> dict[str, torch.Tensor]:
         """The weights by the names and with the shapes of the authors' code, prefix `backbone.` included."""
         return import_conversion("uniformerv2_conversion").to_reference(self)
