@@ -43,9 +43,11 @@ if TYPE_CHECKING:
         UniFormerV2PreTrainedModel,
     )
     from .processing import (  # type: ignore[import-not-found]  # another folder in the checkout
+        FactorizedViViTVideoProcessor,
         TubeViTImageProcessor,
         TubeViTProcessor,
         TubeViTVideoProcessor,
+        UniFormerV2VideoProcessor,
     )
     from .tubes import Tube
 
@@ -57,6 +59,7 @@ __all__ = [
     "FactorizedViViTForVideoClassification",
     "FactorizedViViTModel",
     "FactorizedViViTPreTrainedModel",
+    "FactorizedViViTVideoProcessor",
     "Tube",
     "TubeViTConfig",
     "TubeViTForImageClassification",
@@ -71,6 +74,7 @@ __all__ = [
     "UniFormerV2ForVideoClassification",
     "UniFormerV2Model",
     "UniFormerV2PreTrainedModel",
+    "UniFormerV2VideoProcessor",
     "scale_up",
 ]
 
@@ -80,6 +84,7 @@ _MODULES = {
     "FactorizedViViTForVideoClassification": "modeling_factorized_vivit",
     "FactorizedViViTModel": "modeling_factorized_vivit",
     "FactorizedViViTPreTrainedModel": "modeling_factorized_vivit",
+    "FactorizedViViTVideoProcessor": "processing",
     "Tube": "tubes",
     "TubeViTConfig": "configuration_tubevit",
     "TubeViTForImageClassification": "modeling_tubevit",
@@ -94,6 +99,7 @@ _MODULES = {
     "UniFormerV2ForVideoClassification": "modeling_uniformerv2",
     "UniFormerV2Model": "modeling_uniformerv2",
     "UniFormerV2PreTrainedModel": "modeling_uniformerv2",
+    "UniFormerV2VideoProcessor": "processing",
     "scale_up": "image_to_video_scaling",
 }
 
@@ -112,11 +118,13 @@ _FAMILIES = [
         "AutoConfig": "configuration_uniformerv2.UniFormerV2Config",
         "AutoModel": "modeling_uniformerv2.UniFormerV2Model",
         "AutoModelForVideoClassification": "modeling_uniformerv2.UniFormerV2ForVideoClassification",
+        "AutoVideoProcessor": "processing.UniFormerV2VideoProcessor",
     },
     {
         "AutoConfig": "configuration_factorized_vivit.FactorizedViViTConfig",
         "AutoModel": "modeling_factorized_vivit.FactorizedViViTModel",
         "AutoModelForVideoClassification": "modeling_factorized_vivit.FactorizedViViTForVideoClassification",
+        "AutoVideoProcessor": "processing.FactorizedViViTVideoProcessor",
     },
 ]
 

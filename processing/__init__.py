@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from .processing_tubevit import TubeViTProcessor
     from .spatial_views import crop_views
     from .video_decoding import TubeViTVideoMetadata, VideoDecodeError, decode_video, probe_video
+    from .video_processing_factorized_vivit import FactorizedViViTVideoProcessor
     from .video_processing_tubevit import TubeViTVideoProcessor
+    from .video_processing_uniformerv2 import UniFormerV2VideoProcessor
 
 
 __all__ = [
+    "FactorizedViViTVideoProcessor",
     "TubeViTImageProcessor",
     "TubeViTProcessor",
     "TubeViTVideoMetadata",
     "TubeViTVideoProcessor",
+    "UniFormerV2VideoProcessor",
     "VideoDecodeError",
     "crop_views",
     "decode_video",
@@ -36,10 +40,12 @@ __all__ = [
 
 # Public name to the module that defines it. A module is imported when its name is first used, so `--help` needs no torch.
 _MODULES = {
+    "FactorizedViViTVideoProcessor": "video_processing_factorized_vivit",
     "TubeViTImageProcessor": "image_processing_tubevit",
     "TubeViTProcessor": "processing_tubevit",
     "TubeViTVideoMetadata": "video_decoding",
     "TubeViTVideoProcessor": "video_processing_tubevit",
+    "UniFormerV2VideoProcessor": "video_processing_uniformerv2",
     "VideoDecodeError": "video_decoding",
     "crop_views": "spatial_views",
     "decode_video": "video_decoding",

@@ -14,9 +14,13 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 
-def crop_corners(frame_size: tuple[int, int], crop_size: tuple[int, int], num_views: int = 1) -> list[tuple[int, int]]:
+def crop_corners(
+    frame_size: tuple[int, int], crop_size: tuple[int, int], num_views: int = 1, rounds_up: bool = False
+) -> list[tuple[int, int]]:
     """
     Top left corner (top, left) of each view, in pixels; sizes are (height, width), and the frame is no smaller than the crop.
+
+    rounds_up: whether half pixels are rounded up, as in SlowFast, instead of down, as in Transformers.
 
     >>> crop_corners((224, 298), (224, 224))
     [(0, 37)]
@@ -24,38 +28,49 @@ def crop_corners(frame_size: tuple[int, int], crop_size: tuple[int, int], num_vi
     [(0, 0), (87, 0), (174, 0)]
     """
     slack = [frame - crop for frame, crop in zip(frame_size, crop_size, strict=True)]
-    top, left = slack[0] // 2, slack[1] // 2
+    top, left = ((each + rounds_up) // 2 for each in slack)
     if num_views == 1:
         return [(top, left)]
     if slack[0] > slack[1]:
-        return [(view * slack[0] // (num_views - 1), left) for view in range(num_views)]
-    return [(top, view * slack[1] // (num_views - 1)) for view in range(num_views)]
+        return [(start, left) for start in _starts(slack[0], num_views, rounds_up)]
+    return [(top, start) for start in _starts(slack[1], num_views, rounds_up)]
 
 
-def crop_views(frames: torch.Tensor, crop_size: tuple[int, int], num_views: int = 1) -> list[torch.Tensor]:
+def _starts(slack: int, num_views: int, rounds_up: bool) -> list[int]:
+    last = num_views - 1
+    return [(view * slack + (last - 1 if rounds_up else 0)) // last for view in range(num_views)]
+
+
+def crop_views(
+    frames: torch.Tensor, crop_size: tuple[int, int], num_views: int = 1, rounds_up: bool = False
+) -> list[torch.Tensor]:
     """
     The spatial views of `frames`, `(..., height, width)`: `num_views` tensors `(..., crop height, crop width)`.
 
     The views share memory with `frames`. A side shorter than the crop is first zero-padded at both ends, as in the center
-    crop of Transformers, with a warning.
+    crop of Transformers, with a warning. rounds_up: as in `crop_corners`.
     """
     frames = pad_to(frames, crop_size)
     height, width = crop_size
     return [
         frames[..., top : top + height, left : left + width]
-        for top, left in crop_corners((frames.shape[-2], frames.shape[-1]), crop_size, num_views)
+        for top, left in crop_corners((frames.shape[-2], frames.shape[-1]), crop_size, num_views, rounds_up)
     ]
 
 
 def split_views(
-    video: torch.Tensor, num_temporal_views: int, num_spatial_views: int, crop: tuple[int, int] | None
+    video: torch.Tensor,
+    num_temporal_views: int,
+    num_spatial_views: int,
+    crop: tuple[int, int] | None,
+    rounds_up: bool = False,
 ) -> torch.Tensor:
     """
     Split frames `(clips * frames, channels, height, width)` into views `(views, frames, channels, height, width)`.
 
     View `t * num_spatial_views + s` is crop `s` of clip `t`. A single view has no views axis.
 
-    crop: (height, width) of the crops; read only if there are several spatial views.
+    crop: (height, width) of the crops; read only if there are several spatial views. rounds_up: as in `crop_corners`.
     """
     if num_temporal_views * num_spatial_views == 1:
         return video
@@ -63,7 +78,7 @@ def split_views(
     if num_spatial_views == 1:
         return clips
     assert crop is not None
-    return torch.stack(crop_views(clips, crop, num_spatial_views), dim=1).flatten(0, 1)
+    return torch.stack(crop_views(clips, crop, num_spatial_views, rounds_up), dim=1).flatten(0, 1)
 
 
 def pad_to(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

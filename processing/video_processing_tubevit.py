@@ -152,6 +152,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
 
     auto_class = "AutoVideoProcessor"
     combined_key = "video_processor"
+    rules = VIDEO_RULES  # allowed values of the settings
+    crops_round_up = False  # whether the offset of a centered crop is rounded up if it is half a pixel
     valid_kwargs = TubeViTVideoProcessorKwargs  # type: ignore[assignment]  # Transformers declares ImagesKwargs
     model_input_names = ["pixel_values_videos"]
 
@@ -180,7 +182,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     def __init__(self, **kwargs: Unpack[TubeViTVideoProcessorKwargs]):
         check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
         super().__init__(**kwargs)  # type: ignore[misc]  # Transformers declares its own settings only
-        self._check_combination({name: getattr(self, name, None) for name in VIDEO_RULES})
+        self._check_combination({name: getattr(self, name, None) for name in self.rules})
         if self.sampling == "uniform" and self.fps is not None:
             raise ValueError(
                 f"{type(self).__name__}: fps={self.fps!r} has no effect with sampling='uniform'; set sampling='fixed_rate'."
@@ -268,7 +270,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:  # type: ignore[override]  # called by keyword only
         # Transformers passes all settings through here, in `__init__` and in every call.
-        check_settings(self, kwargs, VIDEO_RULES)
+        check_settings(self, kwargs, self.rules)
         return super()._standardize_kwargs(**kwargs)
 
     def _call_settings(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,7 +278,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         known = self.valid_kwargs.__annotations__
         check_names(self, kwargs, known, closed=True)
         # As in Transformers, None disables a boolean setting; for other settings it means "not passed".
-        given = {name: value for name, value in kwargs.items() if value is not None or VIDEO_RULES.get(name) is FLAG}
+        given = {name: value for name, value in kwargs.items() if value is not None or self.rules.get(name) is FLAG}
         settings = self._standardize_kwargs(**{name: getattr(self, name, None) for name in known} | given)
         self._check_combination(settings)
         if settings["sampling"] == "uniform":
@@ -414,7 +416,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             # torch resizes uint8 pixels in channels-last format twice as fast, with the same result
             frames = self.resize(frames.contiguous(memory_format=torch.channels_last), size=size, resample=resample)
         if do_center_crop and num_spatial_views == 1:
-            (frames,) = crop_views(frames, _height_and_width(crop_size))
+            (frames,) = crop_views(frames, _height_and_width(crop_size), rounds_up=self.crops_round_up)
         return frames
 
     def _preprocess(  # type: ignore[override]  # called by `preprocess` above only
@@ -433,7 +435,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     ) -> BatchFeature:
         """Split the frames of each video, `(clips * frames, channels, height, width)`, into views; batch and normalize."""
         crop = _height_and_width(crop_size) if num_spatial_views > 1 else None
-        videos = [split_views(video, num_temporal_views, num_spatial_views, crop) for video in videos]
+        videos = [
+            split_views(video, num_temporal_views, num_spatial_views, crop, self.crops_round_up) for video in videos
+        ]
         shapes = {tuple(video.shape) for video in videos}
         if len(shapes) == 1:  # one batch; a single video is not copied
             videos = [videos[0].unsqueeze(0) if len(videos) == 1 else torch.stack(videos)]
