@@ -77,7 +77,7 @@ class FactorizedViViTVideoProcessor(TubeViTVideoProcessor):
 
     ```"""
 
-    valid_kwargs = FactorizedViViTVideoProcessorKwargs  # type: ignore[assignment]  # Transformers declares ImagesKwargs
+    valid_kwargs = FactorizedViViTVideoProcessorKwargs
     rules = {
         **VIDEO_RULES,
         "sampling": one_of("frame_stride", "uniform", "fixed_rate"),
@@ -92,7 +92,7 @@ class FactorizedViViTVideoProcessor(TubeViTVideoProcessor):
     frame_stride = 2
 
     def __init__(self, **kwargs: Unpack[FactorizedViViTVideoProcessorKwargs]):
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[misc, arg-type]  # it declares its own settings only
 
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs

@@ -83,7 +83,7 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
 
     ```"""
 
-    valid_kwargs = UniFormerV2VideoProcessorKwargs  # type: ignore[assignment]  # Transformers declares ImagesKwargs
+    valid_kwargs = UniFormerV2VideoProcessorKwargs
     rules = {**VIDEO_RULES, "do_flip_channel_order": FLAG}
     crops_round_up = True
 
@@ -93,7 +93,7 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
     do_flip_channel_order = False
 
     def __init__(self, **kwargs: Unpack[UniFormerV2VideoProcessorKwargs]):
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[misc]  # it declares its own settings only
 
     def _sample_uniformly(
         self,
@@ -114,7 +114,7 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
             return random_segment_clips(total, count, offsets)
         return segment_clips(total, count, num_temporal_views)
 
-    def _prepare_frames(
+    def _prepare_frames(  # type: ignore[override]  # one more setting
         self,
         frames: torch.Tensor,
         pixel_format: PixelFormat,
