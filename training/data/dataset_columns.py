@@ -12,11 +12,15 @@ from typing import Any
 
 from .class_names import LabelEncoder, number_names, sort_names
 from .holding_out import real_paths
+from .media_files import MEDIA_SUFFIXES, kind_of
 from .segments import Segment, SegmentColumns
 
 
 MEDIA = ("video", "image")
 LABEL_COLUMNS = ("label", "labels", "cls")
+JSON_COLUMN = "json"  # of a WebDataset shard with a .json file per video
+# Fields of JSON with the label, the preferred first.
+LABEL_FIELDS = ("label", "labels", "cls", "class", "class_name", "category", "action", "label_id")
 ID_COLUMNS = ("video_id", "image_id", "id", "__key__")
 GROUP = "group"  # column of the groups that are held out together, until the splits are complete
 
@@ -26,7 +30,8 @@ class DatasetColumns:
     Finds the columns of videos, labels and ids, and the encoding of the labels.
 
     dataset: a `datasets.Dataset` or `IterableDataset`.
-    video_column, label_column: names of columns; by default found by type and usual name.
+    video_column, label_column: names of columns; by default found by type and usual name. "json.label" is the field `label` of a
+        column of JSON objects, as in WebDataset shards.
     class_names: class names of a checkpoint; by default `indexed_names`, or else the names in the data set.
     indexed_names: class names of a file, in the order of integer labels without names.
     group_column: column of groups; `apply` keeps it under the name `GROUP`.
@@ -50,7 +55,7 @@ class DatasetColumns:
         if self.features is None:
             raise ValueError("The streamed data set does not describe its columns: open it with `features`.")
         self.video_column, self.media = self._find_video(video_column)
-        self.label_column = self._find_label(label_column)
+        self.label_column, self.label_field = self._find_label(label_column, dataset)
         self.id_column = next((name for name in ID_COLUMNS if name in self.features), None)
         if group_column is not None and group_column not in self.features:
             raise ValueError(f"The data set has no group_column {group_column!r}; it has: {', '.join(self.features)}.")
@@ -59,7 +64,9 @@ class DatasetColumns:
         self.segments = SegmentColumns.find(list(self.features) if self.media == "video" else [], others)
         self.own_names, self.is_multi_label = None, False
         if self.label_column is not None:
-            self.is_multi_label, self.own_names = _label_type(self.features[self.label_column])
+            feature = self.features[self.label_column]
+            feature = feature.get(self.label_field) if isinstance(feature, dict) else feature
+            self.is_multi_label, self.own_names = _label_type(feature)
         self.names = class_names or indexed_names or self.own_names
         if self.names is None and self.label_column is not None:
             self.names = self._collect_names(dataset)
@@ -78,7 +85,7 @@ class DatasetColumns:
             return dataset.map(convert, with_indices=True, remove_columns=list(self.features), features=features)
         rest = dataset.remove_columns([self.video_column])  # so that the loop below does not read the videos
         if self.own_names is None and self.encoder is not None and self.label_column is not None:
-            labels = rest.with_format(None)[self.label_column]
+            labels = map(self._label_of, rest.with_format(None).select_columns([self.label_column]))
             labels = [each for label in labels for each in (label if isinstance(label, list) else [label])]
             self.encoder.check_positions(each for each in labels if isinstance(each, int) and each >= 0)
         rows = [self._convert(row, index, split) for index, row in enumerate(rest)]
@@ -91,7 +98,7 @@ class DatasetColumns:
 
     def _convert(self, row: dict, index: int, split: str) -> dict:
         try:
-            label = self._encode_label(row[self.label_column]) if self.label_column else None
+            label = self._encode_label(self._label_of(row)) if self.label_column else None
             segment = self.segments.read(row, f"row {index} of the {split} split") if self.segments else None
         except (ValueError, TypeError) as error:
             raise ValueError(f"Row {index} of the {split} split: {error}") from None
@@ -105,6 +112,14 @@ class DatasetColumns:
             group = row[self.group_column]
             converted[GROUP] = None if group in (None, "") else str(group)
         return converted | ({self.media: row[self.video_column]} if self.video_column in row else {})
+
+    def _label_of(self, row: dict) -> Any:
+        value = row[self.label_column]
+        if self.label_field is None or value is None:
+            return value
+        if not isinstance(value, dict) or self.label_field not in value:
+            raise ValueError(f"the {self.label_column} object has no field {self.label_field!r}.")
+        return value[self.label_field]
 
     def _encode_label(self, label: Any) -> Any:
         if self.is_multi_label:
@@ -121,25 +136,49 @@ class DatasetColumns:
     def _find_video(self, given: str | None) -> tuple[str, str]:
         if given is not None and given not in self.features:
             raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
-        types = {name: type(feature).__name__.lower() for name, feature in self.features.items()}
+        types = {name: _media_of(name, feature) for name, feature in self.features.items()}
         candidates = [given] if given else [name for name, kind in types.items() if kind in MEDIA]
         candidates = candidates or [name for name in MEDIA if name in self.features]
         if len(candidates) != 1:
             found = f"several video or image columns ({', '.join(candidates)})" if candidates else "no video column"
             raise ValueError(f"The data set has {found}; set video_column. It has: {', '.join(self.features)}.")
         (name,) = candidates
-        return name, types[name] if types[name] in MEDIA else "video"
+        return name, types[name] or "video"
 
-    def _find_label(self, given: str | None) -> str | None:
+    def _find_label(self, given: str | None, dataset: Any) -> tuple[str | None, str | None]:
+        """The column of labels, and the field of its objects; `None` without labels, and for a column of plain labels."""
+        column, _, field = (given or "").partition(".")
+        if given is not None and given not in self.features and column not in self.features:
+            raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
         if given is not None:
-            if given not in self.features:
-                raise ValueError(f"The data set has no column {given!r}; it has: {', '.join(self.features)}.")
-            return given
+            column = given if given in self.features else column
+            return column, self._find_field(column, field if column != given else "", dataset)
         typed = [name for name, feature in self.features.items() if _label_type(feature)[1] is not None]
         usual = [name for name in LABEL_COLUMNS if name in self.features]
         if not usual and len(typed) > 1:
             raise ValueError(f"The data set has several label columns ({', '.join(typed)}); set label_column.")
-        return next(iter(usual or typed), None)
+        if not usual and not typed and JSON_COLUMN in self.features:
+            return JSON_COLUMN, self._find_field(JSON_COLUMN, "", dataset)
+        column = next(iter(usual or typed), None)
+        return column, None if column is None else self._find_field(column, "", dataset)
+
+    def _find_field(self, column: str, given: str, dataset: Any) -> str | None:
+        """The field with the label, if the column holds objects. Raises `ValueError` if there is none."""
+        feature = self.features[column]
+        if type(feature).__name__ == "Json":
+            first = next(iter(dataset.select_columns([column])), {}).get(column)
+            feature = first if isinstance(first, dict) else None
+        if not isinstance(feature, dict):
+            return None
+        found = (
+            given if given in feature else next((name for name in LABEL_FIELDS if name in feature and not given), None)
+        )
+        if found is None:
+            raise ValueError(
+                f"The objects in the column {column!r} have no field {given or 'label'!r}, but {', '.join(feature)}; set "
+                f"label_column to one of them, as {column}.FIELD."
+            )
+        return found
 
     def _collect_names(self, dataset: Any) -> list[str]:
         """The names in a text column; for an integer column, the numbers from 0 to the largest label."""
@@ -147,7 +186,7 @@ class DatasetColumns:
             raise ValueError(
                 f"The column {self.label_column!r} of a streamed data set has no class names; set class_names_file."
             )
-        labels = dataset.with_format(None)[self.label_column]
+        labels = map(self._label_of, dataset.with_format(None).select_columns([self.label_column]))
         labels = {each for label in labels for each in ((label or []) if self.is_multi_label else [label])} - {
             None,
             -1,
@@ -253,6 +292,18 @@ def _features(
     if has_fps:
         features["fps"] = Value("float64")
     return features
+
+
+def _media_of(name: str, feature: Any) -> str | None:
+    """
+    "video" or "image" for a column of this type, or of bytes with the name of a suffix, as in WebDataset shards; else `None`.
+    """
+    kind = type(feature).__name__.lower()
+    if kind in MEDIA:
+        return kind
+    is_bytes = getattr(feature, "dtype", None) in ("binary", "large_binary")
+    suffix = f".{name.rpartition('.')[2].lower()}"
+    return kind_of(suffix[1:] + suffix) if is_bytes and suffix in MEDIA_SUFFIXES else None
 
 
 def _label_type(feature: Any) -> tuple[bool, list[str] | None]:

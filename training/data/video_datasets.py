@@ -152,7 +152,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
 
     Raises a one-line `ValueError` or `FileNotFoundError` for annotations that cannot be used.
     """
-    sources, entry, messages = _find_sources(config)
+    sources, entry, messages = _find_sources(config, class_names)
     if config.streaming and "streaming" not in entry.options:
         raise ValueError(
             f"streaming does not apply to the format {entry.name}: files on disk are opened one at a time anyway."
@@ -181,10 +181,12 @@ def read_splits(config: DataConfig) -> tuple[dict[str, list[VideoSample]], list[
     return splits, messages
 
 
-def _find_sources(config: DataConfig) -> tuple[list[Source], AnnotationFormat, list[str]]:
+def _find_sources(
+    config: DataConfig, class_names: list[str] | None = None
+) -> tuple[list[Source], AnnotationFormat, list[str]]:
     """The annotations, their format, and messages for the user."""
     sources, messages = find_sources(
-        config.data, _split_files(config), config.data_format, partial(_read_samples, config)
+        config.data, _split_files(config), config.data_format, partial(_read_samples, config), class_names or ()
     )
     return sources, detect_format(sources) if config.data_format == AUTO else get_format(config.data_format), messages
 

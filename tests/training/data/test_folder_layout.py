@@ -485,3 +485,51 @@ def test_suffixes_of_video_files(tmp_path):
     make(tmp_path, *names)
     assert [path.name for path in list_files(tmp_path, VIDEO_SUFFIXES)] == names
     assert all(kind_of(name) == "video" for name in names)
+
+
+# Shards
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (["run", "walk"], ["run", "walk"]),
+        ([0, 1], ["0", "1"]),
+        ([{"label": "run", "x": [1]}, {"label": "walk", "x": [2]}], None),
+    ],
+)
+def test_json_labels_of_tar_shards(tmp_path, streaming, suffix, content, names):
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "train-000.tar", "w") as shard:
+        for index, label in enumerate(content * 2):
+            for name, text in (
+                (f"{index}.{suffix}", b"video %d" % index),
+                (f"{index}.json", json.dumps(label).encode()),
+            ):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(text)
+                shard.addfile(entry, io.BytesIO(text))
+    names = names or ["run", "walk"]
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "classes.txt").write_text("".join(f"{index} {name}\n" for index, name in enumerate(names)))
+    given = {"streaming": True, "class_names_file": tmp_path / "names" / "classes.txt"} if streaming else {}
+    data = load(data=tmp_path, validation_fraction=0.0, **given)
+    rows = list(data.splits["train"])
+    assert data.class_names == names and [row["label"] for row in rows] == [0, 1, 0, 1]
+    assert [row["video"]["bytes"] for row in rows] == [b"video %d" % index for index in range(4)]
+    if isinstance(content[0], dict):
+        named = load(data=tmp_path, validation_fraction=0.0, label_column="json.label", **given)
+        assert [row["label"] for row in named.splits["train"]] == [0, 1, 0, 1]
+        message = error_of(data=tmp_path, label_column="json.kind", **given)
+        assert "no field 'kind', but label, x; set label_column" in message
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a b.mp4", "hf://datasets/x/y/a.mp4", "https://host/a.mp4?x=1"])
+def test_urls_in_tables_stay_urls(tmp_path, url):
+    add(tmp_path, {"labels.csv": written(".csv", rows=[(url, "run"), ("b.mp4", "walk")])})
+    data = load(data=tmp_path / "labels.csv", validation_fraction=0.0)
+    assert [row["video"]["path"] for row in data.splits["train"]] == [url, str(tmp_path / "b.mp4")]

@@ -10,7 +10,7 @@ two ways raises a `ValueError` that states what was found and which option decid
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -95,7 +95,13 @@ class _Annotations(NamedTuple):
         )
 
 
-def find_sources(data: str | None, split_files: dict[str, str], data_format: str, read: ReadSamples) -> Layout:
+def find_sources(
+    data: str | None,
+    split_files: dict[str, str],
+    data_format: str,
+    read: ReadSamples,
+    known_classes: Sequence[str] = (),
+) -> Layout:
     """
     The annotations to read: `split_files`, or those of the folder `data`.
 
@@ -103,14 +109,16 @@ def find_sources(data: str | None, split_files: dict[str, str], data_format: str
     data_format: a format with layout "folder" means that folders are classes, one with layout "file" that annotation files are
         read, if the folder holds any.
     read: reads the samples of a source in a format.
+    known_classes: names of classes, of a checkpoint: a folder with one of these names is a class.
 
     Raises `FileNotFoundError` for a missing path, and `ValueError` for a folder without labels or with several readings.
     """
+    known = frozenset(map(normalize_label, known_classes))
     if data is not None:
-        return _find_labels(_check_exists(data), data_format, read)
+        return _find_labels(_check_exists(data), data_format, read, known)
     sources, messages = [], []
     for split, name in split_files.items():
-        found = _find_labels(_check_exists(name), data_format, read)
+        found = _find_labels(_check_exists(name), data_format, read, known)
         of_split = [source for source in found.sources if source.split in (None, split)]
         if len(found.sources) > 1 and len(of_split) != 1:
             splits = ", ".join(str(source.split) for source in found.sources)
@@ -128,7 +136,7 @@ def _check_exists(name: str) -> str:
     return name
 
 
-def _find_labels(name: str, data_format: str, read: ReadSamples) -> Layout:
+def _find_labels(name: str, data_format: str, read: ReadSamples, known: frozenset[str]) -> Layout:
     """The sources of a folder; of a file or the name of a data set, itself."""
     folder = Path(name)
     given = None if data_format == AUTO else get_format(data_format)
@@ -136,10 +144,10 @@ def _find_labels(name: str, data_format: str, read: ReadSamples) -> Layout:
         return Layout([Source(name, None)], [])
     tree = scan_folder(folder)
     is_meant = given is not None and given.layout == "folder"
-    found = [] if is_meant else _find_annotations(tree, given, read)
+    found = [] if is_meant else _find_annotations(tree, given, read, known)
     if given is not None and found:
         return _use_annotations(tree, found)
-    classes = find_class_folders(tree, is_meant)
+    classes = find_class_folders(tree, is_meant, known)
     if isinstance(classes, Layout):
         return _choose(classes, tree, found)
     if found:
@@ -214,31 +222,34 @@ def _defines_more(annotations: _Annotations, has_splits: bool) -> bool:
 # Class folders
 
 
-def _unwrap(tree: MediaFolder) -> list[MediaFolder]:
+def _unwrap(tree: MediaFolder, known: frozenset[str] = frozenset()) -> list[MediaFolder]:
     """
     `tree` and the folders below it that wrap everything, down to the folder that holds splits or classes: a folder is a wrapper
-    if no other folder beside it holds videos, and if it is neither a split nor flat.
+    if no other folder beside it holds videos, and if it is neither a split nor flat nor one of the `known` classes.
     """
     chain = [tree]
     while len(inner := chain[-1].media_folders) == 1:
         (child,) = inner
         below = child.media_folders
-        if not below or (split_of(child.name) and not all(split_of(each.name) for each in below)):
+        if not below or normalize_label(child.name) in known:
+            break
+        if split_of(child.name) and not all(split_of(each.name) for each in below):
             break
         chain.append(child)
     return chain
 
 
-def find_class_folders(tree: MediaFolder, is_meant: bool = False) -> Layout | str:
+def find_class_folders(tree: MediaFolder, is_meant: bool, known: frozenset[str]) -> Layout | str:
     """
     The sources of the class folders in `tree`, one for each split or one in all; the reason as text if there are none.
 
     is_meant: whether the user stated that folders are classes. Then folders without class folders in them are classes, also if
         they have the names of splits.
+    known: normalized names that are classes.
 
     Raises `ValueError` for two folders of one split.
     """
-    base = _unwrap(tree)[-1]
+    base = _unwrap(tree, known)[-1]
     folders = {folder.name: folder for folder in base.media_folders}
     splits = splits_of_folders(list(folders))
     unlabeled = (
@@ -249,11 +260,11 @@ def find_class_folders(tree: MediaFolder, is_meant: bool = False) -> Layout | st
     ]
     if not folders:
         return _no_class_folders(tree)
-    inner = _class_parents(folders[name] for name in splits)
+    inner = _class_parents([folders[name] for name in splits], known)
     if splits and (inner or not is_meant):
         layout = _split_layout(tree, base, folders, splits, inner)
         return layout if isinstance(layout, str) else Layout(layout.sources, messages + layout.messages)
-    if len(folders) == 1 and not is_meant:
+    if len(folders) == 1 and not is_meant and known.isdisjoint(map(normalize_label, folders)):
         (name,) = folders
         return (
             f"{tree.path} has videos of one class only ({name}), or videos without labels in one folder: there must be one folder "
@@ -268,14 +279,14 @@ def find_class_folders(tree: MediaFolder, is_meant: bool = False) -> Layout | st
     return Layout([Source(str(base.path), None, base)], messages)
 
 
-def _class_parents(splits: Iterable[MediaFolder]) -> dict[str, MediaFolder]:
+def _class_parents(splits: list[MediaFolder], known: frozenset[str]) -> dict[str, MediaFolder]:
     """
     The name of a split folder to the folder that holds its class folders; splits whose videos are not in class folders are left
     out. A single folder in a split is a class if another split has several classes, else a wrapper.
     """
-    chains = {split.name: _descend(split) for split in splits}
+    chains = {split.name: _descend(split, known) for split in splits}
     parents = {name: chain[-1] for name, chain in chains.items() if chain[-1].media_folders}
-    known = {normalize_label(each.name) for parent in parents.values() for each in parent.media_folders}
+    known |= {normalize_label(each.name) for parent in parents.values() for each in parent.media_folders}
     for name, chain in chains.items():
         if name not in parents and known and len(chain) > 1:
             named = [parent for parent, child in pairwise(chain) if normalize_label(child.name) in known]
@@ -283,11 +294,11 @@ def _class_parents(splits: Iterable[MediaFolder]) -> dict[str, MediaFolder]:
     return parents
 
 
-def _descend(folder: MediaFolder) -> list[MediaFolder]:
+def _descend(folder: MediaFolder, known: frozenset[str]) -> list[MediaFolder]:
     """A folder and the only folder in it, the only folder in that, ..., as far as only one holds videos."""
     chain = [folder]
-    while len(chain[-1].media_folders) == 1:
-        chain += chain[-1].media_folders
+    while len(inner := chain[-1].media_folders) == 1 and normalize_label(inner[0].name) not in known:
+        chain += inner
     return chain
 
 
@@ -391,7 +402,9 @@ def _slashes(names: Iterable[str]) -> str:
 # Annotation files
 
 
-def _find_annotations(tree: MediaFolder, given: AnnotationFormat | None, read: ReadSamples) -> list[_Annotations]:
+def _find_annotations(
+    tree: MediaFolder, given: AnnotationFormat | None, read: ReadSamples, known: frozenset[str]
+) -> list[_Annotations]:
     """
     The annotation files in a folder: beside everything, in folders without videos, and in folders that directly hold videos or
     splits. A file is used if its rows name files of the folder, or if its name is usual.
@@ -400,7 +413,7 @@ def _find_annotations(tree: MediaFolder, given: AnnotationFormat | None, read: R
 
     Raises `ValueError` for a file that must be meant as annotations but cannot be read.
     """
-    chain = _unwrap(tree)
+    chain = _unwrap(tree, known)
     formats = [each for each in list_formats() if each.layout == "file"]
     suffixes = {suffix for each in formats for suffix in each.suffixes}
     ignored = [pattern for each in formats for pattern in each.ignored_files]
