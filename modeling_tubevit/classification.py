@@ -43,7 +43,7 @@ def classification_loss(
     """
     Mean loss over a batch; with `num_items_in_batch` from Trainer the sum of the losses divided by that number.
 
-    pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this
+    labels: integers of any type, or floats. pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this
     function does not set it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
@@ -57,6 +57,8 @@ def classification_loss(
     """
     logits = _at_least_float32(pooled_logits)
     labels = labels.to(logits.device)
+    if not labels.is_floating_point():
+        labels = labels.long()  # cross_entropy takes no smaller integers, and unsigned ones cannot hold -100
     num_labels = logits.shape[-1]
     problem_type = resolve_problem_type(config.problem_type, num_labels)
     if problem_type == "single_label_classification" and not labels.is_floating_point():

@@ -21,7 +21,7 @@ from transformers.utils import TransformersKwargs, auto_docstring, can_return_tu
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .classification import average_views, classification_loss
+from .classification import average_views, classification_loss, resolve_problem_type
 from .configuration_tubevit import TubeViTConfig
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
@@ -323,11 +323,22 @@ class TubeViTModel(TubeViTPreTrainedModel):
 
 
 class TubeViTForClassification(TubeViTPreTrainedModel):
-    """The shared part of the classification models: backbone, dropout, one linear layer, and the loss."""
+    """
+    The shared part of the classification models: backbone, dropout, one linear layer, and the loss.
+
+    With one label, an open `config.problem_type` becomes "regression", as the loss resolves it: the saved config then says so to
+    pipelines.
+
+    Raises `ValueError` for the config of a joint model, whose checkpoint has no weights of a single classifier.
+    """
 
     def __init__(self, config: TubeViTConfig):
+        if config.heads:
+            raise ValueError(_joint_checkpoint(config, type(self).__name__))
         super().__init__(config)
         self.num_labels = config.num_labels or 0
+        if self.num_labels == 1:
+            config.problem_type = resolve_problem_type(config.problem_type, self.num_labels)
         self.tubevit = TubeViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.pooled_size, self.num_labels) if self.num_labels else nn.Identity()
@@ -352,6 +363,22 @@ class TubeViTForClassification(TubeViTPreTrainedModel):
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def _joint_checkpoint(config: TubeViTConfig, class_name: str) -> str:
+    """Why a joint checkpoint cannot be loaded as a `class_name`, and what can be loaded instead."""
+    assert config.heads is not None
+    name = config.name_or_path or "This config"
+    fitting = [head for head, values in config.heads.items() if values["modality"].title() in class_name]
+    first = next(iter(fitting or config.heads))
+    sub_folder = os.path.join(name, first)
+    save = (
+        f"TubeViTForJointClassification.from_pretrained({name!r}).to_classifier({first!r}).save_pretrained(NEW_FOLDER)"
+    )
+    return (
+        f"{name} is a joint model, with heads for {', '.join(config.heads)}, and not a {class_name}: load the classifier of one "
+        f"head, " + (f"its sub-folder {sub_folder}." if os.path.isdir(sub_folder) else f"after `{save}`.")
+    )
 
 
 @auto_docstring(

@@ -67,6 +67,29 @@ def test_loss_does_not_change_problem_type():
     assert cfg.problem_type is None
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.uint16])
+@pytest.mark.parametrize("kind", ["hard", "multi-hot"])
+def test_integer_labels_of_any_type_give_the_same_loss(kind, dtype):
+    logits, labels, cfg = random_case(kind)
+    torch.testing.assert_close(classification_loss(labels.to(dtype), logits, cfg), REFERENCES[kind](logits, labels))
+
+
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_the_saved_problem_type_is_that_of_the_loss(num_labels, tmp_path):
+    model = make_model(TubeViTForVideoClassification, num_labels=num_labels)
+    model.save_pretrained(tmp_path)
+    saved = TubeViTConfig.from_pretrained(tmp_path).problem_type
+    assert saved == ("regression" if num_labels == 1 else None)
+    clips, labels = tiny_clips(batch=2), torch.tensor([[0.3], [2.0]])
+    if num_labels == 1:  # a pipeline returns the output for regression, and its softmax, always 1, for classification
+        outputs = model(clips, labels=labels)
+        torch.testing.assert_close(outputs.loss, nn.functional.mse_loss(outputs.logits, labels))
+        multi_label = make_model(
+            TubeViTForVideoClassification, num_labels=1, problem_type="multi_label_classification"
+        )
+        assert multi_label.config.problem_type == "multi_label_classification"
+
+
 def test_ignored_labels_do_not_count():
     logits, labels, cfg = random_case("hard")
     labels[2] = -100

@@ -1,11 +1,18 @@
 """One backbone with a head per data set: the loss of a batch is the loss of the classifier of its data set."""
 
+import re
+
 import pytest
 import torch
 from tiny_models import make_model, tiny_clips, tiny_config
-from transformers import Trainer, TrainingArguments
+from transformers import AutoModelForVideoClassification, Trainer, TrainingArguments, pipeline
 
-from tubevit import TubeViTForImageClassification, TubeViTForJointClassification, TubeViTForVideoClassification
+from tubevit import (
+    TubeViTForImageClassification,
+    TubeViTForJointClassification,
+    TubeViTForVideoClassification,
+    TubeViTVideoProcessor,
+)
 
 
 HEADS = {
@@ -58,6 +65,23 @@ def test_to_classifier_saves_an_ordinary_checkpoint(model, tmp_path):
     with torch.no_grad():  # a copy: training one does not change the other
         loaded.classifier.weight.zero_()
     assert model.classifiers["actions"].weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("has_sub_folders", [False, True])
+def test_a_joint_checkpoint_is_no_classifier(model, tmp_path, has_sub_folders):
+    model.save_pretrained(tmp_path)
+    TubeViTVideoProcessor(num_frames=8, size=16, crop_size=16).save_pretrained(tmp_path)
+    clips = next(name for name, head in model.config.heads.items() if head["modality"] == "video")
+    hint = re.escape(f"to_classifier({clips!r})")
+    if has_sub_folders:
+        model.to_classifier(clips).save_pretrained(tmp_path / clips)
+        hint = re.escape(f"its sub-folder {tmp_path / clips}.")
+    with pytest.raises(ValueError, match=hint):
+        AutoModelForVideoClassification.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="with heads for .*" + hint):
+        pipeline("video-classification", model=str(tmp_path))
+    with pytest.raises(ValueError, match="not a TubeViTForImageClassification"):
+        TubeViTForImageClassification.from_pretrained(tmp_path)
 
 
 def test_one_forward_of_images_and_videos_equals_two(model):
