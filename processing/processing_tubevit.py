@@ -60,11 +60,12 @@ class TubeViTProcessor(ProcessorMixin):
     ) -> list[str]:
         """
         As in the base class: one `processor_config.json`, which `AutoProcessor`, `AutoImageProcessor` and
-        `AutoVideoProcessor` read.
+        `AutoVideoProcessor` read. The config of a model in the folder takes the clip size of the video processor.
 
         with_code: also copy the modules that the processors need, so that `trust_remote_code=True` loads the folder
             without this package.
         """
+        self.video_processor.update_model_config(save_directory)
         with self._marked_for_export() if with_code else nullcontext():
             return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 

@@ -39,6 +39,7 @@ from .frame_sampling import (
     video_end,
 )
 from .hub_export_processing import ProcessorCodeExportMixin
+from .model_config import check_num_frames, update_model_config
 from .processor_settings import (
     COUNT,
     FLAG,
@@ -187,6 +188,37 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             raise ValueError(
                 f"{type(self).__name__}: fps={self.fps!r} has no effect with sampling='uniform'; set sampling='fixed_rate'."
             )
+
+    @classmethod
+    def get_video_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+        """
+        As in the base class.
+
+        Raises `FileNotFoundError` for a checkpoint that has an image processor only, because its settings do not contain the
+        sampling of clips, and `ValueError` if the model's config has another number of frames, unless `num_frames` is given.
+        """
+        settings, rest = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
+        name = os.fspath(pretrained_model_name_or_path)
+        if "video_processor_type" not in settings and "image_processor_type" in settings:
+            raise FileNotFoundError(
+                f"{name} has an image processor and no video processor: save a {cls.__name__} there, with the sampling of the clips "
+                "that the model was trained on."
+            )
+        num_frames = settings.get("num_frames") if settings.get("do_sample_frames", True) else None
+        if num_frames is not None and "num_frames" not in kwargs and not os.path.isfile(name):
+            check_num_frames(name, num_frames, kwargs)
+        return settings, rest
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> list[str]:
+        """As in the base classes. The config of a model in the folder takes the clip size of the processor, with a warning."""
+        self.update_model_config(save_directory)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+    def update_model_config(self, folder: str | os.PathLike) -> None:
+        """Set the clip size in the config of a model in `folder`. Raises `ValueError` if the model cannot take these clips."""
+        size = dict(self.crop_size if self.do_center_crop else self.size)
+        frame_size = (size["height"], size["width"]) if size.get("height") else None
+        update_model_config(folder, self.num_frames if self.do_sample_frames else None, frame_size)
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TubeViTVideoProcessorKwargs]) -> BatchFeature:
         """

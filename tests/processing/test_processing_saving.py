@@ -10,11 +10,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_processors import ARRAYS, SMALL, UINT8, pixels, video_processor
-from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor
+from tiny_models import make_model
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoVideoProcessor,
+    pipeline,
+)
 from transformers.utils import hub
 from video_files import write_video
 
-from tubevit import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
+from tubevit import TubeViTForVideoClassification, TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
+from tubevit.training.models.loading import load_video_classifier
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +68,99 @@ def test_processor_saved_into_a_combined_folder_takes_effect(tmp_path):
     assert AutoProcessor.from_pretrained(tmp_path).video_processor.num_frames == 16
     saved = json.loads((tmp_path / "processor_config.json").read_text())
     assert "AutoVideoProcessor" in saved["video_processor"]["auto_map"]  # the reference to the code is unchanged
+
+
+# The processor beside a model
+
+
+SAMPLED = {"num_frames": 16, "sampling": "fixed_rate", "fps": 5, "pad_mode": "last"}
+
+
+def saved(folder, *parts):
+    for part in parts:
+        part.save_pretrained(folder)
+    return folder
+
+
+def clip_size(folder):
+    config, processor = (
+        json.loads((folder / name).read_text()) for name in ("config.json", "video_preprocessor_config.json")
+    )
+    return config["num_frames"], config["image_size"], processor["num_frames"], processor["crop_size"]["height"]
+
+
+@pytest.mark.parametrize("model_first", [True, False])
+def test_model_and_processor_agree_in_either_order_of_saving(tmp_path, clip, model_first):
+    model, processor = make_model(TubeViTForVideoClassification), video_processor(**SAMPLED)
+    assert model.config.num_frames != 16
+    saved(tmp_path, *([model, processor] if model_first else [processor, model]))
+    assert clip_size(tmp_path) == (16, 32, 16, 32)
+    with torch.no_grad():
+        scores = model(pixels(processor, clip)).logits[0].softmax(-1)
+    assert pipeline("video-classification", model=str(tmp_path))(clip)[0]["score"] == pytest.approx(
+        scores.max().item()
+    )
+
+
+@pytest.mark.parametrize("combined", [True, False])
+@pytest.mark.parametrize("changed", ["config.json", "processor"])
+def test_a_contradiction_is_an_error_when_loaded(tmp_path, combined, changed):
+    processor = video_processor(**SAMPLED)
+    saved(
+        tmp_path,
+        make_model(TubeViTForVideoClassification),
+        TubeViTProcessor(None, processor) if combined else processor,
+    )
+    path = tmp_path / "config.json"
+    if changed == "processor":
+        path = tmp_path / ("processor_config.json" if combined else "video_preprocessor_config.json")
+    values = json.loads(path.read_text())
+    (values["video_processor"] if combined and changed == "processor" else values)["num_frames"] = 24
+    path.write_text(json.dumps(values))
+    auto_classes = [AutoModelForVideoClassification, AutoVideoProcessor, *([AutoProcessor] if combined else [])]
+    for load in (*(auto.from_pretrained for auto in auto_classes), lambda name: load_video_classifier(str(name), {})):
+        with pytest.raises(ValueError, match=r"num_frames is (24|16) in config.json and (24|16)") as caught:
+            load(tmp_path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="num_frames is"):
+        pipeline("video-classification", model=str(tmp_path))
+    AutoVideoProcessor.from_pretrained(tmp_path, num_frames=8).save_pretrained(tmp_path)  # the way out
+    assert AutoModelForVideoClassification.from_pretrained(tmp_path).config.num_frames == 8
+    assert AutoModelForVideoClassification.from_pretrained(tmp_path, num_frames=12).config.num_frames == 12
+
+
+@pytest.mark.parametrize("has_image_processor", [True, False])
+def test_a_saved_pipeline_samples_as_before(tmp_path, clip, has_image_processor):
+    first = saved(tmp_path / "first", make_model(TubeViTForVideoClassification), video_processor(**SAMPLED))
+    if has_image_processor:
+        saved(first, TubeViTImageProcessor(**SMALL))
+    classify = pipeline("video-classification", model=str(first))
+    classify.save_pretrained(tmp_path / "second")
+    again = pipeline("video-classification", model=str(tmp_path / "second"))
+    assert again.video_processor.to_dict() == classify.video_processor.to_dict()
+    assert again(clip) == classify(clip)
+    again.model.save_pretrained(saved(tmp_path / "other", video_processor(num_frames=8)))
+    assert clip_size(tmp_path / "other") == (8, 32, 8, 32), "a processor that is there already stays"
+
+
+def test_an_image_processor_does_not_sample_clips(tmp_path):
+    saved(tmp_path, make_model(TubeViTForVideoClassification), TubeViTImageProcessor(**SMALL))
+    with pytest.raises(FileNotFoundError, match="has an image processor and no video processor"):
+        AutoVideoProcessor.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no video processor"):
+        load_video_classifier(str(tmp_path), {})
+
+
+def test_a_processor_that_the_model_cannot_follow_is_not_saved(tmp_path):
+    saved(tmp_path, make_model(TubeViTForVideoClassification))
+    with pytest.raises(ValueError, match=r"num_frames=1.* cannot take such clips"):
+        video_processor(num_frames=1).save_pretrained(tmp_path)
+    saved(tmp_path, make_model(TubeViTForVideoClassification, position_embedding="learned"))
+    with pytest.raises(ValueError, match="learned positions are for"):
+        video_processor(**SAMPLED).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot take.*learned"):
+        model = make_model(TubeViTForVideoClassification, position_embedding="learned")
+        model.save_pretrained(saved(tmp_path / "processor", video_processor(**SAMPLED)))
 
 
 LOAD_WITHOUT_PACKAGE = """

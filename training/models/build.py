@@ -10,6 +10,7 @@ A joint run (section 3.5) has one backbone and a head for each data set. The che
 the same classes.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -167,6 +168,10 @@ def finish_model(
         model = load(settings, messages)
         family.adapt_num_frames(model, num_frames)
         processors = clip_processors(own, chosen, num_frames, family, model.config, ONE_VIEW)
+    if isinstance(
+        processors.own, TubeViTVideoProcessor
+    ):  # a model is saved with the processor of the run, not its source's
+        model.video_processor_settings = json.loads(processors.own.to_json_string())
     if config.attn_implementation is not None:
         model.set_attn_implementation(config.attn_implementation)
     if not family.freezes_layers:
@@ -281,6 +286,9 @@ def _load_own_processor(
     except FileNotFoundError:
         messages.append(f"{name} has no processor: a new one is built from its config.")
         return new_processor(family, source, clips)
+    messages.append(
+        f"{name} has no video processor: a new one has the pixels of its image processor and samples clips by the options."
+    )
     return new_processor(family, source, clips, {setting: getattr(like, setting) for setting in IMAGE_SETTINGS})
 
 

@@ -34,7 +34,7 @@ CLIP_DONE = {**IMAGE_DONE, "do_sample_frames": False}
 ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
 IMAGE_SETTINGS = (
     *("do_resize", "size", "resample", "do_center_crop", "crop_size"),
-    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+    *("do_convert_rgb", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
 )
 
 
@@ -125,12 +125,18 @@ def choose_num_frames(settings: dict[str, Any], own: Any, family: ModelFamily, c
     """
     Frames of a clip: of `settings`, else of the checkpoint's processor `own`, else of the model's config.
 
-    Raises `ValueError` if none of them has a number of frames, or if the model cannot take this number.
+    Raises `ValueError` if none of them has a number of frames, if processor and config have different numbers and `settings` has
+    none, or if the model cannot take this number.
     """
-    candidates = (settings.get("num_frames"), own.num_frames, family.num_frames(config))
-    num_frames = next((each for each in candidates if each is not None), None)
-    if num_frames is None:
+    given, saved = settings.get("num_frames"), {own.num_frames, family.num_frames(config)} - {None}
+    if given is None and not saved:
         raise ValueError(f"Neither the config nor the processor of {name} has a number of frames; set num_frames.")
+    if given is None and len(saved) > 1:
+        raise ValueError(
+            f"{name} contradicts itself: num_frames is {family.num_frames(config)} in its config and {own.num_frames} in its "
+            "processor. Set num_frames to the number of frames of the clips that the model was trained on."
+        )
+    num_frames = saved.pop() if given is None else given
     family.check_num_frames(num_frames, config, name)
     return num_frames
 
@@ -179,7 +185,11 @@ def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
         return None
     mean, std = config.get_pixel_statistics()
     expected = (list(mean), list(std), config.rescale_factor)
-    statistics = (list(own.image_mean), list(own.image_std), own.rescale_factor)
+    own_mean, own_std = (
+        [value] * len(mean) if isinstance(value, (int, float)) else list(value)
+        for value in (own.image_mean, own.image_std)
+    )
+    statistics = (own_mean, own_std, own.rescale_factor)
     return None if own.do_rescale and own.do_normalize and statistics == expected else own
 
 
@@ -199,7 +209,8 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
         return processor_class(**settings, fps=fps, num_frames=num_frames if fps is None else None)
     if family.normalizes_pixels:
         statistics = {name: getattr(config, name) for name in ("image_mean", "image_std", "rescale_factor")}
-        settings = {**statistics, **settings}
+        channels = {} if config.num_channels == 3 else {"do_convert_rgb": False}
+        settings = {**statistics, **channels, **settings}
     return processor_class(**settings, **sampling, num_frames=num_frames)
 
 
