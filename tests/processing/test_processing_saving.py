@@ -1,5 +1,7 @@
 """Saved processors: settings, Auto classes, the Hub, and folders with code."""
 
+import base64
+import io
 import json
 import os
 import pickle
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from small_processors import ARRAYS, SMALL, UINT8, pixels, video_processor
 from tiny_models import make_model
 from transformers import (
@@ -59,6 +62,29 @@ def test_one_processor_for_images_and_videos(tmp_path, clip):
     with pytest.raises(ValueError, match="do_resize") as caught:
         loaded(videos=clip, do_resize="yes")
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_argument_may_be_a_video(tmp_path, clip):
+    processor = TubeViTProcessor(TubeViTImageProcessor(**SMALL), video_processor())
+    picture, animation, still = (tmp_path / name for name in ("picture.png", "animation.gif", "still.gif"))
+    images = [Image.fromarray(array) for array in ARRAYS[:4]]
+    images[0].save(picture)
+    images[0].save(still)
+    images[0].save(animation, save_all=True, append_images=images[1:])
+    expected = pixels(processor.video_processor, clip)
+    row = {"path": str(clip), "bytes": None}
+    for video in (str(clip), clip, clip.as_uri(), clip.read_bytes(), io.BytesIO(clip.read_bytes()), row, [str(clip)]):
+        found = processor(video, return_tensors="pt")
+        assert set(found) == {"pixel_values_videos"} and torch.equal(found["pixel_values_videos"], expected)
+    assert set(processor(str(animation))) == {"pixel_values_videos"}
+    in_base64 = base64.b64encode(picture.read_bytes()).decode()
+    for image in (str(picture), str(still), in_base64, images[0], ARRAYS[0], ARRAYS[:2]):
+        assert set(processor(image)) == {"pixel_values"}
+    for mixed in ({"images": [str(clip), str(picture)]}, {"images": str(clip), "videos": str(clip)}):
+        with pytest.raises(ValueError, match="images= holds a video"):
+            processor(**mixed)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        processor(str(tmp_path / "missing.mp4"))
 
 
 def test_processor_saved_into_a_combined_folder_takes_effect(tmp_path):

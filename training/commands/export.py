@@ -23,8 +23,10 @@ def run(args: argparse.Namespace) -> None:
     quiet_libraries()
     check_new_folder(args.output)
     model, processors = export_checkpoint(args.model, args.output, args.dataset)
+    file = "picture.jpg" if "Image" in auto_class(model) else "clip.mp4"
     print(
         f"Wrote {args.output}: weights, processors and code. On a machine without this package:\n"
         f'  model = {auto_class(model)}.from_pretrained("{args.output}", trust_remote_code=True)\n'
-        f'  processor = {auto_class(processors[0])}.from_pretrained("{args.output}", trust_remote_code=True)'
+        f'  processor = {auto_class(processors[0])}.from_pretrained("{args.output}", trust_remote_code=True)\n'
+        f'  outputs = model(**processor("{file}", return_tensors="pt"))'
     )

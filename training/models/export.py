@@ -28,7 +28,7 @@ def export_checkpoint(
         model = model.to_classifier(data_set)
     combined = [each for each in processors if isinstance(each, ProcessorMixin)]
     single = [part for each in combined for part in (each.image_processor, each.video_processor)]
-    for part in (model, *single, *processors):
+    for part in (*single, *processors, model):
         if with_code:
             _save_with_code(part, folder, family)
         else:
