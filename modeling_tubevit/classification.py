@@ -15,6 +15,15 @@ def resolve_problem_type(problem_type: str | None, num_labels: int) -> str:
     return problem_type or ("regression" if num_labels == 1 else "single_label_classification")
 
 
+def settle_problem_type(config: PreTrainedConfig) -> None:
+    """
+    Set an open `problem_type` of a config with one label to the one that the loss uses, regression. The saved config then says so
+    to pipelines, which would otherwise return a probability.
+    """
+    if config.num_labels == 1:
+        config.problem_type = resolve_problem_type(config.problem_type, config.num_labels)
+
+
 def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
     """
     One prediction per video from the logits of its views.

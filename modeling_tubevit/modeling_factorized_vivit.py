@@ -25,11 +25,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .classification import average_views, classification_loss
+from .classification import average_views, classification_loss, settle_problem_type
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
+from .saved_processor import SavedProcessorMixin
 from .vit_layers import (
     VisionDropPath,
     VisionLayer,
@@ -323,7 +324,7 @@ def capture_temporal_outputs(forward: Callable) -> Callable:
 
 
 @auto_docstring
-class FactorizedViViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class FactorizedViViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
     config: FactorizedViViTConfig
     base_model_prefix = "factorized_vivit"
     main_input_name = "pixel_values_videos"
@@ -552,6 +553,7 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
     def __init__(self, config: FactorizedViViTConfig):
         super().__init__(config)
         self.num_labels = config.num_labels or 0
+        settle_problem_type(config)
         self.factorized_vivit = FactorizedViViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = FactorizedViViTClassifier(config.hidden_size, self.num_labels)

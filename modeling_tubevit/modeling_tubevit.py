@@ -21,14 +21,14 @@ from transformers.utils import TransformersKwargs, auto_docstring, can_return_tu
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .classification import average_views, classification_loss, resolve_problem_type
+from .classification import average_views, classification_loss, settle_problem_type
 from .configuration_tubevit import TubeViTConfig
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
 from .position_embeddings import TubeViTLearnedPositions, TubeViTRelativePositions
 from .safetensors_only import SafetensorsOnlyMixin
-from .saved_processor import adopt_clip_size, read_video_processor, save_video_processor
+from .saved_processor import SavedProcessorMixin
 from .transferred_positions import TubeViTTransferredPositions
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_
 from .vit_layers import (
@@ -96,7 +96,7 @@ class TubeViTGate(nn.Module):
 
 
 @auto_docstring
-class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
     config: TubeViTConfig
     base_model_prefix = "tubevit"
     main_input_name = "pixel_values_videos"
@@ -109,7 +109,6 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrai
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": TubeViTLayer, "attentions": VisionAttention}
-    video_processor_settings: dict[str, Any] | None = None
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -146,40 +145,11 @@ class TubeViTPreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrai
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """
-        As in the base class, from safetensors files only; frozen layers are frozen again. The model keeps the settings of the
-        checkpoint's video processor in `video_processor_settings`.
-
-        Raises `ValueError` if the saved config and the video processor have different numbers of frames.
-        """
-        name, settings = pretrained_model_name_or_path, None
-        if name is not None and not os.path.isfile(name):
-            settings = read_video_processor(os.fspath(name), kwargs)
-        loaded = super().from_pretrained(name, *args, **kwargs)
+        """As in the base class, from safetensors files only; frozen layers are frozen again."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.video_processor_settings = settings
         model.freeze_untrained_weights()
         return loaded
-
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
-        """
-        As in the base class. Config and video processor of the folder agree afterwards: the config takes the clip size of a
-        processor that is there already; if there is none, the settings of the checkpoint that the model was loaded from are
-        saved. `pipeline.save_pretrained` saves no video processor itself.
-        """
-        adopt_clip_size(self.config, save_directory)
-        super().save_pretrained(save_directory, *args, **kwargs)
-        settings, is_main = self.video_processor_settings, kwargs.get("is_main_process", True)
-        if settings is not None and is_main and not kwargs.get("push_to_hub"):
-            save_video_processor(settings, self.config.num_frames, save_directory)
-
-    def push_to_hub(self, *args, **kwargs):  # type: ignore[override]  # a decorator wraps the base's
-        """As in the base class. No video processor is uploaded, because the repository may have one already."""
-        settings, self.video_processor_settings = self.video_processor_settings, None
-        try:
-            return super().push_to_hub(*args, **kwargs)
-        finally:
-            self.video_processor_settings = settings
 
     @classmethod
     def from_image_checkpoint(cls, name_or_path: str | os.PathLike, **kwargs) -> Any:
@@ -368,8 +338,7 @@ class TubeViTForClassification(TubeViTPreTrainedModel):
             raise ValueError(_joint_checkpoint(config, type(self).__name__))
         super().__init__(config)
         self.num_labels = config.num_labels or 0
-        if self.num_labels == 1:
-            config.problem_type = resolve_problem_type(config.problem_type, self.num_labels)
+        settle_problem_type(config)
         self.tubevit = TubeViTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.pooled_size, self.num_labels) if self.num_labels else nn.Identity()

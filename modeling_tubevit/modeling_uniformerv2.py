@@ -28,11 +28,12 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .classification import average_views, classification_loss
+from .classification import average_views, classification_loss, settle_problem_type
 from .configuration_uniformerv2 import UniFormerV2Config
 from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
+from .saved_processor import SavedProcessorMixin
 from .vit_layers import (
     VisionAttention,
     VisionDropPath,
@@ -359,7 +360,7 @@ class UniFormerV2Embeddings(nn.Module):
 
 
 @auto_docstring
-class UniFormerV2PreTrainedModel(ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class UniFormerV2PreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
     config: UniFormerV2Config
     base_model_prefix = "uniformerv2"
     main_input_name = "pixel_values_videos"
@@ -528,6 +529,7 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
     def __init__(self, config: UniFormerV2Config):
         super().__init__(config)
         self.num_labels = config.num_labels or 0
+        settle_problem_type(config)
         self.uniformerv2 = UniFormerV2Model(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = DefaultLinear(config.hidden_size, self.num_labels)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file, logging
 
 
@@ -23,6 +23,50 @@ HUB_OPTIONS = ("cache_dir", "force_download", "proxies", "token", "revision", "l
 OPTIONAL_FILE = {
     f"_raise_exceptions_for_{reason}": False for reason in ("gated_repo", "missing_entries", "connection_errors")
 }
+
+
+class SavedProcessorMixin(PreTrainedModel):
+    """
+    Adds the video processor to `from_pretrained` and `save_pretrained` of a model.
+
+    video_processor_settings: those of the checkpoint that the model was loaded from, `None` without a checkpoint or processor.
+    """
+
+    video_processor_settings: dict[str, Any] | None = None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
+        """
+        As in the base class.
+
+        Raises `ValueError` if the saved config and the video processor have different numbers of frames.
+        """
+        name, settings = pretrained_model_name_or_path, None
+        if name is not None and not os.path.isfile(name):
+            settings = read_video_processor(os.fspath(name), kwargs)
+        loaded = super().from_pretrained(name, *args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).video_processor_settings = settings
+        return loaded
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+        """
+        As in the base class. Config and video processor of the folder agree afterwards: the config takes the clip size of a
+        processor that is there already; if there is none, the settings of the checkpoint that the model was loaded from are
+        saved. `pipeline.save_pretrained` saves no video processor itself.
+        """
+        adopt_clip_size(self.config, save_directory)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        settings, is_main = self.video_processor_settings, kwargs.get("is_main_process", True)
+        if settings is not None and is_main and not kwargs.get("push_to_hub"):
+            save_video_processor(settings, self.config.num_frames, save_directory)
+
+    def push_to_hub(self, *args, **kwargs):  # type: ignore[override]  # a decorator wraps the base's
+        """As in the base class. No video processor is uploaded, because the repository may have one already."""
+        settings, self.video_processor_settings = self.video_processor_settings, None
+        try:
+            return super().push_to_hub(*args, **kwargs)
+        finally:
+            self.video_processor_settings = settings
 
 
 def read_video_processor(name: str, options: dict[str, Any]) -> dict[str, Any] | None:
@@ -49,35 +93,35 @@ def read_video_processor(name: str, options: dict[str, Any]) -> dict[str, Any] |
 def adopt_clip_size(config: PreTrainedConfig, folder: str | os.PathLike) -> None:
     """
     Set `num_frames` and `image_size` of `config` to those of the video processor in `folder`, if there is one, with a warning.
+    `image_size` stays if the weights depend on it.
 
-    With learned positions, `image_size` is that of their tables and stays.
-
-    Raises `ValueError` if the config does not allow them.
+    Raises `ValueError` if the model cannot take the processor's number of frames.
     """
     settings = _read_settings(os.fspath(folder), {}) if os.path.isdir(folder) else None
     if settings is None:
         return
-    height, width = config.image_height_width
-    size = settings.get("crop_size") if settings.get("do_center_crop") else settings.get("size")
-    size = size if isinstance(size, dict) and {"height", "width"} <= set(size) else {"height": height, "width": width}
-    if config.position_embedding == "learned":
-        size = {"height": height, "width": width}
     num_frames = _num_frames(settings) or config.num_frames
-    if (num_frames, size["height"], size["width"]) == (config.num_frames, height, width):
+    own, image_size = config.image_size, _frame_size(settings) or config.image_size
+    if (num_frames, _pair(image_size)) == (config.num_frames, _pair(own)):
         return
-    image_size = size["height"] if size["height"] == size["width"] else [size["height"], size["width"]]
-    try:
-        config.with_tubes(config.tubes, num_frames, image_size)
-    except ValueError as error:
+    error: Exception | None = None
+    for each in (image_size, own) if hasattr(config, "with_tubes") else ():
+        try:
+            config.with_tubes(config.tubes, num_frames, each)
+        except ValueError as caught:
+            error = error or caught
+        else:
+            logger.warning(
+                f"The model that is saved to {folder} takes num_frames={num_frames} and image_size={each} of the video processor "
+                f"there, instead of {config.num_frames} and {own}."
+            )
+            config.num_frames, config.image_size = num_frames, each
+            return
+    if num_frames != config.num_frames:
         raise ValueError(
-            f"The video processor in {folder} reads clips of {num_frames} frames of {size['height']}x{size['width']} pixels, which "
-            f"this model cannot take: {error}"
-        ) from error
-    logger.warning(
-        f"The config that is saved to {folder} takes num_frames and image_size of the video processor there: {num_frames} and "
-        f"{image_size} instead of {config.num_frames} and {config.image_size}."
-    )
-    config.num_frames, config.image_size = num_frames, image_size
+            f"The video processor in {folder} has num_frames={num_frames}, and this model is for clips of {config.num_frames} "
+            f"frames: {error or 'save a processor with the same number'}"
+        )
 
 
 def save_video_processor(settings: dict[str, Any], num_frames: int, folder: str | os.PathLike) -> None:
@@ -89,6 +133,18 @@ def save_video_processor(settings: dict[str, Any], num_frames: int, folder: str 
     path = Path(folder) / VIDEO_PROCESSOR_NAME
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     logger.warning_once(f"{path} gets the settings of the checkpoint that the model was loaded from.")
+
+
+def _frame_size(settings: dict[str, Any]) -> int | list[int] | None:
+    """The `image_size` of the processor's pixels; `None` if its frames differ in size."""
+    size = settings.get("crop_size") if settings.get("do_center_crop") else settings.get("size")
+    if not isinstance(size, dict) or "height" not in size:
+        return None
+    return size["height"] if size["height"] == size["width"] else [size["height"], size["width"]]
+
+
+def _pair(image_size: int | list[int]) -> list[int]:
+    return [image_size, image_size] if isinstance(image_size, int) else list(image_size)
 
 
 def _num_frames(settings: dict[str, Any]) -> int | None:

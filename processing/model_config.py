@@ -42,35 +42,44 @@ def check_num_frames(name: str, num_frames: int, options: dict[str, Any]) -> Non
 
 def update_model_config(folder: str | os.PathLike, num_frames: int | None, size: tuple[int, int] | None) -> None:
     """
-    Set `num_frames` and `image_size` in the config in `folder`, if there is one with these fields, with a warning.
+    Set `num_frames` and `image_size` in the config of the model in `folder`, if there is one, with a warning.
 
-    num_frames, size: of the clips of the processor, size as (height, width); `None` leaves the field. With learned positions,
-        `image_size` is that of their tables and stays.
+    num_frames, size: of the clips of the processor, size as (height, width); `None` leaves the field. `image_size` stays if the
+        weights depend on it.
 
-    Raises `ValueError` if the model cannot take these clips.
+    Raises `ValueError` if the model cannot take clips of `num_frames` frames.
     """
     path = Path(folder) / CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    changed: dict[str, Any] = {}
-    if num_frames is not None and config.get("num_frames", num_frames) != num_frames:
-        changed["num_frames"] = num_frames
-    is_learned = config.get("position_embedding") == "learned"
-    if size is not None and "image_size" in config and not is_learned:
-        own = config["image_size"]
-        if (own if isinstance(own, list) else [own, own]) != list(size):
-            changed["image_size"] = size[0] if size[0] == size[1] else list(size)
-    if not changed:
+    if "num_frames" not in config:
         return
-    clip = ", ".join(f"{field}={value}" for field, value in changed.items())
-    try:
-        if is_learned:
-            raise ValueError(f"its learned positions are for {config['num_frames']} frames.")
-        if config.get("model_type") in CONFIG_MAPPING:
-            CONFIG_MAPPING[config["model_type"]](**{**config, **changed})  # checks that the tubes fit
-    except ValueError as error:
-        raise ValueError(
-            f"A processor with {clip} cannot be saved with the model in {folder}, which cannot take such clips: {error}"
-        ) from error
-    before = ", ".join(f"{field}={config[field]}" for field in changed)
-    logger.warning(f"{path} now has {clip}, as the video processor that is saved there, instead of {before}.")
-    path.write_text(json.dumps({**config, **changed}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    new = _with_clip_size(config, config["num_frames"] if num_frames is None else num_frames, size)
+    changed = {field: new[field] for field in ("num_frames", "image_size") if new.get(field) != config.get(field)}
+    if changed:
+        now, before = (", ".join(f"{field}={each[field]}" for field in changed) for each in (new, config))
+        logger.warning(f"{path} now has {now}, as the video processor that is saved there, instead of {before}.")
+        path.write_text(json.dumps(new, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _with_clip_size(config: dict[str, Any], num_frames: int, size: tuple[int, int] | None) -> dict[str, Any]:
+    own = config.get("image_size")
+    has_size = size is None or list(size) == (own if isinstance(own, list) else [own, own])
+    if num_frames == config["num_frames"] and has_size:
+        return config
+    image_size = own if has_size or size is None else size[0] if size[0] == size[1] else list(size)
+    config_class = CONFIG_MAPPING[config["model_type"]] if config.get("model_type") in CONFIG_MAPPING else None
+    error: Exception | None = None
+    if hasattr(config_class, "with_tubes"):
+        for each in (image_size, own):
+            try:
+                config_class(**config).with_tubes(config["tubes"], num_frames, each)
+            except ValueError as caught:
+                error = error or caught
+            else:
+                return {**config, "num_frames": num_frames, "image_size": each}
+    if num_frames == config["num_frames"]:
+        return config
+    raise ValueError(
+        f"A video processor with num_frames={num_frames} cannot be saved with a model for clips of {config['num_frames']} frames: "
+        f"{error or 'set the same number'}"
+    )

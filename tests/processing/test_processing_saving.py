@@ -179,14 +179,19 @@ def test_an_image_processor_does_not_sample_clips(tmp_path):
 
 def test_a_processor_that_the_model_cannot_follow_is_not_saved(tmp_path):
     saved(tmp_path, make_model(TubeViTForVideoClassification))
-    with pytest.raises(ValueError, match=r"num_frames=1.* cannot take such clips"):
+    with pytest.raises(ValueError, match=r"num_frames=1 cannot be saved with a model for clips of"):
         video_processor(num_frames=1).save_pretrained(tmp_path)
     saved(tmp_path, make_model(TubeViTForVideoClassification, position_embedding="learned"))
-    with pytest.raises(ValueError, match="learned positions are for"):
+    with pytest.raises(ValueError, match=r"num_frames=16 cannot be saved .*learned"):
         video_processor(**SAMPLED).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"cannot take.*learned"):
+    with pytest.raises(ValueError, match=r"has num_frames=16, .*learned"):
         model = make_model(TubeViTForVideoClassification, position_embedding="learned")
         model.save_pretrained(saved(tmp_path / "processor", video_processor(**SAMPLED)))
+    size = model.config.image_size
+    saved(
+        tmp_path, video_processor(num_frames=model.config.num_frames)
+    )  # learned positions are resized to other frame sizes
+    assert clip_size(tmp_path)[1] == size != 32
 
 
 LOAD_WITHOUT_PACKAGE = """
