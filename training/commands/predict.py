@@ -10,26 +10,37 @@ frame. Other video classifiers run as in `tubevit eval`.
 import argparse
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tubevit.processing.frame_folders import list_frames
+
 from ..command_line import whole_number
-from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of, list_files
+from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_folders, kind_of, scan_folder
 from ..environment import pick_device
 from ..errors import is_user_error
 from ..options import one_line
 
 
 BAR_WIDTH = 24
+# A part of a video, as in W3C media fragment URIs and in the `video_id` of `tubevit eval`.
+FRAGMENT = re.compile(r"(?P<path>.+)#(?P<unit>t|frames)=(?P<start>\d*\.?\d*)(?:,(?P<end>\d*\.?\d*))?")
 CSV_COLUMNS = ("file", "kind", "rank", "label", "score", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL CLIP ... [options], or %(prog)s --model MODEL CLIP ... [options]"
-    parser.add_argument("clips", nargs="*", metavar="CLIP", help="video, image, URL, or folder of videos and images")
+    parser.add_argument(
+        "clips",
+        nargs="*",
+        metavar="CLIP",
+        help="video, image, URL, or folder of videos and images. A folder of numbered pictures is one video; VIDEO#t=3,7.5 is the "
+        "part of a video from 3 to 7.5 seconds",
+    )
     parser.add_argument(
         "--model", help="checkpoint of a classifier: a folder, or a name on the Hub (default: the first argument)"
     )
@@ -54,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         metavar="N",
         help="crops per clip whose predictions are averaged (default: the checkpoint's)",
+    )
+    parser.add_argument(
+        "--frame-folder-fps",
+        type=float,
+        metavar="FPS",
+        help="frame rate of folders of numbered pictures; a model that samples frames at a rate needs it",
     )
     parser.add_argument(
         "--device",
@@ -83,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
-    classify = make_classifier(args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype)
+    classify = make_classifier(
+        args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype, args.frame_folder_fps
+    )
     results = []
     with progress_bar(clips, "predicting", unit="clip", leave=False) as progress:
         for clip in progress:
@@ -112,18 +131,45 @@ def _take_model(args: argparse.Namespace) -> None:
 
 
 def expand_clips(names: list[str]) -> list[str]:
-    """The files to classify: all videos and images of the folders in `names`, and the other names unchanged."""
+    """
+    The clips to classify: all videos and images of the folders in `names`, and the other names unchanged. A folder of numbered
+    pictures is one video.
+    """
     if not names:
         raise ValueError("Give videos or images to classify, or folders of them.")
-    clips = []
+    clips, folders = [], []
     for name in names:
         if not Path(name).is_dir():
             clips.append(name)
-        elif found := list_files(Path(name), VIDEO_SUFFIXES | IMAGE_SUFFIXES):
-            clips += map(str, found)
-        else:
+            continue
+        tree = scan_folder(name)
+        of_frames = [folder.path for folder in frame_folders(tree) if have_one_size(folder.path)]
+        files = [path for path in tree.files(VIDEO_SUFFIXES | IMAGE_SUFFIXES) if path.parent not in of_frames]
+        if not (files or of_frames):
             raise ValueError(f"{name} holds no videos or images.")
+        clips += map(str, sorted([*files, *of_frames]))
+        folders += of_frames
+    if folders:
+        print(
+            f"{len(folders):,} folders of numbered pictures are read as one video each ({folders[0]}, ...); give the pictures "
+            f"themselves to classify images, as {folders[0]}/*.",
+            file=sys.stderr,
+        )
     return clips
+
+
+def have_one_size(folder: Path) -> bool:
+    """Whether the first and the last frame of a folder have one size, as those of a video do; pictures that are read fail later."""
+    from PIL import Image
+
+    names, sizes = list_frames(folder).names, set()
+    for name in (names[0], names[-1]):
+        try:
+            with Image.open(folder / name) as picture:
+                sizes.add(picture.size)
+        except OSError:
+            return True
+    return len(sizes) == 1
 
 
 def predict_one(classify: Callable[[str], list[dict]], clip: str) -> dict[str, Any]:
@@ -147,13 +193,14 @@ def make_classifier(
     views: dict[str, int] | None = None,
     device: str = "cpu",
     dtype: str = "auto",
+    frame_folder_fps: float | None = None,
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
 
     kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor, `num_temporal_views` and `num_spatial_views`, that replace the checkpoint's.
-    device: of `pipeline`. dtype: of `from_pretrained`.
+    device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
 
     Raises `ValueError` for a kind that the model does not classify.
     """
@@ -165,7 +212,31 @@ def make_classifier(
         pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype)
     if "image" in kinds:
         pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
-    return lambda clip: pipelines[kind_of(clip)](clip, top_k=top_k)
+
+    def classify(clip: str) -> list[dict[str, Any]]:
+        kind = kind_of(clip)
+        return pipelines[kind](clip_source(clip, frame_folder_fps) if kind == "video" else clip, top_k=top_k)
+
+    return classify
+
+
+def clip_source(clip: str, frame_folder_fps: float | None = None) -> str | dict[str, Any]:
+    """
+    The source of a video for a video processor: its name, or a dictionary for a segment or a frame folder with a frame rate.
+
+    >>> clip_source("film.mp4#t=3,7.5"), clip_source("film.mp4#frames=10,20")["end_frame"], clip_source("film.mp4")
+    ({'path': 'film.mp4', 'start': 3.0, 'end': 7.5}, 20, 'film.mp4')
+    """
+    source: dict[str, Any] = {"path": clip}
+    fragment = None if Path(clip).exists() else FRAGMENT.fullmatch(clip)
+    if fragment is not None:
+        kind = float if fragment["unit"] == "t" else int
+        names = ("start", "end") if kind is float else ("start_frame", "end_frame")
+        times = zip(names, (fragment["start"], fragment["end"]), strict=True)
+        source = {"path": fragment["path"], **{name: kind(text) for name, text in times if text}}
+    if frame_folder_fps is not None and Path(source["path"]).is_dir():
+        source["fps"] = frame_folder_fps
+    return source if len(source) > 1 else clip
 
 
 def _csv_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -212,7 +283,7 @@ def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: 
     classifier.model.to(device)
     labels = classifier.model.config.id2label
 
-    def classify(clip: str, top_k: int) -> list[dict[str, Any]]:
+    def classify(clip: str | dict[str, Any], top_k: int) -> list[dict[str, Any]]:
         pixels = classifier.processor(clip, return_tensors="pt").pixel_values_videos[0]
         logits = classifier((pixels if classifier.num_views > 1 else pixels[None]).to(device)).cpu().numpy()
         scores = aggregate_views(logits, multi_label=classifier.multi_label)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tubevit.processing.frame_folders import find_frames
+
 
 # Suffixes of the containers and raw streams that `tubevit.processing` decodes.
 VIDEO_SUFFIXES = frozenset(
@@ -42,6 +44,7 @@ LINK_AGAIN = "a link to a folder or file that is read already"
 DANGLING = "a link to nothing"
 ANIMATION_MARKS = {".webp": b"ANIM", ".png": b"acTL", ".avif": b"ftypavis"}  # near the beginning of an animated file
 NUM_MARKED_BYTES = 256
+MIN_FRAMES = 2  # smallest number of numbered pictures that are the frames of a video
 SHOWN = 3  # number of names listed in a message
 
 
@@ -213,6 +216,29 @@ def _identity(path: Path) -> tuple[int, int]:
 def list_files(folder: str | Path, suffixes: frozenset[str]) -> list[Path]:
     """The files below `folder` with one of `suffixes`, sorted by path, without hidden files and folders (leading dot)."""
     return scan_folder(folder).files(suffixes)
+
+
+def is_frame_folder(folder: MediaFolder) -> bool:
+    """
+    Whether a folder holds the frames of one video: two or more numbered pictures with one prefix, hardly any other picture, and no
+    video.
+    """
+    if len(folder.media) < MIN_FRAMES or not IMAGE_SUFFIXES.issuperset(map(_suffix_of, folder.media)):
+        return False
+    try:
+        frames = find_frames(folder.media, folder.path)
+    except ValueError:  # several series: photographs of several cameras
+        return False
+    return frames is not None and len(frames.names) >= max(MIN_FRAMES, len(frames.left_out))
+
+
+def frame_folders(tree: MediaFolder) -> list[MediaFolder]:
+    """The frame folders among `tree` and the folders below it, sorted by path."""
+    return sorted((folder for folder in tree.walk() if is_frame_folder(folder)), key=lambda folder: folder.path)
+
+
+def _suffix_of(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def describe_left_out(tree: MediaFolder, folders: Iterable[MediaFolder], media: str | None = None) -> list[str]:

@@ -2,19 +2,21 @@
 """
 `tubevit data prepare`: re-encodes the videos of a folder, with the same layout, so that they decode faster.
 
-Annotations stay valid: files are found by their name with any video suffix, so only `video_root` changes. Originals are not
-changed. A stopped run can be continued, and a folder never mixes copies with different settings.
+Annotations stay valid: files are found by their name with any video suffix, so only `video_root` changes. A copy keeps all frames
+and their times, so time segments stay valid too. A folder of numbered pictures becomes one file. Originals are not changed. A
+stopped run can be continued, and a folder never mixes copies with different settings.
 
 By default a copy has a short side of 256 pixels and a key frame every 24 frames. Its index is at the front, and it has no
-sound. All frames of the original are decoded by our own decoder: upright, with square pixels, and with their times. The encoding is the H.264 variant that decoded
-fastest on 340x256 clips like those of Kinetics: x264's "fastdecode" (no CABAC, no deblocking) saves a third of the time, and
-three in four frames are B-frames that no other frame refers to, so the decoder skips them when they are not sampled. Key
-frames every 12 instead of 24 frames saved nothing.
+sound. All frames of the original are decoded by our own decoder: upright, with square pixels, and with their times. The encoding
+is the H.264 variant that decoded fastest on 340x256 clips like those of Kinetics: x264's "fastdecode" (no CABAC, no deblocking)
+saves a third of the time, and three in four frames are B-frames that no other frame refers to, so the decoder skips them when
+they are not sampled. Key frames every 12 instead of 24 frames saved nothing.
 """
 
 import argparse
 import csv
 import json
+import math
 import os
 import shutil
 from collections import defaultdict
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command_line import whole_number
-from .media_files import VIDEO_SUFFIXES, list_files
+from .media_files import VIDEO_SUFFIXES, frame_folders, scan_folder
 from .worker_processes import ProcessDied, map_in_processes
 
 
@@ -55,12 +57,14 @@ class PrepareSettings:
     gop: distance between key frames, in frames.
     crf: x264's constant rate factor, 0 (lossless) to 51; x264's default is 23, and 18 is visually close to the original.
     preset: x264's preset, one of `PRESETS`; slower presets give smaller files.
+    frame_folder_fps: frame rate of videos that are folders of pictures, in frames per second.
     """
 
     short_side: int = 256
     gop: int = 24
     crf: int = 23
     preset: str = "veryfast"
+    frame_folder_fps: float | None = None
 
     def __post_init__(self):
         if self.short_side < 2:
@@ -71,6 +75,12 @@ class PrepareSettings:
             raise ValueError(f"crf must be from 0 to 51, got {self.crf}.")
         if self.preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}.")
+        if self.frame_folder_fps is not None and not 0 < self.frame_folder_fps < math.inf:
+            raise ValueError(f"frame_folder_fps must be a finite number above 0, got {self.frame_folder_fps}.")
+
+    def record(self) -> dict[str, Any]:
+        """The content of `SETTINGS_FILE`."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,17 +112,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames per clip in the timing at the end (default: 32)",
     )
+    parser.add_argument(
+        "--frame-folder-fps",
+        type=float,
+        metavar="FPS",
+        help="also make copies of folders of numbered pictures (V/img_00001.jpg becomes V.mp4), at this frame rate",
+    )
     parser.add_argument("--no-timing", action="store_true", help="do not time the decoding of originals and copies")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the copies and print their sizes and speed; the exit code is 1 if a video could not be read."""
-    settings = PrepareSettings(args.short_side, args.gop, args.crf, args.preset)
+    settings = PrepareSettings(args.short_side, args.gop, args.crf, args.preset, args.frame_folder_fps)
     if args.source is None or args.target is None:
         raise ValueError("Give a folder of videos and a folder for their copies: tubevit data prepare FOLDER OUT.")
     source, target = Path(args.source), Path(args.target)
-    pairs = plan_copies(source, target)
-    claim_target(target, vars(settings))
+    pairs = plan_copies(source, target, settings.frame_folder_fps)
+    claim_target(target, settings.record())
     waiting = [pair for pair in pairs if needs_copy(*pair)]
     if len(waiting) < len(pairs):
         print(f"{len(pairs) - len(waiting):,} of {len(pairs):,} videos have a copy already.")
@@ -121,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     done = [pair for pair in pairs if pair[1].exists()]
     print(f"{len(done):,} of {len(pairs):,} videos are ready in {target}, {describe_sizes(done)}.")
     if done and not args.no_timing:
-        print(describe_speed(time_decoding(done, args.num_frames), args.num_frames))
+        print(describe_speed(time_decoding(done, args.num_frames, settings.frame_folder_fps), args.num_frames))
     write_failed(failed, target / FAILED_FILE)
     if failed:
         path, reason = failed[0]
@@ -131,9 +147,10 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
+def plan_copies(source: Path, target: Path, frame_folder_fps: float | None = None) -> list[tuple[Path, Path]]:
     """
-    `(original, copy)` of every video in `source`. Copies have the same relative path, with the suffix .mp4.
+    `(original, copy)` of every video in `source`. Copies have the same relative path, with the suffix .mp4. With
+    `frame_folder_fps`, folders of numbered pictures are videos.
 
     Raises `FileNotFoundError` for a missing folder, and `ValueError` if one folder contains the other, if there are no videos,
     and if two videos would have the same copy.
@@ -145,12 +162,26 @@ def plan_copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise ValueError(
             f"{target} and {source} must not contain each other: give a folder for the copies outside of the originals."
         )
-    videos = list_files(source, VIDEO_SUFFIXES)
+    tree = scan_folder(source)
+    videos = [
+        (video, (target / video.relative_to(source)).with_suffix(".mp4")) for video in tree.files(VIDEO_SUFFIXES)
+    ]
+    folders = [folder.path for folder in frame_folders(tree) if folder.path != source]
+    if folders and frame_folder_fps is None:
+        found = f"{len(folders):,} folders of numbered pictures ({folders[0].relative_to(source)}, ...)"
+        if not videos:
+            raise ValueError(f"{source} holds {found} and no videos: give their frame rate, --frame-folder-fps FPS.")
+        print(f"Left out: {found}; --frame-folder-fps FPS makes copies of them too.")
+    elif folders:
+        named = ((path, target / path.relative_to(source)) for path in folders)
+        videos += [(path, copy.with_name(f"{copy.name}.mp4")) for path, copy in named]
+    elif frame_folder_fps is not None:
+        print(f"--frame-folder-fps has no effect: {source} holds no folders of numbered pictures.")
     if not videos:
         raise ValueError(f"{source} holds no videos.")
     by_copy = defaultdict(list)
-    for video in videos:
-        by_copy[(target / video.relative_to(source)).with_suffix(".mp4")].append(video)
+    for video, copy in sorted(videos):
+        by_copy[copy].append(video)
     for copy, originals in by_copy.items():
         if len(originals) > 1:
             names = " and ".join(str(path) for path in originals)
@@ -181,7 +212,7 @@ def needs_copy(original: Path, copy: Path) -> bool:
 
 def check_disk(target: Path, waiting: list[tuple[Path, Path]]) -> None:
     """Print a warning if the disk has less space than the originals take; copies are rarely larger than originals."""
-    needed, free = sum(original.stat().st_size for original, _ in waiting), shutil.disk_usage(target).free
+    needed, free = sum(_size_of(original) for original, _ in waiting), shutil.disk_usage(target).free
     if needed > free:
         print(
             f"The originals take {_format_size(needed)} and {target} has {_format_size(free)} left: the copies may not fit. "
@@ -231,7 +262,9 @@ def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
 # Timing and sizes
 
 
-def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, float]:
+def time_decoding(
+    pairs: list[tuple[Path, Path]], num_frames: int, frame_folder_fps: float | None = None
+) -> dict[str, float]:
     """
     Median CPU time in milliseconds to read a training clip of `num_frames` frames at 15 frames per second, with one decoder
     thread. Originals and copies are timed alternately.
@@ -249,15 +282,20 @@ def time_decoding(pairs: list[tuple[Path, Path]], num_frames: int) -> dict[str, 
     step = max(1, len(pairs) // NUM_TIMED)
     medians: dict[str, list[float]] = {"original": [], "copy": []}
     for original, copy in pairs[::step][:NUM_TIMED]:
-        calls = {"original": partial(_read_clips, read, original), "copy": partial(_read_clips, read, copy)}
+        sources = {"original": _source(original, frame_folder_fps), "copy": _source(copy)}
+        calls = {name: partial(_read_clips, read, source) for name, source in sources.items()}
         for name, timings in interleave(calls, ROUNDS, description="timing").items():
             medians[name].append(1e3 * statistics.median(timing.cpu for timing in timings) / NUM_STARTS)
     return {name: statistics.median(values) for name, values in medians.items()}
 
 
-def _read_clips(read: Any, path: Path) -> None:
+def _read_clips(read: Any, source: dict[str, Any]) -> None:
     for seed in range(NUM_STARTS):
-        read({"path": str(path), "bytes": None}, seed)
+        read(source, seed)
+
+
+def _source(path: str | Path, frame_folder_fps: float | None = None) -> dict[str, Any]:
+    return {"path": str(path), **({"fps": frame_folder_fps} if Path(path).is_dir() else {})}
 
 
 def describe_speed(times: dict[str, float], num_frames: int) -> str:
@@ -270,8 +308,16 @@ def describe_speed(times: dict[str, float], num_frames: int) -> str:
 
 def describe_sizes(pairs: list[tuple[Path, Path]]) -> str:
     """The total size of copies and originals, as "1.0 MiB from 2.0 MiB"."""
-    before, after = (sum(pair[side].stat().st_size for pair in pairs) for side in (0, 1))
+    before, after = (sum(_size_of(pair[side]) for pair in pairs) for side in (0, 1))
     return f"{_format_size(after)} from {_format_size(before)}"
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file, or of the files in a frame folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    with os.scandir(path) as entries:
+        return sum(entry.stat().st_size for entry in entries if entry.is_file())
 
 
 def _format_size(num_bytes: float) -> str:
@@ -308,7 +354,7 @@ def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
     options = {"crf": str(settings.crf), "preset": settings.preset, "tune": "fastdecode", "x264-params": X264_OPTIONS}
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         stream = None
-        for frames, times in _decode_in_parts(source, settings.short_side):
+        for frames, times in _decode_in_parts(_source(source, settings.frame_folder_fps), settings.short_side):
             if stream is None:
                 stream = container.add_stream(ENCODER, options=options)
                 stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], "yuv420p"
@@ -323,7 +369,7 @@ def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
         container.mux(stream.encode(None))
 
 
-def _decode_in_parts(source: str | Path, short_side: int) -> Iterator[tuple["torch.Tensor", list[float]]]:
+def _decode_in_parts(source: dict[str, Any], short_side: int) -> Iterator[tuple["torch.Tensor", list[float]]]:
     """The frames of a video, resized, uint8 `(frames, 3, height, width)`, and their times in seconds, part by part."""
     from tubevit.processing import decode_video
 
@@ -336,7 +382,7 @@ def _decode_in_parts(source: str | Path, short_side: int) -> Iterator[tuple["tor
             return range(first, min(first + per_part, metadata.total_num_frames))
 
         frames, metadata = decode_video(
-            str(source), select, frame_transform=lambda frames: resize_short_side(frames, short_side), num_threads=1
+            source, select, frame_transform=lambda frames: resize_short_side(frames, short_side), num_threads=1
         )
         total, per_part = metadata.total_num_frames, max(1, MAX_PART_BYTES // frames[0].numel())
         yield frames, found["metadata"].timestamps[first : first + len(frames)].tolist()

@@ -167,7 +167,7 @@ class VideoFolder:
             return path
         if folder not in self.folders:
             self.folders[folder] = _list_by_stem(folder)
-        names = self.folders[folder].get(os.path.splitext(file)[0], [])
+        names = self.folders[folder].get(os.path.splitext(file)[0], []) + self.folders[folder].get(file, [])
         if file in names:
             return path
         videos = [each for each in names if os.path.splitext(each)[1].lower() in VIDEO_SUFFIXES]
