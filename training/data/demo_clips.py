@@ -8,7 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .formats.samples import VideoSample, split_by_class
+from .formats.samples import VideoSample
+from .holding_out import choose_held_out
 from .media_files import kind_of
 from .video_datasets import DataConfig, read_splits
 
@@ -62,13 +63,18 @@ def _labeled_clips(samples: list[VideoSample]) -> list[LabeledClip]:
         raise ValueError("The demo needs one label per video; `tubevit train` reads several.")
     if image := next((sample.path for sample in samples if kind_of(sample.path) == "image"), None):
         raise ValueError(f"The demo needs videos, and {image} is an image; `tubevit train` reads images.")
+    if any(sample.segment is not None for sample in samples):
+        raise ValueError("The demo reads whole videos; `tubevit train` reads time segments.")
     return [LabeledClip(Path(sample.path), str(sample.label)) for sample in samples if sample.label is not None]
 
 
 def hold_out(clips: list[LabeledClip], fraction: float, seed: int) -> ClassFolders:
-    """Hold out a random `fraction` of the clips of each class for validation, see `split_by_class`."""
-    groups = {label: sorted(members, key=lambda clip: clip.path) for label, members in group_by_label(clips).items()}
-    train, val, single = split_by_class(groups, fraction, seed)
+    """Hold out a random `fraction` of the clips of each class for validation, see `choose_held_out`."""
+    clips = sorted(clips, key=lambda clip: (clip.label, clip.path))
+    held_out = set(choose_held_out([clip.label for clip in clips], [str(clip.path) for clip in clips], fraction, seed))
+    train = [clip for index, clip in enumerate(clips) if index not in held_out]
+    val = [clip for index, clip in enumerate(clips) if index in held_out]
+    single = [label for label, members in group_by_label(clips).items() if len(members) == 1]
     messages = []
     if val:
         messages.append(

@@ -8,7 +8,7 @@ the reason. Every command that looks for videos uses it, so all commands see the
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -131,12 +131,16 @@ class MediaFolder:
         for folder in self.folders:
             yield from folder.walk()
 
-    def files(self, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
-        """The videos and images below the folder, sorted by path. A file that is reached twice through links is listed once."""
+    def files(self, suffixes: frozenset[str] = MEDIA_SUFFIXES, without: Collection[Path] = ()) -> list[Path]:
+        """
+        The videos and images below the folder, sorted by path. A file that is reached twice through links is listed once.
+
+        without: folders whose own files are left out, such as frame folders.
+        """
         found = [
             (folder.path / name, name in folder.links)
             for folder in self.walk()
-            for name in folder.media
+            for name in (folder.media if folder.path not in without else ())
             if os.path.splitext(name)[1].lower() in suffixes
         ]
         if any(is_link for _, is_link in found):

@@ -1,28 +1,67 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Videos or images in one folder per class: `<root>/<class>/*.mp4`, or `<root>/train|val|test/<class>/*.mp4`.
+Videos or images in one folder per class: `<root>/<class>/*.mp4`, or `<root>/train|val|test/<class>/*.mp4`. A video may be a folder
+of frames, `<class>/<video>/img_00001.jpg`.
+
+A data set holds videos, or frame folders, or images. If its folders hold several of these, the most frequent kind is read, and
+the others are left out with a message. A picture that has the name of a video beside it is a thumbnail.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from ..media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaFolder, count, describe_left_out, scan_folder, shorten
+from ..media_files import MediaFolder, count, describe_left_out, frame_folders, kind_of, scan_folder, shorten
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample, split_of
 
 
-SUFFIXES = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
+class ClassMedia(NamedTuple):
+    """
+    What class folders hold, as `(class, path)`.
+
+    videos: video files. frames: frame folders. images: pictures outside of frame folders. thumbnails: pictures of the videos.
+    """
+
+    videos: list[tuple[str, Path]]
+    frames: list[tuple[str, Path]]
+    images: list[tuple[str, Path]]
+    thumbnails: list[tuple[str, Path]]
 
 
-def first_media(folder: Path) -> str | None:
-    """The kind of the first video or image in a folder of `folder`, "video" or "image"; `None` if there is no such file."""
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
-            for path in entry.rglob("*"):
-                for media, suffixes in SUFFIXES.items():
-                    if path.suffix.lower() in suffixes:
-                        return media
-    return None
+def find_class_media(tree: MediaFolder) -> ClassMedia:
+    """The videos and images in the folders of `tree`."""
+    found = ClassMedia([], [], [], [])
+    found.frames.extend(_class_frame_folders(tree))
+    inside = {path for _, path in found.frames}
+    for folder in tree.folders:
+        for path in folder.files(without=inside):
+            (found.videos if kind_of(path) == "video" else found.images).append((folder.name, path))
+    stems = {(name, path.stem) for name, path in found.videos}
+    found.thumbnails.extend(entry for entry in found.images if (entry[0], entry[1].stem) in stems)
+    if found.thumbnails:
+        found.images[:] = [entry for entry in found.images if (entry[0], entry[1].stem) not in stems]
+    return found
+
+
+def _class_frame_folders(tree: MediaFolder) -> list[tuple[str, Path]]:
+    """
+    Frame folders below the class folders. If each class holds one and all have the same name, as in `<class>/images/0001.jpg`,
+    they hold images.
+    """
+    found = [(top.name, each.path) for top in tree.folders for child in top.folders for each in frame_folders(child)]
+    names = {path.relative_to(tree.path / name) for name, path in found}
+    return [] if len(names) == 1 and len(found) > 1 else found
+
+
+def main_media(trees: Iterable[MediaFolder]) -> str | None:
+    """The most frequent kind of media in class folders, "video" or "image"; `None` if they hold neither. Videos win a tie."""
+    found = [find_class_media(tree) for tree in trees]
+    num_videos = max(sum(len(each.videos) for each in found), sum(len(each.frames) for each in found))
+    num_images = sum(len(each.images) for each in found)
+    if not num_videos and not num_images:
+        return None
+    return "video" if num_videos >= num_images else "image"
 
 
 def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[VideoSample]:
@@ -31,11 +70,26 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
 
     messages: a sentence is appended for each kind of files or folders that are left out.
     """
-    samples = [
-        VideoSample(str(path), each.name, path.relative_to(folder.path).as_posix())
-        for each in folder.folders
-        for path in each.files(SUFFIXES[media])
-    ]
+    found = find_class_media(folder)
+    if media == "image" and len(found.frames) > len(found.images):  # the user stated that the pictures are images
+        pictures = [(top.name, path) for top in folder.folders for path in top.files() if kind_of(path) == "image"]
+        found = found._replace(images=pictures, frames=[])
+    if media == "image":
+        chosen, others = found.images, {"folder of frames": found.frames}
+    elif len(found.videos) >= len(found.frames):
+        chosen, others = found.videos, {"folder of frames": found.frames}
+    else:
+        chosen, others = found.frames, {}
+    samples = [VideoSample(str(path), name, path.relative_to(folder.path).as_posix()) for name, path in chosen]
+    samples.sort(key=lambda sample: (sample.label, sample.path))
+    kind = "folders of frames" if chosen is found.frames else f"{media} files"
+    for noun, entries in others.items():
+        if entries:
+            plural = noun.replace("folder", "folders") if len(entries) > 1 else noun
+            messages.append(
+                f"Left out: {len(entries):,} {plural} ({entries[0][1].relative_to(folder.path)}), because the data set has more "
+                f"{kind} ({len(chosen):,})."
+            )
     empty = sorted({each.name for each in folder.folders} - {sample.label for sample in samples})
     if empty:
         messages.append(
@@ -49,13 +103,18 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
         messages.append(
             f"Left out: {count(len(folder.media), 'file')} beside the class folders ({shorten(folder.media, 1)})."
         )
-    messages += describe_left_out(folder, [each for top in folder.folders for each in top.walk()], media)
+    inside = {path for _, path in found.frames}
+    walked = [each for top in folder.folders for each in top.walk() if each.path not in inside]
+    messages += describe_left_out(folder, walked, media if chosen is not found.frames else "frame folder")
     return samples
 
 
 def _register(name: str, media: str, priority: int) -> None:
+    def sniff_folders(folders: list[MediaFolder]) -> bool:
+        return main_media(folders) == media
+
     def sniff(path: Path) -> bool:
-        return first_media(path) == media
+        return path.is_dir() and sniff_folders([scan_folder(path)])
 
     def read(path: Path, context: ReadContext) -> list[VideoSample]:
         messages = [] if context.messages is None else context.messages
@@ -64,13 +123,15 @@ def _register(name: str, media: str, priority: int) -> None:
     register_format(
         AnnotationFormat(
             name=name,
-            description=f"{media}s in one folder per class",
+            description=f"{media}s in one folder per class"
+            + (" (files, or folders of frames)" if media == "video" else ""),
             sniff=sniff,
+            sniff_folders=sniff_folders,
             read=read,
             priority=priority,
             layout="folder",
             media=media,
-            options=(),
+            options=("frame_folder_fps",) if media == "video" else (),
         )
     )
 

@@ -24,6 +24,7 @@ from ..media_files import (
     VIDEO_SUFFIXES,
     MediaFolder,
     count,
+    frame_folders,
     scan_folder,
     shorten,
 )
@@ -171,7 +172,7 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[_Annotations]) -> La
         str(path): folder.name
         for source in classes.sources
         for folder in source.folder.media_folders
-        for path in folder.files()
+        for path in (*folder.files(), *(each.path for each in folder.walk()))
     }
     differing = [each for each in found if not _agrees(each.samples, folder_of)]
     names = shorten(each.path.name for each in differing)
@@ -417,7 +418,7 @@ def _find_annotations(
     formats = [each for each in list_formats() if each.layout == "file"]
     suffixes = {suffix for each in formats for suffix in each.suffixes}
     ignored = [pattern for each in formats for pattern in each.ignored_files]
-    media = {str(path) for path in tree.files()}
+    media = {str(path) for path in (*tree.files(), *(folder.path for folder in frame_folders(tree)))}
     splits = splits_of_folders([folder.name for folder in chain[-1].folders])
     found, groups = [], set()
     for holder in _holders(chain):

@@ -74,6 +74,7 @@ class AnnotationFormat:
     name: value of the option `data_format`.
     description: short description of the annotations, for help and errors.
     sniff: whether a path (file, folder, or name that does not exist) has this format; reads a small part and never raises.
+    sniff_folders: the same for the scanned folders of all splits, for a format with layout "folder".
     read: returns the samples of an annotation file or folder. For a line that cannot be read, it raises `AnnotationError`
         (inside this package `ValueError`) with the number of the line.
     open_splits: used instead of `read` by formats that `datasets` opens: `(path, DataConfig) -> {split: datasets.Dataset}`.
@@ -98,6 +99,7 @@ class AnnotationFormat:
     name: str
     description: str
     sniff: Callable[[Path], bool]
+    sniff_folders: Callable[[list[MediaFolder]], bool] | None = None
     read: Callable[[Path, ReadContext], list[VideoSample]] | None = None
     open_splits: Callable[[str, Any], dict[str, Any]] | None = None
     priority: int = 0
@@ -180,6 +182,11 @@ class Source(NamedTuple):
 
 def detect_format(sources: list[Source]) -> AnnotationFormat:
     """The format of `sources`. Raises `ValueError` if it is unknown, or if the sources have different formats."""
+    folders = [source.folder for source in sources if source.folder is not None]
+    if len(folders) == len(sources):  # decided for all splits together
+        for each in list_formats():
+            if each.sniff_folders is not None and each.sniff_folders(folders):
+                return each
     found = {source.path: _sniff(Path(source.path)) for source in sources}
     if len({each.name for each in found.values()}) > 1:
         listed = ", ".join(f"{path} is {each.name}" for path, each in found.items())

@@ -8,12 +8,11 @@ clip, so one missing video of 240,000 does not make the annotations unreadable.
 """
 
 import os
-import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..media_files import VIDEO_SUFFIXES, MediaFolder, scan_folder
 from ..segments import Segment
@@ -102,26 +101,6 @@ def _words(name: str) -> list[str]:
         ends = [word.removesuffix(end) for end in WORDS_OF_ALL_SPLITS]
         words[index] = next((each for each in ends if each != word and each in SPLIT_OF_WORD), word)
     return words
-
-
-def split_by_class(groups: dict[str, list[Any]], fraction: float, seed: int) -> tuple[list[Any], list[Any], list[str]]:
-    """
-    Hold out a random `fraction` of the members of each class, at least one, but not the only member of a class.
-
-    groups: label to members, in an order that does not depend on the file system.
-
-    Returns the other members, the held-out members, and the labels of classes with one member.
-    """
-    rest, held_out, single = [], [], []
-    for label, members in sorted(groups.items()):
-        members = list(members)
-        random.Random(f"{seed} {label}").shuffle(members)
-        number = max(1, round(len(members) * fraction)) if len(members) > 1 else 0
-        if number == 0:
-            single.append(label)
-        held_out += members[:number]
-        rest += members[number:]
-    return rest, held_out, single
 
 
 class VideoFolder:
