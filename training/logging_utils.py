@@ -48,18 +48,19 @@ def progress_bar(
 
 
 class LineTimer:
-    """Prints at most one line per `SECONDS_BETWEEN_LINES`. file: `None` for stdout."""
+    """Writes at most one line per `seconds`, by default `SECONDS_BETWEEN_LINES`. write: prints a line."""
 
-    def __init__(self, file: Any = None):
-        self.file, self.last = file, time.monotonic()
+    def __init__(self, write: Callable[[str], Any], seconds: float | None = None):
+        self.write_line, self.last = write, time.monotonic()
+        self.seconds = SECONDS_BETWEEN_LINES if seconds is None else seconds
 
     def tick(self, text: Callable[[], str]) -> None:
-        """Print `text()` if the last line is old enough."""
-        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+        """Write `text()` if the last line is old enough."""
+        if time.monotonic() - self.last >= self.seconds:
             self.write(text())
 
     def write(self, line: str) -> None:
-        print(line, file=self.file, flush=True)
+        self.write_line(line)
         self.last = time.monotonic()
 
 
@@ -69,7 +70,8 @@ class ProgressLines:
     def __init__(self, iterable: Iterable | None, description: str, total: int | None, unit: str):
         self.iterable, self.description, self.unit = iterable, description, unit
         self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
-        self.count, self.start, self.lines = 0, time.monotonic(), LineTimer(sys.stderr)
+        self.count, self.start = 0, time.monotonic()
+        self.lines = LineTimer(lambda line: print(line, file=sys.stderr, flush=True))
 
     def __iter__(self) -> Iterator:
         for item in self.iterable or ():

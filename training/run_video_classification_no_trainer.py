@@ -105,7 +105,6 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
     from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
     from torch.utils.data import DataLoader
-    from tqdm.auto import tqdm
     from transformers import Trainer, get_scheduler
 
     from tubevit.training.data.clip_datasets import StreamedClips
@@ -113,7 +112,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     from tubevit.training.run_folder import write_json
     from tubevit.training.throughput import DataLoaderTimer
     from tubevit.training.trainer.build import build_run
-    from tubevit.training.trainer.callbacks import StopAtChanceLoss, check_loss, check_weights
+    from tubevit.training.trainer.callbacks import StopAtChanceLoss, TrainingProgress, check_loss, check_weights
     from tubevit.training.trainer.checkpointing import was_finished
     from tubevit.training.trainer.ema import EMA
     from tubevit.training.trainer.run_steps import (
@@ -210,8 +209,13 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         stop_at_chance_loss = StopAtChanceLoss(args.chance_loss_patience, setup.chance_loss)
         accelerator.init_trackers(folder.absolute().name)
         timer.begin(state.counts)
-        progress = tqdm(
-            total=num_steps, initial=first_step, disable=args.disable_tqdm or not accelerator.is_main_process
+        progress = TrainingProgress(
+            (first_step, num_steps),
+            loss_sum=state.loss_sum + state.loss_since_log,
+            num_clips=timer.num_clips,
+            num_processes=accelerator.num_processes,
+            shows_bar=not args.disable_tqdm,
+            is_hidden=not accelerator.is_main_process,
         )
 
         def steps_of(interval: float) -> int:
@@ -227,14 +231,12 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
             epoch = state.epoch + (0.0 if is_stream else state.num_batches / len(train_loader))
             state.log_history.append({**values, "epoch": epoch, "step": state.global_step})
             accelerator.log(values, step=state.global_step)
-            if accelerator.is_main_process:
-                shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-                tqdm.write(f"step {state.global_step} of {num_steps}: {shown}")
             stop_at_chance_loss.on_log(None, state, None, values)  # also stops at NaN and inf
 
         def evaluate_and_save(at_epoch_end: bool) -> None:
             if is_due(args.eval_strategy, args.eval_steps, at_epoch_end):
-                metrics = evaluate(setup, accelerator, model, eval_loader, ema)
+                metrics = evaluate(setup, accelerator, model, eval_loader, ema, progress)
+                progress.evaluated(metrics)
                 value = metrics[f"eval_{args.metric_for_best_model.removeprefix('eval_')}"]
                 sign = 1 if args.greater_is_better else -1
                 if state.best_metric is None or sign * value > sign * state.best_metric:
@@ -268,7 +270,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
                 state.global_step += 1
                 state.num_batches += len(group)
                 loss_since_log += loss
-                progress.update()
+                loss_sum = state.loss_sum + loss_since_log
+                progress.update(state.global_step, loss_sum.item, learning_rate, timer.num_clips)
                 if state.global_step % steps_of(args.logging_steps) == 0:
                     mean_loss = accelerator.reduce(loss_since_log, "mean").item()
                     entry = {"loss": mean_loss / (state.global_step - state.last_logged)}
@@ -337,7 +340,7 @@ def train_step(
     return total, norm
 
 
-def evaluate(setup: Any, accelerator: Any, model: Any, loader: Any, ema: Any) -> dict[str, float]:
+def evaluate(setup: Any, accelerator: Any, model: Any, loader: Any, ema: Any, progress: Any) -> dict[str, float]:
     """Metrics of one view of every validation video, `eval_loss` included, with the EMA weights if there are any."""
     import torch
 
@@ -346,7 +349,8 @@ def evaluate(setup: Any, accelerator: Any, model: Any, loader: Any, ema: Any) ->
     model.eval()
     logits, labels = [], []
     with torch.no_grad(), nullcontext() if ema is None else ema.in_place():
-        for batch in loader:
+        for number, batch in enumerate(loader):
+            progress.within_evaluation(number)
             inputs = setup.model.prepare(batch)
             own_labels = inputs.pop("labels")
             # Processes get equal numbers of videos by repeating some; this removes the repeated ones.

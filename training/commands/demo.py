@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     model_folder = args.output / "model"
     _remove_model(model_folder)
     training_run = _make_run(args, clip_list, model_folder)
-    num_parameters = _train(training_run, model_folder, evaluated_on)
+    num_parameters = _train(training_run, model_folder)
     _print_step(4, "Evaluate the saved model")
     score = _evaluate(training_run, model_folder)
     _print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
@@ -182,10 +182,8 @@ def _make_run(args: argparse.Namespace, clip_list: Path, model_folder: Path) -> 
     return TrainingRun.of(**options | {"max_steps": args.steps, "eval_steps": interval, "logging_steps": interval})
 
 
-def _train(run: Any, folder: Path, evaluated_on: str) -> int:
+def _train(run: Any, folder: Path) -> int:
     """Train with `VideoTrainer` and save model and processors. Returns the number of parameters."""
-    from transformers import PrinterCallback, ProgressCallback
-
     from ..trainer.build import build_run
     from ..trainer.run_steps import begin_or_resume, claim_folder, finish, make_trainer
 
@@ -194,32 +192,11 @@ def _train(run: Any, folder: Path, evaluated_on: str) -> int:
         setup = build_run(run, folder)
         arguments = run.training.for_trainer(True, "accuracy")
         trainer = make_trainer(setup, arguments)
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        trainer.add_callback(_readable_progress(evaluated_on))
         begin_or_resume(setup, folder, arguments)
         result = trainer.train()
         with redirect_stdout(StringIO()):  # the demo has its own summary
             finish(trainer, folder, result)
         return trainer.model.num_parameters()
-
-
-def _readable_progress(evaluated_on: str) -> Any:
-    """Trainer's progress bar, with a line per evaluation instead of dictionaries."""
-    from transformers import ProgressCallback
-
-    class ReadableProgress(ProgressCallback):
-        loss = None
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            self.loss = logs.get("loss", self.loss)
-            if "eval_accuracy" in logs and self.training_bar is not None and self.loss is not None:
-                self.training_bar.write(
-                    f"step {state.global_step:>5}   training loss {float(self.loss):.3f}   "
-                    f"{evaluated_on} {logs['eval_accuracy']:.1%} correct"
-                )
-
-    return ReadableProgress()
 
 
 def _evaluate(run: Any, folder: Path) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
@@ -26,7 +26,7 @@ from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
 from ..throughput import DataLoaderTimer
 from .build import RunSetup
-from .callbacks import SetEpoch, StopAtChanceLoss, check_loss, check_weights
+from .callbacks import SetEpoch, ShowProgress, StopAtChanceLoss, check_loss, check_weights
 from .ema import EMA
 from .model_card import write_model_card
 from .trainer_overrides import TrainerOverrides
@@ -62,6 +62,8 @@ class VideoTrainer(TrainerOverrides):
             preprocess_logits_for_metrics=_logits_alone,
             callbacks=self._callbacks(),
         )
+        for callback in (PrinterCallback, ProgressCallback):  # `ShowProgress` replaces their dictionaries
+            self.remove_callback(callback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             for name, value in (("ema_decay", training.ema_decay), ("lora_rank", setup.run.model.lora_rank)):
                 if value:
@@ -72,7 +74,8 @@ class VideoTrainer(TrainerOverrides):
 
     def _callbacks(self) -> list[TrainerCallback]:
         training = self.setup.run.training
-        callbacks = [SetEpoch(self._follows_epochs()), Progress(self)]
+        self.progress = ShowProgress(self)
+        callbacks = [SetEpoch(self._follows_epochs()), Progress(self), self.progress]
         callbacks.append(StopAtChanceLoss(training.chance_loss_patience, self.setup.chance_loss))
         if training.ema_decay:
             callbacks.append(_UpdateAverage(self))
@@ -149,9 +152,7 @@ class VideoTrainer(TrainerOverrides):
         try:
             return super().train(*args, **kwargs)
         finally:  # an error message must begin on a new line
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
-                    callback.training_bar.close()
+            self.progress.close()
 
     def evaluation_loop(self, *args, **kwargs):
         with self.average.in_place() if self.average is not None else nullcontext():

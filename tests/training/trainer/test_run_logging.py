@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from tiny_runs import ONE_VIEW, arguments, environment, make_run, make_videos
 from transformers.utils import logging as library_logging
 
 from tubevit.processing.cpu_cores import num_cores
-from tubevit.training import run_video_classification, run_video_classification_no_trainer
+from tubevit.training import logging_utils, run_video_classification, run_video_classification_no_trainer
 from tubevit.training.data.worker_processes import worker_messages
+from tubevit.training.logging_utils import progress_bar
 
 
 SCRIPTS = {"train": run_video_classification, "train-loop": run_video_classification_no_trainer}
@@ -66,6 +68,43 @@ def test_libraries_print_nothing(command, videos, tmp_path):
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and result.stderr == ""
     assert f"{num_cores() + 1} DataLoader workers run on {num_cores()} cores" in result.stdout
+
+
+STEP = re.compile(
+    r"step (\d) of 4 \(\d+ %\): loss (\d\.\d+), learning rate [\d.e-]+, [\d.e+]+ clips/(s|min), \d+ s left"
+)
+EVALUATION = re.compile(r"step (\d) of 4, evaluation: .*accuracy \d+\.\d %")
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_log_has_readable_lines(script, videos, tmp_path, monkeypatch, capsys):
+    """Of each step, where a minute has passed since the last line; never a dictionary."""
+    options = {**ONE_VIEW, "max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "no"}
+    options |= {"load_best_model_at_end": False, "check_data": False, "gradient_accumulation_steps": 2}
+    assert script.train(make_run(videos, tmp_path / "fast", **options)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("Training starts: 4 steps.")
+    assert [EVALUATION.fullmatch(line)[1] for line in lines[start + 1 : start + 3]] == ["2", "4"]
+    assert not [line for line in lines if "{" in line or (line.startswith("step ") and "evaluation" not in line)]
+    monkeypatch.setattr(logging_utils, "SECONDS_BETWEEN_LINES", 0.0)
+    assert script.train(make_run(videos, tmp_path / "slow", **options)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    matches = [match for match in map(STEP.fullmatch, lines) if match]
+    assert [match[1] for match in matches] == ["1", "2", "3", "4"]
+    assert "step 2 of 4, evaluation: 1 batches done" in lines or script is SCRIPTS["train-loop"]
+    state = json.loads((tmp_path / "slow" / "trainer_state.json").read_text())
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    assert [float(match[2]) for match in matches] == pytest.approx(losses, rel=2e-3)
+
+
+def test_lines_come_once_a_minute(monkeypatch, capsys):
+    now = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(logging_utils.time, "monotonic", lambda: next(now))
+    assert list(progress_bar(range(40), "checking", unit="file")) == list(range(40))
+    lines = capsys.readouterr().err.splitlines()
+    # Every third call of the clock at the latest, and a line needs one call more.
+    assert 8 <= len(lines) <= 14 and lines[0].startswith("checking: ") and " of 40 (" in lines[0]
+    assert lines[-1].endswith(" left")
 
 
 def test_too_many_loader_workers_are_reported(monkeypatch):
