@@ -206,7 +206,9 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
             state = load_checkpoint(checkpoint, accelerator, ema)
         first_step = state.global_step
         loss_since_log = torch.tensor(state.loss_since_log, device=accelerator.device)  # of this process
-        stop_at_chance_loss = StopAtChanceLoss(args.chance_loss_patience, setup.chance_loss)
+        stop_at_chance_loss = StopAtChanceLoss(
+            args.chance_loss_patience, setup.chance_loss, args.get_warmup_steps(num_steps)
+        )
         accelerator.init_trackers(folder.absolute().name)
         timer.begin(state.counts)
         progress = TrainingProgress(

@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
+    from ..evaluation.metrics import chance_warning
+
     start = time.monotonic()
     logging.disable_progress_bar()  # of loading weights, which takes no time for this model
     folders = _find_demo_clips(args)
@@ -72,10 +74,13 @@ def run(args: argparse.Namespace) -> int:
     training_run = _make_run(args, clip_list, model_folder)
     num_parameters = _train(training_run, model_folder)
     _print_step(4, "Evaluate the saved model")
-    score = _evaluate(training_run, model_folder)
+    metrics = _evaluate(training_run, model_folder)
     _print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
     name = "moving shapes" if args.data is None else args.data.resolve().name
-    report, summary = args.output / "report.png", f"{score:.1%} of {len(folders.val)} {evaluated_on} correct"
+    report, summary = (
+        args.output / "report.png",
+        f"{metrics['accuracy']:.1%} of {len(folders.val)} {evaluated_on} correct",
+    )
     _classify_and_draw(
         model_folder,
         take_evenly(folders.val, NUM_REPORT_CLIPS, args.seed),
@@ -85,9 +90,11 @@ def run(args: argparse.Namespace) -> int:
         subtitle=f"{summary}  ·  {num_parameters / 1e6:.1f} M parameters",
     )
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    num_classes = len({clip.label for clip in folders.train})
+    if (warning := chance_warning(metrics, metrics["num_scored"])) is not None:
+        print(f"\n{warning}")
     print(
-        f"\n{summary}; chance is {1 / num_classes:.1%}. Took {minutes} min {seconds} s.\n"
+        f"\n{summary}; always predicting the most frequent class: {metrics['majority_class_rate']:.1%}. Took {minutes} min "
+        f"{seconds} s.\n"
         f"  model   {model_folder}\n"
         f"  report  {report}\n"
         f'Next:  {_command()} predict "{folders.val[0].path.parent}" --model "{model_folder}"'
@@ -199,13 +206,13 @@ def _train(run: Any, folder: Path) -> int:
         return trainer.model.num_parameters()
 
 
-def _evaluate(run: Any, folder: Path) -> float:
-    """Accuracy of the saved model, as a fraction, by `tubevit eval`."""
+def _evaluate(run: Any, folder: Path) -> dict[str, Any]:
+    """The `metrics.json` of `tubevit eval` on the saved model."""
     from ..trainer.run_steps import evaluate_saved
 
     with redirect_stdout(StringIO()):
         evaluate_saved(run, folder)
-    return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))["accuracy"]
+    return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: Path, **texts: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 
 FILES_PER_PROCESS = 8  # fewer files are not worth another process, which takes seconds to start
+WAITING_HINT_SECONDS, WAITING_HINT_FROM = 60.0, 0.3  # of a task, and the fraction of it spent waiting for data
 IN_FLIGHT = 4  # files queued per process
 
 
@@ -59,12 +60,29 @@ def choose_num_workers(num_workers: int | None, num_items: int) -> int:
 
 def worker_messages(num_workers: int) -> list[str]:
     """A message if the training processes of this machine start more loader workers than there are cores."""
-    from tubevit.processing.cpu_cores import num_cores
-
-    total, cores = num_workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), num_cores()
+    total, cores = _count_workers(num_workers)
     if total <= cores:
         return []
     return [f"{total} DataLoader workers run on {cores} cores: a smaller dataloader_num_workers may be faster."]
+
+
+def waiting_messages(seconds: float, waiting_fraction: float, num_workers: int) -> list[str]:
+    """
+    A message if a task of some length spent much of its time waiting for data. It advises more loader workers only if there are
+    cores for them, so that it never contradicts `worker_messages`.
+    """
+    if seconds < WAITING_HINT_SECONDS or waiting_fraction <= WAITING_HINT_FROM:
+        return []
+    total, cores = _count_workers(num_workers)
+    more = "a larger dataloader_num_workers, or " if total < cores else ""
+    return [f"Faster: {more}videos re-encoded by `tubevit data prepare`."]
+
+
+def _count_workers(num_workers: int) -> tuple[int, int]:
+    """Loader workers of all processes of this machine, and its cores."""
+    from tubevit.processing.cpu_cores import num_cores
+
+    return num_workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1)), num_cores()
 
 
 def gpu_messages(use_cpu: bool) -> list[str]:

@@ -14,7 +14,6 @@ from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, optio
 
 
 INCOMPLETE = 1  # exit code
-WAITING_HINT_FROM = 0.3  # fraction of the time spent waiting for data
 MAX_REASONS_SHOWN = 5
 
 
@@ -137,7 +136,7 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
     predictions = [each._replace(label=data.label_of(each.label)) for each in predictions]
     results = ScoredVideos.of(predictions, data.class_names, views.view_aggregation, classifier.multi_label)
     if accelerator.is_main_process:
-        _print_results(results, throughput.summary(), folder, classifier.media)
+        _print_results(results, throughput.summary(), folder, classifier.media, options.dataloader_num_workers)
         if folder is not None:
             write_results(folder, results, throughput.summary(), config, classifier, data.split)
     accelerator.wait_for_everyone()
@@ -201,20 +200,26 @@ def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int)
     )
 
 
-def _print_results(results: Any, throughput: dict[str, Any], folder: Path | None, media: str) -> None:
+def _print_results(
+    results: Any, throughput: dict[str, Any], folder: Path | None, media: str, num_workers: int
+) -> None:
+    from ..data.worker_processes import waiting_messages
+
     counts = results.counts()
     for name, value in results.metrics().items():
         print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
     if not results.has_labels:
         print(f"None of the {media}s has a label: predictions are written, metrics are not.")
+    if (warning := results.chance_warning()) is not None:
+        print(warning)
     print(
         f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
         f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
         f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of the "
         "time waiting for data"
     )
-    if throughput["share_of_time_waiting_for_data"] > WAITING_HINT_FROM:
-        print("  Faster: raise dataloader_num_workers, or re-encode the videos with `tubevit data prepare`.")
+    for message in waiting_messages(throughput["seconds"], throughput["share_of_time_waiting_for_data"], num_workers):
+        print(f"  {message}")
     left_out = [each for each in results.predictions if each.logits is None]
     if left_out:
         print(f"INCOMPLETE: {len(left_out)} of {counts['num_videos']} {media}s were not scored:", file=sys.stderr)

@@ -68,6 +68,7 @@ class ClassificationMetrics:
 
     def __init__(self, multi_label: bool = False):
         # In memory: the caller has already gathered the predictions of all processes.
+        self.multi_label = multi_label
         kinds = [MeanAveragePrecision] if multi_label else [TopKAccuracy, MeanClassAccuracy]
         self.metrics = [kind(keep_in_memory=True) for kind in kinds]
         self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # metric of the best checkpoint
@@ -77,11 +78,15 @@ class ClassificationMetrics:
         return self.compute(scores[0] if isinstance(scores, tuple) else scores, labels)
 
     def compute(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """scores: `(videos, classes)`. labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = ignored."""
+        """
+        The metrics, and the `trivial_score` to compare them with.
+
+        scores: `(videos, classes)`. labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = ignored.
+        """
         results: dict[str, float] = {}
         for metric in self.metrics:
             results |= metric.compute(predictions=scores, references=labels)
-        return results
+        return results | trivial_score(labels, self.multi_label)
 
 
 def _describe(metric: evaluate.Metric, label: Any, options: str = "") -> evaluate.MetricInfo:
@@ -215,6 +220,51 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the average precisions of all classes with positives; NaN if no class has positives."""
     precisions, positives = per_class_average_precision(scores, labels)
     return float(precisions[positives > 0].mean()) if positives.any() else float("nan")
+
+
+def trivial_score(labels: np.ndarray, multi_label: bool) -> dict[str, float]:
+    """
+    The score of a classifier that sees nothing: `{"majority_class_rate"}`, the accuracy of always predicting the most frequent
+    class; with several labels per video `{"mean_prevalence"}`, the mean average precision of equal scores for all videos, which is
+    the mean fraction of positive videos of the classes with positives. Empty if no label is known.
+
+    labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = unknown.
+
+    >>> trivial_score(np.array([0, 1, 1, 2, -100]), multi_label=False)
+    {'majority_class_rate': 0.5}
+    """
+    labels = np.asarray(labels)
+    if multi_label:
+        known = labels != IGNORED_LABEL
+        positives, counts = (known & (labels > 0.5)).sum(axis=0), known.sum(axis=0)
+        rates = positives[positives > 0] / counts[positives > 0]
+        return {"mean_prevalence": float(rates.mean())} if len(rates) else {}
+    known = labels[labels != IGNORED_LABEL].astype(np.int64)
+    return {"majority_class_rate": float(np.bincount(known).max() / len(known))} if len(known) else {}
+
+
+def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
+    """
+    A warning if a score is not above `trivial_score` by more than one standard error; `None` if it is above, or if all
+    videos have the same label.
+
+    metrics: with `accuracy` and `majority_class_rate`, or with `mean_average_precision` and `mean_prevalence`.
+    num_videos: number of videos with known labels.
+    """
+    for name, trivial, what in (
+        ("accuracy", "majority_class_rate", "always predicting the most frequent class"),
+        ("mean_average_precision", "mean_prevalence", "equal scores for all videos"),
+    ):
+        if name not in metrics or trivial not in metrics or metrics[trivial] == 1:
+            continue
+        score, chance = metrics[name], metrics[trivial]
+        error = (chance * (1 - chance) / max(1, num_videos)) ** 0.5
+        if score <= chance + error:
+            return (
+                f"WARNING: the {name.replace('_', ' ')}, {score:.1%}, is at chance level: {what} reaches {chance:.1%}, with a "
+                f"standard error of {error:.1%} on {num_videos:,} videos. The model has learned little or nothing."
+            )
+    return None
 
 
 def _known(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,10 +81,17 @@ class ScoredVideos:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the scored videos with known labels; empty if no label is known."""
+        """`ClassificationMetrics` of the scored videos with known labels; empty if no label is known."""
         from .metrics import ClassificationMetrics
 
         return ClassificationMetrics(self.multi_label).compute(self.scores, self.labels) if self.has_labels else {}
+
+    def chance_warning(self) -> str | None:
+        """As `metrics.chance_warning`."""
+        from .metrics import chance_warning
+
+        counts = self.counts()
+        return chance_warning(self.metrics(), counts["num_scored"] - counts["num_without_label"])
 
     def per_class(self) -> list[dict[str, Any]]:
         """A row per class: its number of videos and of predictions, and its accuracy or average precision."""

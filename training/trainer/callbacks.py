@@ -55,22 +55,42 @@ def check_progress(losses: list[float], chance_loss: float, step: int, num_steps
         )
 
 
+def loss_warning(history: list[dict[str, Any]], chance_loss: float | None, num_steps: int) -> str | None:
+    """
+    A warning if the loss of the last tenth of all steps is at chance level.
+
+    history: Trainer's log entries. chance_loss: `None` if unknown. num_steps: of the whole run.
+    """
+    recent = [entry["loss"] for entry in history if "loss" in entry and entry["step"] > 0.9 * num_steps]
+    if chance_loss is None or not recent or sum(recent) / len(recent) < (1 - MIN_DECREASE) * chance_loss:
+        return None
+    return (
+        f"WARNING: training ended with a loss of {sum(recent) / len(recent):.3f}, at chance level ({chance_loss:.3f}): the model has "
+        "learned little or nothing. Train longer, change learning_rate, or start from a checkpoint."
+    )
+
+
 class StopAtChanceLoss(TrainerCallback):
     """
     Stops training with `TrainingStopped`.
 
-    num_steps: number of steps that the loss may stay at chance level; 0 switches the check off.
+    num_steps: number of steps after the warm-up that the loss may stay at chance level; 0 switches the check off.
     chance_loss: the loss at chance level in nats, `None` if unknown.
+    num_warmup_steps: set by `on_train_begin`, which a loop without Trainer does not call.
     """
 
-    def __init__(self, num_steps: int, chance_loss: float | None):
-        self.num_steps, self.chance_loss = num_steps, chance_loss
+    def __init__(self, num_steps: int, chance_loss: float | None, num_warmup_steps: int = 0):
+        self.num_steps, self.chance_loss, self.num_warmup_steps = num_steps, chance_loss, num_warmup_steps
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.num_warmup_steps = args.get_warmup_steps(state.max_steps)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in (logs or {}):
             return
         check_loss(logs["loss"], state.global_step)
-        if self.num_steps and self.chance_loss is not None and state.global_step >= self.num_steps:
+        first_check = self.num_warmup_steps + self.num_steps
+        if self.num_steps and self.chance_loss is not None and state.global_step >= first_check:
             start = state.global_step - self.num_steps
             recent = [entry["loss"] for entry in state.log_history if "loss" in entry and entry["step"] > start]
             check_progress(recent, self.chance_loss, state.global_step, self.num_steps)
@@ -179,7 +199,7 @@ def describe_metrics(metrics: dict[str, float]) -> str:
         words = name.removeprefix("eval_").replace("_", " ")
         if name.endswith("loss"):
             parts.append(f"{words} {value:.4g}")
-        elif name.endswith(("accuracy", "precision", "score")):
+        elif name.endswith(("accuracy", "precision", "score", "majority_class_rate", "mean_prevalence")):
             parts.append(f"{words} {100 * value:.1f} %")
     return ", ".join(parts)
 

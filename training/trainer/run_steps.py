@@ -234,12 +234,14 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
     from accelerate import PartialState
 
     from ..run_folder import METRICS_FILE, write_json
+    from .callbacks import loss_warning
     from .model_card import write_joint_card, write_model_card
     from .summary import end_summary
 
     state, folder = PartialState(), trained.folder
     if state.is_main_process:
         setup.model.save_processors(str(folder))
+        trained.metrics |= _trivial_scores(trained.log_history)
         write_json(folder / METRICS_FILE, trained.metrics)
         write_json(folder / "throughput.json", trained.throughput)
         if isinstance(setup.run, JointRun):
@@ -247,8 +249,20 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
         else:
             write_model_card(folder, setup, trained.log_history)
         print(end_summary(trained.metrics, trained.throughput, folder), flush=True)
+        if (warning := loss_warning(trained.log_history, setup.chance_loss, trained.steps)) is not None:
+            print(warning, flush=True)
     state.wait_for_everyone()
     return trained
+
+
+def _trivial_scores(history: list[dict[str, Any]]) -> dict[str, float]:
+    """The scores of `metrics.trivial_score` in log entries."""
+    return {
+        name.removeprefix("eval_"): value
+        for entry in history
+        for name, value in entry.items()
+        if name.endswith(("majority_class_rate", "mean_prevalence"))
+    }
 
 
 def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") -> int:

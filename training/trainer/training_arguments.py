@@ -167,7 +167,7 @@ class VideoTrainingArguments(TrainingArguments):
         0, "stop after this many evaluations without a better metric; 0 = off"
     )
     chance_loss_patience: Annotated[int, AT_LEAST_0] = option(
-        2000, "stop if the loss stays at chance level for this many steps; 0 = off"
+        2000, "stop if the loss stays at chance level for this many steps after the warm-up; 0 = off"
     )
 
     # Evaluation

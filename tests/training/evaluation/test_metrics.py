@@ -21,6 +21,7 @@ from tubevit.training.evaluation.metrics import (
     TopKAccuracy,
     aggregate_views,
     average_precision,
+    chance_warning,
     confusion_matrix,
     mean_average_precision,
     mean_class_accuracy,
@@ -28,6 +29,7 @@ from tubevit.training.evaluation.metrics import (
     per_class_average_precision,
     ranks_of_labels,
     top_k_accuracy,
+    trivial_score,
 )
 
 
@@ -193,11 +195,48 @@ def test_trainer_gets_all_metrics_in_repeated_evaluations():
     scores, labels = samples()
     metrics = ClassificationMetrics()
     prediction = type("EvalPrediction", (), {"predictions": (scores, "hidden states"), "label_ids": labels})()
-    assert set(metrics(prediction)) == {"accuracy", "top5_accuracy", "mean_class_accuracy"}
+    names = {"accuracy", "top5_accuracy", "mean_class_accuracy", "majority_class_rate"}
+    assert set(metrics(prediction)) == names
     assert metrics(prediction) == metrics.compute(scores, labels)
     assert metrics.best_metric in metrics.compute(scores, labels)
     multi = ClassificationMetrics(multi_label=True)
-    assert set(multi.compute(scores, np.eye(7)[labels])) == {multi.best_metric} == {"mean_average_precision"}
+    names = {multi.best_metric, "mean_prevalence"}
+    assert set(multi.compute(scores, np.eye(7)[labels])) == names == {"mean_average_precision", "mean_prevalence"}
+
+
+def test_trivial_score_is_that_of_a_classifier_that_sees_nothing():
+    _, labels = samples()
+    labels[:3] = -100
+    constant = [top_k_accuracy(np.tile(np.eye(7)[each], (len(labels), 1)), labels) for each in range(7)]
+    assert trivial_score(labels, multi_label=False) == {"majority_class_rate": pytest.approx(max(constant))}
+    multi_hot = (np.random.default_rng(1).random((50, 4)) < [0.1, 0.5, 0.9, 0.0]).astype(float)
+    multi_hot[:5, 1] = -100
+    expected = mean_average_precision(np.zeros((50, 4)), multi_hot)
+    assert trivial_score(multi_hot, multi_label=True) == {"mean_prevalence": pytest.approx(expected)}
+    assert trivial_score(np.full(3, -100), False) == trivial_score(np.zeros((3, 2)), True) == {}
+
+
+@pytest.mark.parametrize(
+    ("score", "chance", "num_videos", "is_at_chance"),
+    [
+        (0.163, 0.184, 49, True),  # UT-Interaction, one class
+        (0.22, 0.184, 49, True),  # within a standard error of 5.5 %
+        (0.41, 0.184, 49, False),
+        (0.22, 0.184, 4900, False),
+        (1.0, 1.0, 5, False),  # all videos have one class
+        (0.5, 0.5, 10_000, True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "trivial"), [("accuracy", "majority_class_rate"), ("mean_average_precision", "mean_prevalence")]
+)
+def test_warning_at_chance_level(name, trivial, score, chance, num_videos, is_at_chance):
+    warning = chance_warning({name: score, trivial: chance, "loss": 1.0}, num_videos)
+    assert (warning is not None) == is_at_chance
+    if is_at_chance:
+        assert warning.startswith(f"WARNING: the {name.replace('_', ' ')}, {score:.1%}, is at chance level")
+        assert f"{chance:.1%}" in warning and "\n" not in warning
+    assert chance_warning({name: score}, num_videos) is None  # no labels
 
 
 PART = """

@@ -1,6 +1,7 @@
 """Layer decay, weight decay, EMA, chance loss, stochastic depth."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,15 @@ from tubevit.modeling_tubevit import TubeViTLayer
 from tubevit.training.models.families import LAYERS
 from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
 from tubevit.training.trainer.build import chance_loss
-from tubevit.training.trainer.callbacks import TrainingStopped, check_loss, check_progress
+from tubevit.training.trainer.callbacks import (
+    StopAtChanceLoss,
+    TrainingStopped,
+    check_loss,
+    check_progress,
+    loss_warning,
+)
 from tubevit.training.trainer.ema import EMA
+from tubevit.training.trainer.training_arguments import VideoTrainingArguments
 from tubevit.vit_layers import VisionDropPath
 
 
@@ -133,6 +141,28 @@ def test_when_training_stops():
         check_loss(math.inf, 3)
     with pytest.raises(TrainingStopped, match="Nothing was learned in 10 steps up to step 20"):
         check_progress([1.10, 1.09], math.log(3), 20, 10)
+
+
+def test_patience_with_the_chance_loss_counts_after_the_warm_up():
+    callback, history = StopAtChanceLoss(4, math.log(3)), []
+    callback.on_train_begin(
+        VideoTrainingArguments(use_cpu=True, warmup_steps=0.3), SimpleNamespace(max_steps=20), None
+    )
+    for step in range(1, 10):
+        history.append({"loss": 1.1, "step": step})
+        callback.on_log(None, SimpleNamespace(global_step=step, log_history=history), None, {"loss": 1.1})
+    history.append({"loss": 1.1, "step": 10})
+    with pytest.raises(TrainingStopped, match="Nothing was learned in 4 steps up to step 10"):
+        callback.on_log(None, SimpleNamespace(global_step=10, log_history=history), None, {"loss": 1.1})
+
+
+def test_a_run_that_ends_at_the_chance_loss_is_warned_about():
+    """The last tenth of the steps counts."""
+    flat = [{"loss": 1.0986, "step": step} for step in range(1, 21)]
+    assert "training ended with a loss of 1.099, at chance level (1.099)" in loss_warning(flat, math.log(3), 20)
+    learned = [*flat[:-2], {"loss": 0.9, "step": 19}, {"eval_loss": 1.2, "step": 19}, {"loss": 1.0, "step": 20}]
+    assert loss_warning(learned, math.log(3), 20) is None
+    assert loss_warning(flat, None, 20) is None and loss_warning([], 1.0, 20) is None
 
 
 def test_stochastic_depth_drops_whole_branches_and_keeps_their_mean():

@@ -16,7 +16,7 @@ from transformers.utils import logging as library_logging
 
 from tubevit.processing.cpu_cores import num_cores
 from tubevit.training import logging_utils, run_video_classification, run_video_classification_no_trainer
-from tubevit.training.data.worker_processes import worker_messages
+from tubevit.training.data.worker_processes import waiting_messages, worker_messages
 from tubevit.training.logging_utils import progress_bar
 
 
@@ -73,7 +73,7 @@ def test_libraries_print_nothing(command, videos, tmp_path):
 STEP = re.compile(
     r"step (\d) of 4 \(\d+ %\): loss (\d\.\d+), learning rate [\d.e-]+, [\d.e+]+ clips/(s|min), \d+ s left"
 )
-EVALUATION = re.compile(r"step (\d) of 4, evaluation: .*accuracy \d+\.\d %")
+EVALUATION = re.compile(r"step (\d) of 4, evaluation: .*accuracy \d+\.\d %.*majority class rate 33\.3 %.*")
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
@@ -112,6 +112,15 @@ def test_too_many_loader_workers_are_reported(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     (message,) = worker_messages(num_cores())
     assert message.startswith(f"{2 * num_cores()} DataLoader workers")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 64])
+def test_advice_about_loader_workers_never_contradicts_itself(num_workers):
+    fewer = worker_messages(num_workers)
+    (more,) = waiting_messages(600.0, 0.9, num_workers)
+    assert ("larger dataloader_num_workers" in more) == (num_workers < num_cores())
+    assert not (fewer and "larger" in more) and "tubevit data prepare" in more
+    assert waiting_messages(0.1, 0.9, num_workers) == waiting_messages(600.0, 0.1, num_workers) == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
