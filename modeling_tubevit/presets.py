@@ -46,6 +46,11 @@ def preset_config(name: str, **overrides) -> TubeViTConfig:
     The config of a named size. overrides: fields of `TubeViTConfig`, which take precedence over those of the size; `tubes` may
     be a name in `TUBES`.
 
+    Random weights have the scale of the original ViT in JAX: `initializer_range = hidden_size ** -0.5`, the Xavier
+    initialization of square matrices, and kernels of variance 1 / (number of inputs). With the 0.02 of `TubeViTConfig`, which is
+    meant for widths of 768 and more, the attention and the MLPs of a narrow model add almost nothing to their input at first, and
+    a short training stays at chance level.
+
     Raises `ValueError` for an unknown name.
 
     >>> preset_config("tiny", num_labels=7).hidden_size
@@ -54,7 +59,9 @@ def preset_config(name: str, **overrides) -> TubeViTConfig:
     sizes = PRESETS[_check_known(name, PRESETS, "preset")]
     if isinstance(overrides.get("tubes"), str):
         overrides["tubes"] = list(TUBES[_check_known(overrides["tubes"], TUBES, "set of tubes")])
-    return TubeViTConfig(**sizes | overrides)
+    fields = sizes | overrides
+    scale = {"initializer_range": round(fields["hidden_size"] ** -0.5, 4), "kernel_initialization": "fan_in"}
+    return TubeViTConfig(**scale | fields)
 
 
 _CLIP_TRUNKS: dict[str, dict[str, Any]] = {

@@ -31,6 +31,7 @@ Blocks = dict[str, type]  # name of a block to its dataclass
 
 # Options that arguments without a name give, in this order, to their names in the help.
 UNNAMED = {"model_name_or_path": "MODEL", "data": "DATA"}
+FROM_RANDOM_WEIGHTS = "from_random_weights"  # key of a file: options that --preset adds
 ALTERNATIVES = ("preset", "model_name_or_path")  # an argument for one removes the other, which a recipe may set
 
 
@@ -51,7 +52,6 @@ def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None 
     data, in this order, as far as the blocks have these options.
     """
     owners = _owners(blocks)
-    values = load_config_file(args.config, blocks, recipes) if args.config else {}
     given = {name: value for name, value in vars(args).items() if name in owners}
     unnamed = []
     for pair in args.overrides:
@@ -69,6 +69,8 @@ def read_options(args: argparse.Namespace, blocks: Blocks, recipes: Path | None 
             f"{unnamed[len(free)]!r} does not have the form option=value, and names no further option{places}."
         )
     given |= dict(zip(free, unnamed, strict=False))
+    starts_random = given.get("preset") is not None
+    values = load_config_file(args.config, blocks, recipes, starts_random) if args.config else {}
     for name, other in (ALTERNATIVES, ALTERNATIVES[::-1]):
         if name in given and other not in given:
             values.pop(other, None)
@@ -140,15 +142,25 @@ def current_options(values: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]
     return result
 
 
-def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> dict[str, Any]:
+def load_config_file(
+    name: str, blocks: Blocks, recipes: Path | None = None, starts_random: bool = False
+) -> dict[str, Any]:
     """
     Option name to value of a YAML file, whose options may be grouped by block. Raises `ValueError` for unknown keys, and
     for a file that is not YAML.
+
+    starts_random: the options under the key `from_random_weights`, if the file has it, replace the others of the same name.
     """
     path = _find_file(name, recipes)
     content = load_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must contain options as `name: value`, got a {type(content).__name__}.")
+    from_random_weights = _flatten(content.pop(FROM_RANDOM_WEIGHTS, {}), f"{path}, {FROM_RANDOM_WEIGHTS}", blocks)
+    return _flatten(content, str(path), blocks) | (from_random_weights if starts_random else {})
+
+
+def _flatten(content: dict[str, Any], path: str, blocks: Blocks) -> dict[str, Any]:
+    """Option name to value of options that may be grouped by block. path: the file, for errors."""
     owners, values = _owners(blocks), {}
     for key, value in content.items():
         block = key if key in blocks else RENAMED_BLOCKS.get(key)
@@ -158,7 +170,7 @@ def load_config_file(name: str, blocks: Blocks, recipes: Path | None = None) -> 
             is_free_form = own == FREE_FORM and own not in owners
             if not is_free_form and (current not in owners or (is_block and owners[current] != block)):
                 known = {each.name for each in fields(blocks[block])} if is_block else {*owners, *blocks}
-                where = f"{path}, block {key}" if is_block else str(path)
+                where = f"{path}, block {key}" if is_block else path
                 belongs = f" It belongs to the block {owners[current]}." if current in owners else ""
                 raise ValueError(f"{where}: {unknown_key(own, known)}{belongs}")
             given = current_options({own: each}, blocks) if is_free_form else {current: each}

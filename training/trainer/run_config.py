@@ -64,7 +64,7 @@ class TrainingRun:
     training: "VideoTrainingArguments"
 
     def __post_init__(self):
-        self.training.complete_layer_decay(self.model.model_name_or_path is not None)
+        self.training.complete_defaults(self.model.model_name_or_path is not None)
         if self.clips.fps is not None and self.augmentation.min_temporal_span is not None:
             raise ValueError(
                 f"min_temporal_span applies to clips spread over the video, and fps is {self.clips.fps}: give one of them."
@@ -158,7 +158,7 @@ class JointRun:
     joint: JointConfig
 
     def __post_init__(self):
-        self.training.complete_layer_decay(self.model.model_name_or_path is not None)
+        self.training.complete_defaults(self.model.model_name_or_path is not None)
         if not self.joint.datasets:
             raise ValueError("datasets is empty: give each data set a name and its data.")
         if self.training.corrupt_videos_file is not None:

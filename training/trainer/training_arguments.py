@@ -138,8 +138,10 @@ class VideoTrainingArguments(TrainingArguments):
     )
     per_device_train_batch_size: Annotated[int, AT_LEAST_1] = option(8, "clips per device and forward pass")
     gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = option(1, "forward passes per optimizer step")
-    learning_rate: Annotated[float, POSITIVE] = option(
-        1e-4, "peak learning rate; layer_decay lowers it for the layers before the classifier"
+    learning_rate: Annotated[float, POSITIVE] | None = option(
+        None,
+        "peak learning rate; layer_decay lowers it for the layers before the classifier (default: 1e-4 from a checkpoint, 5e-4 "
+        "from random weights)",
     )
     layer_decay: Annotated[float, Range(0, 1, exclusive=("minimum",))] | None = option(
         None,
@@ -251,6 +253,8 @@ class VideoTrainingArguments(TrainingArguments):
         self._set_precision()
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self.eval_strategy != "no"
+        if self.learning_rate is None:
+            self.learning_rate = _defaults_by_start(has_checkpoint=True)["learning_rate"]
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available() and not self.use_cpu
         self.data_seed = self.seed if self.data_seed is None else self.data_seed
@@ -396,10 +400,12 @@ class VideoTrainingArguments(TrainingArguments):
         """New arguments from the given options, with changes."""
         return type(self)(**{**self.given, **changes})
 
-    def complete_layer_decay(self, has_checkpoint: bool) -> None:
-        """Set `layer_decay` if it is not given."""
-        if self.layer_decay is None:
-            self.layer_decay = self.given["layer_decay"] = default_layer_decay(has_checkpoint)
+    def complete_defaults(self, has_checkpoint: bool) -> None:
+        """Set the options whose defaults differ for a checkpoint and for random weights, if they are not given."""
+        for name, value in _defaults_by_start(has_checkpoint).items():
+            if self.given[name] is None:
+                self.given[name] = value
+                setattr(self, name, value)
 
     def for_trainer(self, has_validation: bool = True, best_metric: str = "accuracy") -> "VideoTrainingArguments":
         """
@@ -439,9 +445,14 @@ class VideoTrainingArguments(TrainingArguments):
         return num_clips // size if self.dataloader_drop_last else math.ceil(num_clips / size)
 
 
-def default_layer_decay(has_checkpoint: bool) -> float:
-    """0.75 from a checkpoint (the first of twelve layers then has 3 % of the learning rate), 1 from random weights."""
-    return 0.75 if has_checkpoint else 1.0
+def _defaults_by_start(has_checkpoint: bool) -> dict[str, float]:
+    """
+    Defaults for training from a checkpoint, or from random weights. With a layer decay of 0.75 the first of twelve layers has
+    3 % of the learning rate: enough for trained weights, and too little for random ones.
+    """
+    if has_checkpoint:
+        return {"learning_rate": 1e-4, "layer_decay": 0.75}
+    return {"learning_rate": 5e-4, "layer_decay": 1.0}
 
 
 def check_trackers(names: str | list[str]) -> list[str]:

@@ -509,6 +509,43 @@ def test_preset_argument_replaces_the_checkpoint_of_a_recipe():
         read("--preset", "tiny", "model_name_or_path=x", "data=videos")
 
 
+@pytest.mark.parametrize("name", ["finetune-small", "joint-small"])
+def test_preset_argument_adds_the_options_for_random_weights(name):
+    data = (
+        ["data=videos"]
+        if name == "finetune-small"
+        else [f"datasets.{each}.data=here" for each in ("videos", "images")]
+    )
+    start = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["from_random_weights"]
+    new = read("--config", name, "--preset", "tiny", *data)
+    blocks = {block: new[block] for block in start}
+    assert {block: {key: getattr(blocks[block], key) for key in start[block]} for block in start} == {
+        block: {key: float(value) if key == "learning_rate" else value for key, value in values.items()}
+        for block, values in start.items()
+    }
+    loaded = read("--config", name, *data)
+    assert (loaded["training"].num_train_epochs, loaded["clips"].image_size) == (50, 224)
+    given = read("--config", name, "preset=tiny", "image_size=64", "num_train_epochs=7", *data)
+    assert (given["training"].num_train_epochs, given["clips"].image_size) == (7, 64)
+
+
+def test_wrong_options_for_random_weights_raise(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("from_random_weights: {training: {lerning_rate: 1}}\n")
+    with pytest.raises(ValueError, match="from_random_weights, block training: There is no option 'lerning_rate'"):
+        read("--config", str(file), "data=videos", "some/model")
+
+
+def test_default_learning_rate_depends_on_the_checkpoint():
+    def rates(**options):
+        training = TrainingRun.of(data="videos", **options).training
+        return training.learning_rate, training.given["learning_rate"], training.copy().learning_rate
+
+    assert rates(preset="tiny") == (5e-4,) * 3
+    assert rates(model_name_or_path="a/model") == (1e-4,) * 3
+    assert rates(preset="tiny", learning_rate=1e-3) == (1e-3,) * 3
+
+
 def test_default_layer_decay_depends_on_the_checkpoint():
     def decay(**options):
         return TrainingRun.of(data="videos", **options).training.layer_decay
