@@ -75,14 +75,12 @@ class VideoSegment(NamedTuple):
         if self.start_frame is not None or self.end_frame is not None:
             first, last = self.start_frame or 0, total if self.end_frame is None else self.end_frame
             if first >= total or (last > total and not allow_partial):
-                raise VideoDecodeError(
-                    f"{name}: the segment {self} is outside of the video, which has {total} frames, 0 to {total - 1}."
-                )
+                raise VideoDecodeError(f"{name} has {total} frames; the segment {self} is outside of the video.")
             return first, min(last, total)
         if metadata.timestamps is None:
             raise VideoDecodeError(
-                f"{name}: the segment {self} needs the frame rate of the frames: set fps, as in {{'path': FOLDER, 'fps': 25}}, "
-                "or the option frame_folder_fps."
+                f"{name} has no frame rate, which the segment {self} needs: set fps, as in {{'path': FOLDER, 'fps': 25}}, or the "
+                "option frame_folder_fps."
             )
         times = np.asarray(metadata.timestamps, float)
         duration = video_end(times, metadata.fps or 1.0)
@@ -92,9 +90,7 @@ class VideoSegment(NamedTuple):
             return 0, total
         overrun = max(min(MAX_OVERRUN_FRACTION * length, MAX_OVERRUN_SECONDS), duration / total) + TIME_TOLERANCE
         if start >= duration - TIME_TOLERANCE or (end > duration + overrun and not allow_partial):
-            raise VideoDecodeError(
-                f"{name}: the segment {self} is outside of the video, which lasts {duration:.3f} s."
-            )
+            raise VideoDecodeError(f"{name} lasts {duration:.3f} s; the segment {self} is outside of the video.")
         first = int(np.searchsorted(times, start + TIME_TOLERANCE, side="right")) - 1
         return first, max(first + 1, int(np.searchsorted(times, end - TIME_TOLERANCE, side="left")))
 

@@ -81,11 +81,11 @@ def test_a_segment_of_a_variable_rate_has_the_times_of_the_film(tmp_path):
 @pytest.mark.parametrize(
     ("segment", "message"),
     [
-        ({"start": 4.0, "end": 5.0}, "4 to 5 s is outside of the video, which lasts 4.000 s"),
+        ({"start": 4.0, "end": 5.0}, "lasts 4.000 s; the segment 4 to 5 s is outside of the video"),
         ({"start": 3.0, "end": 4.5}, "3 to 4.5 s is outside"),
         ({"start": 20}, "20 to the end s is outside"),
         ({"start": 20, "end": 30, "may_be_cut": False}, "outside"),
-        ({"start_frame": 30, "end_frame": 41}, "frames 30 to 41 is outside of the video, which has 40 frames"),
+        ({"start_frame": 30, "end_frame": 41}, "has 40 frames; the segment frames 30 to 41 is outside of the video"),
         ({"start_frame": 40}, "outside"),
         ({"start": 2, "end": 2}, "ends before it starts"),
         ({"start": -1, "end": 2}, "at least 0"),

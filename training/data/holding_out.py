@@ -54,7 +54,7 @@ def choose_held_out(labels: Sequence[Any], groups: Sequence[Hashable], fraction:
             free = [group for group in members if group not in decided]
             for group in free:
                 may_leave = all(num_left[each] > 1 for each in classes_of[group])
-                if taken < target and may_leave and taken + sizes_of[group] - target <= target - taken:
+                if taken < target and may_leave and taken + sizes_of[group] - target < target - taken:
                     taken += take(group)
             if not taken:  # every group is larger than twice the target: the smallest is the nearest
                 for group in sorted(free, key=lambda each: sizes_of[each]):

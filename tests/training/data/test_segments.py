@@ -149,7 +149,9 @@ def test_a_segment_outside_of_the_video_is_an_error_of_its_row(tmp_path):
     data = load(data=add_table(tmp_path / "a.csv", rows), validation_fraction=0.0)
     corrupt, _ = check_videos(data, num_workers=1)
     assert [video.video_id for video in corrupt] == ["film.mp4#t=3,9", "film.mp4#t=7,8"]
-    assert all("is outside of the video, which lasts 4.000 s" in video.reason for video in corrupt)
+    assert all(
+        "lasts 4.000 s; the segment" in video.reason and "is outside of the video" in video.reason for video in corrupt
+    )
     read = RandomClipReader(TubeViTVideoProcessor(num_frames=2, crop_size=16), AugmentationConfig(), mirror=False)
     clips = ClipDataset(data.splits["train"], read, 1, max_corrupt_fraction=1.0)
     assert [bool(clips[index]["is_corrupt"]) for index in range(3)] == [False, True, True] and clips.num_corrupt == 2

@@ -91,7 +91,7 @@ def test_a_frame_folder_with_fewer_frames_than_its_list_states_is_corrupt(tmp_pa
         Image.new("RGB", (8, 8)).save(tmp_path / "v1" / f"{number}.png")
     (tmp_path / "train.txt").write_text("v1 5 0\n")
     (corrupt,), _ = check_videos(load(data=tmp_path / "train.txt", validation_fraction=0.0), num_workers=1)
-    assert "frames 0 to 5 is outside of the video, which has 3 frames" in corrupt.reason
+    assert "has 3 frames; the segment frames 0 to 5 is outside of the video" in corrupt.reason
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,35 @@ def test_result_files_are_complete_and_agree(videos, model, tmp_path):
     assert read_json(out / "label_map.json")["id2label"]["0"] == "c"
 
 
+TWO_VIEWS = ("num_temporal_views=2", "num_spatial_views=1")
+
+
+def test_segments_of_one_film_are_rows_of_their_own(model, tmp_path):
+    frames = moving_frames(40, 32, 40, seed=3)
+    write_video(tmp_path / "film.mp4", frames, fps=10)
+    segments = [(0, 1.5), (2, 4), (3, 7)]
+    rows = [{"path": "film.mp4", "start": start, "end": end, "label": "a"} for start, end in segments]
+    rows.append({"path": "film.mp4", "start": "", "end": "", "label": "b"})
+    data = add_table(tmp_path / "val.csv", rows)
+    assert run_eval(model, data, tmp_path / "out", *TWO_VIEWS, data_option="validation_data") == 1
+    found = read_table(tmp_path / "out" / "predictions.csv")
+    assert [(row["video_id"], row["start"], row["end"], row["status"]) for row in found] == [
+        ("film.mp4#t=0,1.5", "0.0", "1.5", "scored"),
+        ("film.mp4#t=2,4", "2.0", "4.0", "scored"),
+        ("film.mp4#t=3,7", "3.0", "7.0", "skipped"),
+        ("film.mp4", "", "", "scored"),
+    ]
+    assert {row["path"] for row in found} == {str(tmp_path / "film.mp4")}
+    assert found[2]["reason"] == "lasts 4.000 s; the segment 3 to 7 s is outside of the video."
+    views = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert [(row["start"], row["end"]) for row in views] == [(0, 1.5)] * 2 + [(2, 4)] * 2 + [(None, None)] * 2
+    # The logits are those of a video that holds the segment only.
+    classifier = load_video_classifier(str(model), {"num_temporal_views": 2, "num_spatial_views": 1})
+    for row, source in ((views[2], {"path": str(tmp_path / "film.mp4"), "start": 2, "end": 4}),):
+        pixels = classifier.processor(source, return_tensors="pt").pixel_values_videos[0]
+        torch.testing.assert_close(classifier(pixels)[0].cpu(), torch.tensor(row["logits"]), rtol=1e-4, atol=1e-5)
+
+
 def test_batches_and_workers_change_nothing(videos, model, tmp_path):
     for name, options in {"one": ["batch_size=1"], "many": ["batch_size=13", "dataloader_num_workers=2"]}.items():
         assert run_eval(model, videos, tmp_path / name, "num_temporal_views=2", *options) == 0
