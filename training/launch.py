@@ -197,7 +197,7 @@ def report(message: str) -> None:
             "message": message or "see above",
             "timestamp": int(now),
         }
-        with open(os.environ[ERROR_FILE], "w") as file:
+        with open(os.environ[ERROR_FILE], "w", encoding="utf-8") as file:
             json.dump(content, file)
     elif message:
         print(message, file=sys.stderr)

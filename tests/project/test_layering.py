@@ -208,3 +208,20 @@ def test_a_planted_circle_is_found(tmp_path):
 def test_every_sub_package_has_a_row():
     folders = {path.name for path in (ROOT / "training").iterdir() if (path / "__init__.py").is_file()}
     assert folders == set().union(*ROWS) - {"scripts", "ground"}
+
+
+def test_text_files_are_utf8_on_every_platform():
+    """Without `encoding`, Windows reads and writes reports in the code page of the machine."""
+    missing = []
+    for folder in (*HUB_FOLDERS, "training"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.Call):
+                    continue
+                is_text = isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text")
+                if isinstance(node.func, ast.Name) and node.func.id == "open":
+                    mode = [each.value for each in node.args[1:2] if isinstance(each, ast.Constant)] or ["r"]
+                    is_text = "b" not in mode[0]
+                if is_text and "encoding" not in {each.arg for each in node.keywords}:
+                    missing.append(f"{path}:{node.lineno}")
+    assert not missing

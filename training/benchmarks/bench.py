@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n" + format_report(report[name]), flush=True)
     machine["load_at_end"] = describe_machine(device)["load"]
     if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+        Path(args.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -109,7 +109,7 @@ class _MemoryProbe(Dataset):
 
     def __getitem__(self, index: int) -> float:
         self.augment(self.read({"path": self.path, "bytes": None}, index).pixels, index)
-        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
+        (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) / 2**10
 
 

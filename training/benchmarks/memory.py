@@ -49,7 +49,7 @@ def peak_memory_mib(setup: dict, module: str) -> float | None:
 def print_peak(step: Callable[[], Any]) -> None:
     """Run `step` twice and print the MiB by which the second run raises the peak memory of this process."""
     step()
-    RESET.write_text(RESET_PEAK)
+    RESET.write_text(RESET_PEAK, encoding="utf-8")
     before = _status_kib("VmRSS")
     step()
     # The kernel updates its counts with a delay, so the difference may be slightly negative for a step that needs no memory.
@@ -57,5 +57,5 @@ def print_peak(step: Callable[[], Any]) -> None:
 
 
 def _status_kib(field: str) -> int:
-    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(field + ":"))
+    (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field + ":"))
     return int(line.split()[1])

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     processor.image_processor.save_pretrained(args.output)
     processor.video_processor.save_pretrained(args.output)
     if args.report is not None:
-        args.report.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+        args.report.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     print(report)
     print(f"Wrote {args.output}: model and processors.")
 

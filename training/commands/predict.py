@@ -20,7 +20,7 @@ from typing import Any
 from tubevit.processing.frame_folders import list_frames
 
 from ..command_line import whole_number
-from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_folders, kind_of, scan_folder
+from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
 from ..environment import pick_device
 from ..errors import is_user_error
 from ..options import one_line
@@ -148,6 +148,8 @@ def expand_clips(names: list[str]) -> list[str]:
         if not (files or of_frames):
             raise ValueError(f"{name} holds no videos or images.")
         clips += map(str, sorted([*files, *of_frames]))
+        for message in describe_left_out(tree, []):
+            print(message, file=sys.stderr)
         folders += of_frames
     if folders:
         print(

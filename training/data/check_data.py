@@ -183,7 +183,7 @@ def drop_corrupt(
 
 def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:
     """Write a CSV file with a line per video that cannot be read."""
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(REPORT_COLUMNS)
         writer.writerows(corrupt)

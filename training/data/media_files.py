@@ -245,17 +245,18 @@ def _suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def describe_left_out(tree: MediaFolder, folders: Iterable[MediaFolder], media: str | None = None) -> list[str]:
+def describe_left_out(tree: MediaFolder, folders: Collection[MediaFolder], media: str | None = None) -> list[str]:
     """
     A sentence for each reason for which files are left out, with their number and the first name.
 
     tree: the scanned folder, whose `left_out` is described.
-    folders: folders whose other files are counted by suffix.
+    folders: folders whose other files are counted by suffix; if empty, hidden files are not mentioned either.
     media: "video" or "image" if files of the other kind are left out as well.
     """
     messages = [
         f"Left out: {count(len(paths), 'path')}, {reason} ({shorten(paths, 1)})."
         for reason, paths in tree.left_out.items()
+        if folders or reason != HIDDEN
     ]
     suffixes: Counter = Counter()
     for folder in folders:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command_line import whole_number
-from .media_files import VIDEO_SUFFIXES, frame_folders, scan_folder
+from .media_files import VIDEO_SUFFIXES, describe_left_out, frame_folders, scan_folder
 from .worker_processes import ProcessDied, map_in_processes
 
 
@@ -177,6 +177,8 @@ def plan_copies(source: Path, target: Path, frame_folder_fps: float | None = Non
         videos += [(path, copy.with_name(f"{copy.name}.mp4")) for path, copy in named]
     elif frame_folder_fps is not None:
         print(f"--frame-folder-fps has no effect: {source} holds no folders of numbered pictures.")
+    for message in describe_left_out(tree, []):
+        print(message)
     if not videos:
         raise ValueError(f"{source} holds no videos.")
     by_copy = defaultdict(list)
@@ -193,7 +195,7 @@ def claim_target(target: Path, settings: dict[str, Any]) -> None:
     """Create `target` and write the settings to it. Raises `ValueError` if it holds other files, or copies with other settings."""
     record = target / SETTINGS_FILE
     if record.is_file():
-        earlier = json.loads(record.read_text())
+        earlier = json.loads(record.read_text(encoding="utf-8"))
         if earlier != settings:
             changed = [f"{name}={earlier.get(name)}" for name in settings if earlier.get(name) != settings[name]]
             raise ValueError(
@@ -202,12 +204,12 @@ def claim_target(target: Path, settings: dict[str, Any]) -> None:
     elif target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty and was not written by `tubevit data prepare`: give another folder.")
     target.mkdir(parents=True, exist_ok=True)
-    (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def needs_copy(original: Path, copy: Path) -> bool:
     """Whether there is no copy, or the original is newer than the copy."""
-    return not copy.exists() or copy.stat().st_mtime < original.stat().st_mtime
+    return not copy.exists() or (original.exists() and copy.stat().st_mtime < original.stat().st_mtime)
 
 
 def check_disk(target: Path, waiting: list[tuple[Path, Path]]) -> None:
@@ -253,7 +255,7 @@ def write_failed(failed: list[tuple[str, str]], path: Path) -> None:
     if not failed:
         path.unlink(missing_ok=True)
         return
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
         writer.writerows(failed)

@@ -79,7 +79,7 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
         "num_frames": family.num_frames(config),
     }
     # Transformers chooses the class of a processor file that names none by the model's config.
-    (target / "preprocessor_config.json").write_text(json.dumps(processor))
+    (target / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     AutoVideoProcessor.from_pretrained(target).save_pretrained(target)
 
 

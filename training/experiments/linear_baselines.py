@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         print("\n".join(f"Wrote {path}." for path in write_baselines(results, args.output, args)))
     if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -146,7 +146,10 @@ def record_run(folder: Path, title: str | None = None) -> dict[str, Any]:
         raise ValueError(f"{folder} is a run on several data sets: name the folder of one of them, {names}.")
     part = None if root == folder else folder.name
     evaluation = folder / EVALUATION
-    score, throughput = read_score(evaluation), json.loads((evaluation / "throughput.json").read_text())
+    score, throughput = (
+        read_score(evaluation),
+        json.loads((evaluation / "throughput.json").read_text(encoding="utf-8")),
+    )
     metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     kind = VIDEO if "num_frames" in metrics else IMAGE
     model = measure_folder(folder, kind)

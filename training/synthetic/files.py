@@ -110,7 +110,7 @@ def write_drawn_sets(
         written = pool.map(_write, missing)
         for _ in progress_bar(written, "writing", len(missing), unit=sets[0].unit):
             pass
-    with open(folder / LIST_NAME, "w", newline="") as file:
+    with open(folder / LIST_NAME, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "split"])
         writer.writerows([path, sets[0].class_names[drawn.labels[index]], drawn.split] for drawn, index, path in jobs)
@@ -140,7 +140,7 @@ def _claim(folder: Path, settings: dict[str, Any], numbers: dict[str, int]) -> N
     """Write the manifest of a set into `folder`. Raises if the folder holds a set with other settings or more examples."""
     manifest = folder / MANIFEST_NAME
     if manifest.is_file():
-        earlier = json.loads(manifest.read_text())
+        earlier = json.loads(manifest.read_text(encoding="utf-8"))
         if changed := [name for name in settings if earlier["settings"].get(name) != settings[name]]:
             was = ", ".join(f"{name}={earlier['settings'].get(name)}" for name in changed)
             raise ValueError(f"{folder} holds a set with {was}: use the same, or another folder.")
@@ -150,4 +150,4 @@ def _claim(folder: Path, settings: dict[str, Any], numbers: dict[str, int]) -> N
     elif folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files that are not a synthetic set: empty it or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n")
+    manifest.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n", encoding="utf-8")

@@ -123,7 +123,7 @@ def write_dataset(
         "side": side,
     }
     manifest = folder / MANIFEST_NAME
-    if manifest.is_file() and json.loads(manifest.read_text()).get("settings") == settings:
+    if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("settings") == settings:
         return folder
     _make_empty(folder)
     jobs = [("train", label, i) for label in labels() for i in range(train_per_class)]
@@ -142,7 +142,7 @@ def write_dataset(
     with ThreadPoolExecutor(min(num_cores(), MAX_THREADS)) as pool:
         scenes = list(progress_bar(pool.map(write, jobs), "drawing clips", len(jobs), unit="clip"))
     # Last, so that a set whose writing was interrupted has no manifest of these settings and is not reused.
-    manifest.write_text(json.dumps({"settings": settings, "scenes": scenes}, indent=1))
+    manifest.write_text(json.dumps({"settings": settings, "scenes": scenes}, indent=1), encoding="utf-8")
     return folder
 
 
@@ -156,7 +156,7 @@ def _make_empty(folder: Path) -> None:
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_text("{}")  # marks the folder as ours from the first file on
+    manifest.write_text("{}", encoding="utf-8")  # marks the folder as ours from the first file on
 
 
 def _draw_frame(scene: Scene, frame: int, background: np.ndarray, contrast: np.ndarray) -> np.ndarray:

@@ -130,7 +130,10 @@ def check_same_run(
                 f"The run in {folder} has {name}={saved!r}, not {now!r}: resume it with its "
                 f"own options (--config {path}), or name another output_dir."
             )
-    saved, current = json.loads((folder / "environment.json").read_text())["num_processes"], num_processes()
+    saved, current = (
+        json.loads((folder / "environment.json").read_text(encoding="utf-8"))["num_processes"],
+        num_processes(),
+    )
     if saved != current:
         raise ValueError(
             f"The run in {folder} was started with {saved} processes; with {current} the batches would differ: resume it with "

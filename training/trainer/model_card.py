@@ -248,7 +248,7 @@ def _eval_results(name: str, setup: Any, evaluation: dict[str, Any] | None) -> l
 
 def read_metrics(path: Path | None) -> dict[str, Any] | None:
     """The content of a `metrics.json`, `None` if there is none."""
-    return json.loads(path.read_text()) if path is not None and path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
 
 
 def start_of(run: Any) -> str:

@@ -58,7 +58,7 @@ def train_run(
     is_joint = isinstance(run, JointRun)
     with ExitStack() as stack:
         if quiet:
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         reports = [run.report_of(name) for name in run.names] if is_joint else [CORRUPT_VIDEOS_FILE]
         with ExitStack() as claimed:
             folder = claim_folder(run, dry_run, claimed, reports)
