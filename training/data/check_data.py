@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..command_line import add_config_arguments, whole_number
 from ..options import read_config
+from .class_names import describe_classes
 from .dataset_columns import row_source
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import ProcessDied, map_in_processes
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print(message)
     corrupt, seconds = check_videos(data, args.every_frame, args.workers)
     total = sum(len(rows) for rows in data.splits.values())
+    print(f"classes: {describe_classes(data.class_names)}")
     for split, rows in data.splits.items():
         num_corrupt = sum(each.split == split for each in corrupt)
         print(f"{split}: {len(rows):,} {data.media}s, {num_corrupt:,} cannot be read")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .media_files import shorten
 from .text_tables import read_json, read_text
 
 
@@ -124,6 +125,16 @@ def number_names(indices: Iterable[int]) -> list[str]:
             f"label {largest} is not a class index: without class_names_file, indices must be below {MAX_NUMBERED_CLASSES:,}."
         )
     return [str(index) for index in range(min(indices, default=0), largest + 1)]
+
+
+def describe_classes(names: Sequence[str]) -> str:
+    """
+    The number of classes and the first names, so that the user sees what was taken as a class.
+
+    >>> describe_classes(["hop", "jump", "run", "skip"])
+    '4: hop, jump, run, ...'
+    """
+    return f"{len(names)}: {shorten(names, SHOWN)}" if names else "0"
 
 
 def check_num_classes(names: Sequence[str], allowed: Sequence[int]) -> None:

@@ -317,7 +317,7 @@ def describe_sizes(pairs: list[tuple[Path, Path]]) -> str:
 def _size_of(path: Path) -> int:
     """Bytes of a file, or of the files in a frame folder."""
     if not path.is_dir():
-        return path.stat().st_size
+        return path.stat().st_size if path.exists() else 0  # a link may lead nowhere
     with os.scandir(path) as entries:
         return sum(entry.stat().st_size for entry in entries if entry.is_file())
 
