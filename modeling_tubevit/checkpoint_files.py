@@ -161,6 +161,28 @@ def read_flax_tree(path: str | os.PathLike) -> dict[str, Any]:
     return tree
 
 
+def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors, by their paths with slashes, as a file that `flax.serialization` and `read_flax_tree` read."""
+    try:
+        import msgpack
+    except ImportError as error:
+        raise ImportError(
+            f"Writing a Flax checkpoint needs the msgpack package: pip install msgpack ({error})."
+        ) from None
+
+    def pack(value: np.ndarray) -> Any:
+        return msgpack.ExtType(1, msgpack.packb((value.shape, value.dtype.name, value.tobytes()), use_bin_type=True))
+
+    tree: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        *folders, leaf = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = pack(np.ascontiguousarray(tensor.detach().cpu().numpy()))
+    Path(path).write_bytes(msgpack.packb(tree, use_bin_type=True))
+
+
 def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
     """The arrays of a tree as tensors, by their path with slashes."""
     tensors: dict[str, torch.Tensor] = {}

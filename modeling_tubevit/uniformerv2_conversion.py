@@ -103,6 +103,11 @@ def is_reference_state(state: Mapping[str, Any]) -> bool:
     return any(key.endswith("transformer.temporal_cls_token") for key in state)
 
 
+def is_mmaction_state(state: Mapping[str, Any]) -> bool:
+    """Whether a UniFormerV2 state has MMAction2's names of the head."""
+    return any(key.endswith("cls_head.fc_cls.weight") for key in state)
+
+
 def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniFormerV2Config:
     """
     The config of a model in the authors' layout. overrides: fields that the tensors do not hold, such as `num_frames`, or
@@ -183,8 +188,15 @@ def load_reference(model_class: Any, source: Any, report: Any = None, **override
     config = infer_config(tensors, **overrides)
     with torch.device("meta"):
         targets = model_class(config).state_dict()
+    if not any(name.startswith("classifier.") for name in targets):  # the model without a head
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("transformer.proj.2.")}
     weights = build_state(targets, tensors, UniFormerV2Mapping(), dtype, names, report)
-    return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
+    if report is not None:
+        used = {names[name] for name in tensors}
+        for key in state:
+            if key not in used:
+                report.add_unused(key, "no weight of the model")
+    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
 
 
 def to_reference(model: torch.nn.Module) -> dict[str, torch.Tensor]:

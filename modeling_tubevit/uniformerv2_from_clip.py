@@ -93,11 +93,12 @@ def read_clip(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, 
     The tensors of a CLIP image encoder by OpenAI's names, without those that UniFormerV2 drops, and the fields of the config that they
     determine. source: as in `load_clip`.
     """
+    fields: dict[str, Any] = {}
     is_file = isinstance(source, (str, os.PathLike)) and Path(source).is_file()
     if is_file or isinstance(source, Mapping):
         state = read_state(source) if is_file else dict(source)
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-        state, fields = _drop_head(visual or state), {}
+        state = _drop_head(visual or state)
     else:
         state, fields = _from_library(source, source_kwargs)
     for name in ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.mlp.c_fc.weight"):

@@ -236,8 +236,15 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     config = infer_config(tensors, **overrides)
     with torch.device("meta"):
         targets = model_class(config).state_dict()
+    if not any(name.startswith("classifier.") for name in targets):  # the model without a head
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("output_projection/")}
     weights = build_state(targets, tensors, ScenicMapping(config), dtype, names, report)
-    return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
+    if report is not None:
+        used = {names[name] for name in tensors}
+        for key in state:
+            if key not in used:
+                report.add_unused(key, "no weight of the model")
+    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
 
 
 def to_scenic(model: Any) -> dict[str, torch.Tensor]:
@@ -305,4 +312,4 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
     with torch.device("meta"):
         targets = model_class(config).state_dict()
     weights = build_state(targets, tensors, LibraryMapping(), dtype, report=report)
-    return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
+    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()

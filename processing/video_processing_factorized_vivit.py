@@ -77,7 +77,7 @@ class FactorizedViViTVideoProcessor(TubeViTVideoProcessor):
 
     ```"""
 
-    valid_kwargs = FactorizedViViTVideoProcessorKwargs
+    valid_kwargs = FactorizedViViTVideoProcessorKwargs  # type: ignore[assignment]  # another choice of sampling
     rules = {
         **VIDEO_RULES,
         "sampling": one_of("frame_stride", "uniform", "fixed_rate"),

@@ -42,7 +42,7 @@ GROUPS = {
         "predict": ("commands.predict", "classify videos and images"),
     },
     "models": {
-        "convert": ("commands.convert", "convert an image ViT (ViT, DeiT, DINO, SigLIP, CLIP) to TubeViT"),
+        "convert": ("commands.convert", "convert an image ViT to TubeViT, or published UniFormerV2 and ViViT weights"),
         "export": ("commands.export", "write a checkpoint with its code, to load it without this package"),
         "info": ("commands.info", "print tokens, parameters and GFLOPs of the presets or of a checkpoint"),
         "show": ("commands.show", "draw tubes on a clip, kernels, position embeddings, or attention"),

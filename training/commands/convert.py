@@ -1,5 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit convert`: convert an image model to a TubeViT, and save it with processors that have the image model's settings."""
+"""
+`tubevit convert`: convert an image model to a TubeViT, or a published checkpoint of UniFormerV2 or ViViT to a model of this package; and
+save it with its processors.
+"""
 
 import argparse
 import json
@@ -9,6 +12,8 @@ from typing import Any
 
 TASKS = ("base", "image", "video")
 POOLINGS = ("source", "attention", "mean", "cls", "cls_mean", "cls_registers")
+PUBLISHED_OPTIONS = ("label_order", "head", "attention_order", "factorization", "num_heads", "global_layers")
+IMAGE_DEFAULTS = {"task": "video", "positions": "transfer", "tube_init": "central", "pooling": "source"}
 # Settings that the processors of this package and those of Transformers have in common.
 SHARED_SETTINGS = (
     *("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
@@ -17,8 +22,14 @@ SHARED_SETTINGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="image model of Transformers: a folder, or a name on the Hub")
-    parser.add_argument("output", type=Path, help="folder to write; it must be new or empty")
+    parser.add_argument(
+        "model",
+        help="image model of Transformers: a folder, or a name on the Hub; or a published checkpoint file of UniFormerV2 or ViViT, or a "
+        "folder of Transformers' ViViT",
+    )
+    parser.add_argument(
+        "output", type=Path, help="folder to write; it must be new or empty. With --to, a file to write"
+    )
     parser.add_argument(
         "--task",
         choices=TASKS,
@@ -45,15 +56,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="source",
         help="pooling of the tokens; source: the pooling of the image model (default: %(default)s)",
     )
-    parser.add_argument("--num-frames", type=int, default=32, help="frames per clip (default: %(default)s)")
     parser.add_argument(
-        "--labels",
+        "--num-frames",
         type=int,
-        metavar="N",
-        help="create a new classifier with N labels (default: keep the source's classifier)",
+        help="frames per clip (default: 32; a published checkpoint: its own, where its tensors hold it)",
     )
     parser.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="height and width of a frame (default: the source's)"
+        "--labels",
+        metavar="N|NAME|FILE",
+        help="image model: create a new classifier with N labels (default: keep the source's classifier). Published checkpoint: the names of "
+        "its classes, of kinetics400, kinetics600, kinetics700, kinetics710, ssv1, ssv2 or mit, or from a file with a name per line",
+    )
+    parser.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        help="height and width of a frame, or HEIGHTxWIDTH (default: the source's)",
+    )
+    published = parser.add_argument_group("published checkpoints")
+    published.add_argument(
+        "--label-order",
+        metavar="NAME|FILE",
+        help="order of the classes; reference: of the UniFormerV2 authors; mmaction2; scenic; or a file with a name per line (default: "
+        "that of the file's layout)",
+    )
+    published.add_argument(
+        "--head",
+        choices=("kinetics400", "kinetics600", "kinetics700"),
+        help="keep the rows of a Kinetics-710 classifier that classify this data set",
+    )
+    published.add_argument("--attention-order", choices=("time_space", "space_time"), help="of ViViT's Model 3")
+    published.add_argument(
+        "--factorization",
+        choices=("spacetime", "dot_product"),
+        help="ViViT's Model 1 or 4, if the file does not tell the two apart",
+    )
+    published.add_argument(
+        "--num-heads",
+        metavar="N[,N]",
+        help="attention heads, and those of the global blocks if they differ (default: width / 64)",
+    )
+    published.add_argument(
+        "--global-layers",
+        metavar="N,N,...",
+        help="layers with a global block (default: as many of the last ones as there are)",
+    )
+    published.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="type of the converted weights (default: %(default)s)",
+    )
+    published.add_argument(
+        "--to",
+        choices=("reference", "scenic"),
+        help="the other way: write the weights of a UniFormerV2 or ViViT of this package as a file of its authors' code",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE.json", help="write a JSON file with the conversion of each tensor"
@@ -67,19 +123,25 @@ def run(args: argparse.Namespace) -> None:
     from ..run_folder import check_new_folder
 
     quiet_libraries()
+    if args.to is not None:
+        _write_published(args)
+        return
+    if _is_published(args.model):
+        _convert_published(args)
+        return
     source = load_config(args.model)
     check_new_folder(args.output)
-    _check_arguments(args)
+    num_labels = _check_arguments(args)
     family = converting_family(source) or TUBEVIT
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
-    labels = {} if args.labels is None else {"num_labels": args.labels}
+    labels = {} if num_labels is None else {"num_labels": num_labels}
     model, report = model_class.from_image_checkpoint(
         args.model,
         positions=args.positions,
         tube_init=args.tube_init,
         pooling=args.pooling,
-        num_frames=args.num_frames,
-        image_size=args.image_size,
+        num_frames=32 if args.num_frames is None else args.num_frames,
+        image_size=_image_size(args.image_size),
         output_report=True,
         **labels,
     )
@@ -123,8 +185,95 @@ def make_processor(source: str, config: Any, resize: bool = False) -> Any:
     )
 
 
-def _check_arguments(args: argparse.Namespace) -> None:
-    if args.labels is not None and args.labels < 1:
-        raise ValueError(f"--labels must be at least 1, got {args.labels}.")
-    if args.labels is not None and args.task == "base":
+def _check_arguments(args: argparse.Namespace) -> int | None:
+    """The number of labels. Raises `ValueError` for options that do not fit an image model."""
+    for name in PUBLISHED_OPTIONS:
+        if getattr(args, name) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for published checkpoints of UniFormerV2 and ViViT, and {args.model} is none."
+            )
+    if args.labels is None:
+        return None
+    if not args.labels.isdecimal() or int(args.labels) < 1:
+        raise ValueError(
+            f"--labels must be at least 1, got {args.labels}: it is the number of labels of the new classifier."
+        )
+    if args.task == "base":
         raise ValueError("--labels goes with --task image or video; a base model has no classifier.")
+    return int(args.labels)
+
+
+def _image_size(text: str | None) -> int | list[int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if not 1 <= len(sides) <= 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"--image-size must be a number of pixels or HEIGHTxWIDTH, got {text!r}.")
+    numbers = [int(side) for side in sides]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _whole_numbers(name: str, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise ValueError(f"--{name} must be whole numbers separated by commas, got {text!r}.")
+    return [int(part) for part in text.split(",")]
+
+
+def _is_published(source: str) -> bool:
+    """Whether the source is a file of other codes, or a folder of Transformers' ViViT."""
+    from ..models.published import is_published_file
+
+    path = Path(source)
+    if not path.exists():
+        return False
+    if is_published_file(path):
+        return True
+    return json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type") == "vivit"
+
+
+def _convert_published(args: argparse.Namespace) -> None:
+    import torch
+
+    from ..models.published import PublishedOptions, convert_published, model_card
+    from ..run_folder import check_new_folder
+
+    for name, default in IMAGE_DEFAULTS.items():
+        if getattr(args, name) != default:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for image models, and {args.model} is a published video model."
+            )
+    check_new_folder(args.output)
+    options = PublishedOptions(
+        num_frames=args.num_frames,
+        image_size=_image_size(args.image_size),
+        attention_order=args.attention_order,
+        factorization=args.factorization,
+        global_layers=_whole_numbers("global-layers", args.global_layers),
+        num_heads=_whole_numbers("num-heads", args.num_heads),
+        labels=args.labels,
+        label_order=args.label_order,
+        head=args.head,
+        dtype=getattr(torch, args.dtype),
+    )
+    converted = convert_published(args.model, options)
+    converted.model.save_pretrained(args.output)
+    converted.processor.save_pretrained(args.output)
+    (args.output / "README.md").write_text(model_card(converted, args.model), encoding="utf-8")
+    if args.report is not None:
+        args.report.write_text(json.dumps(converted.report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    print(converted.report)
+    for message in converted.messages:
+        print(message)
+    print(f"Wrote {args.output}: model, processor and model card.")
+
+
+def _write_published(args: argparse.Namespace) -> None:
+    from ..models.loading import load_model
+    from ..models.published import write_published
+
+    if args.output.exists():
+        raise FileExistsError(f"{args.output} exists already: name a new file.")
+    write_published(load_model(args.model), args.output, args.to)
+    print(f"Wrote {args.output}.")

@@ -1,0 +1,292 @@
+"""`tubevit convert` on published checkpoints of UniFormerV2 and ViViT: layouts, class names, damage, and the way back."""
+
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from random_weights import randomize
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    VivitConfig,
+    VivitForVideoClassification,
+    pipeline,
+)
+from video_files import moving_frames, write_video
+
+from tubevit import (
+    FactorizedViViTConfig,
+    FactorizedViViTForVideoClassification,
+    UniFormerV2Config,
+    UniFormerV2ForVideoClassification,
+)
+from tubevit.checkpoint_files import read_state
+from tubevit.training.cli import main
+from tubevit.training.models.published_classes import FOLDER, LISTS, class_names, head_rows, read_class_list
+
+
+def uniformerv2(num_labels: int = 710, **overrides) -> UniFormerV2ForVideoClassification:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 1, "intermediate_size": 96}
+    config = UniFormerV2Config(**{**sizes, "image_size": 32, "patch_size": 16, "num_labels": num_labels, **overrides})
+    return randomize(UniFormerV2ForVideoClassification(config))
+
+
+def vivit(**overrides) -> FactorizedViViTForVideoClassification:
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_labels": 4,
+    }
+    sizes |= {"image_size": 32, "num_frames": 8, "temporal_num_hidden_layers": 3}
+    return randomize(FactorizedViViTForVideoClassification(FactorizedViViTConfig(**sizes | overrides)))
+
+
+def to_mmaction(state: dict) -> dict:
+    names = {"transformer.proj.0.": "transformer.norm.", "transformer.proj.2.": "cls_head.fc_cls."}
+    renamed = {}
+    for key, value in state.items():
+        for old, new in names.items():
+            key = key.replace(f"backbone.{old}", new if new.startswith("cls_head") else f"backbone.{new}")
+        renamed[key] = value
+    return renamed | {"data_preprocessor.mean": torch.zeros(3, 1, 1), "data_preprocessor.std": torch.ones(3, 1, 1)}
+
+
+LAYOUTS = {
+    "flat": lambda state: state,
+    "without prefix": lambda state: {key.removeprefix("backbone."): value for key, value in state.items()},
+    "module": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "model_state": lambda state: {"model_state": state, "epoch": 5, "cfg": "text"},
+    "mmaction2": lambda state: {"state_dict": to_mmaction(state), "meta": {"epoch": 5}},
+}
+
+
+def convert(source, output, *arguments) -> int:
+    return main(["convert", str(source), str(output), *map(str, arguments)])
+
+
+@pytest.mark.parametrize("suffix", [".pyth", ".bin"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_model(layout, suffix, tmp_path, capsys):
+    model = uniformerv2(6, num_local_blocks=2, temporal_downsampling=True)
+    path = tmp_path / f"file{suffix}"
+    torch.save(LAYOUTS[layout](model.to_reference()), path)
+    assert convert(path, tmp_path / "out", "--num-frames", 4, "--report", tmp_path / "report.json") == 0
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path / "out")
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert {entry["state"] for entry in told["target"].values()} == {"copied", "transformed"}
+    assert len(told["target"]) == len(model.state_dict())
+    assert (layout == "mmaction2") == ("unused" in {entry["state"] for entry in told["source"].values()})
+    printed = capsys.readouterr().out
+    assert "no names: give --labels" in printed and "global_layers=[1, 2, 3, 4]" in printed
+    assert "SHA-256" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_safetensors_and_half_precision(tmp_path):
+    state = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in uniformerv2(6).to_reference().items()
+    }
+    save_file(state, tmp_path / "model.safetensors")
+    assert convert(tmp_path, tmp_path / "out") == 0
+    assert AutoModelForVideoClassification.from_pretrained(tmp_path / "out").dtype == torch.float32
+    assert convert(tmp_path / "model.safetensors", tmp_path / "half", "--dtype", "bfloat16") == 0
+    assert AutoModelForVideoClassification.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
+
+
+def test_both_ways_are_bit_for_bit(tmp_path):
+    for model, layout in ((uniformerv2(6), "reference"), (vivit(), "scenic")):
+        model.save_pretrained(tmp_path / layout)
+        file = tmp_path / f"{layout}.pyth"
+        assert convert(tmp_path / layout, file, "--to", layout) == 0
+        assert convert(file, tmp_path / f"{layout}2") == 0
+        assert convert(tmp_path / f"{layout}2", tmp_path / f"{layout}2.pyth", "--to", layout) == 0
+        first, second = read_state(file), read_state(tmp_path / f"{layout}2.pyth")
+        assert set(first) == set(second)
+        assert all(torch.equal(first[key], second[key]) and first[key].shape == second[key].shape for key in first)
+
+
+def test_published_file_to_a_label_in_the_stock_pipeline(tmp_path):
+    torch.save(uniformerv2(710).to_reference(), tmp_path / "k710.pyth")
+    assert convert(tmp_path / "k710.pyth", tmp_path / "out", "--labels", "kinetics710", "--head", "kinetics400") == 0
+    write_video(tmp_path / "video.mp4", moving_frames(20, height=40, width=60))
+    (answer,) = pipeline("video-classification", model=str(tmp_path / "out"))(str(tmp_path / "video.mp4"), top_k=1)
+    assert answer["label"] in read_class_list(FOLDER / "kinetics400_uniformerv2.txt")
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    pixels = processor(str(tmp_path / "video.mp4"), return_tensors="pt").pixel_values_videos
+    whole = AutoModelForVideoClassification.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        kept = uniformerv2(710)(pixels).logits[:, :400]  # Kinetics-400 has the first rows
+        torch.testing.assert_close(whole(pixels).logits, kept)
+
+
+def test_rows_of_kinetics_600_and_700_have_their_classes_in_both_orders():
+    for order, file in (("reference", "kinetics710_uniformerv2"), ("mmaction2", "kinetics710")):
+        all_names = read_class_list(FOLDER / f"{file}.txt")
+        for target in ("kinetics400", "kinetics600", "kinetics700"):
+            rows, names = head_rows(target, order)
+            same = sum(all_names[row] == name for row, name in zip(rows, names, strict=True))
+            assert len(set(rows)) == len(names) == int(target[-3:]) and len(names) - same <= 14
+
+
+def test_class_lists_are_of_the_right_length_and_orders_differ():
+    counts = {
+        "kinetics400": 400,
+        "kinetics600": 600,
+        "kinetics700": 700,
+        "kinetics710": 710,
+        "ssv1": 174,
+        "ssv2": 174,
+        "mit": 339,
+    }
+    for labels, orders in LISTS.items():
+        for order, name in orders.items():
+            if name is not None:
+                assert len(class_names(labels, order, counts[labels])) == counts[labels]
+    assert class_names("kinetics400", "reference", 400).index("abseiling") == 341
+    assert class_names("kinetics400", "mmaction2", 400).index("abseiling") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "kinetics600"], "order of the kinetics600 classes in classifiers of reference is not known"),
+        (["--labels", "kinetics400"], "has 600 rows, and kinetics400 in the order of reference has 400 classes"),
+        (["--labels", "kinetics"], "no class list 'kinetics'"),
+        (["--labels", "kinetics600", "--label-order", "alphabet"], "no label order 'alphabet'"),
+        (["--head", "kinetics400"], "needs a classifier of Kinetics-710, and this one has 600"),
+        (["--factorization", "spacetime"], "--factorization has no effect on a UniFormerV2"),
+        (["--pooling", "mean"], "--pooling is for image models"),
+        (["--num-heads", "x"], "must be whole numbers separated by commas"),
+        (["--global-layers", "4,2"], "ascending order"),
+        (["--global-layers", "1"], "have no place in the model"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(arguments, message, tmp_path, capsys):
+    torch.save(uniformerv2(600).to_reference(), tmp_path / "k600.pyth")
+    assert convert(tmp_path / "k600.pyth", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "arguments", "message"),
+    [
+        ("2", {"factorization": "encoder"}, [], None),
+        ("3", {"factorization": "self_attention"}, ["--num-frames", 8], "give attention_order"),
+        ("3 order", {"factorization": "self_attention"}, ["--num-frames", 8, "--attention-order", "space_time"], None),
+        ("4", {"factorization": "dot_product"}, ["--num-frames", 8], "give factorization"),
+        ("4 told", {"factorization": "dot_product"}, ["--num-frames", 8, "--factorization", "dot_product"], None),
+        ("1", {"factorization": "spacetime"}, [], "give num_frames or image_size"),
+        ("1 frames", {"factorization": "spacetime"}, ["--num-frames", 8], None),
+        ("1 size", {"factorization": "spacetime"}, ["--image-size", "32x32"], None),
+        ("1 wrong", {"factorization": "spacetime"}, ["--num-frames", 6], "no square grid"),
+    ],
+)
+def test_scenic_files_need_what_their_arrays_do_not_hold(name, overrides, arguments, message, tmp_path, capsys):
+    model = vivit(**overrides)
+    model.save_pretrained(tmp_path / "model")
+    assert convert(tmp_path / "model", tmp_path / "checkpoint", "--to", "scenic") == 0
+    code = convert(tmp_path / "checkpoint", tmp_path / "out", *arguments)
+    if message is not None:
+        assert code == 2 and message in capsys.readouterr().err
+        return
+    assert code == 0
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path / "out")
+    assert (loaded.config.factorization, loaded.config.num_frames) == (model.config.factorization, 8)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_vivit_of_transformers_becomes_model_1(tmp_path):
+    sizes = {"image_size": 32, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    theirs = randomize(VivitForVideoClassification(VivitConfig(**sizes, intermediate_size=32, num_labels=3)))
+    theirs.save_pretrained(tmp_path / "vivit")
+    assert convert(tmp_path / "vivit", tmp_path / "out") == 0
+    ours = AutoModelForVideoClassification.from_pretrained(tmp_path / "out")
+    pixels = torch.rand(1, 4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(pixels).logits, theirs(pixels).logits, rtol=1e-4, atol=1e-4)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("this code ran",))
+
+
+def damaged_files(folder):
+    """Name to path of damaged files, and a part of the error."""
+    state = uniformerv2(3).to_reference()
+    files = {
+        "empty": (b"", "is empty"),
+        "text": (b"not a checkpoint at all", "is not a checkpoint"),
+        "huge header": (struct.pack("<Q", 2**60) + b"{" + b" " * 100, "header claims"),
+        "msgpack": (b"\x81\xa1a\x01", "no UniFormerV2"),
+    }
+    for name, (content, message) in files.items():
+        path = folder / name
+        path.write_bytes(content)
+        yield name, path, message
+    for name, changed, message in (
+        ("nan", state | {"backbone.transformer.balance": torch.full((64,), float("nan"))}, "transformer.balance"),
+        ("shape", state | {"backbone.ln_pre.weight": torch.ones(63)}, "ln_pre.weight has the shape (63,)"),
+        ("missing", {key: value for key, value in state.items() if "dec.1.ln_2" not in key}, "2 tensors are missing"),
+        ("extra", state | {"backbone.extra": torch.ones(1)}, "extra"),
+        ("twice", state | {"class_embedding": torch.ones(64)}, "class_embedding twice"),
+        ("positions", state | {"backbone.positional_embedding": torch.ones(7, 64)}, "square grid"),
+        ("other model", {"fc.weight": torch.ones(3)}, "no UniFormerV2"),
+        ("no tensors", {"a": 1}, "no tensors"),
+    ):
+        torch.save(changed, folder / name)
+        yield name, folder / name, message
+    torch.save(state, folder / "whole")
+    whole = (folder / "whole").read_bytes()
+    (folder / "truncated").write_bytes(whole[: len(whole) // 2])
+    yield "truncated", folder / "truncated", "damaged"
+    torch.save({"state_dict": state, "meta": Evil()}, folder / "evil")
+    yield "evil", folder / "evil", "refers to builtins.print"
+    (folder / "old evil").write_bytes(pickle.dumps(Evil(), protocol=2))
+    yield "old evil", folder / "old evil", "damaged, incomplete or not a PyTorch checkpoint"
+
+
+def test_damaged_and_dangerous_files_are_one_line(tmp_path, capsys):
+    for name, path, message in damaged_files(tmp_path):
+        assert convert(path, tmp_path / "out") == 2, name
+        captured = capsys.readouterr()
+        assert message in captured.err and "Traceback" not in captured.err, (name, captured.err)
+        assert "this code ran" not in captured.out + captured.err
+        assert not (tmp_path / "out").exists(), name
+
+
+def test_objects_of_mmengine_are_ignored(tmp_path, monkeypatch):
+    """Beside the weights, MMAction2's files have objects of packages that need not be installed."""
+    import sys
+    import types
+
+    module = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self):
+            self.values = [1.0]
+
+    HistoryBuffer.__module__ = module.__name__
+    HistoryBuffer.__qualname__ = "HistoryBuffer"
+    module.HistoryBuffer = HistoryBuffer
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    state = to_mmaction(uniformerv2(3).to_reference())
+    torch.save({"state_dict": state, "message_hub": {"loss": HistoryBuffer()}}, tmp_path / "file.pth")
+    for name in (module.__name__, "mmengine.logging", "mmengine"):
+        monkeypatch.delitem(sys.modules, name)
+    loaded = read_state(tmp_path / "file.pth")
+    assert set(loaded) == set(state) and all(torch.equal(loaded[key], state[key]) for key in state)

@@ -1,0 +1,230 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Published checkpoints of UniFormerV2 and ViViT, in the files of their authors and of MMAction2, to models of this package with
+processors, and back.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tubevit import (
+    FactorizedViViTForVideoClassification,
+    FactorizedViViTVideoProcessor,
+    UniFormerV2ForVideoClassification,
+    UniFormerV2VideoProcessor,
+)
+from tubevit.checkpoint_files import find_checkpoint, read_state, write_flax_tree
+from tubevit.conversion_report import ConversionReport
+from tubevit.uniformerv2_conversion import is_mmaction_state, is_reference_state
+from tubevit.vivit_conversion import is_scenic_state
+
+from .published_classes import class_names, cut_classifier, head_rows
+
+
+SAME_FRAMES_READ_AS_BGR = ("ssv1", "ssv2")
+KNOWN_LAYOUTS = "UniFormerV2 of its authors (.pyth) or of MMAction2 (.pth), or ViViT of Scenic (a Flax checkpoint)"
+
+
+@dataclass
+class PublishedOptions:
+    """
+    What the tensors of a published checkpoint do not hold.
+
+    num_frames, image_size, attention_order, factorization, global_layers: fields of the configs. num_heads: attention heads of the
+        trunk, and of the global blocks if they differ.
+    labels, label_order: as in `class_names`. head: keep the rows of a Kinetics-710 classifier that classify this data set.
+    dtype: of the converted weights.
+    """
+
+    num_frames: int | None = None
+    image_size: int | list[int] | None = None
+    attention_order: str | None = None
+    factorization: str | None = None
+    global_layers: list[int] | None = None
+    num_heads: list[int] | None = None
+    labels: str | None = None
+    label_order: str | None = None
+    head: str | None = None
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass
+class Converted:
+    """A converted model, its processor, the report of all tensors, and decisions to show to the user, one sentence each."""
+
+    model: Any
+    processor: Any
+    report: ConversionReport
+    messages: list[str]
+
+
+def is_published_file(path: str | os.PathLike) -> bool:
+    """Whether a path is a checkpoint file, or a folder with one and no config of Transformers."""
+    path = Path(path)
+    return path.is_file() or (path.is_dir() and not (path / "config.json").is_file())
+
+
+def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Converted:
+    """
+    Convert a published checkpoint; its content decides what it is.
+
+    Raises `ValueError` that names what is damaged, missing, unknown, or must be given.
+    """
+    file = find_checkpoint(path)
+    report = ConversionReport(str(file), "", "")
+    if not is_published_file(path):
+        return _library_vivit(path, options, report)
+    state = read_state(file)
+    if is_reference_state(state):
+        model, order, messages = _uniformerv2(state, options, report)
+        report.source_class = "UniFormerV2 of MMAction2" if order == "mmaction2" else "UniFormerV2 of its authors"
+    elif is_scenic_state(state):
+        model, order, messages = _vivit(state, options, report)
+        report.source_class = "ViViT of Scenic"
+    else:
+        raise ValueError(f"{file} is no {KNOWN_LAYOUTS}: its tensors are {', '.join(list(state)[:3])}, ...")
+    report.target_class = type(model).__name__
+    messages.append(_set_classes(model, options, options.label_order or order))
+    return Converted(model, _processor(model, options, messages), report, messages)
+
+
+def _uniformerv2(state: Any, options: PublishedOptions, report: ConversionReport) -> tuple[Any, str, list[str]]:
+    _refuse(
+        options,
+        ("attention_order", "factorization", "image_size"),
+        "a UniFormerV2, whose positions determine the size",
+    )
+    heads = options.num_heads or []
+    fields = {
+        "num_frames": options.num_frames,
+        "global_layers": options.global_layers,
+        "num_attention_heads": heads[0] if heads else None,
+        "num_global_attention_heads": heads[-1] if heads else None,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    model = UniFormerV2ForVideoClassification.from_reference(state, report=report, dtype=options.dtype, **given)
+    config, messages = model.config, []
+    if options.num_frames is None:
+        messages.append(
+            f"num_frames={config.num_frames}: the weights fit any number of frames; give --num-frames for another one."
+        )
+    if options.global_layers is None:
+        messages.append(f"global_layers={config.global_layers}: the last layers, as in every published model.")
+    if not config.use_gate:
+        messages.append(
+            "The model has no gate, as the authors' frozen models: all layers of the trunk stay frozen in fine-tuning "
+            "(num_frozen_layers=0 trains them)."
+        )
+    return model, "mmaction2" if is_mmaction_state(state) else "reference", messages
+
+
+def _vivit(state: Any, options: PublishedOptions, report: ConversionReport) -> tuple[Any, str, list[str]]:
+    _refuse(options, ("global_layers", "num_heads", "head"), "a ViViT of Scenic")
+    names = ("num_frames", "image_size", "attention_order", "factorization")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    model = FactorizedViViTForVideoClassification.from_scenic(state, report=report, dtype=options.dtype, **given)
+    return model, "scenic", []
+
+
+def _library_vivit(path: str | os.PathLike, options: PublishedOptions, report: ConversionReport) -> Converted:
+    """Model 1 from a folder of Transformers' ViViT, which has the class names in its config."""
+    names = ("num_frames", "image_size", "attention_order", "factorization", "global_layers", "num_heads", "head")
+    _refuse(options, names, "a ViViT of Transformers, whose config has it")
+    model = FactorizedViViTForVideoClassification.from_vivit(path, report=report, dtype=options.dtype)
+    report.source_class, report.target_class = "ViViT of Transformers", type(model).__name__
+    messages = []
+    if options.labels is not None:
+        messages.append(_set_classes(model, options, options.label_order or "scenic"))
+    return Converted(model, _processor(model, options, messages), report, messages)
+
+
+def _refuse(options: PublishedOptions, names: tuple[str, ...], what: str) -> None:
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} has no effect on {what}: leave it out.")
+
+
+def _set_classes(model: Any, options: PublishedOptions, order: str) -> str:
+    """Set `id2label`, and cut the classifier to `options.head`. Returns a sentence on both."""
+    num_labels = model.config.num_labels
+    if options.head is not None:
+        if num_labels != 710:
+            raise ValueError(f"--head needs a classifier of Kinetics-710, and this one has {num_labels} classes.")
+        rows, names = head_rows(options.head, order)
+        model.classifier = cut_classifier(model.classifier, rows)
+        model.num_labels = len(names)
+        message = f"The classifier has the {len(rows)} of 710 rows that classify {options.head}."
+    elif options.labels is None:
+        return f"The {num_labels} classes have no names: give --labels."
+    else:
+        names = class_names(options.labels, order, num_labels)
+        message = f"{num_labels} class names of {options.labels}, in the order of {order}."
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    return message
+
+
+def _processor(model: Any, options: PublishedOptions, messages: list[str]) -> Any:
+    config = model.config
+    if isinstance(model, UniFormerV2ForVideoClassification):
+        is_bgr = options.labels in SAME_FRAMES_READ_AS_BGR
+        if is_bgr:
+            messages.append(
+                "do_flip_channel_order=True: the authors' code reads Something-Something as blue, green, red. Whether the published "
+                "weights were trained so is likely, not certain: compare both on a few videos."
+            )
+        return UniFormerV2VideoProcessor(
+            num_frames=config.num_frames,
+            size=config.image_size,
+            crop_size=config.image_size,
+            do_flip_channel_order=is_bgr,
+        )
+    height, width = config.image_height_width
+    return FactorizedViViTVideoProcessor(
+        num_frames=config.num_frames,
+        size={"shortest_edge": round(min(height, width) * 256 / 224)},
+        crop_size={"height": height, "width": width},
+        frame_stride=1 if options.labels in SAME_FRAMES_READ_AS_BGR else 2,
+    )
+
+
+def model_card(converted: Converted, source: str | os.PathLike) -> str:
+    """A model card that names the source, its checksum and what was decided. It decides no license."""
+    file, config = find_checkpoint(source), converted.model.config
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    named = any(not name.startswith("LABEL_") for name in config.id2label.values())
+    return (
+        "\n\n".join(
+            [
+                f"# {converted.report.source_class}",
+                f"Converted from `{file.name}` ({file.stat().st_size:,} bytes, SHA-256 `{digest}`) by `tubevit convert`. The license is that of "
+                "the source, which the file does not name.",
+                f"{config.num_labels} classes{'' if named else ' without names'}, clips of {config.num_frames} frames.",
+                "\n".join(f"- {message}" for message in converted.messages),
+                "```python\nimport tubevit  # pip install tubevit; registers the model with Transformers\n"
+                "from transformers import pipeline\n\n"
+                'print(pipeline("video-classification", model="FOLDER")("video.mp4"))\n```',
+            ]
+        )
+        + "\n"
+    )
+
+
+def write_published(model: Any, path: Path, layout: str) -> None:
+    """
+    Write the weights of a model in the layout of the authors' code: "reference" (UniFormerV2, a PyTorch file) or "scenic" (ViViT, a
+    Flax checkpoint).
+    """
+    if layout == "reference":
+        if not isinstance(model, UniFormerV2ForVideoClassification):
+            raise ValueError(f"--to reference is for UniFormerV2, and this is a {type(model).__name__}.")
+        torch.save(model.to_reference(), path)
+    else:
+        if not isinstance(model, FactorizedViViTForVideoClassification):
+            raise ValueError(f"--to scenic is for ViViT, and this is a {type(model).__name__}.")
+        write_flax_tree(path, {f"optimizer/target/{name}": value for name, value in model.to_scenic().items()})

@@ -1,0 +1,119 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Class names of published classifiers. Several orders of the same classes are in use, and the weights do not tell which one a
+classifier has: in a wrong order it scores near chance without an error.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+
+FOLDER = Path(__file__).parent / "class_lists"
+ORDERS = ("reference", "mmaction2", "scenic")
+# Names of class lists by data set and by the code that trained the classifier. `None`: the order is not known.
+LISTS: dict[str, dict[str, str | None]] = {
+    "kinetics400": {"reference": "kinetics400_uniformerv2", "mmaction2": "kinetics400", "scenic": "kinetics400"},
+    "kinetics600": {"reference": None, "mmaction2": "kinetics600", "scenic": "kinetics600"},
+    "kinetics700": {"reference": None, "mmaction2": "kinetics700", "scenic": None},
+    "kinetics710": {"reference": "kinetics710_uniformerv2", "mmaction2": "kinetics710", "scenic": None},
+    "ssv1": {"reference": "something_something_v1", "mmaction2": None, "scenic": None},
+    "ssv2": {
+        "reference": "something_something_v2",
+        "mmaction2": "something_something_v2",
+        "scenic": "something_something_v2",
+    },
+    "mit": {"reference": "moments_in_time_v1", "mmaction2": "moments_in_time_v1", "scenic": None},
+}
+
+
+def class_names(labels: str, order: str, num_labels: int) -> list[str]:
+    """
+    The class names of a classifier, in the order of its rows.
+
+    labels: a data set in `LISTS`, or a file with a name per line, in the order of the rows. order: a code in `ORDERS`, or a file with the
+        names in the order of the rows.
+
+    Raises `ValueError` for an unknown data set, an order that is not known, and another number of names than rows.
+    """
+    path = next((Path(each) for each in (order, labels) if Path(each).is_file()), None)
+    if path is not None:
+        names, source = read_class_list(path), str(path)
+        if labels in LISTS and (unknown := set(names) - _all_names(labels)):
+            raise ValueError(f"{path} names {sorted(unknown)[0]!r}, which is no class of {labels}.")
+    else:
+        names, source = read_class_list(FOLDER / f"{_list_of(labels, order)}.txt"), f"{labels} in the order of {order}"
+    if len(names) != num_labels:
+        raise ValueError(f"The classifier has {num_labels} rows, and {source} has {len(names)} classes.")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{source} names {next(name for name in names if names.count(name) > 1)!r} twice.")
+    return names
+
+
+def read_class_list(path: Path) -> list[str]:
+    """The lines of a file. Raises `ValueError` for an empty line between names."""
+    names = path.read_text(encoding="utf-8").splitlines()
+    while names and not names[-1].strip():
+        names.pop()
+    if not names or not all(name.strip() for name in names):
+        raise ValueError(f"{path} must have a class name on every line.")
+    return [name.strip() for name in names]
+
+
+def head_rows(target: str, order: str) -> tuple[list[int], list[str]]:
+    """
+    The rows of a Kinetics-710 classifier that classify Kinetics-400, 600 or 700, and the names of their classes, alphabetical.
+
+    target: "kinetics400", "kinetics600" or "kinetics700". order: of the Kinetics-710 classifier, "reference" or "mmaction2".
+
+    One class has different names in the two orders ("chopping vegetables" in MMAction2's); every other name is in both, so the two
+    names are of one class.
+    """
+    maps = json.loads((FOLDER / "kinetics710_maps.json").read_text(encoding="utf-8"))
+    if target not in maps:
+        raise ValueError(f"A Kinetics-710 classifier has rows for {', '.join(maps)}, not for {target!r}.")
+    names = read_class_list(FOLDER / f"{target}.txt")
+    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
+    rows = read_class_list(FOLDER / f"{_list_of('kinetics710', order)}.txt")
+    (only_here,), (only_there,) = ((set(a) - set(b) or {""}) for a, b in ((alphabetical, rows), (rows, alphabetical)))
+    row_of = {name: row for row, name in enumerate(rows)}
+    if only_here:
+        row_of[only_here] = row_of[only_there]
+    if target == "kinetics400" and order == "reference":  # its own order, by definition the first rows
+        own = read_class_list(FOLDER / "kinetics400_uniformerv2.txt")
+        return list(range(400)), own
+    return [row_of[alphabetical[index]] for index in maps[target]], names
+
+
+def cut_classifier(classifier: torch.nn.Linear, rows: Sequence[int]) -> torch.nn.Linear:
+    """A classifier with some rows of another one."""
+    result = torch.nn.Linear(classifier.in_features, len(rows), dtype=classifier.weight.dtype)
+    with torch.no_grad():
+        result.weight.copy_(classifier.weight[list(rows)])
+        result.bias.copy_(classifier.bias[list(rows)])
+    return result
+
+
+def _list_of(labels: str, order: str) -> str:
+    if labels not in LISTS:
+        raise ValueError(
+            f"There is no class list {labels!r}: give one of {', '.join(LISTS)}, or a file with a name per line."
+        )
+    if order not in ORDERS:
+        raise ValueError(
+            f"There is no label order {order!r}: give one of {', '.join(ORDERS)}, or a file with a name per line."
+        )
+    name = LISTS[labels][order]
+    if name is None:
+        raise ValueError(
+            f"The order of the {labels} classes in classifiers of {order} is not known: give the authors' list as --labels FILE, a name "
+            "per line."
+        )
+    return name
+
+
+def _all_names(labels: str) -> set[str]:
+    files = {name for name in LISTS[labels].values() if name is not None} or {labels}
+    return {name for file in files for name in read_class_list(FOLDER / f"{file}.txt")}
