@@ -11,7 +11,7 @@ pixels, in RGB by the color matrix and range of the stream. Transparency is drop
 import math
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -23,10 +23,15 @@ from transformers.video_utils import VideoMetadata
 from .cpu_cores import num_cores
 from .frame_folders import FrameReader, list_frames
 from .truncation import is_truncated
-from .video_index import IndexMismatch, Run, VideoIndex, build_index
+from .video_index import IndexMismatch, Run, VideoIndex, build_index, is_disposable
 from .video_segments import SegmentSampler, VideoSegment
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
+
+# Codecs whose damage is noticed with several threads too. A frame is returned before the threads that decode the frames around it
+# have ended, so FFmpeg's flags may come too late. These codecs raise an error for a damaged packet (H.264 with
+# `err_detect=explode`) or return no frame. HEVC has threads within a frame, which end with the frame.
+THREADED_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 
 # FFmpeg's own default limit: each thread delays the first frame by one frame and buffers a few pictures.
 MAX_THREADS = 16
@@ -108,14 +113,18 @@ def decode_video(
     file, name = resolve_source(source)
     file_is_truncated = is_truncated(file)  # before FFmpeg reads a file object, whose position this changes
     select = _FrameSelector(sample_indices_fn, name)
-    with open_container(file, name, probe=False) as (container, stream):
-        _set_threads(stream, num_threads)
-        index = _build_index(container, stream, file_is_truncated, name, allow_partial)
-        if index.unreliable_reason is None:
-            try:
+    # If the frames differ from the index, or may be damaged, one thread decides by the same packets, and if they differ again,
+    # decoding in order, which finds the actual frames or reports the damage.
+    for max_threads in (num_threads, 1):
+        with open_container(file, name, probe=False) as (container, stream):
+            _set_threads(stream, max_threads)
+            index = _build_index(container, stream, file_is_truncated, name, allow_partial)
+            if index.unreliable_reason is not None:
+                break
+            with suppress(IndexMismatch, av.FFmpegError):
                 return _decode_by_index(index, container, stream, select, frame_transform)
-            except (IndexMismatch, av.FFmpegError):
-                pass  # decode in order instead, which finds the actual frames or reports the damage
+            if stream.codec_context.thread_count == 1:
+                break
     with open_container(file, name) as (container, stream):
         index = _build_index(container, stream, file_is_truncated, name, allow_partial)
     try:
@@ -170,12 +179,16 @@ def _default_num_threads() -> int:
 
 
 def _set_threads(stream, num_threads: int) -> None:
-    # AUTO prefers one frame per thread, because most pictures have a single slice. Not for HEVC: after damage, a frame thread
-    # may wait forever for a frame that does not exist.
-    stream.codec_context.thread_type = "SLICE" if stream.codec_context.name == "hevc" else "AUTO"
+    """Prepare the decoder of `stream` for at most `num_threads` threads, as many as still report all damage."""
+    codec = stream.codec_context
+    # HEVC: after damage, a frame thread may wait forever for a frame that does not exist.
+    codec.thread_type = "SLICE" if codec.name == "hevc" else "AUTO"
     # With FFmpeg logging on, closing the file can deadlock: it waits for the decoder threads while it holds Python's GIL, which
     # a thread needs to log.
-    stream.codec_context.thread_count = 1 if import_av().logging.get_level() is not None else num_threads
+    is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
+    codec.thread_count = num_threads if is_safe else 1
+    if codec.name == "h264" and codec.thread_count > 1:
+        codec.options = {"err_detect": "explode"}
 
 
 def _build_index(container, stream, file_is_truncated: bool, name: str, allow_partial: bool) -> VideoIndex:
@@ -194,6 +207,11 @@ def _build_index(container, stream, file_is_truncated: bool, name: str, allow_pa
         raise VideoDecodeError(
             f"{name} is cut off: the file ends after frame {len(index.frame_packets) - 1} and is shorter than it states. "
             f"allow_partial=True decodes the frames that exist."
+        )
+    if index.corrupt_packets and not allow_partial and not index.is_truncated:
+        raise VideoDecodeError(
+            f"{name} is damaged: {len(index.corrupt_packets)} of its {len(index.headers)} packets, the first "
+            f"{index.corrupt_packets[0]}, are marked as corrupt. allow_partial=True decodes them all the same."
         )
     return index
 
@@ -245,38 +263,43 @@ def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelecto
 def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -> Iterator:
     """Decode the frames `selected` (ascending), one by one. Raises IndexMismatch if they differ from the index."""
     for run in index.runs(selected):
-        missing = {index.headers[packet].pts for packet in run.selected}
-        key_time, latest = index.headers[run.first].pts, None
-        for frame in _decode_run(index, run, container, stream):
+        selected_times = {index.headers[packet].pts for packet in run.selected}
+        key_time, latest = index.headers[run.first].time, None
+        decoded: list[int] = []
+        returned = set()
+        for frame in _decode_run(index, run, container, stream, decoded):
             if frame.pts is None or (latest is not None and frame.pts <= latest):
                 raise IndexMismatch("the decoder returns frames in another order than that of their times")
             latest = frame.pts
+            if run.first and frame.pts < key_time:
+                continue  # a leading picture: it refers to frames before the run, and no selected frame refers to it
             if run.first and frame.pts == key_time and not frame.key_frame:
                 raise IndexMismatch("the file marks a frame as a key frame that is not one")
-            if frame.pts not in missing:
+            if frame.is_corrupt:  # selected or not: selected frames may be predicted from it
+                raise IndexMismatch("a frame is damaged, or its references are before the run")
+            returned.add(frame.pts)
+            if frame.pts not in selected_times:
                 continue
-            missing.remove(frame.pts)
-            if (
-                frame.is_corrupt
-                or frame.interlaced_frame
-                or (frame.width, frame.height) != (index.width, index.height)
-            ):
-                # Damaged frames depend on where decoding starts; an interlaced frame may have two packets, one per field; and
-                # frames of several sizes are scaled to the size of the first frame, which is not known here.
-                raise IndexMismatch("a frame is damaged, interlaced or of another size")
+            if frame.interlaced_frame or (frame.width, frame.height) != (index.width, index.height):
+                # An interlaced frame may have two packets, one per field. Frames of several sizes are scaled to the size of the
+                # first frame, which is not known here.
+                raise IndexMismatch("a frame is interlaced or of another size")
             yield frame
-        if missing:
+        if not selected_times | index.guaranteed_times(decoded) <= returned:
             raise IndexMismatch("a packet gives no frame")
 
 
-def _decode_run(index: VideoIndex, run: Run, container, stream) -> Iterator:
+def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[int]) -> Iterator:
+    """Decode the packets of a run. Appends the positions of those that must give a frame to `decoded`."""
     codec = stream.codec_context
     codec.open(strict=False)  # before skip_frame is set: the AV1 decoder reads it once, when it is opened
     if run.first:
         codec.flush_buffers()  # leaves the drained state and drops the reference frames of the previous run
     for position, packet in index.read(run, container, stream):
-        # Non-reference frames that are not selected need not be decoded.
-        codec.skip_frame = "DEFAULT" if position in run.selected else "NONREF"
+        is_decoded = position in run.selected or not is_disposable(packet, codec)
+        codec.skip_frame = "DEFAULT" if is_decoded else "NONREF"
+        if is_decoded:
+            decoded.append(position)
         yield from codec.decode(packet)
     yield from codec.decode(None)
 
@@ -308,7 +331,9 @@ def _decode_in_order(
     # Unknown for interlaced video, where a packet may be one field of a frame. Frames before the first decoded one do not count,
     # because a decoder may start at a later frame than the stream does.
     start = pts[0] if pts and not is_interlaced else None
-    num_guaranteed = 0 if start is None else sum(time >= start for time in index.guaranteed_times())
+    num_guaranteed = 0
+    if start is not None and index.unreliable_reason is None:
+        num_guaranteed = sum(time >= start for time in index.guaranteed_times(range(len(index.headers))))
     _check_decoded(index, name, len(pts), num_guaranteed, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = select(metadata)
@@ -322,7 +347,7 @@ def _decode_in_order(
 
 def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Generator:
     with open_container(file, name) as (container, stream):
-        _set_threads(stream, num_threads)
+        _set_threads(stream, num_threads if stream.codec_context.name == "hevc" else 1)  # so that no damage is missed
         for packet in container.demux(stream):
             # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
             if not (index.is_truncated and packet.is_corrupt):

@@ -7,8 +7,9 @@ must start. It is exact if every packet decodes to one frame with the pts of the
 `VideoIndex.unreliable_reason` says why, and the caller decodes the stream in order from its start instead.
 """
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,11 +18,25 @@ from typing import NamedTuple
 # Streams up to this size stay in memory between indexing and decoding; packets of larger ones are read again when needed.
 MAX_CACHED_PACKET_BYTES = 64 * 2**20
 
-# Bits of the first byte of a VP8 packet: set if the frame is shown; set if it is not a key frame. Key frames are always shown.
-VP8_SHOW_FRAME, VP8_INTER_FRAME = 0x10, 0x01
-
 # Encoders write a "not coded" picture of a few bytes as a placeholder; in MPEG-4 it decodes to no frame.
 MIN_PICTURE_BYTES = 16
+
+# No codec moves a frame further than this between decoding and presentation order; H.264 and HEVC allow 16.
+MAX_REORDERED_FRAMES = 32
+
+# Bytes of a packet in which its first picture must start to be found. Parameter sets and captions may precede it.
+PICTURE_HEADER_BYTES = 1024
+START_CODE = re.compile(rb"\x00\x00\x01(...)", re.DOTALL)
+
+# By the first 3 bytes of a unit of the stream: whether it is a picture from which no other picture is predicted; None for other
+# units. Decoders of other codecs have no such pictures, or skip them rarely enough to decode them all.
+DISPOSABLE_PICTURES: dict[str, Callable[[bytes], bool | None]] = {
+    "h264": lambda unit: unit[0] & 0x60 == 0 if unit[0] & 31 in (1, 2, 5) else None,
+    "hevc": lambda unit: unit[0] >> 1 <= 14 and unit[0] & 2 == 0 if unit[0] >> 1 < 32 else None,
+    "mpeg4": lambda unit: unit[1] >> 6 == 2 if unit[0] == 0xB6 else None,
+    "mpeg1video": lambda unit: unit[2] >> 3 & 7 == 3 if unit[0] == 0 else None,
+    "mpeg2video": lambda unit: unit[2] >> 3 & 7 == 3 if unit[0] == 0 else None,
+}
 
 
 class IndexMismatch(Exception):
@@ -63,8 +78,8 @@ class VideoIndex:
     frame_packets: list[int]  # position of the packet of frame i; meaningless if the index is unreliable
     key_packets: list[int]  # positions of the key frames
     unreliable_reason: str | None  # why packets and frames may not correspond; None if the index is reliable
-    may_hide_frames: bool  # a packet may contain hidden frames only (VP9)
     is_truncated: bool  # the file is shorter than it states
+    corrupt_packets: list[int]  # positions of the packets that the container marks as corrupt
     last_duration: int  # duration of the last frame; 0 if unknown
     time_base: Fraction  # seconds per unit of time
     frame_rate: Fraction | None  # frames per second, stated by the file or estimated by FFmpeg from its first frames
@@ -72,20 +87,19 @@ class VideoIndex:
     height: int
     sample_aspect_ratio: Fraction | None  # width of a pixel over its height; None if not stated
 
-    def guaranteed_times(self) -> list[int]:
+    def guaranteed_times(self, packets: Iterable[int]) -> set[int]:
         """
-        Presentation times at which an undamaged, progressive video must have a frame.
+        Presentation times at which an undamaged, progressive video must have a frame, of `packets` (ascending positions, the
+        first is a key frame) of a reliable index.
 
         Excluded are packets of a few bytes, which may be placeholders, and leading pictures (after a key frame in the file,
         before it in presentation), whose references may have been removed by cutting the video.
         """
-        if self.unreliable_reason is not None or self.may_hide_frames:
-            return []
-        times, key_time = [], self.headers[0].time
-        for header in self.headers:
-            key_time = header.time if header.is_key else key_time
+        times, key_time = set(), None
+        for header in (self.headers[packet] for packet in packets):
+            key_time = header.time if header.is_key or key_time is None else key_time
             if header.is_shown and header.time >= key_time and header.size >= MIN_PICTURE_BYTES:
-                times.append(header.time)
+                times.add(header.time)
         return times
 
     def start_packet(self, packet: int) -> int:
@@ -141,35 +155,36 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
     headers: list[PacketHeader] = []
     packets: list | None = []
     num_cached_bytes, last_is_damaged = 0, False
-    is_vp8 = stream.codec_context.name == "vp8"
+    codec_name, corrupt = stream.codec_context.name, []
     for packet in container.demux(stream):
         size = packet.size
         if not size:  # the end of the stream, or a repeated frame in AVI
             continue
-        # VP8 stores hidden reference frames in packets of their own.
-        is_hidden = is_vp8 and bytes(packet)[0] & (VP8_SHOW_FRAME | VP8_INTER_FRAME) == VP8_INTER_FRAME
-        is_shown = not packet.is_discard and not is_hidden
-        headers.append(PacketHeader(packet.pts, packet.dts, packet.duration or 0, size, packet.is_keyframe, is_shown))
+        is_shown = not packet.is_discard and not (codec_name in ("vp8", "vp9") and _is_hidden(packet, codec_name))
         last_is_damaged = packet.is_corrupt
+        if last_is_damaged:
+            corrupt.append(len(headers))
+        headers.append(PacketHeader(packet.pts, packet.dts, packet.duration or 0, size, packet.is_keyframe, is_shown))
         num_cached_bytes += size
         if packets is not None:
             packets.append(packet)
             packets = packets if num_cached_bytes <= MAX_CACHED_PACKET_BYTES else None
     is_truncated = _is_truncated(container, stream, len(headers), last_is_damaged, file_is_truncated)
     if is_truncated and last_is_damaged:  # the last packet is incomplete and would decode to part of a picture
-        headers, packets = headers[:-1], packets and packets[:-1]
+        headers, packets, corrupt = headers[:-1], packets and packets[:-1], corrupt[:-1]
     unreliable_reason = _unreliable_reason(container, stream, headers)
     shown = [position for position, header in enumerate(headers) if header.is_shown]
     if unreliable_reason is None:
         shown.sort(key=lambda position: headers[position].time)
+        unreliable_reason = _disorder(shown)
     return VideoIndex(
         headers=headers,
         packets=packets,
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
         unreliable_reason=unreliable_reason,
-        may_hide_frames=stream.codec_context.name == "vp9",
         is_truncated=is_truncated,
+        corrupt_packets=corrupt,
         last_duration=headers[shown[-1]].duration if shown else 0,
         time_base=stream.time_base,
         frame_rate=stream.average_rate or stream.guessed_rate,
@@ -177,6 +192,21 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
         height=stream.codec_context.height,
         sample_aspect_ratio=stream.sample_aspect_ratio,
     )
+
+
+def _is_hidden(packet, codec_name: str) -> bool:
+    """Whether a packet of VP8 or VP9 holds a reference frame that is not shown, by its header bits, and nothing else."""
+    data = memoryview(packet)
+    first, last = data[0], data[-1]
+    if codec_name == "vp8":  # an inter frame without the bit for "show"; key frames are always shown
+        return first & 0x11 == 0x01
+    # Two bits for a frame, "10", and two for the profile; bits for "show an earlier frame", "inter frame" and "show". Profile 3 has
+    # another header: encoders of it are rare, and its packets count as shown.
+    if first & 0xC0 != 0x80 or first & 0x30 == 0x30 or first & 0x0A:
+        return False
+    # Several frames in a packet, of which the last is shown, end with an index whose first and last byte are equal.
+    index_bytes = 2 + ((last >> 3 & 3) + 1) * ((last & 7) + 1)
+    return not (last & 0xE0 == 0xC0 and index_bytes <= len(data) and data[-index_bytes] == last)
 
 
 def _is_truncated(container, stream, num_packets: int, last_is_damaged: bool, file_is_truncated: bool) -> bool:
@@ -207,6 +237,50 @@ def _unreliable_reason(container, stream, headers: list[PacketHeader]) -> str | 
     return None
 
 
+def _disorder(shown: list[int]) -> str | None:
+    """Why the packets `shown` (positions in decoding order, sorted by time) cannot be in the order of the frames, or None."""
+    rank_in_file = {packet: rank for rank, packet in enumerate(sorted(shown))}
+    distance = max(abs(rank_in_file[packet] - frame) for frame, packet in enumerate(shown))
+    return "presentation times are far from decoding times" if distance > MAX_REORDERED_FRAMES else None
+
+
 def has_format(container, name: str) -> bool:
     """Whether FFmpeg's name for the format of `container` is `name`: "mov" includes MP4, "matroska" includes WebM."""
     return name in container.format.name.split(",")
+
+
+def is_disposable(packet, codec) -> bool:
+    """Whether no other picture is predicted from the picture in `packet`. False if that is not certain.
+
+    codec: the codec context of the stream.
+    """
+    test = DISPOSABLE_PICTURES.get(codec.name)
+    if test is None:
+        return False
+    start = memoryview(packet)[:PICTURE_HEADER_BYTES].tobytes()
+    for unit in _units(start, _length_bytes(codec)):
+        found = test(unit)
+        if found is not None:
+            return found
+    return False
+
+
+def _length_bytes(codec) -> int:
+    """Number of bytes before each unit of a packet that state its length; 0 if units begin with a start code."""
+    data = codec.extradata or b""
+    if codec.name == "h264" and len(data) > 4 and data[0] == 1:
+        return (data[4] & 3) + 1
+    if codec.name == "hevc" and len(data) > 21 and data[:3] > b"\0\0\1":
+        return (data[21] & 3) + 1
+    return 0
+
+
+def _units(data: bytes, length_bytes: int) -> Iterator[bytes]:
+    """The first 3 bytes of each unit of a packet that begins with `data`."""
+    if not length_bytes:
+        yield from START_CODE.findall(data)
+        return
+    position = length_bytes
+    while position + 3 <= len(data):
+        yield data[position : position + 3]
+        position += int.from_bytes(data[position - length_bytes : position], "big") + length_bytes

@@ -35,9 +35,20 @@ def import_av():
     try:
         import av
         import av.video.reformatter
+        from av.sidedata.sidedata import Type
     except ImportError as error:
         raise ImportError("Reading videos needs PyAV: pip install av") from error
+    # PyAV 18 names 28 of FFmpeg's types of side data and cannot read the side data of a frame that has another, such as the EXIF
+    # data of motion JPEG or the views of HEVC.
+    Type._missing_ = classmethod(_unnamed_type)
     return av
+
+
+def _unnamed_type(types, value):
+    """A member of PyAV's enumeration of types of side data for a `value` that it does not name."""
+    member = object.__new__(types)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
 
 
 def resolve_source(source) -> tuple[str | io.IOBase, str]:
