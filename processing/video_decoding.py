@@ -28,10 +28,14 @@ from .video_segments import SegmentSampler, VideoSegment
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
 
-# Codecs whose damage is noticed with several threads too. A frame is returned before the threads that decode the frames around it
-# have ended, so FFmpeg's flags may come too late. These codecs raise an error for a damaged packet (H.264 with
-# `err_detect=explode`) or return no frame. HEVC has threads within a frame, which end with the frame.
-THREADED_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
+# Codecs whose decoders raise an error for some damage if told to (`err_detect=explode`), and otherwise conceal it without a flag.
+# Not HEVC, which then also raises for pictures whose references were cut off.
+STRICT_CODECS = {"mjpeg", "mpeg1video", "mpeg2video"}
+
+# Codecs of which several threads notice all damage, though not by FFmpeg's flags: these may come after the frame, if a thread still
+# decodes a frame before it. For a damaged packet, these codecs raise an error with `err_detect=explode`, or return no frame. Not
+# HEVC: its frame threads may wait forever for a frame that is lost, and its threads within a frame decode damage in another way.
+THREADED_CODECS = {"h264", "vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 
 # FFmpeg's own default limit: each thread delays the first frame by one frame and buffers a few pictures.
 MAX_THREADS = 16
@@ -87,8 +91,9 @@ def decode_video(
         frame_transform: applied to the distinct selected frames in small groups as they are decoded, uint8
             `(frames, 3, height, width)` in channels-last memory format. With a resize, full-size frames do not
             accumulate in memory. The results are concatenated along the first axis.
-        num_threads: threads of the decoder. Defaults to 1 in a DataLoader worker, else to the number of CPU cores (at
-            most 16).
+        num_threads: largest number of threads of the decoder. Defaults to 1 in a DataLoader worker, else to the number of
+            CPU cores (at most 16). One thread decodes videos without a reliable index, and codecs of which several threads
+            would miss damage (HEVC, MPEG-1, 2 and 4, and rare ones).
         allow_partial: return the frames that can be decoded from a damaged or truncated video instead of raising. The
             metadata then describes these frames.
 
@@ -117,7 +122,7 @@ def decode_video(
     # decoding in order, which finds the actual frames or reports the damage.
     for max_threads in (num_threads, 1):
         with open_container(file, name, probe=False) as (container, stream):
-            _set_threads(stream, max_threads)
+            _configure_decoder(stream, max_threads)
             index = _build_index(container, stream, file_is_truncated, name, allow_partial)
             if index.unreliable_reason is not None:
                 break
@@ -128,7 +133,7 @@ def decode_video(
     with open_container(file, name) as (container, stream):
         index = _build_index(container, stream, file_is_truncated, name, allow_partial)
     try:
-        return _decode_in_order(index, file, name, num_threads, allow_partial, select, frame_transform)
+        return _decode_in_order(index, file, name, allow_partial, select, frame_transform)
     except av.FFmpegError as error:  # not damage, but an unsupported color matrix such as ICtCp
         raise VideoDecodeError(f"{name} cannot be converted to RGB: {reason(error)}.") from error
 
@@ -178,16 +183,15 @@ def _default_num_threads() -> int:
     return 1 if torch.utils.data.get_worker_info() is not None else min(num_cores(), MAX_THREADS)
 
 
-def _set_threads(stream, num_threads: int) -> None:
-    """Prepare the decoder of `stream` for at most `num_threads` threads, as many as still report all damage."""
+def _configure_decoder(stream, num_threads: int) -> None:
+    """Prepare the decoder of `stream` to report all damage, with at most `num_threads` threads."""
     codec = stream.codec_context
-    # HEVC: after damage, a frame thread may wait forever for a frame that does not exist.
-    codec.thread_type = "SLICE" if codec.name == "hevc" else "AUTO"
+    codec.thread_type = "AUTO"  # prefers one frame per thread, because most pictures have a single slice
     # With FFmpeg logging on, closing the file can deadlock: it waits for the decoder threads while it holds Python's GIL, which
     # a thread needs to log.
     is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
     codec.thread_count = num_threads if is_safe else 1
-    if codec.name == "h264" and codec.thread_count > 1:
+    if codec.name in STRICT_CODECS or codec.thread_count > 1:
         codec.options = {"err_detect": "explode"}
 
 
@@ -307,15 +311,13 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
 # Decoding in order
 
 
-def _decode_in_order(
-    index: VideoIndex, file, name, num_threads, allow_partial, select: _FrameSelector, frame_transform
-):
+def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _FrameSelector, frame_transform):
     """Decode the whole stream to find its frames; decode it again if they do not fit into MAX_CACHED_FRAME_BYTES."""
     pts: list[int | None] = []
     cached: list | None = []
     num_cached_bytes, error, first_damaged, is_interlaced = 0, None, None, False
     try:
-        for frame in _all_frames(index, file, name, num_threads):
+        for frame in _all_frames(index, file, name):
             if not pts:
                 convert = _ToRGB(frame.width, frame.height, index.sample_aspect_ratio)
             if frame.is_corrupt and first_damaged is None:
@@ -340,14 +342,14 @@ def _decode_in_order(
     selected = set(indices.tolist())
     if cached is not None:
         return _assemble_clip((cached[i] for i in sorted(selected)), convert, frame_transform, indices, metadata)
-    with closing(_all_frames(index, file, name, num_threads)) as frames:
+    with closing(_all_frames(index, file, name)) as frames:
         selected_frames = (frame for i, frame in zip(range(max(selected) + 1), frames, strict=False) if i in selected)
         return _assemble_clip(selected_frames, convert, frame_transform, indices, metadata)
 
 
-def _all_frames(index: VideoIndex, file, name: str, num_threads: int) -> Generator:
+def _all_frames(index: VideoIndex, file, name: str) -> Generator:
     with open_container(file, name) as (container, stream):
-        _set_threads(stream, num_threads if stream.codec_context.name == "hevc" else 1)  # so that no damage is missed
+        _configure_decoder(stream, num_threads=1)  # its flags decide
         for packet in container.demux(stream):
             # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
             if not (index.is_truncated and packet.is_corrupt):

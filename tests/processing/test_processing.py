@@ -256,9 +256,9 @@ def test_presampled_frames_keep_their_indices(frames):
 def test_decoder_threads_are_a_setting(clip, monkeypatch):
     from tubevit.processing import video_decoding
 
-    threads, original = [], video_decoding._set_threads
+    threads, original = [], video_decoding._configure_decoder
     monkeypatch.setattr(
-        video_decoding, "_set_threads", lambda stream, number: threads.append(number) or original(stream, number)
+        video_decoding, "_configure_decoder", lambda stream, number: threads.append(number) or original(stream, number)
     )
     monkeypatch.setattr(video_decoding, "num_cores", lambda: 7)
     alike = [pixels(processor, clip) for processor in (video_processor(), video_processor(num_decoder_threads=3))]
