@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix lint typecheck clean FORCE
+.PHONY: help demo test test-matrix fuzz lint typecheck clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 6 minutes on 2 idle cores, writes demo/report.png"
@@ -18,6 +18,7 @@ help:
 	@echo "make test               run the tests"
 	@echo "make test-matrix        run the tests on the oldest and the newest versions of the dependencies, and on a pre-release of"
 	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre, 7 GB each"
+	@echo "make fuzz               decode randomly damaged videos for 10 minutes (make fuzz SECONDS=60 SEED=1); keeps the files that fail"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make clean              remove the environment, the demo and caches"
@@ -30,6 +31,14 @@ demo: $(READY)
 # tests and moves tests to a worker that has none left, so that no worker waits for a long file, and few module fixtures are made twice.
 test: $(READY)
 	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# FILE=NUMBER_NAME repeats one file of a failure.
+SECONDS ?= 600
+SEED ?= 0
+FILE ?=
+fuzz: $(READY)
+	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) FUZZ_FILE=$(FILE) FUZZ_FOLDER=fuzz_failures \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/processing/test_damage.py -k random
 
 # The oldest versions are the lower bounds in pyproject.toml; of everything else pip takes the newest. A failure in one environment
 # does not keep the others from being tested.
@@ -81,7 +90,7 @@ typecheck: $(READY)
 	$(BIN)/python -m mypy processing
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo fuzz_failures build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so that an installation that broke off is done again.

@@ -299,8 +299,13 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
     codec.open(strict=False)  # before skip_frame is set: the AV1 decoder reads it once, when it is opened
     if run.first:
         codec.flush_buffers()  # leaves the drained state and drops the reference frames of the previous run
+    latest = index.headers[run.first].time
     for position, packet in index.read(run, container, stream):
-        is_decoded = position in run.selected or not is_disposable(packet, codec)
+        # Pictures from which no other is predicted need not be decoded unless selected. Encoders place them before a picture that is
+        # decoded earlier; damage may claim it of others.
+        time = index.headers[position].time
+        is_decoded = position in run.selected or time > latest or not is_disposable(packet, codec)
+        latest = max(latest, time)
         codec.skip_frame = "DEFAULT" if is_decoded else "NONREF"
         if is_decoded:
             decoded.append(position)
@@ -332,11 +337,11 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
         error = caught
     # Unknown for interlaced video, where a packet may be one field of a frame. Frames before the first decoded one do not count,
     # because a decoder may start at a later frame than the stream does.
-    start = pts[0] if pts and not is_interlaced else None
-    num_guaranteed = 0
-    if start is not None and index.unreliable_reason is None:
-        num_guaranteed = sum(time >= start for time in index.guaranteed_times(range(len(index.headers))))
-    _check_decoded(index, name, len(pts), num_guaranteed, error, first_damaged, allow_partial)
+    has_lost_frames = False
+    if pts and not is_interlaced and index.unreliable_reason is None and len(pts) < len(index.frame_packets):
+        times, decoded_times = index.guaranteed_times(range(len(index.headers))), set(pts)
+        has_lost_frames = any(time >= pts[0] and time not in decoded_times for time in times)
+    _check_decoded(index, name, len(pts), has_lost_frames, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = select(metadata)
     selected = set(indices.tolist())
@@ -360,7 +365,7 @@ def _check_decoded(
     index: VideoIndex,
     name: str,
     num_decoded: int,
-    num_guaranteed: int,
+    has_lost_frames: bool,
     error: Exception | None,
     first_damaged: int | None,
     allow_partial: bool,
@@ -375,7 +380,7 @@ def _check_decoded(
             f"{name} is damaged: decoding stops after {num_decoded} of {num_expected} frames ({reason(error)}). "
             f"allow_partial=True returns these."
         )
-    if num_decoded < num_guaranteed and not allow_partial:
+    if has_lost_frames and not allow_partial:
         raise VideoDecodeError(
             f"{name} is damaged: only {num_decoded} of {num_expected} frames can be decoded. allow_partial=True returns these."
         )
