@@ -14,8 +14,22 @@ from enum import Enum
 from typing import Any
 
 from .option_names import RENAMED, current_name, unknown_key
-from .option_types import BOOLEANS, Range, kinds_of, option_ranges
+from .option_types import BOOLEANS, MAX_LISTED_CHOICES, Range, is_kind, kinds_of, option_ranges
 from .options import UNNAMED, Blocks
+
+
+NUMBER_METAVARS = {bool: "BOOL", int: "N", float: "X"}
+# Pattern of the names of options to the kind of their values; the first that matches. Other options take a NAME.
+METAVARS = {
+    r"_(dir|root)$": "FOLDER",
+    r"_file$": "FILE",
+    r"^data$|_data$": "PATH",
+    r"^model_name_or_path$|^tube_checkpoint$": "MODEL",
+    r"^resume_from_checkpoint$": "CHECKPOINT",
+    r"_(modules|args)$|^(report_to|fsdp|debug)$": "NAME,...",
+    r"_pattern$": "REGEX",
+    r"_token$": "TOKEN",
+}
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -126,12 +140,17 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
                 inherited = parser.add_argument_group(
                     f"{name}, more", "Further fields of Transformers' TrainingArguments."
                 )
-            _describe_action(action, of_name[action.dest], ranges.get(action.dest))
+            more = vars(block).get("MORE_HELP", {}).get(action.dest)
+            _describe_action(action, of_name[action.dest], ranges.get(action.dest), f"; {more()}" if more else "")
             (group if action.dest in own or inherited is None else inherited)._add_action(action)
 
 
-def _describe_action(action: argparse.Action, each: Field, allowed: Range | None) -> None:
-    """Leave conversion and defaults to `make_config`; show choices, range and default in the help, each once."""
+def _describe_action(action: argparse.Action, each: Field, allowed: Range | None, more: str) -> None:
+    """
+    Leave conversion and defaults to `make_config`; show choices, range and default in the help, each once.
+
+    more: text after the field's help, by the function that the block's `MORE_HELP` names for the option.
+    """
     action.option_strings = action.option_strings[:1]  # `parse_arguments` accepts dashes as well
     choices = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
     action.default, action.type, action.choices = argparse.SUPPRESS, None, None
@@ -143,19 +162,26 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
     action.nargs = None if action.const is None else "?"
     if action.help is argparse.SUPPRESS:
         return
-    action.metavar = {bool: "BOOL", int: "N", float: "X"}.get(kinds[0], "VALUE")
-    text = " ".join(str(each.metadata.get("help", "")).split())
-    if all(f"{choice}: " in text for choice in choices):
-        pass  # no choices, or the help explains each
-    elif len(choices) > 6:
+    action.metavar = _metavar(each.name, kinds, choices)
+    text = " ".join(str(each.metadata.get("help", "")).split()) + more
+    if len(choices) > MAX_LISTED_CHOICES and not all(f"{choice}: " in text for choice in choices):
         text += f"; choices: {', '.join(choices)}"
-    else:
-        action.metavar = "{" + ",".join(choices) + "}"
     if "default:" not in text and "efaults to" not in text and "default is" not in text:
         text += f" (default: {_default_text(each)})"
     if allowed is not None:
         text = text.replace("(default:", f"({allowed}; default:")
     action.help = text
+
+
+def _metavar(name: str, kinds: tuple, choices: list[str]) -> str:
+    """The kind of value that an option takes, for its help."""
+    if 0 < len(choices) <= MAX_LISTED_CHOICES:
+        return "{" + ",".join(choices) + "}"
+    if kinds[0] in NUMBER_METAVARS:
+        return NUMBER_METAVARS[kinds[0]]
+    if any(is_kind(kind, dict) for kind in kinds):
+        return "JSON"
+    return next((metavar for pattern, metavar in METAVARS.items() if re.search(pattern, name)), "NAME")
 
 
 def _default_text(each: Field) -> Any:

@@ -5,6 +5,7 @@ Types and ranges of options. An option is a field of a dataclass.
 `convert` checks a field's type, `check_ranges` its range (`Annotated[float, Range(0, 1)]`). NaN and inf are never accepted.
 """
 
+import difflib
 import math
 import types
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 
 NULL = ("null", "none", "~")  # what `option=` accepts for None
+MAX_LISTED_CHOICES = 6  # in an error or a metavar
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -132,7 +134,7 @@ def convert_to_kinds(value: Any, kinds: tuple, name: str) -> Any:
             return _convert_to(value, kind)
         except (TypeError, ValueError):
             continue
-    raise TypeError(f"{name} must be {_wanted(kinds)}, got {value!r}.")
+    raise TypeError(f"{name} must be {_wanted(kinds, value)}, got {value!r}.")
 
 
 def _convert_to(value: Any, kind: Any) -> Any:
@@ -195,7 +197,8 @@ def field_kinds(block: type) -> dict[str, tuple]:
     return result
 
 
-def _wanted(kinds: tuple) -> str:
+def _wanted(kinds: tuple, value: Any = None) -> str:
+    """The types that an option accepts, in words; of many choices those that are nearest to `value`."""
     names = {
         bool: "true or false",
         int: "a whole number",
@@ -206,10 +209,23 @@ def _wanted(kinds: tuple) -> str:
     }
     words = []
     for kind in kinds:
-        if get_origin(kind) is Literal:
-            words.append(f"one of {', '.join(map(str, get_args(kind)))}")
-        elif is_kind(kind, Enum):
-            words.append(f"one of {', '.join(str(each.value) for each in kind)}")
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        choices = [each.value for each in kind] if is_kind(kind, Enum) else choices
+        if choices:
+            words.append(_some_of([str(each) for each in choices], str(value)))
         elif not (kind is str and any(is_kind(each, dict) for each in kinds)):
             words.append("null" if kind is type(None) else names.get(get_origin(kind) or kind, "set in Python"))
     return " or ".join(words)
+
+
+def _some_of(choices: list[str], value: str) -> str:
+    """
+    >>> _some_of(["no", "steps", "epoch"], "epochs")
+    'one of no, steps, epoch'
+    >>> _some_of([f"adam{letter}" for letter in "abcdefgh"] + ["sgd"], "sgb")
+    'one of 9 choices, the nearest is sgd (`--help` lists all)'
+    """
+    if len(choices) <= MAX_LISTED_CHOICES:
+        return f"one of {', '.join(choices)}"
+    close = difflib.get_close_matches(value, choices, n=1)
+    return f"one of {len(choices)} choices{f', the nearest is {close[0]}' if close else ''} (`--help` lists all)"

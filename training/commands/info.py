@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="presets (tiny, small, base, large, huge) or checkpoints (folders, or names on the Hub) (default: all presets)",
+        help="presets (`tubevit train --help` lists them) or checkpoints (folders, or names on the Hub) (default: the presets of "
+        "TubeViT)",
     )
     parser.add_argument(
         "--num-frames",

@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help="checkpoint of a TubeViT, or for kernels of any video model: a folder, or a name on the Hub"
     )
-    parser.add_argument("--preset", help="without --model: preset whose tubes or positions are drawn (default: base)")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="without --model: preset of TubeViT whose tubes or positions are drawn: tiny, small, base, large or huge (default: base)",
+    )
     parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
     parser.add_argument(
         "--clip", metavar="FILE", help="video or image for tubes and attention (default: a synthetic clip)"

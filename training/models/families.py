@@ -230,6 +230,17 @@ def preset_names() -> list[str]:
     return [name for family in _REGISTRY.values() if family.presets is not None for name in resolve(family.presets)]
 
 
+def describe_presets() -> str:
+    """
+    The presets of each family.
+
+    >>> describe_presets().partition(";")[0]
+    'TubeViT: tiny, small, base, large, huge'
+    """
+    families = [family for family in _REGISTRY.values() if family.presets is not None]
+    return "; ".join(f"{family.title}: {', '.join(resolve(family.presets))}" for family in families)
+
+
 def converting_family(source: Any) -> ModelFamily | None:
     """The family that converts the image model with the config `source`; `None` if no family does."""
     return next((family for family in _REGISTRY.values() if family.converts(source.model_type)), None)

@@ -1,21 +1,25 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Options of the model to train and of its clips."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, Range, check_ranges, option
 from ..options import as_mapping
+from .families import describe_presets
 
 
 @dataclass
 class ModelConfig:
     """The model: a checkpoint to start from, or a preset with random weights."""
 
+    MORE_HELP: ClassVar[dict[str, Callable[[], str]]] = {"preset": describe_presets}
+
     model_name_or_path: str | None = option(
         None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
     )
-    preset: str | None = option(None, "size of a new TubeViT with random weights: tiny, small, base, large or huge")
+    preset: str | None = option(None, "size of a new model with random weights")
     model_config: dict | str | None = field(
         default=None, metadata={"help": "fields of the model's config to override, as a mapping or JSON"}
     )

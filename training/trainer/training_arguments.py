@@ -334,7 +334,7 @@ class VideoTrainingArguments(TrainingArguments):
             (
                 not self.push_to_hub,
                 "push_to_hub=false",
-                ["hub_model_id", "hub_private_repo", "hub_revision", "hub_license"],
+                ["hub_model_id", "hub_private_repo", "hub_revision"],
             ),
             (self.lr_scheduler_type == "constant", "lr_scheduler_type=constant", ["warmup_steps"]),
             (self.optim.value.startswith(WITHOUT_BETAS), f"optim={self.optim.value}", ["adam_beta1", "adam_beta2"]),

@@ -9,6 +9,7 @@ import pytest
 from tubevit.training.cli import COMMANDS, GROUPS, PREFIXES, RENAMED, find_command, main, make_parser
 from tubevit.training.command_line import normalize_argv, parse_arguments
 from tubevit.training.evaluation.evaluator import BLOCKS
+from tubevit.training.models.families import preset_names
 from tubevit.training.option_names import nearest_names
 from tubevit.training.option_types import convert
 from tubevit.training.options import read_options
@@ -32,10 +33,33 @@ def shown_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def test_every_option_is_described_once(parsers, name):
     for action in shown_actions(parsers[name]):
         where = f"{name} {action.dest}"
+        assert action.metavar != "VALUE", where
         assert action.help and len(action.help.split()) > 1, where
         assert len(re.findall(r"\bdefault: ", action.help)) <= 1, where
         if action.choices is not None and action.metavar is not None:  # else argparse shows the choices
             assert all(str(choice) in f"{action.help} {action.metavar}" for choice in action.choices), where
+
+
+def test_help_of_a_preset_lists_those_of_each_family(parsers):
+    (text,) = (action.help for action in parsers["train"]._actions if action.dest == "preset")
+    assert all(name in text for name in preset_names()) and "TubeViT: tiny, small" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim=sdg", "optim must be one of 41 choices, the nearest is sgd (`--help` lists all), got 'sdg'."),
+        ("lr_scheduler_type=cosin", "the nearest is cosine (`--help` lists all), got 'cosin'."),
+        ("eval_strategy=epochs", "eval_strategy must be one of no, steps, epoch, got 'epochs'."),
+    ],
+)
+def test_wrong_choice_names_the_nearest(text, message, capsys):
+    assert main(["train", "m", "d", text]) == 2
+    error = capsys.readouterr().err
+    assert (
+        re.sub(r"\d+ choices", "41 choices", message) in re.sub(r"\d+ choices", "41 choices", error)
+        and len(error) < 200
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
