@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
+from .animated_webp import WebPAnimation, is_animated_webp
 from .cpu_cores import num_cores
 from .frame_folders import FrameReader, list_frames
 from .truncation import is_truncated
@@ -116,6 +117,8 @@ def decode_video(
     if num_threads < 1:
         raise ValueError(f"num_threads must be 1 or more, or None for the default, got {num_threads}.")
     file, name = resolve_source(source)
+    if is_animated_webp(file):
+        return _decode_animation(WebPAnimation(file, name), sample_indices_fn, frame_transform)
     file_is_truncated = is_truncated(file)  # before FFmpeg reads a file object, whose position this changes
     select = _FrameSelector(sample_indices_fn, name)
     # If the frames differ from the index, or may be damaged, one thread decides by the same packets, and if they differ again,
@@ -248,6 +251,19 @@ def _decode_folder(folder: str, source, sample_indices_fn: Callable | None, fram
     indices = _FrameSelector(sample_indices_fn, folder)(metadata)
     paths = (os.path.join(folder, frames.names[index]) for index in np.unique(indices).tolist())
     return _assemble_clip(paths, FrameReader(), frame_transform, indices, metadata)
+
+
+def _decode_animation(animation: WebPAnimation, sample_indices_fn: Callable | None, frame_transform):
+    num_frames = len(animation.timestamps)
+    metadata = TubeViTVideoMetadata(
+        total_num_frames=num_frames,
+        fps=num_frames / animation.duration,
+        duration=animation.duration,
+        video_backend="pil",
+        timestamps=animation.timestamps,
+    )
+    indices = _FrameSelector(sample_indices_fn, animation.name)(metadata)
+    return _assemble_clip(iter(np.unique(indices).tolist()), animation, frame_transform, indices, metadata)
 
 
 # Decoding by the index
@@ -427,7 +443,7 @@ def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
 
 def _assemble_clip(
     frames: Iterator,
-    convert: "_ToRGB | FrameReader",
+    convert: "_ToRGB | FrameReader | WebPAnimation",
     frame_transform,
     indices: np.ndarray,
     metadata: TubeViTVideoMetadata,
@@ -453,7 +469,7 @@ def _assemble_clip(
 
 
 def _groups(
-    frames: Iterator, convert: "_ToRGB | FrameReader", num_frames: int, group_size: int | None = None
+    frames: Iterator, convert: "_ToRGB | FrameReader | WebPAnimation", num_frames: int, group_size: int | None = None
 ) -> Iterator[torch.Tensor]:
     """`num_frames` frames as RGB in groups, uint8 `(group_size, 3, height, width)`; the last group may be smaller.
 

@@ -23,6 +23,7 @@ VIDEO_FORMATS = (
 )
 # Codecs whose decoder FFmpeg must open to compute frame times that the container does not state.
 PROBED_CODECS = "h263,mpeg4"
+AVIF_ANIMATION = "avis"  # major brand of an AVIF file with an animation
 ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of an audio file
 
 
@@ -113,8 +114,13 @@ def reason(error: Exception) -> str:
 
 
 def _video_stream(container, name: str):
-    """The first video stream that is not a cover picture. Raises `VideoDecodeError` if there is none or no decoder."""
+    """
+    The first video stream that is not a cover picture; in an AVIF animation the one with the most frames, because the first is a
+    still picture. Raises `VideoDecodeError` if there is none or no decoder.
+    """
     streams = [stream for stream in container.streams.video if not stream.disposition & ATTACHED_PICTURE]
+    if container.metadata.get("major_brand") == AVIF_ANIMATION:
+        streams.sort(key=lambda stream: -stream.frames)
     if not streams:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise VideoDecodeError(f"{name} has no video stream (it holds {found}).")

@@ -42,8 +42,9 @@ HIDDEN = "hidden"
 NOT_UTF8 = "with a name that is not UTF-8"
 LINK_AGAIN = "a link to a folder or file that is read already"
 DANGLING = "a link to nothing"
-ANIMATION_MARKS = {".webp": b"ANIM", ".png": b"acTL", ".avif": b"ftypavis"}  # near the beginning of an animated file
-NUM_MARKED_BYTES = 256
+ANIMATED_SUFFIXES = (".webp", ".png", ".avif")  # of images that may be animations
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+WEBP_ANIMATION = 0x02  # in the flags of a WebP file
 MIN_FRAMES = 2  # smallest number of numbered pictures that are the frames of a video
 SHOWN = 3  # number of names listed in a message
 
@@ -57,14 +58,25 @@ def kind_of(path: str | Path) -> str:
     suffix = Path(name).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         return "video"
-    return "video" if suffix in ANIMATION_MARKS and _is_animation(Path(path), ANIMATION_MARKS[suffix]) else "image"
+    return "video" if suffix in ANIMATED_SUFFIXES and _is_animation(Path(path)) else "image"
 
 
-def _is_animation(path: Path, mark: bytes) -> bool:
+def _is_animation(path: Path) -> bool:
+    """Whether the head of a WebP, PNG or AVIF file states an animation."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        return mark in file.read(NUM_MARKED_BYTES)
+        head = file.read(32)
+        if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+            return len(head) > 20 and bool(head[20] & WEBP_ANIMATION)
+        if head[4:8] == b"ftyp":
+            return head[8:12] == b"avis"
+        if head[:8] != PNG_SIGNATURE:
+            return False
+        file.seek(len(PNG_SIGNATURE))
+        while len(chunk := file.read(8)) == 8 and chunk[4:] not in (b"acTL", b"IDAT"):
+            file.seek(int.from_bytes(chunk[:4], "big") + 4, os.SEEK_CUR)  # the content and its checksum
+        return chunk[4:] == b"acTL"
 
 
 def is_utf8(name: str) -> bool:
