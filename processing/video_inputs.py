@@ -2,8 +2,8 @@
 """
 Input types of the video processor, and frame sampling for videos that are already decoded.
 
-Encoded videos: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` (`datasets.Video(decode=False)`), or
-a torchcodec `VideoDecoder` (`datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
+Encoded videos: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` (a row of `datasets.Video(decode=False)`),
+or a torchcodec `VideoDecoder` (a row of `datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
 `(frames, channels, height, width)`, or a list of frames (PIL images, arrays or tensors). Batches: lists of these, nested
 or flat, and arrays with a leading batch axis.
 """
@@ -27,10 +27,14 @@ def flatten_videos(videos: Any) -> list:
     Flattens nested lists and batches of videos to one list, in order.
 
     An entry is an encoded video, a 4-dimensional array or tensor, a list of frames, or a list of paths of image files. As
-    in Transformers, paths in lists of three levels are frames of videos; paths in fewer levels are videos.
+    in Transformers, paths in lists of three levels are frames of videos; paths in fewer levels are videos. The videos of a
+    `datasets` column, `dataset["video"]`, are read undecoded.
 
     Raises `ValueError` or `TypeError` for an empty list and for other types and shapes.
     """
+    if hasattr(videos, "column_name") and hasattr(videos.features, "decode"):  # a column of a data set in memory
+        undecoded = replace(videos.features, decode=False)
+        videos = list(videos.source.cast_column(videos.column_name, undecoded)[videos.column_name])
     if _holds_frame_files(videos):
         return [frame_files for batch in videos for frame_files in batch]
     if is_encoded(videos) or is_torchcodec_decoder(videos):

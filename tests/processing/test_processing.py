@@ -63,9 +63,11 @@ def test_nested_and_mixed_batches(clip, frames, nest):
 
 def test_datasets_video_columns(clip):
     datasets = pytest.importorskip("datasets")
-    rows = datasets.Dataset.from_dict({"video": [str(clip)] * 2}).cast_column("video", datasets.Video(decode=False))
+    decoded = datasets.Dataset.from_dict({"video": [str(clip)] * 2}).cast_column("video", datasets.Video())
+    rows = decoded.cast_column("video", datasets.Video(decode=False))
     processor = video_processor()
     expected = pixels(processor, clip)
+    assert torch.equal(pixels(processor, decoded["video"]), expected.expand(2, -1, -1, -1, -1))
     assert torch.equal(pixels(processor, rows[0]["video"]), expected)
     assert torch.equal(pixels(processor, rows["video"]), expected.expand(2, -1, -1, -1, -1))
     prepared = rows.with_transform(lambda row: processor(row["video"], return_tensors="pt"))

@@ -7,6 +7,7 @@ Converts a data set of the `datasets` library, in memory or streamed, to the col
 decoder. Labels may be class indices, names, or integers without names, one per row or a list per row.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -79,11 +80,17 @@ class DatasetColumns:
         features = _features(self.media, self.names, self.is_multi_label, has_segments=bool(self.segments))
         if self.group_column is not None:
             features[GROUP] = datasets.Value("string")
+        # Columns of videos, images and audio would be decoded with each row, videos by torchcodec, which need not be installed.
+        decoded = [name for name, feature in self.features.items() if hasattr(feature, "decode")]
+        for name in decoded:
+            dataset = dataset.cast_column(name, replace(self.features[name], decode=False))
         dataset = dataset.cast_column(self.video_column, features[self.media])
         if isinstance(dataset, datasets.IterableDataset):
             convert = partial(self._convert, split=split)
             return dataset.map(convert, with_indices=True, remove_columns=list(self.features), features=features)
-        rest = dataset.remove_columns([self.video_column])  # so that the loop below does not read the videos
+        rest = dataset.remove_columns(
+            list({self.video_column, *decoded})
+        )  # so that the loop below does not read files
         if self.own_names is None and self.encoder is not None and self.label_column is not None:
             labels = map(self._label_of, rest.with_format(None).select_columns([self.label_column]))
             labels = [each for label in labels for each in (label if isinstance(label, list) else [label])]

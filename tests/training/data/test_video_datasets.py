@@ -321,6 +321,21 @@ def test_datasets_of_every_label_type(labels, feature, streaming):
     assert [row["video_id"] for row in rows] == [f"train/{index:06d}" for index in range(4)]
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streaming"])
+def test_decoded_columns_are_read_undecoded(streaming):
+    """torchcodec, which decodes `datasets.Video()`, is not installed where the tests run."""
+    names = ["hop", "skip"]
+    columns = {"label": datasets.ClassLabel(names=names), "clip": datasets.Video(), "depth": datasets.Video()}
+    dataset = video_table([1, 0, 1, 0]).add_column("depth", video_table(None)["clip"])
+    for name, feature in columns.items():
+        dataset = dataset.cast_column(name, feature)
+    dataset = dataset.to_iterable_dataset() if streaming else dataset
+    data = adapt_datasets({"train": dataset}, DataConfig(data="x", validation_fraction=0.0, video_column="clip"), None)
+    rows = list(data.splits["train"])
+    assert [row["label"] for row in rows] == [1, 0, 1, 0]
+    assert all(row["video"]["bytes"] == clip_bytes() for row in rows)
+
+
 def test_names_of_a_checkpoint_reorder_class_labels():
     dataset = video_table([0, 1, 0, 1]).cast_column("label", datasets.ClassLabel(names=["hop", "skip"]))
     data = adapt_datasets({"test": dataset}, class_names=["jump", "skip", "hop"])
