@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, VIDEO_PROCESSOR_NAME, cached_file, logging
 
 
@@ -58,7 +59,9 @@ class SavedProcessorMixin(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         settings, is_main = self.video_processor_settings, kwargs.get("is_main_process", True)
         if settings is not None and is_main and not kwargs.get("push_to_hub"):
-            save_video_processor(settings, self.config.num_frames, save_directory)
+            is_remote = type(self).__module__.startswith("transformers_modules.")
+            code_source = self.config.name_or_path if is_remote else None
+            save_video_processor(settings, self.config.num_frames, save_directory, code_source)
 
     def push_to_hub(self, *args, **kwargs):  # type: ignore[override]  # a decorator wraps the base's
         """As in the base class. No video processor is uploaded, because the repository may have one already."""
@@ -124,12 +127,24 @@ def adopt_clip_size(config: PreTrainedConfig, folder: str | os.PathLike) -> None
         )
 
 
-def save_video_processor(settings: dict[str, Any], num_frames: int, folder: str | os.PathLike) -> None:
-    """Save the settings of the checkpoint's video processor to a folder without one, with the model's number of frames."""
+def save_video_processor(
+    settings: dict[str, Any], num_frames: int, folder: str | os.PathLike, code_source: str | None = None
+) -> None:
+    """
+    Save the settings of the checkpoint's video processor to a folder without one, with the model's number of frames.
+
+    code_source: the checkpoint from whose code the model was loaded; the code of the processor is then saved too.
+    """
     if _read_settings(os.fspath(folder), {}) is not None:
         return
     if _num_frames(settings) is not None:
         settings = {**settings, "num_frames": num_frames}
+    if code_source is None:
+        settings = {name: value for name, value in settings.items() if name != "auto_map"}
+    elif "auto_map" in settings:
+        custom_object_save(
+            get_class_from_dynamic_module(settings["auto_map"]["AutoVideoProcessor"], code_source), folder
+        )
     path = Path(folder) / VIDEO_PROCESSOR_NAME
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     logger.warning_once(f"{path} gets the settings of the checkpoint that the model was loaded from.")

@@ -72,7 +72,7 @@ def _with_clip_size(config: dict[str, Any], num_frames: int, size: tuple[int, in
     if hasattr(config_class, "with_tubes"):
         for each in (image_size, own):
             try:
-                config_class(**config).with_tubes(config["tubes"], num_frames, each)
+                config_class.from_dict(dict(config)).with_tubes(config["tubes"], num_frames, each)
             except ValueError as caught:
                 error = error or caught
             else:

@@ -10,7 +10,6 @@ A joint run (section 3.5) has one backbone and a head for each data set. The che
 the same classes.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch import nn
 
 from tubevit.joint_heads import complete_heads
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
+from tubevit.saved_processor import SavedProcessorMixin
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
@@ -168,10 +168,8 @@ def finish_model(
         model = load(settings, messages)
         family.adapt_num_frames(model, num_frames)
         processors = clip_processors(own, chosen, num_frames, family, model.config, ONE_VIEW)
-    if isinstance(
-        processors.own, TubeViTVideoProcessor
-    ):  # a model is saved with the processor of the run, not its source's
-        model.video_processor_settings = json.loads(processors.own.to_json_string())
+    if isinstance(model, SavedProcessorMixin):
+        model.video_processor_settings = None  # the run saves its own processor, not that of its source
     if config.attn_implementation is not None:
         model.set_attn_implementation(config.attn_implementation)
     if not family.freezes_layers:

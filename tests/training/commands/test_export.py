@@ -37,11 +37,15 @@ def test_export_loads_where_the_package_cannot_be_imported(capsys, model, tmp_pa
     code = f"""
 import sys, torch
 sys.modules["tubevit"] = None
-from transformers import AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+from transformers import AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 {textwrap.dedent(printed)}
 print(outputs.logits[0].tolist())
 assert type(processor).__name__ == "TubeViTProcessor"
-processor = AutoVideoProcessor.from_pretrained({str(tmp_path / "out")!r}, trust_remote_code=True)
+classify = pipeline("video-classification", model={str(tmp_path / "out")!r}, trust_remote_code=True)
+classify.save_pretrained({str(tmp_path / "saved")!r})  # without the video processor
+again = pipeline("video-classification", model={str(tmp_path / "saved")!r}, trust_remote_code=True)
+assert again({str(clip)!r}) == classify({str(clip)!r})
+processor = AutoVideoProcessor.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
 with torch.no_grad():
     print(model(**processor({str(clip)!r}, return_tensors="pt")).logits[0].tolist())
 """

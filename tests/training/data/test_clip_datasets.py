@@ -163,6 +163,17 @@ def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
     assert torch.equal(flipped.flip(-1), straight)
 
 
+def test_one_channel_processors_read_one_channel(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_frames(12, 32, 40), fps=10)
+    gray = {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.5]}
+    readers = [reader(**gray), MultiViewReader(video_processor(**TINY, **gray))]
+    clips = [read({"path": str(path), "bytes": None}, 0).pixels for read in readers]
+    assert [clip.shape for clip in clips] == [read.shape for read in readers] == [(8, 1, 16, 16)] * 2
+    colors = reader()({"path": str(path), "bytes": None}, 0).pixels.double()
+    luma = torch.einsum("fchw,c->fhw", colors, torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64))
+    assert (clips[0][:, 0] - luma).abs().max() < 1.5
+
+
 # The same random parameters in any process
 
 
