@@ -17,7 +17,7 @@ from ..options import read_config
 from .class_names import describe_classes
 from .dataset_columns import row_source
 from .video_datasets import DataConfig, VideoData, load_video_dataset
-from .worker_processes import ProcessDied, map_in_processes
+from .worker_processes import FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS, ProcessDied, map_in_processes
 
 
 REPORT_COLUMNS = ("split", "video_id", "path", "reason")
@@ -98,7 +98,9 @@ def check_videos(
     check = partial(check_row, media=data.media, every_frame=every_frame)
     items = ((split, index, row) for split, rows in data.splits.items() for index, row in enumerate(rows))
     corrupt, seconds = [], 0.0
-    for (split, index, row), found in map_in_processes(check, items, total, num_workers, f"checking {data.media}s"):
+    per_process = FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS
+    description = f"checking {data.media}s"
+    for (split, index, row), found in map_in_processes(check, items, total, num_workers, description, per_process):
         if isinstance(found, ProcessDied):
             found = CheckedVideo("the process that decoded it died")
         seconds += found.seconds

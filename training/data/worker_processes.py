@@ -16,7 +16,9 @@ from multiprocessing import get_all_start_methods, get_context
 from typing import Any
 
 
-FILES_PER_PROCESS = 8  # fewer files are not worth another process, which takes seconds to start
+# Fewer files are not worth another process, which takes seconds of CPU time to start: files that take a second each, and files of
+# which two frames are decoded (some 5 to 50 ms).
+FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS = 8, 200
 WAITING_HINT_SECONDS, WAITING_HINT_FROM = 60.0, 0.3  # of a task, and the fraction of it spent waiting for data
 IN_FLIGHT = 4  # files queued per process
 
@@ -26,7 +28,12 @@ class ProcessDied(Exception):
 
 
 def map_in_processes(
-    function: Callable[[Any], Any], items: Iterable[Any], total: int, num_workers: int | None, description: str
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    total: int,
+    num_workers: int | None,
+    description: str,
+    files_per_process: int = FILES_PER_PROCESS,
 ) -> Iterator[tuple[Any, Any]]:
     """
     `(item, function(item))` of each item, in the order in which they finish, with a progress bar.
@@ -34,11 +41,11 @@ def map_in_processes(
     function: must be picklable, like the items. Its exceptions are raised here. If it crashes its process, the result for the
         item is a `ProcessDied`.
     total: number of items.
-    num_workers: number of processes; 1 = this process. By default one per core, or fewer for few items.
+    num_workers: number of processes; 1 = this process. By default one per core, but at most one for `files_per_process` items.
     """
     from ..logging_utils import progress_bar
 
-    num_workers = choose_num_workers(num_workers, total)
+    num_workers = choose_num_workers(num_workers, total, files_per_process)
     if num_workers == 1:
         results = ((item, function(item)) for item in items)
     else:
@@ -46,12 +53,12 @@ def map_in_processes(
     yield from progress_bar(results, description, total, unit="file")
 
 
-def choose_num_workers(num_workers: int | None, num_items: int) -> int:
+def choose_num_workers(num_workers: int | None, num_items: int, files_per_process: int = FILES_PER_PROCESS) -> int:
     """The number of processes for `num_items` items. Raises `ValueError` for `num_workers` below 1."""
     from tubevit.processing.cpu_cores import num_cores
 
     if num_workers is None:
-        num_workers = min(num_cores(), num_items // FILES_PER_PROCESS)
+        num_workers = min(num_cores(), num_items // files_per_process)
         return max(1, num_workers)
     if num_workers < 1:
         raise ValueError(f"The number of workers must be at least 1, got {num_workers}.")
@@ -138,7 +145,8 @@ def _make_pool(num_workers: int) -> ProcessPoolExecutor:
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     context = get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["tubevit.processing"])
+        # What the functions import, so that a process is ready as soon as it is forked.
+        context.set_forkserver_preload(["tubevit.training.data.check_data", "tubevit.training.data.clip_sampling"])
     return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_use_one_thread)
 
 

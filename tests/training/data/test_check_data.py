@@ -156,5 +156,6 @@ def test_exceptions_of_workers_propagate(num_workers):
 def test_number_of_workers():
     assert choose_num_workers(None, 3) == 1 and choose_num_workers(3, 1) == 3
     assert 1 <= choose_num_workers(None, 10_000) <= (os.cpu_count() or 1)
+    assert choose_num_workers(None, 100, files_per_process=200) == 1  # opening files is faster than starting a process
     with pytest.raises(ValueError):
         choose_num_workers(0, 3)
