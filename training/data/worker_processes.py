@@ -103,7 +103,7 @@ def gpu_messages(use_cpu: bool) -> list[str]:
 
 
 def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Iterator[tuple[Any, Any]]:
-    pool = _make_pool(num_workers)
+    pool = _make_pool(function, num_workers)
     try:
         running: dict[Future, Any] = {}
         while True:
@@ -121,32 +121,32 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Itera
                 running = {}
                 pool.shutdown(cancel_futures=True)
                 yield from _one_by_one(function, suspects)
-                pool = _make_pool(num_workers)
+                pool = _make_pool(function, num_workers)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _one_by_one(function: Callable, items: list) -> Iterator[tuple[Any, Any]]:
-    pool = _make_pool(1)
+    pool = _make_pool(function, 1)
     try:
         for item in items:
             try:
                 yield item, pool.submit(function, item).result()
             except BrokenProcessPool:
                 yield item, ProcessDied("its process died")
-                pool = _make_pool(1)
+                pool = _make_pool(function, 1)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _make_pool(num_workers: int) -> ProcessPoolExecutor:
+def _make_pool(function: Callable, num_workers: int) -> ProcessPoolExecutor:
     # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server does not run these
     # threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     context = get_context(method)
     if method == "forkserver":
-        # What the functions import, so that a process is ready as soon as it is forked.
-        context.set_forkserver_preload(["tubevit.training.data.check_data", "tubevit.training.data.clip_sampling"])
+        # The module of the function, so that a process is ready as soon as it is forked.
+        context.set_forkserver_preload([getattr(function, "func", function).__module__])
     return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_use_one_thread)
 
 
