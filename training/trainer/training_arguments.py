@@ -25,6 +25,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import OptimizerNames
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
+from .nested_options import check_entries, check_files
 
 
 BELOW_1 = Range(0, 1, exclusive=("maximum",))
@@ -261,6 +262,7 @@ class VideoTrainingArguments(TrainingArguments):
         self.disable_tqdm = not sys.stderr.isatty() if self.disable_tqdm is None else self.disable_tqdm
         self.report_to = check_trackers(self.report_to)
         self.label_names = ["labels"]
+        check_files(self)
         self._check_accelerator_config()
         super().__post_init__()
         self._check_values()
@@ -293,7 +295,9 @@ class VideoTrainingArguments(TrainingArguments):
         """Raise a `ValueError` for an entry that `accelerator_config` does not have, or that must keep its default."""
         config, default = self.accelerator_config, AcceleratorConfig()
         if isinstance(config, str):
-            config = yaml.safe_load(config if config.startswith("{") else Path(config).read_text(encoding="utf-8"))
+            config = yaml.safe_load(config if config.lstrip().startswith("{") else Path(config).read_text("utf-8"))
+        if config is not None and not isinstance(config, dict):
+            raise ValueError(f"accelerator_config must hold a mapping, got {config!r}.")
         for name, value in (config or {}).items():
             if not hasattr(default, name):
                 raise ValueError(f"accelerator_config has no entry {name!r}; non_blocking may be set.")
@@ -308,8 +312,11 @@ class VideoTrainingArguments(TrainingArguments):
             raise ValueError(
                 "debug=tpu_metrics_debug is not supported: it needs a TPU; debug=underflow_overflow works."
             )
+        check_entries(self)
         entries = [each.partition("=") for each in (self.optim_args or "").replace(" ", "").split(",") if each]
-        for name, _, value in entries:
+        for name, equals, value in entries:
+            if not equals:
+                raise ValueError(f"optim_args must be name=value, separated by commas, got {self.optim_args!r}.")
             others = ",".join("=".join((key, text)) for key, _, text in entries if key != name)
             _, settings = Trainer.get_optimizer_cls_and_kwargs(self)
             _, without = Trainer.get_optimizer_cls_and_kwargs(_with(self, optim_args=others))

@@ -1,0 +1,102 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Checks of the entries of options that hold mappings or lists of settings: `lr_scheduler_kwargs.foo=1` is an error of one line before the
+data are read, where Transformers or torch would raise hours later, or ignore it.
+"""
+
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
+
+from ..option_names import nearest_names
+from ..options import one_line
+
+
+FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # options that also accept the name of a JSON file
+SCHEDULE_ARGUMENTS = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}  # not settings
+IGNORE_SETTINGS = ("constant", "constant_with_warmup")  # schedules that get no settings from `get_scheduler`
+# Arguments of `activation_checkpointing_enable` and of torch's `checkpoint`.
+CHECKPOINTING = {
+    "every_n_layers": int,
+    "offload": bool,
+    "use_reentrant": bool,
+    "preserve_rng_state": bool,
+    "determinism_check": str,
+    "debug": bool,
+    "early_stop": bool,
+}
+# Entries that `TrainingArguments` and `Trainer` read; a test compares them with the installed source.
+FSDP = (
+    *("activation_checkpointing", "auto_wrap_policy", "backward_prefetch", "cpu_offload", "cpu_ram_efficient_loading"),
+    *("forward_prefetch", "limit_all_gathers", "min_num_params", "reshard_after_forward", "state_dict_type"),
+    *("sync_module_states", "transformer_layer_cls_to_wrap", "use_orig_params", "version"),
+    *("xla", "xla_fsdp_grad_ckpt", "xla_fsdp_settings", "xla_fsdp_v2"),
+)
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+def check_files(arguments: Any) -> None:
+    """Raise `FileNotFoundError` for an option of `FILES` that names a file that does not exist."""
+    for name in FILES:
+        value = getattr(arguments, name)
+        if isinstance(value, str) and not value.lstrip().startswith("{") and not Path(value).is_file():
+            raise FileNotFoundError(f"{name}={value}: there is no such file; give a JSON file or a mapping.")
+
+
+def check_entries(arguments: Any) -> None:
+    """Raise a `ValueError` for an entry that its option does not have, or with a value that it does not accept."""
+    _check_schedule(str(arguments.lr_scheduler_type.value), arguments.lr_scheduler_kwargs or {})
+    settings = arguments.activation_checkpointing_kwargs or {}
+    _check_names("activation_checkpointing_kwargs", settings, list(CHECKPOINTING))
+    for name, value in settings.items():
+        if type(value) is not CHECKPOINTING[name] or (type(value) is int and value < 1):
+            kind = {bool: "true or false", int: "a whole number of at least 1", str: "text"}[CHECKPOINTING[name]]
+            raise ValueError(f"activation_checkpointing_kwargs.{name} must be {kind}, got {value!r}.")
+    if isinstance(arguments.fsdp_config, dict):  # with `fsdp`, Transformers has read the file
+        entries = {name.removeprefix("fsdp_"): value for name, value in arguments.fsdp_config.items()}
+        _check_names("fsdp_config", entries, list(FSDP))
+    if arguments.torch_compile_mode not in (None, *COMPILE_MODES):
+        raise ValueError(
+            f"torch_compile_mode must be one of {', '.join(COMPILE_MODES)}, got {arguments.torch_compile_mode!r}."
+        )
+    if arguments.given["torch_compile_backend"] is not None:
+        backends = torch._dynamo.list_backends(exclude_tags=())
+        if arguments.torch_compile_backend not in backends:
+            raise ValueError(
+                f"torch_compile_backend must be one of {', '.join(backends)}, got {arguments.torch_compile_backend!r}."
+            )
+
+
+def _check_schedule(name: str, settings: dict[str, Any]) -> None:
+    """Build the schedule of a run of ten steps and take each of them."""
+    if not settings:
+        return
+    if name in IGNORE_SETTINGS:
+        raise ValueError(f"lr_scheduler_kwargs={settings} has no effect with lr_scheduler_type={name}.")
+    function = TYPE_TO_SCHEDULER_FUNCTION[name]
+    if "kwargs" not in inspect.signature(function).parameters:
+        known = inspect.signature(function).parameters.keys() - SCHEDULE_ARGUMENTS
+        _check_names("lr_scheduler_kwargs", settings, sorted(known), f" with lr_scheduler_type={name}")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the optimizer takes no step
+            schedule = get_scheduler(name, optimizer, 2, 10, scheduler_specific_kwargs=settings)
+            for _ in range(0 if "kwargs" in inspect.signature(function).parameters else 10):
+                schedule.step()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"lr_scheduler_kwargs={settings} does not fit lr_scheduler_type={name}: {one_line(error)}"
+        ) from error
+
+
+def _check_names(option: str, given: dict[str, Any], known: list[str], where: str = "") -> None:
+    for name in given:
+        if name not in known:
+            close = nearest_names(name, known)
+            hint = f"the nearest is {close[0]!r}" if close else f"there are: {', '.join(known) or 'none'}"
+            raise ValueError(f"{option} has no entry {name!r}{where}; {hint}.")
