@@ -295,7 +295,9 @@ class VideoTrainingArguments(TrainingArguments):
         """Raise a `ValueError` for an entry that `accelerator_config` does not have, or that must keep its default."""
         config, default = self.accelerator_config, AcceleratorConfig()
         if isinstance(config, str):
-            config = yaml.safe_load(config if config.lstrip().startswith("{") else Path(config).read_text("utf-8"))
+            config = yaml.safe_load(
+                config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")
+            )
         if config is not None and not isinstance(config, dict):
             raise ValueError(f"accelerator_config must hold a mapping, got {config!r}.")
         for name, value in (config or {}).items():
@@ -338,11 +340,9 @@ class VideoTrainingArguments(TrainingArguments):
             (self.logging_strategy != "steps", f"logging_strategy={given['logging_strategy']}", ["logging_steps"]),
             (self.logging_strategy == "no", "logging_strategy=no", ["chance_loss_patience", "logging_first_step"]),
             (not has_tracker, "report_to=none", TRACKER_OPTIONS),
-            (
-                not self.push_to_hub,
-                "push_to_hub=false",
-                ["hub_model_id", "hub_private_repo", "hub_revision"],
-            ),
+            (not self.push_to_hub, "push_to_hub=false", ["hub_model_id", "hub_private_repo", "hub_revision"]),
+            (not given["fsdp"], "fsdp=none", ["fsdp_config"]),
+            (not self.activation_checkpointing, "activation_checkpointing=false", ["activation_checkpointing_kwargs"]),
             (self.lr_scheduler_type == "constant", "lr_scheduler_type=constant", ["warmup_steps"]),
             (self.optim.value.startswith(WITHOUT_BETAS), f"optim={self.optim.value}", ["adam_beta1", "adam_beta2"]),
         ]
