@@ -2,6 +2,7 @@
 """Terminal output of long commands: progress bars on a terminal, a line per minute elsewhere; and quieter libraries."""
 
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -51,13 +52,14 @@ class LineTimer:
     """Writes at most one line per `seconds`, by default `SECONDS_BETWEEN_LINES`. write: prints a line."""
 
     def __init__(self, write: Callable[[str], Any], seconds: float | None = None):
-        self.write_line, self.last = write, time.monotonic()
+        self.write_line, self.last, self.lock = write, time.monotonic(), threading.Lock()
         self.seconds = SECONDS_BETWEEN_LINES if seconds is None else seconds
 
     def tick(self, text: Callable[[], str]) -> None:
         """Write `text()` if the last line is old enough."""
-        if time.monotonic() - self.last >= self.seconds:
-            self.write(text())
+        with self.lock:
+            if time.monotonic() - self.last >= self.seconds:
+                self.write(text())
 
     def write(self, line: str) -> None:
         self.write_line(line)
@@ -65,24 +67,34 @@ class LineTimer:
 
 
 class ProgressLines:
-    """The progress of a task as lines on stderr: `checking: 1,200 of 5,000 (24 %), 20.1 files/s, 3 min 9 s left`."""
+    """
+    The progress of a task as lines on stderr: `checking: 1,200 of 5,000 (24 %), 20.1 files/s, 3 min 9 s left`. A thread prints them
+    while an item takes long.
+    """
 
     def __init__(self, iterable: Iterable | None, description: str, total: int | None, unit: str):
         self.iterable, self.description, self.unit = iterable, description, unit
         self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
         self.count, self.start = 0, time.monotonic()
         self.lines = LineTimer(lambda line: print(line, file=sys.stderr, flush=True))
+        self.is_done = threading.Event()
 
     def __iter__(self) -> Iterator:
-        for item in self.iterable or ():
-            yield item
-            self.update()
+        with self:
+            for item in () if self.iterable is None else self.iterable:
+                yield item
+                self.update()
 
     def __enter__(self) -> "ProgressLines":
+        threading.Thread(target=self._print_while_waiting, daemon=True).start()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        pass
+        self.is_done.set()
+
+    def _print_while_waiting(self) -> None:
+        while not self.is_done.wait(self.lines.seconds):
+            self.lines.tick(self._line)
 
     def update(self, number: int = 1) -> None:
         self.count += number

@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Callbacks of Trainer, the progress of training on a terminal or in a log, and checks that stop training if the loss is NaN or inf, or stays at chance level.
+Callbacks of Trainer, the progress of training on a terminal or in a log, and checks that stop training if the loss is NaN or inf,
+or stays at chance level.
 
 The paper reports the latter for TubeViT-L and -H with the learning rate of TubeViT-B (section A): accuracy 0, flat loss.
 """
@@ -18,11 +19,8 @@ from ..data.clip_datasets import ClipDataset, StreamedClips
 from ..logging_utils import LineTimer, describe_count, describe_rate, describe_time_left
 
 
-MIN_DECREASE = (
-    0.01  # smallest decrease below the chance loss that counts as learning, as a fraction of the chance loss
-)
-
-
+# Smallest decrease below the chance loss that counts as learning, as a fraction of the chance loss.
+MIN_DECREASE = 0.01
 SECONDS_BETWEEN_POSTFIXES = 5.0  # of the bar on a terminal
 ADVICE = "lower learning_rate or raise warmup_steps; earlier checkpoints have finite weights."
 
@@ -57,16 +55,20 @@ def check_progress(losses: list[float], chance_loss: float, step: int, num_steps
 
 def loss_warning(history: list[dict[str, Any]], chance_loss: float | None, num_steps: int) -> str | None:
     """
-    A warning if the loss of the last tenth of all steps is at chance level.
+    A warning if the loss of the last tenth of all steps, at least that of the last entry, is not below chance level.
 
     history: Trainer's log entries. chance_loss: `None` if unknown. num_steps: of the whole run.
     """
-    recent = [entry["loss"] for entry in history if "loss" in entry and entry["step"] > 0.9 * num_steps]
-    if chance_loss is None or not recent or sum(recent) / len(recent) < (1 - MIN_DECREASE) * chance_loss:
+    entries = [entry for entry in history if "loss" in entry]
+    if chance_loss is None or not entries:
+        return None
+    recent = [entry["loss"] for entry in entries if entry["step"] > 0.9 * num_steps] or [entries[-1]["loss"]]
+    mean = sum(recent) / len(recent)
+    if mean < (1 - MIN_DECREASE) * chance_loss:
         return None
     return (
-        f"WARNING: training ended with a loss of {sum(recent) / len(recent):.3f}, at chance level ({chance_loss:.3f}): the model has "
-        "learned little or nothing. Train longer, change learning_rate, or start from a checkpoint."
+        f"WARNING: training ended with a loss of {mean:.3f}, not below chance level ({chance_loss:.3f}): the model has learned little "
+        "or nothing. Train longer, change learning_rate, or start from a checkpoint."
     )
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -98,13 +99,26 @@ def test_a_log_has_readable_lines(script, videos, tmp_path, monkeypatch, capsys)
 
 
 def test_lines_come_once_a_minute(monkeypatch, capsys):
-    now = iter(range(0, 10_000, 25))
-    monkeypatch.setattr(logging_utils.time, "monotonic", lambda: next(now))
-    assert list(progress_bar(range(40), "checking", unit="file")) == list(range(40))
+    now = [0.0]
+    monkeypatch.setattr(logging_utils.time, "monotonic", lambda: now[0])
+    for _ in progress_bar(range(40), "checking", unit="file"):
+        now[0] += 25  # seconds per file
     lines = capsys.readouterr().err.splitlines()
-    # Every third call of the clock at the latest, and a line needs one call more.
-    assert 8 <= len(lines) <= 14 and lines[0].startswith("checking: ") and " of 40 (" in lines[0]
-    assert lines[-1].endswith(" left")
+    assert len(lines) == 13  # every third file
+    assert lines[0] == "checking: 3 of 40 (8 %), 2.4 files/min, 15 min 25 s left"
+    assert lines[-1].startswith("checking: 39 of 40 (98 %)")
+
+
+def test_lines_come_while_an_item_takes_long(monkeypatch, capsys):
+    monkeypatch.setattr(logging_utils, "SECONDS_BETWEEN_LINES", 0.02)
+    with progress_bar(description="runs", total=3, unit="run") as progress:
+        for _ in range(500):
+            time.sleep(0.01)
+            if "runs: 0 of 3 (0 %), 0 runs/min, time left unknown" in capsys.readouterr().err:
+                break
+        else:
+            pytest.fail("nothing was printed within 5 s")
+        progress.update()
 
 
 def test_too_many_loader_workers_are_reported(monkeypatch):
