@@ -12,6 +12,7 @@ import numpy as np
 
 
 PAD_MODES = ("loop", "last", "error")
+MAX_FRAMES = 65_536  # of a clip
 
 # Seconds. Containers round frame times (Matroska to 1 ms), so a frame that starts this little after the requested time counts
 # as visible at it. Not a multiple of 1 ms or of 1/30 ms: requested times and times at 29.97 fps differ by such multiples, and
@@ -155,12 +156,19 @@ def frame_rate(metadata) -> float:
 
 def num_frames_at_rate(total_num_frames: int, video_fps: float, fps: float) -> int:
     """
-    Number of frames of the whole video at `fps`, rounded down as in Transformers, and at least 1.
+    Number of frames of the whole video at `fps`, rounded down as in Transformers, and at least 1. Raises `ValueError` for more
+    than `MAX_FRAMES`.
 
     >>> num_frames_at_rate(8, 4.0, 3.0)
     6
     """
-    return max(1, int(total_num_frames / video_fps * fps))
+    num_frames = total_num_frames / video_fps * fps
+    if num_frames > MAX_FRAMES:
+        raise ValueError(
+            f"fps={fps:g} gives {num_frames:,.0f} frames of a video of {total_num_frames / video_fps:,.0f} s; lower fps to at most "
+            f"{MAX_FRAMES} frames."
+        )
+    return max(1, int(num_frames))
 
 
 def _pad(indices: np.ndarray, total_num_frames: int, pad_mode: str) -> np.ndarray:

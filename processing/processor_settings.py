@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers.image_utils import ChannelDimension, SizeDict
 
+from .frame_sampling import MAX_FRAMES
+
 
 MAX_SIDE = 16_384  # pixels
-MAX_FRAMES = 65_536  # of a clip
 MAX_COUNT = 1_024  # views and threads
 MIN_RATE, MAX_RATE = 1e-4, 1e4  # frames per second
 # With these limits, pixels stay finite after rescaling and normalization.

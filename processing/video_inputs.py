@@ -19,7 +19,11 @@ from PIL import Image
 from transformers.video_utils import VideoMetadata
 
 from .decoded_frames import FrameSequence
+from .processor_settings import is_number
 from .video_decoding import TubeViTVideoMetadata
+
+
+MAX_SECONDS = 10_000_000  # of a video, and frames per second
 
 
 def flatten_videos(videos: Any) -> list:
@@ -109,16 +113,29 @@ def decoded_metadata(given: dict | VideoMetadata | None, num_frames: int) -> Vid
     """
     Metadata of decoded frames: a copy of `given`, with the number of frames added if it is missing.
 
-    Raises `ValueError` for an unknown entry.
+    Raises `ValueError` for an unknown entry, and for a rate, duration or times that no video has.
     """
     if given is None:
         return VideoMetadata(total_num_frames=num_frames, frames_indices=list(range(num_frames)))
-    if not isinstance(given, dict):
-        return replace(given)
-    known = TubeViTVideoMetadata.__dataclass_fields__
-    if unknown := set(given) - set(known):
-        raise ValueError(f"video_metadata has no entry {min(unknown)!r}; it has: {', '.join(known)}.")
-    return TubeViTVideoMetadata(**{"total_num_frames": num_frames, **given})
+    if isinstance(given, dict):
+        known = TubeViTVideoMetadata.__dataclass_fields__
+        if unknown := set(given) - set(known):
+            raise ValueError(f"video_metadata has no entry {min(unknown)!r}; it has: {', '.join(known)}.")
+        given = TubeViTVideoMetadata(**{"total_num_frames": num_frames, **given})
+    for name, value in (("fps", given.fps), ("duration", given.duration)):
+        if value and not (is_number(value) and 0 < value <= MAX_SECONDS):
+            raise ValueError(
+                f"video_metadata: {name} must be a number above 0 and at most {MAX_SECONDS:,}, got {value!r}."
+            )
+    if "timestamps" in tuple(given) and given.timestamps is not None:  # not the property of `VideoMetadata`
+        times = np.asarray(given.timestamps, float)
+        if times.shape != (given.total_num_frames,) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            raise ValueError(
+                f"video_metadata: timestamps must be {given.total_num_frames} ascending times in seconds, one per frame, got shape "
+                f"{times.shape}: {np.array2string(times.ravel()[:4], separator=', ')} ..."
+            )
+        return replace(given, timestamps=times - times[0])
+    return replace(given)
 
 
 def take_frames(

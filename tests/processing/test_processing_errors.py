@@ -143,6 +143,21 @@ def test_inconsistent_metadata_raises():
     )  # the frames are already sampled
     with pytest.raises(ValueError, match="no entry 'rate'"):
         processor(ARRAYS, video_metadata={"rate": 25})
+    for name, value in (("fps", -25), ("fps", 1e30), ("fps", "25"), ("fps", float("nan")), ("duration", -1.0)):
+        with pytest.raises(ValueError, match=f"video_metadata: {name} must be a number above 0"):
+            processor(ARRAYS, video_metadata={name: value}, sampling="fixed_rate", fps=5)
+    for times in (np.arange(40)[::-1], np.zeros(40), [np.nan] * 40, np.arange(20)):
+        with pytest.raises(ValueError, match="timestamps must be 40 ascending times"):
+            processor(ARRAYS, video_metadata={"timestamps": times}, sampling="fixed_rate", fps=5)
+    shifted = [
+        pixels(
+            processor, ARRAYS, video_metadata={"timestamps": first + np.arange(40) / 20}, sampling="fixed_rate", fps=5
+        )
+        for first in (0.0, 7.5)
+    ]
+    assert (shifted[0] == shifted[1]).all(), "times are relative to the first frame"
+    with pytest.raises(ValueError, match=r"fps=10000 gives 400,000 frames"):
+        processor(ARRAYS, video_metadata={"fps": 1}, fps=10_000)
     with pytest.raises(ValueError, match="2 videos and 1 entries"):
         processor([ARRAYS, ARRAYS], video_metadata=[{"fps": 25}])
     with pytest.raises(ValueError, match=r"is after the end of the video, which lasts 2\.000 s"):

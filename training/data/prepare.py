@@ -356,10 +356,15 @@ def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
     options = {"crf": str(settings.crf), "preset": settings.preset, "tune": "fastdecode", "x264-params": X264_OPTIONS}
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         stream = None
-        for frames, times in _decode_in_parts(_source(source, settings.frame_folder_fps), settings.short_side):
+        for frames, times, aspect_ratio in _decode_in_parts(
+            _source(source, settings.frame_folder_fps), settings.short_side
+        ):
             if stream is None:
                 stream = container.add_stream(ENCODER, options=options)
                 stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], "yuv420p"
+                # Even sides change the aspect ratio of small frames by more than 1 %; the decoder undoes this.
+                pixel = aspect_ratio * stream.height / stream.width
+                stream.codec_context.sample_aspect_ratio = pixel.limit_denominator(1000)
                 stream.time_base = stream.codec_context.time_base = TIME_BASE
                 stream.codec_context.gop_size, stream.codec_context.max_b_frames = settings.gop, NUM_B_FRAMES
                 stream.codec_context.thread_count = 1
@@ -371,8 +376,13 @@ def _encode(source: str | Path, path: Path, settings: PrepareSettings) -> None:
         container.mux(stream.encode(None))
 
 
-def _decode_in_parts(source: dict[str, Any], short_side: int) -> Iterator[tuple["torch.Tensor", list[float]]]:
-    """The frames of a video, resized, uint8 `(frames, 3, height, width)`, and their times in seconds, part by part."""
+def _decode_in_parts(
+    source: dict[str, Any], short_side: int
+) -> Iterator[tuple["torch.Tensor", list[float], Fraction]]:
+    """
+    The frames of a video, resized, uint8 `(frames, 3, height, width)`, their times in seconds, and width over height of the video
+    before, part by part.
+    """
     from tubevit.processing import decode_video
 
     first, total, per_part = 0, 1, 1
@@ -387,7 +397,8 @@ def _decode_in_parts(source: dict[str, Any], short_side: int) -> Iterator[tuple[
             source, select, frame_transform=lambda frames: resize_short_side(frames, short_side), num_threads=1
         )
         total, per_part = metadata.total_num_frames, max(1, MAX_PART_BYTES // frames[0].numel())
-        yield frames, found["metadata"].timestamps[first : first + len(frames)].tolist()
+        times = found["metadata"].timestamps[first : first + len(frames)].tolist()
+        yield frames, times, Fraction(metadata.width, metadata.height)
         first += len(frames)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 
@@ -82,6 +83,16 @@ def test_a_long_video_is_copied_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_module, "MAX_PART_BYTES", 7 * 3 * 96 * 128)
     prepare_video(source, tmp_path / "parts.mp4", PrepareSettings())
     assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("size", [(18, 47), (47, 19), (33, 21), (240, 320)])
+def test_copies_of_small_frames_have_the_aspect_ratio_of_the_original(tmp_path, size):
+    height, width = size
+    frames = np.zeros((4, height, width, 3), np.uint8)
+    original = write_video(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    prepare_video(original, tmp_path / "copy.mp4", PrepareSettings(short_side=256))
+    copy = decode_video(tmp_path / "copy.mp4")[0]
+    assert abs(math.log(copy.shape[-1] / copy.shape[-2] * height / width)) < 0.02 + 0.5 / width
 
 
 @pytest.mark.parametrize(("size", "expected"), [((480, 640), (256, 340)), ((100, 51), (100, 50)), ((2, 3), (2, 2))])
