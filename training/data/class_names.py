@@ -30,11 +30,17 @@ SHOWN = 3  # number of classes listed in an error
 
 
 class ClassNames(list[str]):
-    """Class names in the order of their numbers. first_number: the number of the first class, 0 or 1."""
+    """
+    Class names of a file, in the order of their numbers.
 
-    def __init__(self, names: Iterable[str], first_number: int = 0):
+    first_number: the number of the first class, 0 or 1; `None` for a file without numbers, which count from 0.
+
+    Attributes: `first_number` and `has_numbers`.
+    """
+
+    def __init__(self, names: Iterable[str], first_number: int | None = None):
         super().__init__(names)
-        self.first_number = first_number
+        self.first_number, self.has_numbers = first_number or 0, first_number is not None
 
 
 def read_class_names(path: str | Path) -> ClassNames:
@@ -177,8 +183,8 @@ class LabelEncoder:
     indexed: names in the order that integer labels index. By default `names`; but if all names are numbers, an integer label is
         the class with that number as its name.
 
-    Attributes: `by_number` (integer label to name) and `is_positional`, whether integer labels are positions in `names` only
-    because nothing else declares numbers.
+    Attributes: `by_number` (integer label to name) and `is_positional`, whether integer labels are positions in a list of names
+    because nothing declares the numbers of the names.
 
     >>> LabelEncoder(["b", "a"])(0), LabelEncoder(["b", "a"], indexed=["a", "b"])(0), LabelEncoder(["1", "0"])(0)
     (0, 1, 1)
@@ -189,7 +195,8 @@ class LabelEncoder:
     def __init__(self, names: Sequence[str], indexed: Sequence[str] | None = None):
         self.names = list(names)
         are_numbers = bool(self.names) and all(map(_is_index, self.names))
-        self.is_positional = not indexed and not are_numbers
+        is_declared = bool(indexed) and not (isinstance(indexed, ClassNames) and not indexed.has_numbers)
+        self.is_positional = not is_declared and (bool(indexed) or not are_numbers)
         if indexed or not are_numbers:
             first = indexed.first_number if isinstance(indexed, ClassNames) else 0
             self.by_number = dict(enumerate(indexed or self.names, start=first))
@@ -220,7 +227,7 @@ class LabelEncoder:
         return index
 
     def check_positions(self, labels: Iterable[int]) -> None:
-        """Raise `ValueError` if integer labels are positions in `names` but none is 0, so that they may count from 1."""
+        """Raise `ValueError` if integer labels are positions in a list but none is 0, so that they may count from 1."""
         labels = set(labels)
         if self.is_positional and labels and min(labels) > 0:
             raise ValueError(

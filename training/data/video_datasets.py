@@ -48,7 +48,7 @@ from .holding_out import (
     overlap_messages,
     real_paths,
 )
-from .media_files import MEDIA_SUFFIXES
+from .media_files import MEDIA_SUFFIXES, shorten
 
 
 @dataclass
@@ -243,10 +243,11 @@ def _load_samples(
     if class_names is None and declared is None:
         check_spelling(names)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
-    if class_names and encoder.is_positional and (indices := _indices(splits)):
-        if declared is None:  # else the format defines the numbers
+    if encoder.is_positional and (indices := _indices(splits)):
+        if declared is None or config.class_names_file:  # else the format defines the numbers
             encoder.check_positions(indices)
-        messages.append("Labels are integers: they are used as indices of the checkpoint's classes.")
+        if class_names and not config.class_names_file:
+            messages.append("Labels are integers: they are used as indices of the checkpoint's classes.")
     groups = {split: _sample_groups(samples, config, messages) for split, samples in splits.items()}
     files = {split: real_paths(sample.path for sample in samples) for split, samples in splits.items()}
     held_out: set[int] = set()
@@ -269,6 +270,10 @@ def _load_samples(
         datasets[split] = make_dataset(
             entry.media, paths, labels_of[split], ids, names, segments, frame_rates.get(split)
         )
+    if "train" in labels_of and not multi_label:
+        found = set(labels_of["train"])
+        if empty := [name for index, name in enumerate(names) if index not in found]:
+            messages.append(f"{len(empty)} of {len(names)} classes have no training video ({shorten(empty)}).")
     if multi_label or held_out:
         messages += one_sided_messages(labels_of, names)
     return VideoData(datasets, names, entry.media, multi_label, entry.name, messages)

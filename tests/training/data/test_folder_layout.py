@@ -7,9 +7,12 @@ import json
 import os
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from dataset_files import error_of, load
 
+from tubevit.training.data.check_data import check_videos
 from tubevit.training.data.demo_clips import find_clips
 from tubevit.training.data.formats.samples import split_of
 from tubevit.training.data.media_files import VIDEO_SUFFIXES, kind_of, list_files, scan_folder
@@ -485,6 +488,41 @@ def test_suffixes_of_video_files(tmp_path):
     make(tmp_path, *names)
     assert [path.name for path in list_files(tmp_path, VIDEO_SUFFIXES)] == names
     assert all(kind_of(name) == "video" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "container"),
+    [
+        *(
+            (".asf", "mpeg4", "asf"),
+            (".3g2", "mpeg4", "3g2"),
+            (".f4v", "libx264", "mp4"),
+            (".m2v", "mpeg2video", "mpeg2video"),
+        ),
+        *((".divx", "mpeg4", "avi"), (".mxf", "mpeg2video", "mxf"), (".y4m", "wrapped_avframe", "yuv4mpegpipe")),
+        *((".ivf", "libvpx-vp9", "ivf"), (".qt", "libx264", "mov"), (".nut", "mpeg4", "nut"), (".rm", "rv20", "rm")),
+        *(
+            (".mk3d", "libx264", "matroska"),
+            (".ogg", "libtheora", "ogg"),
+            (".h264", "libx264", "h264"),
+            (".mj2", "libx264", "mp4"),
+        ),
+    ],
+)
+def test_files_of_every_container_are_read(tmp_path, suffix, codec, container):
+    if codec not in av.codecs_available:
+        pytest.skip(f"This FFmpeg has no encoder {codec}.")
+    for name in ("run", "walk"):
+        (tmp_path / name).mkdir()
+        with av.open(str(tmp_path / name / f"a{suffix}"), "w", format=container) as file:
+            stream = file.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 352, 288, "yuv420p"
+            for level in (40, 120, 200, 80):
+                frame = av.VideoFrame.from_ndarray(np.full((288, 352, 3), level, np.uint8), format="rgb24")
+                file.mux(stream.encode(frame.reformat(format="yuv420p")))
+            file.mux(stream.encode(None))
+    data = load(data=tmp_path, validation_fraction=0.0)
+    assert check_videos(data, every_frame=True, num_workers=1)[0] == [] and len(data.splits["train"]) == 2
 
 
 # Shards

@@ -74,7 +74,8 @@ def test_the_format_is_detected_and_checked_by_its_entry(tmp_path, capsys):
     assert "hold 4 classes, expected 3" in error_of(data=tmp_path, num_classes=3)
     assert "multi_label=true needs one of" in error_of(data=tmp_path, multi_label=True)
     assert load(data=tmp_path, label_column="x").messages == [
-        "label_column has no effect: the format toy does not use it."
+        "label_column has no effect: the format toy does not use it.",
+        "3 of 4 classes have no training video (blue, green, yellow).",
     ]
     (tmp_path / "metadata.toy").write_text("# toy\nred: a.mp4\n")
     assert "metadata.toy, line 2: 'red: a.mp4' is not" in error_of(data=tmp_path)
@@ -88,7 +89,7 @@ def test_help_and_errors_list_the_format(capsys):
     assert "toy: lines of a split, a class and paths" in printed
     assert "toy" in DataConfig.__dataclass_fields__["data_format"].metadata["choices"]
     assert main(["data", "check", "data=here", "data_format=toi"]) == 2
-    assert "data_format must be one of auto, toy, ssv2, kinetics" in last_line(capsys)
+    assert "data_format must be one of 12 choices, the nearest is toy" in last_line(capsys)
 
 
 def test_a_file_in_the_folder_of_formats_is_found(tmp_path):

@@ -39,6 +39,58 @@ def test_list_with_class_names_file(tmp_path):
     assert "b.mp4" in message and "label 2 is out of range: there are 2 classes" in message
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classInd.txt", "1 hop\n2 skip\n3 big jump\n"),
+        ("names.csv", "id,name\n1,hop\n2,skip\n3,big jump\n"),
+        ("names.tsv", "hop\t1\nskip\t2\nbig jump\t3\n"),
+        ("names.json", '{"hop": 1, "skip": 2, "big jump": 3}'),
+        ("index.json", '{"3": "big jump", "1": "hop", "2": "skip"}'),
+        ("zero.txt", "0: zero\n1: hop\n2: skip\n3: big jump\n"),
+    ],
+)
+@pytest.mark.parametrize("names", [None, ["skip", "Big_jump", "hop"]], ids=["own classes", "of a checkpoint"])
+def test_names_belong_to_the_numbers_of_the_file_that_declares_them(tmp_path, file, text, names):
+    (tmp_path / "train.txt").write_text("a.mp4 1\nb.mp4 2\nc.mp4 3\n")
+    (tmp_path / file).write_text(text)
+    config = {"train_data": tmp_path / "train.txt", "class_names_file": tmp_path / file, "validation_fraction": 0.0}
+    data = load(class_names=names, **config)
+    found = [row[1] for row in table(data, "train")]
+    assert found == (["hop", "skip", "big jump"] if names is None else ["hop", "skip", "Big_jump"])
+    assert len(data.class_names) == 3 + (file == "zero.txt" and names is None)
+    if file == "zero.txt" and names is None:
+        assert "1 of 4 classes have no training video (zero)." in data.messages
+
+
+def test_lists_that_count_from_1_have_no_empty_class_and_no_shift(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 1\nb.mp4 2\nc.mp4 3\n")
+    (tmp_path / "val.txt").write_text("d.mp4 3\n")
+    data = load(data=tmp_path)
+    assert data.class_names == ["1", "2", "3"] and [row["label"] for row in data.splits["validation"]] == [2]
+    (tmp_path / "val.txt").write_text("d.mp4 0\n")
+    assert "label 0 is out of range: there are 3 classes, with indices from 1" in error_of(data=tmp_path)
+    (tmp_path / "val.txt").write_text("d.mp4 1\ne.mp4 2\n")
+    config = {"validation_data": tmp_path / "val.txt", "class_names": ["hop", "skip", "jump"]}
+    assert "integers from 1 to 2 without 0: they may count from 0 or from 1" in error_of(**config)
+    (tmp_path / "names.txt").write_text("hop\nskip\njump\n")
+    assert "without 0" in error_of(class_names_file=tmp_path / "names.txt", **config)
+    (tmp_path / "names.txt").write_text("1 hop\n2 skip\n3 jump\n")
+    data = load(class_names_file=tmp_path / "names.txt", **config)
+    assert [row[1] for row in table(data, "validation")] == ["hop", "skip"]
+
+
+@pytest.mark.parametrize(
+    "text", ["7 up\nhop\n", "12 angry men\n12 years\n", "take 1\ntake 2\n", "c000 Do 0\nc001 Do 1\n"]
+)
+def test_numbers_that_belong_to_names_are_kept(tmp_path, text):
+    (tmp_path / "names.txt").write_text(text)
+    assert read_class_names(tmp_path / "names.txt") == text.splitlines()
+    (tmp_path / "names.txt").write_text("1 a\n3 b\n")
+    with pytest.raises(ValueError, match="indices 0 to 1, or 1 to 2"):
+        read_class_names(tmp_path / "names.txt")
+
+
 def test_too_large_class_index_raises(tmp_path):
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 4000000000\n")
     assert "label 4000000000 is not a class index" in error_of(train_data=tmp_path / "train.txt")
