@@ -186,8 +186,9 @@ def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing:
     smallest = (max(tube.smallest_size[axis] for tube in tubes.values()) for axis in range(3))
     raise ValueError(
         f"Tube {index} ({tubes[index]}) does not fit a clip of {format_size(size)} (frames x height x width): {short}. "
-        f"The smallest size that holds every tube is {format_size(smallest)}; give at least that, change the tube, or "
-        "set allow_missing_tubes=True in the config to omit tubes that do not fit."
+        f"The smallest size that holds every tube is {format_size(smallest)}; give at least that, change the tube, or set "
+        "allow_missing_tubes=True in the config (model_config.allow_missing_tubes=true on a command line) to omit tubes that do "
+        "not fit."
     )
 
 

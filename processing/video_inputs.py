@@ -85,7 +85,10 @@ def encoded_source(decoder: Any) -> dict | None:
 
     `decode_video` then reads it, so that the pixels equal those from any other source of the same video.
     """
-    source = getattr(decoder, "_hf_encoded", None) or {}
+    # `datasets` sets `_hf_encoded` on the decoders that it creates; torchcodec's own decoders have no such attribute.
+    source = decoder._hf_encoded if hasattr(decoder, "_hf_encoded") else None
+    if source is None:
+        return None
     path = source.get("path")
     if source.get("bytes") is not None or (path is not None and os.path.isfile(path)):
         return source

@@ -94,6 +94,13 @@ class RunSetup:
     def compute_metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(self.data.multi_label)
 
+    def count_batches(self, world_size: int) -> int:
+        """Batches of an epoch on each process; for streamed data, which have no epochs, those of the whole run."""
+        training = self.run.training
+        if isinstance(self.train_clips, StreamedClips):
+            return training.max_steps * training.gradient_accumulation_steps
+        return training.count_batches(len(self.train_clips), world_size)
+
     @property
     def chance_loss(self) -> float | None:
         """Training loss of predicting the class frequencies, in nats; `None` for streamed data, whose labels are not counted."""
@@ -180,9 +187,13 @@ class JointSetup:
     def num_train(self) -> dict[str, int]:
         return {name: len(part.train_clips) for name, part in self.parts.items()}
 
+    def count_batches(self, world_size: int) -> int:
+        """Batches of an epoch on each process."""
+        return count_batches(self.num_train, self.batch_sizes, world_size)
+
     def count_steps(self, world_size: int) -> int:
         """Optimizer steps of the whole run."""
-        return self.run.training.count_steps(count_batches(self.num_train, self.batch_sizes, world_size))
+        return self.run.training.count_steps(self.count_batches(world_size))
 
 
 def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetup:

@@ -7,6 +7,7 @@ The folder of a run: checked before any work is done, never overwritten, and res
 """
 
 import json
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -89,6 +90,25 @@ def check_output_folder(path: Path, resume: bool, may_hold: Collection[str] = ()
         check_new_folder(path, "name another output_dir, or resume its run with resume_from_checkpoint=true", may_hold)
     elif not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"There is nothing to resume: {path} has no {CONFIG_FILE}.")
+
+
+def count_checkpoints(training: Any, batches_per_epoch: int) -> int:
+    """
+    The largest number of checkpoints that a run has on the disk at one time: one more than `save_total_limit`, because the next one
+    is written before an old one is removed, and at most one for each time that the run saves.
+
+    training: `VideoTrainingArguments`. batches_per_epoch: on each process.
+    """
+    num_steps = training.count_steps(batches_per_epoch)
+    strategy, interval = training.save_strategy, training.save_steps
+    if strategy == "best":  # at most after each evaluation
+        strategy, interval = training.eval_strategy, training.eval_steps
+    if strategy == "epoch":
+        interval = max(1, math.ceil(batches_per_epoch / training.gradient_accumulation_steps))
+    elif interval < 1:
+        interval = math.ceil(interval * num_steps)
+    num_saves = math.ceil(num_steps / interval)
+    return num_saves if training.save_total_limit is None else min(num_saves, training.save_total_limit + 1)
 
 
 def check_disk_space(

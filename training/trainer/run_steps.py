@@ -158,7 +158,7 @@ def begin_or_resume(
     from ..data.worker_processes import gpu_messages, worker_messages
     from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
-    from .checkpointing import check_disk_space, check_same_run, last_checkpoint
+    from .checkpointing import check_disk_space, check_same_run, count_checkpoints, last_checkpoint
     from .hub_upload import make_repository
 
     run = setup.run
@@ -173,8 +173,11 @@ def begin_or_resume(
         messages.append(f"Resuming from {checkpoint}.")
     if run.training.save_strategy != "no":
         num_copies = len(setup.class_names) if isinstance(run, JointRun) else 0  # a classifier for each data set
-        num_checkpoints = 1 + (run.training.save_total_limit or 2)
-        check_disk_space(folder, total, trained, num_checkpoints, num_copies, has_average=run.training.ema_decay > 0)
+        num_existing = sum(1 for pattern in ("checkpoint-*", "step-*") for _ in folder.glob(pattern))
+        num_checkpoints = count_checkpoints(arguments, setup.count_batches(arguments.world_size)) - num_existing
+        check_disk_space(
+            folder, total, trained, max(1, num_checkpoints), num_copies, has_average=run.training.ema_decay > 0
+        )
     state = PartialState()
     if state.is_main_process:
         if run.training.push_to_hub:
