@@ -25,6 +25,7 @@ MIN_RATE, MAX_RATE = 1e-4, 1e4  # frames per second
 # With these limits, pixels stay finite after rescaling and normalization.
 MIN_FACTOR, MAX_FACTOR = 1e-6, 256
 MIN_STD, MAX_STATISTIC = 1e-3, 1e4
+MAX_MEAN = 2  # as a multiple of the largest rescaled pixel
 
 
 class Rule(NamedTuple):
@@ -198,6 +199,14 @@ def check_settings(owner: object, settings: Mapping[str, Any], rules: dict[str, 
             f"{type(owner).__name__}: image_std must have as many values as image_mean, {lengths[0]}, or be one number; got "
             f"{settings['image_std']!r}."
         )
+    mean, factor = settings.get("image_mean"), settings.get("rescale_factor")
+    if settings.get("do_rescale") and settings.get("do_normalize") and mean is not None and factor is not None:
+        largest = max(mean) if isinstance(mean, (list, tuple)) else mean
+        if largest > MAX_MEAN * 255 * abs(factor):
+            raise ValueError(
+                f"{type(owner).__name__}: image_mean={mean!r} is beyond the largest pixel, {255 * abs(factor):g}, that "
+                f"rescale_factor={factor:g} gives; set do_rescale=False for statistics of pixels from 0 to 255."
+            )
 
 
 def check_names(owner: object, names: Iterable[str], known: Iterable[str], *, closed: bool) -> None:

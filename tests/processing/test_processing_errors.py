@@ -50,6 +50,10 @@ from tubevit import TubeViTImageProcessor
         ({"crop_size": {"height": 32, "width": 10**9}}, "crop_size must be at most 16,384 pixels"),
         ({"image_std": [0.5, 0.5]}, r"image_std must have as many values as image_mean, 3, .* got \[0.5, 0.5\]"),
         ({"image_mean": [0.5]}, "image_std must have as many values as image_mean, 1"),
+        (
+            {"image_mean": [123.7, 116.3, 103.5]},
+            r"image_mean=.* is beyond the largest pixel, 1, .* set do_rescale=False",
+        ),
         ({"image_std": 1e-30}, "image_std must be from 0.001 to 10,000"),
         ({"image_std": [5e-324] * 3}, "image_std must be from 0.001"),
         ({"image_mean": 1e39}, "image_mean must be from 0 to 10,000 in absolute value"),
