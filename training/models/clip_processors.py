@@ -183,8 +183,7 @@ def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
         return own
     if not (own.do_rescale or own.do_normalize):
         return None
-    mean, std = config.get_pixel_statistics()
-    expected = (list(mean), list(std), config.rescale_factor)
+    expected = (list(config.image_mean), list(config.image_std), config.rescale_factor)
     own_mean, own_std = (
         [value] * len(mean) if isinstance(value, (int, float)) else list(value)
         for value in (own.image_mean, own.image_std)
