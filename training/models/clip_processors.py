@@ -185,7 +185,7 @@ def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
         return None
     expected = (list(config.image_mean), list(config.image_std), config.rescale_factor)
     own_mean, own_std = (
-        [value] * len(mean) if isinstance(value, (int, float)) else list(value)
+        [value] * len(config.image_mean) if isinstance(value, (int, float)) else list(value)
         for value in (own.image_mean, own.image_std)
     )
     statistics = (own_mean, own_std, own.rescale_factor)
