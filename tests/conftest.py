@@ -2,12 +2,15 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
 # Set before torch is imported, here and in the processes that tests start: tiny tensors gain nothing from threads, and sums are
 # bit-identical only with the same number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Runs remember readable files there, not in the folder of the user.
+os.environ["TUBEVIT_CACHE"] = tempfile.mkdtemp(prefix="tubevit_cache_")
 
 import pytest
 

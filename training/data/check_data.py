@@ -4,11 +4,19 @@
 
 By default the first and the last frame of each video are decoded, which finds files that are missing, empty, truncated or not
 videos. Damage between these frames is found by `--every-frame`, which decodes all frames.
+
+A training run checks its files too. Its processes share the work, and files that an earlier run could read are not opened again
+while their size and time of change stay the same (`ReadableFiles`).
 """
 
 import argparse
 import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
 from functools import partial
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +25,14 @@ from ..options import read_config
 from .class_names import describe_classes
 from .dataset_columns import row_source
 from .video_datasets import DataConfig, VideoData, load_video_dataset
-from .worker_processes import FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS, ProcessDied, map_in_processes
+from .worker_processes import FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS, ItemFailed, map_in_processes
 
 
 REPORT_COLUMNS = ("split", "video_id", "path", "reason")
 ON_CORRUPT_VIDEO = ("skip", "raise")
 BLOCKS = {"data": DataConfig}
+SECONDS_PER_FILE = 300.0
+FILES_PER_EXCHANGE = 256  # of each process of a run: none waits for another for longer than the time of so many files
 
 
 class CorruptVideo(NamedTuple):
@@ -52,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=whole_number(1), metavar="N", help="number of processes (default: one per CPU core)"
     )
     parser.add_argument(
+        "--seconds-per-file",
+        type=whole_number(1),
+        default=SECONDS_PER_FILE,
+        metavar="SECONDS",
+        help="time limit of a file, after which it counts as unreadable (default: 300)",
+    )
+    parser.add_argument(
         "--report",
         default="corrupt_videos.csv",
         metavar="FILE",
@@ -68,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--report {report}: there is no folder {report.parent}.")
     for message in data.messages:
         print(message)
-    corrupt, seconds = check_videos(data, args.every_frame, args.workers)
+    corrupt, seconds = check_videos(data, args.every_frame, args.workers, args.seconds_per_file)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"classes: {describe_classes(data.class_names)}")
     for split, rows in data.splits.items():
@@ -86,30 +103,85 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_videos(
-    data: VideoData, every_frame: bool = False, num_workers: int | None = None
+    data: VideoData,
+    every_frame: bool = False,
+    num_workers: int | None = None,
+    seconds_per_file: float = SECONDS_PER_FILE,
+    *,
+    readable_files: "ReadableFiles | None" = None,
+    is_shared: bool = False,
 ) -> tuple[list[CorruptVideo], float]:
     """
     The videos (or images) that cannot be read, in the order of the rows, and the total duration of the others in seconds.
 
+    num_workers: number of processes that decode; by default one per core.
+    seconds_per_file: time limit, after which a file counts as unreadable.
+    readable_files: files that an earlier check could read, which are not opened again. The main process adds the others to them.
+    is_shared: whether all processes of a distributed run call this function. Each checks its share of the files, and the result is
+        that of all files in each of them.
+
     Raises `ValueError` for streamed splits, which cannot be read by index.
     """
     _check_not_streamed(data)
-    total = sum(len(rows) for rows in data.splits.values())
+    rank, num_ranks = _rank() if is_shared else (0, 1)
+    positions = [(split, index) for split, rows in data.splits.items() for index in range(len(rows))]
+    mine = positions[rank::num_ranks]
     check = partial(check_row, media=data.media, every_frame=every_frame)
-    items = ((split, index, row) for split, rows in data.splits.items() for index, row in enumerate(rows))
+    items = ((split, index, data.splits[split][index]) for split, index in mine)
+    known: list[tuple] = []
+    if readable_files is not None:
+        items = _without_known(items, data.media, readable_files, known)
+    per_process, description = (
+        FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS,
+        f"checking {data.media}s",
+    )
+    results = map_in_processes(check, items, len(mine), num_workers, description, per_process, seconds_per_file)
     corrupt, seconds = [], 0.0
-    per_process = FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS
-    description = f"checking {data.media}s"
-    for (split, index, row), found in map_in_processes(check, items, total, num_workers, description, per_process):
-        if isinstance(found, ProcessDied):
-            found = CheckedVideo("the process that decoded it died")
-        seconds += found.seconds
-        if found.reason is not None:
-            path = row[data.media].get("path") or ""
-            corrupt.append(((split, index), CorruptVideo(split, row["video_id"], path, found.reason)))
+    # As many exchanges in each process, enough for the one with most files.
+    for _ in range(-(-len(positions) // num_ranks) // FILES_PER_EXCHANGE + 1):
+        found = []
+        for (split, index, row), result in islice(results, FILES_PER_EXCHANGE):
+            if isinstance(result, ItemFailed):
+                result = CheckedVideo(str(result))
+            key = None if readable_files is None or result.reason else file_key(row_source(row, data.media))
+            video = CorruptVideo(split, row["video_id"], row[data.media].get("path") or "", result.reason or "")
+            found.append((split, index, video, result, key))
+        found = _gather(found + known) if is_shared else found + known
+        known.clear()
+        for split, index, video, result, _ in found:
+            seconds += result.seconds
+            if result.reason is not None:
+                corrupt.append(((split, index), video))
+        if readable_files is not None:
+            readable_files.add({key: result for *_, result, key in found if key is not None}, is_writer=rank == 0)
     order = list(data.splits)
     corrupt.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
     return [video for _, video in corrupt], seconds
+
+
+def _rank() -> tuple[int, int]:
+    """Number of this process of a distributed run, and how many there are."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def _gather(found: list) -> list:
+    """The lists of all processes of a distributed run, joined."""
+    from accelerate.utils import gather_object
+
+    return gather_object(found)
+
+
+def _without_known(items: Iterable, media: str, readable_files: "ReadableFiles", known: list) -> Iterator:
+    """The items that no earlier check could read. The results of the others are appended to `known`."""
+    for split, index, row in items:
+        result = readable_files.get(file_key(row_source(row, media)))
+        if result is None:
+            yield split, index, row
+        else:
+            known.append((split, index, None, result, None))
 
 
 def _check_not_streamed(data: VideoData) -> None:
@@ -200,3 +272,62 @@ def read_report(path: str | Path) -> list[CorruptVideo]:
     return [
         CorruptVideo(*(cells[name] for name in REPORT_COLUMNS)) for _, cells in read_table(path, REPORT_COLUMNS, ",")
     ]
+
+
+def file_key(source: dict[str, Any]) -> str | None:
+    """
+    What identifies an unchanged file: its source, size and time of change. `None` for what cannot be told to be unchanged: bytes,
+    addresses, and folders of frames.
+    """
+    path = source.get("path")
+    if source.get("bytes") is not None or path is None or not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    description = {**source, "path": os.path.abspath(path), "size": status.st_size, "changed": status.st_mtime_ns}
+    return json.dumps(description, sort_keys=True, default=str)
+
+
+class ReadableFiles:
+    """
+    The files that earlier checks could read, in a text file of this user. Files that could not be read are checked again.
+
+    path: of the text file. By default it is in the folder TUBEVIT_CACHE, or if that is not set, in `tubevit/` of the cache folder of
+        Hugging Face (HF_HOME). Its name has the versions of PyAV and TubeViT: another decoder may find other damage.
+    num_used: number of files that were not opened again.
+    error: why results could not be written, or `None`.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = Path(path) if path is not None else _default_cache()
+        self.num_used, self.error = 0, None
+        self.results: dict[str, CheckedVideo] = {}
+        if self.path.is_file():
+            with open(self.path, newline="", encoding="utf-8") as file:
+                for cells in csv.reader(file):
+                    if len(cells) == 3:  # else the line of a run that was ended while it wrote
+                        self.results[cells[0]] = CheckedVideo(None, int(cells[1]), float(cells[2]))
+
+    def get(self, key: str | None) -> CheckedVideo | None:
+        result = None if key is None else self.results.get(key)
+        self.num_used += result is not None
+        return result
+
+    def add(self, results: dict[str, CheckedVideo], is_writer: bool = True) -> None:
+        """Add results of readable files; only one process of a run writes them to the file."""
+        new = {key: result for key, result in results.items() if key not in self.results}
+        self.results |= new
+        if not new or not is_writer or self.error:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows((key, result.num_frames, result.seconds) for key, result in new.items())
+        except OSError as error:
+            self.error = f"{self.path} cannot be written ({error.strerror}): the next run opens all files again."
+
+
+def _default_cache() -> Path:
+    from huggingface_hub.constants import HF_HOME
+
+    folder = Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit")
+    return folder / f"readable_files_av{version('av')}_tubevit{version('tubevit')}.csv"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..command_line import whole_number
 from .media_files import VIDEO_SUFFIXES, describe_left_out, frame_folders, scan_folder
-from .worker_processes import ProcessDied, map_in_processes
+from .worker_processes import ItemFailed, map_in_processes
 
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ FAILED_FILE = "failed.csv"
 NUM_TIMED, ROUNDS, NUM_STARTS = 8, 5, 3  # timing: number of videos, rounds, clips per video
 
 TIME_BASE = Fraction(1, 90_000)
+SECONDS_PER_VIDEO = 6 * 3600.0  # a decoder that hangs must not keep the others waiting for ever
 MAX_PART_BYTES = 192 * 2**20  # resized frames in memory; a longer video is decoded in parts
 ENCODER = "libx264"
 X264_OPTIONS = "scenecut=0:open-gop=0:b-pyramid=none:b-adapt=0:log-level=error"
@@ -228,9 +229,11 @@ def prepare_all(
     """Write all copies. Returns `(path, reason)` of the videos that cannot be read. Raises `OSError` for a full disk."""
     failed = []
     work = partial(prepare_one, settings=settings)
-    for (original, _), reason in map_in_processes(work, pairs, len(pairs), num_workers, "preparing videos"):
-        if isinstance(reason, ProcessDied):
-            reason = "the process that decoded it died"
+    for (original, _), reason in map_in_processes(
+        work, pairs, len(pairs), num_workers, "preparing videos", seconds_per_item=SECONDS_PER_VIDEO
+    ):
+        if isinstance(reason, ItemFailed):
+            reason = str(reason)
         if reason is not None:
             failed.append((str(original), reason))
     return sorted(failed)

@@ -1,18 +1,21 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-A pool of processes that works on many files, with a progress bar, and survives files that crash their process.
+A pool of processes that works on many files, with a progress bar, and survives files that crash or stop their process.
 
-A damaged video may crash FFmpeg or exhaust the memory. In a run over 240,000 files, such a video must be one line in a report
-and not end the run.
+A damaged video may crash FFmpeg, exhaust the memory, or keep the decoder busy for ever. In a run over 240,000 files, such a video
+must be one line in a report and not end the run.
 """
 
 import os
+import signal
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
+from contextlib import contextmanager
+from multiprocessing import connection, get_all_start_methods, get_context
+from types import ModuleType
 from typing import Any
 
 
@@ -20,11 +23,19 @@ from typing import Any
 # which two frames are decoded (some 5 to 50 ms).
 FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS = 8, 200
 WAITING_HINT_SECONDS, WAITING_HINT_FROM = 60.0, 0.3  # of a task, and the fraction of it spent waiting for data
-IN_FLIGHT = 4  # files queued per process
+NO_ITEM = object()
 
 
-class ProcessDied(Exception):
+class ItemFailed(Exception):
+    """An item has no result. The message is a reason, as in "the process that decoded it died"."""
+
+
+class ProcessDied(ItemFailed):
     """The process that worked on an item ended without a result."""
+
+
+class TimedOut(ItemFailed):
+    """An item took longer than its time limit."""
 
 
 def map_in_processes(
@@ -34,22 +45,26 @@ def map_in_processes(
     num_workers: int | None,
     description: str,
     files_per_process: int = FILES_PER_PROCESS,
+    seconds_per_item: float | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """
     `(item, function(item))` of each item, in the order in which they finish, with a progress bar.
 
-    function: must be picklable, like the items. Its exceptions are raised here. If it crashes its process, the result for the
-        item is a `ProcessDied`.
+    function: must be picklable, like the items, and must not be defined in the script that runs: the processes do not import it, so
+        that scripts need no main guard. Its exceptions are raised here. If it crashes its process, the result for the item is a
+        `ProcessDied`.
     total: number of items.
     num_workers: number of processes; 1 = this process. By default one per core, but at most one for `files_per_process` items.
+    seconds_per_item: time limit. The result for an item that takes longer is a `TimedOut`, and its process is ended; in this process,
+        its thread is left behind.
     """
     from ..logging_utils import progress_bar
 
     num_workers = choose_num_workers(num_workers, total, files_per_process)
     if num_workers == 1:
-        results = ((item, function(item)) for item in items)
+        results = ((item, _call(function, item, seconds_per_item)) for item in items)
     else:
-        results = _map_in_pool(function, iter(items), num_workers)
+        results = _map_in_pool(function, iter(items), min(num_workers, max(1, total)), seconds_per_item)
     yield from progress_bar(results, description, total, unit="file")
 
 
@@ -58,7 +73,8 @@ def choose_num_workers(num_workers: int | None, num_items: int, files_per_proces
     from tubevit.processing.cpu_cores import num_cores
 
     if num_workers is None:
-        num_workers = min(num_cores(), num_items // files_per_process)
+        cores = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # the processes of a run divide a machine
+        num_workers = min(cores, num_items // files_per_process)
         return max(1, num_workers)
     if num_workers < 1:
         raise ValueError(f"The number of workers must be at least 1, got {num_workers}.")
@@ -102,52 +118,149 @@ def gpu_messages(use_cpu: bool) -> list[str]:
     return [f"One of {num_gpus} GPUs is used: --num_processes {num_gpus} uses all."]
 
 
-def _map_in_pool(function: Callable, items: Iterator, num_workers: int) -> Iterator[tuple[Any, Any]]:
-    pool = _make_pool(function, num_workers)
+def _call(function: Callable, item: Any, seconds: float | None) -> Any:
+    """`function(item)` in this process, or a `TimedOut`. A decoder cannot be interrupted, so it runs in a thread of its own."""
+    if seconds is None:
+        return function(item)
+    results: list[tuple[bool, Any]] = []
+
+    def run() -> None:
+        try:
+            results.append((True, function(item)))
+        except BaseException as error:
+            results.append((False, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not results:
+        return TimedOut(f"decoding takes longer than {seconds:g} s")
+    has_result, result = results[0]
+    if not has_result:
+        raise result
+    return result
+
+
+def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds: float | None) -> Iterator:
+    workers = [_Worker(function, seconds) for _ in range(num_workers)]
+    has_more = True
     try:
-        running: dict[Future, Any] = {}
         while True:
-            for item in islice(items, IN_FLIGHT * num_workers - len(running)):
-                running[pool.submit(function, item)] = item
-            if not running:
+            for worker in workers:
+                if worker.is_idle and has_more:
+                    item = next(items, NO_ITEM)
+                    has_more = item is not NO_ITEM
+                    if has_more:
+                        worker.submit(item)
+            if not has_more and not any(worker.is_busy for worker in workers):
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken = [future for future in done if isinstance(future.exception(), BrokenProcessPool)]
-            for future in done.difference(broken):
-                yield running.pop(future), future.result()
-            if broken:
-                # The results of all running items are lost, and any of them may be the cause: run each again, one at a time.
-                suspects = [running[future] for future in running]
-                running = {}
-                pool.shutdown(cancel_futures=True)
-                yield from _one_by_one(function, suspects)
-                pool = _make_pool(function, num_workers)
+            deadline = min(worker.deadline for worker in workers)
+            timeout = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            connection.wait([worker.connection for worker in workers if not worker.is_idle], timeout)
+            for index, worker in enumerate(workers):
+                item = worker.item
+                result = worker.poll()
+                if isinstance(result, ItemFailed):
+                    worker.end()
+                    workers[index] = _Worker(function, seconds)
+                if result is not NO_ITEM:
+                    yield item, result
     finally:
-        pool.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.end()
 
 
-def _one_by_one(function: Callable, items: list) -> Iterator[tuple[Any, Any]]:
-    pool = _make_pool(function, 1)
+class _Worker:
+    """A process that works on one item at a time. Until it has imported what it needs, it is neither idle nor busy."""
+
+    def __init__(self, function: Callable, seconds: float | None):
+        # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server does not run
+        # these threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
+        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+        context = get_context(method)
+        if method == "forkserver":
+            # The module of the function, so that a process is ready as soon as it is forked.
+            context.set_forkserver_preload([getattr(function, "func", function).__module__])
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        with _without_main_module():
+            self.process.start()
+        theirs.close()
+        self.seconds, self.deadline = seconds, float("inf")
+        self.item, self.has_started = NO_ITEM, False
+
+    @property
+    def is_busy(self) -> bool:
+        return self.item is not NO_ITEM
+
+    @property
+    def is_idle(self) -> bool:
+        return self.has_started and not self.is_busy
+
+    def submit(self, item: Any) -> None:
+        self.connection.send(item)
+        self.item = item
+        self.deadline = float("inf") if self.seconds is None else time.monotonic() + self.seconds
+
+    def poll(self) -> Any:
+        """The result for the current item, an `ItemFailed`, or `NO_ITEM`. Raises exceptions of the function."""
+        if not self.connection.poll():
+            is_late = self.is_busy and time.monotonic() > self.deadline
+            return TimedOut(f"decoding takes longer than {self.seconds:g} s") if is_late else NO_ITEM
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            if self.is_busy:
+                return ProcessDied("the process that decoded it died")
+            self.process.join()
+            raise RuntimeError(
+                f"A worker process ended with exit code {self.process.exitcode} before its first file; "
+                "--workers 1 or num_workers=1 works in this process."
+            ) from None
+        if message is None:
+            self.has_started = True
+            return NO_ITEM
+        self.item, self.deadline = NO_ITEM, float("inf")
+        has_result, result, text = message
+        if not has_result:
+            raise result from RuntimeError(f"in a worker process:\n{text}")
+        return result
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Processes that start in this context do not import the script that runs, which would run it again without a main guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
-        for item in items:
-            try:
-                yield item, pool.submit(function, item).result()
-            except BrokenProcessPool:
-                yield item, ProcessDied("its process died")
-                pool = _make_pool(function, 1)
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        sys.modules["__main__"] = main
 
 
-def _make_pool(function: Callable, num_workers: int) -> ProcessPoolExecutor:
-    # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server does not run these
-    # threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
-    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-    context = get_context(method)
-    if method == "forkserver":
-        # The module of the function, so that a process is ready as soon as it is forked.
-        context.set_forkserver_preload([getattr(function, "func", function).__module__])
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_use_one_thread)
+def _work(commands: Any, function: Callable) -> None:
+    """The loop of a worker process: `None` when it is ready, then `(has a result, result or error, traceback)` per item."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, which ends this one
+    _use_one_thread()
+    commands.send(None)
+    while True:
+        try:
+            item = commands.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            message = True, function(item), ""
+        except Exception as error:
+            message = False, error, traceback.format_exc()
+        try:
+            commands.send(message)
+        except Exception as error:  # a result or an error that cannot be pickled
+            commands.send((False, RuntimeError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
 
 
 def _use_one_thread() -> None:

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import set_seed
 
 from tubevit.processing import TubeViTVideoProcessor
 
 from ..data.augmentation import BatchAugmentation, flipped_labels
-from ..data.check_data import CorruptVideo, check_videos, drop_corrupt, read_report, write_report
+from ..data.check_data import (
+    CorruptVideo,
+    ReadableFiles,
+    check_videos,
+    drop_corrupt,
+    read_report,
+    write_report,
+)
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
 from ..data.dataset_columns import check_frame_rates
@@ -400,28 +407,39 @@ def without_corrupt_videos(
     """
     if run.data.streaming:  # corrupt videos of a stream are found while it is read
         return data
-    found = [_find_corrupt_videos(run, data, folder, file_name) if PartialState().is_main_process else None]
-    (corrupt,) = broadcast_object_list(found)
+    is_checked = run.training.check_data and not run.training.is_resumed and run.training.corrupt_videos_file is None
+    if is_checked:
+        corrupt = _check_files(data)  # by all processes
+    else:
+        found = [_read_earlier_report(run, file_name) if PartialState().is_main_process else None]
+        (corrupt,) = broadcast_object_list(found)
+    if corrupt and not run.training.is_resumed and PartialState().is_main_process:
+        write_report(corrupt, folder / file_name)
     return drop_corrupt(data, corrupt, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
 
 
-def _find_corrupt_videos(run: TrainingRun, data: VideoData, folder: Path, file_name: str) -> list[CorruptVideo]:
-    """Corrupt videos by a check of the files, or by the report of an earlier check."""
-    if run.training.is_resumed:
-        report = Path(run.training.output_dir) / file_name
-        return read_report(report) if report.is_file() else []
-    corrupt = _check_files(run, data)
-    if corrupt:
-        write_report(corrupt, folder / file_name)
+def _check_files(data: VideoData) -> list[CorruptVideo]:
+    """Corrupt videos by a check of all files but those that an earlier run could read, which a message counts."""
+    readable_files = ReadableFiles()
+    corrupt, _ = check_videos(data, readable_files=readable_files, is_shared=True)
+    num_used = sum(gather_object([readable_files.num_used]))
+    if num_used:
+        total = sum(len(rows) for rows in data.splits.values())
+        data.messages.append(
+            f"{num_used:,} of {total:,} {data.media}s are unchanged since an earlier check and were not opened again "
+            f"({readable_files.path})."
+        )
+    if readable_files.error:
+        data.messages.append(readable_files.error)
     return corrupt
 
 
-def _check_files(run: TrainingRun, data: VideoData) -> list[CorruptVideo]:
-    if run.training.corrupt_videos_file is not None:
-        return read_report(run.training.corrupt_videos_file)
-    if not run.training.check_data:
-        return []
-    return check_videos(data)[0]
+def _read_earlier_report(run: TrainingRun, file_name: str) -> list[CorruptVideo]:
+    """Corrupt videos by the report of an earlier check: of the resumed run, or `corrupt_videos_file`. Empty if there is none."""
+    if run.training.is_resumed:
+        report = Path(run.training.output_dir) / file_name
+        return read_report(report) if report.is_file() else []
+    return [] if run.training.corrupt_videos_file is None else read_report(run.training.corrupt_videos_file)
 
 
 def _count(listed: Any, used: Any) -> dict[str, int]:

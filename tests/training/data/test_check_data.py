@@ -2,18 +2,31 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes
 from PIL import Image
-from pool_functions import fail_at, square_unless_deadly
+from pool_functions import fail_at, sleep_long_for_3, square_unless_deadly
 
 from tubevit.training.cli import main
-from tubevit.training.data.check_data import CorruptVideo, check_videos, drop_corrupt, read_report, write_report
+from tubevit.training.data import check_data
+from tubevit.training.data.check_data import (
+    CorruptVideo,
+    ReadableFiles,
+    check_videos,
+    drop_corrupt,
+    read_report,
+    write_report,
+)
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
-from tubevit.training.data.worker_processes import ProcessDied, choose_num_workers, map_in_processes
+from tubevit.training.data.worker_processes import ProcessDied, TimedOut, choose_num_workers, map_in_processes
 
 
 def flip_bits(path: Path) -> None:
@@ -159,3 +172,110 @@ def test_number_of_workers():
     assert choose_num_workers(None, 100, files_per_process=200) == 1  # opening files is faster than starting a process
     with pytest.raises(ValueError):
         choose_num_workers(0, 3)
+
+
+# Processes
+
+
+def test_script_without_main_guard(tmp_path):
+    """Processes do not import the script that runs. If they did, each would run it again, and no file would be checked."""
+    class_folders(tmp_path / "data", {"": {"a": 2, "b": 2}})
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tubevit.training.data.check_data import check_videos\n"
+        "from tubevit.training.data.video_datasets import DataConfig, load_video_dataset\n"
+        f"open({str(tmp_path / 'runs')!r}, 'a').write('run ')\n"
+        f"data = load_video_dataset(DataConfig(data={str(tmp_path / 'data')!r}, validation_fraction=0.0))\n"
+        "print('found', check_videos(data, num_workers=2))\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert "found ([], 4" in ended.stdout, ended.stderr
+    assert (tmp_path / "runs").read_text() == "run "
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_time_limit_of_an_item(num_workers):
+    items = map_in_processes(sleep_long_for_3, range(6), 6, num_workers, "x", seconds_per_item=1.0)
+    found = dict(items)
+    assert isinstance(found.pop(3), TimedOut)
+    assert found == {number: number for number in (0, 1, 2, 4, 5)}
+
+
+def test_file_that_takes_too_long_is_reported(tmp_path, monkeypatch):
+    class_folders(tmp_path, {"": {"a": 1, "b": 1}})
+    original = check_data._check_video
+
+    def hang_at_b(video, every_frame):
+        if f"{os.sep}b{os.sep}" in video["path"]:
+            time.sleep(2)
+        return original(video, every_frame)
+
+    monkeypatch.setattr(check_data, "_check_video", hang_at_b)
+    bad, seconds = check_videos(load(tmp_path), num_workers=1, seconds_per_file=0.5)
+    assert [video.reason for video in bad] == ["decoding takes longer than 0.5 s"] and seconds > 0
+
+
+# Files of earlier checks, and several processes of a run
+
+
+def test_readable_files_are_opened_once_until_they_change(broken_set, tmp_path, monkeypatch):
+    opened = []
+    original = check_data._check_video
+    monkeypatch.setattr(
+        check_data, "_check_video", lambda video, every: opened.append(video["path"]) or original(video, every)
+    )
+    path, data = tmp_path / "cache" / "readable.csv", load(broken_set)
+    first = check_videos(data, num_workers=1, readable_files=ReadableFiles(path))
+    assert len(opened) == 13 and len(ReadableFiles(path).results) == 8
+    opened.clear()
+    again = ReadableFiles(path)
+    assert check_videos(data, num_workers=1, readable_files=again) == first and again.num_used == 8
+    assert {Path(name).name for name in opened} == {Path(video.path).name for video in first[0]}  # the corrupt ones
+    (broken_set / "train" / "b" / "dangling.mp4").unlink()
+    changed = broken_set / "train" / "b" / "1.mp4"
+    changed.write_bytes(changed.read_bytes()[:-200])
+    bad, _ = check_videos(data, num_workers=1, readable_files=ReadableFiles(path))
+    assert {Path(video.path).name for video in bad} - {Path(video.path).name for video in first[0]} == {"1.mp4"}
+
+
+def test_unwritable_memory_is_said(tmp_path):
+    files = ReadableFiles(tmp_path / "file" / "readable.csv")
+    (tmp_path / "file").write_text("no folder")
+    files.add({"x": check_data.CheckedVideo(None, 3, 1.0)})
+    assert "cannot be written" in files.error
+
+
+@pytest.mark.parametrize("files_per_exchange", [1, 4, 100])
+def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, files_per_exchange):
+    """Both processes get the result of one that checks all files, and each opens half of them."""
+    data, opened, barrier, parts = load(broken_set), {0: 0, 1: 0}, threading.Barrier(2), {}
+    expected = check_videos(data, num_workers=1)
+    current = threading.local()
+
+    def gather(found):
+        parts[current.rank] = found
+        barrier.wait(60)
+        joined = parts[0] + parts[1]
+        barrier.wait(60)
+        return joined
+
+    def run(rank):
+        current.rank = rank
+        files = ReadableFiles(tmp_path / "readable.csv")
+        return check_videos(data, num_workers=1, seconds_per_file=None, readable_files=files, is_shared=True)
+
+    original = check_data._check_video
+    monkeypatch.setattr(check_data, "FILES_PER_EXCHANGE", files_per_exchange)
+    monkeypatch.setattr(check_data, "_rank", lambda: (current.rank, 2))
+    monkeypatch.setattr(check_data, "_gather", gather)
+
+    def check(video, every_frame):
+        opened[current.rank] += 1
+        return original(video, every_frame)
+
+    monkeypatch.setattr(check_data, "_check_video", check)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(run, (0, 1)))
+    assert results == [expected, expected]
+    assert sorted(opened.values()) == [6, 7]
+    assert len(ReadableFiles(tmp_path / "readable.csv").results) == 8
