@@ -159,9 +159,11 @@ def write_results(
     name = config["model"].model_name_or_path
     if results.has_labels and not results.multi_label:
         subtitle = f"{metrics['accuracy']:.1%} of {counts['num_scored'] - counts['num_without_label']} videos correct"
-        draw_confusion_matrix(
+        note = draw_confusion_matrix(
             folder / "confusion_matrix.png", results.confusion(), results.class_names, Path(name).name, subtitle
         )
+        if note is not None:
+            print(f"  {note}")
     write_json(folder / "throughput.json", throughput)
     description = {
         "model": name,

@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Colors, and a matplotlib figure with coordinates in inches from its top left corner."""
 
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -29,8 +30,17 @@ class Canvas:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, text: str, *, size: float, color: str = INK, **kwargs: Any) -> None:
-        """Text whose baseline starts at (x, y). kwargs: those of matplotlib's `Figure.text`."""
-        self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, color=color, **kwargs)
+        """
+        Text whose baseline starts at (x, y), with letters that the default font lacks from other installed fonts; letters that
+        no font has become the replacement character. kwargs: those of matplotlib's `Figure.text`.
+        """
+        families, missing = find_fonts(text)
+        for letter in missing:
+            text = text.replace(letter, "\N{REPLACEMENT CHARACTER}")
+        self.figure.text(
+            *(x / self.width, 1 - y / self.height, text),
+            **{"fontsize": size, "color": color, "fontfamily": families, "parse_math": False, **kwargs},
+        )
 
     def heading(self, title: str, subtitle: str) -> None:
         """A title and a subtitle below it, in the top 0.8 inches."""
@@ -70,6 +80,38 @@ class Canvas:
         axes = self.figure.add_axes(box)
         axes.set_axis_off()
         return axes
+
+
+def find_fonts(text: str) -> tuple[list[str], set[str]]:
+    """
+    The families of installed fonts that together have the letters of a text, the default font first, and the letters that no font
+    has.
+
+    >>> find_fonts("running")
+    (['DejaVu Sans'], set())
+    """
+    from matplotlib import font_manager
+
+    default = font_manager.findfont(font_manager.FontProperties())
+    families = [font_manager.get_font(default).family_name]
+    missing = {letter for letter in text if letter != "\n" and ord(letter) not in _letters(default)}
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: font.fname) if missing else ():
+        if "Last Resort" in font.name:  # it draws a box for every letter
+            continue
+        if found := {letter for letter in missing if ord(letter) in _letters(font.fname)}:
+            families.append(font.name)
+            missing -= found
+        if not missing:
+            break
+    return families, missing
+
+
+@functools.cache
+def _letters(path: str) -> frozenset[int]:
+    """The code points that a font file has."""
+    from matplotlib.font_manager import get_font
+
+    return frozenset(get_font(path).get_charmap())
 
 
 def to_png(figure: Any, dpi: int = 90) -> bytes:

@@ -225,7 +225,7 @@ def test_clip_file_is_read_by_the_checkpoints_processor(tmp_path):
     Image.fromarray(moving_frames(1, 32, 40)[0]).save(tmp_path / "b.png")
     processors = TubeViTProcessor(
         TubeViTImageProcessor(**PIXELS),
-        TubeViTVideoProcessor(num_frames=6, num_temporal_views=2, sampling="fixed_rate", fps=12.5, **PIXELS),
+        TubeViTVideoProcessor(num_frames=8, num_temporal_views=2, sampling="fixed_rate", fps=12.5, **PIXELS),
     )
     processors.save_pretrained(tmp_path / "model")
     config.save_pretrained(tmp_path / "model")
