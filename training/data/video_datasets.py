@@ -49,6 +49,7 @@ from .holding_out import (
     real_paths,
 )
 from .media_files import MEDIA_SUFFIXES, shorten
+from .text_tables import LIST_SEPARATOR
 
 
 @dataclass
@@ -228,7 +229,19 @@ def _read_splits(
             )
     if not splits:
         raise ValueError(f"There are no {entry.media}s in {', '.join(source.path for source in sources)}.")
+    if config.multi_label is None and True in entry.multi_label and not multi_label:
+        _check_separator(splits)
     return splits, declared, multi_label
+
+
+def _check_separator(splits: dict[str, list[VideoSample]]) -> None:
+    """Raise `ValueError` for a label that may be several labels, if the user did not say so."""
+    labels = (sample.label for samples in splits.values() for sample in samples)
+    if several := next((each for each in labels if isinstance(each, str) and LIST_SEPARATOR in each), None):
+        raise ValueError(
+            f"The label {several!r} contains {LIST_SEPARATOR!r}, which separates several labels: set multi_label=true, or "
+            "multi_label=false if it is the name of one class."
+        )
 
 
 def _load_samples(

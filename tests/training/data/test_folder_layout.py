@@ -106,6 +106,8 @@ def test_words_in_class_names_are_no_splits(name, split):
         (["train/run/a.mp4", "train/walk/b.mp4", "val/c.mp4"], ["val", "1 file that", "validation_data"]),
         (["train/run/a.mp4", "train/walk/b.mp4", "Train/run/a.mp4"], ["train/", "Train/", "train_data"]),
         (["p1/run/a.mp4", "p1/walk/b.mp4", "p2/run/c.mp4", "p2/walk/d.mp4"], ["p1/, p2/", "run/", "either"]),
+        (["train1/run/a.mp4", "train2/walk/b.mp4"], ["train1/, train2/ with one folder each (run/, walk/)"]),
+        (["split1/a.mp4", "split2/b.mp4"], ["split1/, split2/", "names of parts", "data_format=class_folders"]),
         (["run.zip", "walk.rar"], ["2 archives not unpacked"]),
         (["Hand Stand/a.mp4", "hand_stand/b.mp4"], ["'Hand Stand'", "'hand_stand'", "class_names_file"]),
     ],
@@ -235,6 +237,10 @@ def test_files_that_the_annotations_do_not_list_are_counted(tmp_path):
         ({"train.csv": written(".csv", ("name", "kind"))}, ["train.csv", "its columns: name, kind", "path and label"]),
         ({"notes.csv": written(".csv", ("which", "my label"))}, ["notes.csv", "its columns: which, my label"]),
         ({"annotations.json": json.dumps({"x": {"clip": "a.mp4", "kind": "run"}})}, ["annotations.json"]),
+        ({"labels.xlsx": "PK"}, ["labels.xlsx", "save them as CSV"]),
+        ({"labels.csv": "cam1/a.mp4,run\ncam2/c.mp4,walk\n"}, ["labels.csv", "path and label"]),
+        ({"train.txt": "cam1/a.mp4 run\ncam2/c.mp4 walk\n"}, ["train.txt", "path and label"]),
+        ({"labels.csv": "path,label\ncam1/a.mp4,run;walk\n"}, ["'run;walk' contains ';'", "multi_label=true"]),
         ({"predictions.csv": written(".csv")}, ["predictions.csv gives other labels", "data_format=class_folders"]),
         ({"labels.csv": written(".csv") + "cam1/a.mp4\n"}, ["labels.csv, line 6: 1 cells"]),
         (
@@ -268,6 +274,19 @@ def test_annotations_that_agree_with_class_folders_add_their_splits(tmp_path):
     rows = [f"{name},{name.split('/')[0]},{split}" for name, split in zip(names, ["train", "val"] * 2, strict=True)]
     add(tmp_path, {"labels.csv": "\n".join(["path,label,split", *rows])})
     assert {split: len(rows) for split, rows in load(data=tmp_path).splits.items()} == {"train": 2, "validation": 2}
+
+
+@pytest.mark.parametrize("folder", ["{}/", ""], ids=["paths", "names"])
+def test_lists_of_paths_split_class_folders(tmp_path, folder):
+    make(tmp_path, "run/a.mp4", "walk/b.mp4", "run/c.mp4")
+    lines = {"train.txt": [("run", "a.mp4"), ("walk", "b.mp4")], "val.txt": [("run", "c.mp4")]}
+    add(
+        tmp_path,
+        {file: "".join(f"{folder.format(name)}{clip}\n" for name, clip in each) for file, each in lines.items()},
+    )
+    data = load(data=tmp_path)
+    assert labels(data) == LABELED
+    assert "train.txt states no labels: the class of a video is its folder." in data.messages
 
 
 # Public data sets as they are distributed

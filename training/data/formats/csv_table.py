@@ -29,7 +29,7 @@ PATH_COLUMNS = (
         "video_file",
         "video_name",
     ),
-    *("clip", "clip_path", "clip_name", "image", "image_path", "url", "video_url"),
+    *("clip", "clip_path", "clip_name", "image", "image_path", "url", "video_url", "video_id", "clip_id"),
 )
 LABEL_COLUMNS = (
     *("label", "labels", "class", "class_name", "label_name", "category", "action", "target", "cls"),

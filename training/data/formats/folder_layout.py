@@ -44,11 +44,25 @@ from .samples import SPLIT_NAMES, VideoFolder, VideoSample, split_of, split_of_f
 # Usual names of a file with the rows of all splits, the preferred first; `datasets` uses "metadata".
 ANNOTATION_STEMS = (
     *("metadata", "labels", "annotations", "annotation", "label", "data", "dataset", "clips", "videos", "index"),
-    *("list", "samples", "all", "manifest", "info", "ground_truth", "groundtruth", "gt"),
+    *("list", "samples", "all", "manifest", "ground_truth", "groundtruth", "gt"),
 )
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "splits", "metadata", "lists", "anns")
 # Names of folders without labels.
 UNLABELED = ("unlabelled", "unlabeled", "unannotated", "unsorted", "no label", "no labels", "to label")
+PART_WORDS = (
+    "split",
+    "part",
+    "fold",
+    "batch",
+    "chunk",
+    "shard",
+    "set",
+    "folder",
+    "data",
+    "disk",
+    "volume",
+)  # with a number
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".mat", ".pkl", ".xml")
 SUFFIX_ORDER = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")  # of files that have the same name otherwise
 LABEL_WORDS = ("label", "class", "category", "action", "target")  # in the name of a column with labels
 MIN_STEM = 3  # characters; shorter names without suffix, such as "7", are in many files
@@ -272,7 +286,7 @@ def find_class_folders(tree: MediaFolder, is_meant: bool, known: frozenset[str])
             f"per class, {CLASS_LAYOUT}, or an annotation file with the columns path and label (train_data=FILE). "
             "data_format=class_folders reads a single class."
         )
-    if not is_meant and (problem := _two_levels(base)):
+    if not is_meant and (problem := _numbered_parts(base) or _two_levels(base)):
         return problem
     if base is not tree:
         messages.append(f"The class folders are in {base.path.relative_to(tree.path)}/.")
@@ -320,6 +334,9 @@ def _split_layout(
     if not inner and len({each.name for name in splits for each in folders[name].media_folders}) == 1:
         (only,) = {each.name for name in splits for each in folders[name].media_folders}
         return f"{base.path} has videos of one class only ({only}) in {names}, and training needs two: {CLASS_LAYOUT}."
+    if not inner and all(folders[name].media_folders for name in splits):
+        only = _slashes(sorted({each.name for name in splits for each in folders[name].media_folders}))
+        return f"{base.path} holds {names} with one folder each ({only}): {CLASS_LAYOUT} needs two classes in train/."
     if not inner:
         return (
             f"{base.path} holds {names} with videos that are not in class folders, so their labels are missing: move them into "
@@ -364,6 +381,17 @@ def _split_layout(
         if splits_of_folders([folder.name]) and not folder.num_media:
             messages.append(f"{folder.name}/ holds no videos: there is no {split_of(folder.name)} split.")
     return Layout([sources[split] for split in SPLIT_NAMES if split in sources], messages)
+
+
+def _numbered_parts(base: MediaFolder) -> str | None:
+    """The reason why folders that are all called "part1", "fold_2", ... may be no classes; else `None`."""
+    matches = [re.fullmatch(r"([a-z]+)[\W_]*\d+", folder.name.lower()) for folder in base.media_folders]
+    if not all(match is not None and match[1].removesuffix("s") in PART_WORDS for match in matches):
+        return None
+    return (
+        f"{base.path} holds {_slashes(folder.name for folder in base.media_folders)}, which have the names of parts, not of classes: "
+        "write an annotation file with the columns path and label, or set data_format=class_folders if they are classes."
+    )
 
 
 def _two_levels(base: MediaFolder) -> str | None:
@@ -425,6 +453,11 @@ def _find_annotations(
         sidecars = {Path(name).stem for name in holder.media}  # files about one video each, as its subtitles
         for name in holder.others:
             path = holder.path / name
+            if path.suffix.lower() in OTHER_TABLES and (split_of_file(path) or path.stem.lower() in ANNOTATION_STEMS):
+                raise ValueError(
+                    f"{path} seems to hold annotations, but {path.suffix} files are not read: save them as CSV with the columns path "
+                    "and label, or set data_format=class_folders to ignore the file."
+                )
             is_ignored = any(fnmatchcase(name, pattern) for pattern in ignored)
             if path.suffix.lower() not in suffixes or path.stem in sidecars or is_ignored:
                 continue
@@ -456,7 +489,7 @@ def _read_annotations(
     path = Path(source.path)
     annotations = _Annotations(source, source.split, tree.path, [], 0)
     if entry is None:
-        if _names_any(path, media) and (_has_label_column(path) or (annotations.is_usual and path.suffix != ".txt")):
+        if _names_any(path, media) and (_has_label_column(path) or annotations.is_usual):
             columns = shorten(sniff_header(path), 8) or "unknown"
             raise ValueError(
                 f"{path} names videos of the folder, but not in a format that can be read (its columns: {columns}): rename its "

@@ -3,7 +3,7 @@
 UCF101 as it is distributed: `trainlist01.txt` with lines `class/video.avi number`, `testlist01.txt` with lines `class/video.avi`,
 and `classInd.txt` with the number of each class, from 1. There are three train lists and three test lists.
 
-The class of a video is the folder in its path, in both files. Lists of other data sets whose lines are only paths are read alike.
+The class of a video is its folder, in both files. Lists of other data sets whose lines are only paths are read alike.
 """
 
 import re
@@ -18,7 +18,7 @@ from .samples import VideoSample
 
 NAMES_FILE = "classInd.txt"
 LIST_NAME = re.compile(r"(train|test)list\d*", re.IGNORECASE)
-LINE = re.compile(r"(?P<path>[^\t]*?[^/\\\t]+[/\\][^/\\\t]+?\.(?P<suffix>\w+))(\s+(?P<number>\d+))?")
+LINE = re.compile(r"(?P<path>[^\t,;]+?\.(?P<suffix>\w+))(\s+(?P<number>\d+))?")
 
 
 def sniff_ucf101(path: Path) -> bool:
@@ -43,8 +43,7 @@ def read_ucf101(path: Path, context: ReadContext) -> list[VideoSample]:
     """
     The samples of a list. The label is the name of the class.
 
-    Raises `ValueError` for a line that is no path in a folder, for a number that does not belong to the folder, and for a list
-    of paths in one folder, which is then not a class.
+    Raises `ValueError` for a line that is not the path of a video, and for a number that does not belong to the folder.
     """
     first = context.class_names.first_number if isinstance(context.class_names, ClassNames) else 0
     name_of = dict(enumerate(context.class_names or [], start=first))
@@ -54,15 +53,17 @@ def read_ucf101(path: Path, context: ReadContext) -> list[VideoSample]:
             continue
         match = _match(text.strip())
         if match is None:
-            raise ValueError(f"{path}, line {line}: {text.strip()[:80]!r} is not a video in the folder of its class.")
-        name, label = match["path"].replace("\\", "/"), _label(match)
+            raise ValueError(f"{path}, line {line}: {text.strip()[:80]!r} is not the path of a video.")
+        name = match["path"].replace("\\", "/")
+        found = context.videos.find(name)
+        label = _label(match) or Path(found).parent.name
         if match["number"] and name_of.setdefault(int(match["number"]), label) != label:
             raise ValueError(
                 f"{path}, line {line}: class {match['number']} is {name_of[int(match['number'])]!r}, but the folder is {label!r}."
             )
-        samples.append(VideoSample(context.videos.find(name), label, name))
-    if context.class_names is None and len({sample.label for sample in samples}) == 1:
-        raise ValueError(f"{path} states no labels, and all its videos are in one folder, {samples[0].label}.")
+        samples.append(VideoSample(found, label, name))
+    if context.messages is not None and not name_of:
+        context.messages.append(f"{path.name} states no labels: the class of a video is its folder.")
     return samples
 
 
@@ -72,7 +73,8 @@ def _match(line: str) -> re.Match | None:
 
 
 def _label(match: re.Match) -> str:
-    return match["path"].replace("\\", "/").split("/")[-2]
+    """The folder in the path; empty without a folder, which is then that of the file."""
+    return match["path"].replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
 
 
 register_format(
