@@ -15,6 +15,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 
+# Names of groups in the files of UCF101 and of sets that are named alike: v_Basketball_g07_c02.avi.
+USUAL_GROUPS = r"_(g\d+)_c\d+"
 SHOWN = 5  # number of names listed in a message
 
 
@@ -128,6 +130,17 @@ class GroupPattern:
                 "of its own."
             )
         return groups
+
+
+def suggest_groups(names: Sequence[str]) -> list[str]:
+    """A sentence for the user if most names contain a group as those of UCF101 do, so that groups should be kept together."""
+    matches = [match for name in names if (match := re.search(USUAL_GROUPS, name))]
+    if 2 * len(matches) <= len(names):
+        return []
+    return [
+        f"The names of the videos contain groups ({matches[0][1]}), and videos of one group may be in both splits: "
+        f"group_pattern='{USUAL_GROUPS}' holds out whole groups."
+    ]
 
 
 def real_paths(paths: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tubevit.processing.frame_folders import find_frames
+from tubevit.processing.frame_folders import find_frames, list_frames
 
 
 # Suffixes of the containers and raw streams that `tubevit.processing` decodes.
@@ -251,6 +251,26 @@ def is_frame_folder(folder: MediaFolder) -> bool:
 def frame_folders(tree: MediaFolder) -> list[MediaFolder]:
     """The frame folders among `tree` and the folders below it, sorted by path."""
     return sorted((folder for folder in tree.walk() if is_frame_folder(folder)), key=lambda folder: folder.path)
+
+
+def describe_frames(folders: Iterable[str]) -> list[str]:
+    """Sentences for the user on frame folders that lack frames, and on pictures in them that are not frames."""
+    gaps, left_out = [], []
+    for folder in folders:
+        try:
+            frames = list_frames(folder)
+        except (ValueError, OSError):  # reported with the reason when the folder is read
+            continue
+        left_out += [os.path.join(folder, name) for name in frames.left_out]
+        if frames.num_missing:
+            gaps.append(f"{folder}: {frames.num_missing} of {frames.num_missing + len(frames.names)}")
+    messages = []
+    if gaps:
+        noun = "folder of frames lacks" if len(gaps) == 1 else "folders of frames lack"
+        messages.append(f"{len(gaps)} {noun} frames ({shorten(gaps)}); the frames after a gap keep their times.")
+    if left_out:
+        messages.append(f"Left out: {count(len(left_out), 'picture')} in folders of frames ({shorten(left_out, 1)}).")
+    return messages
 
 
 def _suffix_of(name: str) -> str:

@@ -47,8 +47,9 @@ from .holding_out import (
     one_sided_messages,
     overlap_messages,
     real_paths,
+    suggest_groups,
 )
-from .media_files import MEDIA_SUFFIXES, shorten
+from .media_files import MEDIA_SUFFIXES, describe_frames, shorten
 from .text_tables import LIST_SEPARATOR
 
 
@@ -308,6 +309,13 @@ def _frame_rates(
         return {}
     rate = f"{fps:g} frames per second" if fps else "without a frame rate, which frame_folder_fps sets"
     messages.append(f"{number} of {sum(map(len, splits.values()))} videos are folders of frames, {rate}.")
+    unlisted = [
+        sample.path
+        for split, samples in splits.items()
+        for sample, each in zip(samples, is_folder[split], strict=True)
+        if each and sample.segment is None  # a list with numbers of frames finds missing frames when it is read
+    ]
+    messages += describe_frames(dict.fromkeys(unlisted))
     return {split: [fps if each else None for each in values] for split, values in is_folder.items()}
 
 
@@ -326,6 +334,8 @@ def _hold_out(
     joined = join_groups(files, groups)
     held_out = choose_held_out(labels, joined, config.validation_fraction, config.split_seed)
     by_group = any(group is not None for group in groups)
+    if held_out and not by_group:
+        messages += suggest_groups([each for each in files if isinstance(each, str)])
     if not held_out:
         unit = "group" if by_group else "video"
         messages.append(f"There is no validation split, and none can be held out: no class has two {unit}s.")

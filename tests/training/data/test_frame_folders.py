@@ -43,9 +43,18 @@ def test_frame_folders_in_class_folders_are_videos(tmp_path):
     assert sorted(ids["train"] + ids["validation"]) == [f"{name}/{name}{index}" for name in "ab" for index in range(4)]
     assert len(ids["validation"]) == 2
     assert any("8 of 8 videos are folders of frames, 10 frames per second" in message for message in data.messages)
-    assert any("1 .png" in message for message in data.messages)  # the stray picture
+    assert any("Left out: 1 picture (a/stray.png), because" in message for message in data.messages)
     corrupt, seconds = check_videos(data, num_workers=1)
     assert not corrupt and seconds == pytest.approx(8 * NUM_FRAMES / 10)
+
+
+def test_missing_frames_and_other_pictures_are_said(tmp_path):
+    frame_class_folders(tmp_path)
+    (tmp_path / "a" / "a1" / "img_00003.png").unlink()
+    Image.new("RGB", (9, 9)).save(tmp_path / "b" / "b2" / "cover.png")
+    messages = " ".join(load(data=tmp_path, frame_folder_fps=10).messages)
+    assert "1 folder of frames lacks frames" in messages and "a/a1: 1 of 6)" in messages
+    assert "Left out: 1 picture in folders of frames" in messages and "b/b2/cover.png" in messages
 
 
 def test_frame_folders_in_split_folders(tmp_path):

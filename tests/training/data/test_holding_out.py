@@ -115,6 +115,17 @@ def test_groups_that_cannot_be_used_raise_or_are_named(tmp_path):
     assert "group_pattern has no effect: nothing is held out of a streamed data set." in streamed.messages
 
 
+def test_names_that_contain_groups_are_said(tmp_path):
+    names = [f"v_Run_g{group:02d}_c{clip:02d}.mp4" for group in range(4) for clip in range(4)]
+    table = add_table(tmp_path / "a.csv", [{"path": name, "label": "run"} for name in names])
+    (message,) = [each for each in load(data=table).messages if "contain groups" in each]
+    pattern = message.split("group_pattern='")[1].split("'")[0]
+    grouped = load(data=table, group_pattern=pattern)
+    sides = sides_of(grouped, lambda row: row["video_id"][6:9])
+    assert len(sides[1]) == 1 and not sides[0] & sides[1]
+    assert not any("contain groups" in each for each in grouped.messages)
+
+
 def test_a_split_that_cannot_be_held_out_is_said(tmp_path):
     rows = [{"path": f"{name}.mp4", "label": name} for name in "abc"]
     data = load(data=add_table(tmp_path / "a.csv", rows))

@@ -75,20 +75,21 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
         pictures = [(top.name, path) for top in folder.folders for path in top.files() if kind_of(path) == "image"]
         found = found._replace(images=pictures, frames=[])
     if media == "image":
-        chosen, others = found.images, {"folder of frames": found.frames}
+        kind, chosen, others = "images", found.images, {"folder of frames": found.frames}
     elif len(found.videos) >= len(found.frames):
-        chosen, others = found.videos, {"folder of frames": found.frames}
+        kind, chosen, others = "video files", found.videos, {"folder of frames": found.frames}
     else:
-        chosen, others = found.frames, {}
+        kind, chosen = "folders of frames", found.frames
+        others = {"video file": found.videos, "picture": found.images + found.thumbnails}
     samples = [VideoSample(str(path), name, path.relative_to(folder.path).as_posix()) for name, path in chosen]
     samples.sort(key=lambda sample: (sample.label, sample.path))
-    kind = "folders of frames" if chosen is found.frames else f"{media} files"
     for noun, entries in others.items():
         if entries:
-            plural = noun.replace("folder", "folders") if len(entries) > 1 else noun
+            noun = noun.replace("folder of", "folders of") if len(entries) > 1 and "folder" in noun else noun
+            number = count(len(entries), noun) if "folder" not in noun else f"{len(entries):,} {noun}"
             messages.append(
-                f"Left out: {len(entries):,} {plural} ({entries[0][1].relative_to(folder.path)}), because the data set has more "
-                f"{kind} ({len(chosen):,})."
+                f"Left out: {number} ({entries[0][1].relative_to(folder.path)}), because the data set has more {kind} "
+                f"({len(chosen):,})."
             )
     empty = sorted({each.name for each in folder.folders} - {sample.label for sample in samples})
     if empty:
@@ -105,7 +106,7 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
         )
     inside = {path for _, path in found.frames}
     walked = [each for top in folder.folders for each in top.walk() if each.path not in inside]
-    messages += describe_left_out(folder, walked, media if chosen is not found.frames else "frame folder")
+    messages += describe_left_out(folder, walked, None if chosen is found.frames else media)
     return samples
 
 
