@@ -89,6 +89,13 @@ def test_groups_of_several_classes_and_sizes():
             assert 0 < number < labels.count(name)
 
 
+def test_a_class_is_never_held_out_as_a_whole():
+    for seed in range(8):  # the only group of b stays in training
+        assert choose_held_out(["a", "a", "b"], [0, 1, 0], 0.25, seed) == [1]
+        held_out = choose_held_out(list("aabbb"), range(5), 0.9, seed)
+        assert [sum(index < 2 for index in held_out), len(held_out)] == [1, 3]
+
+
 def test_one_large_group_does_not_take_all():
     labels, groups = ["a"] * 20, [0] * 18 + [1, 2]
     assert set(choose_held_out(labels, groups, 0.25, 0)) in ({18}, {19}, {18, 19})

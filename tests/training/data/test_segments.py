@@ -220,6 +220,26 @@ def test_official_kinetics_columns_over_films_and_over_clips(tmp_path):
     assert any(message.startswith("4 of 5 clips have a file without times in its name") for message in data.messages)
 
 
+def test_a_file_with_several_listed_segments_is_a_film(tmp_path):
+    write_film(tmp_path / "film.mp4")
+    rows = [{**KINETICS[3], "youtube_id": "film", "time_start": start, "time_end": start + 4} for start in (30, 50)]
+    data = load(train_data=add_table(tmp_path / "a.csv", rows), num_classes=1, validation_fraction=0.0)
+    corrupt, _ = check_videos(data, num_workers=1)
+    assert [video.video_id for video in corrupt] == ["film_000030_000034", "film_000050_000054"]
+
+
+def test_a_segment_of_a_remote_file(tmp_path):
+    import fsspec
+
+    with fsspec.open("memory://films/film.mp4", "wb") as file:
+        file.write(write_film(tmp_path / "film.mp4").read_bytes())
+    rows = [{"path": "memory://films/film.mp4", "start": 1, "end": 2, "label": "a"}]
+    data = load(data=add_table(tmp_path / "a.csv", rows), validation_fraction=0.0)
+    read = MultiViewReader(TubeViTVideoProcessor(num_frames=10, size={"shortest_edge": 16}, crop_size=16))
+    clip = ClipDataset(data.splits["train"], read, 1)[0]
+    assert frames_of(clip["pixel_values_videos"]) == set(range(10, 20)) and not clip["is_corrupt"]
+
+
 def test_a_table_with_times_over_files_that_are_named_after_them(tmp_path):
     write_film(tmp_path / "x_000005_000009.mp4")
     rows = [{"path": "x_000005_000009.mp4", "label": "run", "time_start": 5, "time_end": 9}]
