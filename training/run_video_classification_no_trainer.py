@@ -101,152 +101,54 @@ class LoopState:
 
 def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     """Train a model. Returns the exit code. dry_run: make all checks, train on one batch and write nothing."""
-    import torch
-    from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
-    from torch.utils.data import DataLoader
-    from transformers import Trainer, get_scheduler
+    from accelerate import skip_first_batches
 
-    from tubevit.training.data.clip_datasets import StreamedClips
-    from tubevit.training.models.parameter_groups import parameter_groups
-    from tubevit.training.run_folder import write_json
-    from tubevit.training.throughput import DataLoaderTimer
     from tubevit.training.trainer.build import build_run
-    from tubevit.training.trainer.callbacks import StopAtChanceLoss, TrainingProgress, check_loss, check_weights
-    from tubevit.training.trainer.checkpointing import was_finished
+    from tubevit.training.trainer.callbacks import check_loss, check_weights
     from tubevit.training.trainer.ema import EMA
-    from tubevit.training.trainer.run_steps import (
-        TrainedRun,
-        begin_or_resume,
-        claim_folder,
-        read_metrics,
-        record,
-        score_and_publish,
-    )
+    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, score_and_publish
     from tubevit.training.trainer.summary import count_steps, describe_clip, start_summary
 
     check_supported(run)
     with ExitStack() as stack:
-        # Data and model. `args` has the fields of Transformers' TrainingArguments.
+        # Data, model and devices. `args` has the fields of Transformers' TrainingArguments.
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
         args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
-
-        # Devices and precision. A seedable sampler gives the same order of clips for any number of processes.
-        accelerator = Accelerator(
-            mixed_precision=args.mixed_precision,
-            cpu=args.use_cpu,
-            log_with=args.report_to or None,
-            project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.data_seed),
-            kwargs_handlers=[
-                # Some models have weights that the classifier does not use. DDP cannot search for them with activation checkpointing.
-                DistributedDataParallelKwargs(find_unused_parameters=not args.activation_checkpointing)
-            ],
-        )
-
-        # Clips are transferred as uint8. Loader workers augment them for a CPU; for a GPU the timer applies `augment` there.
-        on_cpu = accelerator.device.type == "cpu"
-        timer = DataLoaderTimer(None if on_cpu else setup.augment)
-        workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
-        is_stream = isinstance(setup.train_clips, StreamedClips)
-        train_loader = DataLoader(
-            setup.train_clips,
-            batch_size=args.per_device_train_batch_size,
-            shuffle=not is_stream,
-            collate_fn=setup.collator(augments=on_cpu),
-            **workers,
-        )
-        eval_loader = setup.validation_clips and DataLoader(
-            setup.validation_clips,
-            batch_size=args.per_device_eval_batch_size,
-            collate_fn=setup.evaluation_collator(),
-            **workers,
-        )
-
-        # Optimizer with layer decay, and schedule.
-        model = setup.model.model
-        if args.activation_checkpointing:
-            model.activation_checkpointing_enable()
-        if args.torch_compile:
-            model.compile(
-                backend=args.torch_compile_backend
-            )  # in place, because Accelerate's wrapper would rename the weights
-        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        groups = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
-        optimizer = optimizer_class(groups, **settings)
+        accelerator = make_accelerator(args, folder)
+        train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)
         num_steps = count_steps(setup, accelerator.num_processes)[1]
-        scheduler = get_scheduler(
-            args.lr_scheduler_type,
-            optimizer,
-            num_warmup_steps=args.get_warmup_steps(num_steps),
-            num_training_steps=num_steps,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-        )
+        model, optimizer, scheduler = make_optimizer(setup, args, num_steps)
         # The scheduler is not prepared: Accelerate would advance it once for each process.
         accelerator.register_for_checkpointing(scheduler)
         model, optimizer, train_loader = accelerator.prepare(model, optimizer, train_loader)
-        eval_loader = eval_loader and accelerator.prepare(eval_loader)
         plain_model = accelerator.unwrap_model(model, keep_torch_compile=False)
         ema = EMA(plain_model, args.ema_decay) if args.ema_decay else None
-
         accelerator.print("\n".join(setup.messages))
-        device = accelerator.device.type
-        accelerator.print(start_summary(setup, accelerator.num_processes, device, describe_clip(setup)), flush=True)
-        state = LoopState()
+        summary = start_summary(setup, accelerator.num_processes, accelerator.device.type, describe_clip(setup))
+        accelerator.print(summary, flush=True)
         if dry_run:
             loss, _ = train_step(setup, args, accelerator, model, optimizer, [next(timer(train_loader))], 0)
-            if not torch.isfinite(loss):
+            if not loss.isfinite():
                 raise ValueError(f"The loss of the first batch is {loss.item()}.")
+            save_model(setup, accelerator, model, ema, folder, 0)  # in a temporary folder
             accelerator.print(f"Dry run: the loss of the first batch is {loss.item():.4f}; nothing was written.")
             return 0
 
-        # Continue from a checkpoint, if `resume_from_checkpoint` is set.
+        # A new run, or one that continues from a checkpoint.
+        state = LoopState()
         if checkpoint := begin_or_resume(setup, folder, args, newest_checkpoint):
             state = load_checkpoint(checkpoint, accelerator, ema)
         first_step = state.global_step
-        loss_since_log = torch.tensor(state.loss_since_log, device=accelerator.device)  # of this process
-        stop_at_chance_loss = StopAtChanceLoss(
-            args.chance_loss_patience, setup.chance_loss, args.get_warmup_steps(num_steps)
-        )
         accelerator.init_trackers(folder.absolute().name)
         timer.begin(state.counts)
-        progress = TrainingProgress(
-            (first_step, num_steps),
-            loss_sum=state.loss_sum + state.loss_since_log,
-            num_clips=timer.num_clips,
-            num_processes=accelerator.num_processes,
-            shows_bar=not args.disable_tqdm,
-            is_hidden=not accelerator.is_main_process,
-        )
+        log = TrainingLog(setup, args, accelerator, state, num_steps, train_loader, timer)
 
-        def steps_of(interval: float) -> int:
-            """A value below 1 is a fraction of all steps."""
-            return int(interval) if interval >= 1 else math.ceil(interval * num_steps)
-
-        def is_due(strategy: str, interval: float, at_epoch_end: bool) -> bool:
-            if at_epoch_end or strategy != "steps":
-                return at_epoch_end and strategy == "epoch"
-            return state.global_step % steps_of(interval) == 0 or state.global_step == num_steps
-
-        def log(values: dict[str, float]) -> None:
-            epoch = state.epoch + (0.0 if is_stream else state.num_batches / len(train_loader))
-            state.log_history.append({**values, "epoch": epoch, "step": state.global_step})
-            accelerator.log(values, step=state.global_step)
-            stop_at_chance_loss.on_log(None, state, None, values)  # also stops at NaN and inf
-
-        def evaluate_and_save(at_epoch_end: bool) -> None:
-            if is_due(args.eval_strategy, args.eval_steps, at_epoch_end):
-                metrics = evaluate(setup, accelerator, model, eval_loader, ema, progress)
-                progress.evaluated(metrics)
-                value = metrics[f"eval_{args.metric_for_best_model.removeprefix('eval_')}"]
-                sign = 1 if args.greater_is_better else -1
-                if state.best_metric is None or sign * value > sign * state.best_metric:
-                    state.best_metric, state.best_step = value, state.global_step
-                log(metrics)
-            if is_due(args.save_strategy, args.save_steps, at_epoch_end):
-                state.loss_since_log = accelerator.reduce(loss_since_log, "mean").item()
-                state.counts = timer.counts()
+        def evaluate_and_save(at_epoch_end: bool = False) -> None:
+            if is_due(args.eval_strategy, args.eval_steps, state.global_step, num_steps, at_epoch_end):
+                log.add_evaluation(evaluate(setup, accelerator, model, eval_loader, ema, log.progress))
+            if is_due(args.save_strategy, args.save_steps, state.global_step, num_steps, at_epoch_end):
+                state.loss_since_log, state.counts = log.sum_since_entry(), timer.counts()
                 check_loss(state.loss_since_log, state.global_step)
                 check_weights(plain_model, state.global_step)
                 save_checkpoint(folder, accelerator, state, ema, args.save_total_limit)
@@ -258,11 +160,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
             # Batches of earlier calls are skipped without decoding; a stream reads them again.
             loader = skip_first_batches(train_loader, state.num_batches) if state.num_batches else train_loader
             batches = timer(loader)
-            while state.global_step < num_steps:
-                group = list(islice(batches, args.gradient_accumulation_steps))
-                if not group:
-                    state.epoch, state.num_batches = state.epoch + 1, 0
-                    break
+            while state.global_step < num_steps and (group := list(islice(batches, args.gradient_accumulation_steps))):
                 learning_rate = optimizer.param_groups[0]["lr"]
                 loss, gradient_norm = train_step(setup, args, accelerator, model, optimizer, group, state.global_step)
                 if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step with too large a gradient
@@ -271,45 +169,174 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
                     ema.update()
                 state.global_step += 1
                 state.num_batches += len(group)
-                loss_since_log += loss
-                loss_sum = state.loss_sum + loss_since_log
-                progress.update(state.global_step, loss_sum.item, learning_rate, timer.num_clips)
-                if state.global_step % steps_of(args.logging_steps) == 0:
-                    mean_loss = accelerator.reduce(loss_since_log, "mean").item()
-                    entry = {"loss": mean_loss / (state.global_step - state.last_logged)}
-                    entry |= {} if gradient_norm is None else {"grad_norm": float(gradient_norm)}
-                    log({**entry, "learning_rate": learning_rate})
-                    state.loss_sum, state.last_logged = state.loss_sum + mean_loss, state.global_step
-                    loss_since_log.zero_()
-                evaluate_and_save(at_epoch_end=False)
+                log.add_step(loss, gradient_norm, learning_rate)
+                evaluate_and_save()
+            if state.global_step < num_steps:  # the epoch has no more batches
+                state.epoch, state.num_batches = state.epoch + 1, 0
             evaluate_and_save(at_epoch_end=True)
-        progress.close()
+        log.progress.close()
 
-        # Save the best or the last model with its processors, and the metrics of training. A finished run keeps its files.
-        steps, throughput = state.global_step, timer.throughput(accelerator.num_processes, args.dataloader_num_workers)
-        mean_loss = (state.loss_sum + accelerator.reduce(loss_since_log, "mean").item()) / steps
-        metrics = {"train_loss": mean_loss, "steps": steps}
-        if state.best_metric is not None:
-            metrics |= {f"best_{args.metric_for_best_model}": state.best_metric, "best_step": state.best_step}
-        trained = TrainedRun(folder, metrics, steps, state.log_history, throughput)
-        if was_finished(folder, steps - first_step):
-            trained.metrics = read_metrics(folder)
-        else:
-            best = folder / f"{PREFIX}{state.best_step}"
-            if args.load_best_model_at_end and best.is_dir():
-                load_checkpoint(best, accelerator, ema)
-            elif args.load_best_model_at_end and state.best_step is not None:
-                accelerator.print(f"{best}, the best checkpoint, does not exist: the last model is saved.")
-            save_model(setup, accelerator, model, ema, folder, steps)
-            if accelerator.is_main_process:
-                write_json(folder / "trainer_state.json", asdict(state))
-            for tracker in accelerator.trackers:  # `end_training` would also end the process group
-                tracker.finish()
-            record(setup, trained)
+        trained = save_results(setup, model, ema, folder, log, first_step)
     return score_and_publish(setup, trained, args).exit_code
 
 
+# What the loop is built from
+
+
+def make_accelerator(args: Any, folder: Path) -> Any:
+    """Devices, precision and trackers. A seedable sampler gives the same order of clips for any number of processes."""
+    from accelerate import Accelerator, DataLoaderConfiguration
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+    return Accelerator(
+        mixed_precision=args.mixed_precision,
+        cpu=args.use_cpu,
+        log_with=args.report_to or None,
+        project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.data_seed),
+        kwargs_handlers=[
+            # Some models have weights that the classifier does not use. DDP cannot search for them with activation checkpointing.
+            DistributedDataParallelKwargs(find_unused_parameters=not args.activation_checkpointing)
+        ],
+    )
+
+
+def make_loaders(setup: Any, args: Any, accelerator: Any) -> tuple[Any, Any, Any]:
+    """
+    The loaders of training batches (not prepared) and of validation batches (prepared; `None` without validation videos), and
+    the timer that iterates over them. Clips are transferred as uint8. Loader workers augment them for a CPU; for a GPU the timer
+    applies `augment` there.
+    """
+    from torch.utils.data import DataLoader
+
+    from tubevit.training.data.clip_datasets import StreamedClips
+    from tubevit.training.throughput import DataLoaderTimer
+
+    on_cpu = accelerator.device.type == "cpu"
+    workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
+    train_loader = DataLoader(
+        setup.train_clips,
+        batch_size=args.per_device_train_batch_size,
+        shuffle=not isinstance(setup.train_clips, StreamedClips),
+        collate_fn=setup.collator(augments=on_cpu),
+        **workers,
+    )
+    eval_loader = None
+    if setup.validation_clips is not None:
+        eval_loader = accelerator.prepare(
+            DataLoader(
+                setup.validation_clips,
+                batch_size=args.per_device_eval_batch_size,
+                collate_fn=setup.evaluation_collator(),
+                **workers,
+            )
+        )
+    return train_loader, eval_loader, DataLoaderTimer(None if on_cpu else setup.augment)
+
+
+def make_optimizer(setup: Any, args: Any, num_steps: int) -> tuple[Any, Any, Any]:
+    """The model as `args` says (activation checkpointing, compiled), its optimizer with layer decay, and the schedule."""
+    from transformers import Trainer, get_scheduler
+
+    from tubevit.training.models.parameter_groups import parameter_groups
+
+    model = setup.model.model
+    if args.activation_checkpointing:
+        model.activation_checkpointing_enable()
+    if args.torch_compile:
+        model.compile(backend=args.torch_compile_backend)  # in place: Accelerate's wrapper would rename the weights
+    optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    groups = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
+    optimizer = optimizer_class(groups, **settings)
+    scheduler = get_scheduler(
+        args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=args.get_warmup_steps(num_steps),
+        num_training_steps=num_steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
+    return model, optimizer, scheduler
+
+
 # Steps of the loop
+
+
+def steps_of(interval: float, num_steps: int) -> int:
+    """An interval in steps; a value below 1 is a fraction of all steps."""
+    return int(interval) if interval >= 1 else math.ceil(interval * num_steps)
+
+
+def is_due(strategy: str, interval: float, step: int, num_steps: int, at_epoch_end: bool) -> bool:
+    """Whether an evaluation or a checkpoint is due after `step`, or at the end of an epoch."""
+    if at_epoch_end or strategy != "steps":
+        return at_epoch_end and strategy == "epoch"
+    return step % steps_of(interval, num_steps) == 0 or step == num_steps
+
+
+class TrainingLog:
+    """
+    Writes log entries to `state.log_history`, to the trackers and to the terminal, and stops a run whose loss is NaN, inf or at
+    chance level.
+    """
+
+    def __init__(
+        self, setup: Any, args: Any, accelerator: Any, state: LoopState, num_steps: int, loader: Any, timer: Any
+    ):
+        import torch
+
+        from tubevit.training.data.clip_datasets import StreamedClips
+        from tubevit.training.trainer.callbacks import StopAtChanceLoss, TrainingProgress
+
+        self.args, self.accelerator, self.state, self.timer = args, accelerator, state, timer
+        self.interval = steps_of(args.logging_steps, num_steps)
+        self.batches_per_epoch = None if isinstance(setup.train_clips, StreamedClips) else len(loader)
+        self.loss_since_entry = torch.tensor(state.loss_since_log, device=accelerator.device)  # of this process
+        self.stop_at_chance_loss = StopAtChanceLoss(
+            args.chance_loss_patience, setup.chance_loss, args.get_warmup_steps(num_steps)
+        )
+        self.progress = TrainingProgress(
+            (state.global_step, num_steps),
+            loss_sum=state.loss_sum + state.loss_since_log,
+            num_clips=timer.num_clips,
+            num_processes=accelerator.num_processes,
+            shows_bar=not args.disable_tqdm,
+            is_hidden=not accelerator.is_main_process,
+        )
+
+    def sum_since_entry(self) -> float:
+        """Sum of the losses of the steps after the last entry, as a mean over processes."""
+        return self.accelerator.reduce(self.loss_since_entry, "mean").item()
+
+    def add_step(self, loss: Any, gradient_norm: Any, learning_rate: float) -> None:
+        """Called after each step with its results; every `logging_steps` steps, an entry has their mean loss."""
+        state = self.state
+        self.loss_since_entry += loss
+        loss_sum = state.loss_sum + self.loss_since_entry
+        self.progress.update(state.global_step, loss_sum.item, learning_rate, self.timer.num_clips)
+        if state.global_step % self.interval:
+            return
+        loss_sum = self.sum_since_entry()
+        entry = {"loss": loss_sum / (state.global_step - state.last_logged)}
+        entry |= {} if gradient_norm is None else {"grad_norm": float(gradient_norm)}
+        self._add({**entry, "learning_rate": learning_rate})
+        state.loss_sum, state.last_logged = state.loss_sum + loss_sum, state.global_step
+        self.loss_since_entry.zero_()
+
+    def add_evaluation(self, metrics: dict[str, float]) -> None:
+        """Called after each evaluation; keeps the best metric and its step."""
+        self.progress.evaluated(metrics)
+        state, sign = self.state, 1 if self.args.greater_is_better else -1
+        value = metrics[f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"]
+        if state.best_metric is None or sign * value > sign * state.best_metric:
+            state.best_metric, state.best_step = value, state.global_step
+        self._add(metrics)
+
+    def _add(self, values: dict[str, float]) -> None:
+        state = self.state
+        fraction = state.num_batches / self.batches_per_epoch if self.batches_per_epoch else 0.0
+        state.log_history.append({**values, "epoch": state.epoch + fraction, "step": state.global_step})
+        self.accelerator.log(values, step=state.global_step)
+        self.stop_at_chance_loss.on_log(None, state, None, values)  # also stops at NaN and inf
 
 
 def train_step(
@@ -363,6 +390,37 @@ def evaluate(setup: Any, accelerator: Any, model: Any, loader: Any, ema: Any, pr
     loss = classification_loss(labels, logits, setup.model.model.config).item()
     metrics = setup.compute_metrics.compute(logits.numpy(), labels.numpy())
     return {f"eval_{name}": value for name, value in {"loss": loss, **metrics}.items()}
+
+
+def save_results(setup: Any, model: Any, ema: Any, folder: Path, log: TrainingLog, first_step: int) -> Any:
+    """
+    Save the best or the last model with its processors, and the metrics of training. A finished run keeps its files. Returns the
+    `TrainedRun`.
+    """
+    from tubevit.training.run_folder import write_json
+    from tubevit.training.trainer.checkpointing import was_finished
+    from tubevit.training.trainer.run_steps import TrainedRun, read_metrics, record
+
+    args, accelerator, state, steps = log.args, log.accelerator, log.state, log.state.global_step
+    throughput = log.timer.throughput(accelerator.num_processes, args.dataloader_num_workers)
+    metrics = {"train_loss": (state.loss_sum + log.sum_since_entry()) / steps, "steps": steps}
+    if state.best_metric is not None:
+        metrics |= {f"best_{args.metric_for_best_model}": state.best_metric, "best_step": state.best_step}
+    trained = TrainedRun(folder, metrics, steps, state.log_history, throughput)
+    if was_finished(folder, steps - first_step):
+        trained.metrics = read_metrics(folder)
+        return trained
+    best = folder / f"{PREFIX}{state.best_step}"
+    if args.load_best_model_at_end and best.is_dir():
+        load_checkpoint(best, accelerator, ema)
+    elif args.load_best_model_at_end and state.best_step is not None:
+        accelerator.print(f"{best}, the best checkpoint, does not exist: the last model is saved.")
+    save_model(setup, accelerator, model, ema, folder, steps)
+    if accelerator.is_main_process:
+        write_json(folder / "trainer_state.json", asdict(state))
+    for tracker in accelerator.trackers:  # `end_training` would also end the process group
+        tracker.finish()
+    return record(setup, trained)
 
 
 def save_model(setup: Any, accelerator: Any, model: Any, ema: Any, folder: Path, step: int) -> None:
