@@ -157,7 +157,9 @@ def test_classes_of_several_labels_on_one_side_are_said_and_do_not_stop_the_run(
     lists = [[each["label"].split(";") for each in rows] for rows in (train, validation)]
     found = opened({"label": lists[0]}, {"label": lists[1], "video": [{"path": "9.mp4", "bytes": None}]})
     assert found.class_names == data.class_names and found.messages[-2:] == expected
-    assert "'run;swim' is not one of the 2 classes" in error_of(
+    add_table(tmp_path / "train.csv", [{"path": "1.mp4", "label": "run"}, {"path": "2.mp4", "label": "jump"}])
+    add_table(tmp_path / "val.csv", [{"path": "3.mp4", "label": "swim"}])
+    assert "'swim' is not one of the 2 classes" in error_of(
         **options
     )  # one label per video: an unknown class is an error
 
