@@ -34,116 +34,77 @@ PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `de
 LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
 
 
+# Whole numbers of at least 1: option to default and help.
+MODEL_SIZES = {
+    "num-frames": (32, "frames per clip of TubeViT; other models use their own number (default: 32)"),
+    "image-size": (
+        224,
+        "height and width of TubeViT's clips in pixels; other models use their own size (default: 224)",
+    ),
+    "batch-size": (
+        None,
+        "clips per forward pass, training step or tokenizer call (default: 1; 2 with --train and --loader)",
+    ),
+    "threads": (None, "number of torch's CPU threads (default: chosen by torch)"),
+}
+NUMBERS = {
+    "loader-workers": (None, "with --loader: number of DataLoader workers (default: one per CPU core)"),
+    "loader-clips": (
+        None,
+        "with --loader: also measure the memory of a worker while it reads N clips (default: off)",
+    ),
+    "rounds": (
+        None,
+        "number of timed rounds; times are medians over rounds (default: 3 to 30, depending on the measurement)",
+    ),
+}
+# Further measurements: switches, and options that take files.
+SWITCHES = {
+    "train": "measure training steps: forward pass, loss and backward pass",
+    "tokenizer": "measure the tokenizer (clip to tokens), compared with Conv3d",
+    "startup": "measure the CPU seconds of processes that show help or import the package (default: off)",
+}
+OF_FILES = {
+    "decoding": "measure the video processor (file to clip), compared with Transformers (default: generated videos)",
+    "pipeline": "measure the pipeline (file to label), compared with VideoMAE-B (default: generated videos)",
+    "loader": "measure the DataLoader: reading, augmenting and waiting for training clips (default: generated videos)",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and machine")
-    model.add_argument(
-        "--preset", default="base", help="size of TubeViT: tiny, small, base, large or huge (default: base)"
-    )
-    model.add_argument(
-        "--num-frames",
-        type=int,
-        default=32,
-        metavar="N",
-        help="frames per clip of TubeViT; other models use their own number (default: 32)",
-    )
-    model.add_argument(
-        "--image-size",
-        type=int,
-        default=224,
-        metavar="N",
-        help="height and width of TubeViT's clips in pixels; other models use their own size (default: 224)",
-    )
-    model.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="clips per forward pass, training step or tokenizer call (default: 1; 2 with --train and --loader)",
-    )
-    model.add_argument(
+    measure = parser.add_argument_group("measurements (default: a forward pass)")
+    add = model.add_argument
+    add("--preset", default="base", help="size of TubeViT: tiny, small, base, large or huge (default: base)")
+    _add_numbers(model, MODEL_SIZES)
+    add(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="device to measure on; auto is the GPU if there is one (default: auto)",
+        help="auto: the GPU if there is one (default: auto)",
     )
-    model.add_argument(
-        "--dtype",
-        metavar="DTYPES",
-        default="float32",
-        help="dtype of the weights: float32, bfloat16 or float16; a comma-separated list compares them (default: float32)",
+    types = (
+        "dtype of the weights: float32, bfloat16 or float16; a comma-separated list compares them (default: float32)"
     )
-    model.add_argument(
-        "--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)"
-    )
-    model.add_argument(
-        "--threads", type=int, metavar="N", help="number of torch's CPU threads (default: chosen by torch)"
-    )
-    parser.add_argument(
-        "--against",
-        metavar="MODELS",
-        default="",
-        help="comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)",
-    )
-    parser.add_argument(
-        "--train", action="store_true", help="measure training steps: forward pass, loss and backward pass"
-    )
-    parser.add_argument(
-        "--frozen-layers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="with --train: also measure TubeViT with its first N layers frozen, as in image-to-video scaling (default: 0, off)",
-    )
-    parser.add_argument(
-        "--tokenizer", action="store_true", help="measure the tokenizer (clip to tokens), compared with Conv3d"
-    )
-    parser.add_argument(
-        "--decoding",
-        nargs="*",
-        metavar="FILE",
-        help="measure the video processor (file to clip), compared with Transformers (default: generated videos)",
-    )
-    parser.add_argument(
-        "--clip-fps",
-        type=float,
-        metavar="FPS",
-        help="with --decoding: frames per second of a clip (default: the frame rate of the video)",
-    )
-    parser.add_argument(
-        "--pipeline",
-        nargs="*",
-        metavar="FILE",
-        help="measure the pipeline (file to label), compared with VideoMAE-B (default: generated videos)",
-    )
-    parser.add_argument(
-        "--loader",
-        nargs="*",
-        metavar="FILE",
-        help="measure the DataLoader: reading, augmenting and waiting for training clips (default: generated videos)",
-    )
-    parser.add_argument(
-        "--loader-workers",
-        type=int,
-        metavar="N",
-        help="with --loader: number of DataLoader workers (default: one per CPU core)",
-    )
-    parser.add_argument(
-        "--loader-clips",
-        type=int,
-        metavar="N",
-        help="with --loader: also measure the memory of a worker while it reads N clips (default: off)",
-    )
-    parser.add_argument(
-        "--startup",
-        action="store_true",
-        help="measure the CPU seconds of processes that show help or import the package (default: off)",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        metavar="N",
-        help="number of timed rounds; times are medians over rounds (default: 3 to 30, depending on the measurement)",
-    )
+    add("--dtype", metavar="DTYPES", default="float32", help=types)
+    add("--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)")
+    peers = "comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)"
+    measure.add_argument("--against", metavar="MODELS", default="", help=peers)
+    for name, text in SWITCHES.items():
+        measure.add_argument(f"--{name}", action="store_true", help=text)
+    for name, text in OF_FILES.items():
+        measure.add_argument(f"--{name}", nargs="*", metavar="FILE", help=text)
+    frozen = "with --train: also measure TubeViT with its first N layers frozen, as in image-to-video scaling (default: 0, off)"
+    measure.add_argument("--frozen-layers", type=int, default=0, metavar="N", help=frozen)
+    rate = "with --decoding: frames per second of a clip (default: the frame rate of the video)"
+    measure.add_argument("--clip-fps", type=float, metavar="FPS", help=rate)
+    _add_numbers(measure, NUMBERS)
     parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file as JSON (default: none)")
+
+
+def _add_numbers(group: Any, options: dict[str, tuple[int | None, str]]) -> None:
+    for name, (default, text) in options.items():
+        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -184,10 +145,10 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     from ..models.families import peers
 
-    for name in ("num_frames", "image_size", "batch_size", "threads", "rounds", "loader_workers", "loader_clips"):
-        value = getattr(args, name)
+    for name in (*MODEL_SIZES, *NUMBERS):
+        value = getattr(args, name.replace("-", "_"))
         if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
     if args.clip_fps is not None and not 0 < args.clip_fps < float("inf"):
         raise ValueError(f"--clip-fps must be a number of frames per second above 0, got {args.clip_fps:g}.")
     preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)

@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..option_names import nearest_names
 from ..options import one_line
 
 
+# Entries of `accelerator_config` that must keep their defaults; `non_blocking` may change.
+UNSUPPORTED_ACCELERATOR = {
+    "split_batches": "per_device_train_batch_size is the number of clips per device",
+    "dispatch_batches": "each process decodes its own clips",
+    "even_batches": "processes need equal numbers of batches",
+    "use_seedable_sampler": "a resumed run needs the same order of clips",
+    "gradient_accumulation_kwargs": "set gradient_accumulation_steps",
+    "use_configured_state": "the Accelerator is configured by the options of training",
+}
 FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # options that also accept the name of a JSON file
 SCHEDULE_ARGUMENTS = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}  # not settings
 IGNORE_SETTINGS = ("constant", "constant_with_warmup")  # schedules that get no settings from `get_scheduler`
@@ -39,12 +50,29 @@ FSDP = (
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-def check_files(arguments: Any) -> None:
-    """Raise `FileNotFoundError` for an option of `FILES` that names a file that does not exist."""
+def check_before_init(arguments: Any) -> None:
+    """
+    Checks of values that `TrainingArguments.__post_init__` reads.
+
+    Raises `FileNotFoundError` for an option of `FILES` that names a file that does not exist, and `ValueError` for an entry that
+    `accelerator_config` does not have, or that must keep its default.
+    """
     for name in FILES:
         value = getattr(arguments, name)
         if isinstance(value, str) and not value.lstrip().startswith("{") and not Path(value).is_file():
             raise FileNotFoundError(f"{name}={value}: there is no such file; give a JSON file or a mapping.")
+
+    config, default = arguments.accelerator_config, AcceleratorConfig()
+    if isinstance(config, str):
+        is_text = config.lstrip().startswith("{")
+        config = yaml.safe_load(config if is_text else Path(config).read_text(encoding="utf-8"))
+    if config is not None and not isinstance(config, dict):
+        raise ValueError(f"accelerator_config must hold a mapping, got {config!r}.")
+    for name, value in (config or {}).items():
+        if not hasattr(default, name):
+            raise ValueError(f"accelerator_config has no entry {name!r}; non_blocking may be set.")
+        if name in UNSUPPORTED_ACCELERATOR and value != getattr(default, name):
+            raise ValueError(f"accelerator_config.{name}={value} is not supported: {UNSUPPORTED_ACCELERATOR[name]}.")
 
 
 def check_entries(arguments: Any) -> None:

@@ -16,16 +16,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import transformers
-import yaml
 from transformers import SchedulerType, Trainer, TrainingArguments
 from transformers.debug_utils import DebugOption
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import OptimizerNames
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
-from .nested_options import check_entries, check_files
+from .nested_options import check_before_init, check_entries
 
 
 BELOW_1 = Range(0, 1, exclusive=("maximum",))
@@ -37,15 +35,6 @@ OWN_PARAMETER_GROUPS = (
 )  # prefixes of optimizers that choose their parameter groups
 WITHOUT_BETAS = ("sgd", "adagrad", "rmsprop", "adafactor")
 TRACKER_OPTIONS = ["run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"]
-# Entries of `accelerator_config` that must keep their defaults; `non_blocking` may change.
-UNSUPPORTED_ACCELERATOR = {
-    "split_batches": "per_device_train_batch_size is the number of clips per device",
-    "dispatch_batches": "each process decodes its own clips",
-    "even_batches": "processes need equal numbers of batches",
-    "use_seedable_sampler": "a resumed run needs the same order of clips",
-    "gradient_accumulation_kwargs": "set gradient_accumulation_steps",
-    "use_configured_state": "the Accelerator is configured by the options of training",
-}
 
 
 @dataclass
@@ -262,8 +251,7 @@ class VideoTrainingArguments(TrainingArguments):
         self.disable_tqdm = not sys.stderr.isatty() if self.disable_tqdm is None else self.disable_tqdm
         self.report_to = check_trackers(self.report_to)
         self.label_names = ["labels"]
-        check_files(self)
-        self._check_accelerator_config()
+        check_before_init(self)
         super().__post_init__()
         self._check_values()
         self.mixed_precision = (
@@ -290,23 +278,6 @@ class VideoTrainingArguments(TrainingArguments):
                 f"train_sampling_strategy={self.train_sampling_strategy} is not supported: all clips have the same length; set "
                 "random or sequential."
             )
-
-    def _check_accelerator_config(self) -> None:
-        """Raise a `ValueError` for an entry that `accelerator_config` does not have, or that must keep its default."""
-        config, default = self.accelerator_config, AcceleratorConfig()
-        if isinstance(config, str):
-            config = yaml.safe_load(
-                config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")
-            )
-        if config is not None and not isinstance(config, dict):
-            raise ValueError(f"accelerator_config must hold a mapping, got {config!r}.")
-        for name, value in (config or {}).items():
-            if not hasattr(default, name):
-                raise ValueError(f"accelerator_config has no entry {name!r}; non_blocking may be set.")
-            if name in UNSUPPORTED_ACCELERATOR and value != getattr(default, name):
-                raise ValueError(
-                    f"accelerator_config.{name}={value} is not supported: {UNSUPPORTED_ACCELERATOR[name]}."
-                )
 
     def _check_values(self) -> None:
         """Raise a `ValueError` for a value of `debug` or `optim_args` that has no effect; called when all fields are converted."""

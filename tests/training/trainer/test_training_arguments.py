@@ -9,8 +9,9 @@ from tiny_runs import CLASSES, make_run, make_videos
 from transformers import TrainingArguments
 
 from tubevit.training.trainer.build import build_run
+from tubevit.training.trainer.nested_options import UNSUPPORTED_ACCELERATOR
 from tubevit.training.trainer.run_steps import make_trainer
-from tubevit.training.trainer.training_arguments import UNSUPPORTED_ACCELERATOR, VideoTrainingArguments
+from tubevit.training.trainer.training_arguments import VideoTrainingArguments
 
 
 SUPPORTED, UNSUPPORTED = VideoTrainingArguments.SUPPORTED, VideoTrainingArguments.UNSUPPORTED
