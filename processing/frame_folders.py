@@ -110,7 +110,7 @@ class FrameReader:
 
         try:
             with Image.open(path) as opened:
-                picture = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+                picture = _to_rgb(ImageOps.exif_transpose(opened))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoDecodeError(f"{path} cannot be read as a frame: {' '.join(str(error).split())}.") from error
         if self.first is None:
@@ -119,3 +119,12 @@ class FrameReader:
             sizes = "{1}x{0} and {3}x{2}".format(*self.display_size, *picture.shape[:2])
             raise VideoDecodeError(f"The frames of a video must have one size, got {sizes} ({self.first} and {path}).")
         return picture
+
+
+def _to_rgb(image) -> np.ndarray:
+    """Pixels `(height, width, 3)`. Raises `ValueError` for pixels of an unknown range."""
+    if image.mode.startswith("I;16"):  # `convert` would clip these at 255
+        return np.repeat((np.array(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of PIL's mode {image.mode}, whose range is not known")
+    return np.array(image.convert("RGB"))

@@ -130,6 +130,18 @@ def test_a_frame_folder_is_a_video(film, tmp_path):
         decode_video({"path": folder, "start": 1})
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "1"])
+def test_frames_of_every_kind_of_pixels(tmp_path, mode):
+    levels = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
+    levels = np.where(levels > 100, 255, 0).astype(np.uint8) if mode == "1" else levels
+    picture = (
+        Image.fromarray(levels.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(levels).convert(mode)
+    )
+    picture.save(tmp_path / "1.png")
+    frame = decode_video(tmp_path)[0][0]
+    assert (frame == torch.from_numpy(levels)).all() and frame.shape == (3, 6, 8)
+
+
 def test_frames_keep_their_times_across_a_gap_and_a_stride(tmp_path):
     frames = moving_frames(5)
     gap = write_frames(tmp_path / "gap", frames, [1, 2, 3, 7, 8])

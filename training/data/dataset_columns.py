@@ -61,8 +61,7 @@ class DatasetColumns:
         if group_column is not None and group_column not in self.features:
             raise ValueError(f"The data set has no group_column {group_column!r}; it has: {', '.join(self.features)}.")
         self.group_column = group_column
-        others = (self.video_column, self.label_column, self.id_column, group_column)
-        self.segments = SegmentColumns.find(list(self.features) if self.media == "video" else [], others)
+        self.segments, self.object_column = self._find_segments(dataset)
         self.own_names, self.is_multi_label = None, False
         if self.label_column is not None:
             feature = self.features[self.label_column]
@@ -106,7 +105,8 @@ class DatasetColumns:
     def _convert(self, row: dict, index: int, split: str) -> dict:
         try:
             label = self._encode_label(self._label_of(row)) if self.label_column else None
-            segment = self.segments.read(row, f"row {index} of the {split} split") if self.segments else None
+            cells = row if self.object_column is None else row[self.object_column] or {}
+            segment = self.segments.read(cells, "its segment") if self.segments else None
         except (ValueError, TypeError) as error:
             raise ValueError(f"Row {index} of the {split} split: {error}") from None
         video_id = str(row[self.id_column]) if self.id_column else f"{split}/{index:06d}"
@@ -169,13 +169,29 @@ class DatasetColumns:
         column = next(iter(usual or typed), None)
         return column, None if column is None else self._find_field(column, "", dataset)
 
-    def _find_field(self, column: str, given: str, dataset: Any) -> str | None:
-        """The field with the label, if the column holds objects. Raises `ValueError` if there is none."""
+    def _find_segments(self, dataset: Any) -> tuple[SegmentColumns, str | None]:
+        """The columns of time segments, and the column of objects that has them as fields, `None` for plain columns."""
+        if self.media != "video":
+            return SegmentColumns(), None
+        others = (self.video_column, self.label_column, self.id_column, self.group_column)
+        found = SegmentColumns.find(list(self.features), others)
+        if not found and self.label_field is not None:
+            fields = SegmentColumns.find(list(self._fields_of(self.label_column, dataset) or []), (self.label_field,))
+            if fields:
+                return fields, self.label_column
+        return found, None
+
+    def _fields_of(self, column: str, dataset: Any) -> dict | None:
+        """The fields of a column of objects, by its type, or in a column of JSON by the first row; `None` for other columns."""
         feature = self.features[column]
         if type(feature).__name__ == "Json":
-            first = next(iter(dataset.select_columns([column])), {}).get(column)
-            feature = first if isinstance(first, dict) else None
-        if not isinstance(feature, dict):
+            feature = next(iter(dataset.select_columns([column])), {}).get(column)
+        return feature if isinstance(feature, dict) else None
+
+    def _find_field(self, column: str, given: str, dataset: Any) -> str | None:
+        """The field with the label, if the column holds objects. Raises `ValueError` if there is none."""
+        feature = self._fields_of(column, dataset)
+        if feature is None:
             return None
         found = (
             given if given in feature else next((name for name in LABEL_FIELDS if name in feature and not given), None)

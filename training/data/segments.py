@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 
 ROLES = {
-    "start": {"start", "starts", "begin", "begins", "beginning", "onset", "from", "t0", "first"},
-    "end": {"end", "ends", "stop", "stops", "finish", "offset", "to", "t1", "until", "last"},
+    "start": {"start", "starts", "starting", "begin", "begins", "beginning", "onset", "from", "t0", "first"},
+    "end": {"end", "ends", "ending", "stop", "stops", "finish", "offset", "to", "t1", "until", "last"},
     "duration": {"duration", "length", "dur", "len"},
 }
 UNITS = {  # word to unit; the value of a unit in seconds

@@ -59,6 +59,8 @@ SPELLINGS = [
     "from,to",
     "starttime,stoptime",
     "segment_start,segment_end",
+    "startTimeSec,endTimeSec",
+    "Begin Time,Stop Time",
 ]
 
 
@@ -193,6 +195,26 @@ def test_segments_of_a_data_set_opened_by_datasets(tmp_path):
         data = adapt_datasets({"train": dataset}, DataConfig(data="x", validation_fraction=0.0), ["jump", "run"])
         assert segments_of(data) == {"train/000000#t=0.5,1.5": (5, 15), "train/000001#t=0,2": (0, 20)}
         assert "Columns that look like times and are not used: timestamp." in data.messages
+
+
+def test_segments_in_the_json_objects_of_a_data_set(tmp_path):
+    film = write_film(tmp_path / "film.mp4")
+    columns = {
+        "video": [{"path": str(film), "bytes": None}] * 2,
+        "json": [{"label": "run", "start": 0.5, "end": 1.5}, {"label": "jump", "start": 2.0, "end": 3.0}],
+    }
+    rows = datasets.Dataset.from_dict(columns).cast_column("video", datasets.Video(decode=False))
+    data = adapt_datasets({"train": rows}, DataConfig(data="x", validation_fraction=0.0))
+    assert list(segments_of(data).values()) == [(5, 15), (20, 30)]
+
+
+def test_segments_beside_class_folders_are_read(tmp_path):
+    for name in ("run", "jump"):
+        write_film(tmp_path / name / f"{name}_film.mp4")
+    rows = [{"path": f"{name}/{name}_film.mp4", "start": 1, "end": 2, "label": name} for name in ("run", "jump")]
+    add_table(tmp_path / "annotations.csv", rows)
+    data = load(data=tmp_path, validation_fraction=0.0)
+    assert sorted(segments_of(data).values()) == [(10, 20)] * 2
 
 
 KINETICS = [

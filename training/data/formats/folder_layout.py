@@ -231,7 +231,8 @@ def _agrees(samples: list[VideoSample], folder_of: dict[str, str]) -> bool:
 def _defines_more(annotations: _Annotations, has_splits: bool) -> bool:
     paths = [sample.path for sample in annotations.samples]
     states_splits = annotations.split is not None or any(sample.split for sample in annotations.samples)
-    return len(set(paths)) < len(paths) or (states_splits and not has_splits)
+    has_segments = any(sample.segment is not None for sample in annotations.samples)
+    return has_segments or len(set(paths)) < len(paths) or (states_splits and not has_splits)
 
 
 # Class folders
