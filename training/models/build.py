@@ -22,6 +22,7 @@ from torch import nn
 from tubevit.joint_heads import complete_heads
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.saved_processor import SavedProcessorMixin
+from tubevit.saved_processor import SavedProcessorMixin
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
@@ -176,6 +177,8 @@ def finish_model(
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
     messages += _without_effect(config)
+    if isinstance(model, SavedProcessorMixin):
+        model.video_processor_settings = None  # the run saves its own processor
     if config.lora_rank:
         model = _with_adapters(config, model, family, messages)
     return RunModel(model, processors, family, messages)

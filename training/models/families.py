@@ -356,7 +356,7 @@ register_family(
         num_frames_may_differ="forward",
         frames_per_token_field="temporal_stride",
         exports_code=True,
-        pictures=("kernels", "attention"),
+        pictures=("kernels",),
     )
 )
 register_family(
@@ -372,7 +372,7 @@ register_family(
         freezes_layers=True,
         normalizes_pixels=True,
         exports_code=True,
-        pictures=("kernels", "attention"),
+        pictures=("kernels",),
     )
 )
 register_family(

@@ -384,7 +384,9 @@ def check_metric(metric: str | None, known: list[str], where: str) -> None:
 def check_views(run: TrainingRun, model: RunModel) -> None:
     """Raise an error if the processor cannot make the views of the evaluation after training."""
     views = {name: getattr(run.training, name) for name in ("num_temporal_views", "num_spatial_views")}
-    TubeViTVideoProcessor.from_dict({**model.processor.to_dict(), **views})
+    own = model.own_processor  # another family's own settings are not checked here
+    reader_class = type(own) if isinstance(own, TubeViTVideoProcessor) else TubeViTVideoProcessor
+    reader_class.from_dict({**model.processor.to_dict(), **views})
 
 
 def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:
