@@ -94,6 +94,11 @@ class FactorizedViViTVideoProcessor(TubeViTVideoProcessor):
     def __init__(self, **kwargs: Unpack[FactorizedViViTVideoProcessorKwargs]):
         super().__init__(**kwargs)  # type: ignore[misc, arg-type]  # it declares its own settings only
 
+    def describe_sampling(self) -> str:
+        """As in the base class, or "with a stride of 2 frames"."""
+        strided = self.sampling == "frame_stride"
+        return f"with a stride of {self.frame_stride} frames" if strided else super().describe_sampling()
+
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs
     ) -> np.ndarray:

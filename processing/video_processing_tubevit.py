@@ -220,6 +220,10 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         frame_size = (size["height"], size["width"]) if size.get("height") else None
         update_model_config(folder, self.num_frames if self.do_sample_frames else None, frame_size)
 
+    def describe_sampling(self) -> str:
+        """Where the frames of a clip come from, for summaries: "at 15 fps" or "spread over the video"."""
+        return f"at {self.fps:g} fps" if self.sampling == "fixed_rate" else "spread over the video"
+
     def preprocess(self, videos: Any, **kwargs: Unpack[TubeViTVideoProcessorKwargs]) -> BatchFeature:
         """
         Videos to `pixel_values_videos`.

@@ -193,7 +193,7 @@ def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int)
     number = f"{len(data.rows):,}" if hasattr(data.rows, "__len__") else "a stream of"
     processor, read = classifier.processor, "one view"
     if classifier.media == "video":
-        rate = f" at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else " over the whole video"
+        rate = f" {processor.describe_sampling()}"
         number_of_views = f"{views.num_temporal_views} x {views.num_spatial_views} views"
         read = f"{number_of_views} of {processor.num_frames} frames{rate}, aggregated by {views.view_aggregation}"
     return (

@@ -22,7 +22,6 @@ from torch import nn
 from tubevit.joint_heads import complete_heads
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.saved_processor import SavedProcessorMixin
-from tubevit.saved_processor import SavedProcessorMixin
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
@@ -240,7 +239,7 @@ def model_settings(
     given = {"drop_path_rate": config.drop_path_rate}
     if is_new and family.frames_field is not None:
         given[family.frames_field] = clips.num_frames
-    if family.image_size_may_differ:
+    if is_new or family.image_size_may_differ:
         given[family.size_field] = clips.image_size
     if family.freezes_layers:
         given["num_frozen_layers"] = config.num_frozen_layers

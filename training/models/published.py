@@ -201,6 +201,7 @@ def model_card(converted: Converted, source: str | os.PathLike) -> str:
     return (
         "\n\n".join(
             [
+                "---\nlibrary_name: transformers\npipeline_tag: video-classification\n---",
                 f"# {converted.report.source_class}",
                 f"Converted from `{file.name}` ({file.stat().st_size:,} bytes, SHA-256 `{digest}`) by `tubevit convert`. The license is that of "
                 "the source, which the file does not name.",

@@ -86,7 +86,7 @@ def describe_reading(processor: Any, media: str) -> str:
     crop = f"{processor.crop_size['height']}x{processor.crop_size['width']}"
     if media == "image":
         return crop
-    rate = f"at {processor.fps:g} fps" if processor.sampling == "fixed_rate" else "spread over the video"
+    rate = processor.describe_sampling()
     return f"{processor.num_frames} frames of {crop}, {rate}"
 
 

@@ -1,0 +1,140 @@
+"""UniFormerV2 and ViViT in every command: trained, scored, predicted and exported with their own frame sampling."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from random_weights import randomize
+from tiny_runs import environment, make_videos
+from transformers import pipeline
+
+from tubevit import (
+    FactorizedViViTConfig,
+    FactorizedViViTForVideoClassification,
+    FactorizedViViTVideoProcessor,
+    UniFormerV2Config,
+    UniFormerV2ForVideoClassification,
+    UniFormerV2VideoProcessor,
+)
+from tubevit.training.cli import main
+
+
+SIZES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 16,
+}
+RUN = [
+    "num_train_epochs=1",
+    "use_cpu=true",
+    "num_temporal_views=1",
+    "num_spatial_views=1",
+    "ignore_mismatched_sizes=true",
+]
+FAMILIES = ("uniformerv2", "factorized_vivit")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), num_train=2, num_validation=1)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def trained(request, videos, tmp_path_factory):
+    """A run that starts from a checkpoint with a classifier of other classes."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "uniformerv2":
+        config = UniFormerV2Config(
+            **SIZES, patch_size=8, num_frames=6, num_labels=5, num_local_blocks=2, temporal_downsampling=True
+        )
+        model = UniFormerV2ForVideoClassification(config)
+        processor = UniFormerV2VideoProcessor(num_frames=6, size=20, crop_size=16, do_flip_channel_order=True)
+    else:
+        model = FactorizedViViTForVideoClassification(
+            FactorizedViViTConfig(
+                **SIZES, tubelet_size=[2, 8, 8], num_frames=4, num_labels=5, temporal_num_hidden_layers=1
+            )
+        )
+        processor = FactorizedViViTVideoProcessor(num_frames=4, frame_stride=3, size=20, crop_size=16)
+    randomize(model).save_pretrained(folder / "start")
+    processor.save_pretrained(folder / "start")
+    options = [f"model_name_or_path={folder / 'start'}", f"data={videos}", f"output_dir={folder / 'run'}"]
+    assert main(["train", *options, *RUN, "layer_decay=0.5", "ema_decay=0.5"]) == 0
+    return folder / "run"
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_run_keeps_the_processor_of_the_checkpoint(trained):
+    start, saved = (
+        read_json(folder / "video_preprocessor_config.json") for folder in (trained.parent / "start", trained)
+    )
+    assert {name: saved[name] for name in start} == start
+    assert read_json(trained / "evaluation" / "metrics.json")["num_frames"] == start["num_frames"]
+    assert read_json(trained / "config.json")["num_frames"] == start["num_frames"]
+
+
+def test_predict_equals_the_stock_pipeline(trained, videos, capsys):
+    clip = next(videos.rglob("*.mp4"))
+    capsys.readouterr()
+    assert main(["predict", str(clip), "--model", str(trained), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    ours = {each["label"]: each["score"] for each in entry["predictions"]}
+    theirs = {each["label"]: each["score"] for each in pipeline("video-classification", model=str(trained))(str(clip))}
+    assert set(ours) == set(theirs)
+    for name, score in theirs.items():
+        assert ours[name] == pytest.approx(score, abs=0.01)  # predict reads uint8 pixels, the pipeline floats
+
+
+def test_eval_reads_the_views_of_the_family(trained, videos, tmp_path):
+    options = [str(trained), f"data={videos}", "num_temporal_views=2", "num_spatial_views=3", "use_cpu=true"]
+    assert main(["eval", *options, f"output_dir={tmp_path / 'eval'}"]) == 0
+    metrics = read_json(tmp_path / "eval" / "metrics.json")
+    assert (metrics["num_temporal_views"], metrics["num_scored"]) == (2, 3)
+
+
+@pytest.mark.parametrize("command", ["info", "show"])
+def test_model_is_described(command, trained, tmp_path, capsys):
+    if command == "info":
+        assert main(["info", str(trained)]) == 0
+        assert "16x16" in capsys.readouterr().out
+    else:
+        assert main(["show", "kernels", "--model", str(trained), "--output", str(tmp_path / "kernels.png")]) == 0
+        assert (tmp_path / "kernels.png").stat().st_size > 1000
+
+
+def test_export_is_loaded_without_the_package(trained, videos, tmp_path):
+    assert main(["export", str(trained), str(tmp_path / "export")]) == 0
+    clip = next(videos.rglob("*.mp4"))
+    code = (
+        "import sys; from transformers import pipeline;"
+        f"answer = pipeline('video-classification', model={str(tmp_path / 'export')!r}, trust_remote_code=True)({str(clip)!r});"
+        "assert not any(name.split('.')[0] == 'tubevit' for name in sys.modules); print(answer)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "score" in result.stdout
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_presets_are_known(family, videos, tmp_path, capsys):
+    """A dry run of a preset at a size that a test can build."""
+    sizes = {name: value for name, value in SIZES.items() if name != "image_size"}
+    preset, extra = {
+        "uniformerv2": (
+            "uniformerv2-b16-full",
+            {"patch_size": 8, "global_layers": [0, 1], "num_global_attention_heads": 2},
+        ),
+        "factorized_vivit": ("vivit-b16x2-fe", {"tubelet_size": [2, 8, 8], "temporal_num_hidden_layers": 1}),
+    }[family]
+    options = [f"model_config={json.dumps(sizes | extra)}", "image_size=16", "num_frames=4"]
+    run = [f"preset={preset}", f"data={videos}", f"output_dir={tmp_path / 'run'}", *options, *RUN[:-1]]
+    assert main(["train", *run, "--dry-run"]) == 0
+    assert "4 frames of 16x16" in capsys.readouterr().out
