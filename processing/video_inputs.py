@@ -3,7 +3,8 @@
 Input types of the video processor, and frame sampling for videos that are already decoded.
 
 Encoded videos: a path, URL, bytes, binary file object, `{"path": ..., "bytes": ...}` (a row of `datasets.Video(decode=False)`),
-or a torchcodec `VideoDecoder` (a row of `datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
+also with a segment (`video_segments`), a frame folder (`frame_folders`), or a torchcodec `VideoDecoder` (a row of
+`datasets.Video()`). Decoded videos: an array or tensor `(frames, height, width, channels)` or
 `(frames, channels, height, width)`, or a list of frames (PIL images, arrays or tensors). Batches: lists of these, nested
 or flat, and arrays with a leading batch axis.
 """
@@ -67,6 +68,16 @@ def flatten_videos(videos: Any) -> list:
 def is_encoded(video: Any) -> bool:
     """Whether `video` is of a type that `decode_video` reads."""
     return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or hasattr(video, "read")
+
+
+def with_frame_rate(video: Any, given: dict | VideoMetadata | None) -> Any:
+    """`video`, with the frame rate in the metadata `given` if it is a frame folder without one."""
+    row = video if isinstance(video, dict) else {"path": video}
+    fps = given.get("fps") if isinstance(given, dict) else None if given is None else given.fps
+    if fps is None or row.get("fps") is not None or row.get("bytes") is not None:
+        return video
+    path = row.get("path")
+    return {**row, "fps": fps} if isinstance(path, (str, os.PathLike)) and os.path.isdir(path) else video
 
 
 def is_torchcodec_decoder(video: Any) -> bool:

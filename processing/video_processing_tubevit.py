@@ -65,6 +65,7 @@ from .video_inputs import (
     is_torchcodec_decoder,
     take_frames,
     take_from_torchcodec,
+    with_frame_rate,
 )
 
 
@@ -230,7 +231,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
 
         videos: a video or a batch of videos. A video is a path, URL, bytes, binary file object, `{"path": ..., "bytes":
             ...}`, torchcodec `VideoDecoder`, array or tensor `(frames, height, width, channels)` or `(frames, channels,
-            height, width)`, or list of frames. Decoded frames are RGB, gray or RGBA with values from 0 to 255, integers or
+            height, width)`, or list of frames. A dictionary may hold the segment to read, in seconds (`"start"`, `"end"`) or
+            frames (`"start_frame"`, `"end_frame"`). A path of a folder of numbered pictures is a video whose frame rate is
+            `"fps"` in the dictionary or in `video_metadata`. Decoded frames are RGB, gray or RGBA with values from 0 to 255, integers or
             floats; `do_rescale=False` takes floats from 0 to 1. Floats of another range than the settings expect raise
             `ValueError`. With `do_convert_rgb=False` all inputs get as many channels as `image_mean` has values: one is gray.
         video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`; required by
@@ -413,6 +416,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             if is_torchcodec_decoder(video):
                 video = encoded_source(video) or video
             if is_encoded(video):
+                video = with_frame_rate(video, given)
                 return self.fetch_videos(video, sample_indices_fn, frame_transform=frame_transform, **decode_kwargs)
             if is_torchcodec_decoder(video):
                 return take_from_torchcodec(video, sample_indices_fn, frame_transform)

@@ -124,6 +124,9 @@ def test_a_frame_folder_is_a_video(film, tmp_path):
     found = processor({"path": str(folder), "fps": RATE, "start": 0.5, "end": 2}, return_tensors="pt")
     same = processor(expected[5:20], video_metadata={"fps": RATE}, return_tensors="pt")
     torch.testing.assert_close(found.pixel_values_videos, same.pixel_values_videos, rtol=0, atol=0)
+    given = [processor(video, video_metadata={"fps": RATE}) for video in (str(folder), {"path": str(folder)})]
+    whole = processor({"path": str(folder), "fps": RATE})
+    assert all(torch.equal(each.pixel_values_videos[0], whole.pixel_values_videos[0]) for each in given)
     with pytest.raises(ValueError, match="frame_folder_fps"):
         processor(str(folder))
     with pytest.raises(ValueError, match="frame_folder_fps"):

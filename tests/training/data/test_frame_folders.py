@@ -117,6 +117,7 @@ def test_numbered_images_of_a_class_stay_images(tmp_path, layout):
         add_frames(tmp_path / name / ("" if layout == "direct" else "images"), name=f"{name}_{{}}.png")
     data = load(data=tmp_path, validation_fraction=0.0)
     assert data.media == "image" and len(data.splits["train"]) == 2 * NUM_FRAMES
+    assert any("If each holds the frames of one video" in message for message in data.messages) == (layout == "direct")
     frame_class_folders(tmp_path / "other")
     assert load(data=tmp_path / "other", data_format="image_folders", validation_fraction=0.0).media == "image"
 

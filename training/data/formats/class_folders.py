@@ -11,7 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media_files import MediaFolder, count, describe_left_out, frame_folders, kind_of, scan_folder, shorten
+from ..media_files import (
+    MediaFolder,
+    count,
+    describe_left_out,
+    frame_folders,
+    is_frame_folder,
+    kind_of,
+    scan_folder,
+    shorten,
+)
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample, split_of
 
@@ -103,6 +112,12 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
     if folder.media:
         messages.append(
             f"Left out: {count(len(folder.media), 'file')} beside the class folders ({shorten(folder.media, 1)})."
+        )
+    numbered = [top.name for top in folder.folders if is_frame_folder(top)] if media == "image" else []
+    if len(numbered) > 1 and len(numbered) == len(folder.media_folders):
+        messages.append(
+            f"Each of {shorten(f'{name}/' for name in numbered)} is a class of numbered pictures. If each holds the frames of one "
+            "video, give the labels in an annotation file with the columns path and label."
         )
     inside = {path for _, path in found.frames}
     walked = [each for top in folder.folders for each in top.walk() if each.path not in inside]
