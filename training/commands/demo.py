@@ -26,7 +26,7 @@ from ..run_folder import CONFIG_FILE, EVALUATION
 
 RECIPE = "demo"
 CLIP_LIST = "clips.csv"
-NUM_EVALUATIONS = 8  # while training
+NUM_EVALUATIONS = 4  # while training
 NUM_REPORT_CLIPS = 8
 MAX_CORRUPT_SHOWN = 10
 REPORT_SCALE = 3  # frames in the report have this multiple of the model's resolution

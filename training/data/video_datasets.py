@@ -85,7 +85,8 @@ class DataConfig:
         256, "size of the shuffle buffer of a streamed training split, in videos"
     )
     validation_fraction: Annotated[float, Range(0, 1, exclusive=("maximum",))] = option(
-        0.25, "fraction of the training videos that is held out if there is no validation split"
+        0.25,
+        "fraction of the training videos that is held out if there is no validation split; 0 = train on all and score the test split",
     )
     split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
     frame_folder_fps: Annotated[float, POSITIVE] | None = option(
