@@ -31,19 +31,17 @@ def has_storage(tensor: torch.Tensor) -> bool:
     return unpack_dual(tensor).tangent is None
 
 
-def needs_static_shapes() -> bool:
-    """
-    Whether tables become constants of the compiled graph, which requires plain integers as sizes.
-
-    True in `torch.compile`. False in `torch.export` and in `torch.compile(dynamic=True)`, where sizes are symbolic; both
-    compute the tables in the graph.
-    """
-    return torch.compiler.is_dynamo_compiling() and torch._dynamo.config.assume_static_by_default
+def is_compiled() -> bool:
+    """Whether `torch.compile` traces the call. False in `torch.export`, where sizes may be symbolic."""
+    return torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting()
 
 
 def static_size(size: Size) -> Size:
-    """`size` as plain integers if `needs_static_shapes()`: `torch.compile` makes sizes symbolic that have had two values."""
-    if not needs_static_shapes():
+    """
+    `size` as plain integers. `torch.compile` makes sizes symbolic that have had two values; tokens, positions and their tables
+    need numbers. The compiled graph is then for this size, and another size compiles again; the batch size stays symbolic.
+    """
+    if not is_compiled():
         return size
     num_frames, height, width = size
     return len(range(num_frames)), len(range(height)), len(range(width))
@@ -51,28 +49,31 @@ def static_size(size: Size) -> Size:
 
 def constant_tables(max_cached: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """
-    Decorator for functions that compute tensors from settings: each table is computed once.
+    Decorator for functions `(settings, *arguments)` that compute tensors without weights: each table is computed once.
 
-    The decorated function takes a tensor before the settings. If that tensor is eager, the result comes from a cache of the
-    last `max_cached` settings; in torch.compile it is a constant of the graph; otherwise it is computed each time. Settings
-    are hashable and made of plain values: numbers, strings, tuples, devices and dtypes.
+    The decorated function is called with `(tensor, owner, *arguments)`. owner: a module whose `table_settings` are the settings.
+    If `tensor` is eager, the result comes from a cache of the last `max_cached` settings and arguments; in torch.compile it is a
+    constant of the graph; otherwise it is computed each time. Settings and arguments are hashable: numbers, strings, sizes of
+    `static_size`, tubes, devices and dtypes.
     """
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @lru_cache(maxsize=max_cached)
-        def cached(*settings) -> T:
+        def cached(*arguments) -> T:
             with torch.inference_mode(False):  # a table created in inference mode could not be used in training
-                return function(*settings)
+                return function(*arguments)
 
+        # The owner is an argument, because torch.compile(dynamic=True) makes numbers symbolic that it reads from a module. The result
+        # is a tuple, because torch gives every other result of this function the same name, and AOTAutograd allows a name once.
         @torch.compiler.assume_constant_result
-        def constant(*settings) -> T:
-            return function(*settings)
+        def constant(owner: nn.Module, *arguments) -> tuple[T]:
+            return (function(owner.table_settings, *arguments),)
 
         @wraps(function)
-        def table(tensor: torch.Tensor, *settings) -> T:
+        def table(tensor: torch.Tensor, owner: nn.Module, *arguments) -> T:
             if is_eager_tensor(tensor):
-                return cached(*settings)
-            return constant(*settings) if needs_static_shapes() else function(*settings)
+                return cached(owner.table_settings, *arguments)
+            return constant(owner, *arguments)[0] if is_compiled() else function(owner.table_settings, *arguments)
 
         return table
 

@@ -3,32 +3,146 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
+
+ConfigClass = TypeVar("ConfigClass", bound=type)
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]  # names of fields, allowed values in words, and the test
+LARGEST_COUNT = 1_000_000  # a larger count is a mistake, which torch would report as an overflow
+# Arguments of a config that are no dataclass fields: Transformers reads them, or saves them in config.json.
+LIBRARY_NAMES = {
+    *(
+        "num_labels",
+        "name_or_path",
+        "torch_dtype",
+        "output_attentions",
+        "attn_implementation",
+        "experts_implementation",
+    ),
+    *("auto_map", "custom_pipelines", "quantization_config", "per_layer_config", "distributed_config"),
+}
+# Names of other libraries, and of arguments of `from_image_checkpoint`, for a field of the config.
+OTHER_NAMES = {
+    "positions": "position_embedding",
+    "depth": "num_hidden_layers",
+    "num_layers": "num_hidden_layers",
+    "embed_dim": "hidden_size",
+    "dim": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_classes": "num_labels",
+    "dropout": "hidden_dropout_prob",
+    "patch_size": "tubes",
+}
 
 
-def check_names(config: PreTrainedConfig, unknown: Mapping[str, Any]) -> None:
+def is_known(config_class: type, name: str) -> bool:
+    """Whether a config takes the argument `name`. Names with an underscore belong to Transformers."""
+    return name in config_class.__dataclass_fields__ or name in LIBRARY_NAMES or name.startswith("_")
+
+
+def nearest_field(config_class: type, name: str, cutoff: float = 0.6) -> str | None:
+    """The field that an unknown `name` probably means; `None` if no field is as similar as `cutoff` (1: equal)."""
+    known = [field for field in config_class.__dataclass_fields__ if field not in PreTrainedConfig.__annotations__]
+    if OTHER_NAMES.get(name) in (*known, "num_labels"):
+        return OTHER_NAMES[name]
+    known += ["num_labels", "id2label", "problem_type"]
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
+def unknown_field(config_class: type, name: str) -> str:
+    """The error message for an unknown field."""
+    nearest = nearest_field(config_class, name)
+    hint = f"; did you mean {nearest!r}?" if nearest else "; its documentation lists the fields."
+    return f"{config_class.__name__} has no field {name!r}{hint}"
+
+
+def with_value_errors(config_class: ConfigClass) -> ConfigClass:
     """
-    Raise `ValueError` for a misspelled field among the arguments that are not fields. The base class keeps unknown arguments as
-    attributes, so `num_frame=16` would silently leave `num_frames` at its default.
+    Decorator above `@strict`, which raises an error of its own class on two lines for a field of a wrong type: raise
+    `ValueError` of one line instead.
     """
-    own = [name for name in type(config).__annotations__ if name not in PreTrainedConfig.__annotations__]
-    for key in unknown:
-        if close := difflib.get_close_matches(key, own, n=1, cutoff=0.88):
-            raise ValueError(f"{type(config).__name__} has no field {key!r}; did you mean {close[0]!r}?")
+
+    def with_value_error(function: Any) -> Any:
+        def call(self: Any, *args: Any) -> None:
+            try:
+                function(self, *args)
+            except StrictDataclassError as error:
+                raise ValueError(str(error.__cause__ or error)) from None
+
+        return call
+
+    config_class.__setattr__ = with_value_error(config_class.__setattr__)  # type: ignore[assignment]
+    config_class.validate = with_value_error(config_class.validate)  # type: ignore[attr-defined]
+    return config_class
 
 
-def check_model_type(config_class: type[PreTrainedConfig], config_dict: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if a saved config is that of another model type."""
-    model_type = config_dict.get("model_type", config_class.model_type)
-    if model_type != config_class.model_type:
-        raise ValueError(f"This is a checkpoint of a {model_type!r} model, not of {config_class.model_type!r}.")
+class CheckedConfig(PreTrainedConfig):
+    """
+    A config that accepts its own fields only. A wrong field raises `ValueError` of one line with its name, its value and the allowed
+    values; unknown arguments, which the base class keeps as attributes without effect, raise with the nearest name.
+
+    Only a saved config may have fields that this version does not know, because newer code may have written it.
+    """
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in kwargs:
+            if not is_known(type(self), name):
+                raise ValueError(unknown_field(type(self), name))
+        num_labels = kwargs.get("num_labels")
+        if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
+            raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")
+        self.complete_fields()
+        super().__post_init__(**kwargs)
+
+    def complete_fields(self) -> None:
+        """
+        Bring the fields into the form that they have in JSON, then check all of them; raises `ValueError`. Called at construction,
+        and again when a model is built, because fields may be set in between.
+        """
+        self.validate_architecture()
+
+    @classmethod
+    def known_part(cls, saved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The part of a saved config that this version knows, and the names of the other fields."""
+        known = {name: value for name, value in saved.items() if is_known(cls, name)}
+        return known, [name for name in saved if name not in known]
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        As in the base class, with three differences. A config of another model type raises `ValueError` instead of a warning.
+        Fields that this version does not know are ignored, and one warning names them. Overrides in `kwargs` are fields of the
+        new config before it is checked, so that all checks apply to them; `num_labels` and `id2label` replace the saved labels.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(f"This is a checkpoint of a {model_type!r} model, not of {cls.model_type!r}.")
+        saved, ignored = cls.known_part(config_dict)
+        if ignored:
+            hints = {name: nearest_field(cls, name) for name in ignored}
+            shown = [f"{name} (the nearest known name is {hint})" if hint else name for name, hint in hints.items()]
+            logger.warning_once(
+                f"The saved config has fields that this version of {cls.__name__} does not know; they are ignored: {', '.join(shown)}."
+            )
+        if not kwargs.get("return_unused_kwargs", False):  # otherwise the model's class refuses unknown names
+            for name in kwargs:  # Auto classes pass arguments of processors too
+                if not is_known(cls, name) and nearest_field(cls, name, cutoff=0.88) is not None:
+                    raise ValueError(unknown_field(cls, name))
+        fields = [name for name in kwargs if name in cls.__dataclass_fields__ and name != "dtype"]
+        overrides = {name: kwargs.pop(name) for name in fields}
+        replaces_labels = kwargs.get("num_labels") not in (None, len(saved.get("id2label") or ()))
+        if "id2label" in overrides or replaces_labels:
+            saved = {name: value for name, value in saved.items() if name not in ("id2label", "label2id")}
+        return super().from_dict(saved | overrides, **kwargs)
 
 
 def check_numbers(config: PreTrainedConfig, ranges: Iterable[Range]) -> None:
@@ -37,7 +151,7 @@ def check_numbers(config: PreTrainedConfig, ranges: Iterable[Range]) -> None:
         for name in names:
             value = getattr(config, name)
             values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-            if not all(math.isfinite(v) and not isinstance(v, bool) and is_allowed(v) for v in values):
+            if not all(is_number(v) and is_allowed(v) for v in values):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}.")
 
 
@@ -67,9 +181,30 @@ def check_activation(config: PreTrainedConfig, name: str = "hidden_act") -> None
         raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
 
 
-def check_problem_type(config: PreTrainedConfig) -> None:
-    """Raise `ValueError` for an unknown problem type: the base class declares the field but does not check it."""
+def check_labels(config: PreTrainedConfig) -> None:
+    """Raise `ValueError` for an unknown problem type, or for class numbers in `id2label` with a gap."""
     if config.problem_type not in PROBLEM_TYPES:
         raise ValueError(
             f"problem_type must be one of {', '.join(map(str, PROBLEM_TYPES))}, got {config.problem_type!r}."
         )
+    if config.id2label is not None and sorted(map(int, config.id2label)) != list(range(len(config.id2label))):
+        raise ValueError(f"id2label must name the classes 0, 1, ... without a gap, got {config.id2label!r}.")
+
+
+def check_pixel_statistics(config: PreTrainedConfig) -> None:
+    """Raise `ValueError` unless `image_mean` and `image_std` have a value per channel and give finite pixels, also in float16."""
+    means, stds = per_channel(config, "image_mean"), per_channel(config, "image_std")
+    for mean, std in zip(means, stds, strict=True):
+        if any(abs(pixel * config.rescale_factor - mean) / std > 65504 for pixel in (0, 255)):
+            raise ValueError(
+                f"image_mean={config.image_mean!r}, image_std={config.image_std!r} and rescale_factor="
+                f"{config.rescale_factor!r} give normalized pixels above 65504; usual values are 0.5, 0.5 and 1/255."
+            )
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite number; `True` is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # math.isfinite raises OverflowError for an integer beyond the range of a float.
+    return abs(value) < 1e300 if isinstance(value, int) else math.isfinite(value)

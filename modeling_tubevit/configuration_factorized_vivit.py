@@ -4,17 +4,17 @@
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
 from .config_checks import (
+    CheckedConfig,
     check_activation,
     check_divides,
-    check_model_type,
-    check_names,
+    check_labels,
     check_numbers,
-    check_problem_type,
+    check_pixel_statistics,
     per_channel,
+    with_value_errors,
 )
 
 
@@ -59,8 +59,9 @@ POOLINGS: dict[str, Literal["cls", "mean"]] = {
     Kinetics-400.
     """
 )
+@with_value_errors
 @strict
-class FactorizedViViTConfig(PreTrainedConfig):
+class FactorizedViViTConfig(CheckedConfig):
     r"""
     factorization (`str`, *optional*, defaults to `"encoder"`):
         How attention is factorized over space and time: `"spacetime"`, not at all (Model 1); `"encoder"`, a spatial encoder for
@@ -144,8 +145,8 @@ class FactorizedViViTConfig(PreTrainedConfig):
     # Read by the shared encoder blocks; fixed in this family.
     layerscale_value = None
 
-    def __post_init__(self, **kwargs):
-        check_names(self, kwargs)
+    def complete_fields(self) -> None:
+        """As in the base class: default values that depend on other fields, lists, and statistics per channel."""
         if self.pooling is None:
             self.pooling = POOLINGS[self.factorization]
         if self.temporal_num_attention_heads is None:
@@ -156,14 +157,7 @@ class FactorizedViViTConfig(PreTrainedConfig):
         if not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
         self.image_mean, self.image_std = per_channel(self, "image_mean"), per_channel(self, "image_std")
-        self.validate_architecture()
-        super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As in the base class, but a config of another model type raises an error instead of a warning."""
-        check_model_type(cls, config_dict)
-        return super().from_dict(config_dict, **kwargs)
+        super().complete_fields()
 
     @property
     def image_height_width(self) -> tuple[int, int]:
@@ -239,7 +233,8 @@ class FactorizedViViTConfig(PreTrainedConfig):
                 f"num_frozen_layers must be at most num_hidden_layers, {self.num_hidden_layers}, got {self.num_frozen_layers}."
             )
         check_activation(self)
-        check_problem_type(self)
+        check_labels(self)
+        check_pixel_statistics(self)
 
 
 __all__ = ["FactorizedViViTConfig"]

@@ -2,48 +2,16 @@
 """TubeViT configuration: a ViT encoder, a list of tubes, and the size of the clips."""
 
 import copy
-import difflib
-import math
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
-from .joint_heads import complete_heads
+from .config_checks import CheckedConfig, per_channel, with_value_errors
 from .tubes import MAIN_TUBES, Size, Tube, format_size, select_tubes
+from .tubevit_checks import check_architecture, complete_heads, known_part
 
 
-# Allowed values of fields that are numbers or lists of numbers.
-RANGES = (
-    (
-        ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
-        "at least 1",
-        lambda value: value >= 1,
-    ),
-    (
-        ("num_channels", "num_frames", "image_size", "interpolated_kernel_size"),
-        "at least 1",
-        lambda value: value >= 1,
-    ),
-    (
-        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "drop_path_rate"),
-        "at least 0 and below 1",
-        lambda value: 0 <= value < 1,
-    ),
-    (("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"), "above 0", lambda value: value > 0),
-    (("image_mean",), "finite", lambda value: True),
-    (("position_temperature", "rope_theta"), "above 1", lambda value: value > 1),
-    (("position_grid",), "at least 1", lambda value: value >= 1),
-    (
-        ("num_register_tokens", "num_extra_layers", "num_frozen_layers", "gate_layer"),
-        "at least 0",
-        lambda value: value >= 0,
-    ),
-    (("layerscale_value",), "finite", lambda value: True),
-)
-OPTIONAL_NUMBERS = ("gate_layer", "rope_theta", "position_grid", "layerscale_value")
-PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 GATED_MLP_TP_PLAN = {
     "layers.*.mlp.gate_proj": "colwise",
     "layers.*.mlp.up_proj": "colwise",
@@ -57,8 +25,9 @@ GATED_MLP_TP_PLAN = {
     of the clips. The defaults are the paper's main configuration with a ViT-B.
     """
 )
+@with_value_errors
 @strict
-class TubeViTConfig(PreTrainedConfig):
+class TubeViTConfig(CheckedConfig):
     r"""
     num_frames (`int`, *optional*, defaults to 32):
         Number of frames of a clip. Clips of another length work too if the tubes fit, because positions are computed from
@@ -216,11 +185,19 @@ class TubeViTConfig(PreTrainedConfig):
     rescale_factor: float | int = 1 / 255
     check_pixels: bool = False
 
-    def __post_init__(self, **kwargs):
-        self._check_names(kwargs)
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.use_gated_mlp:
+            attention_plan = {name: how for name, how in self.base_model_tp_plan.items() if ".mlp." not in name}
+            vars(self)["base_model_tp_plan"] = attention_plan | GATED_MLP_TP_PLAN  # on this config, not on the class
+
+    def complete_fields(self) -> None:
+        """
+        As in the base class. The form in JSON: lists, every key of a tube and of a head, and one mean and standard deviation per
+        channel.
+        """
         if self.tubes is None:
             self.tubes = list(MAIN_TUBES)
-        # The same form in memory and in JSON: lists, every key of a tube, and one mean and standard deviation per channel.
         self.tubes = [tube.to_dict() for tube in self.get_tubes()]
         if not isinstance(self.image_size, int):
             self.image_size = list(self.image_size)
@@ -228,44 +205,20 @@ class TubeViTConfig(PreTrainedConfig):
             self.heads = complete_heads(self.heads)
         self.interpolated_kernel_size = list(self.interpolated_kernel_size)
         self.position_grid = None if self.position_grid is None else list(self.position_grid)
-        if self.use_gated_mlp:
-            attention_plan = {name: how for name, how in self.base_model_tp_plan.items() if ".mlp." not in name}
-            vars(self)["base_model_tp_plan"] = attention_plan | GATED_MLP_TP_PLAN  # on this config, not on the class
         self.image_mean, self.image_std = self.get_pixel_statistics()
-        self.validate_architecture()
-        super().__post_init__(**kwargs)
+        super().complete_fields()
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As in the base class, but a config of another model type raises an error instead of a warning."""
-        model_type = config_dict.get("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            raise ValueError(f"This is a checkpoint of a {model_type!r} model, not of {cls.model_type!r}.")
-        return super().from_dict(config_dict, **kwargs)
+    def known_part(cls, saved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """As in the base class, also for the keys of tubes and heads."""
+        known, ignored = super().known_part(saved)
+        nested, ignored_keys = known_part(known)
+        return known | nested, ignored + ignored_keys
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Raise `ValueError` with the field, its value and the allowed values. Called at construction and before saving."""
         super().validate_architecture()
-        self._validate_numbers()
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
-                f"{self.num_attention_heads}."
-            )
-        if self.hidden_size < 6:
-            raise ValueError(
-                f"hidden_size must be at least 6 (the position code has groups of 6), got {self.hidden_size}."
-            )
-        self._validate_activation()
-        self._validate_problem_type()
-        self._validate_kernels()
-        self._validate_positions()
-        self._validate_pooling()
-        self._validate_scaling()
-        height, width = self.image_height_width
-        select_tubes(self.get_tubes(), (self.num_frames, height, width), self.allow_missing_tubes)
-        if self.get_image_tubes() and not any(tube.fits((1, height, width)) for tube in self.get_image_tubes()):
-            raise ValueError(f"No tube fits an image of image_size {height}x{width}.")
+        check_architecture(self)
 
     def get_tubes(self) -> list[Tube]:
         """The tubes as [`Tube`] objects, in the order of their tokens."""
@@ -350,11 +303,7 @@ class TubeViTConfig(PreTrainedConfig):
 
     def get_pixel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel of rescaled pixels."""
-        mean, std = (
-            [value] * self.num_channels if isinstance(value, (int, float)) else list(value)
-            for value in (self.image_mean, self.image_std)
-        )
-        return mean, std
+        return per_channel(self, "image_mean"), per_channel(self, "image_std")
 
     @property
     def has_cls_token(self) -> bool:
@@ -397,99 +346,6 @@ class TubeViTConfig(PreTrainedConfig):
                 "This configuration takes no images: it has no tube whose kernel spans one frame, such as 1x16x16."
             )
         return sum(tubes[index].num_tokens(size) for index in select_tubes(tubes, size, self.allow_missing_tubes))
-
-    def _check_names(self, kwargs):
-        # The base class keeps unknown arguments as attributes, so `num_frame=16` would silently leave num_frames at 32.
-        own = [name for name in type(self).__annotations__ if name not in PreTrainedConfig.__annotations__]
-        for key in kwargs:
-            if close := difflib.get_close_matches(key, own, n=1, cutoff=0.88):
-                raise ValueError(f"TubeViTConfig has no field {key!r}; did you mean {close[0]!r}?")
-
-    def _validate_numbers(self):
-        for names, allowed, is_allowed in RANGES:
-            for name in names:
-                value = getattr(self, name)
-                if value is None and name in OPTIONAL_NUMBERS:
-                    continue
-                values = value if isinstance(value, (list, tuple)) else [value]
-                if not all(math.isfinite(v) and not isinstance(v, bool) and is_allowed(v) for v in values):
-                    raise ValueError(f"{name} must be {allowed}, got {value!r}.")
-        if not isinstance(self.image_size, int) and len(self.image_size) != 2:
-            raise ValueError(f"image_size must be one integer or (height, width), got {self.image_size!r}.")
-        for name, values in zip(("image_mean", "image_std"), self.get_pixel_statistics(), strict=True):
-            if len(values) != self.num_channels:
-                raise ValueError(
-                    f"{name} must hold one value per channel, that is {self.num_channels}, got {getattr(self, name)!r}."
-                )
-
-    def _validate_kernels(self):
-        if len(self.interpolated_kernel_size) != 3:
-            raise ValueError(
-                f"interpolated_kernel_size must be three integers (time, height, width), got "
-                f"{self.interpolated_kernel_size!r}."
-            )
-        for index, tube in enumerate(self.get_tubes()):
-            if self.hidden_size % tube.num_merged:
-                raise ValueError(
-                    f"tubes[{index}] merges {tube.num_merged} outputs into a token by space_to_depth "
-                    f"{list(tube.space_to_depth)}, which does not divide hidden_size {self.hidden_size}."
-                )
-
-    def _validate_positions(self):
-        if self.position_grid is not None and len(self.position_grid) != 2:
-            raise ValueError(f"position_grid must be two integers (rows, columns), got {self.position_grid!r}.")
-        if self.position_embedding == "transfer" and (self.position_grid is None) == (self.rope_theta is None):
-            raise ValueError(
-                "position_embedding='transfer' needs either position_grid, for learned positions, or rope_theta, for rotary "
-                f"positions, got {self.position_grid!r} and {self.rope_theta!r}."
-            )
-        head_dim = self.hidden_size // self.num_attention_heads
-        if self.rope_theta is not None and head_dim % 4:
-            raise ValueError(
-                "rope_theta needs a head dimension that is a multiple of 4 (sine and cosine of two axes), got hidden_size / "
-                f"num_attention_heads = {head_dim}."
-            )
-
-    def _validate_pooling(self):
-        if self.pooling.startswith("cls") and not self.has_cls_token:
-            raise ValueError(f"pooling={self.pooling!r} needs the CLS token, which use_cls_token=False removes.")
-        if self.pooler_act is not None and self.pooling != "cls":
-            raise ValueError(f"pooler_act needs pooling='cls', got {self.pooling!r}.")
-        if self.final_layernorm == "pooled" and (self.pooled_size != self.hidden_size or self.pooler_act is not None):
-            raise ValueError(
-                "final_layernorm='pooled' needs a pooled vector as wide as a token and no pooler_act, got "
-                f"pooling={self.pooling!r} and pooler_act={self.pooler_act!r}."
-            )
-
-    def _validate_scaling(self):
-        if self.num_frozen_layers > self.num_hidden_layers:
-            raise ValueError(
-                f"num_frozen_layers must be at most num_hidden_layers, {self.num_hidden_layers}, got {self.num_frozen_layers}."
-            )
-        if self.num_frozen_layers and self.num_extra_layers:
-            raise ValueError(
-                f"num_extra_layers={self.num_extra_layers} adds new layers that need training among the layers that "
-                f"num_frozen_layers={self.num_frozen_layers} freezes: use one of the two."
-            )
-        if self.gate_layer is not None and not self.num_frozen_layers <= self.gate_layer < self.num_hidden_layers:
-            raise ValueError(
-                "gate_layer must be a trained layer, from num_frozen_layers to num_hidden_layers - 1, that is "
-                f"{self.num_frozen_layers} to {self.num_hidden_layers - 1}, got {self.gate_layer}."
-            )
-
-    def _validate_activation(self):
-        from transformers.activations import ACT2FN  # imported here, so that reading a config does not import torch
-
-        for name in ("hidden_act", "pooler_act"):
-            value = getattr(self, name)
-            if value not in ACT2FN and not (name == "pooler_act" and value is None):
-                raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
-
-    def _validate_problem_type(self):
-        if self.problem_type not in PROBLEM_TYPES:  # the base class declares this field but does not check it
-            raise ValueError(
-                f"problem_type must be one of {', '.join(map(str, PROBLEM_TYPES))}, got {self.problem_type!r}."
-            )
 
 
 def _describe_kernels(kernels: list[tuple[Size, int]]) -> str:

@@ -4,17 +4,17 @@
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.utils import auto_docstring
 
 from .config_checks import (
+    CheckedConfig,
     check_activation,
     check_divides,
-    check_model_type,
-    check_names,
+    check_labels,
     check_numbers,
-    check_problem_type,
+    check_pixel_statistics,
     per_channel,
+    with_value_errors,
 )
 
 
@@ -51,8 +51,9 @@ RANGES = (
     that gather the tokens of all frames into one video token. The defaults are UniFormerV2-B/16 for Kinetics-400.
     """
 )
+@with_value_errors
 @strict
-class UniFormerV2Config(PreTrainedConfig):
+class UniFormerV2Config(CheckedConfig):
     r"""
     num_frames (`int`, *optional*, defaults to 8):
         Number of frames of a clip. The weights do not depend on it: clips of another length work too.
@@ -142,19 +143,12 @@ class UniFormerV2Config(PreTrainedConfig):
     attention_probs_dropout_prob = 0.0
     layerscale_value = None
 
-    def __post_init__(self, **kwargs):
-        check_names(self, kwargs)
+    def complete_fields(self) -> None:
+        """As in the base class: default values that depend on other fields, lists, and statistics per channel."""
         self.global_layers = self.get_global_layers()
         self.num_global_attention_heads = self.get_num_global_attention_heads()
         self.image_mean, self.image_std = per_channel(self, "image_mean"), per_channel(self, "image_std")
-        self.validate_architecture()
-        super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As in the base class, but a config of another model type raises an error instead of a warning."""
-        check_model_type(cls, config_dict)
-        return super().from_dict(config_dict, **kwargs)
+        super().complete_fields()
 
     def get_global_layers(self) -> list[int]:
         """`global_layers`, by default the last four layers."""
@@ -234,7 +228,8 @@ class UniFormerV2Config(PreTrainedConfig):
                 f"num_frozen_layers must be at most num_hidden_layers, {self.num_hidden_layers}, got {self.num_frozen_layers}."
             )
         check_activation(self)
-        check_problem_type(self)
+        check_labels(self)
+        check_pixel_statistics(self)
 
     def _validate_global_layers(self):
         layers = self.get_global_layers()

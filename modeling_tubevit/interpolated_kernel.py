@@ -5,14 +5,14 @@ One learned kernel for tubes of every shape (section 3.4, table 7e), resized tri
 The weights do not depend on the tubes, so kernels can be lengthened for longer clips without training, and resized kernels
 can initialize independent ones. Resizing does not rescale the values: a kernel with twice the frames gives outputs about
 twice as large. The paper does not mention a correction, and there is none here.
-"""
 
-import weakref
+Every forward pass resizes the kernel again, also in eval mode. A cache would need a sign that the weights have changed, and none is
+reliable: `AdamW(fused=True)` and writes to `weight.data` change neither the data pointer nor the version counter.
+"""
 
 import torch
 from torch import nn
 
-from .compile_utils import has_storage
 from .configuration_tubevit import TubeViTConfig
 from .tubes import Size, Tube
 
@@ -56,43 +56,11 @@ class TubeViTInterpolatedKernel(nn.Module):
             torch.empty(config.hidden_size, config.num_channels, *config.interpolated_kernel_size)
         )
         self.bias = nn.Parameter(torch.empty(config.hidden_size))
-        self._cached: dict[tuple[int, Size], tuple[weakref.ref, tuple, torch.Tensor]] = {}
 
     def forward(self, tube: Tube) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight `(hidden_size / S, channels, *tube.kernel_size)` and bias `(hidden_size / S,)` for `tube`."""
         num_outputs = self.weight.shape[0] // tube.num_merged
-        return self._resized(num_outputs, tube.kernel_size), self.bias[:num_outputs]
-
-    def train(self, mode: bool = True) -> "TubeViTInterpolatedKernel":
-        self._cached.clear()
-        return super().train(mode)
-
-    def _resized(self, num_outputs: int, kernel_size: Size) -> torch.Tensor:
-        """
-        The resized weight. In eval mode without gradients it is cached until the weights change.
-
-        A change is detected by the identity of the tensor, its data pointer, and its version counter, which in-place
-        operations increment. Writing to `weight.data` changes none of the three: call `train()` or `eval()` afterwards to
-        clear the cache.
-        """
-        weight = self.weight
-        needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        # Inference tensors have no version counter.
-        if self.training or needs_graph or not has_storage(weight) or weight.is_inference():
-            return resize_kernel(weight[:num_outputs], kernel_size)
-        state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
-        if (entry := self._cached.get((num_outputs, kernel_size))) is not None:
-            owner, cached_state, resized = entry
-            # The owner is checked by a weak reference, because the address of a freed tensor can be reused.
-            if owner() is weight and cached_state == state:
-                return resized
-        with torch.inference_mode(False):  # a tensor created in inference mode could not be used outside of it
-            resized = resize_kernel(weight.detach()[:num_outputs], kernel_size)
-        self._cached[num_outputs, kernel_size] = (weakref.ref(weight), state, resized)
-        return resized
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_cached": {}}  # copies and pickles do not contain the cache
+        return resize_kernel(self.weight[:num_outputs], tube.kernel_size), self.bias[:num_outputs]
 
     def extra_repr(self) -> str:
         hidden_size, num_channels, *kernel_size = self.weight.shape

@@ -6,7 +6,7 @@ only the head of its data set.
 
 import copy
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +21,12 @@ from .modeling_tubevit import (
     TubeViTModel,
     TubeViTPreTrainedModel,
 )
+
+
+class HeadLoss(NamedTuple):
+    """What `classification_loss` reads of a config, for one head. `torch.compile` traces tuples, but no `SimpleNamespace`."""
+
+    problem_type: str
 
 
 @dataclass
@@ -160,8 +166,7 @@ class TubeViTForJointClassification(TubeViTPreTrainedModel):
         if labels is None:
             return None
         head = self._heads[name]
-        problem = SimpleNamespace(problem_type=head["problem_type"])
-        return head["loss_weight"] * self.loss_function(labels, logits, problem)
+        return head["loss_weight"] * self.loss_function(labels, logits, HeadLoss(head["problem_type"]))
 
     def _head_name(self, name: str | None, modality: str, argument: str) -> str:
         fitting = [known for known, head in self._heads.items() if head["modality"] == modality]

@@ -109,6 +109,8 @@ class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safetens
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": TubeViTLayer, "attentions": VisionAttention}
+    # A backbone takes no classifier, so Transformers need not report those of a checkpoint. Missing weights are reported.
+    _keys_to_ignore_on_load_unexpected = [r"^classifiers?\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -210,7 +212,7 @@ class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safetens
             config.num_frames,
             config.image_size,
         )
-        self.get_input_embeddings().tubes = tuple(config.get_tubes())
+        self.get_input_embeddings().set_tubes(config)
 
     def with_independent_kernels(self) -> "TubeViTPreTrainedModel":
         """

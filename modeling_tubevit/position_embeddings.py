@@ -13,7 +13,7 @@ import math
 import torch
 from torch import nn
 
-from .compile_utils import constant_tables, static_size
+from .compile_utils import constant_tables
 from .configuration_tubevit import TubeViTConfig
 from .transferred_positions import TubeViTTransferredPositions
 from .tubes import AXES, Centers, Size, Tube
@@ -62,7 +62,7 @@ class TubeViTFixedPositions(nn.Module):
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
-        self.temperature = float(config.position_temperature)
+        self.table_settings = (self.uses_grid_index, config.hidden_size, float(config.position_temperature))
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
         """
@@ -72,9 +72,7 @@ class TubeViTFixedPositions(nn.Module):
 
         Returns `(tokens, hidden_size)` on the device and in the dtype of `tokens`.
         """
-        settings = (tokens.shape[-1], self.temperature, tokens.device, tokens.dtype)
-        plain_tubes = tuple(tube.to_tuple() for tube in tubes)
-        return _fixed_table(tokens, plain_tubes, static_size(size), self.uses_grid_index, *settings)
+        return _fixed_table(tokens, self, size, tokens.device, tokens.dtype, *tubes)
 
 
 class TubeViTFixedPositionsWithoutStride(TubeViTFixedPositions):
@@ -85,17 +83,12 @@ class TubeViTFixedPositionsWithoutStride(TubeViTFixedPositions):
 
 @constant_tables(max_cached=32)
 def _fixed_table(
-    tubes: tuple[tuple[Size, Size, Size, Size], ...],
-    size: Size,
-    uses_grid_index: bool,
-    dim: int,
-    temperature: float,
-    device: torch.device,
-    dtype: torch.dtype,
+    settings: tuple[bool, int, float], size: Size, device: torch.device, dtype: torch.dtype, *tubes: Tube
 ) -> torch.Tensor:
     """`sincos_position_embedding` of the tokens, tube by tube, `(tokens, dim)`."""
+    uses_grid_index, dim, temperature = settings
     tables = []
-    for tube in (Tube(*values) for values in tubes):
+    for tube in tubes:
         if uses_grid_index:
             frames, rows, columns = ([float(index) for index in range(count)] for count in tube.grid(size))
             centers = frames, rows, columns
@@ -159,6 +152,7 @@ class TubeViTRelativePositions(nn.Module):
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
+        self.table_settings = ()
         for axis, extent in zip(AXES, (config.num_frames, *config.image_height_width), strict=True):
             num_displacements = 4 * (extent - 1) + 1  # in steps of 1/2, in both directions
             self.register_parameter(axis, nn.Parameter(torch.empty(config.num_attention_heads, num_displacements)))
@@ -180,7 +174,7 @@ class TubeViTRelativePositions(nn.Module):
 
         Returns `(1, heads, tokens, tokens)`, queries before keys, in the dtype of the tables.
         """
-        centers = _doubled_centers(tokens, tuple(tube.to_tuple() for tube in tubes), static_size(size), tokens.device)
+        centers = _doubled_centers(tokens, self, size, tokens.device, *tubes)
         bias = 0
         for table, positions in zip(self.tables, centers, strict=True):
             largest = table.shape[1] // 2
@@ -190,12 +184,10 @@ class TubeViTRelativePositions(nn.Module):
 
 
 @constant_tables(max_cached=32)
-def _doubled_centers(
-    tubes: tuple[tuple[Size, Size, Size, Size], ...], size: Size, device: torch.device
-) -> torch.Tensor:
+def _doubled_centers(settings: tuple[()], size: Size, device: torch.device, *tubes: Tube) -> torch.Tensor:
     """Twice the centers of all tokens, tube by tube, in frames, rows and columns: whole numbers `(3, tokens)`."""
     centers = []
-    for tube in (Tube(*values) for values in tubes):
+    for tube in tubes:
         axes = [torch.tensor(axis, dtype=torch.float32, device=device) for axis in tube.centers(size)]
         centers.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1))
     return (2 * torch.cat(centers, dim=1)).round().long()

@@ -1,24 +1,35 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Loading weights from safetensors files only: a pickle can run any code when it is loaded."""
+"""
+Checks when a model is built and loaded: a valid config, safetensors files only, because a pickle can run any code, and no NaN or inf.
+"""
 
 import os
+from collections.abc import Iterable
 
+import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
+
+from .config_checks import CheckedConfig
 
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 class SafetensorsOnlyMixin(PreTrainedModel):
-    """Makes `from_pretrained` of a model reject pickle checkpoints and report a damaged file in one line."""
+    """Makes a model refuse a wrong config, pickles, damaged files and weights with NaN or inf, each in one line."""
+
+    def __init__(self, config: CheckedConfig, *args, **kwargs):
+        config.complete_fields()  # fields may have changed since the construction of the config
+        super().__init__(config, *args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
         """
         As in the base class, from safetensors files only.
 
-        Raises `ValueError` for `use_safetensors=False`, for a folder with nothing but pickles, and for a damaged file.
+        Raises `ValueError` for `use_safetensors=False`, for a folder with nothing but pickles, for a damaged file, and for weights
+        that contain NaN or inf.
         """
         if kwargs.get("use_safetensors") is False:
             raise ValueError(
@@ -28,12 +39,31 @@ class SafetensorsOnlyMixin(PreTrainedModel):
         if pretrained_model_name_or_path is not None:
             _check_no_pickle(str(pretrained_model_name_or_path), kwargs.get("subfolder", ""))
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} cannot be read ({error}): the file is damaged or "
                 "incomplete, download it again."
             ) from error
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_finite(model.state_dict().items(), pretrained_model_name_or_path or "The given state_dict")
+        return loaded
+
+
+def check_finite(weights: Iterable[tuple[str, torch.Tensor]], name: str | os.PathLike) -> None:
+    """Raise `ValueError` with the names of tensors that contain NaN or inf. name: of the checkpoint, for the error."""
+    wrong = []
+    for key, tensor in weights:
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # this process's part of a DTensor
+        has_values = local.is_floating_point() and local.device.type != "meta" and local.element_size() > 1
+        if has_values and not torch.isfinite(local).all():
+            wrong.append(key)
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        raise ValueError(
+            f"{name}: {len(wrong)} tensors contain NaN or inf ({shown}): the file is damaged, its training diverged, or the values "
+            "are too large for the dtype in which it is loaded."
+        )
 
 
 def has_only_pickles(folder: str | os.PathLike) -> bool:

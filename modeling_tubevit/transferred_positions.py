@@ -13,7 +13,7 @@ import math
 import torch
 from torch import nn
 
-from .compile_utils import constant_tables, static_size
+from .compile_utils import constant_tables
 from .configuration_tubevit import TubeViTConfig
 from .tubes import Centers, Size, Tube
 
@@ -116,15 +116,16 @@ class TubeViTTransferredPositions(nn.Module):
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
-        self.temperature = float(config.position_temperature)
-        self.interpolation = config.position_interpolation
-        self.patch = config.get_patch_size()
         self.grid_shape: tuple[int, int] | None = None
         self.grid = None
         if config.position_grid is not None:
             rows, columns = config.position_grid
             self.grid_shape = rows, columns
             self.grid = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
+        self.table_settings = (
+            *(config.get_patch_size(), self.grid_shape, config.position_interpolation),
+            *(config.hidden_size, float(config.position_temperature)),
+        )
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
         """As in `TubeViTFixedPositions`; `(tokens, hidden_size)` in the dtype of `tokens`."""
@@ -132,8 +133,7 @@ class TubeViTTransferredPositions(nn.Module):
 
     def _tube_positions(self, tube: Tube, size: Size, tokens: torch.Tensor) -> torch.Tensor:
         """The positions of one tube's tokens, `(tokens, hidden_size)`."""
-        settings = (self.patch, self.grid_shape, self.interpolation, tokens.shape[-1], self.temperature, tokens.device)
-        time, rows, columns = _transfer_tables(tokens, tube.to_tuple(), static_size(size), *settings)
+        time, rows, columns = _transfer_tables(tokens, self, size, tokens.device, tube)
         _, num_rows, num_columns = tube.grid(size)
         positions = time[:, None, None].expand(-1, num_rows, num_columns, -1)
         if self.grid is not None and self.grid_shape is not None:
@@ -143,19 +143,16 @@ class TubeViTTransferredPositions(nn.Module):
 
 @constant_tables(max_cached=64)
 def _transfer_tables(
-    tube: tuple[Size, Size, Size, Size],
+    settings: tuple[tuple[int, int] | None, tuple[int, int] | None, str, int, float],
     size: Size,
-    patch: tuple[int, int] | None,
-    grid_shape: tuple[int, int] | None,
-    mode: str,
-    dim: int,
-    temperature: float,
     device: torch.device,
+    tube: Tube,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The temporal code `(frames, dim)`, and the weights of rows and of columns; `None` if they are the grid's own."""
+    patch, grid_shape, mode, dim, temperature = settings
     # Devices without float64 use float32: the code is added to tokens of at most that precision.
     dtype = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
-    centers = Tube(*tube).centers(size)
+    centers = tube.centers(size)
 
     def weights(axis: int) -> torch.Tensor | None:
         if grid_shape is None:
@@ -205,10 +202,11 @@ class TubeViTRotaryPositions(nn.Module):
         super().__init__()
         if config.rope_theta is None:
             raise ValueError("TubeViTRotaryPositions needs config.rope_theta, which is None.")
-        self.theta = float(config.rope_theta)
-        self.head_dim = config.hidden_size // config.num_attention_heads
-        self.patch = config.get_patch_size()
-        self.num_prefix_tokens = config.num_prefix_tokens
+        head_dim = config.hidden_size // config.num_attention_heads
+        self.table_settings = (
+            *(config.get_patch_size(), head_dim, float(config.rope_theta)),
+            config.num_prefix_tokens,
+        )
 
     def forward(self, tubes: tuple[Tube, ...], size: Size, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -217,22 +215,19 @@ class TubeViTRotaryPositions(nn.Module):
 
         Returns cosine and sine, each `(prefix + tokens, head_dim)` on the device and in the dtype of `tokens`.
         """
-        settings = (self.patch, self.head_dim, self.theta, self.num_prefix_tokens, tokens.device, tokens.dtype)
-        return _rotary_tables(tokens, tuple(tube.to_tuple() for tube in tubes), static_size(size), *settings)
+        return _rotary_tables(tokens, self, size, tokens.device, tokens.dtype, *tubes)
 
 
 @constant_tables(max_cached=32)
 def _rotary_tables(
-    tubes: tuple[tuple[Size, Size, Size, Size], ...],
+    settings: tuple[tuple[int, int] | None, int, float, int],
     size: Size,
-    patch: tuple[int, int] | None,
-    head_dim: int,
-    theta: float,
-    num_prefix_tokens: int,
     device: torch.device,
     dtype: torch.dtype,
+    *tubes: Tube,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    patch, head_dim, theta, num_prefix_tokens = settings
     prefix = torch.zeros(num_prefix_tokens, head_dim, dtype=torch.float64)
-    rotated = [rotary_angles(Tube(*tube).centers(size), size, patch, head_dim, theta) for tube in tubes]
+    rotated = [rotary_angles(tube.centers(size), size, patch, head_dim, theta) for tube in tubes]
     angles = torch.cat([prefix, *rotated])
     return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from .compile_utils import constant_tables, has_storage
+from .compile_utils import constant_tables, has_storage, static_size
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES, TubeViTRelativePositions
@@ -114,9 +114,10 @@ def merge_applications(outputs: torch.Tensor, tube: Tube, size: Size) -> torch.T
 
 @constant_tables(max_cached=8)
 def _scale_and_shift(
-    mean: tuple[float, ...], std: tuple[float, ...], rescale_factor: float, dtype: torch.dtype, device: torch.device
+    settings: tuple[tuple[float, ...], tuple[float, ...], float], dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`scale` and `shift`, `(channels, 1, 1, 1)`, that normalize raw pixels; cached to avoid a copy to the device per call."""
+    mean, std, rescale_factor = settings
     std_table, mean_table = (
         torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1) for values in (std, mean)
     )
@@ -168,13 +169,12 @@ class TubeViTEmbeddings(nn.Module):
 
     def __init__(self, config: TubeViTConfig):
         super().__init__()
-        self.tubes = tuple(config.get_tubes())
+        self.set_tubes(config)
         self.num_channels = config.num_channels
         self.allow_missing_tubes = config.allow_missing_tubes
         self.check_pixels = config.check_pixels
         image_mean, image_std = config.get_pixel_statistics()
-        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
-        self.rescale_factor = config.rescale_factor
+        self.table_settings = (tuple(image_mean), tuple(image_std), config.rescale_factor)
         self.use_frame_differences = config.use_frame_differences
         self.num_prefix_tokens = config.num_prefix_tokens
         own = [tube for tube in self.tubes if tube.is_image_tube or not config.interpolate_kernels]
@@ -210,10 +210,11 @@ class TubeViTEmbeddings(nn.Module):
             video = pixel_values_videos
         else:
             raise ValueError("Give exactly one of pixel_values (images) and pixel_values_videos (clips).")
-        size = (video.shape[1], video.shape[3], video.shape[4])
+        size = static_size((video.shape[1], video.shape[3], video.shape[4]))
         indices, tubes = self._tubes_for(size, is_image=pixel_values is not None)
 
-        tokens = torch.cat([self._project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
+        projected = [self._project(video, size, tube, i) for i, tube in zip(indices, tubes, strict=True)]
+        tokens = torch.cat(projected, dim=1)
         # In the weights' dtype: under autocast the products are in half precision, but positions are added in full precision.
         tokens = tokens.to(self.dtype)
         positions = self.positions(tubes, indices, size, tokens)
@@ -223,6 +224,11 @@ class TubeViTEmbeddings(nn.Module):
             if prefix is not None:
                 tokens = torch.cat((prefix.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.dropout(tokens)
+
+    def set_tubes(self, config: TubeViTConfig) -> None:
+        """Tokenize with the tubes of `config`, which fit the kernels."""
+        self.tubes = tuple(config.get_tubes())
+        self.image_tubes = {index: tube.on_image() for index, tube in enumerate(self.tubes) if tube.is_image_tube}
 
     def rotary(
         self, tokens: torch.Tensor, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
@@ -248,18 +254,15 @@ class TubeViTEmbeddings(nn.Module):
         self, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
     ) -> tuple[tuple[Tube, ...], Size]:
         """The tubes that tokenized these pixels, and the size of the clip or image. `forward` has checked the pixels."""
-        if pixel_values is not None:
-            size = (1, pixel_values.shape[2], pixel_values.shape[3])
-        else:
-            assert pixel_values_videos is not None
-            size = (pixel_values_videos.shape[1], pixel_values_videos.shape[3], pixel_values_videos.shape[4])
-        return self._tubes_for(size, is_image=pixel_values is not None)[1], size
+        is_image = pixel_values is not None
+        pixels = pixel_values if is_image else pixel_values_videos
+        assert pixels is not None
+        size = static_size((1 if is_image else pixels.shape[1], pixels.shape[-2], pixels.shape[-1]))
+        return self._tubes_for(size, is_image)[1], size
 
     def _tubes_for(self, size: Size, is_image: bool) -> tuple[list[int], tuple[Tube, ...]]:
         """Indices of the tubes that tokenize a clip or image of `size`, and the tubes as they are applied to it."""
-        candidates = dict(enumerate(self.tubes))
-        if is_image:
-            candidates = {index: tube.on_image() for index, tube in candidates.items() if tube.is_image_tube}
+        candidates = self.image_tubes if is_image else dict(enumerate(self.tubes))
         if not candidates:
             raise ValueError(
                 "This model cannot take images: it has no tube whose kernel spans one frame, such as 1x16x16."
@@ -299,9 +302,8 @@ class TubeViTEmbeddings(nn.Module):
         assert kernel is not None  # projection_of returns None only if there is an interpolated kernel
         return kernel
 
-    def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
-        """The tokens of one tube, `(batch, tokens, hidden_size)`."""
-        size = (video.shape[1], video.shape[3], video.shape[4])
+    def _project(self, video: torch.Tensor, size: Size, tube: Tube, index: int) -> torch.Tensor:
+        """The tokens of one tube, `(batch, tokens, hidden_size)`, for a video of `size`."""
         # Not when compiling: the comparison would add guards on sizes, and the compiler fuses the two copies itself.
         by_token = not torch.compiler.is_compiling() and (
             tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))
@@ -326,8 +328,7 @@ class TubeViTEmbeddings(nn.Module):
     def _normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`(pixel * rescale_factor - mean) / std` per channel in at least float32, as the processors compute it."""
         dtype = torch.promote_types(dtype, torch.float32)
-        settings = (self.image_mean, self.image_std, self.rescale_factor, dtype, pixels.device)
-        scale, shift = _scale_and_shift(pixels, *settings)
+        scale, shift = _scale_and_shift(pixels, self, dtype, pixels.device)
         return pixels.to(dtype).mul_(scale).add_(shift)  # in place on the new copy: a broadcast addcmul is slower
 
     def _check_input(self, pixels: torch.Tensor, name: str, axes: str) -> None:

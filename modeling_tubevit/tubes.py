@@ -75,10 +75,6 @@ class Tube:
         """The JSON form that `from_dict` reads."""
         return {key: list(value) for key, value in asdict(self).items()}
 
-    def to_tuple(self) -> tuple[Size, Size, Size, Size]:
-        """The fields in order, as plain integers: `Tube(*tube.to_tuple())` equals the tube."""
-        return self.kernel_size, self.stride, self.offset, self.space_to_depth
-
     @property
     def is_image_tube(self) -> bool:
         """Whether this is a 2D tube: its kernel spans one frame, so it also tokenizes images."""

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tubevit.joint_heads import complete_heads
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.saved_processor import SavedProcessorMixin
+from tubevit.tubevit_checks import complete_heads
 
 from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
