@@ -17,7 +17,6 @@ ConfigClass = TypeVar("ConfigClass", bound=type)
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]  # names of fields, allowed values in words, and the test
-LARGEST_COUNT = 1_000_000  # a larger count is a mistake, which torch would report as an overflow
 # Arguments of a config that are no dataclass fields: Transformers reads them, or saves them in config.json.
 LIBRARY_NAMES = {
     *(
@@ -94,9 +93,8 @@ class CheckedConfig(PreTrainedConfig):
     """
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name in kwargs:
-            if not is_known(type(self), name):
-                raise ValueError(unknown_field(type(self), name))
+        if unknown := [name for name in kwargs if not is_known(type(self), name)]:
+            raise ValueError(" ".join(unknown_field(type(self), name) for name in unknown))
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
             raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")

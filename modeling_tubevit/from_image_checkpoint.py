@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from .config_checks import is_known, unknown_field
 from .configuration_tubevit import TubeViTConfig
 from .conversion_report import ConversionReport
 from .image_families import grid_and_patch
@@ -55,7 +56,7 @@ def convert_image_checkpoint(
     model_class: type[PreTrainedModel],
     name_or_path: str | os.PathLike,
     *,
-    positions: str = "transfer",
+    positions: str | None = None,
     tube_init: str = "central",
     tubes: list[dict] | None = None,
     num_frames: int = 32,
@@ -75,7 +76,8 @@ def convert_image_checkpoint(
     model_class: class of the TubeViT.
     name_or_path: folder of the image model, or its name on the Hub; the weights must be safetensors.
     positions: `"transfer"`, the source's spatial positions at the tubes' centers plus the fixed temporal code minus its value
-        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding.
+        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding. By default as the config field
+        `position_embedding` needs it, and "transfer" without this field.
     tube_init: initialization of 3D kernels: `"central"`, the patch kernel at the central frame and zeros at the others;
         `"average"`, the patch kernel divided by the number of frames at every frame; or `"random"`. The patch kernel is
         resized to the tube's rows and columns.
@@ -90,17 +92,24 @@ def convert_image_checkpoint(
         otherwise a classification model gets the classifier and the labels of the source, if the source has them and the
         pooling is that of the source.
 
+    The weights are float32 also for a source in half precision, because the new parts must be trained; `source_kwargs={"dtype": ...}`
+    chooses another dtype. Without an image processor, the pixel statistics are those with which the source's family was trained.
+
     Returns the model in evaluation mode, or `(model, report)`. Raises `ValueError` for a source that cannot be converted
     exactly, and `OSError` if there is no checkpoint.
     """
+    if positions is None:
+        positions = "transfer" if config_overrides.get("position_embedding", "transfer") == "transfer" else "fixed"
     choices = ConversionChoices(positions, tube_init, tubes, num_frames, pooling, image_size)
     source = load_image_source(name_or_path, hasattr(model_class, "classify"), **source_kwargs or {})
+    _refuse_unknown(config_overrides)
     keeps_labels = bool(source.pooling.classifiers) and not {"num_labels", "id2label"} & set(config_overrides)
     config = make_config(source, choices, keeps_labels, config_overrides)
     keeps_classifier = keeps_labels and config.pooling == source.pooling.fields["pooling"]
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in model_class(config).state_dict().items()}
     report = ConversionReport(str(name_or_path), source.class_name, model_class.__name__)
+    report.settings |= source.assumed
     weights = WeightConverter(source, config, shapes, report, tube_init, keeps_classifier).convert_weights()
     with without_warnings():
         model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=source.dtype)
@@ -152,18 +161,15 @@ def make_config(
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )
-    new_config = _with_patch_tube(values | dict(overrides), choices.tubes, patch)
-    _refuse_unknown(overrides)
-    return new_config
+    return _with_patch_tube(values | dict(overrides), choices.tubes, patch)
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
     """Raise `ValueError` for an override that is not a config field, such as an argument of `from_pretrained`."""
-    known = {*TubeViTConfig.__annotations__, *PreTrainedConfig.__annotations__, "num_labels"} - {"dtype"}
     for name in overrides:
-        if name not in known:
+        if name in ("dtype", "torch_dtype") or not is_known(TubeViTConfig, name):
             raise ValueError(
-                f"{name} is not a field of TubeViTConfig; arguments for loading the source belong in source_kwargs, such as "
+                f"{unknown_field(TubeViTConfig, name)} Arguments for loading the source belong in source_kwargs, such as "
                 f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
             )
 

@@ -6,10 +6,18 @@ All families have full self-attention in pre-norm blocks, with query, key and va
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedConfig
+from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class ImageFamily:
         `num_prefix_positions` of the table belong to CLS and registers.
     pixels_first: whether the patch kernel is a linear layer over pixels in (row, column, channel) order.
     position_interpolation: as in `TubeViTConfig`.
+    image_mean, image_std: pixel statistics of the training of the family's checkpoints, for a checkpoint without an image processor.
     fields: function from the source's config to fields of `TubeViTConfig`, besides those that all families share.
     training_settings: settings of the source that affect training only and have no counterpart in `TubeViTConfig`.
     """
@@ -60,10 +69,14 @@ class ImageFamily:
     position_interpolation: str = "bicubic"
     encoder_without_pooler: PoolingSpec | None = None
     optional_pooler: str | None = None
+    image_mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    image_std: Sequence[float] = IMAGENET_DEFAULT_STD
     fields: Callable[[PreTrainedConfig], dict] = field(default=lambda config: {})
     training_settings: tuple[str, ...] = ()
 
 
+# Google's ViT and SigLIP map pixels to -1 to 1; DeiT and DINO have the statistics of ImageNet, CLIP those of its own data.
+STANDARD = {"image_mean": IMAGENET_STANDARD_MEAN, "image_std": IMAGENET_STANDARD_STD}
 CLS = {"pooling": "cls"}
 MEAN = {"pooling": "mean"}
 
@@ -96,6 +109,7 @@ VIT = _vit(
     num_prefix_positions=1,
     classifiers={"ViTForImageClassification": PoolingSpec(CLS, "vit.", ("classifier",))},
     fields=_vit_fields,
+    **STANDARD,
 )
 
 # The distillation token becomes a register token: one more learned token after CLS.
@@ -217,6 +231,8 @@ CLIP = ImageFamily(
     num_prefix_positions=1,
     patch="embeddings.patch_embedding",
     fields=lambda config: _clip_fields(config) | {"use_pre_layernorm": True},
+    image_mean=OPENAI_CLIP_MEAN,
+    image_std=OPENAI_CLIP_STD,
 )
 
 
@@ -235,6 +251,7 @@ def _siglip(vision_class: str, **others) -> ImageFamily:
         positions="embeddings.position_embedding.weight",
         patch="embeddings.patch_embedding",
         fields=_clip_fields,
+        **STANDARD,
         **others,
     )
 

@@ -46,7 +46,7 @@ def scale_up(
     model_class: class of the result.
     kwargs: for `model_class.from_image_checkpoint`, such as `positions`, `image_size` and fields of `TubeViTConfig`.
 
-    The dtype of the result is the wider of the two. Raises `ValueError` if the widths do not fit together, and for the
+    The dtype of the result is the wider of the two, at least float32 without `source_kwargs={"dtype": ...}`. Raises `ValueError` if the widths do not fit together, and for the
     reasons of `from_image_checkpoint`.
     """
     if "tubes" in kwargs:

@@ -1,19 +1,22 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Loads the checkpoint of an image model with Transformers: weights, config, and the settings of its image processor."""
 
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
+from .config_checks import is_number
 from .image_families import ImageFamily, PoolingSpec, find_family, grid_and_patch, pair
-from .safetensors_only import has_only_pickles
+from .safetensors_only import check_finite, has_only_pickles
 
 
 logger = logging.get_logger(__name__)
@@ -28,7 +31,8 @@ class ImageSource:
     class_name: class that loaded the checkpoint. pooling: pooling of that class.
     weights: tensors by their names in that class.
     unread: names of the other tensors in the checkpoint, such as a text tower or another head.
-    statistics: `image_mean`, `image_std` and `rescale_factor` of its image processor; empty without a processor.
+    statistics: `image_mean`, `image_std` and `rescale_factor` of its image processor; without a processor those of the family.
+    assumed: statistics that no file of the checkpoint names, each with its origin.
     image_size: (height, width) of its preprocessed images, or of its config without a processor.
     """
 
@@ -42,6 +46,7 @@ class ImageSource:
     dtype: torch.dtype
     statistics: dict[str, Any]
     image_size: tuple[int, int]
+    assumed: dict[str, str]
 
 
 def load_image_source(name: str | os.PathLike, for_classifier: bool, **kwargs) -> ImageSource:
@@ -49,10 +54,11 @@ def load_image_source(name: str | os.PathLike, for_classifier: bool, **kwargs) -
     Load an image model from a folder or the Hub.
 
     for_classifier: whether to load the classifier too, if the checkpoint has one.
-    kwargs: arguments of `from_pretrained`, such as `revision` or `dtype`.
+    kwargs: arguments of `from_pretrained`, such as `revision` or `dtype`. Without `dtype`, weights in half precision are converted
+        to float32.
 
-    Raises `ValueError` for an unsupported model type, a pickle checkpoint or missing weights, and `OSError` if there is no
-    checkpoint.
+    Raises `ValueError` for an unsupported model type, a pickle checkpoint, missing weights, weights with NaN or inf, or a damaged
+    file of the image processor, and `OSError` if there is no checkpoint.
     """
     hub_kwargs = without_dtype(kwargs)
     model_config = AutoConfig.from_pretrained(name, **hub_kwargs)
@@ -76,12 +82,12 @@ def load_image_source(name: str | os.PathLike, for_classifier: bool, **kwargs) -
         raise ValueError(
             f"{name} is not a complete {class_name}: {len(needed)} of its tensors are missing, such as {needed[0]}."
         )
-    statistics, image_size = read_preprocessor(name, hub_kwargs)
+    statistics, image_size, assumed = read_preprocessor(name, family, hub_kwargs)
     if image_size is None:
         (rows, columns), (height, width) = grid_and_patch(config)
         image_size = (rows * height, columns * width) if hasattr(config, "num_patches") else pair(config.image_size)
     return ImageSource(
-        family, config, model_config, class_name, pooling, weights, unread, dtype, statistics, image_size
+        family, config, model_config, class_name, pooling, weights, unread, dtype, statistics, image_size, assumed
     )
 
 
@@ -102,42 +108,99 @@ def _load_weights(name: str | os.PathLike, class_name: str, kwargs: dict) -> tup
             f"{name} holds only a pickle checkpoint, which can run any code when it is loaded: only safetensors is "
             f"accepted. If you trust it, {class_name}.from_pretrained(...).save_pretrained(folder) converts it."
         ) from error
+    if "dtype" not in kwargs and model.dtype in (torch.float16, torch.bfloat16):
+        model = model.float()
     missing = sorted(info["missing_keys"])
     weights = {key: tensor for key, tensor in model.state_dict().items() if key not in missing}
+    check_finite(weights.items(), name)
     return weights, missing, sorted(info["unexpected_keys"]), model.dtype
 
 
-def read_preprocessor(name: str | os.PathLike, hub_kwargs: dict) -> tuple[dict[str, Any], tuple[int, int] | None]:
+def read_preprocessor(
+    name: str | os.PathLike, family: ImageFamily, hub_kwargs: dict
+) -> tuple[dict[str, Any], tuple[int, int] | None, dict[str, str]]:
     """
-    Pixel statistics of the checkpoint's image processor, and (height, width) of the images that it returns.
+    Pixel statistics of the checkpoint's image processor, (height, width) of the images that it returns, and the statistics that are
+    assumed because no file names them, each with its origin.
 
-    Without an image processor, logs a warning and returns an empty dictionary and `None`.
+    Without an image processor: the statistics with which the family was trained, `None`, and a warning. Raises `ValueError` for a
+    damaged file, and for statistics that give no finite pixels.
     """
     processor = load_image_processor(name, **hub_kwargs)
     if processor is None:
+        statistics: dict[str, Any] = {"image_mean": list(family.image_mean), "image_std": list(family.image_std)}
+        origin = f"assumed as in the training of {family.vision_class}, because {name} has no image processor"
         logger.warning(
-            f"No image processor could be loaded from {name}: the pixel statistics are the defaults of TubeViTConfig, and the "
-            "image size is that of the model's config."
+            f"{name} has no image processor: image_mean={statistics['image_mean']} and image_std={statistics['image_std']} are "
+            f"assumed as in the training of {family.vision_class}, and the image size is that of the model's config."
         )
-        return {}, None
-    statistics: dict[str, Any] = {"rescale_factor": processor.rescale_factor if processor.do_rescale else 1.0}
-    statistics["image_mean"] = list(processor.image_mean) if processor.do_normalize else 0.0
-    statistics["image_std"] = list(processor.image_std) if processor.do_normalize else 1.0
+        return statistics, None, {key: f"{value}; {origin}" for key, value in statistics.items()}
+    saved = _read_processor_file(name, hub_kwargs) or {}
+    statistics = {"rescale_factor": processor.rescale_factor if processor.do_rescale else 1.0}
+    assumed = {}
+    for key, neutral in (("image_mean", 0.0), ("image_std", 1.0)):
+        value = getattr(processor, key) if processor.do_normalize else neutral
+        statistics[key] = list(value) if isinstance(value, (list, tuple)) else value
+        if processor.do_normalize and saved.get(key) is None:
+            assumed[key] = f"{value}; the default of {type(processor).__name__}, because its file does not name it"
+            logger.warning(f"The image processor of {name} does not name {key}: {assumed[key]}.")
+    values = [statistics["rescale_factor"]]
+    for key in ("image_mean", "image_std"):
+        values += statistics[key] if isinstance(statistics[key], list) else [statistics[key]]
+    if not all(map(is_number, values)):
+        raise ValueError(
+            f"The image processor of {name} is damaged: its pixel statistics {statistics} are not all numbers."
+        )
     size = getattr(processor, "crop_size" if getattr(processor, "do_center_crop", False) else "size", None)
     if not size or not processor.do_resize:
-        return statistics, None
+        return statistics, None, assumed
     size = dict(size)
     side = size.get("shortest_edge")
     height, width = size.get("height") or side, size.get("width") or side
-    return statistics, (height, width) if height and width else None
+    return statistics, (height, width) if height and width else None, assumed
 
 
 def load_image_processor(name: str | os.PathLike, **hub_kwargs) -> Any:
-    """The image processor of a checkpoint; `None` if it has none that Transformers can load."""
+    """
+    The image processor of a checkpoint; `None` if the checkpoint has none. Raises `ValueError` for a file that cannot be read: other
+    pixel statistics than the model's would give wrong answers without a sign.
+    """
     try:
-        return AutoImageProcessor.from_pretrained(name, **hub_kwargs)
-    except (OSError, ValueError, ImportError):
-        return None
+        saved = _read_processor_file(name, hub_kwargs)
+        return None if saved is None else AutoImageProcessor.from_pretrained(name, **hub_kwargs)
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged file can raise anything in Transformers
+        raise ValueError(
+            f"The file of the image processor of {name} cannot be read ({' '.join(str(error).split())}): repair it, or delete it to use "
+            "the pixel statistics with which the model's family was trained."
+        ) from error
+
+
+def _read_processor_file(name: str | os.PathLike, hub_kwargs: dict) -> dict[str, Any] | None:
+    """The settings in the file of a checkpoint's image processor; `None` if there is no file."""
+    location = ("revision", "token", "subfolder", "cache_dir", "local_files_only")
+    options = {key: hub_kwargs[key] for key in location if key in hub_kwargs}
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        path = cached_file(
+            name,
+            file,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **options,
+        )
+        if path is None:
+            continue
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError(f"{file} must hold a mapping, got {type(saved).__name__}")
+        saved = saved.get("image_processor") if file.startswith("processor") else saved
+        if saved:
+            return saved
+        if file.startswith("pre"):
+            raise ValueError(f"{file} is empty")
+    return None
 
 
 def without_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:

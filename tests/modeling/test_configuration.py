@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
-from tiny_models import tiny_config
-from transformers import AutoConfig, ViTConfig
+from tiny_models import make_model, tiny_clips, tiny_config
+from transformers import AutoConfig, AutoModelForVideoClassification, ViTConfig
 
-from tubevit import TubeViTConfig
+from tubevit import TubeViTConfig, TubeViTForVideoClassification, TubeViTModel
+from tubevit.presets import uniformerv2_config, vivit_config
 from tubevit.tubes import MAIN_TUBES
 
 
@@ -70,13 +71,92 @@ def test_defaults_of_offsets_and_scalar_pixel_statistics():
         ({"tubes": [{"kernel_size": [1, 8, 8], "stride": [0, 8, 8]}]}, ["tubes[0]", "stride", "[0, 8, 8]"]),
         ({"tubes": [{"kernel_size": [1, 8, 8], "stride": [1, 8, 8], "shift": 1}]}, ["tubes[0]", "shift", "offset"]),
         ({"num_frame": 8}, ["num_frame", "num_frames"]),
+        ({"positions": "fixed"}, ["positions", "position_embedding"]),
+        ({"depth": 12}, ["depth", "num_hidden_layers"]),
+        ({"zzz": 12}, ["no field 'zzz'"]),
+        ({"num_frames": "8"}, ["num_frames", "int", "8"]),
+        ({"num_labels": "5"}, ["num_labels", "'5'"]),
+        ({"num_labels": -1}, ["num_labels", "-1"]),
+        ({"hidden_dropout_prob": "0.1"}, ["hidden_dropout_prob", "0.1"]),
+        ({"initializer_range": float("inf")}, ["initializer_range", "inf"]),
+        ({"num_frames": 10**30}, ["num_frames", "at most 1,000,000"]),
+        ({"image_std": [1e-30, 0.5, 0.5]}, ["image_std", "1e-30", "65504"]),
+        ({"id2label": {0: "a", 2: "b"}}, ["id2label", "without a gap"]),
     ],
 )
 def test_invalid_fields_raise_with_value_and_remedy(wrong, parts):
-    with pytest.raises(Exception) as error:
+    with pytest.raises(ValueError) as error:  # @strict raises another class, on two lines
         tiny_config(**wrong)
     for part in parts:
         assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [uniformerv2_config, vivit_config])
+def test_other_families_refuse_unknown_fields_too(make):
+    name = "uniformerv2-b16" if make is uniformerv2_config else "vivit-b16x2"
+    with pytest.raises(ValueError, match="no field 'depth'; did you mean 'num_hidden_layers'"):
+        make(name, depth=2)
+    with pytest.raises(ValueError, match="num_hidden_layers"):
+        make(name, num_hidden_layers="2")
+
+
+OVERRIDES = {
+    "num_frozen_layers": (7, "num_frozen_layers must be at most num_hidden_layers, 2, got 7"),
+    "gate_layer": (9, "gate_layer must be a trained layer"),
+    "num_frames": (2, "does not fit a clip of 2x16x16"),
+    "image_size": (4, "does not fit"),
+    "problem_type": ("multi", "problem_type"),
+    "drop_path_rate": (float("nan"), "drop_path_rate"),
+    "hidden_dropout_prob": ("0.1", "hidden_dropout_prob"),
+    "tubes": ([{"kernel_size": [1, 8, 8], "stride": [1, 8, 8], "strides": 1}], "unknown key 'strides'"),
+}
+
+
+@pytest.mark.parametrize("field", OVERRIDES)
+def test_overrides_are_checked_when_a_checkpoint_is_loaded_or_a_model_is_built(field, tmp_path):
+    value, message = OVERRIDES[field]
+    make_model(TubeViTForVideoClassification).save_pretrained(tmp_path)
+    for load in (TubeViTForVideoClassification, AutoModelForVideoClassification, TubeViTConfig, AutoConfig):
+        with pytest.raises(ValueError, match=message):
+            load.from_pretrained(tmp_path, **{field: value})
+    config = tiny_config()
+    with pytest.raises(ValueError, match=message):
+        setattr(config, field, value)
+        TubeViTModel(config)
+
+
+def test_overrides_replace_saved_labels(tmp_path):
+    tiny_config(id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1}).save_pretrained(tmp_path)
+    assert TubeViTConfig.from_pretrained(tmp_path, num_labels=3).id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert TubeViTConfig.from_pretrained(tmp_path, num_labels=2).id2label == {0: "a", 1: "b"}
+    assert not TubeViTConfig.from_pretrained(tmp_path, id2label={0: "c", 1: "d"}).label2id  # not those of a and b
+    with pytest.raises(ValueError, match="no field 'num_frame'; did you mean 'num_frames'"):
+        TubeViTConfig.from_pretrained(tmp_path, num_frame=8)
+
+
+def test_a_checkpoint_of_newer_code_loads_and_one_line_names_the_ignored_fields(tmp_path, caplog):
+    model = make_model(TubeViTForVideoClassification, heads={"a": {"modality": "video", "num_labels": 2}})
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    saved = json.loads(path.read_text())
+    saved |= {"new_field": 3, "num_frame": 16}
+    saved["tubes"][1]["dilation"] = [1, 1, 1]
+    saved["heads"]["a"]["margin"] = 0.5
+    path.write_text(json.dumps(saved))
+    with caplog.at_level("WARNING"):
+        loaded = TubeViTForVideoClassification.from_pretrained(tmp_path)
+    (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    for name in (
+        "new_field",
+        "num_frame (the nearest known name is num_frames)",
+        "tubes[1].dilation",
+        "heads[a].margin",
+    ):
+        assert name in line
+    assert "\n" not in line and not hasattr(loaded.config, "new_field")
+    assert loaded.config.to_dict() | {"dtype": None} == model.config.to_dict() | {"dtype": None}
+    assert torch.equal(loaded(tiny_clips()).logits, model(tiny_clips()).logits)
 
 
 def test_a_config_of_another_model_is_refused(tmp_path):

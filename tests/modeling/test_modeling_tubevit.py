@@ -4,11 +4,18 @@ import copy
 
 import pytest
 import torch
-from tiny_models import make_model, tiny_clips, tiny_config
+from safetensors.torch import load_file, save_file
+from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
 from torch._subclasses import FakeTensorMode
 from transformers import ViTConfig, ViTModel
+from transformers.utils import logging
 
-from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification, TubeViTModel
+from tubevit import (
+    TubeViTForImageClassification,
+    TubeViTForJointClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+)
 
 
 POOLINGS = ["attention", "mean", "cls"]
@@ -183,6 +190,46 @@ def test_compile_gives_the_same_logits_without_graph_breaks():
             torch.testing.assert_close(compiled(clips).logits, model(clips).logits, rtol=1e-4, atol=1e-5)
 
 
+# (frames, height, width) of five clips or images; the last does not fill the last tokens of tubes with space-to-depth.
+COMPILED_SIZES = [(8, 16, 16), (9, 16, 16), (9, 24, 16), (12, 24, 32), (7, 19, 17)]
+COMPILED = {
+    "default": {},
+    "space-to-depth": {
+        "tubes": [{**TINY_TUBES[0], "stride": [4, 16, 16], "space_to_depth": [2, 1, 2]}, *TINY_TUBES[1:]]
+    },
+    "grid": {"position_embedding": "transfer", "position_grid": [3, 3]},
+    "rotary": {"position_embedding": "transfer", "rope_theta": 100.0, "num_attention_heads": 2, "pooling": "cls"},
+    "relative": {"position_embedding": "relative"},
+    "joint": {"heads": {"v": {"modality": "video", "num_labels": 4}, "i": {"modality": "image", "num_labels": 3}}},
+}
+
+
+@pytest.mark.parametrize("dynamic", [None, True, False])
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_equals_eager_at_five_sizes_in_a_row(name, dynamic):
+    """Outputs and gradients. The second size of torch.compile is symbolic, and dynamic=True makes all of them symbolic."""
+    options = {"num_hidden_layers": 1, "hidden_size": 24, **COMPILED[name]}
+    if name != "joint":
+        model = make_model(TubeViTForVideoClassification, **options)
+    else:
+        model = make_model(TubeViTForJointClassification, **options)
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for index, (frames, height, width) in enumerate(COMPILED_SIZES):
+        batch = 2 + index % 2
+        clips = torch.randint(0, 256, (batch, frames, 3, height, width), dtype=torch.uint8)
+        inputs = {"pixel_values_videos": clips if index % 2 else clips / 127.5 - 1, "labels": torch.arange(batch)}
+        if name == "joint":
+            inputs |= {"pixel_values": clips[:, 0] / 127.5 - 1, "image_targets": torch.ones(batch, dtype=torch.long)}
+        results = []
+        for function in (model, compiled):
+            model.zero_grad()
+            output = function(**inputs)
+            output.loss.backward()
+            gradients = [each.grad for each in model.parameters() if each.grad is not None]
+            results.append([output.loss.detach(), output.logits.detach(), *gradients])
+        torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-5)
+
+
 def test_compile_with_dynamic_shapes():
     model = make_model(TubeViTForImageClassification, num_hidden_layers=1)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
@@ -243,6 +290,43 @@ def test_all_checkpoint_keys_are_weights(pooling):
     model = make_model(TubeViTForVideoClassification, pooling=pooling)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     assert not list(model.buffers())
+
+
+@pytest.mark.parametrize("model_class", [TubeViTModel, TubeViTForVideoClassification])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_with_nan_or_inf_are_refused_by_name(model_class, value, tmp_path):
+    model = make_model(TubeViTForVideoClassification)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["tubevit.layers.1.mlp.fc1.weight"][3, 5] = value
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"1 tensors contain NaN or inf \(.*layers.1.mlp.fc1.weight\)"):
+        model_class.from_pretrained(tmp_path)
+
+
+def test_float16_that_overflows_is_refused(tmp_path):
+    model = make_model(TubeViTForVideoClassification)
+    with torch.no_grad():
+        model.classifier.weight[0, 0] = 1e6
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="too large for the dtype"):
+        TubeViTForVideoClassification.from_pretrained(tmp_path, dtype=torch.float16)
+
+
+def test_a_backbone_drops_the_classifiers_of_a_checkpoint_without_a_report(tmp_path, caplog):
+    heads = {"v": {"modality": "video", "num_labels": 4}}
+    make_model(TubeViTForVideoClassification).save_pretrained(tmp_path / "one")
+    make_model(TubeViTForJointClassification, heads=heads).save_pretrained(tmp_path / "joint")
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        for folder in ("one", "joint"):
+            TubeViTModel.from_pretrained(tmp_path / folder)
+        assert "REPORT" not in caplog.text and "UNEXPECTED" not in caplog.text
+        TubeViTForVideoClassification.from_pretrained(tmp_path / "joint")  # a new classifier is reported
+        assert "classifier.weight" in caplog.text and "MISSING" in caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_golden_logits():

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tubevit.config_checks import is_known, unknown_field
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
+from tubevit.safetensors_only import check_finite
 from tubevit.saved_processor import SavedProcessorMixin
 from tubevit.tubevit_checks import complete_heads
 
@@ -42,6 +44,16 @@ from .families import ModelFamily, converting_family, family_of, family_of_prese
 from .loading import check_model_name, load_config, load_model, load_processor, named_classes, quiet_library
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
+
+
+# Fields of a model's config that the entries of `model_config` may not set, with the reason.
+NOT_IN_MODEL_CONFIG = {
+    **dict.fromkeys(("num_labels", "id2label", "label2id", "heads", "problem_type"), "the data determine it"),
+    **dict.fromkeys(
+        ("dtype", "torch_dtype"), "weights are trained in float32, and mixed_precision sets the type of the arithmetic"
+    ),
+    "attn_implementation": "it is an option of its own",
+}
 
 
 @dataclass
@@ -149,10 +161,6 @@ def finish_model(
     """
     messages: list[str] = []
     name = config.model_name_or_path or config.preset
-    if not (is_new and source is not None) and "positions" in settings:
-        # `positions` is what the conversion of an image model calls the config's `position_embedding`.
-        settings = {**settings, "position_embedding": settings["positions"]}
-        del settings["positions"]
     if is_new:
         model = new_model(config, family, source, new_class(), settings, messages)
         own = new_processor(family, model.config, clips)
@@ -235,6 +243,10 @@ def model_settings(
     classes: config fields with the classes. is_new: of `starting_family`. The number of frames is set here for new models only; for
     a checkpoint it depends on its processor.
     """
+    for name in config.model_config:
+        if name in classes or name in NOT_IN_MODEL_CONFIG:
+            reason = NOT_IN_MODEL_CONFIG.get(name, "the data determine it")
+            raise ValueError(f"model_config.{name}={config.model_config[name]!r} cannot be set: {reason}.")
     settings = {**classes, **config.model_config}
     given = {"drop_path_rate": config.drop_path_rate}
     if is_new and family.frames_field is not None:
@@ -259,7 +271,7 @@ def new_model(
         messages.append(f"The {family.title} {config.preset} starts from random weights.")
         return model_class(family.get("build_preset")(config.preset, **settings))
     messages.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
-    name, kwargs = config.model_name_or_path, {"source_kwargs": hub_options(config)}
+    name, kwargs = config.model_name_or_path, {"source_kwargs": {**hub_options(config), "dtype": torch.float32}}
     if config.tube_checkpoint is None:
         return model_class.from_image_checkpoint(name, **kwargs, **settings)
     if config.num_frozen_layers is None:
@@ -319,9 +331,6 @@ def _load_classifier(
         messages.append(f"The classifier of {name} is replaced by a new one.")
     if family.joint_class is not None:
         settings = {**settings, "heads": None}  # the heads of joint training are dropped
-    for field_name in settings:
-        if not hasattr(source, field_name):
-            raise ValueError(f"A {source.model_type} model has no {field_name} in its configuration.")
     model, info = load_with_report(model_class, config, settings)
     # Weights outside of the backbone belong to the classifier, which may be new.
     backbone = f"{model.base_model_prefix}."
@@ -333,9 +342,13 @@ def _load_classifier(
 
 
 def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint as a `model_class`, and Transformers' report of missing and mismatched weights."""
+    """
+    The checkpoint as a `model_class` in float32, and Transformers' report of missing and mismatched weights. Raises `ValueError` for
+    a field that the model's config does not have, and for weights with NaN or inf.
+    """
+    _check_fields(model_class.config_class, settings)
     with quiet_library():
-        return model_class.from_pretrained(
+        model, info = model_class.from_pretrained(
             config.model_name_or_path,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -343,6 +356,15 @@ def load_with_report(model_class: Any, config: ModelConfig, settings: dict[str, 
             **hub_options(config),
             **settings,
         )
+    check_finite(model.state_dict().items(), str(config.model_name_or_path))
+    return model, info
+
+
+def _check_fields(config_class: Any, settings: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` with the nearest name for a field that a config does not have."""
+    for name in settings:
+        if not is_known(config_class, name) and name not in config_class.attribute_map:
+            raise ValueError(unknown_field(config_class, name))
 
 
 def check_loaded(config: ModelConfig, model: Any, info: dict[str, Any], is_needed: Callable[[str], bool]) -> None:

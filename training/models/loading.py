@@ -15,6 +15,7 @@ import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoVideoProcessor
 
 from tubevit.processing import TubeViTVideoProcessor
+from tubevit.safetensors_only import check_finite
 
 from ..data.clip_sampling import UINT8
 from .clip_processors import (
@@ -206,8 +207,8 @@ def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any
     model_class: the class to load (default: the class that the checkpoint's config names).
     kwargs: of `from_pretrained`.
 
-    Raises `ValueError` for a model of an unknown family, a pickle, a damaged file, or a checkpoint with missing weights or with
-    shapes that contradict its config; `OSError` if there is no checkpoint.
+    Raises `ValueError` for a model of an unknown family, a pickle, a damaged file, or a checkpoint with missing weights, with NaN or
+    inf, or with shapes that contradict its config; `OSError` if there is no checkpoint.
     """
     config = load_config(name)
     family = family_of(config, name)
@@ -255,6 +256,7 @@ def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
             f"{name} lacks {len(missing)} weights of {type(model).__name__} ({missing[0]}, ...): it was saved from "
             "another class; fine-tune it with this class first."
         )
+    check_finite(model.state_dict().items(), name)
     if unexpected := sorted(info["unexpected_keys"]):
         logger.warning(f"{name} also holds {len(unexpected)} weights that are not used ({unexpected[0]}, ...).")
     return model.eval()

@@ -66,7 +66,7 @@ def train_run(
             arguments = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
             trainer = make_trainer(setup, arguments)
             if dry_run:
-                try_batches(trainer)
+                try_batches(trainer, folder)
                 return None
             checkpoint = begin_or_resume(setup, folder, arguments)
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -190,8 +190,11 @@ def begin_or_resume(
     return checkpoint
 
 
-def try_batches(trainer: "VideoTrainer") -> None:
-    """Train on the first batch, of a joint run on the first batch of each data set, without an optimizer step."""
+def try_batches(trainer: "VideoTrainer", folder: Path) -> None:
+    """
+    Train on the first batch, of a joint run on the first batch of each data set, without an optimizer step; then save the model and
+    its processors in the temporary `folder`, because a config that cannot be saved would stop the run at its first checkpoint.
+    """
     import torch
 
     trainer.create_optimizer()
@@ -203,7 +206,9 @@ def try_batches(trainer: "VideoTrainer") -> None:
         if not torch.isfinite(loss):
             raise ValueError(f"The loss of the first batch{name} is {loss.item()}.")
         print(f"Dry run: the loss of the first batch{name} is {loss.item():.4f}.")
-    print("Nothing was written.")
+    trainer.save_model(str(folder))
+    trainer.setup.model.save_processors(str(folder))
+    print("Dry run: the model was saved in a temporary folder. Nothing was written.")
 
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:

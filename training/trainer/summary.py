@@ -46,6 +46,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     lines = {
         "model": f"{kind}, {LayerIds.of(model).num_layers} layers of width {config.hidden_size}",
         "parameters": describe_parameters(model),
+        "precision": describe_precision(model, training.mixed_precision),
         unit: describe_reading(processor, media),
     }
     per_tube = ""
@@ -79,6 +80,13 @@ def describe_batch(size: str, num_processes: int, device: str, num_accumulated: 
 def describe_parameters(model: Any) -> str:
     total, trained = count_parameters(model)
     return f"{total / 1e6:.2f} M: {trained / 1e6:.2f} M trained, {(total - trained) / 1e6:.2f} M frozen"
+
+
+def describe_precision(model: Any, mixed_precision: str) -> str:
+    """Data types of the weights, and of the arithmetic, which `mixed_precision` sets."""
+    types = sorted({str(each.dtype).removeprefix("torch.") for each in model.parameters()})
+    arithmetic = {"bf16": "bfloat16", "fp16": "float16"}.get(mixed_precision, " and ".join(types))
+    return f"weights {' and '.join(types)}, arithmetic {arithmetic} (mixed_precision={mixed_precision})"
 
 
 def describe_reading(processor: Any, media: str) -> str:
@@ -135,6 +143,7 @@ def joint_summary(setup: JointSetup, num_processes: int, device: str, inputs: di
     lines = {
         "model": f"{type(model).__name__}, {LayerIds.of(model).num_layers} layers of width {model.config.hidden_size}",
         "parameters": describe_parameters(model),
+        "precision": describe_precision(model, training.mixed_precision),
     }
     for media in dict.fromkeys(part.data.media for part in setup.parts.values()):
         lines["clip" if media == "video" else "image"] = describe_reading(setup.model.processor, media)

@@ -316,8 +316,6 @@ def test_recipes_build_a_run_and_a_model(path):
         before = TrainingRun(**read("--config", "figures", "data=figures"))
         assert run.clips == before.clips and run.model.model_name_or_path == "./runs/figures"
         settings = dict(before.model.model_config)
-    if positions := settings.pop("positions", None):
-        settings["position_embedding"] = positions
     tubes = settings.pop("tubes", None)
     if tubes is not None:
         settings["tubes"] = tubes
@@ -346,7 +344,7 @@ OF_ALL = {
     "num_temporal_views": 4,
     "num_spatial_views": 3,
 }
-MODEL = {"model_config.positions": "fixed", "model_config.pooling": "attention"}
+MODEL = {"model_config.position_embedding": "fixed", "model_config.pooling": "attention"}
 KINETICS = {**OF_ALL, **MODEL, "num_frames": 64, "fps": 15, "mixup_alpha": 0, "label_smoothing": 0}
 KINETICS |= {"model_config.hidden_dropout_prob": 0}
 JOINT = {**KINETICS, "datasets.kinetics.kind": "video", "datasets.imagenet1k.kind": "image"}
@@ -447,14 +445,14 @@ def test_recipes_of_the_paper_have_its_batch_size_and_keep_the_last_checkpoint(n
 
 @pytest.mark.parametrize("name", sorted(name for name in PAPER if name.startswith(("kinetics", "charades"))))
 def test_a_preset_takes_the_tubes_and_positions_of_a_recipe(name):
-    """With --preset, Charades had no 2D tube, and `positions` set an attribute that nothing reads."""
+    """With --preset, Charades had no 2D tube, and the recipes set `positions`, an attribute that nothing reads."""
     run = TrainingRun(**read("--config", name, "--preset", "tiny", "data=here", "num_frames=64"))
     data = VideoData({}, ["a", "b"], "video", name.startswith("charades"), None)
     with torch.device("meta"):
         config = make_model(run.model, run.clips, data).model.config
     patch = [1, 14, 14] if name == "charades-huge" else [1, 16, 16]
     assert len(config.tubes) == 4 and [tube["kernel_size"] for tube in config.tubes][3] == patch
-    assert config.position_embedding == "fixed" and not hasattr(config, "positions")
+    assert config.position_embedding == "fixed"
     assert config.num_image_tokens() == (224 // patch[1]) ** 2
 
 
