@@ -69,8 +69,8 @@ class ImageFamily:
     position_interpolation: str = "bicubic"
     encoder_without_pooler: PoolingSpec | None = None
     optional_pooler: str | None = None
-    image_mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
-    image_std: Sequence[float] = IMAGENET_DEFAULT_STD
+    image_mean: Sequence[float] = tuple(IMAGENET_DEFAULT_MEAN)
+    image_std: Sequence[float] = tuple(IMAGENET_DEFAULT_STD)
     fields: Callable[[PreTrainedConfig], dict] = field(default=lambda config: {})
     training_settings: tuple[str, ...] = ()
 

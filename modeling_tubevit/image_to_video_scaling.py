@@ -62,13 +62,7 @@ def scale_up(
             )
     config = small_model.config
     width, num_layers, patch = _image_model_sizes(large, kwargs.get("source_kwargs") or {})
-    indices, tubes = [], []
-    for index, tube in enumerate(config.get_tubes()):
-        if not tube.is_image_tube:
-            indices.append(index)
-            tubes.append(widen_tube(tube, config.hidden_size, width))
-        elif tube.kernel_size[1:] == patch and tube.stride[1:] == patch:
-            tubes.append(replace(tube, offset=(0, 0, 0), space_to_depth=(1, 1, 1)))
+    tubes = scaled_tubes(config, width, patch)
     settings = {
         "tubes": [tube.to_dict() for tube in tubes],
         "num_frames": config.num_frames,
@@ -80,8 +74,22 @@ def scale_up(
     model = model_class.from_image_checkpoint(large, **settings | kwargs)
     model.to(torch.promote_types(small_model.dtype, model.dtype))
     _warn_of_pixel_statistics(config, model.config)
-    _copy_kernels(small_model, indices, model)
+    _copy_kernels(small_model, model)
     return model
+
+
+def scaled_tubes(small: TubeViTConfig, width: int, patch: tuple[int, int]) -> list[Tube]:
+    """
+    The tubes of a small TubeViT for a large image model of this width and patch (rows, columns): its 3D tubes, widened by
+    `widen_tube`, and its 2D tubes that are the patch. Raises `ValueError` if the widths do not fit together.
+    """
+    tubes = []
+    for tube in small.get_tubes():
+        if not tube.is_image_tube:
+            tubes.append(widen_tube(tube, small.hidden_size, width))
+        elif tube.kernel_size[1:] == patch and tube.stride[1:] == patch:
+            tubes.append(replace(tube, offset=(0, 0, 0), space_to_depth=(1, 1, 1)))
+    return tubes
 
 
 def widen_tube(tube: Tube, width: int, new_width: int) -> Tube:
@@ -150,10 +158,11 @@ def _image_model_sizes(name: str | os.PathLike, source_kwargs: dict) -> tuple[in
 
 
 @torch.no_grad()
-def _copy_kernels(small: TubeViTPreTrainedModel, indices: list[int], model: TubeViTPreTrainedModel) -> None:
+def _copy_kernels(small: TubeViTPreTrainedModel, model: TubeViTPreTrainedModel) -> None:
+    """Copy the kernels of the 3D tubes, which have the same order in both models."""
     source, target = small.get_input_embeddings(), model.get_input_embeddings()
-    new_indices = [index for index, tube in enumerate(target.tubes) if not tube.is_image_tube]
-    for old, new in zip(indices, new_indices, strict=True):
+    indices = [[index for index, tube in enumerate(each.tubes) if not tube.is_image_tube] for each in (source, target)]
+    for old, new in zip(*indices, strict=True):
         for values, parameter in zip(source.kernel(old), target.kernel(new), strict=True):
             parameter.copy_(values)
 

@@ -6,6 +6,14 @@ from small_image_models import SOURCES, make_source, source_outputs
 from tiny_models import tiny_clips
 from transformers import AutoModel, AutoModelForVideoClassification, ViTConfig, ViTImageProcessor, ViTModel
 from transformers.models.dinov3_vit import modeling_dinov3_vit
+from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 from tubevit import (
     TubeViTForImageClassification,
@@ -209,6 +217,85 @@ def test_preprocessor_determines_pixel_statistics_and_size(tmp_path):
     assert model.config.position_grid == [4, 4]
     model = TubeViTModel.from_image_checkpoint(tmp_path / "source", tubes=TUBES, num_frames=8, image_size=40)
     assert model.config.image_size == 40
+
+
+TRAINED_WITH = {
+    "vit": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "deit": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov3": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "clip vision": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "siglip vision": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED_WITH)
+def test_without_a_preprocessor_the_statistics_are_those_of_the_family(name, tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        _, model, report = convert(tmp_path, name)
+    mean, std = (list(values) for values in TRAINED_WITH[name])
+    assert (model.config.image_mean, model.config.image_std) == (mean, std)
+    assert "has no image processor" in caplog.text and str(mean) in caplog.text
+    assert "assumed" in report.settings["image_mean"] and "image_std" in str(report)
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"image_mean": [0.4, 0.5, ',
+    "not text": bytes(range(128, 256)),
+    "list": b"[1, 2]",
+    "no settings": b"{}",
+    "words": b'{"image_processor_type": "ViTImageProcessor", "image_mean": ["a", "b", "c"], "image_std": [1, 1, 1]}',
+    "NaN": b'{"image_processor_type": "ViTImageProcessor", "image_mean": [NaN, 0.5, 0.5], "image_std": [1, 1, 1]}',
+    "zero": b'{"image_processor_type": "ViTImageProcessor", "image_mean": [0.5, 0.5, 0.5], "image_std": [0, 1, 1]}',
+    "two channels": b'{"image_processor_type": "ViTImageProcessor", "image_mean": [0.5, 0.5], "image_std": [1, 1]}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_preprocessor_is_refused(name, tmp_path):
+    make_source("vit").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_bytes(DAMAGED[name])
+    with pytest.raises(ValueError, match=r"image processor|image_std|image_mean") as error:
+        TubeViTModel.from_image_checkpoint(tmp_path, tubes=TUBES, num_frames=8)
+    assert "\n" not in str(error.value)
+
+
+def test_statistics_that_a_preprocessor_does_not_name_are_reported(tmp_path, caplog):
+    make_source("dinov2").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "BitImageProcessor", "do_resize": true}'
+    )
+    with caplog.at_level("WARNING"):
+        model = TubeViTModel.from_image_checkpoint(tmp_path, tubes=TUBES, num_frames=8)
+    assert "does not name image_mean" in caplog.text and str(model.config.image_mean) in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_sources_become_float32_models(dtype, tmp_path):
+    source, model, _ = convert(tmp_path, "vit classifier", dtype=dtype)
+    assert {each.dtype for each in model.parameters()} == {torch.float32}
+    weight = source.vit.layers[0].mlp.fc1.weight
+    assert torch.equal(model.tubevit.layers[0].mlp.fc1.weight, weight.float())
+    _, model, _ = convert(tmp_path, "vit classifier", dtype=dtype, source_kwargs={"dtype": "auto"})
+    assert {each.dtype for each in model.parameters()} == {dtype}
+
+
+def test_a_source_with_nan_is_refused(tmp_path):
+    source = make_source("vit")
+    with torch.no_grad():
+        source.layers[0].mlp.fc1.bias[2] = torch.nan
+    source.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"NaN or inf \(layers.0.mlp.fc1.bias\)"):
+        TubeViTModel.from_image_checkpoint(tmp_path, tubes=TUBES, num_frames=8)
+
+
+def test_positions_follow_the_config_field(tmp_path):
+    """So `position_embedding: fixed` means the same for image models, presets and TubeViT checkpoints."""
+    _, model, _ = convert(tmp_path, "vit", position_embedding="fixed")
+    assert model.config.position_embedding == "fixed" and model.config.position_grid is None
+    with pytest.raises(ValueError, match="no field 'position_embeding'; did you mean 'position_embedding'"):
+        convert(tmp_path, "vit", position_embeding="fixed")
 
 
 def test_default_tubes_are_the_main_configuration(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
 from transformers import ViTConfig, ViTForImageClassification
+from transformers.utils import logging
 
 from tubevit import (
     Tube,
@@ -12,7 +13,8 @@ from tubevit import (
     TubeViTModel,
     scale_up,
 )
-from tubevit.image_to_video_scaling import widen_tube
+from tubevit.image_to_video_scaling import scaled_tubes, widen_tube
+from tubevit.presets import preset_config
 
 
 def large_vit(**overrides) -> ViTForImageClassification:
@@ -35,6 +37,27 @@ def train(model, steps: int = 3):
         optimizer.step()
         optimizer.zero_grad()
     return optimizer
+
+
+def test_tubes_of_width_320_make_the_vit_h_of_the_paper():
+    """Built on the meta device at full size: 26 of 32 layers are frozen, the gate follows, and patch 14 gives 1,296 tokens."""
+    small = preset_config("tiny", hidden_size=320, num_attention_heads=5, intermediate_size=1280)
+    tubes = scaled_tubes(small, 1280, (14, 14))
+    assert [tube.num_merged for tube in tubes] == [8, 16, 4]  # four times the merged applications of the small model
+    tubes = [tube.to_dict() for tube in tubes] + [{"kernel_size": [1, 14, 14], "stride": [32, 14, 14]}]
+    scaled = {"num_frozen_layers": 26, "gate_layer": 26, "num_frames": 64, "num_labels": 600}
+    with torch.device("meta"):
+        model = TubeViTForVideoClassification(preset_config("huge", tubes=tubes, **scaled)).train()
+        outputs = model.tubevit(pixel_values_videos=torch.empty(1, 64, 3, 224, 224))
+    assert outputs.last_hidden_state.shape == (1, 1296, 1280) and model.config.num_tokens() == 1296
+    trained = {
+        name.split(".")[2] for name, each in model.named_parameters() if each.requires_grad and ".layers." in name
+    }
+    assert trained == {str(index) for index in range(26, 32)}
+    assert model.tubevit.gate.alpha.requires_grad and not model.tubevit.embeddings.projections[0].weight.requires_grad
+    for width in (192, 768, 1024):  # the other sizes of the paper
+        with pytest.raises(ValueError, match="1280"):
+            scaled_tubes(preset_config("base", hidden_size=width, num_attention_heads=width // 64), 1280, (14, 14))
 
 
 def test_zero_gate_leaves_outputs_bit_identical():
@@ -217,3 +240,16 @@ def test_widen_tube_factors(tube, widths, factors):
 def test_incompatible_widths_raise_with_their_values(small):
     with pytest.raises(ValueError, match=r"has 24 output channels, which do not divide the width 32"):
         scale_up(small, large_vit(hidden_size=32), num_frozen_layers=1)
+
+
+def test_scaling_prints_no_load_report(small, tmp_path, caplog):
+    """The classifiers of the small and of the large model are dropped on purpose."""
+    small.save_pretrained(tmp_path / "small")
+    large_vit().save_pretrained(tmp_path / "large")
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        model = scale_up(tmp_path / "small", tmp_path / "large", num_frozen_layers=2, num_labels=3)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "REPORT" not in caplog.text and model.classifier.out_features == 3

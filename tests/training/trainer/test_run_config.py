@@ -373,6 +373,8 @@ for name, values in PAPER.items():
         values["weight_decay"] = 1e-3 if name.endswith("base") else 1e-5
     if "kinetics" in name:
         values["learning_rate"] = 5e-5 if name.endswith("base") else 1e-5
+PAPER["kinetics-huge-scaled"] = {**PAPER["kinetics-huge"], "num_frozen_layers": 26}
+PAPER["joint-imagenet-kinetics-tiny"] = dict(JOINT)  # no learning rate and weight decay: table 10 has no small model
 for size in ("base", "large"):
     PAPER[f"ssv2-{size}"]["model_name_or_path"] = f"runs/joint-imagenet-kinetics-{size}/kinetics"
     PAPER[f"charades-{size}"]["model_config.tubes.3"] = {"kernel_size": [1, 16, 16], "stride": [32, 16, 16]}
@@ -458,7 +460,7 @@ def test_a_preset_takes_the_tubes_and_positions_of_a_recipe(name):
 
 def test_every_model_of_the_paper_has_a_recipe():
     names = {f"{data}-{size}" for data in ("kinetics", "ssv2", "charades") for size in ("base", "large", "huge")}
-    names |= {f"joint-imagenet-kinetics-{size}" for size in ("base", "large")}
+    names |= {f"joint-imagenet-kinetics-{size}" for size in ("tiny", "base", "large")} | {"kinetics-huge-scaled"}
     assert {path.stem for path in RECIPE_FILES} == {
         *names,
         "finetune-small",

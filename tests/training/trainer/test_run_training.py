@@ -18,6 +18,7 @@ from tiny_runs import CLASSES, ONE_VIEW, TINY_MODEL, arguments, environment, mak
 from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
 
+from tubevit import TubeViTForVideoClassification
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.models.build import load_run_config, make_model
@@ -104,6 +105,18 @@ def test_webm_files_from_the_command_line(tmp_path, capsys):
     ):
         assert words in shown
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 3
+
+
+@pytest.mark.parametrize("command", ["train", "train-loop"])
+def test_dry_run_includes_one_save(command, videos, tmp_path, capsys, monkeypatch):
+    """A model that cannot be saved stopped a run at its first checkpoint, after thousands of steps."""
+
+    def fail(self, folder, *args, **kwargs):
+        raise OSError(f"{type(self).__name__} cannot be saved")
+
+    monkeypatch.setattr(TubeViTForVideoClassification, "save_pretrained", fail)
+    assert main([command, *arguments(videos, tmp_path / "run"), "--dry-run"]) != 0
+    assert "TubeViTForVideoClassification cannot be saved" in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(videos, tmp_path, capsys):
