@@ -20,6 +20,7 @@ class ConversionReport:
         at least one of them is a copy.
     target: per tensor of the TubeViT `{"state": "copied", "transformed" or "new", "sources": [...], "how": ...}`.
     settings: settings of the source without a counterpart, each with the reason.
+    assumed: settings of the TubeViT that no file of the source names, each with its origin.
 
     `print(report)` shows one line for all layers with the same entry; `to_dict` returns plain data for JSON.
     """
@@ -30,6 +31,7 @@ class ConversionReport:
     source: dict[str, dict] = field(default_factory=dict)
     target: dict[str, dict] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, str] = field(default_factory=dict)
 
     def add(self, target: str, state: str, sources: Iterable[str], how: str = "") -> None:
         """Record that `target` comes from `sources`, which are empty for a newly initialized tensor."""
@@ -58,6 +60,7 @@ class ConversionReport:
             "source": {name: dict(entry) for name, entry in sorted(self.source.items())},
             "target": {name: dict(entry) for name, entry in sorted(self.target.items())},
             "settings": dict(self.settings),
+            "assumed": dict(self.assumed),
         }
 
     def __str__(self) -> str:
@@ -80,6 +83,7 @@ class ConversionReport:
             "unused", [(name, "", entry["how"]) for name, entry in self.source.items() if entry["state"] == "unused"]
         )
         lines += _section("settings without a counterpart", [(name, "", why) for name, why in self.settings.items()])
+        lines += _section("assumed settings", [(name, "", origin) for name, origin in self.assumed.items()])
         return "\n".join(lines)
 
 

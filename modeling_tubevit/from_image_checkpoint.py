@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .config_checks import is_known, unknown_field
+from .config_checks import is_known, nearest_field
 from .configuration_tubevit import TubeViTConfig
 from .conversion_report import ConversionReport
 from .image_families import grid_and_patch
@@ -76,8 +76,8 @@ def convert_image_checkpoint(
     model_class: class of the TubeViT.
     name_or_path: folder of the image model, or its name on the Hub; the weights must be safetensors.
     positions: `"transfer"`, the source's spatial positions at the tubes' centers plus the fixed temporal code minus its value
-        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding. By default as the config field
-        `position_embedding` needs it, and "transfer" without this field.
+        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding. By default "transfer"; "fixed" if
+        the config field `position_embedding="fixed"` is given.
     tube_init: initialization of 3D kernels: `"central"`, the patch kernel at the central frame and zeros at the others;
         `"average"`, the patch kernel divided by the number of frames at every frame; or `"random"`. The patch kernel is
         resized to the tube's rows and columns.
@@ -99,7 +99,7 @@ def convert_image_checkpoint(
     exactly, and `OSError` if there is no checkpoint.
     """
     if positions is None:
-        positions = "transfer" if config_overrides.get("position_embedding", "transfer") == "transfer" else "fixed"
+        positions = "fixed" if config_overrides.get("position_embedding") == "fixed" else "transfer"
     choices = ConversionChoices(positions, tube_init, tubes, num_frames, pooling, image_size)
     source = load_image_source(name_or_path, hasattr(model_class, "classify"), **source_kwargs or {})
     _refuse_unknown(config_overrides)
@@ -109,7 +109,7 @@ def convert_image_checkpoint(
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in model_class(config).state_dict().items()}
     report = ConversionReport(str(name_or_path), source.class_name, model_class.__name__)
-    report.settings |= source.assumed
+    report.assumed |= source.assumed
     weights = WeightConverter(source, config, shapes, report, tube_init, keeps_classifier).convert_weights()
     with without_warnings():
         model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=source.dtype)
@@ -168,9 +168,10 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
     """Raise `ValueError` for an override that is not a config field, such as an argument of `from_pretrained`."""
     for name in overrides:
         if name in ("dtype", "torch_dtype") or not is_known(TubeViTConfig, name):
+            nearest = nearest_field(TubeViTConfig, name)
             raise ValueError(
-                f"{unknown_field(TubeViTConfig, name)} Arguments for loading the source belong in source_kwargs, such as "
-                f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
+                f"{name} is not a field of TubeViTConfig{f' (did you mean {nearest!r}?)' if nearest else ''}; arguments for loading "
+                f"the source belong in source_kwargs, such as source_kwargs={{{name!r}: {overrides[name]!r}}}."
             )
 
 

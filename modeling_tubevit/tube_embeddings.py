@@ -213,8 +213,7 @@ class TubeViTEmbeddings(nn.Module):
         size = static_size((video.shape[1], video.shape[3], video.shape[4]))
         indices, tubes = self._tubes_for(size, is_image=pixel_values is not None)
 
-        projected = [self._project(video, size, tube, i) for i, tube in zip(indices, tubes, strict=True)]
-        tokens = torch.cat(projected, dim=1)
+        tokens = torch.cat([self._project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
         # In the weights' dtype: under autocast the products are in half precision, but positions are added in full precision.
         tokens = tokens.to(self.dtype)
         positions = self.positions(tubes, indices, size, tokens)
@@ -302,8 +301,9 @@ class TubeViTEmbeddings(nn.Module):
         assert kernel is not None  # projection_of returns None only if there is an interpolated kernel
         return kernel
 
-    def _project(self, video: torch.Tensor, size: Size, tube: Tube, index: int) -> torch.Tensor:
-        """The tokens of one tube, `(batch, tokens, hidden_size)`, for a video of `size`."""
+    def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
+        """The tokens of one tube, `(batch, tokens, hidden_size)`."""
+        size = static_size((video.shape[1], video.shape[3], video.shape[4]))
         # Not when compiling: the comparison would add guards on sizes, and the compiler fuses the two copies itself.
         by_token = not torch.compiler.is_compiling() and (
             tube.kernel_grid(size) == tuple(map(mul, tube.grid(size), tube.space_to_depth))

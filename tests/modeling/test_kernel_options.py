@@ -66,7 +66,7 @@ UPDATES = {
     "in place": lambda weight: weight.mul_(2),
     "fused AdamW": _fused_step,
     "data": lambda weight: weight.data.add_(1),
-    "set_": lambda weight: weight.data.set_(2 * weight.detach()),
+    "new data": lambda weight: setattr(weight, "data", 2 * weight.detach()),
     "numpy": lambda weight: weight.detach().numpy().__imul__(2),
 }
 

@@ -53,10 +53,10 @@ def test_an_unknown_field_in_model_config_is_refused_with_the_nearest_name(start
     options = dict(STARTS[start])
     if "model_name_or_path" in options:
         options["model_name_or_path"] = str(sources / start)
-    expected = f"no field '{name}'" + (f"; did you mean '{nearest}'" if nearest else "")
+    expected = f"no field '{name}'|^{name} is not a field"
     with pytest.raises(ValueError, match=expected) as error:
         build(**options, model_config={name: 3}, clips={})
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and (nearest is None or f"did you mean {nearest!r}" in str(error.value))
 
 
 def test_positions_is_no_field_of_a_config(sources):
