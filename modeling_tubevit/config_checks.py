@@ -98,6 +98,8 @@ class CheckedConfig(PreTrainedConfig):
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
             raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")
+        if num_labels is not None and self.id2label is not None and len(self.id2label) != num_labels:
+            raise ValueError(f"num_labels={num_labels}, but id2label names {len(self.id2label)} classes.")
         self.complete_fields()
         super().__post_init__(**kwargs)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .config_checks import is_known, nearest_field
+from .config_checks import is_known, nearest_field, unknown_field
 from .configuration_tubevit import TubeViTConfig
 from .conversion_report import ConversionReport
 from .image_families import grid_and_patch
@@ -167,12 +167,14 @@ def make_config(
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
     """Raise `ValueError` for an override that is not a config field, such as an argument of `from_pretrained`."""
     for name in overrides:
-        if name in ("dtype", "torch_dtype") or not is_known(TubeViTConfig, name):
-            nearest = nearest_field(TubeViTConfig, name)
-            raise ValueError(
-                f"{name} is not a field of TubeViTConfig{f' (did you mean {nearest!r}?)' if nearest else ''}; arguments for loading "
-                f"the source belong in source_kwargs, such as source_kwargs={{{name!r}: {overrides[name]!r}}}."
-            )
+        if is_known(TubeViTConfig, name) and name not in ("dtype", "torch_dtype"):
+            continue
+        if nearest_field(TubeViTConfig, name) is not None:
+            raise ValueError(unknown_field(TubeViTConfig, name))
+        raise ValueError(
+            f"{name} is not a field of TubeViTConfig; arguments for loading the source belong in source_kwargs, such as "
+            f"source_kwargs={{{name!r}: {overrides[name]!r}}}."
+        )
 
 
 def _pooling_fields(source: ImageSource, pooling: str) -> dict[str, str]:

@@ -121,29 +121,37 @@ def read_preprocessor(
 ) -> tuple[dict[str, Any], tuple[int, int] | None, dict[str, str]]:
     """
     Pixel statistics of the checkpoint's image processor, (height, width) of the images that it returns, and the statistics that are
-    assumed because no file names them, each with its origin.
+    assumed because no file names them, each with its origin. The size is `None` without an image processor.
 
-    Without an image processor: the statistics with which the family was trained, `None`, and a warning. Raises `ValueError` for a
-    damaged file, and for statistics that give no finite pixels.
+    Statistics without a value in the file are those with which the family was trained, and a warning says so. Raises `ValueError` for
+    a damaged file, and for statistics that are not numbers.
     """
     processor = load_image_processor(name, **hub_kwargs)
-    if processor is None:
-        statistics: dict[str, Any] = {"image_mean": list(family.image_mean), "image_std": list(family.image_std)}
-        origin = f"assumed as in the training of {family.vision_class}, because {name} has no image processor"
-        logger.warning(
-            f"{name} has no image processor: image_mean={statistics['image_mean']} and image_std={statistics['image_std']} are "
-            f"assumed as in the training of {family.vision_class}, and the image size is that of the model's config."
-        )
-        return statistics, None, {key: f"{value}; {origin}" for key, value in statistics.items()}
-    saved = _read_processor_file(name, hub_kwargs) or {}
-    statistics = {"rescale_factor": processor.rescale_factor if processor.do_rescale else 1.0}
+    saved = {} if processor is None else _read_processor_file(name, hub_kwargs) or {}
+    statistics: dict[str, Any] = {}
     assumed = {}
+    if processor is not None:
+        statistics["rescale_factor"] = processor.rescale_factor if processor.do_rescale else 1.0
     for key, neutral in (("image_mean", 0.0), ("image_std", 1.0)):
-        value = getattr(processor, key) if processor.do_normalize else neutral
-        statistics[key] = list(value) if isinstance(value, (list, tuple)) else value
-        if processor.do_normalize and saved.get(key) is None:
-            assumed[key] = f"{value}; the default of {type(processor).__name__}, because its file does not name it"
-            logger.warning(f"The image processor of {name} does not name {key}: {assumed[key]}.")
+        if processor is not None and not processor.do_normalize:
+            statistics[key] = neutral
+        elif (
+            saved.get(key) is not None
+        ):  # otherwise the processor has the default of its class, which other families share
+            value = getattr(processor, key)
+            statistics[key] = list(value) if isinstance(value, (list, tuple)) else value
+        else:
+            statistics[key] = list(getattr(family, key))
+            assumed[key] = f"{statistics[key]}, as in the training of {family.vision_class}"
+    if assumed:
+        reason = (
+            "has no image processor" if processor is None else "has an image processor whose file does not name them"
+        )
+        shown = ", ".join(f"{key}={value}" for key, value in assumed.items())
+        size = "; the image size is that of the model's config" if processor is None else ""
+        logger.warning(f"{name} {reason}: {shown} is assumed{size}.")
+    if processor is None:
+        return statistics, None, assumed
     values = [statistics["rescale_factor"]]
     for key in ("image_mean", "image_std"):
         values += statistics[key] if isinstance(statistics[key], list) else [statistics[key]]

@@ -81,7 +81,8 @@ def test_defaults_of_offsets_and_scalar_pixel_statistics():
         ({"initializer_range": float("inf")}, ["initializer_range", "inf"]),
         ({"num_frames": 10**30}, ["num_frames", "at most 1,000,000"]),
         ({"image_std": [1e-30, 0.5, 0.5]}, ["image_std", "1e-30", "65504"]),
-        ({"id2label": {0: "a", 2: "b"}}, ["id2label", "without a gap"]),
+        ({"num_labels": 2, "id2label": {0: "a", 2: "b"}}, ["id2label", "without a gap"]),
+        ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, ["num_labels=3", "2 classes"]),
     ],
 )
 def test_invalid_fields_raise_with_value_and_remedy(wrong, parts):

@@ -261,14 +261,16 @@ def test_a_damaged_preprocessor_is_refused(name, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_statistics_that_a_preprocessor_does_not_name_are_reported(tmp_path, caplog):
+def test_statistics_that_a_preprocessor_does_not_name_are_those_of_the_family(tmp_path, caplog):
+    """The class BitImageProcessor, which DINOv2 uses, has the statistics of CLIP as its defaults."""
     make_source("dinov2").save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(
-        '{"image_processor_type": "BitImageProcessor", "do_resize": true}'
+        '{"image_processor_type": "BitImageProcessor", "image_std": [1, 2, 3]}'
     )
     with caplog.at_level("WARNING"):
         model = TubeViTModel.from_image_checkpoint(tmp_path, tubes=TUBES, num_frames=8)
-    assert "does not name image_mean" in caplog.text and str(model.config.image_mean) in caplog.text
+    assert (model.config.image_mean, model.config.image_std) == (list(IMAGENET_DEFAULT_MEAN), [1, 2, 3])
+    assert "does not name them: image_mean=[0.485" in caplog.text and "image_std" not in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -294,7 +296,7 @@ def test_positions_follow_the_config_field(tmp_path):
     """So `position_embedding: fixed` means the same for image models, presets and TubeViT checkpoints."""
     _, model, _ = convert(tmp_path, "vit", position_embedding="fixed")
     assert model.config.position_embedding == "fixed" and model.config.position_grid is None
-    with pytest.raises(ValueError, match=r"position_embeding is not a field .*did you mean 'position_embedding'"):
+    with pytest.raises(ValueError, match="no field 'position_embeding'; did you mean 'position_embedding'"):
         convert(tmp_path, "vit", position_embeding="fixed")
 
 
