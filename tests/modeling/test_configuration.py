@@ -7,7 +7,7 @@ import torch
 from tiny_models import make_model, tiny_clips, tiny_config
 from transformers import AutoConfig, AutoModelForVideoClassification, ViTConfig
 
-from tubevit import TubeViTConfig, TubeViTForVideoClassification, TubeViTModel
+from tubevit import TubeViTConfig, TubeViTForJointClassification, TubeViTForVideoClassification, TubeViTModel
 from tubevit.presets import uniformerv2_config, vivit_config
 from tubevit.tubes import MAIN_TUBES
 
@@ -138,7 +138,7 @@ def test_overrides_replace_saved_labels(tmp_path):
 
 
 def test_a_checkpoint_of_newer_code_loads_and_one_line_names_the_ignored_fields(tmp_path, caplog):
-    model = make_model(TubeViTForVideoClassification, heads={"a": {"modality": "video", "num_labels": 2}})
+    model = make_model(TubeViTForJointClassification, heads={"a": {"modality": "video", "num_labels": 2}})
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     saved = json.loads(path.read_text())
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_newer_code_loads_and_one_line_names_the_ignored_fields(
     saved["heads"]["a"]["margin"] = 0.5
     path.write_text(json.dumps(saved))
     with caplog.at_level("WARNING"):
-        loaded = TubeViTForVideoClassification.from_pretrained(tmp_path)
+        loaded = TubeViTForJointClassification.from_pretrained(tmp_path)
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     for name in (
         "new_field",

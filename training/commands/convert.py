@@ -173,7 +173,9 @@ def make_processor(source: str, config: Any, resize: bool = False) -> Any:
             name: getattr(theirs, name) for name in SHARED_SETTINGS if getattr(theirs, name, None) is not None
         }
         settings |= {name: dict(settings[name]) for name in ("size", "crop_size") if name in settings}
-        if theirs.do_normalize:  # the statistics that the conversion took, also where the processor's file does not name them
+        if (
+            theirs.do_normalize
+        ):  # the statistics that the conversion took, also where the processor's file does not name them
             settings |= {"image_mean": config.image_mean, "image_std": config.image_std}
     own_size = settings.get("size") and settings.get("do_resize", True)
     if resize and own_size and settings["do_center_crop"]:

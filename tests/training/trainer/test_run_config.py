@@ -445,7 +445,7 @@ def test_recipes_of_the_paper_have_its_batch_size_and_keep_the_last_checkpoint(n
         assert run["data"].validation_fraction == 0 and training.eval_strategy == "no"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in PAPER if name.startswith(("kinetics", "charades"))))
+@pytest.mark.parametrize("name", sorted(name for name in PAPER if re.match(r"(kinetics|charades)-\w+$", name)))
 def test_a_preset_takes_the_tubes_and_positions_of_a_recipe(name):
     """With --preset, Charades had no 2D tube, and the recipes set `positions`, an attribute that nothing reads."""
     run = TrainingRun(**read("--config", name, "--preset", "tiny", "data=here", "num_frames=64"))
