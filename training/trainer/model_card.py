@@ -11,6 +11,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.metrics import chance_warning
 from ..models.families import family_of_preset
 from ..options import option_values
 from ..run_folder import EVALUATION
@@ -20,7 +21,11 @@ from .checkpointing import FREE_ON_RESUME
 RECIPE = ("model", "clips", "augmentation", "training")  # blocks whose options are listed
 MAX_CLASSES = 30
 MAX_EVALUATIONS = 10  # rows of the table of evaluations during training
-TRIVIAL = "majority"  # in the name of the score of predicting the most frequent class
+# Names of `metrics.trivial_score` to what they are.
+TRIVIAL = {
+    "majority_class_rate": "accuracy of always predicting the most frequent class",
+    "mean_prevalence": "mean average precision of equal scores for all videos",
+}
 EXAMPLES = {"video": "video.mp4", "image": "image.jpg"}
 NEEDED = ("torch", "torchvision", "transformers", "av")  # packages that the exported code imports
 JOINT_USAGE = """\
@@ -183,6 +188,7 @@ def license_of(run: Any, repository: str | None) -> str | None:
     """`hub_license`, or the license in the card of the checkpoint that the run starts from; `None` if neither is known."""
     from huggingface_hub import ModelCard
     from huggingface_hub.errors import HfHubHTTPError
+    from yaml import YAMLError
 
     base = run.model.model_name_or_path
     if run.training.hub_license is not None or base is None:
@@ -194,7 +200,7 @@ def license_of(run: Any, repository: str | None) -> str | None:
         return None
     try:
         return ModelCard.load(card if is_local(base) else base).data.license
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, YAMLError, HfHubHTTPError) as error:
         print(f"The license of {base} is not known: its card cannot be read ({' '.join(str(error).split())[:200]}).")
         return None
 
@@ -275,11 +281,13 @@ def _results(history: list[dict], evaluation: dict[str, Any] | None, media: str)
     scored = f"{evaluation['num_scored']} of {evaluation['num_videos']} {media}s scored"
     lines = [f"On the {evaluation['split']} split, with {views}, {scored}:", ""]
     lines += [f"- {name}: {value:.4f}" for name, value in {**scores_of(evaluation), **trivial_of(evaluation)}.items()]
-    return "\n".join(lines) + (f"\n\n{text}" if text else "")
+    known = {name: value for name, value in evaluation.items() if value is not None}
+    warning = chance_warning(known, evaluation["num_scored"] - evaluation["num_without_label"])
+    return "\n\n".join(part for part in ("\n".join(lines), warning, text) if part)
 
 
 def _evaluations(history: list[dict], media: str) -> str:
-    """A table of the evaluations during training, a row each: the best, the last, and others evenly spaced between them."""
+    """A table of the evaluations during training, a row each: the best, the last, and others evenly spaced between."""
     rows = [(entry, scores) for entry in history if (scores := scores_of(entry, "eval_"))]
     if not rows:
         return ""
@@ -302,18 +310,13 @@ def scores_of(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return {
         name.removeprefix(prefix).replace("_", " "): value
         for name, value in evaluation.items()
-        if name.startswith(prefix)
-        and ("accuracy" in name or "precision" in name)
-        and TRIVIAL not in name
-        and value is not None
+        if name.startswith(prefix) and ("accuracy" in name or "precision" in name) and value is not None
     }
 
 
 def trivial_of(evaluation: dict[str, Any]) -> dict[str, float]:
-    """The score in a `metrics.json` of a classifier that always predicts the most frequent class, by its name in words."""
-    return {
-        name.replace("_", " "): value for name, value in evaluation.items() if TRIVIAL in name and value is not None
-    }
+    """The scores in a `metrics.json` of a classifier that sees nothing, by what they are."""
+    return {text: evaluation[name] for name, text in TRIVIAL.items() if evaluation.get(name) is not None}
 
 
 def recipe(run: Any) -> str:
