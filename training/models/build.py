@@ -205,7 +205,10 @@ def _without_effect(config: ModelConfig) -> list[str]:
     if not config.lora_rank:
         unused += [("lora_alpha", None, "lora_rank=0"), ("lora_target_modules", "all-linear", "lora_rank=0")]
     if config.preset is not None:
-        unused.append(("model_revision", "main", f"preset={config.preset}"))
+        unused += [
+            (name, default, f"preset={config.preset}")
+            for name, default in (("model_revision", "main"), ("model_family", None))
+        ]
     return [
         f"{name}={getattr(config, name)} has no effect with {reason}."
         for name, default, reason in unused
@@ -221,7 +224,10 @@ def starting_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool
     """
     if source is None:
         return family_of_preset(config.preset), True
-    converting = converting_family(source)
+    converting = converting_family(source, config.model_family)
+    if config.model_family is not None:
+        assert converting is not None  # for a given family it raises instead
+        return converting, True
     found = find_family(source)
     if converting is not None and (found is None or "video" not in found.classifiers):
         return converting, True

@@ -241,8 +241,20 @@ def describe_presets() -> str:
     return "; ".join(f"{family.title}: {', '.join(resolve(family.presets))}" for family in families)
 
 
-def converting_family(source: Any) -> ModelFamily | None:
-    """The family that converts the image model with the config `source`; `None` if no family does."""
+def converting_family(source: Any, model_type: str | None = None) -> ModelFamily | None:
+    """
+    The family that converts the image model with the config `source`; `None` if no family does. model_type: a certain family.
+
+    Raises `ValueError` if `model_type` is given and no family has it, or the family does not convert this model.
+    """
+    if model_type is not None:
+        family = get_family(model_type)
+        if not family.converts(source.model_type):
+            known = ", ".join(resolve(family.image_sources)) or "no image model"
+            raise ValueError(
+                f"model_family={model_type}: a {family.title} is initialized from {known}, and this is a {source.model_type} model."
+            )
+        return family
     return next((family for family in _REGISTRY.values() if family.converts(source.model_type)), None)
 
 
@@ -349,6 +361,7 @@ register_family(
         base_class="tubevit:UniFormerV2Model",
         classifiers={"video": "tubevit:UniFormerV2ForVideoClassification"},
         processors={"video": "tubevit.processing:UniFormerV2VideoProcessor"},
+        image_sources=("clip", "clip_vision_model"),
         presets="tubevit.presets:UNIFORMERV2_PRESETS",
         build_preset="tubevit.presets:uniformerv2_config",
         freezes_layers=True,
@@ -367,6 +380,7 @@ register_family(
         base_class="tubevit:FactorizedViViTModel",
         classifiers={"video": "tubevit:FactorizedViViTForVideoClassification"},
         processors={"video": "tubevit.processing:FactorizedViViTVideoProcessor"},
+        image_sources=("vit",),
         presets="tubevit.presets:VIVIT_PRESETS",
         build_preset="tubevit.presets:vivit_config",
         freezes_layers=True,

@@ -19,6 +19,11 @@ class ModelConfig:
     model_name_or_path: str | None = option(
         None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
     )
+    model_family: str | None = option(
+        None,
+        "for an image model, the family of the video model that it becomes: tubevit, uniformerv2 (from CLIP) or factorized_vivit "
+        "(from ViT) (default: tubevit)",
+    )
     preset: str | None = option(None, "size of a new model with random weights")
     model_config: dict | str | None = field(
         default=None, metadata={"help": "fields of the model's config to override, as a mapping or JSON"}

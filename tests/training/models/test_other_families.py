@@ -7,7 +7,7 @@ import sys
 import pytest
 from random_weights import randomize
 from tiny_runs import environment, make_videos
-from transformers import pipeline
+from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel, pipeline
 
 from tubevit import (
     FactorizedViViTConfig,
@@ -138,3 +138,22 @@ def test_presets_are_known(family, videos, tmp_path, capsys):
     run = [f"preset={preset}", f"data={videos}", f"output_dir={tmp_path / 'run'}", *options, *RUN[:-1]]
     assert main(["train", *run, "--dry-run"]) == 0
     assert "4 frames of 16x16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_starts_from_an_image_model_of_the_family(family, videos, tmp_path, capsys):
+    sizes = {name: value for name, value in SIZES.items() if name != "image_size"}
+    source, other = (
+        CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=16, patch_size=8)),
+        ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8), add_pooling_layer=False),
+    )
+    if family == "factorized_vivit":
+        source, other = other, source
+    source.save_pretrained(tmp_path / "image")
+    other.save_pretrained(tmp_path / "other")
+    run = [f"data={videos}", f"model_family={family}", "num_frames=4", *RUN[:-1]]
+    assert main(["train", f"model_name_or_path={tmp_path / 'image'}", f"output_dir={tmp_path / 'run'}", *run]) == 0
+    assert read_json(tmp_path / "run" / "config.json")["model_type"] == family
+    assert "an image model, becomes a" in capsys.readouterr().out
+    assert main(["train", f"model_name_or_path={tmp_path / 'other'}", f"output_dir={tmp_path / 'run2'}", *run]) == 2
+    assert f"model_family={family}" in capsys.readouterr().err
