@@ -20,8 +20,8 @@ def settle_problem_type(config: PreTrainedConfig) -> None:
     Set an open `problem_type` of a config with one label to the one that the loss uses, regression. The saved config then says so
     to pipelines, which would otherwise return a probability.
     """
-    if config.num_labels == 1:
-        config.problem_type = resolve_problem_type(config.problem_type, config.num_labels)
+    if config.num_labels == 1 and config.problem_type is None:
+        config.problem_type = "regression"
 
 
 def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:

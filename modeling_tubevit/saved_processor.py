@@ -175,8 +175,8 @@ def _read_settings(name: str, options: dict[str, Any]) -> dict[str, Any] | None:
 
 def _read_json(name: str, file: str, options: dict[str, Any]) -> dict[str, Any] | None:
     if os.path.isdir(name):
-        path = os.path.join(name, options.get("subfolder") or "", file)
-        path = path if os.path.isfile(path) else None
+        local = os.path.join(name, options.get("subfolder") or "", file)
+        path = local if os.path.isfile(local) else None
     else:
         hub_options = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
         path = cached_file(name, file, **hub_options, **OPTIONAL_FILE)

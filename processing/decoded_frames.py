@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision.transforms import v2  # type: ignore[import-untyped]
 from transformers.image_utils import ChannelDimension
 from transformers.utils import logging
 

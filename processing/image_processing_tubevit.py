@@ -85,7 +85,7 @@ class TubeViTImageProcessor(ProcessorCodeExportMixin, TorchvisionBackend):
             return load_image(os.fspath(image_url_or_urls))
         return super().fetch_images(image_url_or_urls)
 
-    def process_image(
+    def process_image(  # type: ignore[override]  # the other settings stay together
         self, image: Any, input_data_format: str | None = None, device: Any = None, **settings
     ) -> torch.Tensor:
         """One image to a tensor `(channels, height, width)`, by the conversion that video frames get."""

@@ -69,7 +69,7 @@ def _with_clip_size(config: dict[str, Any], num_frames: int, size: tuple[int, in
     image_size = own if has_size or size is None else size[0] if size[0] == size[1] else list(size)
     config_class = CONFIG_MAPPING[config["model_type"]] if config.get("model_type") in CONFIG_MAPPING else None
     error: Exception | None = None
-    if hasattr(config_class, "with_tubes"):
+    if config_class is not None and hasattr(config_class, "with_tubes"):
         for each in (image_size, own):
             try:
                 config_class.from_dict(dict(config)).with_tubes(config["tubes"], num_frames, each)

@@ -130,7 +130,7 @@ def _is_video(source: Any) -> bool:
         return True
     try:
         with Image.open(source) if isinstance(source, Path) else nullcontext(Image.open(source)) as image:
-            return image.format in ANIMATIONS and image.n_frames > 1
+            return image.format in ANIMATIONS and image.n_frames > 1  # type: ignore[attr-defined]  # of these formats
     except UnidentifiedImageError:
         return True
     finally:

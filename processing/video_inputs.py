@@ -148,7 +148,7 @@ def decoded_metadata(given: dict | VideoMetadata | None, num_frames: int) -> Vid
                 f"video_metadata: timestamps must be {given.total_num_frames} ascending times in seconds, one per frame, got shape "
                 f"{times.shape}: {np.array2string(times.ravel()[:4], separator=', ')} ..."
             )
-        return replace(given, timestamps=times - times[0])
+        return replace(given, timestamps=times - times[0])  # type: ignore[call-arg]  # a field of TubeViTVideoMetadata
     return replace(given)
 
 
