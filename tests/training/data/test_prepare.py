@@ -85,7 +85,7 @@ def test_a_long_video_is_copied_in_parts(tmp_path, monkeypatch):
     assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-@pytest.mark.parametrize("size", [(18, 47), (47, 19), (33, 21), (240, 320)])
+@pytest.mark.parametrize("size", [(17, 40), (40, 17), (10, 19), (240, 320)])
 def test_copies_of_small_frames_have_the_aspect_ratio_of_the_original(tmp_path, size):
     height, width = size
     frames = np.zeros((4, height, width, 3), np.uint8)
