@@ -184,8 +184,6 @@ def finish_model(
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
     messages += _without_effect(config)
-    if isinstance(model, SavedProcessorMixin):
-        model.video_processor_settings = None  # the run saves its own processor
     if config.lora_rank:
         model = _with_adapters(config, model, family, messages)
     return RunModel(model, processors, family, messages)
