@@ -1,11 +1,14 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Detection of truncated video files (an interrupted download, a full disk), for which FFmpeg reports no error.
+Detection of video files that are truncated (an interrupted download, a full disk) or whose structure is damaged, for which FFmpeg
+reports no error.
 
-Some formats state their length in the first bytes, which is compared with the size of the file; others end with a marker.
+Some formats state their length in the first bytes, which is compared with the size of the file; others end with a marker. After
+damage, FFmpeg's Matroska reader searches for the next cluster and skips the frames before it.
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 
@@ -14,6 +17,16 @@ GIF_TAIL_BYTES = 64  # few: the end marker has two bytes, which also occur in pi
 IVF_FRAME_HEADER_BYTES = 12
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+
+SEGMENT, CLUSTER = bytes.fromhex("18538067"), bytes.fromhex("1f43b675")
+# Void and checksum, which may be anywhere; seek head, info, tracks, cluster, cues, attachments, chapters, tags.
+ANYWHERE = {b"\xec", b"\xbf"}
+IN_SEGMENT = ANYWHERE | {
+    bytes.fromhex(name)
+    for name in ("114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1941a469", "1043a770", "1254c367")
+}
+# Timestamp, silent tracks, position, previous size, simple block, block group, encrypted block.
+IN_CLUSTER = ANYWHERE | {bytes.fromhex(name) for name in ("e7", "5854", "a7", "ab", "a3", "a0", "af")}
 
 
 def is_truncated(file) -> bool:
@@ -70,9 +83,73 @@ def _stated_length(head: bytes) -> int:
     segment = head.find(b"\x18S\x80g")
     if segment < 0 or segment + 5 > len(head):
         return 0
-    # An EBML number: its first byte has as many leading zeros as bytes follow it; all ones mean "unknown".
-    start = segment + 4
-    num_bytes = 9 - head[start].bit_length()
+    size, start = _ebml_number(head, segment + 4)
+    return 0 if size is None else start + size
+
+
+def _ebml_number(data: bytes, position: int) -> tuple[int | None, int]:
+    """The EBML number at `position`, and the position after it. `None` stands for "unknown", and for a number that is cut off."""
+    # The first byte has as many leading zeros as bytes follow it; all ones mean "unknown".
+    num_bytes = 9 - data[position].bit_length() if position < len(data) else 9
+    end = position + num_bytes
     value_bits = 7 * num_bytes
-    length = int.from_bytes(head[start : start + num_bytes], "big") & ((1 << value_bits) - 1)
-    return 0 if length == (1 << value_bits) - 1 else start + num_bytes + length
+    value = int.from_bytes(data[position:end], "big") & ((1 << value_bits) - 1)
+    return (None if num_bytes > 8 or end > len(data) or value == (1 << value_bits) - 1 else value), end
+
+
+def find_matroska_damage(file) -> int | None:
+    """
+    Position in a Matroska or WebM file at which its structure is damaged: an element that is unknown there or is longer than the
+    element that holds it. `None` if there is no damage. The content of blocks is not looked at.
+
+    file: `"file:PATH"`, or a binary file object, whose position does not change.
+    """
+    with open(file.removeprefix("file:"), "rb") if isinstance(file, str) else nullcontext(file) as data:
+        before = data.tell()
+        num_bytes = data.seek(0, os.SEEK_END)
+        try:
+            for position, is_valid in _matroska_elements(data, num_bytes):
+                if not is_valid:
+                    return position
+            return None
+        finally:
+            data.seek(before)
+
+
+def _matroska_elements(data, num_bytes: int) -> Iterator[tuple[int, bool]]:
+    """`(position, is valid)` of the elements of the first segment and of its clusters, until one is not valid."""
+    _, size, start = _element(data, 0)
+    name, size, start = _element(data, start + (size or 0))
+    if name != SEGMENT:
+        yield 0, False
+        return
+    segment_end = num_bytes if size is None else min(num_bytes, start + size)
+    position, cluster_end = start, None  # `cluster_end` is None outside of clusters
+    while position < segment_end:
+        if cluster_end is not None and position >= cluster_end:
+            cluster_end = None
+        name, size, start = _element(data, position)
+        if name == CLUSTER:
+            is_valid = (
+                cluster_end is None or cluster_end == segment_end
+            )  # a cluster of unknown size ends with the next
+            cluster_end, end = (segment_end if size is None else start + size), start
+        else:
+            is_valid = name in (IN_SEGMENT if cluster_end is None else IN_CLUSTER)
+            if not is_valid and cluster_end == segment_end and name in IN_SEGMENT:
+                is_valid, cluster_end = True, None
+            end = start + (size or 0)
+            is_valid &= size is not None and end <= (cluster_end or num_bytes)
+        yield position, is_valid
+        if not is_valid:
+            return
+        position = end
+
+
+def _element(data, position: int) -> tuple[bytes, int | None, int]:
+    """Identifier of the EBML element at `position`, the size of its content (`None`: unknown), and where its content starts."""
+    data.seek(position)
+    head = data.read(12)
+    num_bytes = 9 - head[0].bit_length() if head else 9
+    size, length = _ebml_number(head, num_bytes)
+    return head[:num_bytes], size, position + length

@@ -23,8 +23,8 @@ from transformers.video_utils import VideoMetadata
 from .animated_webp import WebPAnimation, is_animated_webp
 from .cpu_cores import num_cores
 from .frame_folders import FrameReader, list_frames
-from .truncation import is_truncated
-from .video_index import IndexMismatch, Run, VideoIndex, build_index, is_disposable
+from .truncation import find_matroska_damage, is_truncated
+from .video_index import IndexMismatch, Run, VideoIndex, build_index, has_format, is_disposable
 from .video_segments import SegmentSampler, VideoSegment
 from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
 
@@ -126,7 +126,7 @@ def decode_video(
     for max_threads in (num_threads, 1):
         with open_container(file, name, probe=False) as (container, stream):
             _configure_decoder(stream, max_threads)
-            index = _build_index(container, stream, file_is_truncated, name, allow_partial)
+            index = _build_index(container, stream, file, file_is_truncated, name, allow_partial)
             if index.unreliable_reason is not None:
                 break
             with suppress(IndexMismatch, av.FFmpegError):
@@ -134,7 +134,7 @@ def decode_video(
             if stream.codec_context.thread_count == 1:
                 break
     with open_container(file, name) as (container, stream):
-        index = _build_index(container, stream, file_is_truncated, name, allow_partial)
+        index = _build_index(container, stream, file, file_is_truncated, name, allow_partial)
     try:
         return _decode_in_order(index, file, name, allow_partial, select, frame_transform)
     except av.FFmpegError as error:  # not damage, but an unsupported color matrix such as ICtCp
@@ -186,7 +186,7 @@ def _default_num_threads() -> int:
     return 1 if torch.utils.data.get_worker_info() is not None else min(num_cores(), MAX_THREADS)
 
 
-def _configure_decoder(stream, num_threads: int) -> None:
+def _configure_decoder(stream, num_threads: int, is_strict: bool = True) -> None:
     """Prepare the decoder of `stream` to report all damage, with at most `num_threads` threads."""
     codec = stream.codec_context
     codec.thread_type = "AUTO"  # prefers one frame per thread, because most pictures have a single slice
@@ -194,11 +194,11 @@ def _configure_decoder(stream, num_threads: int) -> None:
     # a thread needs to log.
     is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
     codec.thread_count = num_threads if is_safe else 1
-    if codec.name in STRICT_CODECS or codec.thread_count > 1:
+    if is_strict and (codec.name in STRICT_CODECS or codec.thread_count > 1):
         codec.options = {"err_detect": "explode"}
 
 
-def _build_index(container, stream, file_is_truncated: bool, name: str, allow_partial: bool) -> VideoIndex:
+def _build_index(container, stream, file, file_is_truncated: bool, name: str, allow_partial: bool) -> VideoIndex:
     try:
         index = build_index(container, stream, file_is_truncated)
     except import_av().FFmpegError as error:
@@ -210,17 +210,38 @@ def _build_index(container, stream, file_is_truncated: bool, name: str, allow_pa
         ) from error
     if not index.frame_packets:
         raise VideoDecodeError(f"{name} has a video stream without frames.")
-    if index.is_truncated and not allow_partial:
+    if not allow_partial:
+        _check_container(index, container, file, name)
+    return index
+
+
+def _check_container(index: VideoIndex, container, file, name: str) -> None:
+    """Raise `VideoDecodeError` if packets are lost or marked as corrupt. Such a file is damaged, whichever frames are selected."""
+    if index.is_truncated:
         raise VideoDecodeError(
             f"{name} is cut off: the file ends after frame {len(index.frame_packets) - 1} and is shorter than it states. "
             f"allow_partial=True decodes the frames that exist."
         )
-    if index.corrupt_packets and not allow_partial and not index.is_truncated:
+    if index.corrupt_packets:
         raise VideoDecodeError(
-            f"{name} is damaged: {len(index.corrupt_packets)} of its {len(index.headers)} packets, the first "
-            f"{index.corrupt_packets[0]}, are marked as corrupt. allow_partial=True decodes them all the same."
+            f"{name} is damaged: {len(index.corrupt_packets)} of its {len(index.headers)} packets, the first of them packet "
+            f"{index.corrupt_packets[0]}, are marked as corrupt. allow_partial=True decodes them all the same; if the file was joined "
+            "from parts, `ffmpeg -i INPUT -c copy OUTPUT.mp4` mends it."
         )
-    return index
+    if index.num_lost > 0:
+        raise VideoDecodeError(
+            f"{name} is damaged: {index.num_lost} of the {index.num_lost + len(index.headers)} packets that its index lists are "
+            "not in the file. allow_partial=True decodes the others."
+        )
+    duration = None if container.duration is None else container.duration / import_av().time_base
+    if has_format(container, "matroska") and index.has_gaps(
+        duration
+    ):  # rarely, because it reads the headers of all blocks
+        position = find_matroska_damage(file)
+        if position is not None:
+            raise VideoDecodeError(
+                f"{name} is damaged at byte {position}, and frames after it are lost. allow_partial=True decodes the others."
+            )
 
 
 # Frame folders
@@ -338,7 +359,7 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
     cached: list | None = []
     num_cached_bytes, error, first_damaged, is_interlaced = 0, None, None, False
     try:
-        for frame in _all_frames(index, file, name):
+        for frame in _all_frames(index, file, name, allow_partial):
             if not pts:
                 convert = _ToRGB(frame.width, frame.height, index.sample_aspect_ratio)
             if frame.is_corrupt and first_damaged is None:
@@ -363,14 +384,15 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
     selected = set(indices.tolist())
     if cached is not None:
         return _assemble_clip((cached[i] for i in sorted(selected)), convert, frame_transform, indices, metadata)
-    with closing(_all_frames(index, file, name)) as frames:
+    with closing(_all_frames(index, file, name, allow_partial)) as frames:
         selected_frames = (frame for i, frame in zip(range(max(selected) + 1), frames, strict=False) if i in selected)
         return _assemble_clip(selected_frames, convert, frame_transform, indices, metadata)
 
 
-def _all_frames(index: VideoIndex, file, name: str) -> Generator:
+def _all_frames(index: VideoIndex, file, name: str, allow_partial: bool) -> Generator:
     with open_container(file, name) as (container, stream):
-        _configure_decoder(stream, num_threads=1)  # its flags decide
+        # The flags of one thread decide what is damaged. Where damage is allowed, it is concealed.
+        _configure_decoder(stream, num_threads=1, is_strict=not allow_partial)
         for packet in container.demux(stream):
             # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
             if not (index.is_truncated and packet.is_corrupt):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 
 # Streams up to this size stay in memory between indexing and decoding; packets of larger ones are read again when needed.
 MAX_CACHED_PACKET_BYTES = 64 * 2**20
@@ -80,6 +82,7 @@ class VideoIndex:
     unreliable_reason: str | None  # why packets and frames may not correspond; None if the index is reliable
     is_truncated: bool  # the file is shorter than it states
     corrupt_packets: list[int]  # positions of the packets that the container marks as corrupt
+    num_lost: int  # packets that the index of an AVI file lists and that are not in the file
     last_duration: int  # duration of the last frame; 0 if unknown
     time_base: Fraction  # seconds per unit of time
     frame_rate: Fraction | None  # frames per second, stated by the file or estimated by FFmpeg from its first frames
@@ -101,6 +104,20 @@ class VideoIndex:
             if header.is_shown and header.time >= key_time and header.size >= MIN_PICTURE_BYTES:
                 times.add(header.time)
         return times
+
+    def has_gaps(self, duration: float | None) -> bool:
+        """
+        Whether the distance of two frames, or of the last frame to the end, is more than 1.5 times the usual one. Then frames may be
+        lost, the rate may vary, or the sound may be longer than the video.
+
+        duration: of the file in seconds; `None` if it states none.
+        """
+        times = np.sort([header.pts for header in self.headers if header.pts is not None])
+        if len(times) < 3:
+            return True
+        end = times[-1] if duration is None else duration / float(self.time_base)
+        distances = np.diff(times)
+        return max(distances.max(), end - times[-1], times[0]) > 1.5 * np.median(distances)
 
     def start_packet(self, packet: int) -> int:
         """Position of the key frame from which decoding gives the same frame for `packet` as from the start of the file.
@@ -184,7 +201,8 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
         unreliable_reason=unreliable_reason,
         is_truncated=is_truncated,
-        corrupt_packets=corrupt,
+        corrupt_packets=[packet for packet in corrupt if not _is_joint(headers, packet)],
+        num_lost=_count_listed(stream) - len(headers) if has_format(container, "avi") else 0,
         last_duration=headers[shown[-1]].duration if shown else 0,
         time_base=stream.time_base,
         frame_rate=stream.average_rate or stream.guessed_rate,
@@ -211,10 +229,26 @@ def _is_hidden(packet, codec_name: str) -> bool:
 
 def _is_truncated(container, stream, num_packets: int, last_is_damaged: bool, file_is_truncated: bool) -> bool:
     if has_format(container, "mov"):  # its header (at the start or the end of the file) lists all samples
-        return last_is_damaged or sum(entry.size > 0 for entry in stream.index_entries) > num_packets
+        return last_is_damaged or _count_listed(stream) > num_packets
     if has_format(container, "avi"):  # AVI headers often state a wrong length, so frames must be missing too
         return file_is_truncated and num_packets < stream.frames
     return file_is_truncated
+
+
+def _is_joint(headers: list[PacketHeader], packet: int) -> bool:
+    """
+    Whether MPEG transport streams were joined byte by byte after `packet`, or after the next one: time steps back to a key frame.
+    FFmpeg marks a packet there as corrupt, because its counter of packets does not continue.
+    """
+    for before, after in zip(headers[packet : packet + 2], headers[packet + 1 : packet + 3], strict=False):
+        if after.is_key and None not in (before.dts, after.dts) and after.dts <= before.dts:
+            return True
+    return False
+
+
+def _count_listed(stream) -> int:
+    """Number of packets that the index of the file lists. Empty ones repeat the frame before."""
+    return sum(entry.size > 0 for entry in stream.index_entries)
 
 
 def _unreliable_reason(container, stream, headers: list[PacketHeader]) -> str | None:

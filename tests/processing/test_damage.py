@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import pytest
+import torch
 from video_files import moving_frames, write_video
 
 from tubevit.processing.video_decoding import VideoDecodeError, decode_video
@@ -43,7 +45,7 @@ KINDS = {
     "motion_jpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "h264_audio.mp4": {"audio": True},
 }
-ATTEMPTS_PER_KIND = 5
+ATTEMPTS_PER_KIND = 8
 
 
 class Decoded(NamedTuple):
@@ -189,3 +191,127 @@ def test_random_damage_gives_right_frames_or_an_error(tmp_path, capsys):
         if seconds:
             print(f"\n{num_files} damaged files, seed {seed}: {len(failures)} with a wrong answer")
     assert not failures, "\n".join(failures)
+
+
+# Kinds of damage
+
+
+def packets_of(path) -> list[tuple[int, int]]:
+    """`(position, size)` of each packet in the file, in decoding order."""
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("h264.mp4", {}),
+        ("h264_b.mkv", {"b_frames": 2}),
+        ("mpeg4.mp4", {"codec": "mpeg4"}),
+        ("mpeg4_b.mov", {"codec": "mpeg4", "b_frames": 2}),
+        ("mpeg2_b.mkv", {"codec": "mpeg2video", "b_frames": 2}),
+    ],
+)
+def test_a_flag_on_a_frame_from_which_others_are_predicted(tmp_path, name, settings, num_threads):
+    """Key frames are 0 and 12. A frame at or after damage in frames 1 to 11 is an error, whatever else is selected."""
+    healthy = write_video(tmp_path / name, FRAMES, **settings)
+    right = decode(healthy.read_bytes(), None).pictures
+    position, size = max(packets_of(healthy)[1:9], key=lambda packet: packet[1])  # a P picture, not a B picture
+    for seed in range(50):
+        data = bytearray(healthy.read_bytes())
+        data[position + size // 2] ^= 1 << seed % 8
+        data[position + size // 2 + seed // 8] ^= 0xFF
+        flagged = decode_sequentially(bytes(data))
+        if flagged.is_damaged:
+            break
+    assert flagged.is_damaged
+    data = bytes(data)
+    for selection in ([11], [0, 11], [9, 20], None):
+        assert decode(data, selection, num_threads) is None, selection
+    for selection in ([0], [12], [23], [0, 17]):
+        assert decode(data, selection, num_threads).pictures == {index: right[index] for index in selection}
+    assert len(decode_video(data, allow_partial=True, num_threads=num_threads)[0]) == 24
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "bits"),
+    [
+        ("h264.mp4", {}, (4, 0x60)),  # nal_ref_idc = 0
+        ("mpeg4.mp4", {"codec": "mpeg4"}, (4, 0xC0)),  # the type of the picture, from P to B
+    ],
+)
+def test_a_reference_that_damage_calls_disposable_is_decoded(tmp_path, name, settings, bits):
+    healthy = write_video(tmp_path / name, FRAMES, **settings)
+    right, data = decode(healthy.read_bytes(), None).pictures, bytearray(healthy.read_bytes())
+    offset, mask = bits
+    position = packets_of(healthy)[4][0] + offset
+    data[position] = data[position] & ~mask | (0x80 if name.startswith("mpeg4") else 0)
+    for index in range(5, 12):
+        result = decode(bytes(data), [index])
+        assert result is None or result.pictures[index] == right[index], index
+
+
+def test_packets_that_the_container_marks_as_corrupt(tmp_path):
+    healthy = write_video(tmp_path / "clip.ts", FRAMES, codec="mpeg2video")
+    data = bytearray(healthy.read_bytes())
+    packet = next(
+        start for start in range(188 * 30, len(data), 188) if data[start + 1] & 0x1F or data[start + 2] > 0x11
+    )
+    data[packet + 1] |= 0x80  # transport error indicator: the receiver could not correct the packet
+    for selection in ([0], [23], None):
+        with pytest.raises(VideoDecodeError, match=r"is damaged: 1 of its 24 packets.* marked as corrupt"):
+            decode_video(bytes(data), None if selection is None else lambda metadata, chosen=selection: chosen)
+    assert len(decode_video(bytes(data), allow_partial=True)[0]) == 24
+    assert len(decode_video(healthy.read_bytes() * 2)[0]) == 48  # joined files are not damaged
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("clip.avi", {"codec": "mpeg4"}, "1 of the 24 packets that its index lists are not in the file"),
+        ("clip.webm", {"codec": "libvpx-vp9"}, "is damaged at byte .* frames after it are lost"),
+        ("clip.mkv", {"codec": "libx264", "audio": True}, "is damaged at byte .* frames after it are lost"),
+    ],
+)
+@pytest.mark.parametrize("lost", [5, 23])
+def test_lost_packets(tmp_path, name, settings, message, lost):
+    """The header of a packet is overwritten, so FFmpeg skips it, and what follows up to a place that it can read."""
+    healthy = write_video(tmp_path / name, FRAMES, **settings)
+    data = bytearray(healthy.read_bytes())
+    position, _ = packets_of(healthy)[lost]
+    start = position - 8
+    data[start : start + 12] = b"\x01" * 12
+    for selection in ([0], [lost - 1], None):
+        with pytest.raises(VideoDecodeError, match=message):
+            decode_video(bytes(data), None if selection is None else lambda metadata, chosen=selection: chosen)
+    assert 4 < len(decode_video(bytes(data), allow_partial=True)[0]) < 24
+
+
+def test_damaged_sound_does_not_matter(tmp_path):
+    healthy = write_video(tmp_path / "clip.mp4", FRAMES, audio=True)
+    with av.open(str(healthy)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    data = bytearray(healthy.read_bytes())
+    for position, size in packets:
+        data[position : position + size] = random.Random(0).randbytes(size)
+    assert decode(bytes(data), None) == decode(healthy.read_bytes(), None)
+
+
+def test_side_data_without_a_name_in_pyav(tmp_path):
+    """Frames of motion JPEG with EXIF data, which also says that they are to be rotated by 90 degrees."""
+    plain, path = write_video(tmp_path / "plain.avi", FRAMES, codec="mjpeg", pix_fmt="yuvj420p"), tmp_path / "exif.avi"
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # orientation = 6
+    exif = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                content = bytes(packet)
+                edited = av.Packet(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
+                edited.pts, edited.dts, edited.time_base = packet.pts, packet.dts, packet.time_base
+                edited.is_keyframe, edited.stream = True, stream
+                target.mux(edited)
+    frames, metadata = decode_video(path)
+    assert torch.equal(frames, torch.rot90(decode_video(plain)[0], -1, (2, 3)))
+    assert (metadata.height, metadata.width) == (96, 64)

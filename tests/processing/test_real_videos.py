@@ -81,3 +81,14 @@ def test_the_corrupt_and_the_silent_file(shared_data):
     assert len(decode_video(path, allow_partial=True)[0]) == 28
     with pytest.raises(VideoDecodeError, match="no video stream"):
         decode_video(shared_data / "decode_cases" / "audio_only.mp4")
+
+
+def test_damaged_cases(shared_data):
+    """FFmpeg flags all of these files but `mjpeg_exif.avi`, whose frames have side data that PyAV does not name."""
+    for path in sorted((shared_data / "damaged_cases").iterdir()):
+        if path.name == "mjpeg_exif.avi":
+            assert len(decode_video(path)[0]) == 10
+            continue
+        for num_threads in (1, 4):
+            with pytest.raises(VideoDecodeError, match="is damaged"):
+                decode_video(path, num_threads=num_threads)
