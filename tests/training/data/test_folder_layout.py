@@ -258,6 +258,14 @@ def test_annotation_files_that_cannot_be_told_are_refused(tmp_path, texts, words
     assert load(data=tmp_path, data_format="class_folders").class_names == ["cam1", "cam2"]
 
 
+def test_annotations_of_the_validation_split_alone_do_not_drop_the_training_videos(tmp_path):
+    make(tmp_path, "train/run/a.mp4", "train/walk/b.mp4", "val/c.mp4")
+    add(tmp_path, {"val.csv": written(".csv", rows=[("c.mp4", "run")])})
+    assert "val.csv gives the labels of the validation split only, and 2 videos for training" in error_of(
+        data=tmp_path
+    )
+
+
 @pytest.mark.parametrize("text", ["path,reason\ncam1/a.mp4,empty\n", "id,name\n0,run\n", "x\n"])
 def test_tables_of_other_things_are_no_annotations(tmp_path, text):
     make(tmp_path, *(path for path, _ in ROWS))

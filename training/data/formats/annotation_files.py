@@ -160,7 +160,11 @@ def _has_label_column(path: Path) -> bool:
 
 
 def use_annotations(tree: MediaFolder, found: list[Annotations]) -> Layout:
-    """The sources of annotation files, at most one for each split or one in all, and messages on what they leave out."""
+    """
+    The sources of annotation files, at most one for each split or one in all, and messages on what they leave out.
+
+    Raises `ValueError` if the choice of files is not clear, and if the folder has training videos but the files have none.
+    """
     about = [each for each in found if each.num_found] or found
     covered = {each.split for each in about}
     about += [each for each in found if each.split and covered - {None} and each.split not in covered]
@@ -176,6 +180,13 @@ def use_annotations(tree: MediaFolder, found: list[Annotations]) -> Layout:
     )
     files = [str(path) for path in tree.files(suffixes)]
     missing = [path for path in files if path not in listed]
+    splits = {each.split for each in chosen}
+    train = [path for path in missing if any(map(_is_train, Path(path).relative_to(tree.path).parts[:-1]))]
+    if train and not splits & {None, "train"}:
+        raise ValueError(
+            f"{names} gives the labels of the {' and '.join(sorted(splits))} split only, and {len(train)} videos for training are not "
+            f"listed ({train[0]}): give an annotation file of the training split too, or set train_data and validation_data."
+        )
     if missing and len(missing) < len(files):
         messages.append(
             f"Left out: {len(missing)} of {len(files)} files, which the annotations do not list ({missing[0]})."
@@ -230,6 +241,10 @@ def _first_of_split(
             f"video_root={_root(tree)}."
         )
     return exact[0]
+
+
+def _is_train(folder: str) -> bool:
+    return split_of(folder) == "train"
 
 
 def _root(tree: MediaFolder) -> Path:
