@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tokens' position embeddings; attention: weights of the attention pooling on the pixels of a clip",
     )
     parser.add_argument(
-        "--model", help="checkpoint of a TubeViT, or for kernels of any video model: a folder, or a name on the Hub"
+        "model",
+        nargs="?",
+        help="checkpoint of a TubeViT, or for kernels of any video model: a folder, or a name on the Hub (default: a preset)",
     )
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="without --model: preset of TubeViT whose tubes or positions are drawn: tiny, small, base, large or huge (default: base)",
+        help="without a model: preset of TubeViT whose tubes or positions are drawn: tiny, small, base, large or huge (default: base)",
     )
     parser.add_argument("--tubes", metavar="NAME", help="tubes of the preset: main, core or charades (default: main)")
     parser.add_argument(
@@ -108,7 +110,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"{LEARNED[args.picture]} learned: give a checkpoint with --model.")
     if args.model is not None and (args.preset is not None or args.tubes is not None):
         raise ValueError(
-            "--preset and --tubes have no effect with a checkpoint: leave them out, or leave out --model."
+            "--preset and --tubes have no effect with a checkpoint: leave them out, or leave out the model."
         )
     if args.clip is not None and args.picture not in OF_CLIPS:
         raise ValueError(f"--clip has no effect on {args.picture}: it is for {' and '.join(OF_CLIPS)}.")

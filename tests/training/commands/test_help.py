@@ -207,3 +207,16 @@ def test_old_names_work_with_a_warning(old, capsys):
     assert name in COMMANDS and [*name.split(), *arguments] == [*RENAMED[old].split(), "--help"]
     (line,) = capsys.readouterr().err.splitlines()
     assert f"`tubevit {old}` is now `tubevit {RENAMED[old]}`" in line and line.startswith("warning: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "named", "unnamed"),
+    [
+        ("show", ["kernels", "--model", "m"], ["kernels", "m"]),
+        ("info", ["--model", "m"], ["m"]),
+        ("export", ["--model", "m", "out"], ["m", "out"]),
+        ("convert", ["--model", "m", "--output", "out"], ["m", "out"]),
+    ],
+)
+def test_model_is_accepted_with_and_without_its_name(command, named, unnamed):
+    assert parse_arguments(make_parser(command)[1], named) == parse_arguments(make_parser(command)[1], unnamed)
