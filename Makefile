@@ -13,7 +13,7 @@ DATA ?=
 .PHONY: help demo test test-matrix fuzz lint typecheck clean FORCE
 
 help:
-	@echo "make demo               train a tiny TubeViT on moving shapes: 6 minutes on 2 idle cores, writes demo/report.png"
+	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
 	@echo "make demo DATA=folder   the same on your videos, in folder/<class>/ or in folder/train|val/<class>/"
 	@echo "make test               run the tests"
 	@echo "make test-matrix        run the tests on the oldest and the newest versions of the dependencies, and on a pre-release of"
