@@ -126,7 +126,7 @@ WRONG_FILES = {
     "learning_rate: 1\nlearning_rate: 2": "line 1: the key 'learning_rate' is given twice",
     "- 1": "must contain options",
     "a: [": "is not YAML",
-    "learning_rate: fast": "learning_rate must be a number, got 'fast'",
+    "learning_rate: fast": "learning_rate must be a number or null, got 'fast'",
     "training: {max_steps: 0}": "max_steps must be at least 1",
     "pad_mode: lop": "pad_mode must be one of loop, last, error",
 }
