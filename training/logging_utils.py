@@ -139,7 +139,7 @@ def describe_time_left(count: int, total: int, seconds: float) -> str:
 def describe_duration(seconds: float) -> str:
     """
     >>> describe_duration(9.4), describe_duration(190), describe_duration(7300), describe_duration(200_000)
-    ('9 s', '3 min 10 s', '2 h 2 min', '2 d 8 h')
+    ('9 s', '3 min 10 s', '2 h 1 min', '2 d 7 h')
     """
     seconds = round(seconds)
     for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):

@@ -162,6 +162,9 @@ def test_exported_folder_loads_without_the_package(tmp_path, clip):
 NOT_FOR_INFERENCE = {
     *("from_image_checkpoint", "source_checkpoints", "image_families", "weight_conversion", "kernel_inflation"),
     *("conversion_report", "image_to_video_scaling", "presets", "joint_classification", "auto_registration"),
+    *("configuration_uniformerv2", "modeling_uniformerv2", "uniformerv2_conversion", "uniformerv2_from_clip"),
+    *("configuration_factorized_vivit", "modeling_factorized_vivit", "vivit_conversion", "vivit_from_vit"),
+    *("checkpoint_files", "state_mapping", "pixel_normalization"),
 }
 
 

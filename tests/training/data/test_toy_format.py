@@ -110,6 +110,7 @@ def test_no_other_module_names_a_format():
     names = {each.name for each in list_formats()} - {"datasets"}  # that word is also a library and an option
     for package in ("data", "models", "evaluation", "trainer"):
         paths = [path for path in (ROOT / "training" / package).rglob("*.py") if path.parent.name != "formats"]
+        paths = [path for path in paths if not path.stem.startswith("published")]  # those name data sets
         assert paths
         for path in paths:
             constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]

@@ -287,7 +287,7 @@ def test_wrong_options_print_one_line(options, words, data, tmp_path, capsys):
 
 
 def test_data_set_with_one_class_raises(data, tmp_path):
-    with pytest.raises(ValueError, match=r"^datasets\.pictures: .*at least 2 classes"):
+    with pytest.raises(ValueError, match=r"^datasets\.pictures: .*one class only .*training needs two"):
         train(JointRun.of(**joint_options({**data, "pictures": one_class(tmp_path)}, tmp_path / "run")))
 
 
