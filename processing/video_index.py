@@ -25,6 +25,8 @@ MIN_PICTURE_BYTES = 16
 
 # No codec moves a frame further than this between decoding and presentation order; H.264 and HEVC allow 16.
 MAX_REORDERED_FRAMES = 32
+# Codecs whose shown packets are in the order of presentation.
+ORDERED_CODECS = {"vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 
 # Bytes of a packet in which its first picture must start to be found. Parameter sets and captions may precede it.
 PICTURE_HEADER_BYTES = 1024
@@ -193,7 +195,7 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
     shown = [position for position, header in enumerate(headers) if header.is_shown]
     if unreliable_reason is None:
         shown.sort(key=lambda position: headers[position].time)
-        unreliable_reason = _disorder(shown)
+        unreliable_reason = _disorder(shown, 0 if codec_name in ORDERED_CODECS else MAX_REORDERED_FRAMES)
     return VideoIndex(
         headers=headers,
         packets=packets,
@@ -271,11 +273,11 @@ def _unreliable_reason(container, stream, headers: list[PacketHeader]) -> str | 
     return None
 
 
-def _disorder(shown: list[int]) -> str | None:
+def _disorder(shown: list[int], max_distance: int) -> str | None:
     """Why the packets `shown` (positions in decoding order, sorted by time) cannot be in the order of the frames, or None."""
     rank_in_file = {packet: rank for rank, packet in enumerate(sorted(shown))}
     distance = max(abs(rank_in_file[packet] - frame) for frame, packet in enumerate(shown))
-    return "presentation times are far from decoding times" if distance > MAX_REORDERED_FRAMES else None
+    return "presentation times are far from decoding times" if distance > max_distance else None
 
 
 def has_format(container, name: str) -> bool:
