@@ -374,10 +374,11 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
         error = caught
     # Unknown for interlaced video, where a packet may be one field of a frame. Frames before the first decoded one do not count,
     # because a decoder may start at a later frame than the stream does.
+    start = pts[0] if pts and not is_interlaced else None
     has_lost_frames = False
-    if pts and not is_interlaced and index.unreliable_reason is None and len(pts) < len(index.frame_packets):
+    if start is not None and index.unreliable_reason is None and len(pts) < len(index.frame_packets):
         times, decoded_times = index.guaranteed_times(range(len(index.headers))), set(pts)
-        has_lost_frames = any(time >= pts[0] and time not in decoded_times for time in times)
+        has_lost_frames = any(time >= start and time not in decoded_times for time in times)
     _check_decoded(index, name, len(pts), has_lost_frames, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = select(metadata)

@@ -243,7 +243,7 @@ def _is_joint(headers: list[PacketHeader], packet: int) -> bool:
     FFmpeg marks a packet there as corrupt, because its counter of packets does not continue.
     """
     for before, after in zip(headers[packet : packet + 2], headers[packet + 1 : packet + 3], strict=False):
-        if after.is_key and None not in (before.dts, after.dts) and after.dts <= before.dts:
+        if after.is_key and before.dts is not None and after.dts is not None and after.dts <= before.dts:
             return True
     return False
 

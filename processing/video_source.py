@@ -41,7 +41,7 @@ def import_av():
         raise ImportError("Reading videos needs PyAV: pip install av") from error
     # PyAV 18 names 28 of FFmpeg's types of side data and cannot read the side data of a frame that has another, such as the EXIF
     # data of motion JPEG or the views of HEVC.
-    Type._missing_ = classmethod(_unnamed_type)
+    Type._missing_ = classmethod(_unnamed_type)  # type: ignore[method-assign, assignment]
     return av
 
 
