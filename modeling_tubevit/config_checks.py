@@ -43,12 +43,12 @@ OTHER_NAMES = {
 }
 
 
-def is_known(config_class: type, name: str) -> bool:
+def is_known(config_class: Any, name: str) -> bool:
     """Whether a config takes the argument `name`. Names with an underscore belong to Transformers."""
     return name in config_class.__dataclass_fields__ or name in LIBRARY_NAMES or name.startswith("_")
 
 
-def nearest_field(config_class: type, name: str, cutoff: float = 0.6) -> str | None:
+def nearest_field(config_class: Any, name: str, cutoff: float = 0.6) -> str | None:
     """The field that an unknown `name` probably means; `None` if no field is as similar as `cutoff` (1: equal)."""
     known = [field for field in config_class.__dataclass_fields__ if field not in PreTrainedConfig.__annotations__]
     if OTHER_NAMES.get(name) in (*known, "num_labels"):
@@ -79,7 +79,7 @@ def with_value_errors(config_class: ConfigClass) -> ConfigClass:
 
         return call
 
-    config_class.__setattr__ = with_value_error(config_class.__setattr__)  # type: ignore[assignment]
+    config_class.__setattr__ = with_value_error(config_class.__setattr__)  # type: ignore[method-assign]
     config_class.validate = with_value_error(config_class.validate)  # type: ignore[attr-defined]
     return config_class
 

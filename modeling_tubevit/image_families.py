@@ -251,7 +251,7 @@ def _siglip(vision_class: str, **others) -> ImageFamily:
         positions="embeddings.position_embedding.weight",
         patch="embeddings.patch_embedding",
         fields=_clip_fields,
-        **STANDARD,
+        **STANDARD,  # type: ignore[arg-type]
         **others,
     )
 

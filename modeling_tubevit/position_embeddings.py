@@ -175,7 +175,7 @@ class TubeViTRelativePositions(nn.Module):
         Returns `(1, heads, tokens, tokens)`, queries before keys, in the dtype of the tables.
         """
         centers = _doubled_centers(tokens, self, size, tokens.device, *tubes)
-        bias = 0
+        bias = tokens.new_zeros(())
         for table, positions in zip(self.tables, centers, strict=True):
             largest = table.shape[1] // 2
             displacements = (positions[:, None] - positions[None, :]).clamp(-largest, largest)

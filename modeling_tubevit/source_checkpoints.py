@@ -148,8 +148,8 @@ def read_preprocessor(
             "has no image processor" if processor is None else "has an image processor whose file does not name them"
         )
         shown = ", ".join(f"{key}={value}" for key, value in assumed.items())
-        size = "; the image size is that of the model's config" if processor is None else ""
-        logger.warning(f"{name} {reason}: {shown} is assumed{size}.")
+        note = "; the image size is that of the model's config" if processor is None else ""
+        logger.warning(f"{name} {reason}: {shown} is assumed{note}.")
     if processor is None:
         return statistics, None, assumed
     values = [statistics["rescale_factor"]]

@@ -36,7 +36,8 @@ class WebPAnimation:
             raise self._error(error) from error
         self.display_size = (self.image.height, self.image.width)
         durations = [
-            self._load(index).info.get("duration") or DEFAULT_MILLISECONDS for index in range(self.image.n_frames)
+            self._load(index).info.get("duration") or DEFAULT_MILLISECONDS
+            for index in range(self.image.n_frames)  # type: ignore[attr-defined]  # of animations
         ]
         ends = np.cumsum(durations) / 1000
         self.timestamps = np.concatenate([[0.0], ends[:-1]])
