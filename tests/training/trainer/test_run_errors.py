@@ -67,7 +67,7 @@ BAD_DATA = {
     "unknown label": ("'b'", "not one of the 1 classes; the classes are a."),
     "empty": ("videos",),
     "all bad": ("3 of 3 videos of the train split cannot be read",),
-    "one class": ("at least 2 classes",),
+    "one class": ("of one class only", "training needs two"),
     "not there": ("nothing",),
 }
 
