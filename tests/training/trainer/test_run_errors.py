@@ -231,6 +231,6 @@ def test_chance_loss_stops_training(videos, capsys, tmp_path):
     expect_error(
         capsys,
         arguments(videos, tmp_path / "run", **options),
-        "Nothing was learned in 8 steps up to step 18",  # of 100, after 10 of warm-up
+        "Nothing was learned in 8 steps up to step 12",  # of 40, after 4 of warm-up
         "at chance level (1.099)",
     )
