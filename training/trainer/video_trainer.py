@@ -50,6 +50,7 @@ class VideoTrainer(TrainerOverrides):
         self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
         self.saves_adapters = bool(setup.run.model.lora_rank)
         model, training = setup.model, setup.run.training
+        has_cache = hasattr(model.model.config, "use_cache")
         super().__init__(
             model=model.model,
             args=args,
@@ -62,6 +63,8 @@ class VideoTrainer(TrainerOverrides):
             preprocess_logits_for_metrics=_logits_alone,
             callbacks=self._callbacks(),
         )
+        if not has_cache:  # Trainer adds the field to each config, and it would be saved
+            del model.model.config.use_cache
         for callback in (PrinterCallback, ProgressCallback):  # `ShowProgress` replaces their dictionaries
             self.remove_callback(callback)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
