@@ -337,6 +337,11 @@ class FactorizedViViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, 
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
+    def __init__(self, config: FactorizedViViTConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        # FSDP looks for every class of this list in the model, and the layers of Model 3 have a class of their own.
+        self._no_split_modules = ["FactorizedViViTEmbeddings", _layer_class(config).__name__]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """As in Scenic: Xavier-uniform kernels, positions of standard deviation 0.02, class tokens and classifier zero."""
@@ -440,11 +445,8 @@ class FactorizedViViTModel(FactorizedViViTPreTrainedModel):
         self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if config.has_cls_token else None
         self.positions = FactorizedViViTPositions(config, (1 if is_encoder else time, rows, columns))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        layer_class = (
-            FactorizedViViTTwoAttentionsLayer if config.factorization == "self_attention" else FactorizedViViTLayer
-        )
         layers = nn.ModuleList(
-            layer_class(config, rate, ATTENTION_CLASSES[config.factorization])
+            _layer_class(config)(config, rate, ATTENTION_CLASSES[config.factorization])
             for rate in drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
         )
         self.temporal_cls_token: nn.Parameter | None = None
@@ -511,7 +513,7 @@ class FactorizedViViTModel(FactorizedViViTPreTrainedModel):
             if is_encoder:  # the spatial encoder sees one temporal index at a time
                 tokens = tokens.unflatten(1, (time, -1)).flatten(0, 1)
             positions = self.positions((1 if is_encoder else time, rows, columns), interpolate_positions)
-            hidden_states = self.dropout(_prepend(self.cls_token, tokens) + positions)
+            hidden_states = self.dropout(_prepend(self.cls_token, tokens) + positions.to(tokens.device))
         tokens_per_index = hidden_states.shape[1] if is_encoder else rows * columns
         hidden_states = hidden_states.reshape(pixel_values_videos.shape[0], -1, hidden_states.shape[-1])
         for index, layer in enumerate(self.first_layers):
@@ -530,7 +532,7 @@ class FactorizedViViTModel(FactorizedViViTPreTrainedModel):
                 )
             hidden_states = _prepend(self.temporal_cls_token, hidden_states)
             positions = self.temporal_positions((time, 1, 1), interpolate_positions)
-            hidden_states = self.dropout(hidden_states + positions)
+            hidden_states = self.dropout(hidden_states + positions.to(hidden_states.device))
             for layer in self.temporal_layers:
                 hidden_states = layer(hidden_states, hidden_states.shape[1], **kwargs)
             hidden_states = self.temporal_layernorm(hidden_states)
@@ -603,8 +605,16 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
         )
 
 
+def _layer_class(config: FactorizedViViTConfig) -> type[FactorizedViViTLayer]:
+    return FactorizedViViTTwoAttentionsLayer if config.factorization == "self_attention" else FactorizedViViTLayer
+
+
 def _prepend(token: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor:
-    return tokens if token is None else torch.cat((token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+    return (
+        tokens
+        if token is None
+        else torch.cat((token.expand(tokens.shape[0], -1, -1).to(tokens.device), tokens), dim=1)
+    )
 
 
 def _format(grid: Grid) -> str:

@@ -514,7 +514,9 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         pooled = video_token[:, 0]
         if self.gate is not None:
             class_tokens = hidden_states.unflatten(1, (-1, self.config.tokens_per_frame))[:, :, 0]
-            pooled = torch.lerp(pooled, class_tokens.mean(dim=1), self.gate.sigmoid())
+            pooled = torch.lerp(
+                pooled, class_tokens.mean(dim=1).to(pooled.device), self.gate.sigmoid().to(pooled.device)
+            )
         return UniFormerV2ModelOutput(last_hidden_state=hidden_states, pooler_output=self.layernorm(pooled))
 
 

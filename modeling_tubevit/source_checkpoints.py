@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +211,33 @@ def _read_processor_file(name: str | os.PathLike, hub_kwargs: dict) -> dict[str,
         if file.startswith("pre"):
             raise ValueError(f"{file} is empty")
     return None
+
+
+def load_complete(
+    model_class: Any, name: str | os.PathLike, model_types: Sequence[str], may_lack: str = "\0", **kwargs: Any
+) -> Any:
+    """
+    A model of Transformers whose weights are all in its checkpoint.
+
+    name: folder or Hub name. model_types: the accepted `model_type` of its config. may_lack: regular expression for names of tensors that
+        need not be in the checkpoint. kwargs: arguments of `from_pretrained`.
+
+    Raises `ValueError` for a checkpoint of another model type, and for one without some of the tensors: Transformers would give them
+    random values.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(name, **without_dtype(kwargs))
+    model_type = config.get("model_type")
+    if model_type not in model_types:
+        expected = " or ".join(map(repr, model_types))
+        raise ValueError(f"{name} has model_type {model_type!r}, and a checkpoint of model_type {expected} is needed.")
+    with without_warnings():
+        model, info = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    missing = sorted(key for key in info["missing_keys"] if not re.search(may_lack, key))
+    if missing:
+        raise ValueError(
+            f"{name} is not a complete {model_class.__name__}: {len(missing)} of its tensors are missing, such as {missing[0]}."
+        )
+    return model
 
 
 def without_dtype(kwargs: dict[str, Any]) -> dict[str, Any]:

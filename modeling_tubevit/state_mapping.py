@@ -56,7 +56,7 @@ def build_state(
     Our tensors from those of another layout.
 
     targets: our tensors by name; only their shapes and dtypes are read. sources: the tensors of the other layout. dtype: dtype of the
-    floating-point results. names: names of the sources for errors and the report. report: a `ConversionReport` to fill.
+    floating-point results; batch norms stay float32. names: names of the sources for errors and the report. report: a `ConversionReport` to fill.
 
     Raises `ValueError` that names every tensor (the first few) that is missing, additional or of a wrong shape.
     """
@@ -83,7 +83,8 @@ def build_state(
             )
         piece = tensor if part is None else tensor.chunk(3)[part]
         piece = mapping.from_source(source, piece, shape)
-        result[target] = piece.to(dtype).contiguous() if piece.is_floating_point() else piece.clone()
+        kept_dtype = torch.float32 if ".batch_norm." in target else dtype  # half precision would round its statistics
+        result[target] = piece.to(kept_dtype).contiguous() if piece.is_floating_point() else piece.clone()
         if report is not None:
             same = part is None and tuple(expected) == tuple(shape)
             how = "" if same else "reshaped" if part is None else "part of a packed projection"

@@ -153,8 +153,13 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
         fields["num_frozen_layers"] = num_layers
     if num_local:
         local_size = shape("transformer.resblocks.0.lmhra1.pos_embed.1.weight")[0]
-        if int(hidden_size // 1.5) != local_size:
-            fields["local_reduction"] = hidden_size / local_size
+        reductions = (1.5, max(1.0, hidden_size / (local_size + 0.5)))  # the second one rounds down to local_size
+        fitting = [each for each in reductions if int(hidden_size // each) == local_size]
+        if not fitting:
+            raise ValueError(
+                f"transformer.resblocks.0.lmhra1.pos_embed.1.weight has {local_size} outputs, more than the width {hidden_size}."
+            )
+        fields["local_reduction"] = fitting[0]
         fields |= {"drop_path_rate": 0.2, "global_drop_path_rate": 0.4}
     for name in ("num_attention_heads", "num_global_attention_heads"):
         if hidden_size % HEAD_DIM == 0:

@@ -17,7 +17,7 @@ from torch import nn
 
 from .checkpoint_files import read_state
 from .configuration_uniformerv2 import UniFormerV2Config
-from .source_checkpoints import without_warnings
+from .source_checkpoints import load_complete, without_warnings
 from .state_mapping import check_finite
 from .uniformerv2_conversion import HEAD_DIM, UniFormerV2Mapping
 
@@ -42,6 +42,7 @@ CLIP_RULES = (
     (r"encoder\.layers\.(\d+)\.mlp\.fc1\.(\w+)", r"transformer.resblocks.\1.mlp.c_fc.\2"),
     (r"encoder\.layers\.(\d+)\.mlp\.fc2\.(\w+)", r"transformer.resblocks.\1.mlp.c_proj.\2"),
 )
+CLIP_TYPES = ("clip_vision_model", "clip")
 NOT_IN_TRUNK = re.compile(r"ln_post\.\w+|proj|post_layernorm\.\w+|visual_projection\.\w+|embeddings\.position_ids")
 
 
@@ -104,8 +105,18 @@ def read_clip(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, 
     for name in ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.mlp.c_fc.weight"):
         if name not in state:
             raise ValueError(f"This is not a CLIP image encoder: the tensor {name} is missing.")
+    for name, ranks in (("class_embedding", (1,)), ("positional_embedding", (2,)), ("conv1.weight", (4, 5))):
+        if state[name].dim() not in ranks:
+            raise ValueError(
+                f"{name} must have {' or '.join(map(str, ranks))} dimensions, got the shape {tuple(state[name].shape)}."
+            )
     width, patch = state["class_embedding"].numel(), state["conv1.weight"].shape[-1]
-    grid = round((state["positional_embedding"].shape[0] - 1) ** 0.5)
+    positions = state["positional_embedding"].shape[0] - 1
+    grid = round(max(0, positions) ** 0.5)
+    if grid**2 != positions or grid == 0:
+        raise ValueError(
+            f"positional_embedding has {positions + 1} positions, which are not a class token and a square grid."
+        )
     layers = {int(match[1]) for key in state if (match := re.match(r"transformer\.resblocks\.(\d+)\.", key))}
     if "num_attention_heads" not in fields and width % HEAD_DIM:
         raise ValueError(
@@ -124,10 +135,11 @@ def _from_library(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[s
     from transformers import CLIPModel, CLIPVisionModel
 
     if isinstance(source, (str, os.PathLike)):
-        with without_warnings():
-            source = CLIPVisionModel.from_pretrained(source, **{"dtype": torch.float32, **source_kwargs})
+        source = load_complete(
+            CLIPVisionModel, source, CLIP_TYPES, may_lack="position_ids", **{"dtype": torch.float32, **source_kwargs}
+        )
     tower = source.vision_model if isinstance(source, CLIPModel) else source
-    if not (hasattr(tower, "config") and tower.config.model_type in ("clip_vision_model", "clip")):
+    if not (hasattr(tower, "config") and tower.config.model_type in CLIP_TYPES):
         raise ValueError(f"UniFormerV2 starts from a CLIP image encoder, and this is a {type(source).__name__}.")
     config = tower.config
     tensors = {name.removeprefix("vision_model."): value for name, value in tower.state_dict().items()}
@@ -168,12 +180,20 @@ def _trunk_weights(targets: Mapping[str, torch.Tensor], state: Mapping[str, torc
             raise ValueError(f"This is not a complete CLIP image encoder: the tensor {source} is missing.")
         used.add(source)
         tensor = state[source] if part is None else state[source].chunk(3)[part]
-        if source == "conv1.weight" and tensor.dim() == 4:  # the 2D kernel in the central frame
+        if (
+            source == "conv1.weight" and tensor.dim() == 4 and tensor.shape[:2] == target.shape[:2]
+        ):  # the 2D kernel in the central frame
             kernel = torch.zeros(target.shape)
             kernel[:, :, target.shape[2] // 2] = tensor
             tensor = kernel
         elif source == "positional_embedding":
             tensor = _resize_positions(tensor, target.shape[1])
+        expected = mapping.source_shape(source, target.shape)
+        if tuple(tensor.shape) != tuple(expected):
+            whole = expected if part is None else (3 * expected[0], *expected[1:])
+            raise ValueError(
+                f"The tensor {source} of the source has the shape {tuple(state[source].shape)}, and the model needs {tuple(whole)}."
+            )
         weights[name] = tensor.reshape(target.shape).clone()
     if unused := sorted(set(state) - used):
         raise ValueError(f"{len(unused)} tensors of the source have no place in a UniFormerV2, such as {unused[0]}.")

@@ -14,6 +14,7 @@ import torch
 
 from .checkpoint_files import read_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
+from .source_checkpoints import load_complete
 from .state_mapping import StateMapping, build_state, check_finite
 
 
@@ -31,6 +32,9 @@ TWO_ATTENTIONS_NORMS = {
     "layernorm_after": "LayerNorm_mlp",
 }
 PATCHES = "embedding/kernel"
+# Parts of the paths of the optimizer's state in files of Scenic's `TrainState`, and where the parameters are.
+OPTIMIZER_STATE = frozenset(("opt_state", "param_states", "trace", "mu", "nu", "momentum", "grad_ema", "grad_sq_ema"))
+PREFERRED_PREFIXES = ("optimizer/target/", "params/", "")
 
 
 class ScenicMapping(StateMapping):
@@ -109,17 +113,38 @@ def _kind(name: str, weight: str = "kernel") -> str:
 
 def is_scenic_state(state: Mapping[str, Any]) -> bool:
     """Whether the names of a file are the paths of a Scenic ViViT."""
-    return _prefix(state) is not None
+    return bool(_prefixes(state))
 
 
-def _prefix(state: Mapping[str, Any]) -> str | None:
-    """What precedes the path of the patch kernel, such as `optimizer/target/`; `None` if there is no such kernel."""
-    for key in state:
-        if key == PATCHES or key.endswith("/" + PATCHES):
-            prefix = key.removesuffix(PATCHES)
-            if any(other.startswith(prefix) and "Transformer/encoderblock_0/" in other for other in state):
-                return prefix
-    return None
+def scenic_names(state: Mapping[str, Any]) -> dict[str, str] | None:
+    """
+    The names of a file by the paths of the parameters, without a prefix such as `optimizer/target/` and without the optimizer's state;
+    `None` if the file has no patch kernel beside encoder blocks.
+
+    Raises `ValueError` if the file has the parameters of several models.
+    """
+    prefixes = _prefixes(state)
+    if not prefixes:
+        return None
+    prefix = next((each for each in PREFERRED_PREFIXES if each in prefixes), prefixes[0])
+    if len(prefixes) > 1 and prefix not in PREFERRED_PREFIXES:
+        raise ValueError(
+            f"The file holds the parameters of several models, under {', '.join(prefixes)}: give the tensors of one of them."
+        )
+    return {key.removeprefix(prefix): key for key in state if key.startswith(prefix) and not _is_of_optimizer(key)}
+
+
+def _prefixes(state: Mapping[str, Any]) -> list[str]:
+    """What precedes the paths of a model's parameters, of each model in the file."""
+    kernels = [key for key in state if f"/{key}".endswith(f"/{PATCHES}") and not _is_of_optimizer(key)]
+    blocks = [re.split(r"(?:Spatial|Temporal)?Transformer/encoderblock_0/", key) for key in state]
+    encoders = {parts[0] for parts in blocks if len(parts) > 1}
+    return [prefix for key in kernels if (prefix := key.removesuffix(PATCHES)) in encoders]
+
+
+def _is_of_optimizer(key: str) -> bool:
+    """Whether an array is of the optimizer's state, whose moments have the paths and shapes of the parameters."""
+    return not OPTIMIZER_STATE.isdisjoint(key.split("/"))
 
 
 def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> FactorizedViViTConfig:
@@ -224,13 +249,12 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     """
     dtype = overrides.pop("dtype", torch.float32)
     state = read_state(source) if isinstance(source, (str, os.PathLike)) else dict(source)
-    prefix = _prefix(state)
-    if prefix is None:
+    names = scenic_names(state)
+    if names is None:
         raise ValueError(
             f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a ViViT of Scenic: it has no array "
             f"{PATCHES} beside encoder blocks."
         )
-    names = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     tensors = {name: state[key] for name, key in names.items()}
     check_finite(tensors)
     config = infer_config(tensors, **overrides)
@@ -278,12 +302,16 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
 
     source: the model, its folder or its name on the Hub. overrides: fields of `FactorizedViViTConfig`. report: a
     `ConversionReport` to fill.
+
+    Raises `ValueError` for a checkpoint of another model type, and for missing or non-finite tensors.
     """
     from transformers import VivitForVideoClassification
 
     dtype = overrides.pop("dtype", torch.float32)
+    has_head = not hasattr(model_class, "frozen_modules")  # as only the model without a head has
     if not isinstance(source, VivitForVideoClassification):
-        source = VivitForVideoClassification.from_pretrained(source, dtype=dtype)
+        may_lack = r"pooler\." if has_head else r"pooler\.|classifier\."
+        source = load_complete(VivitForVideoClassification, source, ("vivit",), may_lack=may_lack, dtype=dtype)
     theirs = source.config
     same = (
         "hidden_size",
@@ -307,7 +335,8 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
     if fields["hidden_act"] == "gelu_fast":
         fields["hidden_act"] = "gelu_pytorch_tanh"  # the same function without the rounded constant, six times as fast
     config = FactorizedViViTConfig(**fields | overrides)
-    tensors = {name: value for name, value in source.state_dict().items() if not name.startswith("vivit.pooler.")}
+    dropped = ("vivit.pooler.",) if has_head else ("vivit.pooler.", "classifier.")
+    tensors = {name: value for name, value in source.state_dict().items() if not name.startswith(dropped)}
     check_finite(tensors)
     with torch.device("meta"):
         targets = model_class(config).state_dict()

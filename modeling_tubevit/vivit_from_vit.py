@@ -18,7 +18,7 @@ from torch import nn
 
 from .checkpoint_files import read_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
-from .source_checkpoints import without_warnings
+from .source_checkpoints import load_complete, without_warnings
 from .state_mapping import check_finite
 
 
@@ -177,10 +177,8 @@ def read_vit(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, t
     from transformers import ViTForImageClassification, ViTModel
 
     if isinstance(source, (str, os.PathLike)):
-        with without_warnings():
-            source = ViTModel.from_pretrained(
-                source, **{"dtype": torch.float32, "add_pooling_layer": False, **source_kwargs}
-            )
+        settings = {"dtype": torch.float32, "add_pooling_layer": False, **source_kwargs}
+        source = load_complete(ViTModel, source, ("vit",), may_lack=r"pooler\.|mask_token", **settings)
     model = source.vit if isinstance(source, ViTForImageClassification) else source
     if not isinstance(model, ViTModel):
         raise ValueError(f"ViViT starts from a ViT, and this is a {type(source).__name__}.")
@@ -203,12 +201,12 @@ def read_vit(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, t
 
 def _from_scenic(arrays: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """As `read_vit`, from the arrays of Scenic's ViT, whose blocks are those of Model 1."""
-    from .vivit_conversion import PROJECTIONS, ScenicMapping
+    from .vivit_conversion import PATCHES, PROJECTIONS, ScenicMapping, scenic_names
 
-    prefix = next((key.removesuffix("embedding/kernel") for key in arrays if key.endswith("embedding/kernel")), None)
-    if prefix is None or arrays[f"{prefix}embedding/kernel"].dim() != 4:
-        raise ValueError("This is not a Scenic ViT: it has no 2D patch kernel embedding/kernel.")
-    tensors = {key.removeprefix(prefix): value.float() for key, value in arrays.items() if key.startswith(prefix)}
+    names = scenic_names(arrays)
+    if names is None or arrays[names[PATCHES]].dim() != 4:
+        raise ValueError(f"This is not a Scenic ViT: it has no 2D patch kernel {PATCHES}.")
+    tensors = {name: arrays[key].float() for name, key in names.items()}
     state = {
         "patch.weight": tensors["embedding/kernel"].permute(3, 2, 0, 1),
         "patch.bias": tensors["embedding/bias"],

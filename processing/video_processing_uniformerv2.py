@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers.image_utils import SizeDict
+from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import Unpack
 from transformers.video_utils import VideoMetadata
 
@@ -129,7 +129,7 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
         """
         if do_flip_channel_order and frames.shape[-3] >= 3:
             frames = frames[..., [2, 1, 0, *range(3, frames.shape[-3])], :, :]
-        if do_resize and resample == self.resample:
+        if do_resize and resample == PILImageResampling.BILINEAR:
             frames = self._resize_short_side(pixel_format.to_channels(frames), size, pixel_format)
             do_resize = False
         return super()._prepare_frames(
@@ -152,6 +152,8 @@ def _target_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
         assert size.height is not None and size.width is not None
         return size.height, size.width
     short = size.shortest_edge
+    if min(height, width) == short:  # as in the authors' code; 230 / 224 * 224 rounds to less than 230
+        return height, width
     if height < width:
         return short, int(width / height * short)
     return int(height / width * short), short

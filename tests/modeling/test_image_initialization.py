@@ -1,12 +1,24 @@
 """UniFormerV2 from CLIP and ViViT from ViT: at first the video models compute what their image models do."""
 
+import re
+
 import pytest
 import torch
 from random_weights import randomize
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    ViTConfig,
+    ViTModel,
+    VivitConfig,
+    VivitForVideoClassification,
+)
 
 from tubevit import FactorizedViViTForVideoClassification, FactorizedViViTModel, UniFormerV2ForVideoClassification
-from tubevit.checkpoint_files import write_flax_tree
+from tubevit.checkpoint_files import read_state, write_flax_tree
 
 
 CLIP_SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
@@ -192,3 +204,96 @@ def test_what_cannot_be_converted_is_refused():
         broken.state_dict()["embeddings.class_embedding"][0] = float("nan")
     with pytest.raises(ValueError, match="NaN or inf: class_embedding"):
         UniFormerV2ForVideoClassification.from_image_checkpoint(broken)
+
+
+def drop_tensor(folder, part: str) -> None:
+    """Remove the tensors with `part` in their names from a saved checkpoint."""
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    left = {name: value for name, value in state.items() if part not in name}
+    assert 0 < len(left) < len(state)
+    save_file(left, path, {"format": "pt"})
+
+
+def test_library_checkpoints_of_another_type_or_without_a_tensor_are_refused(tmp_path):
+    library_vivit = VivitForVideoClassification(
+        VivitConfig(**VIT_SIZES | {"num_frames": 4, "tubelet_size": [2, 4, 4]}, num_labels=3)
+    )
+    loads = {
+        "clip_vision_model": (clip(), UniFormerV2ForVideoClassification.from_image_checkpoint),
+        "vit": (vit(), FactorizedViViTForVideoClassification.from_image_checkpoint),
+        "vivit": (library_vivit, FactorizedViViTForVideoClassification.from_vivit),
+    }
+    for name, (model, _) in loads.items():
+        model.save_pretrained(tmp_path / name)
+    for name, (_, load) in loads.items():
+        other = "vivit" if name != "vivit" else "vit"
+        with pytest.raises(ValueError, match=f"model_type '{other}', and a checkpoint of model_type '{name}'"):
+            load(tmp_path / other)
+        load(tmp_path / name)
+        drop_tensor(tmp_path / name, "embeddings.cl")  # the class token
+        with pytest.raises(ValueError, match=r"not a complete .*1 of its tensors are missing.*embeddings.cl"):
+            load(tmp_path / name)
+
+
+@pytest.mark.parametrize("image", [False, True], ids=["vivit", "vit"])
+@pytest.mark.parametrize("prefix", ["optimizer/target/", "params/", ""])
+def test_moments_of_the_optimizer_are_not_weights(prefix, image, tmp_path):
+    model = FactorizedViViTModel.from_image_checkpoint(vit(), factorization="spacetime", num_frames=2)
+    arrays = {name: value.contiguous() for name, value in model.to_scenic().items()}
+    arrays["output_projection/kernel"], arrays["output_projection/bias"] = torch.zeros(24, 3), torch.zeros(3)
+    if image:
+        arrays["embedding/kernel"] = arrays["embedding/kernel"][1]
+    others = ("opt_state/0/trace/", "optimizer/state/param_states/", "opt_state/1/mu/", "opt_state/1/nu/")
+    state = {f"{other}{name}": torch.full_like(value, 9) for other in others for name, value in arrays.items()}
+    state |= {f"{prefix}{name}": value for name, value in arrays.items()}
+    write_flax_tree(tmp_path / "checkpoint", state)
+    for source in (tmp_path / "checkpoint", read_state(tmp_path / "checkpoint")):
+        if image:
+            loaded = FactorizedViViTModel.from_image_checkpoint(source, factorization="spacetime", num_frames=2)
+        else:
+            loaded = FactorizedViViTModel.from_scenic(source, num_frames=2)
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    twice = {f"{prefix}{name}": value for prefix in ("first/", "second/") for name, value in arrays.items()}
+    with pytest.raises(ValueError, match="parameters of several models, under first/, second/"):
+        FactorizedViViTModel.from_scenic(twice, num_frames=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("positional_embedding", torch.ones(16, 64), "16 positions, which are not a class token and a square grid"),
+        ("positional_embedding", torch.ones(17, 32), "positional_embedding of the source has the shape"),
+        ("class_embedding", torch.ones(1, 64), "class_embedding must have 1 dimensions"),
+        ("conv1.weight", torch.ones(64, 3, 64), "conv1.weight must have 4 or 5 dimensions"),
+        ("conv1.weight", torch.ones(32, 3, 8, 8), "conv1.weight of the source has the shape"),
+        ("transformer.resblocks.0.mlp.c_fc.weight", torch.ones(64, 96), "c_fc.weight of the source has the shape"),
+        (
+            "transformer.resblocks.1.attn.in_proj_weight",
+            torch.ones(96, 128),
+            "in_proj_weight of the source has the shape",
+        ),
+    ],
+)
+def test_tensors_of_another_shape_are_named(name, tensor, message):
+    model = UniFormerV2ForVideoClassification.from_image_checkpoint(clip(num_attention_heads=1), num_labels=3)
+    state = {key.removeprefix("backbone."): value for key, value in model.to_reference().items()}
+    added = re.compile(r"transformer\.(?!resblocks)")
+    state = {key: value for key, value in state.items() if not added.match(key)}
+    state["conv1.weight"] = state["conv1.weight"][:, :, 0]
+    UniFormerV2ForVideoClassification.from_image_checkpoint(state)
+    with pytest.raises(ValueError, match=message):
+        UniFormerV2ForVideoClassification.from_image_checkpoint(state | {name: tensor})
+
+
+@pytest.mark.parametrize("factorization", ["spacetime", "encoder", "self_attention", "dot_product"])
+def test_fsdp_finds_every_class_that_it_wraps(factorization):
+    model = FactorizedViViTForVideoClassification.from_image_checkpoint(
+        vit(), factorization=factorization, num_frames=4
+    )
+    for each in (model, model.factorized_vivit):
+        assert set(each._no_split_modules) == {type(module).__name__ for module in each.modules()} & {
+            "FactorizedViViTEmbeddings",
+            "FactorizedViViTLayer",
+            "FactorizedViViTTwoAttentionsLayer",
+        }

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoVideoProcessor
+from transformers.image_utils import PILImageResampling, SizeDict
 
 from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
 from tubevit.processing.frame_sampling import PAD_MODES
 from tubevit.processing.video_processing_factorized_vivit import strided_clips
-from tubevit.processing.video_processing_uniformerv2 import random_segment_clips, segment_clips
+from tubevit.processing.video_processing_uniformerv2 import _target_size, random_segment_clips, segment_clips
 
 
 def video(num_frames: int = 40, height: int = 30, width: int = 41) -> np.ndarray:
@@ -153,3 +154,20 @@ def test_wrong_settings_are_refused():
         FactorizedViViTVideoProcessor()(video(), frame_strides=2)
     with pytest.raises(ValueError, match="needs sampling='fixed_rate'"):
         FactorizedViViTVideoProcessor(size=24, crop_size=24)(video(), fps=5)
+
+
+@pytest.mark.parametrize("size", [(224, 230), (230, 224), (224, 224), (24, 10**4 + 1)])
+def test_frames_whose_short_side_fits_are_not_resized(size):
+    height, width = size
+    assert _target_size(height, width, SizeDict(shortest_edge=min(size))) == size
+    assert _target_size(100, 150, SizeDict(shortest_edge=50)) == (50, 75)
+
+
+def test_resample_by_its_number_resizes_as_the_setting_does():
+    frames = video(8)
+    expected = UniFormerV2VideoProcessor(size=24, crop_size=24)(frames, return_tensors="pt").pixel_values_videos
+    other = UniFormerV2VideoProcessor(size=24, crop_size=24, resample=PILImageResampling.BICUBIC)
+    pixels = other(frames, resample=PILImageResampling.BILINEAR, return_tensors="pt").pixel_values_videos
+    assert torch.equal(pixels, expected)
+    bicubic = other(frames, return_tensors="pt").pixel_values_videos
+    assert not torch.equal(bicubic, expected)

@@ -26,6 +26,7 @@ from tubevit import (
 from tubevit.checkpoint_files import read_state
 from tubevit.training.cli import main
 from tubevit.training.models.published_classes import FOLDER, LISTS, class_names, head_rows, read_class_list
+from tubevit.uniformerv2_conversion import infer_config, normalize_reference
 
 
 def uniformerv2(num_labels: int = 710, **overrides) -> UniFormerV2ForVideoClassification:
@@ -290,3 +291,29 @@ def test_objects_of_mmengine_are_ignored(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     loaded = read_state(tmp_path / "file.pth")
     assert set(loaded) == set(state) and all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("reduction", [1, 1.25, 1.5, 2, 3, 7, 64 / 9, 49, 64])
+def test_width_of_the_local_blocks_comes_back(reduction):
+    model = uniformerv2(6, num_local_blocks=2, local_reduction=reduction)
+    loaded = UniFormerV2ForVideoClassification.from_reference(model.to_reference())
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+def test_published_width_768_takes_any_local_width():
+    state = uniformerv2(3, num_local_blocks=2).to_reference()
+    key = "transformer.resblocks.0.lmhra1.pos_embed.1.weight"
+    tensors, _ = normalize_reference(state)
+    tensors["positional_embedding"] = torch.zeros(5, 768)
+    for local in range(1, 769):
+        tensors[key] = torch.empty(local, 768, 1, 1, 1, device="meta")
+        config = infer_config(tensors)
+        assert int(768 // config.local_reduction) == local
+
+
+def test_batch_norms_stay_float32_in_half_precision():
+    model = uniformerv2(3, num_local_blocks=2)
+    loaded = UniFormerV2ForVideoClassification.from_reference(model.to_reference(), dtype=torch.bfloat16)
+    assert loaded.dtype == torch.bfloat16
+    names = [name for name in model.state_dict() if ".batch_norm." in name]
+    assert names and all(torch.equal(loaded.state_dict()[name], model.state_dict()[name]) for name in names)
