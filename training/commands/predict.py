@@ -144,7 +144,7 @@ def expand_clips(names: list[str]) -> list[str]:
             continue
         tree = scan_folder(name)
         of_frames = [folder.path for folder in frame_folders(tree) if have_one_size(folder.path)]
-        files = [path for path in tree.files(VIDEO_SUFFIXES | IMAGE_SUFFIXES) if path.parent not in of_frames]
+        files = tree.files(VIDEO_SUFFIXES | IMAGE_SUFFIXES, without=set(of_frames))
         if not (files or of_frames):
             raise ValueError(f"{name} holds no videos or images.")
         clips += map(str, sorted([*files, *of_frames]))

@@ -90,7 +90,9 @@ class DatasetColumns:
         rest = dataset.remove_columns(
             list({self.video_column, *decoded})
         )  # so that the loop below does not read files
-        if self.own_names is None and self.encoder is not None and self.label_column is not None:
+        # Another split may lack classes.
+        is_checked = split == "train" and self.own_names is None
+        if is_checked and self.encoder is not None and self.label_column is not None:
             labels = map(self._label_of, rest.with_format(None).select_columns([self.label_column]))
             labels = [each for label in labels for each in (label if isinstance(label, list) else [label])]
             self.encoder.check_positions(each for each in labels if isinstance(each, int) and each >= 0)

@@ -8,7 +8,7 @@ the reason. Every command that looks for videos uses it, so all commands see the
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -143,11 +143,14 @@ class MediaFolder:
         for folder in self.folders:
             yield from folder.walk()
 
-    def files(self, suffixes: frozenset[str] = MEDIA_SUFFIXES, without: Collection[Path] = ()) -> list[Path]:
+    def files(
+        self, suffixes: frozenset[str] = MEDIA_SUFFIXES, without: Collection[Path] = (), unique: bool = True
+    ) -> list[Path]:
         """
-        The videos and images below the folder, sorted by path. A file that is reached twice through links is listed once.
+        The videos and images below the folder, sorted by path.
 
-        without: folders whose own files are left out, such as frame folders.
+        without: folders whose own files are left out, such as frame folders. unique: list a file that is reached twice through links
+            once; `False` for looking names up.
         """
         found = [
             (folder.path / name, name in folder.links)
@@ -155,7 +158,7 @@ class MediaFolder:
             for name in (folder.media if folder.path not in without else ())
             if os.path.splitext(name)[1].lower() in suffixes
         ]
-        if any(is_link for _, is_link in found):
+        if unique and any(is_link for _, is_link in found):
             seen: set[str] = set()
             for path, is_link in sorted(found, key=lambda entry: entry[1]):  # files before links
                 target = os.path.realpath(path)
@@ -211,17 +214,25 @@ def _read_entries(folder: MediaFolder) -> list[tuple[MediaFolder, bool]]:
                     folder.left_out.setdefault(HIDDEN, []).append(path)
             elif not is_utf8(name):
                 folder.left_out.setdefault(NOT_UTF8, []).append(os.fsencode(path).decode(errors="backslashreplace"))
-            elif entry.is_dir():
+            elif _is_kind(entry.is_dir):
                 folders.append((MediaFolder(folder.path / name, left_out=folder.left_out), entry.is_symlink()))
             elif suffix in MEDIA_SUFFIXES:
                 folder.media.append(name)
                 if entry.is_symlink():
                     folder.links.add(name)
-            elif entry.is_symlink() and not entry.is_file():
+            elif entry.is_symlink() and not _is_kind(entry.is_file):
                 folder.left_out.setdefault(DANGLING, []).append(path)
             else:
                 folder.others.append(name)
     return folders
+
+
+def _is_kind(test: Callable[[], bool]) -> bool:
+    """The result of `is_dir` or `is_file`; a link to itself is neither."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command_line import whole_number
-from .media_files import VIDEO_SUFFIXES, describe_left_out, frame_folders, scan_folder
+from .media_files import describe_left_out, frame_folders, kind_of, scan_folder
 from .worker_processes import ItemFailed, map_in_processes
 
 
@@ -164,10 +164,12 @@ def plan_copies(source: Path, target: Path, frame_folder_fps: float | None = Non
             f"{target} and {source} must not contain each other: give a folder for the copies outside of the originals."
         )
     tree = scan_folder(source)
-    videos = [
-        (video, (target / video.relative_to(source)).with_suffix(".mp4")) for video in tree.files(VIDEO_SUFFIXES)
-    ]
     folders = [folder.path for folder in frame_folders(tree) if folder.path != source]
+    videos = [
+        (video, (target / video.relative_to(source)).with_suffix(".mp4"))
+        for video in tree.files(without=set(folders), unique=False)
+        if kind_of(video) == "video"
+    ]
     if folders and frame_folder_fps is None:
         found = f"{len(folders):,} folders of numbered pictures ({folders[0].relative_to(source)}, ...)"
         if not videos:

@@ -77,7 +77,8 @@ def check_before_init(arguments: Any) -> None:
 
 def check_entries(arguments: Any) -> None:
     """Raise a `ValueError` for an entry that its option does not have, or with a value that it does not accept."""
-    _check_schedule(str(arguments.lr_scheduler_type.value), arguments.lr_scheduler_kwargs or {})
+    schedule, settings = str(arguments.lr_scheduler_type.value), arguments.lr_scheduler_kwargs or {}
+    _check_schedule(schedule, settings, arguments.learning_rate)
     settings = arguments.activation_checkpointing_kwargs or {}
     _check_names("activation_checkpointing_kwargs", settings, list(CHECKPOINTING))
     for name, value in settings.items():
@@ -99,17 +100,15 @@ def check_entries(arguments: Any) -> None:
             )
 
 
-def _check_schedule(name: str, settings: dict[str, Any]) -> None:
+def _check_schedule(name: str, settings: dict[str, Any], learning_rate: float | None) -> None:
     """Build the schedule of a run of ten steps and take each of them."""
-    if not settings:
-        return
-    if name in IGNORE_SETTINGS:
+    if settings and name in IGNORE_SETTINGS:
         raise ValueError(f"lr_scheduler_kwargs={settings} has no effect with lr_scheduler_type={name}.")
     function = TYPE_TO_SCHEDULER_FUNCTION[name]
     if "kwargs" not in inspect.signature(function).parameters:
         known = inspect.signature(function).parameters.keys() - SCHEDULE_ARGUMENTS
         _check_names("lr_scheduler_kwargs", settings, sorted(known), f" with lr_scheduler_type={name}")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate or 1e-4)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the optimizer takes no step

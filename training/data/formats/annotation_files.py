@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from ..class_names import read_class_names
 from ..media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaFolder, frame_folders, shorten
 from ..text_tables import sniff_header, sniff_text
 from .class_layout import Layout, unwrap
@@ -30,6 +31,7 @@ ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "splits", "metadata
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".mat", ".pkl", ".xml")
 SUFFIX_ORDER = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")  # of files that have the same name otherwise
 LABEL_WORDS = ("label", "class", "category", "action", "target")  # in the name of a column with labels
+RESULT_WORDS = ("pred", "result", "score", "output", "submission")  # in the name of a file that a model wrote
 MIN_STEM = 3  # characters; shorter names without suffix, such as "7", are in many files
 NUM_TRIED = 100  # rows whose files are looked up outside of the folder
 
@@ -59,9 +61,9 @@ class Annotations(NamedTuple):
 
     @property
     def is_usual(self) -> bool:
-        """Whether the file or its folder has the usual name of annotations."""
+        """Whether the file or its folder has the usual name of annotations. Files of predictions have a split in their name too."""
         return (
-            self.split is not None
+            (self.split is not None and not any(word in self.path.stem.lower() for word in RESULT_WORDS))
             or self.path.stem.lower() in ANNOTATION_STEMS
             or (self.path.parent != self.folder and self.path.parent.name.lower() in ANNOTATION_FOLDERS)
         )
@@ -82,14 +84,16 @@ def find_annotations(
     formats = [each for each in list_formats() if each.layout == "file"]
     suffixes = {suffix for each in formats for suffix in each.suffixes}
     ignored = [pattern for each in formats for pattern in each.ignored_files]
-    media = {str(path) for path in (*tree.files(), *(folder.path for folder in frame_folders(tree)))}
+    media = {str(path) for path in (*tree.files(unique=False), *(folder.path for folder in frame_folders(tree)))}
+    names = _names_of(media)
     splits = splits_of_folders([folder.name for folder in chain[-1].folders])
     found, groups = [], set()
     for holder in _holders(chain):
         sidecars = {Path(name).stem for name in holder.media}  # files about one video each, as its subtitles
         for name in holder.others:
             path = holder.path / name
-            if path.suffix.lower() in OTHER_TABLES and (split_of_file(path) or path.stem.lower() in ANNOTATION_STEMS):
+            is_table = split_of_file(path) or path.stem.lower() in ANNOTATION_STEMS
+            if path.suffix.lower() in OTHER_TABLES and is_table and path.stem not in sidecars:
                 raise ValueError(
                     f"{path} seems to hold annotations, but {path.suffix} files are not read: save them as CSV with the columns path "
                     "and label, or set data_format=class_folders to ignore the file."
@@ -107,7 +111,7 @@ def find_annotations(
             of_split = [chain[-1].path / each for each in splits if splits[each] == split]
             roots = [*of_split, *(folder.path for folder in reversed(chain))]
             source = Source(str(path), split, None, VideoFolder(holder.path, roots, tree))
-            found += _read_annotations(source, entry, tree, media, read)
+            found += _read_annotations(source, entry, tree, media, names, read)
     return found
 
 
@@ -120,13 +124,24 @@ def _holders(chain: list[MediaFolder]) -> list[MediaFolder]:
 
 
 def _read_annotations(
-    source: Source, entry: AnnotationFormat | None, tree: MediaFolder, media: set[str], read: ReadSamples
+    source: Source,
+    entry: AnnotationFormat | None,
+    tree: MediaFolder,
+    media: set[str],
+    names: set[str],
+    read: ReadSamples,
 ) -> list[Annotations]:
-    """The annotation file in a list; an empty list if the file is not about the videos of the folder."""
+    """
+    The annotation file in a list; an empty list if the file is not about the videos of the folder.
+
+    media: paths of the videos, images and frame folders. names: result of `_names_of`.
+    """
     path = Path(source.path)
     annotations = Annotations(source, source.split, tree.path, [], 0)
     if entry is None:
-        if _names_any(path, media) and (_has_label_column(path) or annotations.is_usual):
+        if _is_class_list(path):
+            return []
+        if _names_any(path, names) and (_has_label_column(path) or annotations.is_usual):
             columns = shorten(sniff_header(path), 8) or "unknown"
             raise ValueError(
                 f"{path} names videos of the folder, but not in a format that can be read (its columns: {columns}): rename its "
@@ -136,7 +151,7 @@ def _read_annotations(
     try:
         samples = read(source._replace(split=None), entry)
     except (ValueError, OSError):
-        if (annotations.is_usual and not media) or _names_any(path, media):
+        if (annotations.is_usual and not media) or _names_any(path, names):
             raise
         return []
     num_found = sum(sample.path in media or "://" in sample.path for sample in samples)
@@ -146,13 +161,29 @@ def _read_annotations(
     return [annotations] if num_found or annotations.is_usual else []
 
 
-def _names_any(path: Path, media: set[str]) -> bool:
-    """Whether the beginning of a file contains the name of a video of the folder, with or without its suffix."""
+def _is_class_list(path: Path) -> bool:
+    """Whether a JSON file is a list of class names, or maps class names to numbers, as that of Something-Something."""
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        read_class_names(path)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _names_of(media: set[str]) -> set[str]:
+    """The names of files, with and without their suffix."""
+    names = {os.path.basename(each) for each in media}
+    return names | {stem for name in names if len(stem := os.path.splitext(name)[0]) >= MIN_STEM}
+
+
+def _names_any(path: Path, names: set[str]) -> bool:
+    """Whether the beginning of a file contains one of the names of `_names_of`."""
     text = sniff_text(path)
     words = {word.replace("\\", "/").rpartition("/")[2] for word in re.split(r"[\s,;\"':\[\]{}]+", text)}
     words |= {word.strip().rpartition("/")[2] for word in re.split(r"[,;\"\t\n]+", text)}
-    names = {os.path.basename(each) for each in media}
-    return not words.isdisjoint(names | {stem for name in names if len(stem := os.path.splitext(name)[0]) >= MIN_STEM})
+    return not words.isdisjoint(names)
 
 
 def _has_label_column(path: Path) -> bool:

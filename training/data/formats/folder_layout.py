@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..class_names import normalize_label
-from ..media_files import MediaFolder, scan_folder, shorten
+from ..media_files import MEDIA_SUFFIXES, MediaFolder, scan_folder, shorten
 from .annotation_files import Annotations, ReadSamples, find_annotations, use_annotations
 from .class_layout import Layout, find_class_folders
 from .registry import AUTO, HUB_NAME, Source, get_format, list_formats, marked_format
@@ -87,7 +87,12 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
 
     Raises `ValueError` if the labels differ, but the name of the file is not a usual one.
     """
-    found = [each for each in found if each.num_found]
+    lost = [each for each in found if each.is_usual and not each.num_found and any(map(_has_media_name, each.samples))]
+    if lost:
+        raise ValueError(
+            f"{tree.path} has class folders and {lost[0].path.name}, but none of the {len(lost[0].samples)} videos in this file is "
+            f"found ({lost[0].samples[0].path}): set video_root, or data_format=class_folders to ignore the file."
+        )
     folder_of = {
         str(path): folder.name
         for source in classes.sources
@@ -116,8 +121,14 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     )
 
 
+def _has_media_name(sample: VideoSample) -> bool:
+    return Path(sample.path).suffix.lower() in MEDIA_SUFFIXES
+
+
 def _agrees(samples: list[VideoSample], folder_of: dict[str, str]) -> bool:
     """Whether the labels are the names of the folders, or numbers that stand for them one to one."""
+    if not any(sample.path in folder_of for sample in samples):  # of videos elsewhere
+        return False
     number_of: dict[str, int] = {}
     for sample in samples:
         label, name = sample.label, folder_of.get(sample.path)

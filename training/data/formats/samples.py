@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media_files import VIDEO_SUFFIXES, MediaFolder, scan_folder
+from ..media_files import VIDEO_SUFFIXES, MediaFolder, frame_folders, scan_folder
 from ..segments import Segment
 
 
@@ -186,8 +186,11 @@ class VideoFolder:
     def _all_clips(self) -> dict[str, list[str]]:
         if self.clips is None:
             self.clips = defaultdict(list)
-            for path in (self.tree or scan_folder(self.root)).files(VIDEO_SUFFIXES):
-                self.clips[path.stem].append(path.relative_to(self._top()).as_posix())
+            tree = self.tree or scan_folder(self.root)
+            named = [(path.stem, path) for path in tree.files(VIDEO_SUFFIXES, unique=False)]
+            named += [(folder.name, folder.path) for folder in frame_folders(tree)]
+            for name, path in named:
+                self.clips[name].append(path.relative_to(self._top()).as_posix())
         return self.clips
 
 
