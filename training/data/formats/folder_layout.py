@@ -88,11 +88,17 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     Raises `ValueError` if the labels differ, but the name of the file is not a usual one.
     """
     lost = [each for each in found if each.is_usual and not each.num_found and any(map(_has_media_name, each.samples))]
-    if lost:
+    if any(each.split for each in lost):
+        each = next(each for each in lost if each.split)
         raise ValueError(
-            f"{tree.path} has class folders and {lost[0].path.name}, but none of the {len(lost[0].samples)} videos in this file is "
-            f"found ({lost[0].samples[0].path}): set video_root, or data_format=class_folders to ignore the file."
+            f"{tree.path} has class folders and {each.path.name}, but none of the {len(each.samples)} videos in this file is "
+            f"found ({each.samples[0].path}): set video_root, or data_format=class_folders to ignore the file."
         )
+    messages = [
+        f"Not read: {each.path.name}, none of whose {len(each.samples)} videos is found ({each.samples[0].path})."
+        for each in lost
+    ]
+    found = [each for each in found if each.num_found]
     folder_of = {
         str(path): folder.name
         for source in classes.sources
@@ -116,6 +122,7 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     return classes._replace(
         messages=[
             *classes.messages,
+            *messages,
             *(f"Not read: {each.path.name}, which agrees with the class folders." for each in found),
         ]
     )
@@ -127,7 +134,8 @@ def _has_media_name(sample: VideoSample) -> bool:
 
 def _agrees(samples: list[VideoSample], folder_of: dict[str, str]) -> bool:
     """Whether the labels are the names of the folders, or numbers that stand for them one to one."""
-    if not any(sample.path in folder_of for sample in samples):  # of videos elsewhere
+    has_labels = any(sample.label is not None for sample in samples)
+    if has_labels and not any(sample.path in folder_of for sample in samples):  # of videos elsewhere
         return False
     number_of: dict[str, int] = {}
     for sample in samples:
