@@ -51,6 +51,8 @@ class _RegistrationHook(MetaPathFinder):
         self.loading: set[str] = set()  # names of the modules that any thread is executing
         self.depth = threading.local()
         self.lock = threading.Lock()
+        self.registering = threading.Lock()  # held by the thread that registers
+        self.looks_again = False  # whether an import has ended since it began
 
     def add(self, families: Iterable[Mapping[str, str]]) -> None:
         new = [(auto, path, family["AutoConfig"]) for family in families for auto, path in family.items()]
@@ -95,9 +97,19 @@ class _RegistrationHook(MetaPathFinder):
         """
         Register the pending classes whose Auto classes are loaded.
 
-        A class whose module another thread is executing is skipped: that thread calls this function when the module is
-        complete. Waiting for the other thread here, inside an import, could deadlock.
+        While another thread executes a module of Transformers or of this package, nothing is registered: that thread calls this
+        function when its import is complete. Waiting for it here, inside an import, could deadlock. One thread registers at a time;
+        an import that ends meanwhile only asks that thread to look again.
         """
+        self.looks_again = True
+        while self.looks_again and not self.loading and self.registering.acquire(blocking=False):
+            try:
+                self.looks_again = False
+                self._register_loaded()
+            finally:
+                self.registering.release()
+
+    def _register_loaded(self) -> None:
         for each in list(self.pending):
             auto, path, config_path = each
             auto_module = f"{AUTO_PACKAGE}.{AUTO_MODULES.get(auto, 'modeling_auto')}"

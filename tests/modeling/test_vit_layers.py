@@ -48,9 +48,9 @@ def test_a_family_can_use_its_own_attention_and_mlp():
     class WithinFrames(VisionAttention):
         """Attention within each of two frames, for tokens `(batch, 2 * tokens of a frame, hidden_size)`."""
 
-        def forward(self, hidden_states, rotary=None, **kwargs):
+        def forward(self, hidden_states, rotary=None, attention_bias=None, **kwargs):
             frames = hidden_states.unflatten(1, (2, -1)).flatten(0, 1)
-            output, weights = super().forward(frames, rotary, **kwargs)
+            output, weights = super().forward(frames, rotary, attention_bias, **kwargs)
             return output.unflatten(0, (-1, 2)).flatten(1, 2), weights
 
     config = ViTConfig(**SIZES, layerscale_value=0.1)

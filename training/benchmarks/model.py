@@ -284,7 +284,8 @@ def make_variants(embeddings: nn.Module, clip: torch.Tensor) -> dict[str, Callab
     processor = VideoMAEVideoProcessor()
 
     def normalize(pixels: torch.Tensor) -> torch.Tensor:
-        settings = (True, embeddings.rescale_factor, True, tuple(embeddings.image_mean), tuple(embeddings.image_std))
+        mean, std, rescale_factor = embeddings.table_settings
+        settings = (True, rescale_factor, True, mean, std)
         return processor.rescale_and_normalize(pixels, *settings).to(dtype)
 
     def convolve(video: torch.Tensor) -> torch.Tensor:

@@ -112,7 +112,7 @@ def test_a_run_after_another_carries_what_that_one_was(tmp_path, monkeypatch):
     write_json(path, json.loads(path.read_text()) | {"commit": "another"})
     assert record_run(runs[0])["dirty"] is True
     path = tmp_path / "first1" / "resolved_config.yaml"
-    path.write_text(path.read_text().replace("learning_rate: 0.0001", "learning_rate: 0.0003"))
+    path.write_text(path.read_text().replace("learning_rate: 0.0005", "learning_rate: 0.0003"))
     assert record_run(runs[1])["name"] != first["name"]
     path.unlink()
     alone = record_run(runs[1])
@@ -139,7 +139,7 @@ def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
         **OPTIONS,
         datasets=datasets,
         output_dir=str(tmp_path.parent / "runs" / "joint"),
-        lr_scheduler_kwargs={"file": str(tmp_path.parent / "zero.json")},
+        fsdp_config={"activation_checkpointing": str(tmp_path.parent / "zero.json")},
     )
     folder = write_run(
         tmp_path / "run",
@@ -150,7 +150,7 @@ def test_no_absolute_path_is_kept(tmp_path, monkeypatch):
     assert main(["experiments", "results", "results", "--add", str(folder)]) == 0
     (result,) = read_results(tmp_path / "results")
     assert result["settings"]["datasets"]["real"]["data"] == "data/clips"
-    assert result["settings"]["lr_scheduler_kwargs"] == {"file": "zero.json"}
+    assert result["settings"]["fsdp_config"]["activation_checkpointing"] == "zero.json"
     assert result["command"] == """tubevit train --config=own.yaml 'a={"b": "figures"}' c=../d/e"""
     for path in [*(tmp_path / "results").glob("**/*.json"), tmp_path / "results" / "RESULTS.md"]:
         assert not ABSOLUTE.search(path.read_text()), path
