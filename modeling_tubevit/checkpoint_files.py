@@ -6,6 +6,7 @@ The content decides what a file is, not its name. No pickle can run code: PyTorc
 """
 
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,24 +92,41 @@ def _read_torch(path: Path) -> Any:
         allowed = _inert_globals(path)
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except _UnsafeFile as error:
+    except _TorchScript:
         raise ValueError(
-            f"{path} is a pickle that refers to {error}: only tensors are loaded, because a pickle can run any code. Nothing of it "
-            "was run."
+            f"{path} is a TorchScript archive, which holds code: load it with torch.jit.load if you trust it, and save its state_dict() "
+            "with torch.save."
         ) from None
+    except _UnsafeFile as error:
+        raise _unsafe(path, str(error)) from None
     except Exception as error:  # the unpickler raises almost any type for a damaged file
+        if refused := re.search(r"GLOBAL ([\w.]*\w)", str(error)):  # of the format before PyTorch 1.6
+            raise _unsafe(path, refused[1]) from None
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise ValueError(f"{path} is damaged, incomplete or not a PyTorch checkpoint ({reason}).") from None
+
+
+def _unsafe(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path} is a pickle that refers to {name}: only tensors are loaded, because a pickle can run any code. Nothing of it was run."
+    )
 
 
 class _UnsafeFile(Exception):
     """Names the first global of a pickle that is refused."""
 
 
+class _TorchScript(Exception):
+    """The file is a TorchScript archive."""
+
+
 def _inert_globals(path: Path) -> list[Any]:
     """Stand-ins for the objects of `IGNORED_PACKAGES` in a file. Raises `_UnsafeFile` if it refers to anything else."""
     if not zipfile.is_zipfile(path):
         return []  # the format before PyTorch 1.6, whose globals cannot be listed: weights_only refuses unknown ones
+    with zipfile.ZipFile(path) as archive:
+        if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
+            raise _TorchScript
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     refused = [name for name in names if name.split(".")[0] not in IGNORED_PACKAGES]
     if refused:
@@ -170,8 +188,11 @@ def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]
             f"Writing a Flax checkpoint needs the msgpack package: pip install msgpack ({error})."
         ) from None
 
-    def pack(value: np.ndarray) -> Any:
-        return msgpack.ExtType(1, msgpack.packb((value.shape, value.dtype.name, value.tobytes()), use_bin_type=True))
+    def pack(tensor: torch.Tensor) -> Any:
+        is_bfloat16 = tensor.dtype == torch.bfloat16  # unknown to NumPy
+        value = (tensor.view(torch.int16) if is_bfloat16 else tensor).numpy()
+        name = "bfloat16" if is_bfloat16 else value.dtype.name
+        return msgpack.ExtType(1, msgpack.packb((value.shape, name, value.tobytes()), use_bin_type=True))
 
     tree: dict[str, Any] = {}
     for name, tensor in tensors.items():
@@ -179,7 +200,7 @@ def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        node[leaf] = pack(np.ascontiguousarray(tensor.detach().cpu().numpy()))
+        node[leaf] = pack(tensor.detach().cpu().contiguous())
     Path(path).write_bytes(msgpack.packb(tree, use_bin_type=True))
 
 

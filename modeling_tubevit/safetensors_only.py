@@ -5,6 +5,7 @@ Checks when a model is built and loaded: a valid config, safetensors files only,
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,7 +38,12 @@ class SafetensorsOnlyMixin(PreTrainedModel):
             )
         kwargs["use_safetensors"] = True
         if pretrained_model_name_or_path is not None:
-            _check_no_pickle(str(pretrained_model_name_or_path), kwargs.get("subfolder", ""))
+            path = str(pretrained_model_name_or_path)
+            _check_no_pickle(path, kwargs.get("subfolder", ""), cls)
+            if os.path.isfile(path) and (kwargs.get("config") is None or not path.endswith(".safetensors")):
+                raise ValueError(
+                    f"{path} is a file, and from_pretrained loads a folder: name its folder{_readers(cls)}."
+                )
         try:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
@@ -78,12 +84,21 @@ def _first_pickle(names: list[str]) -> str | None:
     return next((name for name in sorted(names) if name.endswith(PICKLE_SUFFIXES)), None)
 
 
-def _check_no_pickle(path: str, subfolder: str) -> None:
+def _readers(model_class: Any) -> str:
+    """The methods of a class that read files of other codes, as the end of a sentence."""
+    names = [name for name in ("from_reference", "from_scenic") if hasattr(model_class, name)]
+    return "".join(
+        f", or use {model_class.__name__}.{name} for a checkpoint file of the authors' code" for name in names
+    )
+
+
+def _check_no_pickle(path: str, subfolder: str, model_class: Any) -> None:
     """Raise `ValueError` for a pickle file or a folder with pickles alone; the library would only report a missing file."""
     path = os.path.join(path, subfolder) if subfolder else path
     names = os.listdir(path) if os.path.isdir(path) else [path] if os.path.isfile(path) else []
     if (pickle := _first_pickle(names)) is not None:
         raise ValueError(
             f"{path} holds a pickle checkpoint ({os.path.basename(pickle)}), which can run any code when it is loaded: "
-            "only safetensors is accepted. If you trust it, convert it with save_pretrained."
+            "only safetensors is accepted. If you trust it, convert it with save_pretrained"
+            f"{_readers(model_class)}."
         )

@@ -120,6 +120,18 @@ def adopt_clip_size(config: PreTrainedConfig, folder: str | os.PathLike) -> None
             )
             config.num_frames, config.image_size = num_frames, each
             return
+    if num_frames != config.num_frames and hasattr(config, "check_num_frames") and not hasattr(config, "with_tubes"):
+        try:
+            config.check_num_frames(num_frames)
+        except ValueError as caught:
+            error = caught
+        else:
+            logger.warning(
+                f"The model that is saved to {folder} takes num_frames={num_frames} of the video processor there, instead of "
+                f"{config.num_frames}."
+            )
+            config.num_frames = num_frames
+            return
     if num_frames != config.num_frames:
         raise ValueError(
             f"The video processor in {folder} has num_frames={num_frames}, and this model is for clips of {config.num_frames} "

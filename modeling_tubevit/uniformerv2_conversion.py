@@ -53,6 +53,10 @@ PACKED = ("q_proj", "k_proj", "v_proj")
 NOT_WEIGHTS = re.compile(r"data_preprocessor\.(mean|std)$")
 
 
+# What torch.compile, FSDP and activation checkpointing put into names.
+WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+
 class UniFormerV2Mapping(StateMapping):
     """Our names and shapes to those of the authors' code."""
 
@@ -86,7 +90,7 @@ def normalize_reference(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, to
     tensors: dict[str, torch.Tensor] = {}
     names: dict[str, str] = {}
     for key, value in state.items():
-        name = re.sub(r"^(module\.|backbone\.|model\.)+", "", key)
+        name = re.sub(r"^(module\.|backbone\.|model\.)+", "", WRAPPERS.sub("", key))
         if NOT_WEIGHTS.fullmatch(name):
             continue
         for prefix, replacement in MMACTION_HEAD.items():
@@ -100,12 +104,12 @@ def normalize_reference(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, to
 
 def is_reference_state(state: Mapping[str, Any]) -> bool:
     """Whether the names of a file are those of a UniFormerV2 in the layout of the authors' code or of MMAction2."""
-    return any(key.endswith("transformer.temporal_cls_token") for key in state)
+    return any(WRAPPERS.sub("", key).endswith("transformer.temporal_cls_token") for key in state)
 
 
 def is_mmaction_state(state: Mapping[str, Any]) -> bool:
     """Whether a UniFormerV2 state has MMAction2's names of the head."""
-    return any(key.endswith("cls_head.fc_cls.weight") for key in state)
+    return any(WRAPPERS.sub("", key).endswith("cls_head.fc_cls.weight") for key in state)
 
 
 def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniFormerV2Config:
@@ -117,16 +121,14 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
     Raises `ValueError` for a missing tensor, and for a field that must be given.
     """
 
-    def shape(name: str) -> torch.Size:
-        if name not in state:
-            raise ValueError(f"This is not a complete UniFormerV2: the tensor {name} is missing.")
-        return state[name].shape
+    def shape(name: str, rank: int = 2) -> torch.Size:
+        return _check_rank(state, name, rank)
 
     def count(pattern: str) -> int:
         indices = {int(match[1]) for key in state if (match := re.match(pattern, key))}
         return max(indices) + 1 if indices else 0
 
-    _, _, kernel_frames, patch_size, _ = _check_rank(state, "conv1.weight", 5)
+    _, _, kernel_frames, patch_size, _ = shape("conv1.weight", 5)
     tokens, hidden_size = shape("positional_embedding")
     grid_size = round((tokens - 1) ** 0.5)
     if grid_size**2 != tokens - 1:
@@ -152,7 +154,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
     if not fields["use_gate"]:  # a frozen model: only the global blocks and the head were trained
         fields["num_frozen_layers"] = num_layers
     if num_local:
-        local_size = shape("transformer.resblocks.0.lmhra1.pos_embed.1.weight")[0]
+        local_size = shape("transformer.resblocks.0.lmhra1.pos_embed.1.weight", 5)[0]
         reductions = (1.5, max(1.0, hidden_size / (local_size + 0.5)))  # the second one rounds down to local_size
         fitting = [each for each in reductions if int(hidden_size // each) == local_size]
         if not fitting:

@@ -157,16 +157,22 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
     Raises `ValueError` that names a field that must be given, or a missing array.
     """
 
-    def shape(name: str) -> torch.Size:
+    def shape(name: str, rank: int) -> torch.Size:
         if name not in state:
             raise ValueError(f"This is not a complete ViViT: the array {name} is missing.")
+        if name == PATCHES and state[name].dim() == 4:
+            raise ValueError(
+                f"{PATCHES} is a 2D kernel, so this is an image ViT: FactorizedViViTForVideoClassification.from_image_checkpoint reads it."
+            )
+        if state[name].dim() != rank:
+            raise ValueError(f"{name} must have {rank} dimensions, got the shape {tuple(state[name].shape)}.")
         return state[name].shape
 
     def count(encoder: str) -> int:
         pattern = re.compile(rf"{encoder}/encoderblock_(\d+)/")
         return len({match[1] for key in state if (match := pattern.match(key))})
 
-    *tubelet, channels, hidden_size = shape(PATCHES)
+    *tubelet, channels, hidden_size = shape(PATCHES, 5)
     is_encoder = count("SpatialTransformer") > 0
     name = "SpatialTransformer" if is_encoder else "Transformer"
     first, has_cls = f"{name}/encoderblock_0", any(key in state for _, key in ENCODERS.values())
@@ -177,17 +183,21 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
         "hidden_size": hidden_size,
         "num_hidden_layers": count(name),
         "num_attention_heads": shape(
-            f"{first}/MultiHeadDotProductAttention_{'space' if has_two else '0'}/query/kernel"
+            f"{first}/MultiHeadDotProductAttention_{'space' if has_two else '0'}/query/kernel", 3
         )[1],
-        "intermediate_size": shape(f"{first}/{'MlpBlock' if has_two else 'MlpBlock_0'}/Dense_0/kernel")[1],
+        "intermediate_size": shape(f"{first}/{'MlpBlock' if has_two else 'MlpBlock_0'}/Dense_0/kernel", 2)[1],
         "tubelet_size": list(tubelet),
         "num_channels": channels,
-        "num_labels": shape("output_projection/kernel")[1],
+        "num_labels": shape("output_projection/kernel", 2)[1],
     }
     if not (is_encoder or has_two or has_cls) and "factorization" not in overrides:
         raise ValueError(
             "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
             "'dot_product'."
+        )
+    if not has_two and overrides.get("attention_order") is not None:
+        raise ValueError(
+            f"attention_order={overrides['attention_order']!r} has no effect: the arrays are not those of Model 3, which has two attentions."
         )
     if has_two and "attention_order" not in overrides:
         raise ValueError("The arrays do not hold the order of Model 3's attentions: give attention_order.")
@@ -195,14 +205,14 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
         temporal = "TemporalTransformer/encoderblock_0"
         fields["temporal_num_hidden_layers"] = count("TemporalTransformer")
         if fields["temporal_num_hidden_layers"]:
-            fields["temporal_num_attention_heads"] = shape(f"{temporal}/MultiHeadDotProductAttention_0/query/kernel")[
-                1
-            ]
-            fields["temporal_intermediate_size"] = shape(f"{temporal}/MlpBlock_0/Dense_0/kernel")[1]
-            time = shape("TemporalTransformer/posembed_input/pos_embedding")[1] - has_cls
+            fields["temporal_num_attention_heads"] = shape(
+                f"{temporal}/MultiHeadDotProductAttention_0/query/kernel", 3
+            )[1]
+            fields["temporal_intermediate_size"] = shape(f"{temporal}/MlpBlock_0/Dense_0/kernel", 2)[1]
+            time = shape("TemporalTransformer/posembed_input/pos_embedding", 3)[1] - has_cls
             fields["num_frames"] = time * tubelet[0]
     fields |= {key: value for key, value in overrides.items() if value is not None}
-    positions = shape(f"{name}/posembed_input/pos_embedding")[1] - has_cls
+    positions = shape(f"{name}/posembed_input/pos_embedding", 3)[1] - has_cls
     return FactorizedViViTConfig(**_complete_sizes(fields, positions))
 
 

@@ -279,5 +279,7 @@ def _write_published(args: argparse.Namespace) -> None:
 
     if args.output.exists():
         raise FileExistsError(f"{args.output} exists already: name a new file.")
-    write_published(load_model(args.model), args.output, args.to)
+    message = write_published(load_model(args.model), args.output, args.to)
+    if message is not None:
+        print(message)
     print(f"Wrote {args.output}.")

@@ -5,6 +5,7 @@ processors, and back.
 """
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ from tubevit.conversion_report import ConversionReport
 from tubevit.uniformerv2_conversion import is_mmaction_state, is_reference_state
 from tubevit.vivit_conversion import is_scenic_state
 
-from .published_classes import class_names, cut_classifier, head_rows
+from .published_classes import assumed_class, class_names, cut_classifier, head_rows, orders_of
 
 
-SAME_FRAMES_READ_AS_BGR = ("ssv1", "ssv2")
+SOMETHING_SOMETHING = ("ssv1", "ssv2")
+SOMETHING_SOMETHING_CLASSES = 174
 KNOWN_LAYOUTS = "UniFormerV2 of its authors (.pyth) or of MMAction2 (.pth), or ViViT of Scenic (a Flax checkpoint)"
 
 
@@ -64,9 +66,15 @@ class Converted:
 
 
 def is_published_file(path: str | os.PathLike) -> bool:
-    """Whether a path is a checkpoint file, or a folder with one and no config of Transformers."""
-    path = Path(path)
-    return path.is_file() or (path.is_dir() and not (path / "config.json").is_file())
+    """
+    Whether a path is a checkpoint file, or a folder with one and no config of Transformers. `config.json` of other libraries, such as
+    that of Hugging Face's Hub mixin, has no `model_type`; timm's, which Transformers reads, has an `architecture`.
+    """
+    path, config_file = Path(path), Path(path) / "config.json"
+    if not path.is_dir() or not config_file.is_file():
+        return path.exists()
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    return not (isinstance(config, dict) and ("model_type" in config or "architecture" in config))
 
 
 def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Converted:
@@ -75,10 +83,10 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
 
     Raises `ValueError` that names what is damaged, missing, unknown, or must be given.
     """
+    if Path(path).exists() and not is_published_file(path):
+        return _library_vivit(path, options, ConversionReport(str(path), "", ""))
     file = find_checkpoint(path)
     report = ConversionReport(str(file), "", "")
-    if not is_published_file(path):
-        return _library_vivit(path, options, report)
     state = read_state(file)
     if is_reference_state(state):
         model, order, messages = _uniformerv2(state, options, report)
@@ -89,7 +97,7 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
     else:
         raise ValueError(f"{file} is no {KNOWN_LAYOUTS}: its tensors are {', '.join(list(state)[:3])}, ...")
     report.target_class = type(model).__name__
-    messages.append(_set_classes(model, options, options.label_order or order))
+    messages += _set_classes(model, options, order)
     return Converted(model, _processor(model, options, messages), report, messages)
 
 
@@ -112,6 +120,11 @@ def _uniformerv2(state: Any, options: PublishedOptions, report: ConversionReport
     if options.num_frames is None:
         messages.append(
             f"num_frames={config.num_frames}: the weights fit any number of frames; give --num-frames for another one."
+        )
+    if options.num_heads is None:
+        messages.append(
+            f"num_attention_heads={config.num_attention_heads}, num_global_attention_heads={config.num_global_attention_heads}: heads of width "
+            "64, as in every published model; give --num-heads for another number."
         )
     if options.global_layers is None:
         messages.append(f"global_layers={config.global_layers}: the last layers, as in every published model.")
@@ -139,7 +152,7 @@ def _library_vivit(path: str | os.PathLike, options: PublishedOptions, report: C
     report.source_class, report.target_class = "ViViT of Transformers", type(model).__name__
     messages = []
     if options.labels is not None:
-        messages.append(_set_classes(model, options, options.label_order or "scenic"))
+        messages += _set_classes(model, options, "scenic")
     return Converted(model, _processor(model, options, messages), report, messages)
 
 
@@ -149,30 +162,47 @@ def _refuse(options: PublishedOptions, names: tuple[str, ...], what: str) -> Non
             raise ValueError(f"--{name.replace('_', '-')} has no effect on {what}: leave it out.")
 
 
-def _set_classes(model: Any, options: PublishedOptions, order: str) -> str:
-    """Set `id2label`, and cut the classifier to `options.head`. Returns a sentence on both."""
-    num_labels = model.config.num_labels
+def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str]:
+    """
+    Set `id2label`, and cut the classifier to `options.head`. layout: of the file, whose order the classes have by default. Returns
+    sentences on both.
+    """
+    num_labels, order, messages = model.config.num_labels, options.label_order or layout, []
     if options.head is not None:
+        if options.labels not in (None, "kinetics710", options.head):
+            raise ValueError(
+                f"--head {options.head} names the classes, and --labels {options.labels} has no effect beside it: leave --labels out, and "
+                "give the order of the 710 rows as --label-order NAME or FILE."
+            )
         if num_labels != 710:
             raise ValueError(f"--head needs a classifier of Kinetics-710, and this one has {num_labels} classes.")
         rows, names = head_rows(options.head, order)
         model.classifier = cut_classifier(model.classifier, rows)
         model.num_labels = len(names)
-        message = f"The classifier has the {len(rows)} of 710 rows that classify {options.head}."
+        messages.append(f"The classifier has the {len(rows)} of 710 rows that classify {options.head}.")
+        if (assumption := assumed_class(options.head, order)) is not None:
+            messages.append(assumption)
     elif options.labels is None:
-        return f"The {num_labels} classes have no names: give --labels."
+        return [f"The {num_labels} classes have no names: give --labels."]
     else:
         names = class_names(options.labels, order, num_labels)
-        message = f"{num_labels} class names of {options.labels}, in the order of {order}."
+        messages.append(f"{num_labels} class names of {options.labels}, in the order of {order}.")
+    if order != layout and (options.head or str(options.labels).startswith("kinetics")):
+        messages.append(
+            f"The order of the Kinetics classes is that of {order}, and a file of this layout usually has that of {layout}: in a wrong order "
+            "the classifier scores near chance without an error."
+        )
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
-    return message
+    return messages
 
 
 def _processor(model: Any, options: PublishedOptions, messages: list[str]) -> Any:
     config = model.config
+    may_be_something = options.labels in SOMETHING_SOMETHING or config.num_labels == SOMETHING_SOMETHING_CLASSES
     if isinstance(model, UniFormerV2ForVideoClassification):
-        is_bgr = options.labels in SAME_FRAMES_READ_AS_BGR
+        # The published models with temporal downsampling and 174 classes are those of Something-Something.
+        is_bgr = options.labels in SOMETHING_SOMETHING or (may_be_something and config.temporal_downsampling)
         if is_bgr:
             messages.append(
                 "do_flip_channel_order=True: the authors' code reads Something-Something as blue, green, red. Whether the published "
@@ -185,26 +215,32 @@ def _processor(model: Any, options: PublishedOptions, messages: list[str]) -> An
             do_flip_channel_order=is_bgr,
         )
     height, width = config.image_height_width
+    if may_be_something:
+        messages.append(
+            "frame_stride=1: the frames of Something-Something, whose number of classes the classifier has."
+        )
     return FactorizedViViTVideoProcessor(
         num_frames=config.num_frames,
         size={"shortest_edge": round(min(height, width) * 256 / 224)},
         crop_size={"height": height, "width": width},
-        frame_stride=1 if options.labels in SAME_FRAMES_READ_AS_BGR else 2,
+        frame_stride=1 if may_be_something else 2,
     )
 
 
 def model_card(converted: Converted, source: str | os.PathLike) -> str:
-    """A model card that names the source, its checksum and what was decided. It decides no license."""
-    file, config = find_checkpoint(source), converted.model.config
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    """A model card that names the source, the checksum of a file, and what was decided. It decides no license."""
+    config, origin = converted.model.config, f"the folder `{Path(source).resolve().name}`"
+    if is_published_file(source):
+        file = find_checkpoint(source)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        origin = f"`{file.name}` ({file.stat().st_size:,} bytes, SHA-256 `{digest}`)"
     named = any(not name.startswith("LABEL_") for name in config.id2label.values())
     return (
         "\n\n".join(
             [
                 "---\nlibrary_name: transformers\npipeline_tag: video-classification\n---",
                 f"# {converted.report.source_class}",
-                f"Converted from `{file.name}` ({file.stat().st_size:,} bytes, SHA-256 `{digest}`) by `tubevit convert`. The license is that of "
-                "the source, which the file does not name.",
+                f"Converted from {origin} by `tubevit convert`. The license is that of the source, which the weights do not name.",
                 f"{config.num_labels} classes{'' if named else ' without names'}, clips of {config.num_frames} frames.",
                 "\n".join(f"- {message}" for message in converted.messages),
                 "```python\nimport tubevit  # pip install tubevit; registers the model with Transformers\n"
@@ -216,10 +252,12 @@ def model_card(converted: Converted, source: str | os.PathLike) -> str:
     )
 
 
-def write_published(model: Any, path: Path, layout: str) -> None:
+def write_published(model: Any, path: Path, layout: str) -> str | None:
     """
     Write the weights of a model in the layout of the authors' code: "reference" (UniFormerV2, a PyTorch file) or "scenic" (ViViT, a
     Flax checkpoint).
+
+    Returns a sentence on how to read the file back, if its Kinetics classes are in another order than is usual for the layout.
     """
     if layout == "reference":
         if not isinstance(model, UniFormerV2ForVideoClassification):
@@ -229,3 +267,12 @@ def write_published(model: Any, path: Path, layout: str) -> None:
         if not isinstance(model, FactorizedViViTForVideoClassification):
             raise ValueError(f"--to scenic is for ViViT, and this is a {type(model).__name__}.")
         write_flax_tree(path, {f"optimizer/target/{name}": value for name, value in model.to_scenic().items()})
+    names = [model.config.id2label[index] for index in sorted(model.config.id2label)]
+    found = orders_of(names)
+    if not found or any(layout in orders for orders in found.values()):
+        return None
+    ((labels, orders), *_) = found.items()
+    return (
+        f"The {len(names)} classes of {labels} are in the order of {orders[0]}, which the file does not hold: to read it back, give "
+        f"--labels {labels} --label-order {orders[0]}."
+    )

@@ -66,25 +66,62 @@ def head_rows(target: str, order: str) -> tuple[list[int], list[str]]:
     """
     The rows of a Kinetics-710 classifier that classify Kinetics-400, 600 or 700, and the names of their classes, alphabetical.
 
-    target: "kinetics400", "kinetics600" or "kinetics700". order: of the Kinetics-710 classifier, "reference" or "mmaction2".
+    target: "kinetics400", "kinetics600" or "kinetics700". order: of the Kinetics-710 classifier, "reference", "mmaction2", or a file with
+        the 710 names in the order of the rows.
 
     One class has different names in the two orders ("chopping vegetables" in MMAction2's); every other name is in both, so the two
-    names are of one class.
+    names are assumed to be of one class.
     """
-    maps = json.loads((FOLDER / "kinetics710_maps.json").read_text(encoding="utf-8"))
-    if target not in maps:
-        raise ValueError(f"A Kinetics-710 classifier has rows for {', '.join(maps)}, not for {target!r}.")
-    names = read_class_list(FOLDER / f"{target}.txt")
-    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
-    rows = read_class_list(FOLDER / f"{_list_of('kinetics710', order)}.txt")
-    (only_here,), (only_there,) = ((set(a) - set(b) or {""}) for a, b in ((alphabetical, rows), (rows, alphabetical)))
-    row_of = {name: row for row, name in enumerate(rows)}
-    if only_here:
-        row_of[only_here] = row_of[only_there]
+    indices, names = _indices_in_710(target), read_class_list(FOLDER / f"{target}.txt")
+    row_of, _ = _rows_of_710(order)
     if target == "kinetics400" and order == "reference":  # its own order, by definition the first rows
         own = read_class_list(FOLDER / "kinetics400_uniformerv2.txt")
         return list(range(400)), own
-    return [row_of[alphabetical[index]] for index in maps[target]], names
+    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
+    return [row_of[alphabetical[index]] for index in indices], names
+
+
+def assumed_class(target: str, order: str) -> str | None:
+    """A sentence on the row that `head_rows` assumes to be of a class with another name; `None` if no row is."""
+    row_of, renamed = _rows_of_710(order)
+    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
+    if renamed is None or alphabetical.index(renamed[0]) not in _indices_in_710(target):
+        return None
+    return (
+        f"Row {row_of[renamed[1]]}, {renamed[1]!r}, is taken for {renamed[0]!r}: every other name is in both lists of Kinetics-710, so the "
+        "two names are assumed to be of one class."
+    )
+
+
+def _indices_in_710(target: str) -> list[int]:
+    """The indices of a data set's classes in the alphabetical list of Kinetics-710."""
+    maps = json.loads((FOLDER / "kinetics710_maps.json").read_text(encoding="utf-8"))
+    if target not in maps:
+        raise ValueError(f"A Kinetics-710 classifier has rows for {', '.join(maps)}, not for {target!r}.")
+    return maps[target]
+
+
+def _rows_of_710(order: str) -> tuple[dict[str, int], tuple[str, str] | None]:
+    """Rows of a Kinetics-710 classifier by class name, and the alphabetical list's name of a class with its other name in `order`."""
+    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
+    row_of = {name: row for row, name in enumerate(class_names("kinetics710", order, len(alphabetical)))}
+    absent = [name for name in alphabetical if name not in row_of]
+    if not absent:
+        return row_of, None
+    (other,) = set(row_of) - set(
+        alphabetical
+    )  # class_names allows for the names of both orders, so one other name is left
+    return row_of | {absent[0]: row_of[other]}, (absent[0], other)
+
+
+def orders_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """The Kinetics data sets whose list is `names`, each with the codes in whose order the names are."""
+    found: dict[str, list[str]] = {}
+    for labels, orders in LISTS.items():
+        for order, file in orders.items():
+            if labels.startswith("kinetics") and file is not None and read_class_list(FOLDER / f"{file}.txt") == names:
+                found.setdefault(labels, []).append(order)
+    return found
 
 
 def cut_classifier(classifier: torch.nn.Linear, rows: Sequence[int]) -> torch.nn.Linear:

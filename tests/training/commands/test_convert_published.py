@@ -1,6 +1,7 @@
 """`tubevit convert` on published checkpoints of UniFormerV2 and ViViT: layouts, class names, damage, and the way back."""
 
 import json
+import os
 import pickle
 import struct
 
@@ -22,8 +23,9 @@ from tubevit import (
     FactorizedViViTForVideoClassification,
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
+    UniFormerV2VideoProcessor,
 )
-from tubevit.checkpoint_files import read_state
+from tubevit.checkpoint_files import read_state, write_flax_tree
 from tubevit.training.cli import main
 from tubevit.training.models.published_classes import FOLDER, LISTS, class_names, head_rows, read_class_list
 from tubevit.uniformerv2_conversion import infer_config, normalize_reference
@@ -224,6 +226,11 @@ class Evil:
         return (print, ("this code ran",))
 
 
+class System:
+    def __reduce__(self):
+        return (os.system, ("echo this code ran",))
+
+
 def damaged_files(folder):
     """Name to path of damaged files, and a part of the error."""
     state = uniformerv2(3).to_reference()
@@ -256,7 +263,11 @@ def damaged_files(folder):
     torch.save({"state_dict": state, "meta": Evil()}, folder / "evil")
     yield "evil", folder / "evil", "refers to builtins.print"
     (folder / "old evil").write_bytes(pickle.dumps(Evil(), protocol=2))
-    yield "old evil", folder / "old evil", "damaged, incomplete or not a PyTorch checkpoint"
+    yield "old evil", folder / "old evil", "refers to builtins.print"
+    torch.save({"state_dict": state, "a": System()}, folder / "old zip", _use_new_zipfile_serialization=False)
+    yield "old system", folder / "old zip", "refers to posix.system:"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "script")
+    yield "script", folder / "script", "is a TorchScript archive"
 
 
 def test_damaged_and_dangerous_files_are_one_line(tmp_path, capsys):
@@ -317,3 +328,130 @@ def test_batch_norms_stay_float32_in_half_precision():
     assert loaded.dtype == torch.bfloat16
     names = [name for name in model.state_dict() if ".batch_norm." in name]
     assert names and all(torch.equal(loaded.state_dict()[name], model.state_dict()[name]) for name in names)
+
+
+def save_reference(model, path, changes=()) -> None:
+    torch.save(dict(model.to_reference(), **dict(changes)), path)
+
+
+def test_labels_beside_a_head_and_orders(tmp_path, capsys):
+    save_reference(uniformerv2(710), tmp_path / "k710.pyth")
+    assert convert(tmp_path / "k710.pyth", tmp_path / "no", "--labels", "kinetics600", "--head", "kinetics400") == 2
+    assert "--labels kinetics600 has no effect beside it" in capsys.readouterr().err
+    for name, labels in (("a", "kinetics710"), ("b", "kinetics600")):
+        arguments = ("--labels", labels, "--head", "kinetics600")
+        assert convert(tmp_path / "k710.pyth", tmp_path / name, *arguments) == 0
+        printed = capsys.readouterr().out
+        assert "is taken for 'chopping vegetables'" in printed and "usually has that of" not in printed
+    shuffled = read_class_list(FOLDER / "kinetics710_uniformerv2.txt")[::-1]
+    (tmp_path / "order.txt").write_text("\n".join(shuffled))
+    head = ("--head", "kinetics700", "--label-order")
+    assert convert(tmp_path / "k710.pyth", tmp_path / "file", *head, tmp_path / "order.txt") == 0
+    assert "usually has that of reference" in capsys.readouterr().out
+    rows, names = head_rows("kinetics700", str(tmp_path / "order.txt"))
+    expected, same = head_rows("kinetics700", "reference")
+    assert names == same and [709 - row for row in rows] == expected
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path / "file")
+    assert torch.equal(loaded.classifier.weight, uniformerv2(710).classifier.weight[rows])
+
+
+def test_way_back_says_which_order_to_give(tmp_path, capsys):
+    torch.save({"state_dict": to_mmaction(uniformerv2(400).to_reference())}, tmp_path / "mm.pth")
+    save_reference(uniformerv2(400), tmp_path / "own.pyth")
+    for name, order in (("mm.pth", "mmaction2"), ("own.pyth", None)):
+        assert convert(tmp_path / name, tmp_path / f"{name}-out", "--labels", "kinetics400") == 0
+        capsys.readouterr()
+        assert convert(tmp_path / f"{name}-out", tmp_path / f"{name}-back", "--to", "reference") == 0
+        printed = capsys.readouterr().out
+        assert (f"--labels kinetics400 --label-order {order}" in printed) == (order is not None)
+        assert ("--label-order" in printed) == (order is not None)
+
+
+@pytest.mark.parametrize(("full", "classes", "flips"), [(True, 174, True), (True, 6, False), (False, 174, False)])
+def test_channel_order_does_not_depend_on_the_labels_option(full, classes, flips, tmp_path, capsys):
+    save_reference(uniformerv2(classes, temporal_downsampling=full), tmp_path / "file.pyth")
+    assert convert(tmp_path / "file.pyth", tmp_path / "out") == 0
+    assert AutoVideoProcessor.from_pretrained(tmp_path / "out").do_flip_channel_order == flips
+    printed = capsys.readouterr().out
+    assert ("do_flip_channel_order=True: the authors' code" in printed) == flips
+    assert "num_attention_heads=1, num_global_attention_heads=1: heads of width 64" in printed
+
+
+def test_folders_of_the_hub_mixin_and_wrapped_names(tmp_path):
+    model = uniformerv2(3)
+    wrapped = {
+        f"_orig_mod.{key.replace('resblocks.1.', 'resblocks.1._fsdp_wrapped_module._checkpoint_wrapped_module.')}": value
+        for key, value in model.to_reference().items()
+    }
+    wrapped = {
+        key.replace("transformer.", "transformer._fsdp_wrapped_module.", 1): value for key, value in wrapped.items()
+    }
+    save_file(wrapped, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"num_classes": 3}')
+    assert convert(tmp_path, tmp_path / "out") == 0
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
+def test_sharded_vivit_of_transformers_is_converted(tmp_path):
+    sizes = {"image_size": 32, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    theirs = VivitForVideoClassification(VivitConfig(**sizes, intermediate_size=32, num_labels=3))
+    theirs.save_pretrained(tmp_path / "vivit", max_shard_size="20KB")
+    assert not (tmp_path / "vivit" / "model.safetensors").exists()
+    assert convert(tmp_path / "vivit", tmp_path / "out") == 0
+    assert "the folder `vivit` by" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("positional_embedding", torch.ones(5), "positional_embedding must have 2 dimensions"),
+        ("transformer.proj.2.weight", torch.ones(3), "proj.2.weight must have 2 dimensions"),
+        ("transformer.resblocks.0.mlp.c_fc.weight", torch.tensor(1.0), "c_fc.weight must have 2 dimensions"),
+    ],
+)
+def test_tensors_of_a_wrong_rank_are_named(name, tensor, message):
+    state = uniformerv2(3).to_reference()
+    with pytest.raises(ValueError, match=message):
+        UniFormerV2ForVideoClassification.from_reference(state | {f"backbone.{name}": tensor})
+
+
+def test_scenic_arrays_of_another_kind_are_refused():
+    model = vivit(factorization="encoder")
+    arrays = model.to_scenic()
+    read = FactorizedViViTForVideoClassification.from_scenic
+    with pytest.raises(
+        ValueError, match=r"image ViT: FactorizedViViTForVideoClassification.from_image_checkpoint reads"
+    ):
+        read(arrays | {"embedding/kernel": arrays["embedding/kernel"][0]})
+    with pytest.raises(ValueError, match="output_projection/kernel must have 2 dimensions"):
+        read(arrays | {"output_projection/kernel": torch.ones(3)})
+    with pytest.raises(ValueError, match="attention_order='time_space' has no effect"):
+        read(arrays, attention_order="time_space")
+
+
+def test_bfloat16_in_flax_files(tmp_path):
+    tensors = {"a/b": torch.randn(3, 4, dtype=torch.bfloat16).T, "c": torch.tensor(2.5, dtype=torch.bfloat16)}
+    write_flax_tree(tmp_path / "checkpoint", tensors)
+    loaded = read_state(tmp_path / "checkpoint")
+    assert all(torch.equal(loaded[name], value.float()) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("name", ["file.pyth", "file.pth", "file.safetensors", "checkpoint"])
+def test_from_pretrained_of_a_file_names_what_reads_it(name, tmp_path):
+    (tmp_path / name).write_bytes(b"content")
+    for model_class, reader in (
+        (UniFormerV2ForVideoClassification, "UniFormerV2ForVideoClassification.from_reference"),
+        (FactorizedViViTForVideoClassification, "FactorizedViViTForVideoClassification.from_scenic"),
+    ):
+        with pytest.raises(ValueError, match=f"or use {reader}"):
+            model_class.from_pretrained(tmp_path / name)
+
+
+def test_saved_model_takes_the_frames_of_the_processor(tmp_path):
+    UniFormerV2VideoProcessor(num_frames=12, size=32, crop_size=32).save_pretrained(tmp_path)
+    uniformerv2(3, temporal_downsampling=True).save_pretrained(tmp_path)
+    assert AutoModelForVideoClassification.from_pretrained(tmp_path).config.num_frames == 12
+    UniFormerV2VideoProcessor(num_frames=7, size=32, crop_size=32).save_pretrained(tmp_path / "odd")
+    with pytest.raises(ValueError, match="needs an even number of frames, got 7"):
+        uniformerv2(3, temporal_downsampling=True).save_pretrained(tmp_path / "odd")
