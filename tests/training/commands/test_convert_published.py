@@ -263,7 +263,7 @@ def damaged_files(folder):
     torch.save({"state_dict": state, "meta": Evil()}, folder / "evil")
     yield "evil", folder / "evil", "refers to builtins.print"
     (folder / "old evil").write_bytes(pickle.dumps(Evil(), protocol=2))
-    yield "old evil", folder / "old evil", "refers to builtins.print"
+    yield "old evil", folder / "old evil", "refers to print:"
     torch.save({"state_dict": state, "a": System()}, folder / "old zip", _use_new_zipfile_serialization=False)
     yield "old system", folder / "old zip", "refers to posix.system:"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "script")
