@@ -26,6 +26,7 @@ LIBRARY_NAMES = {
         "output_attentions",
         "attn_implementation",
         "experts_implementation",
+        "use_cache",  # Trainer writes it to every config
     ),
     *("auto_map", "custom_pipelines", "quantization_config", "per_layer_config", "distributed_config"),
 }
