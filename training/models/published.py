@@ -83,6 +83,8 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
 
     Raises `ValueError` that names what is damaged, missing, unknown, or must be given.
     """
+    if options.label_order is not None and options.labels is None and options.head is None:
+        raise ValueError("--label-order has no effect without --labels or --head: give the data set of the classes.")
     if Path(path).exists() and not is_published_file(path):
         return _library_vivit(path, options, ConversionReport(str(path), "", ""))
     file = find_checkpoint(path)

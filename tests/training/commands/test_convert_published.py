@@ -167,6 +167,7 @@ def test_class_lists_are_of_the_right_length_and_orders_differ():
         (["--labels", "kinetics600", "--label-order", "alphabet"], "no label order 'alphabet'"),
         (["--head", "kinetics400"], "needs a classifier of Kinetics-710, and this one has 600"),
         (["--factorization", "spacetime"], "--factorization has no effect on a UniFormerV2"),
+        (["--label-order", "mmaction2"], "--label-order has no effect without --labels or --head"),
         (["--pooling", "mean"], "--pooling is for image models"),
         (["--num-heads", "x"], "must be whole numbers separated by commas"),
         (["--global-layers", "4,2"], "ascending order"),
