@@ -233,11 +233,13 @@ def _from_scenic(arrays: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Te
     mapping = ScenicMapping(FactorizedViViTConfig(**{**fields, "factorization": "spacetime", "num_frames": 2}))
     shapes = {"weight": (width, width), "bias": (width,)}
     for index in layers:
-        names = {f"attention.{each}.{kind}": shapes[kind] for each in PROJECTIONS for kind in shapes}
-        names |= {f"{norm}.{kind}": (width,) for norm in ("layernorm_before", "layernorm_after") for kind in shapes}
-        names |= {"mlp.fc1.weight": (mlp, width), "mlp.fc1.bias": (mlp,)}
-        names |= {"mlp.fc2.weight": (width, mlp), "mlp.fc2.bias": (width,)}
-        for name, shape in names.items():
+        expected: dict[str, tuple[int, ...]] = {
+            f"attention.{each}.{kind}": shapes[kind] for each in PROJECTIONS for kind in shapes
+        }
+        expected |= {f"{norm}.{kind}": (width,) for norm in ("layernorm_before", "layernorm_after") for kind in shapes}
+        expected |= {"mlp.fc1.weight": (mlp, width), "mlp.fc1.bias": (mlp,)}
+        expected |= {"mlp.fc2.weight": (width, mlp), "mlp.fc2.bias": (width,)}
+        for name, shape in expected.items():
             path, _ = mapping.source_name(f"layers.{index}.{name}")
             if path not in tensors:
                 raise ValueError(f"This is not a complete Scenic ViT: the array {path} is missing.")
