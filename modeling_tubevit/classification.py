@@ -4,6 +4,8 @@ The classification loss, and the average of the predictions of several views.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,6 +42,27 @@ def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tenso
     if problem_type == "multi_label_classification":
         return _log_mean_exp(nn.functional.logsigmoid(logits)) - _log_mean_exp(nn.functional.logsigmoid(-logits))
     return _log_mean_exp(logits.log_softmax(dim=-1))
+
+
+def classify_views(
+    pixel_values_videos: torch.Tensor,
+    backbone: Callable[..., Any],
+    classify: Callable[[Any], torch.Tensor],
+    problem_type: str | None,
+) -> tuple[Any, torch.Tensor]:
+    """
+    Run a backbone and a classifier on clips `(batch, frames, channels, height, width)` or on several views of each video,
+    `(batch, views, frames, channels, height, width)`.
+
+    Returns the backbone's outputs for all clips, and the logits `(batch, labels)`, averaged over views by `average_views`.
+    """
+    has_views = pixel_values_videos.dim() == 6
+    outputs = backbone(pixel_values_videos=pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos)
+    logits = classify(outputs)
+    if has_views:
+        views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
+        logits = average_views(views, problem_type)
+    return outputs, logits
 
 
 def classification_loss(

@@ -82,7 +82,7 @@ class UniFormerV2Config(CheckedConfig):
     drop_path_rate (`float`, *optional*, defaults to 0.0):
         Stochastic depth rate of the last layer. The rate increases linearly from 0 in the first layer.
     global_drop_path_rate (`float`, *optional*, defaults to 0.0):
-        Stochastic depth rate of the last global block, likewise.
+        Stochastic depth rate of the last global block. The rate increases linearly from 0 in the first one.
     classifier_dropout (`float`, *optional*, defaults to 0.5):
         Dropout before the classifier.
     batch_norm_eps (`float`, *optional*, defaults to 1e-5):

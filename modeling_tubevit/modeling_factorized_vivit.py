@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, cast
 
 import torch
@@ -25,8 +25,9 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .classification import average_views, classification_loss, settle_problem_type
+from .classification import classification_loss, classify_views, settle_problem_type
 from .configuration_factorized_vivit import FactorizedViViTConfig
+from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
@@ -324,7 +325,9 @@ def capture_temporal_outputs(forward: Callable) -> Callable:
 
 
 @auto_docstring
-class FactorizedViViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class FactorizedViViTPreTrainedModel(
+    FrozenLayersMixin, SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel
+):
     config: FactorizedViViTConfig
     base_model_prefix = "factorized_vivit"
     main_input_name = "pixel_values_videos"
@@ -364,14 +367,6 @@ class FactorizedViViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, 
             super()._init_weights(module)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in the base class, from safetensors files only; frozen layers are frozen again."""
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze_untrained_weights()
-        return loaded
-
-    @classmethod
     def from_scenic(cls, source: str | os.PathLike | Mapping[str, torch.Tensor], **kwargs) -> Any:
         """
         A model with the weights of a Scenic ViViT: a file of Flax, or its arrays as tensors by their paths.
@@ -400,10 +395,9 @@ class FactorizedViViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, 
         return import_conversion("vivit_conversion").to_scenic(self)
 
     def freeze_untrained_weights(self) -> None:
-        """Stop gradients of the weights before layer `config.num_frozen_layers`, positions and class token included."""
+        """As in the base class. The class token is frozen with the positions."""
+        super().freeze_untrained_weights()
         backbone = cast(FactorizedViViTModel, self.base_model)
-        for module in backbone.frozen_modules():
-            module.requires_grad_(False)
         if self.config.num_frozen_layers and backbone.cls_token is not None:
             backbone.cls_token.requires_grad_(False)
 
@@ -481,12 +475,6 @@ class FactorizedViViTModel(FactorizedViViTPreTrainedModel):
         """The modules that `config.num_frozen_layers` freezes: tubelets, positions and as many layers, or none if it is 0."""
         num_frozen = self.config.num_frozen_layers
         return [self.embeddings, self.positions, *self.first_layers[:num_frozen]] if num_frozen else []
-
-    def train(self, mode: bool = True) -> "FactorizedViViTModel":
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
 
     @merge_with_config_defaults
     @capture_temporal_outputs
@@ -583,15 +571,12 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
             Whether to resize the positions for clips of another size; `config.interpolate_positions` by default.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
-        has_views = pixel_values_videos.dim() == 6
-        clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
-        outputs = self.factorized_vivit(
-            pixel_values_videos=clips, interpolate_positions=interpolate_positions, return_dict=True, **kwargs
+        outputs, logits = classify_views(
+            pixel_values_videos,
+            partial(self.factorized_vivit, interpolate_positions=interpolate_positions, return_dict=True, **kwargs),
+            lambda outputs: self.classifier(self.dropout(outputs.pooler_output)),
+            self.config.problem_type,
         )
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        if has_views:
-            views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
-            logits = average_views(views, self.config.problem_type)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels, logits, self.config, num_items_in_batch=num_items_in_batch)

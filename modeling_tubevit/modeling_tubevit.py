@@ -8,6 +8,7 @@ sparse 3D tubes as its tokenizer, with one set of weights for images and clips.
 
 import copy
 import os
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,8 +22,9 @@ from transformers.utils import TransformersKwargs, auto_docstring, can_return_tu
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .classification import average_views, classification_loss, settle_problem_type
+from .classification import classification_loss, classify_views, settle_problem_type
 from .configuration_tubevit import TubeViTConfig
+from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
@@ -96,7 +98,9 @@ class TubeViTGate(nn.Module):
 
 
 @auto_docstring
-class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class TubeViTPreTrainedModel(
+    FrozenLayersMixin, SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel
+):
     config: TubeViTConfig
     base_model_prefix = "tubevit"
     main_input_name = "pixel_values_videos"
@@ -146,14 +150,6 @@ class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safetens
             super()._init_weights(module)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in the base class, from safetensors files only; frozen layers are frozen again."""
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze_untrained_weights()
-        return loaded
-
-    @classmethod
     def from_image_checkpoint(cls, name_or_path: str | os.PathLike, **kwargs) -> Any:
         """
         Initialize the model from an image model of Transformers: ViT, DeiT, DINOv2 (with or without registers), DINOv3 ViT, or
@@ -171,14 +167,6 @@ class TubeViTPreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safetens
                 "not contain the conversion. Install tubevit, convert there, and load the saved model here."
             ) from error
         return convert_image_checkpoint(cls, name_or_path, **kwargs)
-
-    def freeze_untrained_weights(self) -> None:
-        """
-        Stop gradients of the weights before layer `config.num_frozen_layers`. To train them again, load the checkpoint with
-        `from_pretrained(path, num_frozen_layers=0)`, because the forward pass reads the config too.
-        """
-        for module in self._backbone.frozen_modules():
-            module.requires_grad_(False)
 
     @property
     def _backbone(self) -> "TubeViTModel":
@@ -265,12 +253,6 @@ class TubeViTModel(TubeViTPreTrainedModel):
         """The modules that `config.num_frozen_layers` freezes: the tokenizer and as many layers, or none if it is 0."""
         num_frozen = self.config.num_frozen_layers
         return [self.embeddings, self.pre_layernorm, *self.layers[:num_frozen]] if num_frozen else []
-
-    def train(self, mode: bool = True) -> "TubeViTModel":
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -414,13 +396,12 @@ class TubeViTForVideoClassification(TubeViTForClassification):
             requested, `loss`, `hidden_states` and `attentions`.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
-        has_views = pixel_values_videos.dim() == 6
-        clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
-        outputs = self.tubevit(pixel_values_videos=clips, return_dict=True, **kwargs)
-        logits = self.classify(outputs.pooler_output)
-        if has_views:
-            views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
-            logits = average_views(views, self.config.problem_type)
+        outputs, logits = classify_views(
+            pixel_values_videos,
+            partial(self.tubevit, return_dict=True, **kwargs),
+            lambda outputs: self.classify(outputs.pooler_output),
+            self.config.problem_type,
+        )
         return self.to_output(outputs, logits, labels, num_items_in_batch)
 
 

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -28,8 +29,9 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .classification import average_views, classification_loss, settle_problem_type
+from .classification import classification_loss, classify_views, settle_problem_type
 from .configuration_uniformerv2 import UniFormerV2Config
+from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin, import_conversion
 from .pixel_normalization import normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
@@ -360,7 +362,9 @@ class UniFormerV2Embeddings(nn.Module):
 
 
 @auto_docstring
-class UniFormerV2PreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel):
+class UniFormerV2PreTrainedModel(
+    FrozenLayersMixin, SavedProcessorMixin, ModelCodeExportMixin, SafetensorsOnlyMixin, PreTrainedModel
+):
     config: UniFormerV2Config
     base_model_prefix = "uniformerv2"
     main_input_name = "pixel_values_videos"
@@ -411,14 +415,6 @@ class UniFormerV2PreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safe
             super()._init_weights(module)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in the base class, from safetensors files only; frozen layers are frozen again."""
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze_untrained_weights()
-        return loaded
-
-    @classmethod
     def from_reference(cls, source: str | os.PathLike | Mapping[str, torch.Tensor], **kwargs) -> Any:
         """
         A model with the weights of the authors' code or of MMAction2: a file, or its tensors by name.
@@ -439,11 +435,6 @@ class UniFormerV2PreTrainedModel(SavedProcessorMixin, ModelCodeExportMixin, Safe
     def to_reference(self) -> dict[str, torch.Tensor]:
         """The weights by the names and with the shapes of the authors' code, prefix `backbone.` included."""
         return import_conversion("uniformerv2_conversion").to_reference(self)
-
-    def freeze_untrained_weights(self) -> None:
-        """Stop gradients of the patch embedding and the first `config.num_frozen_layers` layers."""
-        for module in cast(UniFormerV2Model, self.base_model).frozen_modules():
-            module.requires_grad_(False)
 
     def get_input_embeddings(self) -> UniFormerV2Embeddings:
         return cast(UniFormerV2Model, self.base_model).embeddings
@@ -482,12 +473,6 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         """The modules that `config.num_frozen_layers` freezes: the embeddings and as many layers, or none if it is 0."""
         num_frozen = self.config.num_frozen_layers
         return [self.embeddings, self.pre_layernorm, *self.layers[:num_frozen]] if num_frozen else []
-
-    def train(self, mode: bool = True) -> "UniFormerV2Model":
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -556,13 +541,12 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
             Class indices, soft labels or multi-hot labels, see `config.problem_type`.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
-        has_views = pixel_values_videos.dim() == 6
-        clips = pixel_values_videos.flatten(0, 1) if has_views else pixel_values_videos
-        outputs = self.uniformerv2(pixel_values_videos=clips, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        if has_views:
-            views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
-            logits = average_views(views, self.config.problem_type)
+        outputs, logits = classify_views(
+            pixel_values_videos,
+            partial(self.uniformerv2, return_dict=True, **kwargs),
+            lambda outputs: self.classifier(self.dropout(outputs.pooler_output)),
+            self.config.problem_type,
+        )
         loss = None
         if labels is not None:
             loss = self.loss_function(labels, logits, self.config, num_items_in_batch=num_items_in_batch)

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Renaming, splitting and reshaping the tensors of another code's checkpoint, in both directions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -90,6 +90,36 @@ def build_state(
             how = "" if same else "reshaped" if part is None else "part of a packed projection"
             report.add(target, "copied" if same else "transformed", [names.get(source, source)], how)
     return result
+
+
+def load_converted(
+    model_class: Any,
+    config: Any,
+    sources: Mapping[str, torch.Tensor],
+    mapping: StateMapping,
+    dtype: torch.dtype,
+    names: Mapping[str, str] | None = None,
+    report: Any = None,
+    head: str = "",
+    all_names: Iterable[str] = (),
+) -> Any:
+    """
+    A model with the tensors of another layout, in evaluation mode. The arguments that `build_state` has are the same.
+
+    head: prefix of the classifier in `sources`, which a model without a head drops. all_names: names in the file; the report lists
+        those that are not used.
+    """
+    with torch.device("meta"):
+        targets = model_class(config).state_dict()
+    if head and not any(name.startswith("classifier.") for name in targets):
+        sources = {name: value for name, value in sources.items() if not name.startswith(head)}
+    weights = build_state(targets, sources, mapping, dtype, names, report)
+    if report is not None:
+        used = {(names or {}).get(name, name) for name in sources}
+        for name in all_names:
+            if name not in used:
+                report.add_unused(name, "no weight of the model")
+    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from .checkpoint_files import read_state
 from .configuration_uniformerv2 import UniFormerV2Config
-from .state_mapping import StateMapping, build_state, check_finite
+from .state_mapping import StateMapping, check_finite, load_converted
 
 
 PREFIX = "backbone."
@@ -193,17 +193,9 @@ def load_reference(model_class: Any, source: Any, report: Any = None, **override
     tensors, names = normalize_reference(state)
     check_finite(tensors)
     config = infer_config(tensors, **overrides)
-    with torch.device("meta"):
-        targets = model_class(config).state_dict()
-    if not any(name.startswith("classifier.") for name in targets):  # the model without a head
-        tensors = {name: value for name, value in tensors.items() if not name.startswith("transformer.proj.2.")}
-    weights = build_state(targets, tensors, UniFormerV2Mapping(), dtype, names, report)
-    if report is not None:
-        used = {names[name] for name in tensors}
-        for key in state:
-            if key not in used:
-                report.add_unused(key, "no weight of the model")
-    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
+    return load_converted(
+        model_class, config, tensors, UniFormerV2Mapping(), dtype, names, report, "transformer.proj.2.", state
+    )
 
 
 def to_reference(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ import torch
 from .checkpoint_files import read_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .source_checkpoints import load_complete
-from .state_mapping import StateMapping, build_state, check_finite
+from .state_mapping import StateMapping, check_finite, load_converted
 
 
 # Our names of a stack of layers with its positions, norm and class token, and Scenic's name of the encoder.
@@ -268,17 +268,9 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     tensors = {name: state[key] for name, key in names.items()}
     check_finite(tensors)
     config = infer_config(tensors, **overrides)
-    with torch.device("meta"):
-        targets = model_class(config).state_dict()
-    if not any(name.startswith("classifier.") for name in targets):  # the model without a head
-        tensors = {name: value for name, value in tensors.items() if not name.startswith("output_projection/")}
-    weights = build_state(targets, tensors, ScenicMapping(config), dtype, names, report)
-    if report is not None:
-        used = {names[name] for name in tensors}
-        for key in state:
-            if key not in used:
-                report.add_unused(key, "no weight of the model")
-    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
+    return load_converted(
+        model_class, config, tensors, ScenicMapping(config), dtype, names, report, "output_projection/", state
+    )
 
 
 def to_scenic(model: Any) -> dict[str, torch.Tensor]:
@@ -348,7 +340,4 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
     dropped = ("vivit.pooler.",) if has_head else ("vivit.pooler.", "classifier.")
     tensors = {name: value for name, value in source.state_dict().items() if not name.startswith(dropped)}
     check_finite(tensors)
-    with torch.device("meta"):
-        targets = model_class(config).state_dict()
-    weights = build_state(targets, tensors, LibraryMapping(), dtype, report=report)
-    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
+    return load_converted(model_class, config, tensors, LibraryMapping(), dtype, report=report)
