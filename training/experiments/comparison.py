@@ -29,7 +29,7 @@ PEERS = ("videomae", "vivit", "timesformer", "vjepa2")
 OURS = {"tubevit": "TubeViT", "tubevit_mean": "TubeViT, mean pooling"}
 SPEED_BATCH = 8
 LONGER = 4  # times the steps of the ablations, so that the models that see fewer clips learn something
-PICTURE = "race.png"  # beside the records
+PICTURE = "comparison.png"  # beside the records
 # Of other data than the synthetic set.
 REAL_DATA = {"min_temporal_span": 0.8, "rrc_scale_min": 0.64}
 
@@ -162,7 +162,7 @@ def comparison_label(data: Data, size_name: str, command: str, equal: str) -> di
     name = "motion" if is_synthetic else path.parent.name if path.is_file() else path.name
     where = f"the synthetic motion set (task {data.task}, level {data.level})" if is_synthetic else name
     group = (
-        f"race_{name}"
+        f"comparison_{name}"
         + (f"_{data.task}_level{data.level}" if is_synthetic else "")
         + ("_equal_steps" if equal == "steps" else "")
     )

@@ -22,12 +22,12 @@ from .runner import record_paths
 
 
 NOTES = "notes.yaml"
-PICTURE = "race.png"  # beside the records of a comparison
+PICTURE = "comparison.png"  # beside the records of a comparison
 SIZES = {
     "cpu": "small models, on CPU cores",
     "gpu": "on a GPU; a larger model, longer training, more data",
 }
-KINDS = ("train_", "baselines", "race_", "table_")  # prefixes of the names of groups, in the order of the page
+KINDS = ("train_", "baselines", "comparison_", "table_")  # prefixes of the names of groups, in the order of the page
 COMMIT_DIGITS = 10
 NO_LOOP = (
     "Made by a training loop for experiments that was removed in November 2026; the command is from that time. Since then "
@@ -135,8 +135,8 @@ def group_order(key: tuple[str, str]) -> tuple:
     Sorts (size, group): runs of `tubevit train`, linear baselines, comparisons, the paper's tables by number, then all others; the
     sizes of a group next to each other.
 
-    >>> sorted([("cpu", "table_14"), ("cpu", "table_7b"), ("cpu", "race_x"), ("cpu", "train_x")], key=group_order)
-    [('cpu', 'train_x'), ('cpu', 'race_x'), ('cpu', 'table_7b'), ('cpu', 'table_14')]
+    >>> sorted([("cpu", "table_14"), ("cpu", "table_7b"), ("cpu", "comparison_x"), ("cpu", "train_x")], key=group_order)
+    [('cpu', 'train_x'), ('cpu', 'comparison_x'), ('cpu', 'table_7b'), ('cpu', 'table_14')]
     """
     size, group = key
     number = re.search(r"\d+", group)
@@ -167,7 +167,7 @@ def missing_experiments(groups: Collection[str]) -> list[str]:
     experiments = {
         "train_": "runs of `tubevit train` (`tubevit experiments results FOLDER --add RUN` writes their records)",
         "baselines": "linear baselines (`tubevit experiments baselines --synthetic`)",
-        "race_": "the equal-FLOPs comparison (`tubevit experiments compare`)",
+        "comparison_": "the equal-FLOPs comparison (`tubevit experiments compare`)",
         **{
             f"table_{name}": f"{table.title} (`tubevit experiments ablations {name} --train`)"
             for name, table in TABLES.items()
@@ -192,7 +192,7 @@ def section(records: Sequence[dict[str, Any]], picture: str | None = None) -> st
     first = (runs or records)[0]
     parts = [f"## {first['title']} ({first['size']})", provenance_lines(records)]
     parts += [first["about"]] if first.get("about") else []
-    if first["group"].startswith("race_") and runs:
+    if first["group"].startswith("comparison_") and runs:
         rows = collect_rows(runs)[""]
         parts += [markdown_table(*comparison_cells(runs, speed)), _chance(rows[0]), bullets(describe_comparison(rows))]
         parts += [f"![Accuracy against FLOPs]({picture})"] if picture else []

@@ -91,7 +91,7 @@ def test_speed_is_measured_once_per_machine_setting(tmp_path, monkeypatch):
 
 def comparison_records():
     return [
-        invented_record("race_motion", name, seed, accuracy, gflops=gflops, title="The race", position=position,
+        invented_record("comparison_motion", name, seed, accuracy, gflops=gflops, title="The comparison", position=position,
                     row={"title": title})
         for seed in (0, 1)
         for position, (name, title, accuracy, gflops) in enumerate(
@@ -124,13 +124,13 @@ def test_sentences_say_who_is_above_and_by_how_much():
 def test_the_picture_is_drawn(tmp_path):
     from PIL import Image
 
-    draw_comparison(tmp_path / "race.png", comparison_records(), "The comparison")
+    draw_comparison(tmp_path / "comparison.png", comparison_records(), "The comparison")
     draw_comparison(
         tmp_path / "old.png",
         [each | invented_record(is_old=True, row={"title": "x"}) for each in comparison_records()[:1]],
         "Old",
     )
-    picture = Image.open(tmp_path / "race.png").convert("RGB")
+    picture = Image.open(tmp_path / "comparison.png").convert("RGB")
     assert picture.width > 1000 and len(picture.resize((100, 50)).getcolors(5000)) > 10
 
 
@@ -153,8 +153,8 @@ def test_the_command_compares_on_synthetic_clips(tmp_path, capsys):
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert "VideoMAE" in printed and "TubeViT is" in printed and "TubeViT, mean pooling" in printed
-    assert len(list(tmp_path.glob("cpu/*/race.png"))) == 1
-    records = [json.loads(path.read_text()) for path in tmp_path.glob("cpu/race_motion_direction_level1/*.json")]
+    assert len(list(tmp_path.glob("cpu/*/comparison.png"))) == 1
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("cpu/comparison_motion_direction_level1/*.json")]
     steps = {each["name"]: each["steps"] for each in records}
     assert steps == {"tubevit": 4, "tubevit_mean": 4, "videomae": 1}
     assert all("--num-train 16" in each["command"] and "--output" not in each["command"] for each in records)
@@ -181,7 +181,7 @@ def test_the_command_compares_on_class_folders(tmp_path, capsys):
     ]
     assert main([*argv, "--rounds", "0", "--threads", "1", "--output", str(tmp_path / "out")]) == 0
     assert "comparison on clips" in capsys.readouterr().out
-    assert (tmp_path / "out" / "cpu" / "race_clips" / "tubevit-seed0.json").is_file()
+    assert (tmp_path / "out" / "cpu" / "comparison_clips" / "tubevit-seed0.json").is_file()
 
 
 @pytest.mark.parametrize(

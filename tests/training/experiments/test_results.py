@@ -31,9 +31,14 @@ def some_records():
             command="tubevit experiments ablations 14 --train",
         )
     ]
-    results += [invented_record("race_motion", "tubevit", title="The race", command="tubevit experiments compare")]
+    results += [
+        invented_record("comparison_motion", "tubevit", title="The comparison", command="tubevit experiments compare")
+    ]
     speed = {"tubevit": {"clips_per_second": 50.0, "training_clips_per_second": 20.0, "peak_mib": 10.0}}
-    return [*results, invented_record("race_motion", "speed", rows=[], scores={}, speed=speed, title="The race")]
+    return [
+        *results,
+        invented_record("comparison_motion", "speed", rows=[], scores={}, speed=speed, title="The comparison"),
+    ]
 
 
 def test_the_report_holds_what_the_files_say(tmp_path):
@@ -42,7 +47,7 @@ def test_the_report_holds_what_the_files_say(tmp_path):
     text = make_report(tmp_path, tmp_path)
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
-        "## The race (cpu)", "## Table 7a: positions (cpu)", "## Table 14: shapes (gpu)", "## What did not work",
+        "## The comparison (cpu)", "## Table 7a: positions (cpu)", "## Table 14: shapes (gpu)", "## What did not work",
     ]  # fmt: skip
     assert "| row low | 80 | 50.5 | 0.7 | 50.0 - 51.0 | 2 |" in text
     assert text.index("row low") < text.index("row high")  # by position, not by name
@@ -125,9 +130,9 @@ def test_every_panel_has_its_own_chance_and_number(tmp_path):
 
 
 def test_a_picture_beside_the_results_is_linked(tmp_path):
-    write_all(tmp_path / "results", [invented_record("race_motion", "tubevit", title="The race")])
-    (tmp_path / "results" / "cpu" / "race_motion" / "race.png").write_bytes(b"")
-    assert "](results/cpu/race_motion/race.png)" in make_report(tmp_path / "results", tmp_path)
+    write_all(tmp_path / "results", [invented_record("comparison_motion", "tubevit", title="The comparison")])
+    (tmp_path / "results" / "cpu" / "comparison_motion" / "comparison.png").write_bytes(b"")
+    assert "](results/cpu/comparison_motion/comparison.png)" in make_report(tmp_path / "results", tmp_path)
 
 
 def test_runs_of_one_row_with_other_settings_are_refused(tmp_path):
