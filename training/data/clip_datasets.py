@@ -7,6 +7,7 @@ it becomes a black clip with the label -100, which the loss ignores, so that bat
 Skipped videos are logged and counted, and the run ends if their fraction exceeds `max_corrupt_fraction`.
 """
 
+import copy
 import csv
 from collections.abc import Iterator
 from itertools import count
@@ -192,10 +193,12 @@ class StreamedClips(_Clips, IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker, first = get_worker_info(), self.epoch.value
+        # `datasets` shares the epoch of a stream over processes, but a worker may be a pass ahead of another one.
+        rows = copy.deepcopy(self.rows) if worker else self.rows
         for epoch in count(first) if self.is_endless else [first]:
-            self.rows.set_epoch(epoch)
+            rows.set_epoch(epoch)
             is_empty = True
-            for row in self.rows:
+            for row in rows:
                 sample = self._sample(row, worker.id if worker else 0, epoch)
                 if not sample["is_corrupt"]:
                     is_empty = False

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from itertools import islice
 
 import datasets
@@ -383,17 +384,27 @@ def test_streamed_clips_equal_indexed_clips(rows, num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_endless_stream_repeats_the_passes(rows, num_workers):
+def test_endless_stream_repeats_the_passes(rows, num_workers, monkeypatch):
+    """Also where two workers begin a pass at the same time: `datasets` adds a difference to a number that they share."""
+
+    def set_epoch(stream, epoch):
+        difference = epoch - stream._epoch
+        time.sleep(0.3)
+        stream._epoch += difference
+
+    monkeypatch.setattr(datasets.IterableDataset, "set_epoch", set_epoch)
     shuffled = streamed(rows).shuffle(seed=3, buffer_size=len(rows))
-    loader = DataLoader(
-        StreamedClips(shuffled, reader(), 2, is_endless=True), 1, num_workers=num_workers, collate_fn=list
-    )
+    endless, single = (StreamedClips(shuffled, reader(), 2, is_endless=each) for each in (True, False))
+    loader, single_loader = (DataLoader(each, 1, num_workers=num_workers, collate_fn=list) for each in (endless, single))
     found = [sample for (sample,) in islice(loader, 3 * len(rows))]
     passes = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
     names = [[sample["video_id"] for sample in each] for each in passes]
     assert all(sorted(each) == sorted(rows["video_id"]) for each in names)
     assert len(set(map(tuple, names))) > 1, "each pass has its own order"
     assert len({sample["sample_seed"] for sample in found}) == len(found), "and its own random parameters"
+    for epoch, each in enumerate(names):
+        single.set_epoch(epoch)
+        assert each == [sample["video_id"] for (sample,) in single_loader], "as a run that starts with this pass"
     again = [sample["video_id"] for (sample,) in islice(loader, len(found))]
     assert again == [sample["video_id"] for sample in found], "a resumed run reads the same"
 
