@@ -395,7 +395,9 @@ def test_endless_stream_repeats_the_passes(rows, num_workers, monkeypatch):
     monkeypatch.setattr(datasets.IterableDataset, "set_epoch", set_epoch)
     shuffled = streamed(rows).shuffle(seed=3, buffer_size=len(rows))
     endless, single = (StreamedClips(shuffled, reader(), 2, is_endless=each) for each in (True, False))
-    loader, single_loader = (DataLoader(each, 1, num_workers=num_workers, collate_fn=list) for each in (endless, single))
+    loader, single_loader = (
+        DataLoader(each, 1, num_workers=num_workers, collate_fn=list) for each in (endless, single)
+    )
     found = [sample for (sample,) in islice(loader, 3 * len(rows))]
     passes = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
     names = [[sample["video_id"] for sample in each] for each in passes]
