@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Choice of the videos that are held out for validation: a fraction of each class, and no group on both sides.
+Choice of the videos that are held out for validation: a fraction of each class, and no group on both sides. Folds of
+cross-validation keep groups together in the same way.
 
 A group is a file, or everything that one person, camera or film gave (`group_column`, `group_pattern`). With several labels per
 video the rarest class is served first (Sechidis et al., 2011, "On the Stratification of Multi-Label Data"), so that each class
@@ -65,6 +66,42 @@ def choose_held_out(labels: Sequence[Any], groups: Sequence[Hashable], fraction:
                         break
         decided.update(sizes_of)
     return [index for index, group in enumerate(groups) if group in held]
+
+
+def make_folds(labels: Sequence[Hashable], groups: Sequence[Hashable], num_folds: int, seed: int) -> list[int]:
+    """
+    The fold of each row for cross-validation, 0 to `num_folds - 1`: whole groups, and of each class about the same number of rows
+    in each fold. The largest groups are placed first, each in the fold where the sum over classes of the squared fraction of the
+    class's rows in a fold grows least. The seed orders groups of one size, and the folds.
+
+    Raises `ValueError` for fewer groups than folds.
+
+    >>> sorted(make_folds(["a", "a", "b", "b"], [0, 1, 2, 3], 2, seed=0)[:2])
+    [0, 1]
+    """
+    rows_of: dict[Hashable, Counter] = defaultdict(Counter)  # group to {class: number of rows}
+    for label, group in zip(labels, groups, strict=True):
+        rows_of[group][label] += 1
+    if len(rows_of) < num_folds:
+        raise ValueError(f"{len(rows_of)} groups do not fill {num_folds} folds: set folds to {len(rows_of)} or less.")
+    sizes, random_state = Counter(labels), random.Random(seed)
+    order, places = sorted(rows_of, key=str), list(range(num_folds))
+    random_state.shuffle(order)
+    random_state.shuffle(places)
+    folds: list[Counter] = [Counter() for _ in range(num_folds)]
+    fold_of = {}
+    for group in sorted(order, key=lambda each: -rows_of[each].total()):
+        added = rows_of[group]
+
+        def growth(place: int, added: Counter = added) -> tuple[float, int, int]:
+            fold = folds[place]
+            squares = sum((2 * fold[name] + number) * number / sizes[name] ** 2 for name, number in added.items())
+            return squares, fold.total(), places[place]
+
+        best = min(range(num_folds), key=growth)
+        folds[best] += added
+        fold_of[group] = best
+    return [fold_of[group] for group in groups]
 
 
 def join_groups(files: Sequence[Hashable | None], groups: Sequence[Hashable | None]) -> list[Hashable]:

@@ -129,6 +129,8 @@ class VideoData:
     multi_label: whether a label is a list.
     data_format: name of the format; `None` for a data set that the caller opened.
     messages: for the user, on assumptions, ignored options and excluded videos, one sentence each.
+    groups: split to the group of each of its rows (`group_column`, `group_pattern`), `None` for a row without one; no entry for a
+        stream.
     """
 
     splits: dict[str, Any]
@@ -137,6 +139,7 @@ class VideoData:
     multi_label: bool
     data_format: str | None
     messages: list[str] = field(default_factory=list)
+    groups: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
     def problem_type(self) -> str:
@@ -291,7 +294,7 @@ def _load_samples(
             messages.append(f"{len(empty)} of {len(names)} classes have no training video ({shorten(empty)}).")
     if multi_label or held_out:
         messages += one_sided_messages(labels_of, names)
-    return VideoData(datasets, names, entry.media, multi_label, entry.name, messages)
+    return VideoData(datasets, names, entry.media, multi_label, entry.name, messages, groups)
 
 
 def _frame_rates(
@@ -481,6 +484,7 @@ def _split_opened(data: VideoData, config: DataConfig) -> None:
                 by_split.update(train=[values[i] for i in rest], validation=[values[i] for i in held_out])
     data.messages += overlap_messages(files, f"{data.media} file")
     data.messages += overlap_messages(groups, "group")
+    data.groups = groups
     data.splits = {split: without_group(dataset) for split, dataset in data.splits.items()}
     if data.multi_label or held_out:
         labels = {split: list(dataset["label"]) for split, dataset in data.splits.items()}

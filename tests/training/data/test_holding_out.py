@@ -3,10 +3,11 @@
 from collections import Counter
 
 import datasets
+import numpy as np
 import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes, error_of, load
 
-from tubevit.training.data.holding_out import choose_held_out, join_groups
+from tubevit.training.data.holding_out import choose_held_out, join_groups, make_folds
 from tubevit.training.data.video_datasets import DataConfig, adapt_datasets
 
 
@@ -65,6 +66,10 @@ def test_groups_are_kept_together(tmp_path, source):
         data = load(data=tmp_path, group_pattern=r"_(p\d+)_")
     sides = sides_of(data, lambda row: row["video"]["path"].rpartition("/")[2].split("_")[1])
     assert not sides[0] & sides[1] and len(sides[1]) == 2
+    assert [set(data.groups[split]) for split in ("train", "validation")] in (
+        sides,
+        [{name.removeprefix("p") for name in side} for side in sides],  # of the pattern
+    )
     assert "12 of 48 videos are held out for it, in whole groups (2 of 8)." in " ".join(data.messages)
 
 
@@ -94,6 +99,22 @@ def test_a_class_is_never_held_out_as_a_whole():
         assert choose_held_out(["a", "a", "b"], [0, 1, 0], 0.25, seed) == [1]
         held_out = choose_held_out(list("aabbb"), range(5), 0.9, seed)
         assert [sum(index < 2 for index in held_out), len(held_out)] == [1, 3]
+
+
+def test_folds_have_whole_groups_and_all_classes():
+    labels = np.array(["a"] * 40 + ["b"] * 20)
+    for seed in range(10):
+        folds = np.array(make_folds(labels.tolist(), list(range(60)), 5, seed))
+        assert [Counter(labels[folds == fold]) for fold in range(5)] == [Counter(a=8, b=4)] * 5
+        groups = np.random.default_rng(seed).permutation(np.arange(60) // 4)
+        folds = np.array(make_folds(labels.tolist(), groups.tolist(), 5, seed))
+        assert all(len(set(folds[groups == group])) == 1 for group in range(15))
+        assert {2, 3, 4} >= {number // 4 for number in Counter(folds).values()}  # of 15 groups of 4 rows
+        assert all(0 < sum(labels[folds == fold] == "b") < 8 for fold in range(5))
+    assert make_folds(list("abab"), [0, 1, 2, 3], 2, 0) == make_folds(list("abab"), [0, 1, 2, 3], 2, 0)
+    assert len({tuple(make_folds(["a"] * 12, range(12), 3, seed)) for seed in range(5)}) > 1
+    with pytest.raises(ValueError, match="3 groups do not fill 4 folds"):
+        make_folds(["a"] * 6, [0, 0, 1, 1, 2, 2], 4, 0)
 
 
 def test_one_large_group_does_not_take_all():
