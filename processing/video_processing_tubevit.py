@@ -156,6 +156,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     combined_key = "video_processor"
     rules = VIDEO_RULES  # allowed values of the settings
     crops_round_up = False  # whether the offset of a centered crop is rounded up if it is half a pixel
+    resizes_as_float = False  # whether uint8 frames are resized as floats without antialiasing
     valid_kwargs = TubeViTVideoProcessorKwargs  # type: ignore[assignment]  # Transformers declares ImagesKwargs
     model_input_names = ["pixel_values_videos"]
 

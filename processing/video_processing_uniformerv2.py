@@ -86,6 +86,7 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
     valid_kwargs = UniFormerV2VideoProcessorKwargs
     rules = {**VIDEO_RULES, "do_flip_channel_order": FLAG}
     crops_round_up = True
+    resizes_as_float = True
 
     image_mean = [0.45, 0.45, 0.45]
     image_std = [0.225, 0.225, 0.225]

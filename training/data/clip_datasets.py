@@ -134,7 +134,7 @@ class _Clips:
             self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)
         return {
-            self.pixels_name: torch.zeros(self.read.shape, dtype=torch.uint8) if clip is None else clip.pixels,
+            self.pixels_name: torch.zeros(self.read.shape, dtype=self.read.dtype) if clip is None else clip.pixels,
             "labels": self._label(None if clip is None else row["label"], clip is not None and clip.is_mirrored),
             "sample_seed": seed,
             "video_id": row["video_id"],
@@ -163,7 +163,7 @@ class ClipDataset(_Clips, Dataset):
     seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
 
-    An item is `{"pixel_values_videos": uint8, "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for
+    An item is `{"pixel_values_videos" (of the reader's dtype), "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for
     images.
     """
 

@@ -1,6 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Reads a row of a data set as the uint8 pixels of a clip: a random clip for training, the processor's views for evaluation.
+Reads a row of a data set as the pixels of a clip: a random clip for training, the processor's views for evaluation.
+
+Pixels are uint8. The views of a processor that resizes frames as floats (`resizes_as_float`) are the floats that the processor gives
+to the model, because rounding them would change the scores.
 
 The settings of the processor define a clip (number of frames, frame rate, padding of short videos, crop size), so they are the
 same in training, in evaluation and in the saved model. Frames are cropped and resized while they are decoded, so full-size
@@ -30,8 +33,8 @@ class Clip(NamedTuple):
     """
     Result of a reader.
 
-    pixels: uint8; `(frames, channels, height, width)` for a clip, `(views, frames, channels, height, width)` for several
-        views, `(channels, height, width)` for an image.
+    pixels: of the reader's dtype; `(frames, channels, height, width)` for a clip, `(views, frames, channels, height, width)` for
+        several views, `(channels, height, width)` for an image.
     is_mirrored: whether the clip was flipped horizontally.
     """
 
@@ -63,7 +66,7 @@ class RandomClipReader:
     num_threads: threads of the decoder; by default 1 in a DataLoader worker, else one per core.
     """
 
-    media = "video"
+    media, dtype = "video", torch.uint8
 
     def __init__(
         self,
@@ -75,7 +78,8 @@ class RandomClipReader:
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.min_temporal_span = config.min_temporal_span
         self.pixel_format = PixelFormat.of(vars(processor))
-        self.crop, self.stretched_size = _random_crop(processor, config), _stretched_size(processor)
+        self.crop = _random_crop(processor, config, antialias=not processor.resizes_as_float)
+        self.stretched_size = _stretched_size(processor)
         self.shape = (processor.num_frames, self.pixel_format.num_channels, *self.crop.size)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
@@ -122,7 +126,7 @@ def random_span(total: int, num_frames: int, min_fraction: float) -> np.ndarray:
 class RandomImageReader:
     """`RandomClipReader` for images: random-resized crop and random horizontal flip."""
 
-    media = "image"
+    media, dtype = "image", torch.uint8
 
     def __init__(self, processor: TubeViTImageProcessor, config: AugmentationConfig, mirror: bool):
         self.mirror, self.pixel_format = mirror, PixelFormat.of(vars(processor))
@@ -140,7 +144,8 @@ class RandomImageReader:
 
 class MultiViewReader:
     """
-    Reads the views of a video (or an image) with its processor, without randomness.
+    Reads the views of a video (or an image) with its processor, without randomness: uint8 pixels, or with `resizes_as_float` the
+    processor's normalized floats.
 
     processor: a video or image processor; its `num_temporal_views` and `num_spatial_views` set the number of views.
     """
@@ -148,6 +153,10 @@ class MultiViewReader:
     def __init__(self, processor: TubeViTVideoProcessor | TubeViTImageProcessor):
         self.processor = processor
         self.media = "video" if "pixel_values_videos" in processor.model_input_names else "image"
+        self.settings, self.dtype = UINT8, torch.uint8
+        if self.media == "video" and processor.resizes_as_float:
+            self.settings = {}
+            self.dtype = torch.float32 if processor.do_rescale or processor.do_normalize else torch.uint8
         crop = (processor.crop_size["height"], processor.crop_size["width"])
         self.shape: tuple[int, ...] = (PixelFormat.of(vars(processor)).num_channels, *crop)
         if self.media == "video":
@@ -157,9 +166,9 @@ class MultiViewReader:
     def __call__(self, video: dict[str, Any], seed: int = 0) -> Clip:
         """Raises the errors of the processor. `seed` is ignored; the random readers have the same signature."""
         if self.media == "image":
-            pixels = self.processor(read_image(video), return_tensors="pt", **UINT8).pixel_values[0]
+            pixels = self.processor(read_image(video), return_tensors="pt", **self.settings).pixel_values[0]
         else:
-            pixels = self.processor(video_source(video), return_tensors="pt", **UINT8).pixel_values_videos[0]
+            pixels = self.processor(video_source(video), return_tensors="pt", **self.settings).pixel_values_videos[0]
         return Clip(pixels, False)
 
 
@@ -223,14 +232,14 @@ class SameCrop:
         return {**params, "top": top, "left": left, "height": size[0], "width": size[1]}
 
 
-def _random_crop(processor: Any, config: AugmentationConfig) -> v2.RandomResizedCrop:
+def _random_crop(processor: Any, config: AugmentationConfig, antialias: bool = True) -> v2.RandomResizedCrop:
     """A random crop whose proportions are those of the processor's crop, times at most `rrc_ratio_max` in either direction."""
     height, width = processor.crop_size["height"], processor.crop_size["width"]
     return v2.RandomResizedCrop(
         (height, width),
         scale=(config.rrc_scale_min, 1.0),
         ratio=(width / height / config.rrc_ratio_max, width / height * config.rrc_ratio_max),
-        antialias=True,
+        antialias=antialias,
     )
 
 

@@ -215,7 +215,7 @@ def predict_multi_view(
 
 
 class _Item(NamedTuple):
-    """A video before its forward pass: a prediction without logits, and uint8 pixels `(views, frames, channels, height, width)`."""
+    """A video before its forward pass: a prediction without logits, and pixels `(views, frames, channels, height, width)`."""
 
     prediction: VideoPrediction
     pixels: torch.Tensor | None

@@ -72,7 +72,7 @@ class RunModel:
 
     @property
     def processor(self) -> TubeViTVideoProcessor:
-        """Reads videos as uint8 clips, one view per video."""
+        """Reads the clips of videos, one view per video."""
         return self.processors.reader
 
     @property
@@ -81,7 +81,7 @@ class RunModel:
         return self.processors.own
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of the model for a batch of uint8 clips."""
+        """The arguments of the model for a batch of clips, as `ClipProcessors.prepare` takes them."""
         if self.processors.normalizer is None or "pixel_values_videos" not in batch:
             return batch
         batch = dict(batch)

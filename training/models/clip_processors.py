@@ -10,7 +10,9 @@ family it takes sizes and frame sampling from the processor of that family:
 - A processor with `fps` samples `num_frames` consecutive frames at that rate. Transformers would return the frames of the whole
   video at that rate, and no classifier here accepts any number of frames.
 
-Pixels stay uint8 until the clip is on the model's device, where the checkpoint's own processor rescales and normalizes them.
+Pixels stay uint8 until the clip is on the model's device, where the checkpoint's own processor rescales and normalizes them. The
+exception is the evaluation with a processor that resizes frames as floats (`resizes_as_float`): it reads the processor's normalized
+floats, so its scores are those of the pipeline.
 """
 
 import copy
@@ -78,7 +80,7 @@ class ClipProcessors:
     """
     The processors of one model.
 
-    reader: reads a video (or an image) as uint8.
+    reader: reads a video (or an image), as uint8 unless it has `resizes_as_float`.
     own: the checkpoint's processor with the chosen settings; it is saved with the model.
     normalizer: converts uint8 clips to the model's input; `None` if the model does so itself.
     """
@@ -89,11 +91,11 @@ class ClipProcessors:
 
     def prepare(self, clips: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """
-        Arguments of the model for uint8 clips `(clips, frames, channels, height, width)`, or images without the frames, on the
-        clips' device. dtype: of the model.
+        Arguments of the model for clips `(clips, frames, channels, height, width)`, or images without the frames, on the clips'
+        device. uint8 pixels are normalized, floats are normalized already. dtype: of the model.
         """
         is_video = isinstance(self.reader, TubeViTVideoProcessor)
-        if self.normalizer is None:
+        if self.normalizer is None or clips.is_floating_point():
             return {"pixel_values_videos" if is_video else "pixel_values": clips}
         inputs = self.normalizer(list(clips), return_tensors="pt", **(CLIP_DONE if is_video else IMAGE_DONE))
         return {name: pixels.to(dtype) for name, pixels in inputs.items()}
@@ -157,16 +159,19 @@ def clip_processors(
     num_frames: by `choose_num_frames`.
     reading: further settings of the reader only.
     """
-    reading = {**UINT8, **(reading or {})}
+    reading = reading or {}
     if isinstance(own, TubeViTVideoProcessor):
         own = type(own).from_dict({**own.to_dict(), **settings, "num_frames": num_frames})
-        reader = type(own).from_dict({**own.to_dict(), **reading})
+        pixels = {} if own.resizes_as_float else UINT8
+        reader = type(own).from_dict({**own.to_dict(), **pixels, **reading})
         return ClipProcessors(reader, own, find_normalizer(own, family, config))
     replaced = {name: settings[name] for name in ("sampling", "fps", "num_frames") if name in settings}
     sizes = {name: getattr(own, name) for name in SIZES if getattr(own, name) is not None}
     switches = {name: bool(getattr(own, name)) for name in SWITCHES}
     rate = {} if own.fps is None else {"sampling": "fixed_rate", "fps": own.fps}
-    reader = FamilyClipProcessor(own, **{**sizes, **switches, **rate, **settings, "num_frames": num_frames, **reading})
+    reader = FamilyClipProcessor(
+        own, **{**sizes, **switches, **rate, **settings, "num_frames": num_frames, **UINT8, **reading}
+    )
     if replaced:
         own = copy.deepcopy(own)
         # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.

@@ -36,10 +36,10 @@ PROCESSOR_FILES = {"image": "preprocessor_config.json", "video": "video_preproce
 
 class VideoClassifier:
     """
-    A classifier of videos or images of any family with its processors. It maps uint8 clips to logits.
+    A classifier of videos or images of any family with its processors. It maps clips to logits.
 
     model: in evaluation mode.
-    processors: read a video (or an image) as uint8, and convert uint8 pixels to the model's input.
+    processors: read a video (or an image), and convert its pixels to the model's input.
     """
 
     def __init__(self, model: Any, processors: ClipProcessors):
@@ -48,15 +48,15 @@ class VideoClassifier:
     @torch.inference_mode()
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
         """
-        float32 logits `(clips, classes)` of uint8 clips `(clips, frames, channels, height, width)`, or of images without the
-        frames, on the model's device.
+        float32 logits `(clips, classes)` of clips `(clips, frames, channels, height, width)` of the reader, or of images without
+        the frames, on the model's device.
         """
         inputs = self.processors.prepare(clips, self.model.dtype)
         return self.model(**inputs).logits.float().reshape(len(clips), -1)  # VideoPrism returns (clips, 1, classes)
 
     @property
     def processor(self) -> Any:
-        """The processor that reads all views of a video, or an image, as uint8."""
+        """The processor that reads all views of a video, or an image."""
         return self.processors.reader
 
     @property

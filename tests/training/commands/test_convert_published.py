@@ -5,6 +5,8 @@ import os
 import pickle
 import struct
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from random_weights import randomize
@@ -129,6 +131,42 @@ def test_published_file_to_a_label_in_the_stock_pipeline(tmp_path):
     with torch.no_grad():
         kept = uniformerv2(710)(pixels).logits[:, :400]  # Kinetics-400 has the first rows
         torch.testing.assert_close(whole(pixels).logits, kept)
+
+
+@pytest.mark.parametrize("family", ["uniformerv2", "vivit"])
+def test_eval_predict_and_the_pipeline_give_the_same_scores(family, tmp_path, capsys):
+    """convert -> eval -> predict -> pipeline on files that must be resized by an odd factor."""
+    model = vivit() if family == "vivit" else uniformerv2(4, num_local_blocks=2, temporal_downsampling=True)
+    source, labels = tmp_path / "source.pyth", tmp_path / "labels.txt"
+    model.save_pretrained(tmp_path / "model")
+    assert convert(tmp_path / "model", source, "--to", "scenic" if family == "vivit" else "reference") == 0
+    labels.write_text("a\nb\nc\nd\n")
+    assert convert(source, tmp_path / "out", "--labels", labels, "--num-frames", 8) == 0
+    clips = [tmp_path / "clips" / name for name in ("a/wide.mp4", "b/tall.webm")]
+    for clip, (height, width), codec in zip(clips, [(46, 74), (78, 50)], ["libx264", "libvpx-vp9"], strict=True):
+        clip.parent.mkdir(parents=True)
+        write_video(clip, moving_frames(21, height, width), codec=codec)
+    settings = {"num_temporal_views": 2, "num_spatial_views": 3}
+    options = [f"{name}={value}" for name, value in settings.items()]
+    run = [
+        str(tmp_path / "out"),
+        f"test_data={clips[0].parents[1]}",
+        f"output_dir={tmp_path / 'eval'}",
+        "use_cpu=true",
+    ]
+    assert main(["eval", *run, "batch_size=5", *options]) == 0
+    table = pq.read_table(tmp_path / "eval" / "predictions.parquet").to_pandas()
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out", **settings)
+    classify = pipeline("video-classification", model=str(tmp_path / "out"), video_processor=processor)
+    capsys.readouterr()
+    given = ["--temporal-views", "2", "--spatial-views", "3", "--json"]
+    assert main(["predict", str(tmp_path / "out"), *map(str, clips), *given]) == 0
+    for clip, predicted in zip(clips, json.loads(capsys.readouterr().out), strict=True):
+        logits = torch.from_numpy(np.stack(table[table.video_id.str.contains(clip.stem)].logits))
+        assert logits.shape == (6, 4)
+        expected = dict(zip("abcd", logits.softmax(1).mean(0).tolist(), strict=True))
+        for answers in (predicted["predictions"], classify(str(clip))):
+            assert {each["label"]: each["score"] for each in answers} == pytest.approx(expected, abs=1e-5)
 
 
 def test_rows_of_kinetics_600_and_700_have_their_classes_in_both_orders():

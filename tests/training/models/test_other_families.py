@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from random_weights import randomize
 from tiny_runs import environment, make_videos
 from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel, pipeline
@@ -18,6 +19,8 @@ from tubevit import (
     UniFormerV2VideoProcessor,
 )
 from tubevit.training.cli import main
+from tubevit.training.trainer.build import build_run
+from tubevit.training.trainer.run_config import TrainingRun
 
 
 SIZES = {
@@ -88,7 +91,27 @@ def test_predict_equals_the_stock_pipeline(trained, videos, capsys):
     theirs = {each["label"]: each["score"] for each in pipeline("video-classification", model=str(trained))(str(clip))}
     assert set(ours) == set(theirs)
     for name, score in theirs.items():
-        assert ours[name] == pytest.approx(score, abs=0.01)  # predict reads uint8 pixels, the pipeline floats
+        assert ours[name] == pytest.approx(score, abs=1e-5)
+
+
+def test_validation_reads_the_pixels_of_the_pipeline(trained, videos, tmp_path):
+    """The clips that a run scores while it trains; a damaged video has the same dtype, so that batches can be stacked."""
+    options = {"model_name_or_path": str(trained), "on_corrupt_video": "skip", "max_corrupt_fraction": 1.0}
+    run = TrainingRun.of(**options, **{"data": str(videos), "output_dir": str(tmp_path), "use_cpu": True})
+    setup = build_run(run, tmp_path)
+    clips, path = setup.validation_clips, next(videos.rglob("*.mp4"))
+    (tmp_path / "damaged.mp4").write_bytes(b"no video")
+    samples = [
+        clips._sample(dict(clips.rows[0], video={"path": str(each), "bytes": None}), 0, 0)
+        for each in (path, tmp_path / "damaged.mp4")
+    ]
+    assert [sample["is_corrupt"] for sample in samples] == [False, True]
+    batch = setup.model.prepare(setup.evaluation_collator()(samples))
+    own = setup.model.own_processor(str(path), return_tensors="pt")
+    model = setup.model.model.eval()
+    with torch.no_grad():
+        found = model(pixel_values_videos=batch["pixel_values_videos"]).logits
+        torch.testing.assert_close(found[:1], model(**own).logits, rtol=0, atol=1e-5)
 
 
 def test_eval_reads_the_views_of_the_family(trained, videos, tmp_path):
