@@ -226,6 +226,10 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         """Where the frames of a clip come from, for summaries: "at 15 fps" or "spread over the video"."""
         return f"at {self.fps:g} fps" if self.sampling == "fixed_rate" else "spread over the video"
 
+    def order_channels(self, frames: torch.Tensor) -> torch.Tensor:
+        """RGB frames `(..., channels, height, width)` with the channels in the model's order."""
+        return frames
+
     def preprocess(self, videos: Any, **kwargs: Unpack[TubeViTVideoProcessorKwargs]) -> BatchFeature:
         """
         Videos to `pixel_values_videos`.

@@ -50,6 +50,12 @@ def random_segment_clips(total_num_frames: int, num_frames: int, offsets: np.nda
     return np.minimum(bounds[:-1] + np.floor(offsets * counts).astype(np.int64), total_num_frames - 1)
 
 
+def flip_channels(frames: torch.Tensor) -> torch.Tensor:
+    """RGB `(..., channels, height, width)` to BGR; alpha stays last, and gray as it is."""
+    channels = frames.shape[-3]
+    return frames[..., [2, 1, 0, *range(3, channels)], :, :] if channels >= 3 else frames
+
+
 class UniFormerV2VideoProcessorKwargs(TubeViTVideoProcessorKwargs, total=False):
     """
     do_flip_channel_order (`bool`, *optional*, defaults to `False`):
@@ -96,6 +102,10 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
     def __init__(self, **kwargs: Unpack[UniFormerV2VideoProcessorKwargs]):
         super().__init__(**kwargs)  # type: ignore[misc]  # it declares its own settings only
 
+    def order_channels(self, frames: torch.Tensor) -> torch.Tensor:
+        """As in the base class: blue, green, red with `do_flip_channel_order`."""
+        return flip_channels(frames) if self.do_flip_channel_order else frames
+
     def _sample_uniformly(
         self,
         metadata: VideoMetadata,
@@ -128,8 +138,8 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
         """
         As in the base class. Pixels that are neither rescaled nor normalized afterwards are rounded, and are uint8 as their input.
         """
-        if do_flip_channel_order and frames.shape[-3] >= 3:
-            frames = frames[..., [2, 1, 0, *range(3, frames.shape[-3])], :, :]
+        if do_flip_channel_order:
+            frames = flip_channels(frames)
         if do_resize and resample == PILImageResampling.BILINEAR:
             frames = self._resize_short_side(pixel_format.to_channels(frames), size, pixel_format)
             do_resize = False

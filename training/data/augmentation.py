@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Augmentation of clips and labels in training: random-resized crop, horizontal flip, RandAugment, random erasing, mixup, CutMix
+Augmentation of clips and labels in training: random crop, horizontal flip, color jitter, RandAugment, random erasing, mixup, CutMix
 and label smoothing. The operations are torchvision's, with the same random parameters for all frames of a clip. Pixels stay
 uint8.
 
@@ -12,14 +12,17 @@ Crop and flip are applied while a clip is read (`clip_sampling`). The other augm
 Random parameters are the same in the collator and on the GPU.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
-from ..option_types import AT_LEAST_0, FRACTION, Range, check_ranges, option
+from ..option_types import AT_LEAST_0, AT_LEAST_1, FRACTION, POSITIVE, Range, check_ranges, option
 from .class_names import flip_pairs, has_left_right
 from .rng import fork_rng, sample_seed
 
@@ -28,7 +31,7 @@ FRAMES_AT_ONCE = 8  # frames of each clip that mixup converts to float at a time
 IGNORED_LABEL = -100  # label of a video that could not be read; the loss ignores it
 
 FLIPS = ("auto", "on", "off", "swap_labels")
-RAND_AUGMENT_MAX_MAGNITUDE = 30  # the largest magnitude of torchvision
+RAND_AUGMENT_MAX_MAGNITUDES = {"torchvision": 30, "timm": 10}  # of the operations of each library
 ABOVE_0_TO_1 = Range(0, 1, exclusive=("minimum",))
 
 
@@ -49,14 +52,41 @@ class AugmentationConfig:
         "horizontal flip of half of the clips: on; off; swap_labels (a label with left or right becomes the label of the "
         "opposite side); auto (off if a class name contains left or right, else on)",
     )
+    scale_jitter_min: Annotated[float, POSITIVE] | None = option(
+        None,
+        "with scale_jitter_max: resize height and width by two random factors from this one to scale_jitter_max, relative to short_side, "
+        "then crop at a random place; replaces the random-resized crop",
+    )
+    scale_jitter_max: Annotated[float, POSITIVE] | None = option(None, "largest factor, see scale_jitter_min")
+    augmentation_repeats: Annotated[int, AT_LEAST_1] = option(
+        1,
+        "augmented copies of each clip in a batch (repeated augmentation); the copies have the same frames, and crop, flip and pixel "
+        "augmentation of their own; per_device_train_batch_size does not count them",
+    )
     min_temporal_span: Annotated[float, ABOVE_0_TO_1] | None = option(
         None,
         "clips without fps: take evenly spaced frames of a random part of the video, whose length is at least this fraction "
         "of the video (default: a random frame of each of num_frames equal segments, TSN)",
     )
+    color_jitter: Annotated[float, FRACTION] = option(
+        0.0, "color jitter: brightness, contrast and saturation change by factors from 1 - x to 1 + x; 0 = off"
+    )
+    color_jitter_hue: Annotated[float, Range(0, 0.5)] = option(
+        0.0, "color jitter: largest change of the hue, as a fraction of the color circle"
+    )
+    color_jitter_prob: Annotated[float, FRACTION] = option(1.0, "probability that the colors of a clip are jittered")
+    grayscale_prob: Annotated[float, FRACTION] = option(0.0, "probability that a clip loses its colors")
     rand_augment_layers: Annotated[int, AT_LEAST_0] = option(2, "RandAugment: operations per clip")
-    rand_augment_magnitude: Annotated[int, Range(0, RAND_AUGMENT_MAX_MAGNITUDE)] = option(
-        10, "RandAugment: strength of the operations, on torchvision's scale"
+    rand_augment_magnitude: Annotated[int, Range(0, RAND_AUGMENT_MAX_MAGNITUDES["torchvision"])] = option(
+        10, "RandAugment: strength of the operations, at most 30 for those of torchvision and 10 for those of timm"
+    )
+    rand_augment_magnitude_std: Annotated[float, AT_LEAST_0] = option(
+        0.0, "RandAugment with timm's operations: standard deviation of the magnitude of each operation (timm: mstd)"
+    )
+    rand_augment_space: Literal["torchvision", "timm"] = option(
+        "torchvision",
+        "RandAugment: operations and scale of the magnitude; torchvision: its 14 operations; timm: the 15 operations of "
+        "rand-m9-inc1, each of which is applied with probability 0.5",
     )
     random_erasing_prob: Annotated[float, FRACTION] = option(0.0, "probability that a rectangle of a clip is erased")
     mixup_alpha: Annotated[float, AT_LEAST_0] = option(
@@ -76,6 +106,32 @@ class AugmentationConfig:
         check_ranges(self)
         if self.flip not in FLIPS:
             raise ValueError(f"flip must be one of {', '.join(FLIPS)}, got {self.flip!r}.")
+        if self.rand_augment_space not in RAND_AUGMENT_MAX_MAGNITUDES:
+            spaces = ", ".join(RAND_AUGMENT_MAX_MAGNITUDES)
+            raise ValueError(f"rand_augment_space must be one of {spaces}, got {self.rand_augment_space!r}.")
+        limit = RAND_AUGMENT_MAX_MAGNITUDES[self.rand_augment_space]
+        if self.rand_augment_layers and self.rand_augment_magnitude > limit:
+            raise ValueError(
+                f"rand_augment_magnitude must be at most {limit} with rand_augment_space={self.rand_augment_space}, got "
+                f"{self.rand_augment_magnitude}."
+            )
+        if self.rand_augment_magnitude_std and self.rand_augment_space != "timm":
+            raise ValueError(
+                f"rand_augment_magnitude_std={self.rand_augment_magnitude_std:g} needs rand_augment_space=timm: torchvision's RandAugment "
+                "has no random magnitude."
+            )
+        factors = (self.scale_jitter_min, self.scale_jitter_max)
+        if (factors[0] is None) != (factors[1] is None):
+            raise ValueError("scale_jitter_min and scale_jitter_max go together: give both.")
+        if self.scale_jitter is not None and factors[0] > factors[1]:
+            raise ValueError(f"scale_jitter_min={factors[0]:g} must be at most scale_jitter_max={factors[1]:g}.")
+
+    @property
+    def scale_jitter(self) -> tuple[float, float] | None:
+        """Smallest and largest factor of scale jitter; `None` for a random-resized crop."""
+        if self.scale_jitter_min is None or self.scale_jitter_max is None:
+            return None
+        return self.scale_jitter_min, self.scale_jitter_max
 
     @property
     def has_soft_labels(self) -> bool:
@@ -96,16 +152,110 @@ def flipped_labels(flip: str, class_names: list[str]) -> dict[int, int] | None:
     return flip_pairs(class_names) if flip == "swap_labels" else {}
 
 
+class TimmRandAugment:
+    """
+    timm's `rand-m{magnitude}-n{num_layers}-mstd{magnitude_std}-inc1` for a clip, uint8 `(frames, channels, height, width)`.
+
+    Each of `num_layers` operations is chosen at random from 15, and applied with probability 0.5. Its magnitude is normally
+    distributed and clipped to the range from 0 to 10. Rotations, shears and translations are bilinear; torchvision has no bicubic ones
+    for tensors.
+
+    fill: color, 0 to 255 per channel, of uncovered pixels.
+    """
+
+    def __init__(self, num_layers: int, magnitude: float, magnitude_std: float, fill: list[int]):
+        self.num_layers, self.magnitude, self.magnitude_std, self.fill = num_layers, magnitude, magnitude_std, fill
+
+    def __call__(self, clip: torch.Tensor) -> torch.Tensor:
+        names, limit = list(TIMM_OPERATIONS), RAND_AUGMENT_MAX_MAGNITUDES["timm"]
+        for _ in range(self.num_layers):
+            name = names[int(torch.randint(len(names), ()))]
+            if torch.rand(()) >= 0.5:
+                continue
+            magnitude = self.magnitude + self.magnitude_std * float(torch.randn(()))
+            clip = TIMM_OPERATIONS[name](clip, min(max(magnitude, 0.0), limit) / limit, self.fill)
+        return clip
+
+
+def _random_sign(value: float) -> float:
+    return value if torch.rand(()) < 0.5 else -value
+
+
+def _enhance(adjust: Callable) -> Callable:
+    """Multiply a property of the colors by 0.1 to 1.9."""
+    return lambda clip, level, fill: adjust(clip, max(0.1, 1 + _random_sign(0.9 * level)))
+
+
+def _warp(**parameters: Callable[[float, int, int], Any]) -> Callable:
+    """An affine map. parameters: from (signed level, height, width) to arguments of torchvision's `affine`."""
+
+    def apply(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
+        level, identity = _random_sign(level), {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+        given = {name: function(level, *clip.shape[-2:]) for name, function in parameters.items()}
+        bilinear = v2.InterpolationMode.BILINEAR
+        return functional.affine(clip, **{**identity, **given}, interpolation=bilinear, fill=fill)
+
+    return apply
+
+
+def _degrees(slope: float) -> float:
+    return math.degrees(math.atan(slope))
+
+
+def _posterize(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
+    """Keep the highest 4 to 0 bits."""
+    return clip & (256 - 2 ** (4 + int(4 * level)))
+
+
+def _solarize(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
+    """Invert the pixels from a threshold of 256 to 0."""
+    return torch.where(clip.to(torch.int16) >= 256 - int(256 * level), 255 - clip, clip)
+
+
+def _solarize_add(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
+    """Add 0 to 110 to the darker half of the values."""
+    brighter = (clip.to(torch.int16) + int(110 * level)).clamp(max=255).to(torch.uint8)
+    return torch.where(clip < 128, brighter, clip)
+
+
+# Functions of (clip, level from 0 to 1, fill).
+TIMM_OPERATIONS: dict[str, Callable[[torch.Tensor, float, list[int]], torch.Tensor]] = {
+    "AutoContrast": lambda clip, level, fill: functional.autocontrast(clip),
+    "Equalize": lambda clip, level, fill: functional.equalize(clip),
+    "Invert": lambda clip, level, fill: functional.invert(clip),
+    "Rotate": _warp(angle=lambda level, height, width: 30 * level),
+    "PosterizeIncreasing": _posterize,
+    "SolarizeIncreasing": _solarize,
+    "SolarizeAdd": _solarize_add,
+    "ColorIncreasing": _enhance(functional.adjust_saturation),
+    "ContrastIncreasing": _enhance(functional.adjust_contrast),
+    "BrightnessIncreasing": _enhance(functional.adjust_brightness),
+    "SharpnessIncreasing": _enhance(functional.adjust_sharpness),
+    "ShearX": _warp(shear=lambda level, height, width: [_degrees(0.3 * level), 0.0]),
+    "ShearY": _warp(shear=lambda level, height, width: [0.0, _degrees(0.3 * level)]),
+    "TranslateXRel": _warp(translate=lambda level, height, width: [0.45 * level * width, 0]),
+    "TranslateYRel": _warp(translate=lambda level, height, width: [0, 0.45 * level * height]),
+}
+
+
 class ClipAugmentation:
     """
-    RandAugment and random erasing of a clip, uint8 `(frames, channels, height, width)`.
+    Color jitter, RandAugment and random erasing of a clip, uint8 `(frames, channels, height, width)`.
 
     fill: color, 0 to 255 per channel, of erased pixels and of pixels that a rotation or translation uncovers.
     """
 
     def __init__(self, config: AugmentationConfig, fill: list[int]):
-        self.transforms = []
-        if config.rand_augment_layers:
+        self.transforms: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        if config.color_jitter_prob and (config.color_jitter or config.color_jitter_hue):
+            jitter = v2.ColorJitter(*[config.color_jitter] * 3, hue=config.color_jitter_hue)
+            self.transforms.append(v2.RandomApply([jitter], p=config.color_jitter_prob))
+        if config.grayscale_prob:
+            self.transforms.append(v2.RandomGrayscale(config.grayscale_prob))
+        if config.rand_augment_layers and config.rand_augment_space == "timm":
+            settings = (config.rand_augment_layers, config.rand_augment_magnitude, config.rand_augment_magnitude_std)
+            self.transforms.append(TimmRandAugment(*settings, fill))
+        elif config.rand_augment_layers:
             self.transforms.append(
                 v2.RandAugment(
                     config.rand_augment_layers,
@@ -127,7 +277,7 @@ class ClipAugmentation:
 
 class BatchAugmentation:
     """
-    RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the
+    Color jitter, RandAugment and random erasing of each clip, then mixup or CutMix between clips, and soft labels, on the device of the
     batch.
 
     A batch is `{"pixel_values_videos": uint8 (batch, frames, channels, height, width), "labels", "sample_seeds": (batch,)}`,

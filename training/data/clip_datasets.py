@@ -133,10 +133,17 @@ class _Clips:
         except (ValueError, OSError) as error:
             self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)
+        label = None if clip is None else row["label"]
+        copies = range(self.read.num_copies)
+        if len(copies) == 1:
+            labels, seeds = self._label(label, clip is not None and clip.is_mirrored), seed
+        else:
+            labels = torch.stack([self._label(label, clip is not None and clip.is_mirrored[each]) for each in copies])
+            seeds = [seed, *(sample_seed(seed, number, "copy") for number in copies[1:])]
         return {
             self.pixels_name: torch.zeros(self.read.shape, dtype=self.read.dtype) if clip is None else clip.pixels,
-            "labels": self._label(None if clip is None else row["label"], clip is not None and clip.is_mirrored),
-            "sample_seed": seed,
+            "labels": labels,
+            "sample_seed": seeds,
             "video_id": row["video_id"],
             "is_corrupt": clip is None,
         }
@@ -164,7 +171,7 @@ class ClipDataset(_Clips, Dataset):
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
 
     An item is `{"pixel_values_videos" (of the reader's dtype), "labels", "sample_seed", "video_id", "is_corrupt"}`, with `pixel_values` for
-    images.
+    images. With several augmented copies, pixels and labels have a first axis `copies`, and `sample_seed` is a list.
     """
 
     def __len__(self) -> int:
@@ -209,7 +216,8 @@ class StreamedClips(_Clips, IterableDataset):
 
 class ClipCollator:
     """
-    Collates samples to a batch for the model: `{"pixel_values_videos" or "pixel_values", "labels"}`.
+    Collates samples to a batch for the model: `{"pixel_values_videos" or "pixel_values", "labels"}`. The copies of repeated
+    augmentation are clips of the batch: the first copy of each sample, then the second ones.
 
     augment: applied to the batch on the CPU; `None` for evaluation and for augmentation on the GPU.
     keep_seeds: add `sample_seeds` to the batch; `BatchAugmentation` on the GPU needs and removes them.
@@ -221,8 +229,11 @@ class ClipCollator:
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         name = "pixel_values_videos" if "pixel_values_videos" in samples[0] else "pixel_values"
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in (name, "labels")}
-        if self.augment is not None or self.keep_seeds:
-            batch["sample_seeds"] = torch.tensor([sample["sample_seed"] for sample in samples])
+        batch["sample_seeds"] = torch.tensor([sample["sample_seed"] for sample in samples])
+        if batch["sample_seeds"].ndim == 2:  # copy by copy, so that mixup mixes different clips
+            batch = {key: value.transpose(0, 1).flatten(0, 1) for key, value in batch.items()}
+        if self.augment is None and not self.keep_seeds:
+            del batch["sample_seeds"]
         if self.augment is not None:
             batch = self.augment(batch)
         return batch

@@ -12,6 +12,7 @@ frames do not accumulate in memory.
 
 import io
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,8 @@ def video_source(video: dict[str, Any]) -> Any:
 
 class RandomClipReader:
     """
-    Reads a random clip of a video: random time, random-resized crop, random horizontal flip.
+    Reads a random clip of a video: random time, random crop, random horizontal flip. With `augmentation_repeats` above 1 it
+    returns several copies of the clip with the same frames, each with its own crop and flip.
 
     With `sampling="fixed_rate"` the clip starts at a random time. With `"uniform"` it has a random frame of each of
     `num_frames` equal segments (TSN), or with `min_temporal_span`, evenly spaced frames of a random part of the video. Videos
@@ -78,23 +80,23 @@ class RandomClipReader:
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.min_temporal_span = config.min_temporal_span
         self.pixel_format = PixelFormat.of(vars(processor))
-        self.crop = _random_crop(processor, config, antialias=not processor.resizes_as_float)
-        self.stretched_size = _stretched_size(processor)
-        self.shape = (processor.num_frames, self.pixel_format.num_channels, *self.crop.size)
+        self.crops = RandomCrops(processor, config, antialias=not processor.resizes_as_float)
+        self.num_copies = self.crops.num_copies
+        self.shape = self.crops.shape_of(processor.num_frames, self.pixel_format.num_channels)
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
         """video: a source of `row_source`. Raises the errors of `decode_video`."""
         with fork_rng(seed):
-            mirrored = self.mirror and bool(torch.rand(()) < 0.5)
+            mirrored = self.crops.random_flips(self.mirror)
             pixels, _ = decode_video(
                 video_source(video),
                 self._sample,
-                frame_transform=SameCrop(self.crop, self.stretched_size),
+                frame_transform=self.crops.of_a_clip(),
                 num_threads=self.num_threads,
                 allow_partial=self.processor.allow_partial,
             )
-        pixels = self.pixel_format.to_channels(pixels)
-        return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
+        pixels = self.processor.order_channels(self.pixel_format.to_channels(pixels))
+        return self.crops.flip(pixels, mirrored)
 
     def _sample(self, metadata):
         num_frames, total = self.processor.num_frames, metadata.total_num_frames
@@ -124,22 +126,24 @@ def random_span(total: int, num_frames: int, min_fraction: float) -> np.ndarray:
 
 
 class RandomImageReader:
-    """`RandomClipReader` for images: random-resized crop and random horizontal flip."""
+    """`RandomClipReader` for images: random crop and random horizontal flip."""
 
     media, dtype = "image", torch.uint8
 
     def __init__(self, processor: TubeViTImageProcessor, config: AugmentationConfig, mirror: bool):
         self.mirror, self.pixel_format = mirror, PixelFormat.of(vars(processor))
-        self.crop, self.stretched_size = _random_crop(processor, config), _stretched_size(processor)
-        self.shape = (self.pixel_format.num_channels, *self.crop.size)
+        self.crops = RandomCrops(processor, config)
+        self.num_copies = self.crops.num_copies
+        self.shape = self.crops.shape_of(self.pixel_format.num_channels)
 
     def __call__(self, image: dict[str, Any], seed: int) -> Clip:
         """Raises `OSError` or `ValueError` for a file that is not an image."""
         pixels = self.pixel_format.to_channels(read_image(image))
         with fork_rng(seed):
-            mirrored = self.mirror and bool(torch.rand(()) < 0.5)
-            pixels = SameCrop(self.crop, self.stretched_size)(pixels[None])[0]
-        return Clip(v2.functional.horizontal_flip(pixels) if mirrored else pixels, mirrored)
+            mirrored = self.crops.random_flips(self.mirror)
+            pixels = self.crops.of_a_clip()(pixels[None])
+        clip, mirrored = self.crops.flip(pixels, mirrored)
+        return Clip(clip.squeeze(-4), mirrored)  # the axis of frames
 
 
 class MultiViewReader:
@@ -149,6 +153,8 @@ class MultiViewReader:
 
     processor: a video or image processor; its `num_temporal_views` and `num_spatial_views` set the number of views.
     """
+
+    num_copies = 1
 
     def __init__(self, processor: TubeViTVideoProcessor | TubeViTImageProcessor):
         self.processor = processor
@@ -186,6 +192,72 @@ def read_image(image: dict[str, Any]) -> torch.Tensor:
     return v2.functional.pil_to_tensor(picture)
 
 
+class RandomCrops:
+    """
+    The random crops and flips of clips: a random-resized crop, or with `scale_jitter_min` a random resize and a crop of fixed size.
+
+    processor: its `crop_size` is the size of the clips; with scale jitter, its `size` is the size of the frames before.
+    antialias: whether crops are resized with antialiasing.
+
+    Raises `ValueError` if the smallest frames of scale jitter are smaller than the crop.
+    """
+
+    def __init__(self, processor: Any, config: AugmentationConfig, antialias: bool = True):
+        height, width = processor.crop_size["height"], processor.crop_size["width"]
+        self.num_copies, self.stretched_size = config.augmentation_repeats, _stretched_size(processor)
+        self.crop = v2.RandomResizedCrop(
+            (height, width),
+            scale=(config.rrc_scale_min, 1.0),
+            ratio=(width / height / config.rrc_ratio_max, width / height * config.rrc_ratio_max),
+            antialias=antialias,
+        )
+        self.jitter: ScaleJitter | None = None
+        if config.scale_jitter is not None:
+            sides = self.stretched_size or (processor.size["shortest_edge"],) * 2
+            self.jitter = ScaleJitter(*config.scale_jitter, None if self.stretched_size else sides[0])
+            if any(self.jitter.low * side < crop for side, crop in zip(sides, (height, width), strict=True)):
+                raise ValueError(
+                    f"scale_jitter_min={self.jitter.low:g} makes frames of {self.jitter.low * min(sides):.0f} pixels, smaller than the crop, "
+                    f"{height}x{width}: raise scale_jitter_min or short_side."
+                )
+
+    def shape_of(self, *shape: int) -> tuple[int, ...]:
+        """The shape of all copies of a clip. shape: of a clip without height and width."""
+        return (*([self.num_copies] if self.num_copies > 1 else []), *shape, *self.crop.size)
+
+    def random_flips(self, mirror: bool) -> list[bool]:
+        """For each copy, whether it is flipped: half of them if `mirror`, else none."""
+        return [mirror and bool(torch.rand(()) < 0.5) for _ in range(self.num_copies)]
+
+    def of_a_clip(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function from frames to crops `(frames, copies, channels, height, width)`, without the axis of a single copy."""
+        crops = [SameCrop(self.crop, self.stretched_size, self.jitter) for _ in range(self.num_copies)]
+        if len(crops) == 1:
+            return crops[0]
+        return lambda frames: torch.stack([crop(frames) for crop in crops], dim=1)
+
+    def flip(self, pixels: torch.Tensor, mirrored: list[bool]) -> Clip:
+        """The copies of a clip, from the results of `of_a_clip` and `random_flips`."""
+        if self.num_copies == 1:
+            return Clip(v2.functional.horizontal_flip(pixels) if mirrored[0] else pixels, mirrored[0])
+        pairs = zip(pixels.unbind(1), mirrored, strict=True)
+        return Clip(
+            torch.stack([v2.functional.horizontal_flip(each) if flipped else each for each, flipped in pairs]),
+            mirrored,
+        )
+
+
+class ScaleJitter(NamedTuple):
+    """
+    Random factors from `low` to `high` for height and width (Scenic). short_side: of the frames before, in pixels; `None` if frames
+    are stretched.
+    """
+
+    low: float
+    high: float
+    short_side: int | None
+
+
 class SameCrop:
     """
     Crops and resizes the frames of one clip. Frames come in groups; all groups get the random parameters of the first group.
@@ -194,15 +266,36 @@ class SameCrop:
         pixels in this proportion as closely as possible.
     stretched_size: (height, width) to which the processor resizes frames without keeping their aspect ratio, if it does. The
         random area and aspect ratio of the crop then refer to the stretched frame.
+    jitter: replaces the random area and aspect ratio by a random resize of the frame.
     """
 
-    def __init__(self, crop: v2.RandomResizedCrop, stretched_size: tuple[int, int] | None = None):
-        self.crop, self.stretched_size, self.params = crop, stretched_size, None
+    def __init__(
+        self,
+        crop: v2.RandomResizedCrop,
+        stretched_size: tuple[int, int] | None = None,
+        jitter: ScaleJitter | None = None,
+    ):
+        self.crop, self.stretched_size, self.jitter, self.params = crop, stretched_size, jitter, None
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         if self.params is None:
-            self.params = self._make_params(frames.shape[-2], frames.shape[-1])
+            make = self._make_params if self.jitter is None else self._jittered_params
+            self.params = make(frames.shape[-2], frames.shape[-1])
         return self.crop.transform(frames, self.params)
+
+    def _jittered_params(self, height: int, width: int) -> dict[str, int]:
+        """The rectangle of the frame that a crop of the resized frame shows."""
+        assert self.jitter is not None
+        factors = torch.empty(2, dtype=torch.float64).uniform_(self.jitter.low, self.jitter.high).tolist()
+        params: dict[str, int] = {}
+        for axis, (start, length, side) in enumerate((("top", "height", height), ("left", "width", width))):
+            if self.stretched_size is None:
+                scale = self.jitter.short_side / min(height, width)
+            else:
+                scale = self.stretched_size[axis] / side
+            params[length] = min(side, max(1, round(self.crop.size[axis] / (scale * factors[axis]))))
+            params[start] = int(torch.randint(side - params[length] + 1, ()))
+        return params
 
     def _make_params(self, height: int, width: int) -> dict[str, int]:
         if self.stretched_size is None:
@@ -230,17 +323,6 @@ class SameCrop:
         )
         top, left = min(params["top"], height - size[0]), min(params["left"], width - size[1])
         return {**params, "top": top, "left": left, "height": size[0], "width": size[1]}
-
-
-def _random_crop(processor: Any, config: AugmentationConfig, antialias: bool = True) -> v2.RandomResizedCrop:
-    """A random crop whose proportions are those of the processor's crop, times at most `rrc_ratio_max` in either direction."""
-    height, width = processor.crop_size["height"], processor.crop_size["width"]
-    return v2.RandomResizedCrop(
-        (height, width),
-        scale=(config.rrc_scale_min, 1.0),
-        ratio=(width / height / config.rrc_ratio_max, width / height * config.rrc_ratio_max),
-        antialias=antialias,
-    )
 
 
 def _stretched_size(processor: Any) -> tuple[int, int] | None:

@@ -8,11 +8,14 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 from tiny_models import make_model, tiny_clips
 from torchvision.transforms import v2
 
 from tubevit import TubeViTForVideoClassification
+from tubevit.training.data import augmentation
 from tubevit.training.data.augmentation import (
+    TIMM_OPERATIONS,
     AugmentationConfig,
     BatchAugmentation,
     ClipAugmentation,
@@ -90,6 +93,102 @@ def test_seeds_differ_by_seed_epoch_and_video():
     seeds = {sample_seed(seed, epoch, name) for seed in range(3) for epoch in range(3) for name in ("a", "b", "0/a")}
     assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
     assert sample_seed(1, 2, "clip.mp4") == 4341163657857974960  # the same on every machine and in every release
+
+
+PIL_OPERATIONS = {  # as in timm, at a level from 0 to 1; `sign` is that of the random change
+    "AutoContrast": lambda image, level, sign: ImageOps.autocontrast(image),
+    "Equalize": lambda image, level, sign: ImageOps.equalize(image),
+    "Invert": lambda image, level, sign: ImageOps.invert(image),
+    "PosterizeIncreasing": lambda image, level, sign: (
+        ImageOps.posterize(image, 4 - int(4 * level)) if level < 1 else image.point(lambda value: 0)
+    ),
+    "SolarizeIncreasing": lambda image, level, sign: ImageOps.solarize(image, 256 - int(256 * level)),
+    "SolarizeAdd": lambda image, level, sign: image.point(
+        lambda value: min(255, value + int(110 * level)) if value < 128 else value
+    ),
+    **{
+        f"{name}Increasing": lambda image, level, sign, name=name: getattr(ImageEnhance, name)(image).enhance(
+            max(0.1, 1 + sign * 0.9 * level)
+        )
+        for name in ("Color", "Contrast", "Brightness", "Sharpness")
+    },
+    "TranslateXRel": lambda image, level, sign: image.transform(
+        image.size, Image.Transform.AFFINE, (1, 0, -sign * 0.45 * level * image.width, 0, 1, 0), fillcolor=(9, 8, 7)
+    ),
+    "TranslateYRel": lambda image, level, sign: image.transform(
+        image.size, Image.Transform.AFFINE, (1, 0, 0, 0, 1, -sign * 0.45 * level * image.height), fillcolor=(9, 8, 7)
+    ),
+}
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", sorted(PIL_OPERATIONS))
+def test_operations_of_timms_rand_augment_equal_those_of_pil(name, level):
+    frame = tiny_clips(batch=1, frames=1, size=40, dtype=torch.uint8)[0]
+    clip, signs = torch.cat((frame, frame // 2)), set()
+    for seed in range(6):
+        with fork_rng(seed):
+            found = TIMM_OPERATIONS[name](clip, level, [9, 8, 7])
+        expected = {
+            sign: torch.stack([
+                v2.functional.pil_to_tensor(PIL_OPERATIONS[name](v2.functional.to_pil_image(each), level, sign)) for each in clip
+            ])
+            for sign in (1, -1)
+        }  # fmt: skip
+        near = [sign for sign, other in expected.items() if (found.int() - other.int()).abs().max() <= 1]
+        assert near and found.dtype == torch.uint8 and found.shape == clip.shape
+        signs |= set(near)
+    assert signs == {1, -1}
+
+
+@pytest.mark.parametrize(("name", "moved"), [("Rotate", 0.5), ("ShearX", 0.3), ("ShearY", 0.3)])
+def test_rotations_and_shears_of_timms_rand_augment_are_as_large_as_in_timm(name, moved):
+    """A vertical line (ShearY: a horizontal one) leans by 0.3 or, in 30 degrees, by tan 30 in proportion to the level."""
+    size, slope = 101, math.tan(math.radians(30)) if name == "Rotate" else moved
+    clip = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    clip[..., size // 2] = 255
+    with fork_rng(0):
+        picture = TIMM_OPERATIONS[name](clip.mT if name == "ShearY" else clip, 0.5, [0, 0, 0])[0, 0].double()
+    picture = picture.T if name == "ShearY" else picture
+    rows = torch.arange(20, 80)
+    centers = (picture[rows] * torch.arange(size)).sum(1) / picture[rows].sum(1)
+    leaning = abs(float((centers[-1] - centers[0]) / (rows[-1] - rows[0])))
+    expected = math.tan(math.radians(15)) if name == "Rotate" else slope / 2
+    assert leaning == pytest.approx(expected, abs=0.02)
+
+
+def test_timms_rand_augment_applies_half_of_the_operations_with_noise_on_their_magnitude(monkeypatch):
+    levels = []
+    monkeypatch.setattr(augmentation, "TIMM_OPERATIONS", {"a": lambda clip, level, fill: levels.append(level) or clip})
+    config = {"rand_augment_layers": 4, "rand_augment_magnitude": 7, "rand_augment_magnitude_std": 0.5}
+    augment = ClipAugmentation(AugmentationConfig(**config, rand_augment_space="timm"), [0, 0, 0])
+    for seed in range(500):
+        augment(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), seed)
+    assert len(levels) / 2000 == pytest.approx(0.5, abs=0.05)
+    assert np.mean(levels) == pytest.approx(0.7, abs=0.01) and np.std(levels) == pytest.approx(0.05, abs=0.005)
+    with pytest.raises(
+        ValueError, match="rand_augment_magnitude must be at most 10 with rand_augment_space=timm, got 11"
+    ):
+        AugmentationConfig(rand_augment_magnitude=11, rand_augment_space="timm")
+    with pytest.raises(ValueError, match=r"rand_augment_magnitude_std=0\.5 needs rand_augment_space=timm"):
+        AugmentationConfig(rand_augment_magnitude_std=0.5)
+
+
+def test_colors_are_jittered_and_dropped_with_their_probabilities():
+    config = AugmentationConfig(
+        **NOTHING, color_jitter=0.4, color_jitter_hue=0.2, color_jitter_prob=0.8, grayscale_prob=0.1
+    )
+    augment, frame = (
+        ClipAugmentation(config, [0, 0, 0]),
+        torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None],
+    )
+    clip, unchanged, gray = frame.expand(2, 3, 4, 4).contiguous(), 0, 0
+    for seed in range(600):
+        found = augment(clip, seed)
+        assert torch.equal(found[0], found[1])
+        is_gray = bool((found[0, 0] == found[0, 1]).all() and (found[0, 0] == found[0, 2]).all())
+        gray, unchanged = gray + is_gray, unchanged + torch.equal(found, clip)
+    assert gray / 600 == pytest.approx(0.1, abs=0.05) and unchanged / 600 == pytest.approx(0.18, abs=0.06)
 
 
 def test_erased_pixels_get_the_mean_color():
@@ -233,6 +332,9 @@ NUMBERS = [each.name for each in fields(AugmentationConfig) if each.name != "fli
         {"flip": "yes"},
         {"rand_augment_layers": -1},
         {"rand_augment_magnitude": 31},
+        {"rand_augment_space": "pil"},
+        {"scale_jitter_min": 0.9},
+        {"scale_jitter_min": 1.2, "scale_jitter_max": 1.0},
         {"min_temporal_span": 0},
         {"min_temporal_span": 1.1},
         {"random_erasing_prob": 1.5},

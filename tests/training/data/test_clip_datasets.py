@@ -18,7 +18,7 @@ from transformers import Trainer, TrainingArguments
 from video_files import full_decode, moving_frames, write_video
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.processing import TubeViTImageProcessor, decode_video
+from tubevit.processing import TubeViTImageProcessor, UniFormerV2VideoProcessor, decode_video
 from tubevit.training.data.augmentation import AugmentationConfig, BatchAugmentation
 from tubevit.training.data.clip_datasets import ClipCollator, ClipDataset, CorruptVideoError, StreamedClips
 from tubevit.training.data.clip_sampling import (
@@ -160,8 +160,72 @@ def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
     flipped = reader(mirror=True)(video, seed).pixels
     with fork_rng(seed):
         torch.rand(())
-        straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crop))
+        straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crops.crop))
     assert torch.equal(flipped.flip(-1), straight)
+
+
+def test_scale_jitter_resizes_each_side_by_a_factor_of_its_own_and_crops_anywhere():
+    """Scenic: height and width of a frame with a short side of 20 pixels, times 0.9 to 1.25 each, then a crop of 16 pixels."""
+    config = AugmentationConfig(scale_jitter_min=0.9, scale_jitter_max=1.25)
+    crops, factors, places = reader(config=config, size={"shortest_edge": 20}).crops, [], set()
+    for seed in range(200):
+        with fork_rng(seed):
+            crop = crops.of_a_clip()
+            assert crop(torch.zeros(2, 3, 200, 400, dtype=torch.uint8)).shape == (2, 3, 16, 16)
+        top, left, height, width = (crop.params[name] for name in ("top", "left", "height", "width"))
+        assert 0 <= top <= 200 - height and 0 <= left <= 400 - width
+        factors.append((160 / height, 160 / width))  # 16 pixels of frames that are ten times smaller
+        places.add((top > (200 - height) / 2, left > (400 - width) / 2))
+    factors = np.array(factors)
+    assert (factors.min(0) < 0.92).all() and (factors.max(0) > 1.22).all() and len(places) == 4
+    assert (factors > 0.89).all() and (factors < 1.26).all() and abs(np.corrcoef(factors.T)[0, 1]) < 0.25
+    with pytest.raises(
+        ValueError, match=r"scale_jitter_min=0\.9 makes frames of 14 pixels, smaller than the crop, 16x16"
+    ):
+        reader(config=config)
+
+
+def test_copies_of_a_clip_share_the_frames_and_nothing_else(rows):
+    """Repeated augmentation: whole frames without a flip are equal; crops, flips and seeds of the pixel augmentation differ."""
+    same = AugmentationConfig(augmentation_repeats=2, rrc_scale_min=1.0, rrc_ratio_max=1.0)
+    square = {"sampling": "fixed_rate", "fps": 5, "size": {"height": 16, "width": 16}}
+    clips, starts = reader(config=same, **square), set()
+    for seed in range(4):
+        first, second = clips(rows[0]["video"], seed).pixels
+        assert torch.equal(first, second) and first.shape == (8, 3, 16, 16)
+        starts.add(int(first.int().sum()))
+    assert len(starts) > 1
+    config = AugmentationConfig(augmentation_repeats=3)
+    data = ClipDataset(rows, reader(mirror=True, config=config), 2, flipped_labels={0: 1, 1: 0}, seed=5)
+    flips = set()
+    for index in range(len(rows)):
+        sample = data[index]
+        assert len(set(sample["sample_seed"])) == 3 and not torch.equal(*sample["pixel_values_videos"][:2])
+        flips |= {tuple((sample["labels"] != rows[index]["label"]).tolist())}
+    assert len(flips) > 2, "each copy is flipped by itself, and has the label of its flip"
+
+
+def test_copies_are_clips_of_the_batch_one_copy_of_each_sample_after_another(rows):
+    config = AugmentationConfig(augmentation_repeats=2, rand_augment_layers=0)
+    data = ClipDataset(with_bad(rows, 1), reader(mirror=True, config=config), 2, max_corrupt_fraction=1.0)
+    samples = [data[0], data[1], data[4]]
+    batch = ClipCollator(keep_seeds=True)(samples)
+    assert batch["pixel_values_videos"].shape == (6, 8, 3, 16, 16)
+    assert batch["labels"].tolist() == [0, -100, 1] * 2 and batch["sample_seeds"].shape == (6,)
+    for number in range(2):
+        for place, sample in enumerate(samples):
+            found = batch["pixel_values_videos"][3 * number + place]
+            assert torch.equal(found, sample["pixel_values_videos"][number])
+            assert int(batch["sample_seeds"][3 * number + place]) == sample["sample_seed"][number]
+    assert set(ClipCollator()(samples)) == {"pixel_values_videos", "labels"}
+
+
+def test_training_clips_have_the_channel_order_of_the_processor(rows):
+    clips = {}
+    for is_bgr in (False, True):
+        processor = UniFormerV2VideoProcessor(num_frames=4, size=20, crop_size=16, do_flip_channel_order=is_bgr)
+        clips[is_bgr] = RandomClipReader(processor, AugmentationConfig(), False)(rows[0]["video"], 3).pixels
+    assert torch.equal(clips[True], clips[False].flip(-3)) and not torch.equal(clips[True], clips[False])
 
 
 def test_one_channel_processors_read_one_channel(tmp_path):
@@ -182,14 +246,14 @@ def test_stretched_frames_are_not_cut_in_training_and_evaluation(tmp_path):
     path = write_video(tmp_path / "a.mp4", moving_frames(8, 32, 96), fps=8)
     stretched = {"size": {"height": 16, "width": 16}}
     whole = reader(config=WHOLE_FRAME, **stretched)
-    whole.crop.ratio = (1.0, 1.0)
+    whole.crops.crop.ratio = (1.0, 1.0)
     clip = whole({"path": str(path), "bytes": None}, seed=0).pixels
     expected = MultiViewReader(video_processor(**{**TINY, **stretched}))({"path": str(path), "bytes": None}).pixels
     assert (clip.int() - expected.int()).abs().max() <= 1
     for seed in range(
         20
     ):  # crops lie in the frame, and their aspect ratio relative to the frame's is within the limits
-        params = SameCrop(reader().crop, stretched_size=(16, 16))
+        params = SameCrop(reader().crops.crop, stretched_size=(16, 16))
         torch.manual_seed(seed)
         params(torch.zeros(2, 3, 32, 96, dtype=torch.uint8))
         top, left, height, width = (params.params[name] for name in ("top", "left", "height", "width"))
