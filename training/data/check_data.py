@@ -14,6 +14,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -235,7 +236,7 @@ def drop_corrupt(
     """
     if on_corrupt_video not in ON_CORRUPT_VIDEO:
         raise ValueError(f"on_corrupt_video must be skip or raise, got {on_corrupt_video!r}.")
-    splits, messages = dict(data.splits), list(data.messages)
+    splits, groups, messages = dict(data.splits), dict(data.groups), list(data.messages)
     for split, rows in data.splits.items():
         of_split = {video.video_id: video for video in corrupt if video.split == split}
         if not of_split:
@@ -253,8 +254,10 @@ def drop_corrupt(
                 f"{found}, more than max_corrupt_fraction={max_corrupt_fraction:g} allows; the first: {first.path}: {first.reason}"
             )
         splits[split] = rows.select(readable)
+        if split in groups:
+            groups[split] = [groups[split][index] for index in readable]
         messages.append(f"{found} and are dropped; the first: {first.path}: {first.reason}")
-    return VideoData(splits, data.class_names, data.media, data.multi_label, data.data_format, messages)
+    return replace(data, splits=splits, groups=groups, messages=messages)
 
 
 def write_report(corrupt: list[CorruptVideo], path: str | Path) -> None:

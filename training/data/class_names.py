@@ -7,6 +7,7 @@ spelling, so classes are matched by name.
 """
 
 import difflib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -131,6 +132,28 @@ def number_names(indices: Iterable[int]) -> list[str]:
             f"label {largest} is not a class index: without class_names_file, indices must be below {MAX_NUMBERED_CLASSES:,}."
         )
     return [str(index) for index in range(min(indices, default=0), largest + 1)]
+
+
+def count_label_groups(names: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
+    """
+    The number of classes of each group, in the order of the classes. The name of a class begins with that of its group.
+
+    >>> count_label_groups(["noun: tap", "noun: cup", "verb: wash"], ["verb", "noun"])
+    {'noun': 2, 'verb': 1}
+
+    Raises `ValueError` for a name without a group, a group without classes, and a group whose classes are not consecutive.
+    """
+    found = [name.partition(": ")[0] for name in names]
+    if unknown := [name for name, group in zip(names, found, strict=True) if group not in groups]:
+        raise ValueError(
+            f"The class {unknown[0]!r} must begin with its group, as in {groups[0] + ': NAME'!r} ({', '.join(groups)})."
+        )
+    runs = [group for group, _ in itertools.groupby(found)]
+    if sorted(runs) != sorted(groups):
+        raise ValueError(
+            f"The classes must be in consecutive groups, one of each of {', '.join(groups)}; they are {shorten(runs)}."
+        )
+    return dict(Counter(found))
 
 
 def describe_classes(names: Sequence[str]) -> str:

@@ -257,17 +257,34 @@ def _parse_number(cell: Any, name: str, where: str) -> float | None:
     text = "" if cell is None else str(cell).strip()
     if text.lower() in ("", "nan", "none", "null", "na", "n/a"):
         return None
-    clock = CLOCK.fullmatch(text)
-    try:
-        value = float(text) if clock is None else 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
-    except ValueError:
-        value = math.nan
+    value = _to_seconds(text)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
             f"{where}: {name} is {text[:40]!r}, not a time of at least 0 in a video; rename the column if it means something "
             "else, and leave the cell empty for the whole video."
         )
     return value
+
+
+def parse_seconds(value: Any, name: str, where: str) -> float:
+    """
+    A time of a format with fixed columns, in seconds or as `H:MM:SS.s`. name: of its column. where: file and line, for errors.
+
+    Raises `ValueError` for an empty cell and for anything but a finite time.
+    """
+    seconds = _to_seconds("" if value is None else str(value).strip())
+    if not math.isfinite(seconds):
+        raise ValueError(f"{where}: {name} is {value!r}, not a number of seconds.")
+    return seconds
+
+
+def _to_seconds(text: str) -> float:
+    """The seconds of a number or of `H:MM:SS.s`; NaN for other text."""
+    clock = CLOCK.fullmatch(text)
+    try:
+        return float(text) if clock is None else 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
+    except ValueError:
+        return math.nan
 
 
 def _plain(value: float) -> str:

@@ -8,6 +8,7 @@ known, the line number.
 import csv
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,22 @@ def sniff_text(path: Path) -> str:
             return file.read(SNIFFED_CHARACTERS)
         except UnicodeDecodeError:
             return ""
+
+
+def sniff_json(path: Path) -> Any:
+    """
+    The beginning of a JSON file: a list of its first item, or a dictionary of its first entry. `None` if `path` is not a `.json` file
+    of a list or a dictionary, or if the first item does not end within the first 64 K characters.
+    """
+    text = sniff_text(path).lstrip() if path.suffix.lower() == ".json" else ""
+    start = re.match(r'\[\s*|\{\s*(?P<name>"(?:[^"\\]|\\.)*")\s*:\s*', text)
+    if start is None:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start.end())
+        return [value] if start["name"] is None else {json.loads(start["name"]): value}
+    except (ValueError, RecursionError):
+        return None
 
 
 def sniff_line(path: Path) -> str:

@@ -22,6 +22,7 @@ from .class_names import (
     LabelEncoder,
     check_num_classes,
     check_spelling,
+    count_label_groups,
     normalize_label,
     number_names,
     read_class_names,
@@ -131,6 +132,8 @@ class VideoData:
     messages: for the user, on assumptions, ignored options and excluded videos, one sentence each.
     groups: split to the group of each of its rows (`group_column`, `group_pattern`), `None` for a row without one; no entry for a
         stream.
+    label_groups: names of groups of classes to their numbers of classes, in the order of the classes; a label is then a list with a
+        class of each group. Empty: one group of all classes.
     """
 
     splits: dict[str, Any]
@@ -140,6 +143,7 @@ class VideoData:
     data_format: str | None
     messages: list[str] = field(default_factory=list)
     groups: dict[str, list[str | None]] = field(default_factory=dict)
+    label_groups: dict[str, int] = field(default_factory=dict)
 
     @property
     def problem_type(self) -> str:
@@ -260,6 +264,8 @@ def _load_samples(
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     if class_names is None and declared is None:
         check_spelling(names)
+    label_groups = count_label_groups(names, entry.label_groups) if entry.label_groups else {}
+    has_several = multi_label or bool(label_groups)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
     if encoder.is_positional and (indices := _indices(splits)):
         if declared is None or config.class_names_file:  # else the format defines the numbers
@@ -283,18 +289,24 @@ def _load_samples(
     for split in [split for split in ("train", "validation", "test") if split in splits]:
         samples = splits[split]
         labels_of[split] = [_encode(sample, encoder, split) for sample in samples]
+        if label_groups:
+            labels_of[split] = [
+                label and tuple(sorted(label)) for label in labels_of[split]
+            ]  # in the order of the groups
+        if num_unknown := labels_of[split].count(None):
+            messages.append(f"{num_unknown} of {len(samples)} rows of the {split} split have no label.")
         ids = _unique_ids(samples, split, messages)
         paths, segments = [sample.path for sample in samples], [sample.segment for sample in samples]
         datasets[split] = make_dataset(
             entry.media, paths, labels_of[split], ids, names, segments, frame_rates.get(split)
         )
-    if "train" in labels_of and not multi_label:
+    if "train" in labels_of and not has_several:
         found = set(labels_of["train"])
         if empty := [name for index, name in enumerate(names) if index not in found]:
             messages.append(f"{len(empty)} of {len(names)} classes have no training video ({shorten(empty)}).")
-    if multi_label or held_out:
+    if has_several or held_out:
         messages += one_sided_messages(labels_of, names)
-    return VideoData(datasets, names, entry.media, multi_label, entry.name, messages, groups)
+    return VideoData(datasets, names, entry.media, multi_label, entry.name, messages, groups, label_groups)
 
 
 def _frame_rates(

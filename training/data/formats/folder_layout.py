@@ -88,12 +88,6 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     Raises `ValueError` if the labels differ, but the name of the file is not a usual one.
     """
     lost = [each for each in found if each.is_usual and not each.num_found and any(map(_has_media_name, each.samples))]
-    if any(each.split for each in lost):
-        each = next(each for each in lost if each.split)
-        raise ValueError(
-            f"{tree.path} has class folders and {each.path.name}, but none of the {len(each.samples)} videos in this file is "
-            f"found ({each.samples[0].path}): set video_root, or data_format=class_folders to ignore the file."
-        )
     messages = [
         f"Not read: {each.path.name}, none of whose {len(each.samples)} videos is found ({each.samples[0].path})."
         for each in lost
@@ -106,6 +100,12 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
         for path in (*folder.files(), *(each.path for each in folder.walk()))
     }
     differing = [each for each in found if not _agrees(each.samples, folder_of)]
+    if any(each.split for each in lost) and not differing:
+        each = next(each for each in lost if each.split)
+        raise ValueError(
+            f"{tree.path} has class folders and {each.path.name}, but none of the {len(each.samples)} videos in this file is "
+            f"found ({each.samples[0].path}): set video_root, or data_format=class_folders to ignore the file."
+        )
     names = shorten(each.path.name for each in differing)
     if differing and not any(each.is_usual for each in differing):
         raise ValueError(
@@ -114,7 +114,11 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
         )
     has_splits = any(source.split for source in classes.sources)
     if differing or any(_defines_more(each, has_splits) for each in found):
-        layout = use_annotations(tree, differing or found)
+        chosen = differing or found
+        splits = {each.split for each in chosen}
+        if None not in splits:  # files of further splits, without labels or without videos
+            chosen = chosen + [each for each in found + lost if each.split and each.split not in splits]
+        layout = use_annotations(tree, chosen)
         if differing:
             others = shorten(sorted({f"{name}/" for name in folder_of.values()}))
             layout.messages.insert(0, f"The folders {others} are no classes, because {names} gives other labels.")

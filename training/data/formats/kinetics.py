@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Kinetics-400, -600 and -700: the official CSV files, and clips that are named after video and time.
+Kinetics-400, -600 and -700: the official CSV and JSON files, and clips that are named after video and time.
 
-Columns are found by name: some editions have additional columns (`is_cc`), and test files have no `label`. A clip is
+A JSON file is an object `{youtube_id: {"annotations": {"label", "segment": [start, end]}, "duration", "subset", "url"}}`. Columns of CSV are found by name: some editions have additional columns (`is_cc`), and test files have no `label`. A clip is
 `<youtube_id>_<start:06d>_<end:06d>.mp4`, in one folder or in one folder per class; some copies omit the times. Ids may begin
 with "-" and contain "_", so clips are looked up by the name that the row gives, and file names are never parsed.
 
@@ -10,12 +10,13 @@ A file `<youtube_id>.mp4` may be the whole film or the clip. If several segments
 a row is its segment. If one is listed, the length of the file decides when it is read (`video_segments`).
 """
 
-import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ..segments import Segment
-from ..text_tables import read_header, read_table, sniff_header
+from ..segments import Segment, parse_seconds
+from ..text_tables import read_header, read_json, read_table, sniff_header, sniff_json
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample, split_of
 
@@ -25,25 +26,22 @@ COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
 def sniff_kinetics(path: Path) -> bool:
-    return set(COLUMNS) <= set(sniff_header(path))
+    if path.suffix.lower() != ".json":
+        return set(COLUMNS) <= set(sniff_header(path))
+    start = sniff_json(path)
+    entry = next(iter(start.values())) if isinstance(start, dict) else None
+    return isinstance(entry, dict) and isinstance(entry.get("annotations"), dict) and "segment" in entry["annotations"]
 
 
 def read_kinetics(path: Path, context: ReadContext) -> list[VideoSample]:
-    """The samples of an official CSV. The label is the name of the class, `None` in a file without labels."""
-    has_labels = "label" in read_header(path)
+    """The samples of an official CSV or JSON file. The label is the name of the class, `None` in a file without labels."""
     samples: list[VideoSample] = []
     of_film: dict[str, list[int]] = defaultdict(list)  # path of a file without times in its name to its rows
-    required = (
-        [*COLUMNS] + (["label"] if has_labels else []) + ([context.group_column] if context.group_column else [])
-    )
-    for line, cells in read_table(path, required):
-        where = f"{path}, line {line}"
+    for where, cells in (_read_json if path.suffix.lower() == ".json" else _read_csv)(path, context.group_column):
         label = cells.get("label") or None
-        if has_labels and label is None:
-            raise ValueError(f"{where}: the label is empty.")
         if not cells["youtube_id"]:
             raise ValueError(f"{where}: the youtube_id is empty.")
-        start, end = (_parse_seconds(cells[name], name, where) for name in COLUMNS[1:])
+        start, end = (parse_seconds(cells[name], name, where) for name in COLUMNS[1:])
         if not 0 <= start < end:
             raise ValueError(f"{where}: the segment {start:g} to {end:g} s does not end after its start.")
         clip = f"{cells['youtube_id']}_{int(start):06d}_{int(end):06d}"
@@ -69,24 +67,46 @@ def read_kinetics(path: Path, context: ReadContext) -> list[VideoSample]:
     return samples
 
 
-def _parse_seconds(text: str, name: str, where: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds):
-        raise ValueError(f"{where}: {name} is {text!r}, not a number of seconds.")
-    return seconds
+def _read_csv(path: Path, group_column: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    has_labels = "label" in read_header(path)
+    required = [*COLUMNS, *(["label"] if has_labels else []), *([group_column] if group_column else [])]
+    for line, cells in read_table(path, required):
+        if has_labels and not cells["label"]:
+            raise ValueError(f"{path}, line {line}: the label is empty.")
+        yield f"{path}, line {line}", cells
+
+
+def _read_json(path: Path, group_column: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of a JSON file with the columns of CSV."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} must be an object from youtube_id to the annotations of a video.")
+    if group_column not in (None, "youtube_id"):
+        raise ValueError(
+            f"{path} has no column {group_column!r}; JSON of Kinetics has the group_column youtube_id only."
+        )
+    for youtube_id, entry in content.items():
+        where = f"{path}, {youtube_id!r}"
+        annotations = entry.get("annotations") if isinstance(entry, dict) else None
+        segment = annotations.get("segment") if isinstance(annotations, dict) else None
+        if not isinstance(segment, list) or len(segment) != 2:
+            raise ValueError(f"{where}: the 'annotations' must have a 'segment' [start, end].")
+        label, subset = annotations.get("label"), entry.get("subset")
+        for name, value in (("label", label), ("subset", subset)):
+            if not isinstance(value, str | None):
+                raise ValueError(f"{where}: the {name} is {value!r}, not text.")
+        times = dict(zip(COLUMNS[1:], segment, strict=True))
+        yield where, {"youtube_id": youtube_id, "label": label, "split": subset or "", **times}
 
 
 register_format(
     AnnotationFormat(
         name="kinetics",
-        description="CSV with the columns youtube_id, time_start and time_end",
+        description="Kinetics, CSV with the columns youtube_id, time_start and time_end, or JSON by youtube_id",
         sniff=sniff_kinetics,
         read=read_kinetics,
         priority=20,
-        suffixes=(".csv", ".tsv", ".txt"),
+        suffixes=(".csv", ".tsv", ".txt", ".json"),
         class_counts=NUM_CLASSES,
         options=("video_root", "frame_folder_fps", "group_column"),
     )

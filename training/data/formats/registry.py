@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..class_names import read_class_names
 from ..media_files import MediaFolder
-from ..text_tables import read_header
+from ..text_tables import read_header, read_json, sniff_text
 from .samples import VideoFolder, VideoSample, split_of
 
 
@@ -90,6 +90,9 @@ class AnnotationFormat:
     folder_markers: names of files; a folder that contains one of them has this format.
     media: "video" or "image".
     multi_label: allowed values of the option `multi_label`, the default first.
+    label_groups: names of groups of classes; a video has one label of each group, which is trained with a softmax of its own
+        ("multi-task heads"). The name of a class begins with that of its group, "noun: tap", and the label of a `VideoSample` is a tuple
+        with the name of a class of each group. Empty: one group of all classes.
     class_counts: allowed numbers of classes, unless the option `num_classes` is given; empty for any number.
     class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices; `None` if the
         labels are the names of the classes.
@@ -111,6 +114,7 @@ class AnnotationFormat:
     folder_markers: tuple[str, ...] = ()
     media: Literal["video", "image"] = "video"
     multi_label: tuple[bool, ...] = (False,)
+    label_groups: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
     options: tuple[str, ...] = ("video_root", "frame_folder_fps")
@@ -264,7 +268,12 @@ def _sniff(path: Path) -> AnnotationFormat:
 
 
 def unknown_format(path: Path) -> str:
-    """The text of the error for a file in no known format. Raises `ValueError` for a file without a first line."""
-    columns = ",".join(read_header(path))[:80]
+    """The text of the error for a file in no known format. Raises `ValueError` for an empty file, and for text that is not JSON in a
+    `.json` file."""
+    if path.suffix.lower() == ".json":
+        read_json(path)
+        start = " ".join(sniff_text(path).split())[:80]
+    else:
+        start = ",".join(read_header(path))[:80]
     listed = "; ".join(f"{each.name}: {each.description}" for each in list_formats() if each.layout == "file")
-    return f"{path} is in no known format; it begins with {columns!r}. Formats: {listed}."
+    return f"{path} is in no known format; it begins with {start!r}. Formats: {listed}."

@@ -7,12 +7,11 @@ template with the objects filled in. Videos are `<id>.webm`. Entries of the test
 """
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from ..class_names import read_class_names
-from ..text_tables import read_json, sniff_text
+from ..text_tables import read_json, sniff_json
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoFolder, VideoSample
 
@@ -23,12 +22,10 @@ LABEL_FILES = ("something-something-v2-labels.json", "labels.json")
 
 
 def sniff_ssv2(path: Path) -> bool:
-    text = sniff_text(path).lstrip() if path.suffix.lower() == ".json" else ""
-    try:
-        first, _ = json.JSONDecoder().raw_decode(text, text.index("{")) if text.startswith("[") else (None, 0)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(first, dict) and "id" in first and set(first) <= ENTRY_KEYS
+    start = sniff_json(path)
+    first = start[0] if isinstance(start, list) else None
+    # An id and a label without a template are a list of another data set.
+    return isinstance(first, dict) and ("template" in first or set(first) == {"id"}) and set(first) <= ENTRY_KEYS
 
 
 def ssv2_names(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str]:
