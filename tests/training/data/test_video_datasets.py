@@ -472,7 +472,10 @@ def test_single_and_multi_label_mismatch_raises(tmp_path):
     add_table(tmp_path / "kinetics_train.csv", [{"label": "a", "youtube_id": "b", "time_start": 1, "time_end": 2}])
     message = error_of(train_data=tmp_path / "Charades_v1_train.csv", multi_label=False)
     assert "charades has several labels per video; multi_label=false needs one of" in message
-    assert "ssv2, kinetics, hmdb51, ucf101, list, csv" in message
+    assert (
+        "ssv2, ssv1, diving48, activitynet, kinetics, hacs_clips, epic_kitchens, hmdb51, ucf101, moments_in_time, list, csv"
+        in message
+    )
     message = error_of(train_data=tmp_path / "kinetics_train.csv", multi_label=True, num_classes=1)
     assert "kinetics has one label per video; multi_label=true needs one of charades, list, csv" in message
     dataset = video_table([0, 1, 0, 1])
