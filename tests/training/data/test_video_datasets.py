@@ -477,7 +477,9 @@ def test_single_and_multi_label_mismatch_raises(tmp_path):
         in message
     )
     message = error_of(train_data=tmp_path / "kinetics_train.csv", multi_label=True, num_classes=1)
-    assert "kinetics has one label per video; multi_label=true needs one of charades, list, csv" in message
+    assert (
+        "kinetics has one label per video; multi_label=true needs one of activitynet, charades, list, csv" in message
+    )
     dataset = video_table([0, 1, 0, 1])
     dataset.save_to_disk(tmp_path / "saved")
     assert "multi_label=true, but the label column holds one label" in error_of(
