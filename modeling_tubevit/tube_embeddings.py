@@ -249,6 +249,10 @@ class TubeViTEmbeddings(nn.Module):
         tubes, size = self._tubes_and_size(pixel_values, pixel_values_videos)
         return self.positions.attention_bias(tubes, size, tokens, self.num_prefix_tokens)
 
+    def num_tokens_per_tube(self, size: Size, is_image: bool = False) -> list[int]:
+        """Number of tokens of each tube that tokenizes a clip (or an image) of `size`, (frames, height, width), in their order."""
+        return [tube.num_tokens(size) for tube in self._tubes_for(size, is_image)[1]]
+
     def _tubes_and_size(
         self, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
     ) -> tuple[tuple[Tube, ...], Size]:

@@ -10,7 +10,9 @@ predictions contain every video once. A video that cannot be read stays in the r
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,7 @@ from ..data.clip_sampling import MultiViewReader
 from ..data.dataset_columns import check_frame_rates, row_source, segment_of
 from ..data.segments import Segment
 from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
-from ..models.loading import VideoClassifier
+from ..models.loading import ClipModel, VideoClassifier
 
 
 SPLITS = ("validation", "test")  # the first of these that the data have is the default
@@ -128,7 +130,8 @@ class VideoPrediction(NamedTuple):
 
     index: position of the video in the split; `None` in a stream.
     label: class index, a list of indices for several labels, `None` if unknown.
-    logits: float32 `(views, classes)`, with the spatial views of a clip next to each other; `None` for a video that was not scored.
+    logits: float32 `(views, classes)`, with the spatial views of a clip next to each other; `None` for a video that was not scored. Of a
+        `VideoEncoder`, the embeddings `(views, *shape)`.
     reason: why the video was not scored. is_missing: whether the file does not exist.
     segment: the part of the video that was scored; `None` for the whole video.
     """
@@ -184,20 +187,13 @@ def predict_multi_view(
     """
     from accelerate.utils import gather_object
 
-    from ..logging_utils import progress_bar
-
-    loader = _make_loader(classifier, rows, accelerator, batch_size, num_workers)
     predictions: list[VideoPrediction] = []
     start, waited = time.perf_counter(), 0.0
-    total = len(loader.dataset) if isinstance(loader.dataset, Dataset) and not _is_stream(rows) else None
-    hidden = not accelerator.is_main_process
-    with progress_bar(description="scoring", total=total, unit="video", is_hidden=hidden) as progress:
-        for number, (items, seconds) in enumerate(_timed(loader)):
-            if max_batches is not None and number >= max_batches:
-                break
+    batches = iterate_predictions(classifier, rows, accelerator, batch_size, num_workers, "scoring")
+    with closing(batches):
+        for scored, seconds in islice(batches, max_batches):
             waited += seconds
-            predictions += _predict(items, classifier, accelerator.device, batch_size)
-            progress.update(len(items))
+            predictions += scored
     own_times = [(time.perf_counter() - start, waited)]
     predictions, times = gather_object(predictions), gather_object(own_times)
     if not _is_stream(rows):
@@ -214,6 +210,26 @@ def predict_multi_view(
     )
 
 
+def iterate_predictions(
+    model: ClipModel, rows: Any, accelerator: Any, batch_size: int, num_workers: int, description: str
+) -> Iterator[tuple[list[VideoPrediction], float]]:
+    """
+    The predictions for each batch of the rows of this process, which are every `num_processes`-th row, and the seconds of waiting for
+    the batch.
+
+    model, and the other arguments: as for `predict_multi_view`. description: of the progress bar.
+    """
+    from ..logging_utils import progress_bar
+
+    loader = _make_loader(model, rows, accelerator, batch_size, num_workers)
+    total = len(loader.dataset) if isinstance(loader.dataset, Dataset) and not _is_stream(rows) else None
+    hidden = not accelerator.is_main_process
+    with progress_bar(description=description, total=total, unit="video", is_hidden=hidden) as progress:
+        for items, seconds in _timed(loader):
+            yield _predict(items, model, accelerator.device, batch_size), seconds
+            progress.update(len(items))
+
+
 class _Item(NamedTuple):
     """A video before its forward pass: a prediction without logits, and pixels `(views, frames, channels, height, width)`."""
 
@@ -224,8 +240,8 @@ class _Item(NamedTuple):
 class _Reader:
     """Reads a row into an `_Item`; the item of a video that cannot be read has no pixels."""
 
-    def __init__(self, classifier: VideoClassifier):
-        self.read, self.num_views = MultiViewReader(classifier.processor), classifier.num_views
+    def __init__(self, model: ClipModel):
+        self.read, self.num_views = MultiViewReader(model.processor), model.num_views
 
     def __call__(self, row: dict[str, Any], index: int | None) -> _Item:
         video = row_source(row, self.read.media)
@@ -267,8 +283,8 @@ def _is_stream(rows: Any) -> bool:
     return not hasattr(rows, "__len__")
 
 
-def _make_loader(classifier, rows, accelerator, batch_size, num_workers) -> DataLoader:
-    rank, world, reader = accelerator.process_index, accelerator.num_processes, _Reader(classifier)
+def _make_loader(model: ClipModel, rows: Any, accelerator: Any, batch_size: int, num_workers: int) -> DataLoader:
+    rank, world, reader = accelerator.process_index, accelerator.num_processes, _Reader(model)
     if _is_stream(rows):
         from datasets.distributed import split_dataset_by_node
 
@@ -277,7 +293,7 @@ def _make_loader(classifier, rows, accelerator, batch_size, num_workers) -> Data
         videos = _Videos(rows, reader, rank, world)
     return DataLoader(
         videos,
-        batch_size=max(1, batch_size // classifier.num_views),
+        batch_size=max(1, batch_size // model.num_views),
         num_workers=num_workers,
         collate_fn=list,  # videos that cannot be read make batches uneven
         pin_memory=accelerator.device.type == "cuda",
@@ -295,19 +311,21 @@ def _timed(loader: DataLoader) -> Iterator[tuple[list[_Item], float]]:
         yield items, time.perf_counter() - start
 
 
-def _predict(items: list[_Item], classifier: VideoClassifier, device: Any, batch_size: int) -> list[VideoPrediction]:
-    read = [item.pixels.to(device, non_blocking=True) for item in items if item.pixels is not None]
-    if not read:
-        return [item.prediction for item in items]
-    chunks = torch.cat(read).split(batch_size)
-    logits = torch.cat([classifier(clips) for clips in chunks]).unflatten(0, (len(read), -1)).cpu().numpy()
-    logits_of_videos = iter(logits)
-    return [
-        item.prediction if item.pixels is None else _scored(item.prediction, next(logits_of_videos)) for item in items
-    ]
+def _predict(items: list[_Item], model: ClipModel, device: Any, batch_size: int) -> list[VideoPrediction]:
+    outputs_of_videos: list[np.ndarray] = []
+    read = [item.pixels for item in items if item.pixels is not None]
+    for shape, videos in groupby(
+        read, key=lambda pixels: pixels.shape
+    ):  # frames that are not cropped have several sizes
+        chunks = torch.cat([each.to(device, non_blocking=True) for each in videos]).split(batch_size)
+        outputs_of_videos.extend(
+            torch.cat([model(clips) for clips in chunks]).unflatten(0, (-1, shape[0])).cpu().numpy()
+        )
+    outputs = iter(outputs_of_videos)
+    return [item.prediction if item.pixels is None else _scored(item.prediction, next(outputs)) for item in items]
 
 
-def _scored(prediction: VideoPrediction, logits: np.ndarray) -> VideoPrediction:
-    if not np.isfinite(logits).all():
-        return prediction._replace(reason="the model's logits are NaN or inf")
-    return prediction._replace(logits=logits)
+def _scored(prediction: VideoPrediction, outputs: np.ndarray) -> VideoPrediction:
+    if not np.isfinite(outputs).all():
+        return prediction._replace(reason="the model's output is NaN or inf")
+    return prediction._replace(logits=outputs)

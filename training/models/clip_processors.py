@@ -179,6 +179,12 @@ def clip_processors(
     return ClipProcessors(reader, own, own)
 
 
+def image_clip_processors(own: TubeViTImageProcessor, family: ModelFamily, config: Any) -> ClipProcessors:
+    """The processors that read and prepare images for a model. own: the checkpoint's image processor; it is not changed."""
+    reader = type(own).from_dict({**own.to_dict(), **UINT8})
+    return ClipProcessors(reader, own, find_normalizer(own, family, config))
+
+
 def find_normalizer(own: Any, family: ModelFamily, config: Any) -> Any:
     """
     The processor `own`; or `None` if the model itself normalizes uint8 pixels in the same way: both have the same statistics, or

@@ -44,6 +44,8 @@ class ModelFamily:
     freezes_layers: whether its config has `num_frozen_layers`; otherwise layers are frozen by the names of their parameters.
     unused_parameters: regular expression for parameters that its classifier never uses.
 
+    bare_pooling: the token that stands for a clip in a checkpoint without a classifier whose `forward` returns no `pooler_output`: "mean"
+        of the last hidden states, or "cls", their first token. bare_arguments: further arguments of the `forward` of its base model.
     input_name: name of the clips in the arguments of `forward`.
     normalizes_pixels: whether `forward` accepts uint8 pixels and normalizes them.
     frames_field, size_field: fields of its config for the number of frames of a clip and the side of a frame in pixels.
@@ -79,6 +81,8 @@ class ModelFamily:
     before_layers: str = BEFORE_LAYERS
     freezes_layers: bool = False
     unused_parameters: str | None = None
+    bare_pooling: Literal["mean", "cls"] = "mean"
+    bare_arguments: Mapping[str, Any] = field(default_factory=dict)
     input_name: str = "pixel_values_videos"
     normalizes_pixels: bool = False
     frames_field: str | None = "num_frames"
@@ -408,6 +412,7 @@ register_family(
         title="ViViT",
         config_class="transformers:VivitConfig",
         classifiers={"video": "transformers:VivitForVideoClassification"},
+        bare_pooling="cls",
         input_name="pixel_values",
         default_num_frames=32,
         size_fields=_vivit_fields,
@@ -419,6 +424,7 @@ register_family(
         title="TimeSformer",
         config_class="transformers:TimesformerConfig",
         classifiers={"video": "transformers:TimesformerForVideoClassification"},
+        bare_pooling="cls",
         input_name="pixel_values",
         num_frames_may_differ="config",
         set_num_frames=resize_timesformer,
@@ -435,6 +441,7 @@ register_family(
         layers=r"(?:^|\.)(encoder\.layer)\.(\d+)\.",  # not those of the predictor
         before_layers=r"(?:^|\.)encoder\.embeddings\.",
         unused_parameters=r"(?:^|\.)predictor\.",
+        bare_arguments={"skip_predictor": True},
         frames_field="frames_per_clip",
         size_field="crop_size",
         num_frames_may_differ="config",  # its positions are rotary
@@ -449,6 +456,7 @@ register_family(
         title="ViT",
         config_class="transformers:ViTConfig",
         classifiers={"image": "transformers:ViTForImageClassification"},
+        bare_pooling="cls",
         input_name="pixel_values",
         frames_field=None,
     )

@@ -17,13 +17,12 @@ from transformers import AutoConfig, AutoImageProcessor, AutoVideoProcessor
 from tubevit.processing import TubeViTVideoProcessor
 from tubevit.safetensors_only import check_finite
 
-from ..data.clip_sampling import UINT8
 from .clip_processors import (
     ClipProcessors,
     choose_num_frames,
     clip_processors,
     complete_sampling,
-    find_normalizer,
+    image_clip_processors,
 )
 from .families import ModelFamily, family_of, resolve
 
@@ -34,9 +33,9 @@ COMBINED_PROCESSOR_FILE = "processor_config.json"
 PROCESSOR_FILES = {"image": "preprocessor_config.json", "video": "video_preprocessor_config.json"}
 
 
-class VideoClassifier:
+class ClipModel:
     """
-    A classifier of videos or images of any family with its processors. It maps clips to logits.
+    A model of clips or images of any family with its processors.
 
     model: in evaluation mode.
     processors: read a video (or an image), and convert its pixels to the model's input.
@@ -44,6 +43,27 @@ class VideoClassifier:
 
     def __init__(self, model: Any, processors: ClipProcessors):
         self.model, self.processors = model, processors
+
+    @property
+    def processor(self) -> Any:
+        """The processor that reads all views of a video, or an image."""
+        return self.processors.reader
+
+    @property
+    def media(self) -> str:
+        """The kind of data that it reads, "video" or "image"."""
+        return "video" if isinstance(self.processor, TubeViTVideoProcessor) else "image"
+
+    @property
+    def num_views(self) -> int:
+        """Clips per video."""
+        if self.media == "image":
+            return 1
+        return self.processor.num_temporal_views * self.processor.num_spatial_views
+
+
+class VideoClassifier(ClipModel):
+    """A classifier of videos or images. It maps clips to logits."""
 
     @torch.inference_mode()
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
@@ -53,23 +73,6 @@ class VideoClassifier:
         """
         inputs = self.processors.prepare(clips, self.model.dtype)
         return self.model(**inputs).logits.float().reshape(len(clips), -1)  # VideoPrism returns (clips, 1, classes)
-
-    @property
-    def processor(self) -> Any:
-        """The processor that reads all views of a video, or an image."""
-        return self.processors.reader
-
-    @property
-    def media(self) -> str:
-        """The kind of data that it classifies, "video" or "image"."""
-        return "video" if isinstance(self.processor, TubeViTVideoProcessor) else "image"
-
-    @property
-    def num_views(self) -> int:
-        """Clips per video."""
-        if self.media == "image":
-            return 1
-        return self.processor.num_temporal_views * self.processor.num_spatial_views
 
     @property
     def multi_label(self) -> bool:
@@ -108,9 +111,7 @@ def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "aut
         raise ValueError(f"{name}: {error}") from error
     if media == "image":
         model = load_model(name, model_class, dtype=dtype)
-        own = load_processor(name, family, "image")
-        reader = type(own).from_dict({**own.to_dict(), **UINT8})
-        return VideoClassifier(model, ClipProcessors(reader, own, find_normalizer(own, family, config)))
+        return VideoClassifier(model, image_clip_processors(load_processor(name, family, "image"), family, config))
     settings = complete_sampling(settings)
     own = load_processor(name, family, "video")
     num_frames = choose_num_frames(settings, own, family, config, name)
@@ -239,8 +240,13 @@ def _saved_class(name: str, family: ModelFamily, config: Any) -> type:
     return model_class
 
 
-def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
-    """As `load_model`, for any class with `from_pretrained`, also an Auto class. The config is not checked first."""
+def load_complete(model_class: type, name: str, optional_pooler: bool = False, **kwargs: Any) -> Any:
+    """
+    As `load_model`, for any class with `from_pretrained`, also an Auto class. The config is not checked first.
+
+    optional_pooler: if the checkpoint lacks the weights of the model's `pooler`, set `pooler` to `None` instead of raising; models of
+        Transformers with `add_pooling_layer` then return no `pooler_output`.
+    """
     with quiet_library():
         model, info = model_class.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
@@ -251,7 +257,10 @@ def load_complete(model_class: type, name: str, **kwargs: Any) -> Any:
             f"{name} holds {len(mismatched)} weights of other shapes than its config.json says ({key} is "
             f"{tuple(saved)}, not {tuple(expected)}): the two files do not belong together."
         )
-    if missing := sorted(info["missing_keys"]):
+    missing = sorted(info["missing_keys"])
+    if optional_pooler and missing and all(key.startswith("pooler.") for key in missing):
+        model.pooler, missing = None, []
+    if missing:
         raise ValueError(
             f"{name} lacks {len(missing)} weights of {type(model).__name__} ({missing[0]}, ...): it was saved from "
             "another class; fine-tune it with this class first."
