@@ -36,7 +36,7 @@ FRAMES_OF_IMAGE_MODELS = 8  # frames of a clip, unless the user chooses another 
 
 class VideoEncoder(ClipModel):
     """
-    Maps uint8 clips to embeddings.
+    Maps clips to embeddings.
 
     model: a backbone, or a classifier, whose logits are not used.
     family: its entry in the registry. level: what an embedding holds:
