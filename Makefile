@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix fuzz lint typecheck clean FORCE
+.PHONY: help demo test test-matrix fuzz lint typecheck docs clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
@@ -21,6 +21,7 @@ help:
 	@echo "make fuzz               decode randomly damaged videos for 10 minutes (make fuzz SECONDS=60 SEED=1); keeps the files that fail"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
+	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"
 	@echo "make clean              remove the environment, the demo and caches"
 	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.10 or newer)."
 
@@ -89,8 +90,12 @@ typecheck: $(READY)
 	$(BIN)/python -m mypy modeling_tubevit
 	$(BIN)/python -m mypy processing
 
+docs: $(READY)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs site
+	@echo "Wrote site/index.html."
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo fuzz_failures build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo fuzz_failures site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so that an installation that broke off is done again.
