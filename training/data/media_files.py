@@ -114,6 +114,7 @@ class MediaFolder:
     folders: its folders, sorted by name.
     links: those names in `media` that are links.
     left_out: reason to the paths of entries below the scanned folder that are not read; the same object in all its folders.
+    replacements: file name to the file elsewhere that is read in place of the files of this name below the folder.
     """
 
     path: Path
@@ -122,6 +123,7 @@ class MediaFolder:
     folders: list["MediaFolder"] = field(default_factory=list)
     links: set[str] = field(default_factory=set)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    replacements: dict[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

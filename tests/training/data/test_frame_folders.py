@@ -1,10 +1,11 @@
 """Folders of frames are videos in class folders, lists, `prepare` and `predict`; the most frequent kind of media is read."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_files import add_clip, add_table, class_folders, load, table
+from dataset_files import add_clip, add_table, class_folders, load, ssv2, table
 from PIL import Image
 from saved_models import save_model
 
@@ -68,6 +69,25 @@ def test_frame_folders_in_split_folders(tmp_path):
     (tmp_path / "val" / "b" / "b1" / "img_00003.png").write_bytes(b"damaged")
     corrupt, _ = check_videos(data, every_frame=True, num_workers=1)
     assert [video.video_id for video in corrupt] == ["b/b1"] and "img_00003.png cannot be read" in corrupt[0].reason
+
+
+@pytest.mark.parametrize("frames", ["20bn-something-something-v2-frames", "."])
+@pytest.mark.parametrize("is_elsewhere", [False, True], ids=["beside", "video_root"])
+def test_frame_folders_of_something_something(frames, is_elsewhere, tmp_path):
+    folder, _ = ssv2(tmp_path)
+    videos = tmp_path.parent / f"{tmp_path.name}-videos" if is_elsewhere else tmp_path
+    for number in (180, 13, 7):
+        add_frames(videos / frames / str(number), name="{:06d}.jpg")
+    data = load(data=folder, frame_folder_fps=12, **({"video_root": videos / frames} if is_elsewhere else {}))
+    assert (data.data_format, len(data.class_names)) == ("ssv2", 174)
+    found = {
+        split: {Path(row["video"]["path"]).name: row["label"] for row in rows} for split, rows in data.splits.items()
+    }
+    assert found == {"train": {"180": 170, "13": 3}, "validation": {"13": 3}, "test": {"7": None}}
+    assert "4 of 4 videos are folders of frames, 12 frames per second." in data.messages
+    clip, metadata = decode_video(row_source(data.splits["train"][0], "video"), lambda metadata: [3])
+    assert clip.float().mean().item() == pytest.approx(40 + 20 * 3, abs=2)
+    assert (metadata.fps, metadata.total_num_frames) == (12, NUM_FRAMES)
 
 
 @pytest.mark.parametrize(

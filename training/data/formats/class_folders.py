@@ -90,7 +90,10 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
     else:
         kind, chosen = "folders of frames", found.frames
         others = {"video file": found.videos, "picture": found.images + found.thumbnails}
-    samples = [VideoSample(str(path), name, path.relative_to(folder.path).as_posix()) for name, path in chosen]
+    samples = [
+        VideoSample(str(folder.replacements.get(path.name, path)), name, path.relative_to(folder.path).as_posix())
+        for name, path in chosen
+    ]
     samples.sort(key=lambda sample: (sample.label, sample.path))
     for noun, entries in others.items():
         if entries:

@@ -17,13 +17,14 @@ from typing import NamedTuple
 from ..class_names import normalize_label
 from ..media_files import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES, MediaFolder, count, shorten
 from .registry import Source
-from .samples import SPLIT_NAMES, split_of, splits_of_folders
+from .samples import SPLIT_NAMES, has_replacements, split_of, splits_of_folders
 
 
 # Names of folders without labels.
 UNLABELED = ("unlabelled", "unlabeled", "unannotated", "unsorted", "no label", "no labels", "to label")
 # Names of folders that are parts of a data set if a number follows.
 PART_WORDS = ("split", "part", "fold", "batch", "chunk", "shard", "set", "folder", "data", "disk", "volume")
+KINETICS_CLIP = re.compile(r".{11}_\d{6}_\d{6}\.\w+")  # name of a file: YouTube id, start and end in seconds
 CLASS_LAYOUT = "<folder>/<class>/*.mp4 or <folder>/train|val|test/<class>/*.mp4"
 
 
@@ -61,13 +62,14 @@ def find_class_folders(tree: MediaFolder, are_classes: bool, known: frozenset[st
 
     Raises `ValueError` for two folders of one split.
     """
-    base = unwrap(tree, known)[-1]
+    messages: list[str] = []
+    base = _apply_replacements(unwrap(tree, known)[-1], messages)
     folders = {folder.name: folder for folder in base.media_folders}
     splits = splits_of_folders(list(folders))
     unlabeled = (
         [] if are_classes else [name for name in folders if normalize_label(name) in UNLABELED and len(folders) > 1]
     )
-    messages = [
+    messages += [
         f"Left out: {count(folders.pop(name).num_media, 'file')} in {name}/, by its name." for name in unlabeled
     ]
     if not folders:
@@ -85,10 +87,36 @@ def find_class_folders(tree: MediaFolder, are_classes: bool, known: frozenset[st
         )
     if not are_classes and (problem := _numbered_parts(base) or _two_levels(base)):
         return problem
-    if base is not tree:
+    if base.path != tree.path:
         messages.append(f"The class folders are in {base.path.relative_to(tree.path)}/.")
     base = replace(base, folders=[folder for folder in base.folders if folder.name not in unlabeled])
     return Layout([Source(str(base.path), None, base)], messages)
+
+
+def _apply_replacements(base: MediaFolder, messages: list[str]) -> MediaFolder:
+    """
+    `base` without its folder of intact copies of damaged Kinetics clips; these replace the files of the same names. A message says
+    how many.
+    """
+    folders = {
+        folder.name: folder
+        for folder in base.media_folders
+        if has_replacements(folder.name) and all(KINETICS_CLIP.fullmatch(path.name) for path in folder.files())
+    }
+    if not folders:
+        return base
+    copies = {path.name: path for folder in folders.values() for path in folder.files()}
+    others = [folder for folder in base.folders if folder.name not in folders]
+    replaced = {path.name for folder in others for path in folder.files()} & set(copies)
+    messages.append(
+        f"{len(replaced)} of the {count(len(copies), 'file')} in {_slashes(folders)} replace the clips of the same names; the others "
+        "are left out."
+    )
+    return _with_replacements(replace(base, folders=others), copies)
+
+
+def _with_replacements(folder: MediaFolder, copies: dict[str, Path]) -> MediaFolder:
+    return replace(folder, replacements=copies, folders=[_with_replacements(each, copies) for each in folder.folders])
 
 
 def _class_parents(splits: list[MediaFolder], known: frozenset[str]) -> dict[str, MediaFolder]:
@@ -164,7 +192,7 @@ def _split_layout(
                 f"{_slashes(inner)} has class folders: move them into {name}/<class>/, or set {split}_data to a file with the "
                 "columns path and label."
             )
-    if base is not tree:
+    if base.path != tree.path:
         messages.append(f"The splits are in {base.path.relative_to(tree.path)}/.")
     for name in (name for name in folders if name not in splits):
         messages.append(

@@ -121,7 +121,8 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
         layout = use_annotations(tree, chosen)
         if differing:
             others = shorten(sorted({f"{name}/" for name in folder_of.values()}))
-            layout.messages.insert(0, f"The folders {others} are no classes, because {names} gives other labels.")
+            verb = "give" if len(differing) > 1 else "gives"
+            layout.messages.insert(0, f"The folders {others} are no classes, because {names} {verb} other labels.")
         return layout
     return classes._replace(
         messages=[

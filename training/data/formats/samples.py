@@ -103,6 +103,16 @@ def _words(name: str) -> list[str]:
     return words
 
 
+def has_replacements(folder: str) -> bool:
+    """
+    Whether a folder has the name of that with the intact copies of damaged clips in the community archives of Kinetics.
+
+    >>> has_replacements("replacement_for_corrupted_k400"), has_replacements("replacement"), has_replacements("replacing tires")
+    (True, True, False)
+    """
+    return re.fullmatch(r"replacements?([ _-]for[ _-].*)?", folder.lower()) is not None
+
+
 class VideoFolder:
     """
     Finds the files of a data set in a folder. Each folder is listed once: on a network file system, 240,000 single look-ups
@@ -171,13 +181,15 @@ class VideoFolder:
         Path of a file anywhere below the root whose name without suffix is in `stems`, earlier stems first; `None` if there is
         no such file.
 
-        folder: preferred name of the parent folder, if several files match; case and underscores are ignored.
+        folder: preferred name of the parent folder, if several files match; case and underscores are ignored. A file in a folder of
+            replacements comes first.
         """
         for stem in stems:
             found = sorted(self._all_clips().get(stem, []))
+            replaced = [path for path in found if any(map(has_replacements, path.split("/")[:-1]))]
             inside = [path for path in found if folder and _normalize(path.split("/")[-2:-1]) == _normalize([folder])]
             if found:
-                return str(self._top() / (inside or found)[0])
+                return str(self._top() / (replaced or inside or found)[0])
         return None
 
     def _top(self) -> Path:
