@@ -112,6 +112,12 @@ def parameter_names(object_) -> set[str]:
     return names | set(getattr(object_, "__annotations__", {}))
 
 
+def skip_constructor(app, what, name, object_, skip, options) -> bool | None:
+    """The parameters stand in the docstring of the class."""
+    return True if name in ("__init__", "__new__") else None
+
+
 def setup(app) -> None:
     app.connect("builder-inited", generate_pages)
+    app.connect("autodoc-skip-member", skip_constructor)
     app.connect("autodoc-process-docstring", convert_docstring, priority=400)  # before napoleon

@@ -126,12 +126,12 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     Settings are passed to the constructor, saved with the processor, and can be overridden in a call. In addition to the
     settings of every video processor in Transformers (`TubeViTVideoProcessorKwargs` describes them in full):
 
-        sampling, num_frames (32), fps, clip_start: the frames of a clip.
-        num_temporal_views, num_spatial_views: clips per video, and crops per clip; the paper evaluates 4 and 3.
-        pad_mode: padding of a clip longer than its video.
-        allow_partial: whether to use the frames that can be decoded from a damaged or truncated file.
-        num_decoder_threads: threads per file; set it to 1 if several files are decoded in parallel.
-        do_rescale, do_normalize: set both to `False` for uint8 pixels (a quarter of the bytes); the model normalizes them.
+    - `sampling`, `num_frames` (32), `fps`, `clip_start`: the frames of a clip.
+    - `num_temporal_views`, `num_spatial_views`: clips per video, and crops per clip; the paper evaluates 4 and 3.
+    - `pad_mode`: padding of a clip longer than its video.
+    - `allow_partial`: whether to use the frames that can be decoded from a damaged or truncated file.
+    - `num_decoder_threads`: threads per file; set it to 1 if several files are decoded in parallel.
+    - `do_rescale`, `do_normalize`: set both to `False` for uint8 pixels (a quarter of the bytes); the model normalizes them.
 
     The output `pixel_values_videos` is `(batch, frames, channels, height, width)`, or with several views
     `(batch, views, frames, channels, height, width)`: view `t * num_spatial_views + s` is crop `s` of clip `t`.
