@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit show`: draw the tubes, kernels, position embeddings and attention of a TubeViT, or the kernels of other models."""
+"""`tubevit show`: draw the tubes, kernels, position embeddings and attention of a TubeViT, or what other families have of these."""
 
 import argparse
 from pathlib import Path
@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "picture",
         choices=PICTURES,
         help="tubes: pixels of a clip that each tube reads (fig. 2); kernels: learned kernels (fig. 5); positions: similarity of the "
-        "tokens' position embeddings; attention: weights of the attention pooling on the pixels of a clip",
+        "tokens' position embeddings; attention: attention weights on the pixels of a clip (of the pooling; UniFormerV2: within frames and of "
+        "the global blocks; ViViT: over space and time)",
     )
     parser.add_argument(
         "model",
         nargs="?",
-        help="checkpoint of a TubeViT, or for kernels of any video model: a folder, or a name on the Hub (default: a preset)",
+        help="checkpoint of a TubeViT, for attention also of a UniFormerV2 or ViViT, for kernels of any video model: a folder, or a name "
+        "on the Hub (default: a preset)",
     )
     parser.add_argument(
         "--preset",
@@ -63,16 +65,21 @@ def _draw(args: argparse.Namespace) -> Any:
 
         return draw_positions(config, (args.num_frames or config.num_frames, *config.image_height_width), model)
 
-    from ..visualization.clips import read_clip, synthetic_clip
+    from ..models.clip_processors import frame_size
+    from ..models.families import family_of
+    from ..visualization.clips import read_clip, reads_bgr, synthetic_clip
 
+    family = family_of(config)
+    if args.num_frames is not None:
+        family.check_num_frames(args.num_frames, config, args.model or "the preset")
     if args.clip is None:
-        clip = synthetic_clip(args.num_frames or config.num_frames, *config.image_height_width)
+        clip = synthetic_clip(args.num_frames or config.num_frames, *frame_size(family, config))
     else:
         clip = read_clip(args.clip, config, args.model, args.num_frames)
     if args.picture == "attention":
         from ..visualization.attention import draw_attention
 
-        return draw_attention(model, clip)
+        return draw_attention(model, clip, is_bgr=args.clip is not None and reads_bgr(config, args.model))
     from ..visualization.tubes import draw_tubes
 
     return draw_tubes(clip, config)

@@ -59,7 +59,8 @@ class ModelFamily:
         torch's meta device.
     exports_code: whether its models and processors have `save_pretrained(with_code=True)`. The code of other models outside of
         Transformers is saved by Transformers' `register_for_auto_class`.
-    pictures: the pictures of `PICTURES` that `tubevit show` can draw of it.
+    pictures: the pictures of `PICTURES` that `tubevit show` can draw of it. attention_rows: for "attention", a function `(model, clip)`
+        that returns an `AttentionPicture`.
 
     default_num_frames: frames of the clips that its authors train it on; 0 if comparisons do not use the family.
     size_fields: for comparisons at a given size, a function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that
@@ -95,6 +96,7 @@ class ModelFamily:
     describe_image: Reference | None = None
     exports_code: bool = False
     pictures: tuple[str, ...] = ("kernels",)
+    attention_rows: Reference | None = None
     default_num_frames: int = 0
     size_fields: Reference | None = None
 
@@ -355,6 +357,7 @@ TUBEVIT = register_family(
         describe_image="tubevit.training.models.model_size:describe_tubevit_image",
         exports_code=True,
         pictures=PICTURES,
+        attention_rows="tubevit.training.visualization.attention:tubevit_rows",
     )
 )
 register_family(
@@ -373,7 +376,8 @@ register_family(
         num_frames_may_differ="forward",
         frames_per_token_field="temporal_stride",
         exports_code=True,
-        pictures=("kernels",),
+        pictures=("kernels", "attention"),
+        attention_rows="tubevit.training.visualization.attention:uniformerv2_rows",
     )
 )
 register_family(
@@ -390,7 +394,8 @@ register_family(
         freezes_layers=True,
         normalizes_pixels=True,
         exports_code=True,
-        pictures=("kernels",),
+        pictures=("kernels", "attention"),
+        attention_rows="tubevit.training.visualization.attention:vivit_rows",
     )
 )
 register_family(

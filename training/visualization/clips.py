@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..data.media_files import kind_of
-from ..models.clip_processors import ONE_VIEW
+from ..models.clip_processors import ONE_VIEW, frame_size
 
 
 def synthetic_clip(num_frames: int, height: int, width: int) -> np.ndarray:
@@ -24,14 +24,14 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
     """
     A video or image file as the model sees it, uint8 `(frames, height, width, 3)`; an image has one frame.
 
-    config: a `TubeViTConfig`. model_name: the checkpoint whose processors prepare the pixels, `None` for a preset. Without
+    config: of a registered family. model_name: the checkpoint whose processors prepare the pixels, `None` for a preset. Without
     processors, the frame is resized and cropped to the size of `config`. num_frames: by default `config.num_frames`.
 
-    Raises `ValueError` if `num_frames` is given for an image.
+    Raises `ValueError` for an image if the family reads no images, or if `num_frames` is given.
     """
     from ..data.clip_sampling import UINT8
 
-    processor = _find_processor(model_name, config, kind_of(path))
+    processor = _find_processor(path, model_name, config)
     if kind_of(path) == "image":
         from transformers.image_utils import load_image
 
@@ -45,12 +45,28 @@ def read_clip(path: str, config: Any, model_name: str | None, num_frames: int | 
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
-def _find_processor(model_name: str | None, config: Any, media: str) -> Any:
-    """The checkpoint's video or image processor; if it has none, a new processor for the image size of `config`."""
+def reads_bgr(config: Any, model_name: str) -> bool:
+    """Whether the channels of a checkpoint's clips are blue, green, red."""
     from ..models.families import family_of
     from ..models.loading import load_processor
 
     family = family_of(config)
+    if "do_flip_channel_order" not in family.processor("video").rules:
+        return False
+    try:
+        return load_processor(model_name, family, "video").do_flip_channel_order
+    except FileNotFoundError:  # `read_clip` says what it uses
+        return False
+
+
+def _find_processor(path: str, model_name: str | None, config: Any) -> Any:
+    """The checkpoint's processor for a file; if it has none, a new processor for the image size of `config`."""
+    from ..models.families import family_of
+    from ..models.loading import load_processor
+
+    family, media = family_of(config), kind_of(path)
+    if media not in family.processors:
+        raise ValueError(f"{path} is an image, and a {family.title} model reads videos.")
     if model_name is not None:
         try:
             return load_processor(model_name, family, media)
@@ -58,6 +74,6 @@ def _find_processor(model_name: str | None, config: Any, media: str) -> Any:
             print(
                 f"{model_name} has no {media} processor: the frames are resized and cropped to the size of its config."
             )
-    height, width = config.image_height_width
+    height, width = frame_size(family, config)
     crop_size = {"height": height, "width": width}
     return family.processor(media)(size={"shortest_edge": max(height, width)}, crop_size=crop_size)

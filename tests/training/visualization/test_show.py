@@ -11,18 +11,26 @@ from video_classifiers import save_peer
 from video_files import moving_frames, write_video
 
 from tubevit import (
+    FactorizedViViTConfig,
+    FactorizedViViTForVideoClassification,
     TubeViTForImageClassification,
     TubeViTForJointClassification,
     TubeViTForVideoClassification,
     TubeViTModel,
     TubeViTProcessor,
     TubeViTVideoProcessor,
+    UniFormerV2Config,
+    UniFormerV2ForVideoClassification,
+    UniFormerV2VideoProcessor,
 )
 from tubevit.processing import TubeViTImageProcessor
 from tubevit.training.cli import main
-from tubevit.training.visualization.attention import attention_weights, draw_attention
+from tubevit.training.models.families import family_of
+from tubevit.training.visualization import attention
+from tubevit.training.visualization.attention import attention_weights, draw_attention, vivit_rows
 from tubevit.training.visualization.canvas import Canvas, to_png
 from tubevit.training.visualization.clips import read_clip, synthetic_clip
+from tubevit.training.visualization.frame_grid import heat_strip, side_by_side
 from tubevit.training.visualization.kernels import draw_kernels, kernel_pictures, most_varied, pixel_kernels
 from tubevit.training.visualization.positions import draw_positions, position_similarities, position_vectors
 from tubevit.training.visualization.tube_masks import applied_tubes, central_token
@@ -30,6 +38,7 @@ from tubevit.training.visualization.tubes import draw_tubes
 
 
 SIZE = (8, 16, 16)
+SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 HEADS = {"clips": {"modality": "video", "num_labels": 4}, "photos": {"modality": "image", "num_labels": 3}}
 PIXELS = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
 
@@ -196,6 +205,111 @@ def test_images_and_joint_models_have_attention():
 def test_mean_pooling_has_no_attention():
     with pytest.raises(ValueError, match=r"pooling='mean'.*no attention to show"):
         draw_attention(make_model(TubeViTModel, pooling="mean"), random_clip())
+
+
+# Attention of UniFormerV2 and ViViT
+
+
+def uniformerv2(**overrides):
+    sizes = {**SMALL, "image_size": 16, "patch_size": 8, "num_frames": 8, "global_layers": [0, 2]}
+    return make_model(UniFormerV2ForVideoClassification, UniFormerV2Config(**{**sizes, **overrides}))
+
+
+def vivit(**overrides):
+    sizes = {
+        **SMALL,
+        "image_size": [16, 24],
+        "tubelet_size": [2, 8, 8],
+        "num_frames": 8,
+        "temporal_num_hidden_layers": 2,
+    }
+    config = FactorizedViViTConfig(**{**sizes, **overrides})
+    return make_model(FactorizedViViTForVideoClassification, config)
+
+
+ATTENDING = {
+    "global": (lambda: uniformerv2(), (8, 2, 2)),
+    "full": (lambda: uniformerv2(temporal_downsampling=True, num_local_blocks=2), (4, 2, 2)),
+    **{
+        " ".join(each.values()): (lambda each=each: vivit(**each), (4, 2, 3))
+        for each in (
+            {"factorization": "spacetime"},
+            {"factorization": "spacetime", "pooling": "mean"},
+            {"factorization": "encoder"},
+            {"factorization": "encoder", "pooling": "mean"},
+            {"factorization": "self_attention"},
+            {"factorization": "dot_product"},
+        )
+    },
+}
+
+
+def expected_rows(model, clip) -> list[np.ndarray]:
+    """The rows from all attention weights that the model returns, each in multiples of the mean."""
+    config = model.config
+    model.set_attn_implementation("eager")
+    pixels = torch.from_numpy(clip).permute(0, 3, 1, 2)[None]
+    with torch.no_grad():
+        outputs = model.base_model(pixel_values_videos=pixels, output_attentions=True)
+    last = outputs.attentions[-1].mean(1).double()
+    if config.model_type == "uniformerv2":
+        crossed = [weights[0].mean(0).double() for weights in outputs.cross_attentions]  # (1, tokens)
+        rows = [last[:, 0, 1:] * last.shape[-1]]
+        rows += [weights.numel() * weights.view(last.shape[0], -1)[:, 1:] for weights in crossed]
+        return [row.flatten().numpy() for row in [*rows, sum(rows[1:]) / 2]]
+
+    def of_query(weights):
+        own = weights[:, 0, 1:] if config.has_cls_token else weights.mean(1)
+        return own * weights.shape[-1]
+
+    if config.factorization == "spacetime":
+        return [of_query(last).flatten().numpy()]
+    space, time = of_query(last), of_query(outputs.temporal_attentions[-1].mean(1).double())
+    time = time.T.expand_as(space)  # Model 2 has one sequence, the others one for each place
+    return [each.flatten().numpy() for each in (space, time, space * time)]
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_rows_are_the_attention_of_the_last_layers(name):
+    build, grid = ATTENDING[name]
+    model = build()
+    clip = random_clip((8, 16, 8 * grid[2]))
+    rows = family_of(model.config).get("attention_rows")(model, clip).rows
+    assert all(row.weights.shape == grid for row in rows)
+    assert model.config._attn_implementation != "eager"
+    for row, expected in zip(rows, expected_rows(model, clip), strict=True):
+        np.testing.assert_allclose(row.weights.ravel(), expected, rtol=1e-4)
+    said = texts(draw_attention(model, clip))
+    assert all(row.title in said for row in rows)
+
+
+def test_weights_are_drawn_over_the_pixels_of_their_tokens(monkeypatch):
+    model, drawn = vivit(factorization="dot_product"), []
+    monkeypatch.setattr(attention, "heat_strip", lambda *args: drawn.append(args[2]) or heat_strip(*args))
+    clip = random_clip((8, 16, 24))
+    draw_attention(model, clip)
+    rows = vivit_rows(model, clip).rows
+    for row, heat in zip(rows, drawn, strict=True):
+        assert heat.shape == (8, 16, 24)
+        for time, top, left in np.ndindex(4, 2, 3):
+            pixels = heat[2 * time : 2 * time + 2, 8 * top : 8 * top + 8, 8 * left : 8 * left + 8]
+            assert (pixels == row.weights[time, top, left]).all()
+
+
+def test_attention_of_a_file_in_bgr_is_shown_in_its_colors(tmp_path, capsys, monkeypatch):
+    uniformerv2().save_pretrained(tmp_path / "model")
+    UniFormerV2VideoProcessor(num_frames=8, **PIXELS, do_flip_channel_order=True).save_pretrained(tmp_path / "model")
+    red = np.zeros((12, 32, 40, 3), np.uint8)
+    red[..., 0] = 220
+    write_video(tmp_path / "red.mp4", red)
+    Image.fromarray(red[0]).save(tmp_path / "red.png")
+    shown = []
+    monkeypatch.setattr(attention, "side_by_side", lambda pictures: shown.extend(pictures) or side_by_side(pictures))
+    run = ["show", "attention", str(tmp_path / "model"), "--output", str(tmp_path / "a.png"), "--clip"]
+    assert main([*run, str(tmp_path / "red.mp4")]) == 0
+    assert shown[0][..., 0].mean() > 180 and shown[0][..., 2].mean() < 40
+    assert main([*run, str(tmp_path / "red.png")]) == 2
+    assert "red.png is an image, and a UniFormerV2 model reads videos" in capsys.readouterr().err
 
 
 # Tubes and clips
