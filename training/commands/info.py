@@ -1,11 +1,21 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit info`: tokens, parameters and GFLOPs of presets or checkpoints, without running a model."""
+"""
+`tubevit info`: tokens, parameters and GFLOPs of presets or checkpoints, without running a model.
+
+The parameters of a TubeViT are those without its classifier; those of other models include it. GFLOPs count a multiplication and an
+addition as two operations, in matrix products and convolutions.
+"""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from ..command_line import whole_number
 
-DEFAULT_FRAMES = [32, 64, 128]  # for models that take any number of frames
+
+DEFAULT_FRAMES = [32, 64, 128]  # of the presets of TubeViT
+MULTIPLES = (1, 2, 4)  # of its own number of frames, for another model that takes more than this number
+DEFAULT_CLASSES = 400  # of Kinetics-400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-frames",
         metavar="N,...",
-        help="numbers of frames per clip, separated by commas (default: 32,64,128; for a model with a fixed number, its own)",
+        help="numbers of frames per clip, separated by commas (default: the model's own, and where its weights allow them, twice and four "
+        "times as many)",
     )
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="height and width of a frame in pixels (default: the model's)"
+    )
+    parser.add_argument(
+        "--num-labels",
+        type=whole_number(1),
+        metavar="N",
+        help=f"classes of the classifier of a UniFormerV2 or ViViT preset (default: {DEFAULT_CLASSES})",
     )
     parser.add_argument("--tubes", help="tubes of a TubeViT preset: main, core or charades (default: main)")
     parser.add_argument(
@@ -40,11 +57,16 @@ def run(args: argparse.Namespace) -> int:
     frames = None if args.num_frames is None else _parse_frames(args.num_frames)
     reports = []
     for name in args.models or TUBEVIT.get("presets"):
-        load = _preset_config if name in preset_names() else _load_config
-        config = load(name, args, max(frames or DEFAULT_FRAMES))
+        is_preset = name in preset_names() and not (Path(name) / "config.json").is_file()
+        config = (_preset_config if is_preset else _load_config)(name, args, max(frames or DEFAULT_FRAMES))
         family = family_of(config, name)
-        own = DEFAULT_FRAMES if family.num_frames_may_differ == "forward" else [family.num_frames(config)]
-        reports.append({"model": name} | describe(config, frames or own))
+        own = family.num_frames(config)
+        if is_preset and family == TUBEVIT:
+            chosen = DEFAULT_FRAMES
+        else:
+            chosen = [own * factor for factor in (MULTIPLES if family.num_frames_may_differ == "forward" else (1,))]
+        accepted = {"accepted_num_frames": family.accepted_num_frames(config)}
+        reports.append({"model": name} | describe(config, frames or chosen) | accepted)
     if args.json:
         import json
 
@@ -67,12 +89,15 @@ def format_reports(reports: list[dict[str, Any]]) -> str:
         "of tubes": lambda report, clip: (
             f"{report['tube_parameters'] / 1e6:.2f} M" if "tube_parameters" in report else ""
         ),
+        "classes": lambda report, clip: report.get("num_labels"),
+        "takes frames": lambda report, clip: report["accepted_num_frames"],
         "clip": lambda report, clip: "x".join(map(str, [clip["num_frames"], *clip["image_size"]])),
         "tokens": lambda report, clip: clip["tokens"],
         "per tube": lambda report, clip: "+".join(map(str, clip.get("tokens_per_tube", []))),
-        "GFLOPs": lambda report, clip: f"{clip['gflops']:,.0f}" if clip["gflops"] >= 10 else f"{clip['gflops']:.3g}",
+        "GFLOPs": lambda report, clip: _format_gflops(clip["gflops"]),
+        "computed": lambda report, clip: _format_gflops(clip["computed_gflops"]) if "computed_gflops" in clip else "",
     }
-    of_model = ("model", "layers", "width", "heads", "parameters", "of tubes")
+    of_model = ("model", "layers", "width", "heads", "parameters", "of tubes", "classes", "takes frames")
     rows = [
         ["" if index and name in of_model else value(report, clip) for name, value in columns.items()]
         for report in reports
@@ -81,7 +106,17 @@ def format_reports(reports: list[dict[str, Any]]) -> str:
     shown = [
         index for index, column in enumerate(zip(*rows, strict=True)) if any(cell not in ("", None) for cell in column)
     ]
-    return format_table([list(columns)[index] for index in shown], [[row[index] for index in shown] for row in rows])
+    table = format_table([list(columns)[index] for index in shown], [[row[index] for index in shown] for row in rows])
+    if any("computed_gflops" in clip for report in reports for clip in report["clips"]):
+        table += (
+            "\nGFLOPs: of the published formulation; computed: by this package, whose UniFormerV2 does not project the tokens to keys and "
+            "values."
+        )
+    return table
+
+
+def _format_gflops(gflops: float) -> str:
+    return f"{gflops:,.0f}" if gflops >= 10 else f"{gflops:.3g}"
 
 
 def _parse_frames(text: str) -> list[int]:
@@ -98,12 +133,18 @@ def _preset_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
     from ..models.families import TUBEVIT, family_of_preset
 
     family = family_of_preset(name)
+    if family == TUBEVIT and args.num_labels is not None:
+        raise ValueError(
+            f"--num-labels: the parameters of a TubeViT exclude the classifier, {name} too; leave it out."
+        )
     options = {} if args.image_size is None else {family.size_field: args.image_size}
     if family == TUBEVIT:
         options |= {"tubes": args.tubes or "main", "interpolate_kernels": args.interpolate_kernels}
         options |= {"allow_missing_tubes": True, "num_frames": num_frames}
     elif args.tubes or args.interpolate_kernels:
         raise ValueError(f"--tubes and --interpolate-kernels are for TubeViT presets; {name} is a {family.title}.")
+    else:
+        options["num_labels"] = args.num_labels or DEFAULT_CLASSES
     return family.get("build_preset")(name, **options)
 
 
@@ -113,6 +154,8 @@ def _load_config(name: str, args: argparse.Namespace, num_frames: int) -> Any:
 
     if args.tubes or args.interpolate_kernels:
         raise ValueError(f"--tubes and --interpolate-kernels are for TubeViT presets; {name} is a checkpoint.")
+    if args.num_labels is not None:
+        raise ValueError(f"--num-labels is for presets; the checkpoint {name} has its own classes.")
     config = load_config(name)
     family = family_of(config, name)
     if args.image_size is not None:

@@ -161,13 +161,23 @@ class ModelFamily:
                 f"num_frames={num_frames}, but the weights of {name}, a {self.title} model, are for clips of {own} frames: set "
                 f"num_frames={own}."
             )
-        span = 1 if self.frames_per_token_field is None else getattr(config, self.frames_per_token_field)
+        span = self._frames_per_token(config)
         if num_frames % span:
             nearest = max(span, round(num_frames / span) * span)
             raise ValueError(
                 f"num_frames={num_frames}, but each token of {name}, a {self.title} model, spans {span} frames: set "
                 f"num_frames={nearest}."
             )
+
+    def accepted_num_frames(self, config: Any) -> str:
+        """The numbers of frames that `check_num_frames` accepts, in words."""
+        if self.num_frames_may_differ == "no":
+            return "any" if self.num_frames(config) is None else str(self.num_frames(config))
+        span = self._frames_per_token(config)
+        return "any" if span == 1 else f"multiples of {span}"
+
+    def _frames_per_token(self, config: Any) -> int:
+        return 1 if self.frames_per_token_field is None else getattr(config, self.frames_per_token_field)
 
 
 def resolve(reference: Reference) -> Any:
@@ -375,6 +385,7 @@ register_family(
         normalizes_pixels=True,
         num_frames_may_differ="forward",
         frames_per_token_field="temporal_stride",
+        describe="tubevit.training.models.model_size:describe_uniformerv2",
         exports_code=True,
         pictures=("kernels", "attention"),
         attention_rows="tubevit.training.visualization.attention:uniformerv2_rows",

@@ -50,10 +50,12 @@ def count_flops(model: Any, **inputs: Any) -> int:
 def describe(config: Any, frames: list[int]) -> dict[str, Any]:
     """
     Sizes of a video model: `"num_hidden_layers"`, `"hidden_size"` and `"num_attention_heads"` if the config has these fields,
-    `"parameters"`, and `"clips"`, a list of `{"num_frames", "image_size", "tokens", "gflops"}` for each number in `frames`.
+    `"parameters"`, `"num_labels"` of the classifier that they include, and `"clips"`, a list of `{"num_frames", "image_size", "tokens",
+    "gflops"}` for each number in `frames`.
 
     Tokens are those of the last hidden state; `None` if the model does not return it. A TubeViT also has `"encoder_parameters"` (of
-    the layers) and `"tube_parameters"` (of the kernels), its clips have `"tokens_per_tube"`, and `"parameters"` exclude the head.
+    the layers) and `"tube_parameters"` (of the kernels), its clips have `"tokens_per_tube"`, and `"parameters"` exclude the head. The
+    clips of a UniFormerV2 also have `"computed_gflops"`, see `describe_uniformerv2`.
 
     Raises `ValueError` for a number of frames that the model cannot take.
     """
@@ -113,8 +115,32 @@ def _describe_classifier(family: ModelFamily, config: Any, frames: list[int]) ->
     return {
         **{name: getattr(config, name) for name in sizes if hasattr(config, name)},
         "parameters": count_parameters(model, only_used=True)[0],
+        "num_labels": config.num_labels,
         "clips": clips,
     }
+
+
+def describe_uniformerv2(config: Any, frames: list[int]) -> dict[str, Any]:
+    """
+    `describe` for a UniFormerV2. Its `"gflops"` are those of the published formulation, which the papers report: all tokens projected
+    to keys and values of the video token, and a depthwise convolution over time in the local blocks. `"computed_gflops"` are those of
+    this package, which attends to the tokens themselves.
+    """
+    family = family_of(config)
+    for num_frames in frames:
+        family.check_num_frames(num_frames, config, "the checkpoint")
+    sizes = _describe_classifier(family, config, frames)
+    width, heads = config.hidden_size, config.get_num_global_attention_heads()
+    for clip in sizes["clips"]:
+        tokens = clip["tokens"]
+        patches = tokens - tokens // config.tokens_per_frame
+        # Keys and values of all tokens, and attention of heads of width `width / heads`; here, heads of width `width` and four products
+        # of the query with the projections instead of two.
+        projected = 4 * tokens * width**2 + 4 * tokens * width - 4 * tokens * heads * width - 4 * width**2
+        convolved = 2 * 3 * config.local_size * patches * config.num_local_blocks * config.num_hidden_layers
+        clip["computed_gflops"] = clip["gflops"]
+        clip["gflops"] += (len(config.get_global_layers()) * projected + convolved) / 1e9
+    return sizes
 
 
 def describe_tubevit(config: Any, frames: list[int]) -> dict[str, Any]:

@@ -3,9 +3,18 @@
 import json
 
 import pytest
+import torch
+from reference_uniformerv2 import logits
 from tiny_models import make_model, tiny_config
+from torch.utils.flop_counter import FlopCounterMode
 
-from tubevit import TubeViTForVideoClassification
+from tubevit import (
+    FactorizedViViTConfig,
+    FactorizedViViTForVideoClassification,
+    TubeViTForVideoClassification,
+    UniFormerV2Config,
+    UniFormerV2ForVideoClassification,
+)
 from tubevit.presets import PRESETS, preset_config
 from tubevit.training.cli import main
 from tubevit.training.experiments.ablation_tables import load_ablation, load_table, table_names
@@ -33,6 +42,78 @@ def test_flops_are_those_of_a_vit(name):
         config = preset_config(name, num_frames=clip["num_frames"])
         assert clip["gflops"] == pytest.approx(plain_gflops(config, clip["tokens"]), rel=1e-6)
         assert sum(clip["tokens_per_tube"]) == clip["tokens"]
+
+
+# Spec tables of the published models: preset, classes, and by number of frames (tokens, GMAC); parameters to the digit.
+PUBLISHED = [
+    ("uniformerv2-b16", 400, 114_552_208, {8: (1576, "148.1")}),
+    ("uniformerv2-b16-full", 174, 162_992_814, {16: (1576, "187.2"), 32: (3152, "374.4")}),
+    ("uniformerv2-l14", 400, 354_099_600, {8: (2056, "665.6")}),
+    ("uniformerv2-l14-full", 174, 573_949_966, {16: (2056, "858.2")}),
+    ("vivit-b16x2", 400, 88_954_000, {32: (3137, "451.5")}),
+    ("vivit-b16x2-fe", 400, 115_062_928, {32: (3152, "283.3")}),
+    ("vivit-b16x2-fsa", 400, 117_319_312, {32: (3136, "371.1")}),
+    ("vivit-b16x2-fdp", 400, 88_952_464, {32: (3136, "276.2")}),
+]
+
+
+@pytest.mark.parametrize(("name", "num_labels", "parameters", "clips"), PUBLISHED)
+def test_published_models_have_their_parameters_tokens_and_flops(name, num_labels, parameters, clips, capsys):
+    frames = ["--num-frames", ",".join(map(str, clips))]
+    assert main(["info", name, "--num-labels", str(num_labels), "--json", *frames]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["parameters"] == parameters
+    found = {clip["num_frames"]: (clip["tokens"], f"{clip['gflops'] / 2:.1f}") for clip in report["clips"]}
+    assert found == clips
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_flops_of_uniformerv2_are_those_of_the_published_formulation(full):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
+    design = {"temporal_downsampling": True, "num_local_blocks": 2, "global_layers": [0, 2]} if full else {}
+    config = UniFormerV2Config(**sizes, **design, image_size=16, patch_size=8, num_frames=4, num_labels=3)
+    model = UniFormerV2ForVideoClassification(config)
+    state = {name.removeprefix("backbone."): value for name, value in model.to_reference().items()}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        logits(state, torch.randn(1, 4, 3, 16, 16), 4, 4, config.global_layers)
+    (clip,) = describe(config, [4])["clips"]
+    assert 1e9 * clip["gflops"] == pytest.approx(counter.get_total_flops(), rel=1e-9)
+    assert clip["computed_gflops"] != clip["gflops"]
+
+
+def test_frames_that_a_checkpoint_takes(tmp_path, capsys, monkeypatch):
+    """Its own number of frames, and multiples where its weights allow them; a folder with the name of a preset is the folder."""
+    sizes = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 40,
+        "image_size": 16,
+    }
+    full = UniFormerV2Config(**sizes, patch_size=8, temporal_downsampling=True, num_frames=6)
+    UniFormerV2ForVideoClassification(full).save_pretrained(tmp_path / "tiny")
+    vivit = FactorizedViViTConfig(**sizes, tubelet_size=[2, 8, 8], num_frames=10)
+    FactorizedViViTForVideoClassification(vivit).save_pretrained(tmp_path / "vivit")
+    monkeypatch.chdir(tmp_path)
+    assert main(["info", "tiny", "vivit", "--json"]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    frames = [[clip["num_frames"] for clip in report["clips"]] for report in reports]
+    assert frames == [[6, 12, 24], [10]]
+    assert [report["accepted_num_frames"] for report in reports] == ["multiples of 2", "10"]
+    assert main(["info", "tiny"]) == 0
+    assert "multiples of 2" in capsys.readouterr().out
+    for arguments, message in (
+        (
+            ["tiny", "--num-frames", "7"],
+            "each token of the checkpoint, a UniFormerV2 model, spans 2 frames: set num_frames=8",
+        ),
+        (["vivit", "--num-frames", "8"], "are for clips of 10 frames: set num_frames=10"),
+        (["vivit", "--num-labels", "8"], "--num-labels is for presets"),
+        (["base", "--num-labels", "8"], "exclude the classifier"),
+    ):
+        assert main(["info", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_the_tubes_of_every_preset_add_at_most_5_million_parameters():
