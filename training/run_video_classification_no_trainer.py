@@ -246,7 +246,9 @@ def make_optimizer(setup: Any, args: Any, num_steps: int) -> tuple[Any, Any, Any
     if args.torch_compile:
         model.compile(backend=args.torch_compile_backend)  # in place: Accelerate's wrapper would rename the weights
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
-    groups = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
+    groups = parameter_groups(
+        model, args.learning_rate, args.weight_decay, args.layer_decay, args.weight_decay_parameters
+    )
     optimizer = optimizer_class(groups, **settings)
     scheduler = get_scheduler(
         args.lr_scheduler_type,

@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="crops per clip whose predictions are averaged (default: the checkpoint's)",
     )
     parser.add_argument(
+        "--frame-stride",
+        type=whole_number(1),
+        metavar="N",
+        help="distance between the frames of a clip, in frames of the video, for models whose processor has a frame stride, as ViViT's "
+        "(default: the checkpoint's)",
+    )
+    parser.add_argument(
         "--frame-folder-fps",
         type=float,
         metavar="FPS",
@@ -97,7 +104,11 @@ def run(args: argparse.Namespace) -> int:
     load_config(args.model)  # a wrong model name raises before the search for files
     clips = expand_clips(args.clips)
     quiet_libraries()
-    views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
+    views = {
+        "num_temporal_views": args.temporal_views,
+        "num_spatial_views": args.spatial_views,
+        "frame_stride": args.frame_stride,
+    }
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
     classify = make_classifier(
@@ -201,7 +212,7 @@ def make_classifier(
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
 
     kinds: the kinds of clips to classify, "video" and "image".
-    views: settings of the video processor, `num_temporal_views` and `num_spatial_views`, that replace the checkpoint's.
+    views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
     device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
 
     Raises `ValueError` for a kind that the model does not classify.
@@ -266,9 +277,12 @@ def _make_video_classifier(name: str, family: Any, views: dict[str, int], device
 
     from tubevit.processing import TubeViTVideoProcessor
 
+    from ..models.clip_processors import check_frame_stride, complete_sampling
     from ..models.loading import load_model, load_processor
 
-    processor = load_processor(name, family, "video", **views)
+    processor = load_processor(name, family, "video")
+    check_frame_stride(type(processor), views)
+    processor = load_processor(name, family, "video", **complete_sampling(views))
     if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
         return _make_view_classifier(name, views, device, dtype)
     model = load_model(name, family.classifier("video"), dtype=dtype)

@@ -5,11 +5,12 @@ Evaluate a video classifier on a data set: predictions for all views of every vi
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.video_datasets import DataConfig
+from ..models.model_options import FRAME_STRIDE_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
@@ -49,9 +50,11 @@ class ViewConfig:
     fps: Annotated[float, POSITIVE] | None = option(
         None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
     )
-    sampling: Literal["fixed_rate", "uniform"] | None = option(
+    frame_stride: Annotated[int, AT_LEAST_1] | None = option(None, FRAME_STRIDE_HELP)
+    sampling: Literal["fixed_rate", "uniform", "frame_stride"] | None = option(
         None,
-        "uniform: frames spread over the whole video; fixed_rate: consecutive frames at fps (default: the checkpoint's)",
+        "uniform: frames spread over the whole video; fixed_rate: consecutive frames at fps; frame_stride: every frame_stride-th frame "
+        "(default: the checkpoint's)",
     )
     pad_mode: Literal["loop", "last", "error"] | None = option(
         None,
@@ -61,11 +64,11 @@ class ViewConfig:
 
     def __post_init__(self):
         check_ranges(self)
+        check_sampling(self)
 
     def processor_settings(self) -> dict[str, Any]:
         """Settings of the video processor that replace the checkpoint's; `None` for those that stay."""
-        names = ("num_temporal_views", "num_spatial_views", "num_frames", "fps", "sampling", "pad_mode")
-        return {name: getattr(self, name) for name in names}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "view_aggregation"}
 
 
 @dataclass
@@ -178,12 +181,12 @@ def write_results(
 def _describe_views(classifier: Any, views: ViewConfig) -> dict[str, Any]:
     """Sampling, sizes and views of the videos (or images)."""
     processor = classifier.processor
-    clip = ("sampling", "num_frames", "fps", "pad_mode") if classifier.media == "video" else ()
+    clip = ("sampling", "num_frames", "fps", "frame_stride", "pad_mode") if classifier.media == "video" else ()
     return {
         "num_temporal_views": views.num_temporal_views,
         "num_spatial_views": views.num_spatial_views,
         "view_aggregation": views.view_aggregation,
-        **{name: getattr(processor, name) for name in clip},
+        **{name: getattr(processor, name) for name in clip if name in processor.rules},
         "size": {name: value for name, value in dict(processor.size).items() if value is not None},
         "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,
     }

@@ -44,6 +44,7 @@ from .families import ModelFamily, converting_family, family_of, family_of_prese
 from .loading import check_model_name, load_config, load_model, load_processor, named_classes, quiet_library
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
+from .published_classes import cut_classifier, rows_of_classes
 
 
 # Fields of a model's config that the entries of `model_config` may not set, with the reason.
@@ -131,6 +132,11 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
         "problem_type": data.problem_type,
     }
     family, is_new = starting_family(config, source)
+    if is_new and config.head_from is not None:
+        raise ValueError(
+            f"head_from={config.head_from} needs a checkpoint with a classifier of Kinetics-710, and {config.model_name_or_path} is an "
+            "image model."
+        )
     return finish_model(
         config,
         clips,
@@ -340,8 +346,15 @@ def _load_classifier(
         model_class = family.classifier(data.media)
     except ValueError as error:
         raise ValueError(f"The data are {data.media}s: {name} cannot be trained on them. {error}") from error
-    keeps_classifier = has_same_classes(data.class_names, checkpoint_classes(source, data.media))
-    if _has_classifier(source, data.media) and not keeps_classifier:
+    theirs = checkpoint_classes(source, data.media)
+    keeps_classifier, rows = has_same_classes(data.class_names, theirs), None
+    if config.head_from is not None and keeps_classifier:
+        messages.append(f"head_from={config.head_from} has no effect: {name} has the classes of the data.")
+    elif config.head_from is not None:
+        rows, sentences = rows_of_classes(data.class_names, theirs, name)
+        messages += sentences
+        settings = {key: value for key, value in settings.items() if key not in ("id2label", "label2id")}
+    elif _has_classifier(source, data.media) and not keeps_classifier:
         if not config.ignore_mismatched_sizes:
             raise ValueError(_other_classes(config, data, source))
         messages.append(f"The classifier of {name} is replaced by a new one.")
@@ -350,8 +363,13 @@ def _load_classifier(
     model, info = load_with_report(model_class, config, settings)
     # Weights outside of the backbone belong to the classifier, which may be new.
     backbone = f"{model.base_model_prefix}."
-    check_loaded(config, model, info, lambda key: keeps_classifier or key.startswith(backbone))
-    if not keeps_classifier:
+    has_head = keeps_classifier or rows is not None
+    check_loaded(config, model, info, lambda key: has_head or key.startswith(backbone))
+    if rows is not None:
+        model.classifier, model.num_labels = cut_classifier(model.classifier, rows), len(rows)
+        model.config.id2label = dict(enumerate(data.class_names))
+        model.config.label2id = {each: index for index, each in enumerate(data.class_names)}
+    elif not keeps_classifier:
         model.classifier = nn.Linear(model.classifier.in_features, len(data.class_names))
         model._init_weights(model.classifier)
     return model
@@ -494,12 +512,7 @@ def make_joint_model(
         }
         for name, each in data.items()
     }
-    family, is_new = starting_family(config, source)
-    if family.joint_class is None:
-        raise ValueError(
-            f"{config.model_name_or_path} is a {family.title} model, which has no class for joint training: use a TubeViT or an "
-            "image model."
-        )
+    family, is_new = check_joint_family(config, source)
     return finish_model(
         config,
         clips,
@@ -510,6 +523,17 @@ def make_joint_model(
         new_class=lambda: family.get("joint_class"),
         load=lambda settings, messages: _load_joint(config, data, family, source, settings, messages),
     )
+
+
+def check_joint_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool]:
+    """As `starting_family`. Raises `ValueError` for a family without a class for joint training."""
+    family, is_new = starting_family(config, source)
+    if family.joint_class is None:
+        raise ValueError(
+            f"Joint runs are for TubeViT, and {config.model_name_or_path or config.preset} {'becomes' if is_new and source else 'is'} a "
+            f"{family.title}: start from a TubeViT or an image model, or train on one data set."
+        )
+    return family, is_new
 
 
 def with_name(name: str, function: Any, *args: Any) -> Any:

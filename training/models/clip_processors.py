@@ -26,9 +26,10 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 
 from ..data.clip_sampling import UINT8
 from .families import ModelFamily
-from .model_options import ClipConfig
+from .model_options import SAMPLING_OF, ClipConfig
 
 
+SAMPLING_OPTIONS = ("num_frames", "fps", "frame_stride", "sampling", "pad_mode")
 SIZES = ("size", "resample", "crop_size")
 SWITCHES = ("do_resize", "do_center_crop")
 IMAGE_DONE = {"do_resize": False, "do_center_crop": False}
@@ -108,19 +109,32 @@ def image_processor(video_processor: TubeViTVideoProcessor) -> TubeViTImageProce
 
 def complete_sampling(settings: dict[str, Any]) -> dict[str, Any]:
     """
-    Settings without those that are `None`. A given `fps` sets `sampling="fixed_rate"`; uniform sampling sets `fps` to `None`.
+    Settings without those that are `None`. A given `fps` or `frame_stride` sets `sampling`; a sampling without a rate sets `fps`
+    to `None`.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    if "fps" in given:
-        given.setdefault("sampling", "fixed_rate")
-    elif given.get("sampling") == "uniform":
+    for name, sampling in SAMPLING_OF.items():
+        if name in given:
+            given.setdefault("sampling", sampling)
+    if given.get("sampling") in ("uniform", "frame_stride") and "fps" not in given:
         given["fps"] = None
     return given
 
 
+def check_frame_stride(processor_class: type, settings: dict[str, Any]) -> None:
+    """Raise a `ValueError` if `settings` has a frame stride, and processors of this class have none."""
+    has_stride = issubclass(processor_class, TubeViTVideoProcessor) and "frame_stride" in processor_class.rules
+    if has_stride or not (settings.get("frame_stride") or settings.get("sampling") == "frame_stride"):
+        return
+    name = "frame_stride" if settings.get("frame_stride") else "sampling"
+    raise ValueError(
+        f"{name}={settings[name]} cannot be set for a {processor_class.__name__}, which has no frame stride: leave it out, or set fps."
+    )
+
+
 def sampling_settings(clips: ClipConfig) -> dict[str, Any]:
     """The options of `clips` that choose the frames and are given, as settings of `TubeViTVideoProcessor`."""
-    return complete_sampling({name: getattr(clips, name) for name in ("num_frames", "fps", "sampling", "pad_mode")})
+    return complete_sampling({name: getattr(clips, name) for name in SAMPLING_OPTIONS})
 
 
 def choose_num_frames(settings: dict[str, Any], own: Any, family: ModelFamily, config: Any, name: str) -> int:
@@ -160,6 +174,7 @@ def clip_processors(
     reading: further settings of the reader only.
     """
     reading = reading or {}
+    check_frame_stride(type(own), settings)
     if isinstance(own, TubeViTVideoProcessor):
         own = type(own).from_dict({**own.to_dict(), **settings, "num_frames": num_frames})
         pixels = {} if own.resizes_as_float else UINT8
@@ -211,7 +226,9 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
     """
     height, width = frame_size(family, config)
     processor_class, num_frames = family.processor("video"), clips.num_frames or family.num_frames(config)
-    sampling = complete_sampling({"fps": clips.fps, "sampling": clips.sampling, "pad_mode": clips.pad_mode})
+    sampling = sampling_settings(clips)
+    sampling.pop("num_frames", None)
+    check_frame_stride(processor_class, sampling)
     settings = {**_sizes(height, width, clips.short_side, clips.resize_mode == "stretch"), **(image_settings or {})}
     if not issubclass(processor_class, TubeViTVideoProcessor):
         # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.

@@ -43,6 +43,8 @@ class ModelFamily:
         stack. Layer decay and frozen layers use it. before_layers: regular expression for parameters before the first layer.
     freezes_layers: whether its config has `num_frozen_layers`; otherwise layers are frozen by the names of their parameters.
     unused_parameters: regular expression for parameters that its classifier never uses.
+    vectors: regular expression for parameters that are vectors in its authors' code and have more dimensions here;
+        `weight_decay_parameters=matrices` leaves them out.
 
     bare_pooling: the token that stands for a clip in a checkpoint without a classifier whose `forward` returns no `pooler_output`: "mean"
         of the last hidden states, or "cls", their first token. bare_arguments: further arguments of the `forward` of its base model.
@@ -84,6 +86,7 @@ class ModelFamily:
     unused_parameters: str | None = None
     bare_pooling: Literal["mean", "cls"] = "mean"
     bare_arguments: Mapping[str, Any] = field(default_factory=dict)
+    vectors: str | None = None
     input_name: str = "pixel_values_videos"
     normalizes_pixels: bool = False
     frames_field: str | None = "num_frames"
@@ -382,6 +385,7 @@ register_family(
         presets="tubevit.presets:UNIFORMERV2_PRESETS",
         build_preset="tubevit.presets:uniformerv2_config",
         freezes_layers=True,
+        vectors=r"(?:^|\.)embeddings\.cls_token$",
         normalizes_pixels=True,
         num_frames_may_differ="forward",
         frames_per_token_field="temporal_stride",

@@ -3,11 +3,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, Range, check_ranges, option
 from ..options import as_mapping
 from .families import describe_presets
+
+
+FRAME_STRIDE_HELP = (
+    "distance between the frames of a clip, in frames of the video; sets sampling=frame_stride; for models whose processor has a frame "
+    "stride, as ViViT's (default: the checkpoint's)"
+)
+SAMPLING_OF = {"fps": "fixed_rate", "frame_stride": "frame_stride"}  # option to the sampling that it sets
+
+
+def check_sampling(options: Any) -> None:
+    """Raise a `ValueError` if the options `fps`, `frame_stride` and `sampling` of a dataclass contradict each other."""
+    given = [name for name in SAMPLING_OF if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"fps={options.fps:g} and frame_stride={options.frame_stride} are two samplings of a clip: leave out one of them."
+        )
+    for name in given:
+        if options.sampling not in (None, SAMPLING_OF[name]):
+            raise ValueError(
+                f"{name}={getattr(options, name):g} has no effect with sampling={options.sampling}: leave out one of them."
+            )
 
 
 @dataclass
@@ -36,6 +57,11 @@ class ModelConfig:
     ignore_mismatched_sizes: bool = option(
         False, "start with a new classifier if the checkpoint's classes differ from those of the data"
     )
+    head_from: Literal["k710"] | None = option(
+        None,
+        "initial classifier for classes of Kinetics-400, 600 or 700; k710: the rows of these classes, by name, in the checkpoint's "
+        "classifier of Kinetics-710 (default: the checkpoint's classifier if it has the classes of the data)",
+    )
     drop_path_rate: Annotated[float, Range(0, 1, exclusive=("maximum",))] | None = option(
         None, "stochastic depth: probability to skip a residual branch of the last layer (default: the model's)"
     )
@@ -63,6 +89,10 @@ class ModelConfig:
         check_ranges(self)
         if self.tube_checkpoint is not None and self.model_name_or_path is None:
             raise ValueError("tube_checkpoint needs model_name_or_path, the large image model.")
+        if self.head_from is not None and self.model_name_or_path is None:
+            raise ValueError(
+                f"head_from={self.head_from} needs model_name_or_path, a checkpoint with a classifier of Kinetics-710."
+            )
 
 
 @dataclass
@@ -77,10 +107,11 @@ class ClipConfig:
     fps: Annotated[float, POSITIVE] | None = option(
         None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
     )
-    sampling: Literal["uniform", "fixed_rate"] | None = option(
+    frame_stride: Annotated[int, AT_LEAST_1] | None = option(None, FRAME_STRIDE_HELP)
+    sampling: Literal["uniform", "fixed_rate", "frame_stride"] | None = option(
         None,
-        "uniform: frames spread over the whole video (TSN); fixed_rate: consecutive frames at fps (default: the checkpoint's, "
-        "uniform for a new model)",
+        "uniform: frames spread over the whole video (TSN); fixed_rate: consecutive frames at fps; frame_stride: every frame_stride-th "
+        "frame (ViViT) (default: the checkpoint's; for a new model that of its processor class)",
     )
     image_size: Annotated[int, AT_LEAST_1] | None = option(
         None, "height and width of a frame in pixels (default: the checkpoint's)"
@@ -101,7 +132,6 @@ class ClipConfig:
 
     def __post_init__(self):
         check_ranges(self)
-        if self.fps is not None and self.sampling == "uniform":
-            raise ValueError(f"fps={self.fps:g} has no effect with sampling=uniform: leave out one of them.")
+        check_sampling(self)
         if self.short_side is not None and self.image_size is not None and self.short_side < self.image_size:
             raise ValueError(f"short_side={self.short_side} is smaller than the crop, image_size={self.image_size}.")

@@ -9,7 +9,7 @@ Layers are recognized by parameter names. The patterns are those of the model's 
 import re
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -62,17 +62,24 @@ class LayerIds:
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    weight_decay_parameters: Literal["weights", "matrices"] = "weights",
 ) -> list[dict[str, Any]]:
     """
     Groups for a torch optimizer. The last layers come first, because Trainer logs the learning rate of the first group.
 
-    A parameter of layer id `i` has the learning rate `learning_rate * layer_decay ** (num_layers + 1 - i)`. Only weight matrices
-    have weight decay; biases, norms, tokens, positions and gates have none.
+    A parameter of layer id `i` has the learning rate `learning_rate * layer_decay ** (num_layers + 1 - i)`.
+
+    weight_decay_parameters: `"weights"`, weight matrices and kernels; `"matrices"`, every parameter with 2 or more dimensions in the
+        code of the model's authors, with position tables and tokens. Biases, norms and gates have no weight decay.
 
     Raises `ValueError` if all parameters are frozen, or if `layer_decay` is not 1 and no layer is found.
     """
-    layer_id = LayerIds.of(model)
+    layer_id, family = LayerIds.of(model), find_family(model.config)
+    vectors = re.compile((family and family.vectors) or "$^")
     if layer_decay != 1:
         layer_id.require_layers(f"layer_decay={layer_decay:g}")
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
@@ -80,6 +87,8 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 and name.endswith("weight")
+        if weight_decay_parameters == "matrices":
+            decays = parameter.ndim >= 2 and not vectors.search(name)
         depth = layer_id(name)
         group = groups.setdefault((-depth, not decays), {"params": []})
         group["lr"] = learning_rate * layer_decay ** (layer_id.num_layers + 1 - depth)

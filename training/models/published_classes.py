@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..data.class_names import normalize_label
+
 
 FOLDER = Path(__file__).parent / "class_lists"
 ORDERS = ("reference", "mmaction2", "scenic")
@@ -91,6 +93,49 @@ def assumed_class(target: str, order: str) -> str | None:
         f"Row {row_of[renamed[1]]}, {renamed[1]!r}, is taken for {renamed[0]!r}: every other name is in both lists of Kinetics-710, so the "
         "two names are assumed to be of one class."
     )
+
+
+def rows_of_classes(classes: Sequence[str], rows: Sequence[str] | None, name: str) -> tuple[list[int], list[str]]:
+    """
+    The rows of a Kinetics-710 classifier for the classes of a data set, by name, in the order of the data; and sentences on them.
+
+    If the rows have the order of a published classifier, and the classes are of Kinetics-400, 600 or 700, the rows are those of
+    `head_rows`. Otherwise a class has the row of its name, where "hugging" of Kinetics-400 is "hugging (not baby)" of Kinetics-710
+    and so on, by MMAction2's maps.
+
+    rows: class names of the classifier; `None` if it has none. name: the checkpoint's, for errors.
+
+    Raises `ValueError` if the classifier is not one of Kinetics-710, and for a class that is not among its classes.
+    """
+    if rows is None:
+        raise ValueError(
+            f"head_from=k710: the classes of {name} have no names: convert the published file with `tubevit convert --labels kinetics710`."
+        )
+    lists = {order: read_class_list(FOLDER / f"{file}.txt") for order, file in LISTS["kinetics710"].items() if file}
+    row_of = {normalize_label(each): row for row, each in enumerate(rows)}
+    known = {normalize_label(each) for names in lists.values() for each in names}
+    if len(row_of) != len(lists["mmaction2"]) or not known >= set(row_of):
+        raise ValueError(
+            f"head_from=k710: the classifier of {name} has {len(rows)} classes, such as {rows[0]!r}, and is not one of Kinetics-710."
+        )
+    messages = [f"head_from=k710: the classifier has {len(classes)} of the {len(rows)} rows of {name}, by class name."]
+    order = next((each for each, names in lists.items() if names == list(rows)), None)
+    for target in ("kinetics400", "kinetics600", "kinetics700"):
+        indices, names = head_rows(target, order or "mmaction2")
+        own_rows = {normalize_label(each): row for each, row in zip(names, indices, strict=True)}
+        if order is not None and all(normalize_label(each) in own_rows for each in classes):
+            row_of, assumption = own_rows, assumed_class(target, order)
+            messages += [assumption] if assumption is not None else []
+            break
+        if order is None:
+            aliases = {each: normalize_label(lists["mmaction2"][row]) for each, row in own_rows.items()}
+            row_of = {each: row_of[other] for each, other in aliases.items() if other in row_of} | row_of
+    for each in classes:
+        if normalize_label(each) not in row_of:
+            raise ValueError(
+                f"head_from=k710: the class {each!r} of the data is not among the {len(rows)} classes of {name}."
+            )
+    return [row_of[normalize_label(each)] for each in classes], messages
 
 
 def _indices_in_710(target: str) -> list[int]:

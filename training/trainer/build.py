@@ -35,6 +35,7 @@ from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
 from ..models.build import (
     RunModel,
+    check_joint_family,
     checkpoint_classes,
     has_same_classes,
     head_classes,
@@ -240,9 +241,10 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
 
 def _build_joint(run: JointRun, folder: Path) -> JointSetup:
     """As `build_run`; an error in one data set names the data set."""
-    runs = {name: run.run_of(name) for name in run.names}
-    listed = {name: with_name(name, _load_data, run, name) for name in runs}  # before a model is downloaded
     source = load_run_config(run.model)
+    check_joint_family(run.model, source)
+    runs = {name: run.run_of(name) for name in run.names}
+    listed = {name: with_name(name, _load_data, run, name) for name in runs}  # before weights are downloaded
     for name, data in listed.items():
         listed[name] = with_name(name, in_order_of, head_classes(source, name), runs[name], data)
     _check_joint_metric(run, listed)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.augmentation import AugmentationConfig
 from ..data.video_datasets import DataConfig
-from ..models.model_options import ClipConfig, ModelConfig
+from ..models.model_options import SAMPLING_OF, ClipConfig, ModelConfig
 from ..option_types import AT_LEAST_1, POSITIVE, check_ranges, option
 from ..options import Blocks, as_mapping, current_options, make_config, read_options
 
@@ -65,10 +65,11 @@ class TrainingRun:
 
     def __post_init__(self):
         self.training.complete_defaults(self.model.model_name_or_path is not None)
-        if self.clips.fps is not None and self.augmentation.min_temporal_span is not None:
-            raise ValueError(
-                f"min_temporal_span applies to clips spread over the video, and fps is {self.clips.fps}: give one of them."
-            )
+        for name in SAMPLING_OF:
+            if getattr(self.clips, name) is not None and self.augmentation.min_temporal_span is not None:
+                raise ValueError(
+                    f"min_temporal_span applies to clips spread over the video, and {name} is {getattr(self.clips, name)}: give one of them."
+                )
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
@@ -163,6 +164,10 @@ class JointRun:
             raise ValueError("datasets is empty: give each data set a name and its data.")
         if self.training.corrupt_videos_file is not None:
             raise ValueError("corrupt_videos_file belongs to one data set: set datasets.NAME.corrupt_videos_file.")
+        if self.model.head_from is not None:
+            raise ValueError(
+                f"head_from={self.model.head_from} is for runs on one data set; a joint run keeps the heads of its checkpoint by name."
+            )
         if self.model.lora_rank:
             raise ValueError("Joint training does not support lora_rank; freeze layers instead: num_frozen_layers=N.")
         if self.training.ddp_static_graph or self.training.ddp_find_unused_parameters is False:

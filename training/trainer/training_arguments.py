@@ -139,7 +139,12 @@ class VideoTrainingArguments(TrainingArguments):
         "random weights)",
     )
     weight_decay: Annotated[float, AT_LEAST_0] = option(
-        0.05, "weight decay of weight matrices; biases, norms and embeddings have none"
+        0.05, "weight decay of the parameters that weight_decay_parameters names; biases and norms have none"
+    )
+    weight_decay_parameters: Literal["weights", "matrices"] = option(
+        "weights",
+        "parameters with weight decay; weights: weight matrices and kernels; matrices: every parameter with 2 or more dimensions, with "
+        "position tables and tokens (UniFormerV2)",
     )
     optim: OptimizerNames | str = field(default="adamw_torch", metadata={"help": "optimizer of Transformers"})
     lr_scheduler_type: SchedulerType | str = field(

@@ -147,6 +147,7 @@ class VideoTrainer(TrainerOverrides):
                 self.args.learning_rate,
                 self.args.weight_decay,
                 self.setup.run.training.layer_decay,
+                self.setup.run.training.weight_decay_parameters,
             )
             self.optimizer = optimizer_class(groups, **settings)
         return self.optimizer

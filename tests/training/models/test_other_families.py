@@ -19,6 +19,10 @@ from tubevit import (
     UniFormerV2VideoProcessor,
 )
 from tubevit.training.cli import main
+from tubevit.training.data.video_datasets import DataConfig, VideoData, load_video_dataset
+from tubevit.training.evaluation.evaluator import ViewConfig
+from tubevit.training.models.build import load_run_config, make_model
+from tubevit.training.models.model_options import ClipConfig, ModelConfig
 from tubevit.training.trainer.build import build_run
 from tubevit.training.trainer.run_config import TrainingRun
 
@@ -119,6 +123,76 @@ def test_eval_reads_the_views_of_the_family(trained, videos, tmp_path):
     assert main(["eval", *options, f"output_dir={tmp_path / 'eval'}"]) == 0
     metrics = read_json(tmp_path / "eval" / "metrics.json")
     assert (metrics["num_temporal_views"], metrics["num_scored"]) == (2, 3)
+
+
+def test_frame_stride_is_an_option_where_the_processor_has_one(trained, videos, tmp_path, capsys):
+    clip, has_stride = next(videos.rglob("*.mp4")), "factorized_vivit" in trained.parent.name
+    message = "frame_stride=2 cannot be set for a UniFormerV2VideoProcessor, which has no frame stride"
+    data = load_video_dataset(DataConfig(data=str(videos)))
+    config = ModelConfig(model_name_or_path=str(trained), ignore_mismatched_sizes=True)
+    clips = ClipConfig(frame_stride=2)
+    if has_stride:
+        model = make_model(config, clips, data, load_run_config(config))
+        for processor in (model.own_processor, model.processor):
+            assert (processor.sampling, processor.frame_stride) == ("frame_stride", 2)
+        switched = make_model(config, ClipConfig(fps=5), data, load_run_config(config)).own_processor
+        assert (switched.sampling, switched.fps) == ("fixed_rate", 5)
+    else:
+        with pytest.raises(ValueError, match=message):
+            make_model(config, clips, data, load_run_config(config))
+    evaluation = [str(trained), f"data={videos}", "frame_stride=2", "use_cpu=true", f"output_dir={tmp_path / 'eval'}"]
+    assert main(["eval", *evaluation]) == (0 if has_stride else 2)
+    assert has_stride or message in capsys.readouterr().err
+    if has_stride:
+        metrics = read_json(tmp_path / "eval" / "metrics.json")
+        assert (metrics["sampling"], metrics["frame_stride"]) == ("frame_stride", 2)
+    answers = {}
+    for more in ([], ["--frame-stride", "2"]):
+        capsys.readouterr()
+        code = main(["predict", str(clip), "--model", str(trained), "--json", *more])
+        assert code == (0 if has_stride or not more else 2)
+        output, error = capsys.readouterr()
+        assert code == 0 or message in error
+        answers[len(more)] = (
+            {each["label"]: each["score"] for each in json.loads(output)[0]["predictions"]} if output else {}
+        )
+    if has_stride:
+        processor = FactorizedViViTVideoProcessor.from_pretrained(trained, frame_stride=2)
+        expected = pipeline("video-classification", model=str(trained), video_processor=processor)(str(clip))
+        expected = {each["label"]: each["score"] for each in expected}
+        assert answers[0] != answers[2] and answers[2] == pytest.approx(expected, abs=0.01)
+
+
+def test_contradicting_samplings_are_refused():
+    for options, message in (
+        ({"fps": 5, "frame_stride": 2}, "fps=5 and frame_stride=2 are two samplings"),
+        ({"frame_stride": 2, "sampling": "uniform"}, "frame_stride=2 has no effect with sampling=uniform"),
+        ({"fps": 5, "sampling": "frame_stride"}, "fps=5 has no effect with sampling=frame_stride"),
+    ):
+        for block in (ClipConfig, ViewConfig):
+            with pytest.raises(ValueError, match=message):
+                block(**options)
+    for preset in ("uniformerv2-b16", "tiny"):
+        data = VideoData({}, ["a", "b"], "video", False, None)
+        small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+        config = ModelConfig(preset=preset, model_config=small | ({"global_layers": [0]} if preset != "tiny" else {}))
+        with pytest.raises(ValueError, match="frame_stride=2 cannot be set for a "):
+            make_model(config, ClipConfig(frame_stride=2), data)
+
+
+@pytest.mark.parametrize("start", ["preset", "checkpoint", "image"])
+def test_joint_runs_say_that_they_are_for_tubevit_before_any_work(start, trained, tmp_path, capsys):
+    sizes = {name: value for name, value in SIZES.items() if name != "image_size"}
+    CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(tmp_path / "clip")
+    options = {
+        "preset": ["preset=vivit-b16x2"],
+        "checkpoint": [f"model_name_or_path={trained}"],
+        "image": [f"model_name_or_path={tmp_path / 'clip'}", "model_family=uniformerv2"],
+    }[start]
+    arguments = ["train", *options, "datasets.a.data=/nowhere", f"output_dir={tmp_path / 'run'}", "use_cpu=true"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and "Joint runs are for TubeViT, and " in error[0] and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("command", ["info", "show"])

@@ -9,7 +9,7 @@ from tiny_models import make_model, tiny_clips, tiny_config
 from transformers import PreTrainedConfig
 from video_classifiers import PEERS, save_peer
 
-from tubevit import TubeViTForVideoClassification
+from tubevit import TubeViTForVideoClassification, UniFormerV2Config, UniFormerV2ForVideoClassification
 from tubevit.modeling_tubevit import TubeViTLayer
 from tubevit.training.models.families import LAYERS
 from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
@@ -23,6 +23,7 @@ from tubevit.training.trainer.callbacks import (
 )
 from tubevit.training.trainer.ema import EMA
 from tubevit.training.trainer.training_arguments import VideoTrainingArguments
+from tubevit.uniformerv2_conversion import UniFormerV2Mapping
 from tubevit.vit_layers import VisionDropPath
 
 
@@ -64,6 +65,27 @@ def test_only_matrices_have_weight_decay():
     for part in ("cls_token", "alpha", "lambda1", "table_0", "layernorm.weight", "query", "fc1.bias"):
         assert any(name.endswith(part) for name in without), part
     assert {"classifier.weight", "tubevit.layers.0.attention.q_proj.weight"} <= set(of) - without
+
+
+def test_weight_decay_of_matrices_is_that_of_the_uniformerv2_authors():
+    """Every tensor of two or more dimensions in their layout, where the class token is a vector and the video token is not."""
+    config = UniFormerV2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8,
+        num_local_blocks=2, temporal_downsampling=True,
+    )  # fmt: skip
+    model = UniFormerV2ForVideoClassification(config)
+    _, of = groups_by_name(model, weight_decay_parameters="matrices")
+    _, usual = groups_by_name(model)
+    mapping, theirs = UniFormerV2Mapping(), {}
+    reference = model.to_reference()
+    for name in of:
+        source, _ = mapping.source_name(name)
+        theirs[name] = reference[f"backbone.{source}"].ndim > 1
+    assert {name for name, group in of.items() if group["weight_decay"]} == {
+        name for name, has in theirs.items() if has
+    }
+    more = {name for name in of if of[name]["weight_decay"] and not usual[name]["weight_decay"]}
+    assert more == {"uniformerv2.embeddings.position_embeddings", "uniformerv2.video_token"}
 
 
 @pytest.mark.parametrize("name", PEERS)
