@@ -350,9 +350,11 @@ def train_step(
     from tubevit.classification import classification_loss
     from tubevit.training.data.augmentation import IGNORED_LABEL
     from tubevit.training.data.rng import sample_seed
+    from tubevit.training.models.batch_norm import StatisticsOfForward
 
     seed_everything(sample_seed(args.seed, step, f"rank {accelerator.process_index}"))
     model.train()
+    statistics = StatisticsOfForward(model)
     # The sum of the losses is divided by the number of labels in all batches of all processes: each clip counts equally.
     num_labels = accelerator.reduce(sum((batch["labels"] != IGNORED_LABEL).sum() for batch in group), "sum")
     total = torch.zeros((), device=accelerator.device)
@@ -363,7 +365,9 @@ def train_step(
             labels = inputs.pop("labels")
             loss = classification_loss(labels, model(**inputs).logits, setup.model.model.config, num_labels)
             loss = loss * accelerator.num_processes  # DDP averages the gradients over the processes
+            statistics.save()
             accelerator.backward(loss)
+            statistics.restore()
         total += loss.detach()
     norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm) if args.max_grad_norm else None
     optimizer.step()

@@ -1,7 +1,7 @@
 """A few Trainer steps on random clips, in this process or under torchrun in several.
 
 `torchrun --nproc-per-node 2 tests/helpers/tiny_training.py OUT BATCH ACCUMULATION` writes the weights `OUT/KIND.pt` for each kind of
-labels, and the result of `train_sharded`, `OUT/sharded.pt`.
+labels, the result of `train_sharded`, `OUT/sharded.pt`, and those of `train_uniformerv2` for each of `DESIGNS`.
 """
 
 import sys
@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from random_weights import randomize
 from tiny_models import make_model, tiny_clips
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import Trainer, TrainingArguments
 
-from tubevit import TubeViTForVideoClassification
+from tubevit import TubeViTForVideoClassification, UniFormerV2Config, UniFormerV2ForVideoClassification
+from tubevit.training.models.batch_norm import StatisticsOfForward, synchronize_batch_norms
 
 
 KINDS = ["hard", "soft", "multi-hot"]
@@ -87,6 +89,44 @@ def train_sharded(mesh: DeviceMesh | None = None) -> dict[str, torch.Tensor]:
     return {name: each.clone() if mesh is None else each.full_tensor() for name, each in weights.items()}
 
 
+DESIGNS = {  # of UniFormerV2, and whether the batch norms of several processes are synchronized
+    "global": ({}, False),
+    "full": ({"num_local_blocks": 2, "temporal_downsampling": True}, True),
+    "full-separate": ({"num_local_blocks": 2, "temporal_downsampling": True}, False),
+}
+
+
+def train_uniformerv2(name: str, accumulation: int = 1, checkpointing: bool = False) -> dict[str, torch.Tensor]:
+    """Three SGD steps of eight samples each of a design, without dropout; DDP if there are several processes. Returns the state."""
+    fields, is_synchronized = DESIGNS[name]
+    config = UniFormerV2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8, num_labels=5,
+        global_dropout=0.0, classifier_dropout=0.0, **fields,
+    )  # fmt: skip
+    plain = model = randomize(UniFormerV2ForVideoClassification(config))
+    rank, num_ranks = 0, 1
+    if torch.distributed.is_initialized():
+        rank, num_ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        plain = synchronize_batch_norms(plain, "cpu") if is_synchronized else plain
+        model = torch.nn.parallel.DistributedDataParallel(plain)
+    if checkpointing:
+        plain.gradient_checkpointing_enable()
+    model.train()
+    statistics = StatisticsOfForward(plain)
+    optimizer, data = torch.optim.SGD(plain.parameters(), lr=0.05), samples("soft")
+    for start in range(0, NUM_SAMPLES, SAMPLES_PER_STEP):
+        own = data[start : start + SAMPLES_PER_STEP][rank::num_ranks]
+        for part in range(accumulation):
+            batch = {key: torch.stack([sample[key] for sample in own[part::accumulation]]) for key in own[0]}
+            loss = model(**batch).loss / accumulation
+            statistics.save()
+            loss.backward()
+            statistics.restore()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {key: each.detach().clone() for key, each in plain.state_dict().items()}
+
+
 def main() -> None:
     out, batch_size, accumulation = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for kind in KINDS:
@@ -97,6 +137,10 @@ def main() -> None:
     weights = train_sharded(init_device_mesh("cpu", (2,)))
     if torch.distributed.get_rank() == 0:
         torch.save(weights, out / "sharded.pt")
+    for name in DESIGNS:
+        state = train_uniformerv2(name)
+        if torch.distributed.get_rank() == 0:
+            torch.save(state, out / f"{name}.pt")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Gradient accumulation and several ranks (DDP, FSDP2) do not change the training curve, for every label type."""
+"""
+Gradient accumulation and several ranks (DDP, FSDP2) do not change the training curve, for every label type.
+
+With batch norms (local blocks of UniFormerV2) accumulation does, and several ranks do unless the batch norms are synchronized.
+"""
 
 import os
 import subprocess
@@ -7,7 +11,7 @@ import sys
 import pytest
 import torch
 from repository import HELPERS
-from tiny_training import KINDS, train, train_sharded
+from tiny_training import DESIGNS, KINDS, train, train_sharded, train_uniformerv2
 
 
 def assert_same_weights(ours, expected):
@@ -27,6 +31,24 @@ def test_gradient_accumulation_changes_nothing(kind, whole_batches):
     assert_same_weights(train(kind, batch_size=2, accumulation=4), whole_batches[kind])
 
 
+def differ(one, other) -> bool:
+    return any((one[name] - weights).abs().max() > 1e-3 for name, weights in other.items())
+
+
+@pytest.mark.parametrize("name", ["global", "full"])
+def test_gradient_accumulation_of_uniformerv2_changes_batch_norms_only(name):
+    whole, accumulated = train_uniformerv2(name), train_uniformerv2(name, accumulation=4)
+    if name == "global":
+        assert_same_weights(accumulated, whole)
+    else:
+        assert differ(accumulated, whole)
+
+
+def test_activation_checkpointing_updates_batch_norms_once():
+    whole, recomputed = train_uniformerv2("full"), train_uniformerv2("full", checkpointing=True)
+    assert whole.keys() == recomputed.keys() and all(torch.equal(whole[name], recomputed[name]) for name in whole)
+
+
 def test_two_ranks_change_nothing(tmp_path, whole_batches):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [str(HELPERS / "tiny_training.py"), str(tmp_path), "2", "2"]
@@ -36,3 +58,9 @@ def test_two_ranks_change_nothing(tmp_path, whole_batches):
     for kind in KINDS:
         assert_same_weights(torch.load(tmp_path / f"{kind}.pt"), whole_batches[kind])
     assert_same_weights(torch.load(tmp_path / "sharded.pt"), train_sharded())
+    for name in DESIGNS:
+        ours, expected = torch.load(tmp_path / f"{name}.pt"), train_uniformerv2(name)
+        if name == "full-separate":
+            assert differ(ours, expected)
+        else:
+            assert_same_weights(ours, expected)

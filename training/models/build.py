@@ -29,6 +29,7 @@ from ..data.class_names import normalize_label
 from ..data.video_datasets import VideoData
 from ..errors import is_user_error
 from ..options import parse_names
+from .batch_norm import fix_batch_norms
 from .clip_processors import (
     IMAGE_SETTINGS,
     ONE_VIEW,
@@ -441,6 +442,8 @@ def _with_adapters(config: ModelConfig, model: Any, family: ModelFamily, message
         messages.append(
             f"LoRA: {len(targets)} linear layers have adapters; {num_skipped} that are frozen or unused have none."
         )
+    if num_fixed := fix_batch_norms(model):
+        messages.append(f"LoRA: the {num_fixed} batch norms keep the checkpoint's statistics.")
     alpha = config.lora_alpha or 2.0 * config.lora_rank
     return get_peft_model(
         model, LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"])

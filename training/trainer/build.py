@@ -33,6 +33,7 @@ from ..data.dataset_columns import check_frame_rates
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
+from ..models.batch_norm import synchronize_batch_norms
 from ..models.build import (
     RunModel,
     check_joint_family,
@@ -231,6 +232,8 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
+    if run.training.sync_batch_norm and run.training.world_size > 1:
+        model.model = synchronize_batch_norms(model.model, run.training.device.type)
     check_views(run, model)
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)

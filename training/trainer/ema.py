@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Exponential moving average (EMA) of the weights."""
+"""Exponential moving average (EMA) of the weights, and of the statistics of batch norms."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,28 +8,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..models.batch_norm import trained_statistics
+
 
 EMA_FILE = "ema.safetensors"
 
 
 class EMA:
     """
-    The exponential moving average of a model's trained weights, `average = decay * average + (1 - decay) * weights`.
+    The exponential moving average of a model's trained weights, `average = decay * average + (1 - decay) * weights`, and of the running
+    means and variances of its trained batch norms.
 
     In the first steps `decay` is at most `(1 + step) / (10 + step)`, so that the initial weights soon lose their influence.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.num_updates = decay, 0
-        self.parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        self.average = {name: each.detach().clone() for name, each in self.parameters.items()}
+        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self.tensors = {**trained, **trained_statistics(model)}
+        self.average = {name: each.detach().clone() for name, each in self.tensors.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Update the EMA with the weights after an optimizer step."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
-        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.tensors.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -42,16 +46,16 @@ class EMA:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, parameter in self.parameters.items():
-            current = parameter.detach().clone()
-            parameter.copy_(self.average[name])
+        for name, tensor in self.tensors.items():
+            current = tensor.detach().clone()
+            tensor.copy_(self.average[name])
             self.average[name].copy_(current)
 
     @torch.no_grad()
     def copy_to_model(self) -> None:
         """Replace the model's weights by the EMA permanently."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.average[name])
+        for name, tensor in self.tensors.items():
+            tensor.copy_(self.average[name])
 
     def save(self, folder: str | Path) -> None:
         from safetensors.torch import save_file

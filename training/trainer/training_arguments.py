@@ -160,6 +160,11 @@ class VideoTrainingArguments(TrainingArguments):
     ema_decay: Annotated[float, BELOW_1] = option(
         0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
     )
+    sync_batch_norm: bool = option(
+        True,
+        "with several processes, batch norms (local blocks of UniFormerV2) take their statistics over the clips of all processes "
+        "(SyncBatchNorm)",
+    )
     early_stopping_patience: Annotated[int, AT_LEAST_0] = option(
         0, "stop after this many evaluations without a better metric; 0 = off"
     )

@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 
 from tubevit.classification import classification_loss
 
+from ..models.batch_norm import StatisticsOfForward
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
 from ..throughput import DataLoaderTimer
@@ -50,6 +51,7 @@ class VideoTrainer(TrainerOverrides):
         self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
         self.saves_adapters = bool(setup.run.model.lora_rank)
         model, training = setup.model, setup.run.training
+        self.statistics = StatisticsOfForward(model.model)
         has_cache = hasattr(model.model.config, "use_cache")
         super().__init__(
             model=model.model,
@@ -102,10 +104,13 @@ class VideoTrainer(TrainerOverrides):
         return self.batches(batches)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return super().compute_loss(model, self.setup.model.prepare(inputs), *args, **kwargs)
+        loss = super().compute_loss(model, self.setup.model.prepare(inputs), *args, **kwargs)
+        self.statistics.save()
+        return loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
+        self.statistics.restore()
         self.loss_sum += loss.detach()
         return loss
 
