@@ -50,6 +50,10 @@ GROUPS = {
     "data": {
         "data check": ("data.check_data", "find the files of a data set that cannot be decoded"),
         "data prepare": ("data.prepare", "re-encode a folder of videos so that they decode faster"),
+        "data shard": (
+            "data.shard_writer",
+            "write a data set into tar or Parquet files, for storage that is slow with many files",
+        ),
         "data synthesize": ("synthetic.synthesize", "write a synthetic data set whose classes differ only in motion"),
     },
     "this installation": {

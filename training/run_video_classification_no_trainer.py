@@ -214,10 +214,12 @@ def make_loaders(setup: Any, args: Any, accelerator: Any) -> tuple[Any, Any, Any
 
     on_cpu = accelerator.device.type == "cpu"
     workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
+    order = setup.train_order(accelerator.num_processes)
     train_loader = DataLoader(
         setup.train_clips,
         batch_size=args.per_device_train_batch_size,
-        shuffle=not isinstance(setup.train_clips, StreamedClips),
+        sampler=order,
+        shuffle=order is None and not isinstance(setup.train_clips, StreamedClips),
         collate_fn=setup.collator(augments=on_cpu),
         **workers,
     )

@@ -24,6 +24,7 @@ from tubevit.processing.decoded_frames import PixelFormat
 
 from .augmentation import AugmentationConfig
 from .rng import fork_rng
+from .shards import Address, read_member
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
@@ -44,8 +45,10 @@ class Clip(NamedTuple):
 
 
 def video_source(video: dict[str, Any]) -> Any:
-    """A row's source for the decoder; fsspec reads the bytes of URLs other than http(s), such as s3://."""
+    """A row's source for the decoder, with the bytes of a video in a shard, and of a URL other than http(s), such as s3://."""
     path = video.get("path")
+    if video.get("bytes") is None and (address := Address.parse(path)) is not None:
+        return {**video, "path": repr(address), "bytes": read_member(address)}
     if video.get("bytes") is None and path is not None and "://" in path and not path.startswith(REMOTE):
         import fsspec
 

@@ -46,7 +46,8 @@ def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> C
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
-    splits, messages = read_splits(DataConfig(data=str(root)))
+    listed = read_splits(DataConfig(data=str(root)))
+    splits, messages = listed.splits, listed.messages
     clips = {split: _labeled_clips(samples) for split, samples in splits.items()}
     train = clips.get("train", [])
     if not train:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from ..option_types import AT_LEAST_1, POSITIVE, SEED, Range, check_ranges, option
 from .class_names import (
@@ -81,7 +81,11 @@ class DataConfig:
     label_column: str | None = option(
         None, "column of labels in a data set on the Hub (default: found by name and type)"
     )
-    streaming: bool = option(False, "stream a data set from the Hub instead of downloading it first")
+    streaming: bool = option(
+        False,
+        "stream a data set from the Hub instead of downloading it first; of shards with videos, train on one shard after the other "
+        "(for remote storage) and find corrupt videos while training",
+    )
     shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
         256, "size of the shuffle buffer of a streamed training split, in videos"
     )
@@ -175,20 +179,34 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
             for name in _unused_options(config, entry)
         ),
     ]
+    is_buffered = config.streaming or "shuffle_buffer_size" not in entry.options
+    if config.shuffle_buffer_size != DataConfig.shuffle_buffer_size and not is_buffered:
+        data.messages.append("shuffle_buffer_size has no effect without streaming=true.")
     return data
 
 
-def read_splits(config: DataConfig) -> tuple[dict[str, list[VideoSample]], list[str]]:
+class ListedSplits(NamedTuple):
     """
-    The samples of each split as the annotations name them, and messages for the user. Nothing is held out or encoded.
+    Annotations as they are read: the samples of each split, the classes in the order of integer labels (`None` if labels are names),
+    whether samples have several labels, and messages for the user.
+    """
+
+    splits: dict[str, list[VideoSample]]
+    class_names: list[str] | None
+    multi_label: bool
+    messages: list[str]
+
+
+def read_splits(config: DataConfig) -> ListedSplits:
+    """
+    The samples of each split as the annotations name them. Nothing is held out or encoded.
 
     Raises `ValueError` for a data set that the library `datasets` opens, and as `load_video_dataset`.
     """
     sources, entry, messages = _find_sources(config)
     if entry.open_splits is not None:
         raise ValueError(f"{config.data} holds no class folders and no annotation file, but a data set of `datasets`.")
-    splits, _, _ = _read_splits(config, sources, entry, messages)
-    return splits, messages
+    return ListedSplits(*_read_splits(config, sources, entry, messages), messages)
 
 
 def _find_sources(
@@ -215,21 +233,22 @@ def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
 
 
 def _read_samples(config: DataConfig, source: Source, entry: AnnotationFormat) -> list[VideoSample]:
-    multi_label = entry.multi_label[0] if config.multi_label is None else config.multi_label
+    multi_label = entry.is_multi_label(Path(source.path), config.multi_label)
     names = entry.class_names(Path(source.path), config.class_names_file, config.num_classes)
-    return read_samples(source, entry, config.video_root, names, multi_label)
+    return read_samples(source, entry, config.video_root, names, multi_label, label_column=config.label_column)
 
 
 def _read_splits(
     config: DataConfig, sources: list[Source], entry: AnnotationFormat, messages: list[str]
 ) -> tuple[dict[str, list[VideoSample]], list[str] | None, bool]:
     """The samples of each split, the class names that the format declares, and whether samples have several labels."""
-    multi_label = entry.multi_label[0] if config.multi_label is None else config.multi_label
+    multi_label = entry.is_multi_label(Path(sources[0].path), config.multi_label)
     _check_multi_label(multi_label, entry)
     declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages, config.group_column)
+        columns = {"group_column": config.group_column, "label_column": config.label_column}
+        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages, **columns)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None and not any(sample.split for sample in samples):

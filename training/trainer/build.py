@@ -31,6 +31,7 @@ from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
 from ..data.dataset_columns import check_frame_rates
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
+from ..data.shard_order import ShardOrder
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics
 from ..models.batch_norm import synchronize_batch_norms
@@ -93,6 +94,15 @@ class RunSetup:
 
     def evaluation_collator(self) -> ClipCollator:
         return ClipCollator()
+
+    def train_order(self, world_size: int) -> ShardOrder | None:
+        """The order of the training clips with `streaming=true`, for clips in shards; `None` for the order of the loader."""
+        run = self.run
+        in_order = run.training.train_sampling_strategy == "sequential"
+        if not run.data.streaming or in_order or isinstance(self.train_clips, StreamedClips):
+            return None
+        size, buffer_size = run.training.per_device_train_batch_size, run.data.shuffle_buffer_size
+        return ShardOrder(self.train_clips, size, world_size, buffer_size, run.training.data_seed)
 
     @property
     def best_metric(self) -> str:
@@ -295,6 +305,11 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
     messages = [*data.messages, *model.messages, *_unscored(data)]
+    if run.data.streaming and isinstance(train_clips, ClipDataset):
+        messages.append(
+            "The training clips are read one shard after the other, shuffled within buffers of "
+            f"{run.data.shuffle_buffer_size:,} clips of a rank; corrupt videos are found while training (streaming=true)."
+        )
     return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages)
 
 

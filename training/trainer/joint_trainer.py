@@ -51,18 +51,7 @@ class JointTrainer(VideoTrainer):
             yield f" of {name}", self.data_collator(samples)
 
     def get_train_dataloader(self) -> DataLoader:
-        args = self.args
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self.joint_batches,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
-            in_order=args.dataloader_in_order,
-        )
+        loader = DataLoader(self.train_dataset, batch_sampler=self.joint_batches, **self.loader_options())
         return self.accelerator.prepare(loader)
 
     def complete_batches(self, batches: list[dict[str, Any]], num_items: Any) -> tuple[list, None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -129,6 +130,28 @@ class VideoTrainer(TrainerOverrides):
     def mean_loss(self) -> float:
         """Mean loss over all steps of the run; called on all processes."""
         return self.total_loss() / self.state.global_step
+
+    def loader_options(self) -> dict[str, Any]:
+        """Arguments of a DataLoader of training batches, besides its data set and its order."""
+        args = self.args
+        return {
+            "collate_fn": self.data_collator,
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory,
+            "persistent_workers": args.dataloader_persistent_workers,
+            "prefetch_factor": args.dataloader_prefetch_factor,
+            "multiprocessing_context": args.dataloader_multiprocessing_context,
+            "in_order": args.dataloader_in_order,
+        }
+
+    def get_train_dataloader(self) -> DataLoader:
+        order = self.setup.train_order(self.args.world_size)
+        if order is None:
+            return super().get_train_dataloader()
+        batches = {"batch_size": self.args.train_batch_size, "drop_last": self.args.dataloader_drop_last}
+        return self.accelerator.prepare(
+            DataLoader(self.train_dataset, sampler=order, **batches, **self.loader_options())
+        )
 
     def get_eval_dataloader(self, eval_dataset: Any = None):
         augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()

@@ -191,7 +191,7 @@ def test_model_and_data_need_no_names(name, argv):
         (["check"], "did you mean 'data check'?"),
         (["experiment"], "did you mean 'experiments'?"),
         (["experiments", "compar"], "did you mean 'experiments compare'?"),
-        (["data", "zzz"], "there are: data check, data prepare, data synthesize."),
+        (["data", "zzz"], "there are: data check, data prepare, data shard, data synthesize."),
     ],
 )
 def test_wrong_command_names_the_nearest(argv, nearest, capsys):

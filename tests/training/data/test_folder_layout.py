@@ -13,6 +13,7 @@ import pytest
 from dataset_files import error_of, load
 
 from tubevit.training.data.check_data import check_videos
+from tubevit.training.data.clip_sampling import video_source
 from tubevit.training.data.demo_clips import find_clips
 from tubevit.training.data.formats.samples import split_of
 from tubevit.training.data.media_files import VIDEO_SUFFIXES, kind_of, list_files, scan_folder
@@ -605,7 +606,7 @@ def test_json_labels_of_tar_shards(tmp_path, streaming, suffix, content, names):
     data = load(data=tmp_path, validation_fraction=0.0, **given)
     rows = list(data.splits["train"])
     assert data.class_names == names and [row["label"] for row in rows] == [0, 1, 0, 1]
-    assert [row["video"]["bytes"] for row in rows] == [b"video %d" % index for index in range(4)]
+    assert [video_source(row["video"])["bytes"] for row in rows] == [b"video %d" % index for index in range(4)]
     if isinstance(content[0], dict):
         named = load(data=tmp_path, validation_fraction=0.0, label_column="json.label", **given)
         assert [row["label"] for row in named.splits["train"]] == [0, 1, 0, 1]

@@ -17,8 +17,9 @@ from video_files import moving_frames, write_video
 
 from tubevit.processing import decode_video
 from tubevit.training.cli import main
+from tubevit.training.data import encoding
 from tubevit.training.data import prepare as prepare_module
-from tubevit.training.data.prepare import PrepareSettings, prepare_video, resize_short_side
+from tubevit.training.data.encoding import PrepareSettings, prepare_video, resize_short_side
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 
 
@@ -80,7 +81,7 @@ def test_encoding_of_copies(tmp_path):
 def test_a_long_video_is_copied_in_parts(tmp_path, monkeypatch):
     source = write_video(tmp_path / "a.mp4", smooth_frames(50), gop=20, b_frames=2)
     prepare_video(source, tmp_path / "whole.mp4", PrepareSettings())
-    monkeypatch.setattr(prepare_module, "MAX_PART_BYTES", 7 * 3 * 96 * 128)
+    monkeypatch.setattr(encoding, "MAX_PART_BYTES", 7 * 3 * 96 * 128)
     prepare_video(source, tmp_path / "parts.mp4", PrepareSettings())
     assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 

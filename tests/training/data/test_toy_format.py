@@ -89,7 +89,7 @@ def test_help_and_errors_list_the_format(capsys):
     assert "toy: lines of a split, a class and paths" in printed
     assert "toy" in DataConfig.__dataclass_fields__["data_format"].metadata["choices"]
     assert main(["data", "check", "data=here", "data_format=toi"]) == 2
-    assert "data_format must be one of 18 choices, the nearest is toy" in last_line(capsys)
+    assert "data_format must be one of 19 choices, the nearest is toy" in last_line(capsys)
 
 
 def test_a_file_in_the_folder_of_formats_is_found(tmp_path):

@@ -7,9 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import ONE_VIEW, RANDOM, TINY_MODEL, WRONG_WEIGHTS, edit_weights, kill_behind, make_run, make_videos
+from tiny_runs import (
+    ONE_VIEW,
+    RANDOM,
+    TINY_MODEL,
+    WRONG_WEIGHTS,
+    arguments,
+    edit_weights,
+    kill_behind,
+    make_run,
+    make_videos,
+)
 from video_classifiers import PEERS, save_peer
 
+from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build import RunSetup
 from tubevit.training.trainer.checkpointing import last_checkpoint
@@ -45,6 +56,36 @@ def test_killed_and_resumed_is_uninterrupted(num_workers, step, videos, whole, t
     expected, resumed = load_file(whole / "model.safetensors"), load_file(folder / "model.safetensors")
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert losses(folder) == losses(whole)
+
+
+@pytest.fixture(scope="module")
+def shards(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards") / "tars"
+    assert main(["data", "shard", str(videos), str(folder), "--as-is", "--shard-size", "0.04", "--workers", "1"]) == 0
+    assert len(list(folder.glob("train-*.tar"))) > 3
+    return folder
+
+
+def test_a_run_on_shards_equals_a_run_on_files(shards, whole, tmp_path):
+    assert train(make_run(shards, tmp_path / "run", **RANDOM)) == 0
+    assert losses(tmp_path / "run") == losses(whole)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, tmp_path / "run"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("command", ["train", "train-loop"])
+def test_killed_and_resumed_stream_of_shards_is_uninterrupted(command, shards, tmp_path, capsys):
+    """With 0 workers, and killed and resumed with 2: the order does not depend on their number."""
+    options = {**RANDOM, "streaming": True, "shuffle_buffer_size": 5, "num_train_epochs": 2, "eval_strategy": "no"}
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert main([command, *arguments(shards, whole, **options)]) == 0
+    assert "The training clips are read one shard after the other" in capsys.readouterr().out
+    kill_behind(7, shards, folder, command, dataloader_num_workers=2, **options)
+    resumed = {**options, "dataloader_num_workers": 2, "resume_from_checkpoint": "true"}
+    assert main([command, *arguments(shards, folder, **resumed)]) == 0
+    expected, found = (load_file(each / "model.safetensors") for each in (whole, folder))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert losses(folder) == losses(whole)
 
 

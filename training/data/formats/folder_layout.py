@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..class_names import normalize_label
 from ..media_files import MEDIA_SUFFIXES, MediaFolder, scan_folder, shorten
+from ..shards import is_remote, is_several
 from .annotation_files import Annotations, ReadSamples, find_annotations, use_annotations
 from .class_layout import Layout, find_class_folders
 from .registry import AUTO, HUB_NAME, Source, get_format, list_formats, marked_format
@@ -52,7 +53,7 @@ def find_sources(
 
 
 def _check_exists(name: str) -> str:
-    if not Path(name).exists() and not HUB_NAME.fullmatch(name):
+    if not (Path(name).exists() or is_remote(name) or is_several(name) or HUB_NAME.fullmatch(name)):
         raise FileNotFoundError(f"There is no file or folder {name}.")
     return name
 

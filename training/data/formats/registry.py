@@ -40,20 +40,22 @@ class ReadContext(NamedTuple):
     """
     Arguments of `AnnotationFormat.read` besides the path of the annotations.
 
-    videos: the folder of the videos.
+    videos: the folder of the videos; `None` for a format with layout "shards".
     class_names: result of `AnnotationFormat.class_names`; `None` if the labels are the names of the classes.
     multi_label: whether the label of a `VideoSample` is a tuple.
     folder: the scanned folder of a format with layout "folder".
     messages: sentences for the user, to which a reader may append.
     group_column: column of `VideoSample.group`.
+    label_column: column of the label, if the user names it.
     """
 
-    videos: VideoFolder
+    videos: VideoFolder | None
     class_names: list[str] | None
     multi_label: bool
     folder: MediaFolder | None = None
     messages: list[str] | None = None
     group_column: str | None = None
+    label_column: str | None = None
 
     def tell(self, messages: Iterable[str]) -> None:
         """Append to `messages`."""
@@ -79,7 +81,7 @@ class AnnotationFormat:
         (inside this package `ValueError`) with the number of the line.
     open_splits: used instead of `read` by formats that `datasets` opens: `(path, DataConfig) -> {split: datasets.Dataset}`.
     priority: formats are sniffed in ascending order of priority; the formats of this package have priorities of 10 and above.
-    layout: "file"; "folder" for class folders; "dataset" for a format with `open_splits`, which also takes Hub names and every
+    layout: "file"; "folder" for class folders; "shards" for files that hold videos, also by URL; "dataset" for a format with `open_splits`, which also takes Hub names and every
         folder that no other format recognizes.
     needs_split: whether each split needs its own file, because samples do not name their split. A single file is then the
         training split.
@@ -93,6 +95,7 @@ class AnnotationFormat:
     label_groups: names of groups of classes; a video has one label of each group, which is trained with a softmax of its own
         ("multi-task heads"). The name of a class begins with that of its group, "noun: tap", and the label of a `VideoSample` is a tuple
         with the name of a class of each group. Empty: one group of all classes.
+    has_several_labels: the default of `multi_label` for annotations that state it, else `None`.
     class_counts: allowed numbers of classes, unless the option `num_classes` is given; empty for any number.
     class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices; `None` if the
         labels are the names of the classes.
@@ -106,7 +109,7 @@ class AnnotationFormat:
     read: Callable[[Path, ReadContext], list[VideoSample]] | None = None
     open_splits: Callable[[str, Any], dict[str, Any]] | None = None
     priority: int = 0
-    layout: Literal["file", "folder", "dataset"] = "file"
+    layout: Literal["file", "folder", "shards", "dataset"] = "file"
     needs_split: bool = False
     file_group: Callable[[Path], Any] | None = None
     suffixes: tuple[str, ...] = ()
@@ -115,6 +118,7 @@ class AnnotationFormat:
     media: Literal["video", "image"] = "video"
     multi_label: tuple[bool, ...] = (False,)
     label_groups: tuple[str, ...] = ()
+    has_several_labels: Callable[[Path], bool | None] | None = None
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
     options: tuple[str, ...] = ("video_root", "frame_folder_fps")
@@ -127,6 +131,12 @@ class AnnotationFormat:
                 f"The format {self.name} needs either read, or open_splits with layout='dataset'; its layout is "
                 f"{self.layout!r}."
             )
+
+    def is_multi_label(self, annotations: Path, given: bool | None) -> bool:
+        """Whether samples have several labels. given: the option `multi_label`."""
+        if given is None and self.has_several_labels is not None:
+            given = self.has_several_labels(annotations)
+        return self.multi_label[0] if given is None else given
 
 
 _REGISTERED: dict[str, AnnotationFormat] = {}
@@ -206,6 +216,7 @@ def read_samples(
     multi_label: bool,
     messages: list[str] | None = None,
     group_column: str | None = None,
+    label_column: str | None = None,
 ) -> list[VideoSample]:
     """
     The samples of a source. If the source is given as one split but names several, only the samples of that split. If no row
@@ -213,7 +224,7 @@ def read_samples(
 
     video_root: folder of the videos, by default that of the source.
     messages: sentences for the user are appended to it.
-    group_column: as in `ReadContext`.
+    group_column, label_column: as in `ReadContext`.
     """
     path, messages = Path(source.path), [] if messages is None else messages
     if path.is_dir() and entry.layout == "file":
@@ -225,8 +236,10 @@ def read_samples(
         raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
     folder = path if path.is_dir() else path.parent
     given = video_root if video_root and "video_root" in entry.options else None
-    videos = source.videos if source.videos is not None and given is None else VideoFolder(given or folder)
-    context = ReadContext(videos, class_names, multi_label, source.folder, messages, group_column)
+    videos = source.videos
+    if entry.layout != "shards" and (videos is None or given is not None):
+        videos = VideoFolder(given or folder)
+    context = ReadContext(videos, class_names, multi_label, source.folder, messages, group_column, label_column)
     samples = entry.read(path, context)
     if source.split is None:
         return _split_by_folder(samples, path, messages)
