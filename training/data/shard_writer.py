@@ -61,7 +61,7 @@ class Shard(NamedTuple):
     sidecar: str
     videos: list[Video]
     class_names: list[str] | None
-    multi_label: bool
+    has_several_labels: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         write_failed(failed, folder / FAILED_FILE)
         _write_json(plan, plan_shards(videos, int(args.shard_size * MIB), args.seed, args.container))
     shards = _read_plan(plan, folder, videos, listed)
-    manifest, clips = pack_all(shards, record, args.workers)
+    manifest, clips = pack_all(shards, record, listed, args.workers)
     write_manifest(manifest, clips)
     shutil.rmtree(folder / UNFINISHED)
     return _report(folder, manifest, clips, listed)
@@ -168,7 +168,7 @@ def claim_folder(folder: Path, record: dict[str, Any]) -> bool:
 def _digest(listed: ListedSplits) -> str:
     """A digest of the samples, by which a continued run knows that the data set is the same."""
     rows = [(split, list(sample)) for split, samples in listed.splits.items() for sample in samples]
-    return hashlib.sha256(json.dumps([rows, listed.class_names, listed.multi_label]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([rows, listed.class_names, listed.labels]).encode()).hexdigest()[:32]
 
 
 def plan_videos(listed: ListedSplits, copies: Path, settings: PrepareSettings | None) -> list[Video]:
@@ -261,7 +261,7 @@ def _read_plan(path: Path, folder: Path, videos: list[Video], listed: ListedSpli
             str(sidecars / f"{each['name']}.json"),
             [videos[position] for position in each["videos"]],
             listed.class_names,
-            listed.multi_label,
+            listed.labels.multi_label or bool(listed.labels.label_groups),
         )
         for each in json.loads(path.read_text(encoding="utf-8"))
     ]
@@ -270,7 +270,9 @@ def _read_plan(path: Path, folder: Path, videos: list[Video], listed: ListedSpli
 # Packing
 
 
-def pack_all(shards: list[Shard], record: dict[str, Any], num_workers: int | None) -> tuple[Manifest, list[Clip]]:
+def pack_all(
+    shards: list[Shard], record: dict[str, Any], listed: ListedSplits, num_workers: int | None
+) -> tuple[Manifest, list[Clip]]:
     """Write all shards. Returns the manifest and its clips in the order of the data set. Raises `RuntimeError` if a process dies, `OSError` for a full disk."""
     packed = {
         shard.name: json.loads(Path(shard.sidecar).read_text(encoding="utf-8"))
@@ -303,10 +305,8 @@ def pack_all(shards: list[Shard], record: dict[str, Any], num_workers: int | Non
                 "sha256": result["sha256"],
             }
         )
-    first = shards[0]
-    return Manifest(first.folder, record, first.class_names, first.multi_label, entries), [
-        clips[each] for each in sorted(clips)
-    ]
+    manifest = Manifest(shards[0].folder, record, listed.class_names, *listed.labels, entries)
+    return manifest, [clips[each] for each in sorted(clips)]
 
 
 def pack(shard: Shard) -> dict[str, Any]:
@@ -407,7 +407,7 @@ def _write_parquet(shard: Shard, path: Path) -> list[tuple[str, int, int, int]]:
 def _schema(shard: Shard) -> Any:
     from datasets import Features, List, Value, Video
 
-    label = List(Value("string")) if shard.multi_label else Value("string")
+    label = List(Value("string")) if shard.has_several_labels else Value("string")
     times = {"start": "float64", "end": "float64", "start_frame": "int64", "end_frame": "int64", "may_be_cut": "bool"}
     features = {"video": Video(decode=False), "label": label, "video_id": Value("string"), "group": Value("string")}
     return Features(features | {name: Value(kind) for name, kind in times.items()}).arrow_schema
@@ -421,7 +421,7 @@ def _tables(shard: Shard, schema: Any) -> Iterator[tuple[Any, bytes]]:
         content, described = Path(video.copy).read_bytes(), _describe(video.clips[0][1], shard)
         label = described["label"]
         if label is not None:
-            described["label"] = list(map(str, label)) if shard.multi_label else str(label)
+            described["label"] = list(map(str, label)) if shard.has_several_labels else str(label)
         row = {name: described.get(name) for name in schema.names}
         row["video"] = {"bytes": content, "path": f"{video.key}{_suffix(video)}"}
         yield pa.Table.from_pylist([row], schema=schema), content

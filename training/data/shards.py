@@ -232,7 +232,8 @@ class Manifest(NamedTuple):
     The content of `shards.json`.
 
     folder: location of the shards. record: settings of the encoder and a digest of the source. class_names: in the order of
-    integer labels; `None` if labels are names. multi_label: whether a clip has several labels. shards: for each, its `name`,
+    integer labels; `None` if labels are names. multi_label: whether a clip has several labels. label_groups: as in
+    `formats.registry.AnnotationFormat`. shards: for each, its `name`,
     `split`, numbers of videos and clips (`num_videos`, `num_clips`), `size` in bytes and `sha256`. index_sha256: of `shards.parquet`.
     """
 
@@ -240,6 +241,7 @@ class Manifest(NamedTuple):
     record: dict[str, Any]
     class_names: list[str] | None
     multi_label: bool
+    label_groups: list[str]
     shards: list[dict[str, Any]]
     index_sha256: str = ""
 

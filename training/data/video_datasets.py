@@ -34,6 +34,7 @@ from .formats.registry import (
     AUTO,
     AnnotationFormat,
     Source,
+    StatedLabels,
     data_format_metadata,
     detect_format,
     get_format,
@@ -188,12 +189,12 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
 class ListedSplits(NamedTuple):
     """
     Annotations as they are read: the samples of each split, the classes in the order of integer labels (`None` if labels are names),
-    whether samples have several labels, and messages for the user.
+    whether samples have several labels and groups of classes, and messages for the user.
     """
 
     splits: dict[str, list[VideoSample]]
     class_names: list[str] | None
-    multi_label: bool
+    labels: StatedLabels
     messages: list[str]
 
 
@@ -233,22 +234,22 @@ def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
 
 
 def _read_samples(config: DataConfig, source: Source, entry: AnnotationFormat) -> list[VideoSample]:
-    multi_label = entry.is_multi_label(Path(source.path), config.multi_label)
+    multi_label = entry.labels_of(Path(source.path), config.multi_label).multi_label
     names = entry.class_names(Path(source.path), config.class_names_file, config.num_classes)
     return read_samples(source, entry, config.video_root, names, multi_label, label_column=config.label_column)
 
 
 def _read_splits(
     config: DataConfig, sources: list[Source], entry: AnnotationFormat, messages: list[str]
-) -> tuple[dict[str, list[VideoSample]], list[str] | None, bool]:
-    """The samples of each split, the class names that the format declares, and whether samples have several labels."""
-    multi_label = entry.is_multi_label(Path(sources[0].path), config.multi_label)
-    _check_multi_label(multi_label, entry)
+) -> tuple[dict[str, list[VideoSample]], list[str] | None, StatedLabels]:
+    """The samples of each split, the class names that the format declares, and the kind of the labels."""
+    labels = entry.labels_of(Path(sources[0].path), config.multi_label)
+    _check_multi_label(labels.multi_label, entry)
     declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
         columns = {"group_column": config.group_column, "label_column": config.label_column}
-        samples = read_samples(source, entry, config.video_root, declared, multi_label, messages, **columns)
+        samples = read_samples(source, entry, config.video_root, declared, labels.multi_label, messages, **columns)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None and not any(sample.split for sample in samples):
@@ -257,9 +258,9 @@ def _read_splits(
             )
     if not splits:
         raise ValueError(f"There are no {entry.media}s in {', '.join(source.path for source in sources)}.")
-    if config.multi_label is None and True in entry.multi_label and not multi_label:
+    if config.multi_label is None and True in entry.multi_label and not labels.multi_label:
         _check_separator(splits)
-    return splits, declared, multi_label
+    return splits, declared, labels
 
 
 def _check_separator(splits: dict[str, list[VideoSample]]) -> None:
@@ -276,14 +277,14 @@ def _load_samples(
     config: DataConfig, sources: list[Source], entry: AnnotationFormat, class_names: list[str] | None
 ) -> VideoData:
     messages: list[str] = []
-    splits, declared, multi_label = _read_splits(config, sources, entry, messages)
+    splits, declared, (multi_label, groups_of_classes) = _read_splits(config, sources, entry, messages)
     known = [sample for split, samples in splits.items() for sample in samples if multi_label or split == "train"]
     names = class_names or declared or _collect_names(known or [s for each in splits.values() for s in each])
     if class_names is None and (names or config.num_classes):
         check_num_classes(names, (config.num_classes,) if config.num_classes else entry.class_counts)
     if class_names is None and declared is None:
         check_spelling(names)
-    label_groups = count_label_groups(names, entry.label_groups) if entry.label_groups else {}
+    label_groups = count_label_groups(names, groups_of_classes) if groups_of_classes else {}
     has_several = multi_label or bool(label_groups)
     encoder = LabelEncoder(names, _indexed_names(config, declared, names))
     if encoder.is_positional and (indices := _indices(splits)):

@@ -478,7 +478,8 @@ def test_single_and_multi_label_mismatch_raises(tmp_path):
     )
     message = error_of(train_data=tmp_path / "kinetics_train.csv", multi_label=True, num_classes=1)
     assert (
-        "kinetics has one label per video; multi_label=true needs one of shards, activitynet, charades, list, csv" in message
+        "kinetics has one label per video; multi_label=true needs one of shards, activitynet, charades, list, csv"
+        in message
     )
     dataset = video_table([0, 1, 0, 1])
     dataset.save_to_disk(tmp_path / "saved")

@@ -68,6 +68,13 @@ def read_names_file(annotations: Path, names_file: str | None, num_classes: int 
     return read_class_names(names_file) if names_file else None
 
 
+class StatedLabels(NamedTuple):
+    """The fields `multi_label` and `label_groups` of annotations: whether a video has several labels, and the groups of classes."""
+
+    multi_label: bool
+    label_groups: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class AnnotationFormat:
     """
@@ -95,7 +102,8 @@ class AnnotationFormat:
     label_groups: names of groups of classes; a video has one label of each group, which is trained with a softmax of its own
         ("multi-task heads"). The name of a class begins with that of its group, "noun: tap", and the label of a `VideoSample` is a tuple
         with the name of a class of each group. Empty: one group of all classes.
-    has_several_labels: the default of `multi_label` for annotations that state it, else `None`.
+    stated_labels: the labels that annotations state themselves, `None` if they do not; it replaces `label_groups` and the default of
+        `multi_label`.
     class_counts: allowed numbers of classes, unless the option `num_classes` is given; empty for any number.
     class_names: `(annotations, class_names_file, num_classes)` to the classes in the order of their indices; `None` if the
         labels are the names of the classes.
@@ -118,7 +126,7 @@ class AnnotationFormat:
     media: Literal["video", "image"] = "video"
     multi_label: tuple[bool, ...] = (False,)
     label_groups: tuple[str, ...] = ()
-    has_several_labels: Callable[[Path], bool | None] | None = None
+    stated_labels: Callable[[Path], StatedLabels | None] | None = None
     class_counts: tuple[int, ...] = ()
     class_names: Callable[[Path, str | None, int | None], list[str] | None] = read_names_file
     options: tuple[str, ...] = ("video_root", "frame_folder_fps")
@@ -132,11 +140,11 @@ class AnnotationFormat:
                 f"{self.layout!r}."
             )
 
-    def is_multi_label(self, annotations: Path, given: bool | None) -> bool:
-        """Whether samples have several labels. given: the option `multi_label`."""
-        if given is None and self.has_several_labels is not None:
-            given = self.has_several_labels(annotations)
-        return self.multi_label[0] if given is None else given
+    def labels_of(self, annotations: Path, multi_label: bool | None) -> StatedLabels:
+        """Whether samples have several labels, and their groups of classes. multi_label: the option."""
+        stated = None if self.stated_labels is None else self.stated_labels(annotations)
+        stated = stated or StatedLabels(self.multi_label[0], self.label_groups)
+        return stated if multi_label is None else stated._replace(multi_label=multi_label)
 
 
 _REGISTERED: dict[str, AnnotationFormat] = {}

@@ -31,7 +31,7 @@ from ..shards import (
     read_manifest,
 )
 from ..tar_scan import LABEL_SUFFIXES, TarMember, holds_videos, scan_tars, suffix_of
-from .registry import AnnotationFormat, ReadContext, read_names_file, register_format
+from .registry import AnnotationFormat, ReadContext, StatedLabels, read_names_file, register_format
 from .samples import VideoSample, split_of, split_of_file
 
 
@@ -48,10 +48,10 @@ def sniff_shards(path: Path) -> bool:
     return path.suffix == ".tar" and holds_videos(path)
 
 
-def has_several_labels(path: Path) -> bool | None:
-    """Whether a manifest states several labels per clip; `None` without a manifest."""
+def stated_labels(path: Path) -> StatedLabels | None:
+    """What a manifest states on the labels; `None` without a manifest."""
     manifest = read_manifest(as_location(path))
-    return None if manifest is None else manifest.multi_label
+    return None if manifest is None else StatedLabels(manifest.multi_label, tuple(manifest.label_groups))
 
 
 def shard_class_names(path: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
@@ -302,7 +302,7 @@ register_format(
         layout="shards",
         folder_markers=(MANIFEST,),
         multi_label=(False, True),
-        has_several_labels=has_several_labels,
+        stated_labels=stated_labels,
         class_names=shard_class_names,
         options=("label_column", "group_column", "streaming", "shuffle_buffer_size"),
     )
