@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix fuzz lint typecheck docs clean FORCE
+.PHONY: help demo test test-matrix fuzz lint typecheck docs recipes clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"
+	@echo "make recipes            write the recipes of the published UniFormerV2 and ViViT models from their tables"
 	@echo "make clean              remove the environment, the demo and caches"
 	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.10 or newer)."
 
@@ -93,6 +94,9 @@ typecheck: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs site
 	@echo "Wrote site/index.html."
+
+recipes: $(READY)
+	$(BIN)/python -m tubevit.training.published_recipes
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo fuzz_failures site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -127,7 +127,11 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
         metavar="OPTION=VALUE",
         help=f"any option; OPTION.KEY=VALUE sets an entry of a mapping; arguments without = are {' and '.join(unnamed)}",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with options, or the name of a recipe")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file with options, or the name of a recipe: finetune-small, kinetics-base, uniformerv2/k400_b16_f8x224, ...",
+    )
     for name, block in blocks.items():
         own, hidden = block.__annotations__, vars(block).get("UNSUPPORTED", ())
         group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])

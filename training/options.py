@@ -10,6 +10,7 @@ import argparse
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -221,9 +222,14 @@ def option_values(block: Any) -> dict[str, Any]:
 
 
 def find_recipe(name: str, recipes: Path) -> Path | None:
-    """The file of a recipe, by its name without folder and suffix; `None` if there is none."""
+    """The file of a recipe, by its name without suffix, such as "uniformerv2/k400_b16_f8x224"; `None` if there is none."""
     path = recipes / f"{name}.yaml"
-    return path if re.fullmatch(r"[\w-]+", name) and path.is_file() else None
+    return path if re.fullmatch(r"([\w-]+/)?[\w+-]+", name) and path.is_file() else None
+
+
+def recipe_names(recipes: Path) -> list[str]:
+    """The names that `find_recipe` finds."""
+    return sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml"))
 
 
 def _find_file(name: str, recipes: Path | None) -> Path:
@@ -237,12 +243,14 @@ def _find_file(name: str, recipes: Path | None) -> Path:
         name = new
     if recipes is not None and (found := find_recipe(name, recipes)):
         return found
-    names = sorted(each.stem for each in recipes.glob("*.yaml")) if recipes else []
+    names = recipe_names(recipes) if recipes else []
     close = difflib.get_close_matches(name, names, n=1)
+    counts = Counter(each.partition("/")[0] for each in names if "/" in each)
+    listed = [each for each in names if "/" not in each] + [f"{folder}/... ({n})" for folder, n in counts.items()]
     hint = (
         f"; did you mean the recipe {close[0]!r}?"
         if close
-        else f"; recipes are: {', '.join(names)}."
+        else f"; recipes are: {', '.join(listed)}."
         if names
         else "."
     )
