@@ -3,7 +3,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from huggingface_hub.errors import StrictDataclassError
@@ -16,6 +16,7 @@ logger = logging.get_logger(__name__)
 ConfigClass = TypeVar("ConfigClass", bound=type)
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
+FLOAT16_MAX = 65504
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]  # names of fields, allowed values in words, and the test
 # Arguments of a config that are no dataclass fields: Transformers reads them, or saves them in config.json.
 LIBRARY_NAMES = {
@@ -193,14 +194,28 @@ def check_labels(config: PreTrainedConfig) -> None:
 
 
 def check_pixel_statistics(config: PreTrainedConfig) -> None:
-    """Raise `ValueError` unless `image_mean` and `image_std` have a value per channel and give finite pixels, also in float16."""
-    means, stds = per_channel(config, "image_mean"), per_channel(config, "image_std")
-    for mean, std in zip(means, stds, strict=True):
-        if any(abs(pixel * config.rescale_factor - mean) / std > 65504 for pixel in (0, 255)):
-            raise ValueError(
-                f"image_mean={config.image_mean!r}, image_std={config.image_std!r} and rescale_factor="
-                f"{config.rescale_factor!r} give normalized pixels above 65504; usual values are 0.5, 0.5 and 1/255."
-            )
+    """Raise `ValueError` unless `image_mean` and `image_std` have a value per channel and pass `check_pixel_range`."""
+    check_pixel_range(per_channel(config, "image_mean"), per_channel(config, "image_std"), config.rescale_factor)
+
+
+def check_pixel_range(
+    image_mean: Sequence[float], image_std: Sequence[float], rescale_factor: float, largest: float = 1e19
+) -> None:
+    """
+    Raise `ValueError` if the normalized pixels `(pixel * rescale_factor - image_mean) / image_std` exceed `largest`. Layer norms square
+    their inputs, and squares of numbers above the default, 1e19, are infinite in float32. Models in float16 check the limit of that
+    type, `FLOAT16_MAX`, when they normalize pixels.
+    """
+    pixels = [
+        abs(pixel * rescale_factor - mean) / std
+        for mean, std in zip(image_mean, image_std, strict=True)
+        for pixel in (0, 255)
+    ]
+    if max(pixels) > largest:
+        raise ValueError(
+            f"image_mean={list(image_mean)}, image_std={list(image_std)} and rescale_factor={rescale_factor!r} give normalized pixels "
+            f"of {max(pixels):.3g}, above {largest:g} (the limit of float16 is {FLOAT16_MAX}); usual values are 0.5, 0.5 and 1/255."
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -156,7 +156,8 @@ class UniFormerV2LocalBlock(nn.Module):
     def __init__(self, config: UniFormerV2Config, drop_path: float):
         super().__init__()
         self.tokens_per_frame = config.tokens_per_frame
-        self.batch_norm = nn.BatchNorm1d(config.hidden_size, eps=config.batch_norm_eps)
+        # float32 also in a half-precision model, see `_keep_in_fp32_modules_strict`
+        self.batch_norm = nn.BatchNorm1d(config.hidden_size, eps=config.batch_norm_eps, dtype=torch.float32)
         self.reduce = DefaultLinear(config.hidden_size, config.local_size)
         self.conv = UniFormerV2TemporalConv(config.local_size)
         self.expand = ZeroLinear(config.local_size, config.hidden_size)
@@ -376,12 +377,16 @@ class UniFormerV2PreTrainedModel(
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _keep_in_fp32_modules_strict = ["batch_norm"]
     _can_record_outputs = {
         "hidden_states": UniFormerV2Layer,
         "attentions": UniFormerV2Attention,
         "cross_attentions": OutputRecorder(UniFormerV2CrossAttention, index=1),
     }
+
+    def __init__(self, config: UniFormerV2Config, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        # A running mean of statistics needs more digits than half precision has. Only models with local blocks have these modules.
+        self._keep_in_fp32_modules_strict = ["batch_norm"] if config.num_local_blocks else []
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

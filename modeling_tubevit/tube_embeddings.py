@@ -15,6 +15,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .compile_utils import constant_tables, has_storage, static_size
+from .config_checks import FLOAT16_MAX, check_pixel_range
 from .configuration_tubevit import TubeViTConfig
 from .interpolated_kernel import TubeViTInterpolatedKernel
 from .position_embeddings import POSITION_CLASSES, TubeViTRelativePositions
@@ -315,6 +316,8 @@ class TubeViTEmbeddings(nn.Module):
         pixels = gather_tube(video, tube, by_token)
         dtype = self.dtype
         if pixels.dtype == torch.uint8:
+            if dtype == torch.float16:
+                check_pixel_range(*self.table_settings, FLOAT16_MAX)
             pixels = self._normalize(pixels, dtype)
         pixels = pixels.to(dtype)
         if self.use_frame_differences and tube.kernel_size[0] > 1:

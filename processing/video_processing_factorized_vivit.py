@@ -102,17 +102,18 @@ class FactorizedViViTVideoProcessor(TubeViTVideoProcessor):
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs
     ) -> np.ndarray:
-        """As in the base class."""
+        """
+        As in the base class. With `sampling="frame_stride"`, `fps` replaces `num_frames` and `frame_stride`: the frames are spread over the
+        whole video.
+        """
         names = ("sampling", "clip_start", "num_temporal_views", "pad_mode", "frame_stride")
         chosen = {name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in names}
         if chosen["sampling"] != "frame_stride":
             return super().sample_frames(metadata, num_frames=num_frames, fps=fps, **kwargs)
+        if fps is not None:
+            return super().sample_frames(metadata, num_frames=num_frames, fps=fps, **kwargs | {"sampling": "uniform"})
         if not metadata.total_num_frames:
             raise ValueError("The video has no frames.")
-        if fps is not None:
-            raise ValueError(
-                f"fps={fps:g} needs sampling='fixed_rate'; with 'frame_stride', clips have the video's rate."
-            )
         total, count, num_views = (
             metadata.total_num_frames,
             num_frames or self.num_frames,

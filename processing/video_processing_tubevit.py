@@ -186,9 +186,9 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         check_names(self, kwargs, self.valid_kwargs.__annotations__, closed=False)
         super().__init__(**kwargs)  # type: ignore[misc]  # Transformers declares its own settings only
         self._check_combination({name: getattr(self, name, None) for name in self.rules})
-        if self.sampling == "uniform" and self.fps is not None:
+        if self.sampling != "fixed_rate" and self.fps is not None:
             raise ValueError(
-                f"{type(self).__name__}: fps={self.fps!r} has no effect with sampling='uniform'; set sampling='fixed_rate'."
+                f"{type(self).__name__}: fps={self.fps!r} has no effect with sampling={self.sampling!r}; set sampling='fixed_rate'."
             )
 
     @classmethod
@@ -243,7 +243,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
             `ValueError`. With `do_convert_rgb=False` all inputs get as many channels as `image_mean` has values: one is gray.
         video_metadata: for decoded frames, a `VideoMetadata` or dictionary per video, such as `{"fps": 25}`; required by
             `sampling="fixed_rate"`. The metadata of files are read from the files.
-        kwargs: settings that override the processor's in this call. With `sampling="uniform"`, `fps` without
+        kwargs: settings that override the processor's in this call. Except with `sampling="fixed_rate"`, `fps` without
             `num_frames` samples `fps` frames per second over the whole video, as in Transformers.
 
         Returns a `BatchFeature` with `pixel_values_videos` (shapes: see the class), and with `video_metadata` if
@@ -280,7 +280,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         Frame indices of the clips of a video; an argument that is `None` or missing defaults to the processor's setting.
 
         metadata: metadata of the video. `sampling="fixed_rate"` needs `timestamps` (seconds, one per frame) or `fps`.
-        num_frames, fps: as in the settings. With `sampling="uniform"`, `fps` replaces `num_frames`.
+        num_frames, fps: as in the settings. Except with `sampling="fixed_rate"`, `fps` replaces `num_frames`.
 
         Returns int64 indices `(num_temporal_views * num_frames,)`, clip after clip.
 
@@ -325,7 +325,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         given = {name: value for name, value in kwargs.items() if value is not None or self.rules.get(name) is FLAG}
         settings = self._standardize_kwargs(**{name: getattr(self, name, None) for name in known} | given)
         self._check_combination(settings)
-        if settings["sampling"] == "uniform":
+        if settings["sampling"] != "fixed_rate":
             # An fps passed in the call replaces num_frames; the processor's own fps applies to sampling="fixed_rate" only.
             settings["fps"] = kwargs.get("fps")
             if settings["fps"] is not None:
@@ -341,8 +341,8 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
         if is_number(settings["clip_start"]):
             if settings["sampling"] != "fixed_rate":
                 raise ValueError(
-                    f"{owner}: clip_start={settings['clip_start']!r} seconds needs sampling='fixed_rate'; with 'uniform', "
-                    "clip_start is 'center' or 'random'."
+                    f"{owner}: clip_start={settings['clip_start']!r} seconds needs sampling='fixed_rate'; with "
+                    f"{settings['sampling']!r}, clip_start is 'center' or 'random'."
                 )
             if settings["num_temporal_views"] > 1:
                 raise ValueError(
@@ -366,7 +366,7 @@ class TubeViTVideoProcessor(ProcessorCodeExportMixin, BaseVideoProcessor):
     ) -> np.ndarray:
         if fps is not None and num_frames is not None:
             raise ValueError(
-                f"num_frames={num_frames} and fps={fps} exclude each other with sampling='uniform'; use "
+                f"num_frames={num_frames} and fps={fps} exclude each other; use "
                 "sampling='fixed_rate' for num_frames frames at fps."
             )
         if fps is not None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from random_weights import randomize
 from tiny_models import make_model
 from transformers import (
     LlavaOnevisionVideoProcessor,
@@ -13,8 +14,12 @@ from transformers import (
 )
 from transformers.models.timesformer.video_processing_timesformer import TimesformerVideoProcessor
 
-from tubevit import TubeViTForVideoClassification
-from tubevit.processing import TubeViTVideoProcessor
+from tubevit import (
+    FactorizedViViTForVideoClassification,
+    TubeViTForVideoClassification,
+    UniFormerV2ForVideoClassification,
+)
+from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
 
 
 CLASSES = ["c", "a", "b", "d"]  # not in alphabetical order
@@ -63,6 +68,21 @@ PEERS = {
 }
 
 
+# UniFormerV2 and ViViT of this package.
+OWN = {
+    "uniformerv2": (
+        UniFormerV2ForVideoClassification,
+        {"patch_size": 8, "temporal_downsampling": True, "num_local_blocks": 2},
+        UniFormerV2VideoProcessor,
+    ),
+    "factorized_vivit": (
+        FactorizedViViTForVideoClassification,
+        {"tubelet_size": [2, 8, 8], "temporal_num_hidden_layers": 1},
+        FactorizedViViTVideoProcessor,
+    ),
+}
+
+
 def id2label(names):
     return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
 
@@ -73,6 +93,15 @@ def save_tubevit(folder: Path, names=CLASSES, processor=None, **config) -> Path:
         folder
     )
     TubeViTVideoProcessor(**{"num_frames": 8, **SIZES, **(processor or {})}).save_pretrained(folder)
+    return folder
+
+
+def save_own(folder: Path, name: str, names=CLASSES, **config) -> Path:
+    """A UniFormerV2 or ViViT of this package for clips of 4 frames of 16x16, with random values in all weights."""
+    model_class, fields, processor_class = OWN[name]
+    fields = {**SMALL, "num_frames": 4, **fields, **id2label(names), **config}
+    randomize(model_class(model_class.config_class(**fields))).save_pretrained(folder)
+    processor_class(num_frames=4, **SIZES).save_pretrained(folder)
     return folder
 
 

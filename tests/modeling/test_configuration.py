@@ -4,10 +4,17 @@ import json
 
 import pytest
 import torch
-from tiny_models import make_model, tiny_clips, tiny_config
+from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
 from transformers import AutoConfig, AutoModelForVideoClassification, ViTConfig
 
-from tubevit import TubeViTConfig, TubeViTForJointClassification, TubeViTForVideoClassification, TubeViTModel
+from tubevit import (
+    FactorizedViViTForVideoClassification,
+    TubeViTConfig,
+    TubeViTForJointClassification,
+    TubeViTForVideoClassification,
+    TubeViTModel,
+    UniFormerV2ForVideoClassification,
+)
 from tubevit.presets import uniformerv2_config, vivit_config
 from tubevit.tubes import MAIN_TUBES
 
@@ -91,6 +98,23 @@ def test_invalid_fields_raise_with_value_and_remedy(wrong, parts):
     for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [TubeViTForVideoClassification, UniFormerV2ForVideoClassification, FactorizedViViTForVideoClassification],
+)
+def test_float16_models_refuse_statistics_beyond_their_range(model_class):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    tokens = {"tubevit": {"tubes": TINY_TUBES}, "uniformerv2": {"patch_size": 8}}.get(
+        model_class.config_class.model_type
+    )
+    fields = {**sizes, "image_size": 16, "num_frames": 8, "image_std": 1e-6, **(tokens or {"tubelet_size": [2, 8, 8]})}
+    model = model_class(model_class.config_class(**fields)).eval()
+    clips = tiny_clips(1, dtype=torch.uint8)
+    assert model(pixel_values_videos=clips).logits.isfinite().all()
+    with pytest.raises(ValueError, match=r"image_std=.*of 5.*e\+05, above 65504"):
+        model.half()(pixel_values_videos=clips)
 
 
 @pytest.mark.parametrize("make", [uniformerv2_config, vivit_config])

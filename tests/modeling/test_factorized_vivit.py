@@ -31,6 +31,8 @@ MODELS = {
     "3 space first": {"factorization": "self_attention", "attention_order": "space_time"},
     "4": {"factorization": "dot_product"},
 }
+# Numbers of frames with an even and with an odd number of temporal positions, and twice the first.
+LENGTHS = (4, 6, 8)
 SCENIC_NAMES = {
     "spacetime": "spacetime",
     "factorized_encoder": "encoder",
@@ -49,16 +51,42 @@ def clips(batch: int = 2, frames: int = 8, height: int = 12, width: int = 18) ->
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("frames", LENGTHS)
 @pytest.mark.parametrize("name", MODELS)
-def test_model_equals_the_plain_statement_in_float64(name, attention):
-    model = small_model(name).double()
+def test_model_equals_the_plain_statement_in_float64(name, frames, attention):
+    model = small_model(name, num_frames=frames).double()
     model.set_attn_implementation(attention)
-    pixels = clips().double()
+    pixels = clips(frames=frames).double()
     with torch.no_grad():
         expected = reference_logits(
             model.to_scenic(), pixels, model.config.factorization, model.config.attention_order
         )
         torch.testing.assert_close(model(pixels).logits, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_float32_is_as_exact_as_the_plain_statement_in_float32(name):
+    model, pixels = small_model(name), clips(8)
+    with torch.no_grad():
+        ours = model(pixels).logits
+        theirs, exact = (
+            reference_logits(
+                each.to_scenic(), pixels.to(each.dtype), model.config.factorization, model.config.attention_order
+            )
+            for each in (model, small_model(name).double())
+        )
+    assert (ours - exact).abs().max() <= 20 * (theirs - exact).abs().max()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flex_attention_equals_eager(name):
+    """Without compilation, which takes seconds for each shape."""
+    model, logits = small_model(name), {}
+    for attention in ("eager", "flex_attention"):
+        model.set_attn_implementation(attention)
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            logits[attention] = model(clips()).logits
+    torch.testing.assert_close(logits["eager"], logits["flex_attention"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -100,29 +128,43 @@ def test_presets_have_the_parameters_of_section_2_3(preset, overrides, num_param
     assert len(VIVIT_PRESETS) == 5
 
 
+@pytest.mark.parametrize("frames", LENGTHS)
 @pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_and_pixel_gets_a_gradient(name):
-    model = small_model(name).train()
-    pixels = clips().requires_grad_()
+def test_every_parameter_and_pixel_gets_a_gradient(name, frames):
+    model = small_model(name, num_frames=frames).train()
+    pixels = clips(frames=frames).requires_grad_()
     model(pixels, labels=torch.tensor([0, 3])).loss.backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
     assert pixels.grad.isfinite().all() and pixels.grad.abs().amax((2, 3, 4)).gt(0).all()
 
 
-@pytest.mark.parametrize("axis", ["time", "places"])
+@pytest.mark.parametrize("axis", ["time", "rows", "columns"])
+@pytest.mark.parametrize("frames", [8, 10])
 @pytest.mark.parametrize("name", ["1 mean", "3 time first", "3 space first", "4"])
-def test_without_positions_the_order_of_times_and_places_does_not_matter(name, axis):
-    model = small_model(name).double()
+def test_without_positions_the_order_of_times_and_places_does_not_matter(name, frames, axis):
+    model = small_model(name, interpolate_positions=True).double()
     with torch.no_grad():
         model.factorized_vivit.positions.table.zero_()
-        pixels = clips(frames=8, width=24).double()
-        order = [2, 0, 3, 1]
-        # Whole tubelets are permuted: 4 of 2 frames, or 4 columns of 6 pixels in a row of tubelets.
-        dim, size = (1, 2) if axis == "time" else (4, 6)
-        permuted = torch.cat([pixels.split(size, dim)[index] for index in order], dim)
-        model.config.interpolate_positions = True
+        pixels = clips(frames=frames, height=16, width=24).double()
+        # Whole tubelets are permuted: 4 or 5 of 2 frames, 4 rows of 4 pixels, or 4 columns of 6 pixels.
+        dim, size = {"time": (1, 2), "rows": (3, 4), "columns": (4, 6)}[axis]
+        tubelets = pixels.split(size, dim)
+        permuted = torch.cat([tubelets[index] for index in (2, 0, 3, 1, 4)[: len(tubelets)]], dim)
         torch.testing.assert_close(model(permuted).logits, model(pixels).logits, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("frames", LENGTHS)
+@pytest.mark.parametrize("name", MODELS)
+def test_permuting_clips_permutes_logits(name, frames):
+    model = small_model(name, num_frames=frames).double()
+    pixels, order = clips(3, frames).double(), [2, 0, 1]
+    with torch.no_grad():
+        logits = model(pixels).logits
+        torch.testing.assert_close(model(pixels[order]).logits, logits[order], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model(pixels[:1]).logits, logits[:1], rtol=1e-12, atol=1e-12
+        )  # clips see only themselves
 
 
 def test_with_positions_the_order_of_times_matters():
@@ -131,14 +173,14 @@ def test_with_positions_the_order_of_times_matters():
         assert not torch.allclose(model(clips()).logits, model(clips().flip(1)).logits, atol=1e-3)
 
 
-def test_model_2_without_a_temporal_encoder_is_the_mean_of_its_spatial_encoder():
-    model = small_model("2 average", FactorizedViViTModel).double()
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_model_2_without_a_temporal_encoder_is_the_mean_of_its_spatial_encoder(frames):
+    model = small_model("2 average", FactorizedViViTModel, num_frames=frames).double()
+    pixels = clips(frames=frames).double()
     with torch.no_grad():
-        pooled = model(clips().double()).pooler_output
-        one_frame = [
-            model(clips().double()[:, start : start + 2].repeat(1, 4, 1, 1, 1)).pooler_output for start in (0, 2, 4, 6)
-        ]
-    torch.testing.assert_close(pooled, torch.stack(one_frame).mean(0), rtol=1e-11, atol=1e-12)
+        pooled = model(pixels).pooler_output
+        still = [model(each.repeat(1, frames // 2, 1, 1, 1)).pooler_output for each in pixels.split(2, dim=1)]
+    torch.testing.assert_close(pooled, torch.stack(still).mean(0), rtol=1e-11, atol=1e-12)
 
 
 def test_spatial_encoder_of_model_2_sees_one_temporal_index():
@@ -150,20 +192,27 @@ def test_spatial_encoder_of_model_2_sees_one_temporal_index():
     assert [index for index in range(4) if difference[0, index].abs().max() > 0] == [1]
 
 
-def test_model_1_is_the_vivit_of_transformers():
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_model_1_is_the_vivit_of_transformers(frames):
     theirs = randomize(
         VivitForVideoClassification(
             VivitConfig(
-                **{"image_size": 12, "num_frames": 4, "tubelet_size": [2, 4, 4], "num_labels": 5, "hidden_size": 24},
+                **{
+                    "image_size": 12,
+                    "num_frames": frames,
+                    "tubelet_size": [2, 4, 4],
+                    "num_labels": 5,
+                    "hidden_size": 24,
+                },
                 **{"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40},
                 hidden_act="gelu_pytorch_tanh",  # their gelu_fast has a rounded constant
             )
         )
     ).double()
-    sizes = {"image_size": 12, "num_frames": 4, "tubelet_size": [2, 4, 4]}
+    sizes = {"image_size": 12, "num_frames": frames, "tubelet_size": [2, 4, 4]}
     ours = FactorizedViViTForVideoClassification.from_vivit(theirs).double()
     assert {key: getattr(ours.config, key) for key in sizes} == sizes
-    pixels = clips(2, 4, 12, 12).double()
+    pixels = clips(2, frames, 12, 12).double()
     with torch.no_grad():
         torch.testing.assert_close(ours(pixels).logits, theirs(pixels).logits, rtol=1e-11, atol=1e-12)
 
@@ -263,8 +312,9 @@ def test_compiled_model_equals_eager(name):
         )
 
 
-def test_exported_model_has_a_dynamic_batch():
-    model, batch = small_model("2"), torch.export.Dim("batch", min=1, max=8)
+@pytest.mark.parametrize("name", ["1", "2", "3 time first", "4"])
+def test_exported_model_has_a_dynamic_batch(name):
+    model, batch = small_model(name), torch.export.Dim("batch", min=1, max=8)
     exported = torch.export.export(
         model, (), {"pixel_values_videos": clips(2)}, dynamic_shapes={"pixel_values_videos": {0: batch}}, strict=False
     ).module()
@@ -272,6 +322,43 @@ def test_exported_model_has_a_dynamic_batch():
         torch.testing.assert_close(
             exported(pixel_values_videos=clips(5)).logits, model(clips(5)).logits, rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["1", "2", "3 time first", "4"])
+def test_half_precision_model(name, dtype, tmp_path):
+    """Raw pixels are normalized in float32, so that they are as exact as normalized ones."""
+    model = small_model(name)
+    model.save_pretrained(tmp_path)
+    half = FactorizedViViTForVideoClassification.from_pretrained(tmp_path, dtype=dtype)
+    raw = torch.randint(0, 256, (2, 8, 3, 12, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = half(raw).logits
+        assert torch.equal(logits, half(raw / 127.5 - 1).logits)
+        torch.testing.assert_close(logits.float(), model(raw).logits, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # accelerate looks for modules only
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_on_disk_give_the_same_logits(name, tmp_path):
+    """device_map with the first layer of each encoder offloaded."""
+    model = small_model(name)
+    model.save_pretrained(tmp_path)
+    layers = [
+        each for each in ("layers", "spatial_layers", "temporal_layers") if hasattr(model.factorized_vivit, each)
+    ]
+    parts = [part for part, _ in model.factorized_vivit.named_children() if part not in layers]
+    device_map = dict.fromkeys((*parts, "cls_token", "temporal_cls_token"), "cpu")
+    for part in layers:
+        indices = range(len(getattr(model.factorized_vivit, part)))
+        device_map |= {f"{part}.{index}": "cpu" if index else "disk" for index in indices}
+    device_map = {f"factorized_vivit.{part}": device for part, device in device_map.items()} | {"classifier": "cpu"}
+    loaded = FactorizedViViTForVideoClassification.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload"
+    ).eval()
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu", "meta"}
+    with torch.no_grad():
+        assert torch.equal(loaded(clips()).logits, model(clips()).logits)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ DESIGNS = {
 }
 
 
+# Numbers of frames with an even and with an odd number of temporal positions, and twice the first.
+LENGTHS = [
+    (design, frames)
+    for design, fields in DESIGNS.items()
+    for frames in ((4, 6, 8) if fields.get("temporal_downsampling") else (4, 5, 8))
+]
+
+
 def small_model(design: str = "full", model_class=UniFormerV2ForVideoClassification, **overrides):
     torch.manual_seed(0)
     model = model_class(UniFormerV2Config(**SMALL | DESIGNS[design] | overrides))
@@ -45,8 +53,7 @@ def reference_outputs(model, pixels):
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("frames", [4, 8])
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize(("design", "frames"), LENGTHS)
 def test_model_equals_the_plain_statement_in_float64(design, frames, attention):
     model = small_model(design).double()
     model.set_attn_implementation(attention)
@@ -60,6 +67,26 @@ def test_model_equals_the_plain_statement_in_float64(design, frames, attention):
     torch.testing.assert_close(output.logits, expected["logits"], rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(video_tokens[:2], expected["video_tokens"], rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(trunk.view(expected["trunk"].shape), expected["trunk"], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_float32_is_as_exact_as_the_plain_statement_in_float32(design):
+    model, pixels = small_model(design), clips(8, 8)
+    with torch.no_grad():
+        ours, theirs = model(pixels).logits, reference_outputs(model, pixels)["logits"]
+        exact = reference_outputs(model.double(), pixels.double())["logits"]
+    assert (ours - exact).abs().max() <= 20 * (theirs - exact).abs().max()
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_flex_attention_equals_eager(design):
+    """Without compilation, which takes seconds for each shape; the global blocks project keys and values for this backend."""
+    model, logits = small_model(design), {}
+    for attention in ("eager", "flex_attention"):
+        model.set_attn_implementation(attention)
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            logits[attention] = model(clips()).logits
+    torch.testing.assert_close(logits["eager"], logits["flex_attention"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("design", ["global", "full"])
@@ -132,24 +159,52 @@ def test_new_model_is_the_head_on_half_of_the_mean_class_token():
         torch.testing.assert_close(model(clips()).logits, expected)
 
 
-def test_local_blocks_change_nothing_at_first():
-    torch.manual_seed(0)
-    model = UniFormerV2Model(UniFormerV2Config(**SMALL | DESIGNS["full"])).eval()
-    without = UniFormerV2Model(UniFormerV2Config(**SMALL | {"temporal_downsampling": True})).eval()
-    missing, additional = without.load_state_dict(model.state_dict(), strict=False)
-    assert not missing and all("local_block" in name for name in additional)
-    with torch.no_grad():
-        torch.testing.assert_close(model(clips()).last_hidden_state, without(clips()).last_hidden_state)
+@pytest.mark.parametrize("frames", [4, 6, 8])
+@pytest.mark.parametrize("design", ["full", "one local block"])
+def test_local_block_is_the_identity_at_its_start(design, frames):
+    """As built, its last layer is zero; all other weights of the model are random."""
+    model = small_model(design, UniFormerV2Model)
+    new = UniFormerV2Model(model.config)
+    blocks = [
+        (block, getattr(fresh, name))
+        for layer, fresh in zip(model.layers, new.layers, strict=True)
+        for name, block in layer.named_children()
+        if name.startswith("local_block") and list(block.parameters())
+    ]
+    assert len(blocks) == 3 * model.config.num_local_blocks
+    tokens = torch.randn(2, frames * model.config.tokens_per_frame, 24)
+    for block, fresh in blocks:
+        with torch.no_grad():
+            assert not torch.allclose(block(tokens), tokens)
+            block.expand.load_state_dict(fresh.expand.state_dict())
+            assert torch.equal(block(tokens), tokens)
 
 
-def test_global_blocks_never_change_the_trunk():
-    model, other = small_model("full"), small_model("full")
+@pytest.mark.parametrize(("design", "frames"), LENGTHS)
+def test_global_blocks_never_change_the_trunk(design, frames):
+    model, other = small_model(design), small_model(design)
     with torch.no_grad():
         for parameter in other.uniformerv2.global_blocks.parameters():
             parameter.mul_(2)
-        first, second = (each.uniformerv2(clips()) for each in (model, other))
+        first, second = (each.uniformerv2(clips(frames=frames)) for each in (model, other))
     assert torch.equal(first.last_hidden_state, second.last_hidden_state)
     assert not torch.allclose(first.pooler_output, second.pooler_output)
+
+
+@pytest.mark.parametrize(("gate", "fraction"), [(0.0, 0.5), (-1e4, 0.0), (1e4, 1.0)])
+@pytest.mark.parametrize(("design", "frames"), [each for each in LENGTHS if DESIGNS[each[0]].get("use_gate", True)])
+def test_gate_mixes_the_video_token_with_the_mean_class_token(design, frames, gate, fraction):
+    """As built, the gate is zero, which weights both equally."""
+    model = small_model(design, UniFormerV2Model).double()
+    video_tokens = []
+    model.global_blocks[-1].register_forward_hook(lambda module, args, output: video_tokens.append(output[:, 0]))
+    with torch.no_grad():
+        model.gate.fill_(gate)
+        output = model(clips(frames=frames).double())
+        class_token = output.last_hidden_state.unflatten(1, (-1, model.config.tokens_per_frame))[:, :, 0].mean(1)
+        expected = model.layernorm((1 - fraction) * video_tokens[0] + fraction * class_token)
+    torch.testing.assert_close(output.pooler_output, expected, rtol=1e-11, atol=1e-12)
+    assert not UniFormerV2Model(model.config).gate.any()
 
 
 def test_local_blocks_mix_neighboring_frames_only():
@@ -162,11 +217,16 @@ def test_local_blocks_mix_neighboring_frames_only():
     assert [index for index, value in enumerate(difference) if value > 0] == [2, 3, 4]
 
 
-def test_permuting_clips_permutes_logits():
-    model = small_model().double()
-    pixels, order = clips(3).double(), [2, 0, 1]
+@pytest.mark.parametrize(("design", "frames"), LENGTHS)
+def test_permuting_clips_permutes_logits(design, frames):
+    model = small_model(design).double()
+    pixels, order = clips(3, frames).double(), [2, 0, 1]
     with torch.no_grad():
-        torch.testing.assert_close(model(pixels[order]).logits, model(pixels).logits[order], rtol=1e-12, atol=1e-12)
+        logits = model(pixels).logits
+        torch.testing.assert_close(model(pixels[order]).logits, logits[order], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model(pixels[:1]).logits, logits[:1], rtol=1e-12, atol=1e-12
+        )  # clips see only themselves
 
 
 def test_views_average_probabilities():
@@ -185,10 +245,10 @@ def test_uint8_clips_are_normalized_inside():
         torch.testing.assert_close(model(raw).logits, model((raw / 255 - 0.45) / 0.225).logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-def test_every_trained_parameter_and_pixel_gets_a_gradient(design):
+@pytest.mark.parametrize(("design", "frames"), LENGTHS)
+def test_every_trained_parameter_and_pixel_gets_a_gradient(design, frames):
     model = small_model(design).train()
-    pixels = clips().requires_grad_(not model.config.num_frozen_layers)
+    pixels = clips(frames=frames).requires_grad_(not model.config.num_frozen_layers)
     output = model(pixels, labels=torch.tensor([0, 3]))
     output.loss.backward()
     for name, parameter in model.named_parameters():
@@ -280,6 +340,41 @@ def test_half_precision_checkpoint_keeps_float32_batch_statistics(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(half(clips()).logits.float(), model(clips()).logits, rtol=0.1, atol=0.1)
         half.train()(clips())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_model_is_built_with_float32_batch_statistics(dtype):
+    """Also without a checkpoint, and only where there is a batch norm."""
+    for design, modules in (("full", {"batch_norm"}), ("global", set())):
+        config = UniFormerV2Config(**SMALL | DESIGNS[design])
+        model = AutoModelForVideoClassification.from_config(config, dtype=dtype)
+        assert model._keep_in_fp32_modules_strict == modules
+        kinds = {name: value.dtype for name, value in model.state_dict().items() if value.is_floating_point()}
+        assert {name for name, kind in kinds.items() if kind != dtype} == {
+            name for name in kinds if "batch_norm" in name
+        }
+        assert model(clips().to(dtype)).logits.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # accelerate looks for modules only
+@pytest.mark.parametrize("design", DESIGNS)
+def test_layers_on_disk_give_the_same_logits(design, tmp_path):
+    """device_map with every other layer and every global block offloaded."""
+    model = small_model(design)
+    model.save_pretrained(tmp_path)
+    device_map = {name: "cpu" for name, _ in model.uniformerv2.named_children()} | {
+        "gate": "cpu",
+        "video_token": "cpu",
+    }
+    del device_map["layers"]
+    device_map |= {f"layers.{index}": ("disk", "cpu", "disk")[index] for index in range(3)} | {"global_blocks": "disk"}
+    device_map = {f"uniformerv2.{name}": device for name, device in device_map.items()} | {"classifier": "cpu"}
+    loaded = UniFormerV2ForVideoClassification.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload"
+    ).eval()
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu", "meta"}
+    with torch.no_grad():
+        assert torch.equal(loaded(clips()).logits, model(clips()).logits)
 
 
 @pytest.mark.parametrize("design", DESIGNS)

@@ -152,8 +152,18 @@ def test_wrong_settings_are_refused():
         UniFormerV2VideoProcessor(sampling="frame_stride")
     with pytest.raises(TypeError, match="did you mean 'frame_stride'"):
         FactorizedViViTVideoProcessor()(video(), frame_strides=2)
-    with pytest.raises(ValueError, match="needs sampling='fixed_rate'"):
+    with pytest.raises(ValueError, match="fps=5.*no effect with sampling='frame_stride'"):
+        FactorizedViViTVideoProcessor(fps=5)
+    with pytest.raises(ValueError, match="frame rate"):
         FactorizedViViTVideoProcessor(size=24, crop_size=24)(video(), fps=5)
+
+
+@pytest.mark.parametrize("processor_class", [UniFormerV2VideoProcessor, FactorizedViViTVideoProcessor])
+def test_a_rate_in_a_call_spreads_frames_over_the_video(processor_class):
+    """As in Transformers: 40 frames at 20 frames per second are 2 seconds, so 5 frames per second are 10 frames."""
+    processor = processor_class(size=24, crop_size=24, num_frames=8)
+    frames = sampled(processor, video(40), fps=5, video_metadata={"fps": 20})
+    assert frames == sampled(TubeViTVideoProcessor(size=24, crop_size=24, num_frames=10), video(40))
 
 
 @pytest.mark.parametrize("size", [(224, 230), (230, 224), (224, 224), (24, 10**4 + 1)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny_models import tiny_clips
-from video_classifiers import CLASSES, PEERS, save_peer, save_tubevit
+from video_classifiers import CLASSES, OWN, PEERS, save_own, save_peer, save_tubevit
 
 from tubevit.training.data.video_datasets import VideoData
 from tubevit.training.models.build import load_run_config, make_model
@@ -21,10 +21,13 @@ def adapted(source, **options):
 
 @pytest.mark.parametrize(
     ("name", "num_frozen"),
-    [("tubevit", 0), ("tubevit", 1), ("tubevit", 2), ("videoprism", 1), *((name, 0) for name in PEERS)],
+    [("tubevit", 0), ("tubevit", 1), ("tubevit", 2), ("videoprism", 1), *((name, 0) for name in (*PEERS, *OWN))],
 )
 def test_every_trained_tensor_receives_a_gradient(name, num_frozen, tmp_path):
-    _ = save_tubevit(tmp_path) if name == "tubevit" else save_peer(tmp_path, name)
+    if name == "tubevit":
+        save_tubevit(tmp_path)
+    else:
+        (save_own if name in OWN else save_peer)(tmp_path, name)
     run = adapted(tmp_path, num_frozen_layers=num_frozen)
     model = run.model.train()
     clips = tiny_clips(frames=run.processor.num_frames, dtype=torch.uint8)
