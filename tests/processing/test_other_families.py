@@ -152,7 +152,7 @@ def test_wrong_settings_are_refused():
         UniFormerV2VideoProcessor(sampling="frame_stride")
     with pytest.raises(TypeError, match="did you mean 'frame_stride'"):
         FactorizedViViTVideoProcessor()(video(), frame_strides=2)
-    with pytest.raises(ValueError, match="fps=5.*no effect with sampling='frame_stride'"):
+    with pytest.raises(ValueError, match=r"fps=5.*no effect with sampling='frame_stride'"):
         FactorizedViViTVideoProcessor(fps=5)
     with pytest.raises(ValueError, match="frame rate"):
         FactorizedViViTVideoProcessor(size=24, crop_size=24)(video(), fps=5)
