@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit experiments compare`: an equal-FLOPs comparison of TubeViT with the video models of Transformers, all from random weights,
-with the same width, depth, data, recipe and training FLOPs. TubeViT runs twice: as in the paper, and with the mean of its tokens in
+`tubevit experiments compare`: an equal-FLOPs comparison of TubeViT with other video models, all from random weights, with the same
+width, depth, data, recipe and training FLOPs. TubeViT runs twice: as in the paper, and with the mean of its tokens in
 place of the paper's attention pooling.
 
 The training FLOPs are those of TubeViT's steps; a model with more FLOPs per clip trains for fewer steps. Each model takes its own
@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         default=",".join(PEERS),
         metavar="MODELS",
-        help="model types of Transformers, separated by commas; empty: our models alone (default: %(default)s)",
+        help="models to compare with, separated by commas: videomae, vivit, timesformer, vjepa2, uniformerv2, uniformerv2_full, vivit_fe, "
+        "vivit_fsa, vivit_fdp; empty: TubeViT alone (default: %(default)s)",
     )
     parser.add_argument(
         "--data", metavar="PATH", help="class folders or annotations (default: the synthetic motion set)"
@@ -86,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     data = comparison_data(size, args.data, args.validation_data)
-    models = comparison_models(size, parse_names(args.against))
-    label = comparison_label(data, size.name, comparison_command(args), args.equal)
+    peers = parse_names(args.against)
+    label = comparison_label(data, size.name, comparison_command(args), args.equal, peers)
+    models = comparison_models(size, peers)
     runs = comparison_runs(size, models, data, steps, args.seeds, args.equal, label)
     records = run_all(runs, args.output, device, args.jobs, args.threads)
     speed = find_speed(label, models, args.output, device, args.rounds) if args.rounds else None
@@ -99,12 +101,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
+    from ..models.families import designs
+
     names = parse_names(args.against)
     if args.against and not names:
-        raise ValueError(f"--against {args.against!r} names no model; the models are {', '.join(PEERS)}.")
+        raise ValueError(f"--against {args.against!r} names no model; the models are {', '.join(designs())}.")
     for name in names:
-        if name not in PEERS:
-            raise ValueError(f"--against {name}: no such model; the models are {', '.join(PEERS)}.")
+        if name not in designs():
+            raise ValueError(f"--against {name}: no such model; the models are {', '.join(designs())}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--against {args.against} names a model twice.")
     synthetic = ("task", "level", "num_train", "num_validation")
     given = [name.replace("_", "-") for name in synthetic if getattr(args, name) is not None]
     if args.data is not None and given:
@@ -155,7 +161,9 @@ def make_config(model: dict[str, Any]) -> Any:
     return config_at_size(**arguments)
 
 
-def comparison_label(data: Data, size_name: str, command: str, equal: str) -> dict[str, str]:
+def comparison_label(
+    data: Data, size_name: str, command: str, equal: str, peers: Sequence[str] = PEERS
+) -> dict[str, str]:
     """The fields of `records.Label` that all records of a comparison have in common."""
     is_synthetic = data.source == MOTION
     path = Path(data.source).resolve()
@@ -172,10 +180,31 @@ def comparison_label(data: Data, size_name: str, command: str, equal: str) -> di
         "title": f"Equal-{'FLOPs' if equal == 'flops' else 'steps'} comparison on {where}",
         "size": size_name,
         "command": command,
-        "about": f"Random weights, one recipe, and the same {budget}. Frames: VideoMAE 16, TimeSformer 8 and ViViT 32, as in their "
-        f"papers; V-JEPA 2 (64 in its paper) and TubeViT all {data.num_frames}. TubeViT pools by attention, as in the paper, or "
-        "takes the mean of its tokens.",
+        "about": f"Random weights, one recipe, and the same {budget}. {describe_frames(peers, data.num_frames)} TubeViT pools by "
+        "attention, as in the paper, or takes the mean of its tokens.",
     }
+
+
+def describe_frames(peers: Sequence[str], num_frames: int) -> str:
+    """
+    The number of frames of each model, and what else differs from the published models. num_frames: of the longest clips there are.
+
+    >>> describe_frames(["videomae", "vjepa2"], 32)
+    'Frames: VideoMAE 16, as in its paper; V-JEPA 2 (64 in its paper) and TubeViT all 32.'
+    """
+    from ..models.families import designs
+
+    compared = [designs()[name][1] for name in peers]
+    fitting = [f"{each.title} {each.num_frames}" for each in compared if each.num_frames <= num_frames]
+    longer = [f"{each.title} ({each.num_frames} in its paper)" for each in compared if each.num_frames > num_frames]
+    papers = "its paper" if len(fitting) == 1 else "their papers"
+    designed = f"{_enumerate(fitting)}, as in {papers}; " if fitting else ""
+    notes = dict.fromkeys(each.note for each in compared if each.note)
+    return " ".join([f"Frames: {designed}{_enumerate([*longer, 'TubeViT'])} all {num_frames}.", *notes])
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def comparison_command(args: argparse.Namespace) -> str:
@@ -189,14 +218,18 @@ def comparison_runs(
     size: Size, models: dict[str, dict[str, Any]], data: Data, steps: int, num_seeds: int, equal: str, label: dict
 ) -> list[Any]:
     """A run per model and seed. The steps of the peers follow from TubeViT's training FLOPs."""
+    from ..models.families import designs
     from .records import Label
     from .runner import Run
 
+    positions = {
+        name: position for position, name in enumerate([*OURS, *designs()])
+    }  # also beside records of other models
     budgets = dict.fromkeys(models, steps) if equal == "steps" else equal_steps(models, steps)
     changes = {} if data.source == MOTION else REAL_DATA
     runs = []
     for seed in range(num_seeds):
-        for position, (name, model) in enumerate(models.items()):
+        for name, model in models.items():
             config, initial = model.get("model_config"), model.get("initial")
             clips = {} if initial is None else {"num_frames": None, "image_size": None}  # those of the checkpoint
             if config is not None:
@@ -204,7 +237,7 @@ def comparison_runs(
             options = size.options(config, budgets[name], **changes, **clips)
             experiment = Experiment(options, data, (VIDEO,), seed, initial)
             row = {"name": name, "title": title_of(name), "score": VIDEO}
-            runs.append(Run(experiment, Label(**label, name=name, rows=[row], position=position)))
+            runs.append(Run(experiment, Label(**label, name=name, rows=[row], position=positions[name])))
     return runs
 
 
@@ -231,9 +264,9 @@ def equal_steps(models: dict[str, dict[str, Any]], steps: int) -> dict[str, int]
 def title_of(name: str) -> str:
     if name in OURS:
         return OURS[name]
-    from ..models.families import get_family
+    from ..models.families import designs
 
-    return get_family(name).title
+    return designs()[name][1].title
 
 
 # Speed and memory

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-The checkpoints that experiments start from: random weights of a model that `tubevit train` has no preset for, and trained weights
-in a changed model. Each is a folder for the option `model_name_or_path`.
+The checkpoints that experiments start from: random weights of a model at a size that `tubevit train` has no preset for, and trained
+weights in a changed model. Each is a folder for the option `model_name_or_path`.
 
 Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5` (the usual 0.02 is for widths of
 768 and more). The kernels that read pixels have variance 1 / (number of inputs) in every model, TubeViT
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from .settings import IMAGE, INITIAL, VIDEO, Experiment
+
+
+NUM_CHANNELS = 3
 
 
 def initializer_range(hidden_size: int) -> float:
@@ -53,19 +56,25 @@ def continue_training(target: Path, trained: dict[str, Path]) -> None:
 
 
 def build_random(target: Path, trained: dict[str, Path], name: str, media: str = VIDEO, **sizes: Any) -> None:
-    """A classifier of Transformers with random weights, and its processor. sizes: as `config_at_size` takes them."""
+    """
+    A classifier with random weights, and its processor. name: a design of `families.designs`, or another model type. sizes: as
+    `config_at_size` takes them.
+    """
     import torch
     from transformers import AutoVideoProcessor
 
+    from tubevit.processing import TubeViTVideoProcessor
+
     from ..models.families import family_of
 
-    mean, std = sizes.pop("image_mean"), sizes.pop("image_std")
+    statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
     config = config_at_size(name, **sizes)
     family = family_of(config)
+    if family.normalizes_pixels:
+        config.image_mean, config.image_std = statistics.values()
     model = family.classifier(media)(config)
-    for module in model.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):  # the patch kernel
-            torch.nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+    for kernel in patch_kernels(model):
+        torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)
     model.save_pretrained(target)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
         return
@@ -74,13 +83,23 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
         "size": {"shortest_edge": side},
         "crop_size": {"height": side, "width": side},
         "do_center_crop": True,
-        "image_mean": mean,
-        "image_std": std,
+        **statistics,
         "num_frames": family.num_frames(config),
     }
+    if "video" in family.processors and issubclass(family.processor("video"), TubeViTVideoProcessor):
+        family.processor("video")(**processor, sampling="uniform").save_pretrained(target)
+        return
     # Transformers chooses the class of a processor file that names none by the model's config.
     (target / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     AutoVideoProcessor.from_pretrained(target).save_pretrained(target)
+
+
+def patch_kernels(model: Any) -> list[Any]:
+    """The weights of the convolutions of a model that read pixels; other convolutions mix tokens."""
+    import torch
+
+    convolutions = (each for each in model.modules() if isinstance(each, (torch.nn.Conv2d, torch.nn.Conv3d)))
+    return [each.weight for each in convolutions if each.in_channels == NUM_CHANNELS]
 
 
 def config_at_size(
@@ -94,25 +113,25 @@ def config_at_size(
     num_frames: int | None = None,
 ) -> Any:
     """
-    The config of a model type of Transformers at a given size.
+    The config of a design of `families.designs`, or of another model type, at a given size.
 
     num_frames: of the longest clips there are. A model takes as many frames as its authors train it on, but no more than that.
     """
-    from ..models.families import get_family, resolve
+    from ..models.families import designs, get_family
 
-    family = get_family(name)
-    fields = {"patch_size": patch_size, "intermediate_size": intermediate_size}
-    if family.size_fields is not None:
-        fields = resolve(family.size_fields)(patch_size, hidden_size, num_hidden_layers, intermediate_size)
-        fields[family.frames_field] = min(family.default_num_frames, num_frames)
-    return resolve(family.config_class)(
-        **fields,
-        **{family.size_field: image_size},
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        initializer_range=initializer_range(hidden_size),
-    )
+    encoder = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+    }
+    sizes = {"patch_size": patch_size, "intermediate_size": intermediate_size}
+    if name in designs():
+        family, design = designs()[name]
+        sizes = design.fields(**encoder, **sizes) | {family.frames_field: min(design.num_frames, num_frames)}
+    else:
+        family = get_family(name)
+    sizes[family.size_field] = image_size
+    return family.get("config_class")(**encoder | sizes, initializer_range=initializer_range(hidden_size))
 
 
 def build_with_extra_layers(target: Path, trained: dict[str, Path], num_extra_layers: int) -> None:

@@ -15,6 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .designs import (
+    TIMESFORMER,
+    UNIFORMERV2_DESIGNS,
+    VIDEOMAE,
+    VIVIT,
+    VIVIT_DESIGNS,
+    VJEPA2,
+    Design,
+)
+
 
 Reference = Any  # a string "module:name", or the object itself
 
@@ -64,9 +74,7 @@ class ModelFamily:
     pictures: the pictures of `PICTURES` that `tubevit show` can draw of it. attention_rows: for "attention", a function `(model, clip)`
         that returns an `AttentionPicture`.
 
-    default_num_frames: frames of the clips that its authors train it on; 0 if comparisons do not use the family.
-    size_fields: for comparisons at a given size, a function `(patch_size, hidden_size, num_hidden_layers, intermediate_size)` that
-        returns the config fields whose names or meanings differ from ViT's.
+    designs: its models in comparisons, by the names that `tubevit experiments compare --against` takes.
     """
 
     model_type: str
@@ -100,8 +108,7 @@ class ModelFamily:
     exports_code: bool = False
     pictures: tuple[str, ...] = ("kernels",)
     attention_rows: Reference | None = None
-    default_num_frames: int = 0
-    size_fields: Reference | None = None
+    designs: Mapping[str, Design] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "title", self.title or self.model_type)
@@ -132,6 +139,11 @@ class ModelFamily:
         references = [*self.classifiers.values(), self.joint_class, self.base_class]
         classes = [resolve(reference) for reference in references if reference is not None]
         return next((each for each in classes if each.__name__ == class_name), None)
+
+    @property
+    def is_of_library(self) -> bool:
+        """Whether its classes are those of Transformers."""
+        return isinstance(self.config_class, str) and self.config_class.startswith("transformers:")
 
     def has_preset(self, name: str) -> bool:
         return self.presets is not None and name in resolve(self.presets)
@@ -277,9 +289,15 @@ def converting_family(source: Any, model_type: str | None = None) -> ModelFamily
     return next((family for family in _REGISTRY.values() if family.converts(source.model_type)), None)
 
 
+def designs() -> dict[str, tuple[ModelFamily, Design]]:
+    """The models that TubeViT is compared with, by name: first those of Transformers, then those of this package."""
+    every = {name: (family, each) for family in _REGISTRY.values() for name, each in family.designs.items()}
+    return dict(sorted(every.items(), key=lambda item: item[0] not in peers()))
+
+
 def peers() -> dict[str, ModelFamily]:
     """The families of Transformers that TubeViT is compared with, by model type."""
-    return {name: family for name, family in _REGISTRY.items() if family.size_fields is not None}
+    return {name: family for name, family in _REGISTRY.items() if name in family.designs and family.is_of_library}
 
 
 def _library_family(config: Any) -> ModelFamily | None:
@@ -307,39 +325,6 @@ def resize_timesformer(model: Any, num_frames: int) -> None:
     )
     embeddings.time_embeddings = torch.nn.Parameter(resized.transpose(1, 2).contiguous())
     model.config.num_frames = num_frames  # its layers read it from here
-
-
-TUBELET_FRAMES = 2  # of VideoMAE, ViViT and V-JEPA 2
-
-
-def _videomae_fields(
-    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
-) -> dict[str, Any]:
-    return {"patch_size": patch_size, "intermediate_size": intermediate_size, "tubelet_size": TUBELET_FRAMES}
-
-
-def _vivit_fields(patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int) -> dict[str, Any]:
-    return {"tubelet_size": [TUBELET_FRAMES, patch_size, patch_size], "intermediate_size": intermediate_size}
-
-
-def _timesformer_fields(
-    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
-) -> dict[str, Any]:
-    return {"patch_size": patch_size, "intermediate_size": intermediate_size}
-
-
-def _vjepa2_fields(
-    patch_size: int, hidden_size: int, num_hidden_layers: int, intermediate_size: int
-) -> dict[str, Any]:
-    # The large model has a pooler of 3 layers after its 24. The classifier never uses the predictor: it is as small as possible.
-    return {
-        "patch_size": patch_size,
-        "mlp_ratio": intermediate_size / hidden_size,
-        "num_pooler_layers": max(1, round(3 * num_hidden_layers / 24)),
-        "pred_hidden_size": 24,
-        "pred_num_attention_heads": 1,
-        "pred_num_hidden_layers": 1,
-    }
 
 
 TUBEVIT = register_family(
@@ -390,6 +375,7 @@ register_family(
         num_frames_may_differ="forward",
         frames_per_token_field="temporal_stride",
         describe="tubevit.training.models.model_size:describe_uniformerv2",
+        designs=UNIFORMERV2_DESIGNS,
         exports_code=True,
         pictures=("kernels", "attention"),
         attention_rows="tubevit.training.visualization.attention:uniformerv2_rows",
@@ -408,6 +394,7 @@ register_family(
         build_preset="tubevit.presets:vivit_config",
         freezes_layers=True,
         normalizes_pixels=True,
+        designs=VIVIT_DESIGNS,
         exports_code=True,
         pictures=("kernels", "attention"),
         attention_rows="tubevit.training.visualization.attention:vivit_rows",
@@ -422,8 +409,7 @@ register_family(
         input_name="pixel_values",
         num_frames_may_differ="config",  # its positions are sines
         frames_per_token_field="tubelet_size",
-        default_num_frames=16,
-        size_fields=_videomae_fields,
+        designs={"videomae": VIDEOMAE},
     )
 )
 register_family(
@@ -434,8 +420,7 @@ register_family(
         classifiers={"video": "transformers:VivitForVideoClassification"},
         bare_pooling="cls",
         input_name="pixel_values",
-        default_num_frames=32,
-        size_fields=_vivit_fields,
+        designs={"vivit": VIVIT},
     )
 )
 register_family(
@@ -448,8 +433,7 @@ register_family(
         input_name="pixel_values",
         num_frames_may_differ="config",
         set_num_frames=resize_timesformer,
-        default_num_frames=8,
-        size_fields=_timesformer_fields,
+        designs={"timesformer": TIMESFORMER},
     )
 )
 register_family(
@@ -466,8 +450,7 @@ register_family(
         size_field="crop_size",
         num_frames_may_differ="config",  # its positions are rotary
         frames_per_token_field="tubelet_size",
-        default_num_frames=64,
-        size_fields=_vjepa2_fields,
+        designs={"vjepa2": VJEPA2},
     )
 )
 register_family(

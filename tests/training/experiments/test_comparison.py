@@ -139,9 +139,9 @@ def test_the_command_compares_on_synthetic_clips(tmp_path, capsys):
     argv = [
         "compare",
         "--against",
-        "videomae",
+        "videomae,uniformerv2_full",
         "--steps",
-        "4",
+        "8",
         "--seeds",
         "1",
         "--num-train",
@@ -156,7 +156,10 @@ def test_the_command_compares_on_synthetic_clips(tmp_path, capsys):
     assert len(list(tmp_path.glob("cpu/*/comparison.png"))) == 1
     records = [json.loads(path.read_text()) for path in tmp_path.glob("cpu/comparison_motion_direction_level1/*.json")]
     steps = {each["name"]: each["steps"] for each in records}
-    assert steps == {"tubevit": 4, "tubevit_mean": 4, "videomae": 1}
+    assert steps == {"tubevit": 8, "tubevit_mean": 8, "videomae": 2, "uniformerv2_full": 2}
+    order = [each["name"] for each in sorted(records, key=lambda record: record["position"])]
+    assert order == ["tubevit", "tubevit_mean", "videomae", "uniformerv2_full"]
+    assert "UniFormerV2 (full) 16" in records[0]["about"] and "without its dropout" in records[0]["about"]
     assert all("--num-train 16" in each["command"] and "--output" not in each["command"] for each in records)
 
 
@@ -189,6 +192,7 @@ def test_the_command_compares_on_class_folders(tmp_path, capsys):
     [
         ["--against", "resnet"],
         ["--against", ","],
+        ["--against", "vivit_fe,vivit_fe"],
         ["--data", "no/such/folder"],
         ["--data", ".", "--level", "2"],
         ["--validation-data", "."],

@@ -11,12 +11,13 @@ from tiny_models import TINY_TUBES
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.training.experiments.initialization import config_at_size, initial_checkpoint
+from tubevit.training.experiments.initialization import config_at_size, initial_checkpoint, patch_kernels
 from tubevit.training.experiments.records import FIELDS, Label, read_record, write_record
 from tubevit.training.experiments.run_records import measure_classifier
 from tubevit.training.experiments.runner import Run, run_all, run_options
 from tubevit.training.experiments.settings import digest, with_recipe
 from tubevit.training.models.families import family_of
+from tubevit.training.models.loading import load_complete
 
 
 JOINT = ("video", "image")
@@ -199,6 +200,44 @@ def test_checkpoints_of_the_librarys_models_are_trained_as_any_other(name, token
     family = family_of(model.config)
     assert family.num_frames(model.config) == 8 and model.config.initializer_range == 0.2041
     assert measure_classifier(model.config, "video")["tokens"] == tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "tokens"),
+    [
+        ("uniformerv2", 8, 40),
+        ("uniformerv2_full", 16, 40),
+        ("vivit_fe", 32, 80),
+        ("vivit_fsa", 32, 64),
+        ("vivit_fdp", 32, 64),
+    ],
+)
+def test_checkpoints_of_our_other_families_keep_their_initialization(name, frames, tokens, tmp_path):
+    """Frames as designed, a new patch kernel only, and a processor that takes the frames of the whole clip."""
+    sizes = {**TINY_ENCODER, "hidden_size": 48, "num_attention_heads": 3}
+    initial = {"kind": "random", "name": name, "image_size": 16, "patch_size": 8, "num_frames": 64, **sizes}
+    folder = initial_checkpoint(tiny_experiment(initial=initial | STATISTICS), tmp_path)
+    model, processor = (
+        load_complete(AutoModelForVideoClassification, folder),
+        AutoVideoProcessor.from_pretrained(folder),
+    )
+    assert (processor.sampling, processor.num_frames, model.config.num_frames) == ("uniform", frames, frames)
+    assert model.config.image_mean == list(processor.image_mean) == STATISTICS["image_mean"]
+    assert measure_classifier(model.config, "video")["tokens"] == tokens
+    (kernel,) = patch_kernels(model)
+    assert kernel is model.get_input_embeddings().patch_embedding.weight
+    assert kernel.std().item() == pytest.approx(kernel[0].numel() ** -0.5, rel=0.05)
+    if "vivit" in name:
+        assert not model.classifier.weight.any() and model.config.num_attention_heads == (
+            4 if name == "vivit_fdp" else 3
+        )
+        return
+    blocks = [each for each in model.modules() if type(each).__name__ == "UniFormerV2LocalBlock"]
+    assert len(blocks) == (2 * 2 if name == "uniformerv2_full" else 0)
+    assert not any(each.expand.weight.any() for each in blocks)
+    for block in model.uniformerv2.global_blocks:
+        assert not block.dpe.bias.any() and block.dpe.weight.abs().max() <= 27**-0.5
+        assert not block.attention.out_proj.weight.any()
 
 
 def test_a_peer_is_trained_by_its_own_processor(tmp_path):
