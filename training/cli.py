@@ -40,6 +40,7 @@ GROUPS = {
             "evaluate a classifier on a data set, with several views per video",
         ),
         "predict": ("commands.predict", "classify videos and images"),
+        "serve": ("commands.serve", "answer HTTP requests with the labels of uploaded videos"),
     },
     "models": {
         "convert": ("commands.convert", "convert an image ViT to TubeViT, or published UniFormerV2 and ViViT weights"),

@@ -142,7 +142,7 @@ def _call(function: Callable, item: Any, seconds: float | None) -> Any:
 
 
 def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds: float | None) -> Iterator:
-    workers = [_Worker(function, seconds) for _ in range(num_workers)]
+    workers = [Worker(function, seconds) for _ in range(num_workers)]
     has_more = True
     try:
         while True:
@@ -162,7 +162,7 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds:
                 result = worker.poll()
                 if isinstance(result, ItemFailed):
                     worker.end()
-                    workers[index] = _Worker(function, seconds)
+                    workers[index] = Worker(function, seconds)
                 if result is not NO_ITEM:
                     yield item, result
     finally:
@@ -170,7 +170,7 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds:
             worker.end()
 
 
-class _Worker:
+class Worker:
     """A process that works on one item at a time. Until it has imported what it needs, it is neither idle nor busy."""
 
     def __init__(self, function: Callable, seconds: float | None):

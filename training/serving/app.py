@@ -1,0 +1,266 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""The FastAPI application of `tubevit serve`: `POST /classify`, `/healthz`, `/metrics`, and the OpenAPI page `/docs`."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from .batching import Batcher
+from .decoding import ClipDecoder, Limits, UnreadableFile
+
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # bounds of the histograms
+RECENT = 1_000  # requests of which quantiles are computed
+BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {
+            "schema": {"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}}
+        },
+    },
+}
+ERRORS = {
+    400: "the body is empty or malformed",
+    403: "URLs of this host are not allowed",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    422: "the file cannot be read, or exceeds a limit; `detail` says why",
+    429: "too many requests are in work",
+}
+
+
+@dataclass
+class ServiceSettings:
+    """
+    limits: of the files, see `Limits`. max_bytes: of a body, or of the file behind a URL. max_requests: accepted at the same time; more
+    are answered with 429. upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are
+    fetched; none by default. num_decoders: processes that decode. max_batch_size, max_wait: see `Batcher`.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    max_bytes: int = 100 * 2**20
+    max_requests: int = 64
+    upload_seconds: float = 60.0
+    url_hosts: tuple[str, ...] = ()
+    num_decoders: int = 2
+    max_batch_size: int = 8
+    max_wait: float = 0.005
+
+
+class Metrics:
+    """Prometheus metrics of a service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        named = {"registry": self.registry}
+        self.requests = Counter("tubevit_requests", "Requests to /classify.", ["status"], **named)
+        self.in_work = Gauge("tubevit_requests_in_work", "Requests that were accepted and not answered yet.", **named)
+        self.queue = Gauge("tubevit_queue_length", "Clips that wait for the model.", **named)
+        self.batch_size = Histogram(
+            "tubevit_batch_size", "Videos of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **named
+        )
+        self.seconds = Histogram("tubevit_seconds", "Time of a request by stage.", ["stage"], buckets=SECONDS, **named)
+        self.quantile = Gauge(
+            "tubevit_latency_seconds", f"Quantiles of the last {RECENT} answered requests.", ["quantile"], **named
+        )
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def text(self, queue_length: int) -> bytes:
+        self.queue.set(queue_length)
+        if self.recent:
+            for quantile in (0.5, 0.9, 0.99):
+                self.quantile.labels(quantile).set(float(np.quantile(self.recent, quantile)))
+        return generate_latest(self.registry)
+
+
+def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI:
+    """
+    The service of a classifier.
+
+    classifier: a `VideoClassifier` of videos, on its device. name: shown in answers.
+    """
+    metrics = Metrics()
+    decoder = ClipDecoder(classifier.processor, settings.num_decoders, settings.limits)
+    batcher = Batcher(classifier, settings.max_batch_size, settings.max_wait, metrics.batch_size.observe)
+    labels = classifier.model.config.id2label
+    num_in_work = 0
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await decoder.start()
+        batcher.start()
+        yield  # the server leaves this line when every accepted request is answered
+        await batcher.close()
+        await decoder.close()
+
+    app = FastAPI(title="TubeViT", description=f"Video classification by {name}.", lifespan=lifespan)
+    app.state.metrics = metrics
+
+    @app.post(
+        "/classify",
+        summary="Classify a video",
+        openapi_extra={"requestBody": BODY},
+        responses={status: {"description": text} for status, text in ERRORS.items()},
+    )
+    async def classify(
+        request: Request, top_k: int = Query(5, ge=1, description="number of labels")
+    ) -> dict[str, Any]:
+        """A video as the file of a form, as the bytes of the body, or as `{"url": ...}` if the service allows the host."""
+        nonlocal num_in_work
+        if num_in_work >= settings.max_requests:
+            raise HTTPException(429, "too many requests are in work; try again", {"Retry-After": "1"})
+        num_in_work += 1
+        metrics.in_work.set(num_in_work)
+        try:
+            begin = time.perf_counter()
+            data = await in_time(read_body(request, settings), settings.upload_seconds)
+            received = time.perf_counter()
+            try:
+                views = await decoder.decode(data)
+            except UnreadableFile as error:
+                raise HTTPException(422, str(error)) from None
+            decoded = time.perf_counter()
+            scores = await batcher.score(views)
+            end = time.perf_counter()
+        finally:
+            num_in_work -= 1
+            metrics.in_work.set(num_in_work)
+        stages = {"receive": received - begin, "decode": decoded - received, "model": end - decoded}
+        for stage, seconds in {**stages, "total": end - begin}.items():
+            metrics.seconds.labels(stage).observe(seconds)
+        metrics.recent.append(end - begin)
+        best = (-scores).argsort(kind="stable")[:top_k]
+        return {
+            "model": name,
+            "predictions": [{"label": str(labels[int(index)]), "score": float(scores[index])} for index in best],
+            "seconds": {stage: round(seconds, 6) for stage, seconds in stages.items()},
+        }
+
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        if request.url.path == "/classify":
+            metrics.requests.labels(response.status_code).inc()
+        return response
+
+    @app.get("/healthz", summary="Whether the service works")
+    async def healthz() -> JSONResponse:
+        is_working = batcher.task is not None and not batcher.task.done()
+        return JSONResponse({"status": "ok" if is_working else "stopped", "model": name}, 200 if is_working else 503)
+
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    async def read_metrics() -> Response:
+        return Response(metrics.text(batcher.queue.qsize()), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def in_time(awaitable: Awaitable[bytes], seconds: float) -> bytes:
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except (asyncio.TimeoutError, httpx.TimeoutException):
+        raise HTTPException(408, f"the file did not arrive within {seconds:g} s") from None
+
+
+async def read_body(request: Request, settings: ServiceSettings) -> bytes:
+    """The video of a request. Raises `HTTPException` with a status of `ERRORS`."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > settings.max_bytes + 2**16:  # a form adds a header
+        raise too_large(settings)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    limited = Request(request.scope, limited_receive(request.receive, settings))
+    if kind == "multipart/form-data":
+        data = await read_form(limited, settings)
+    elif kind == "application/json":
+        data = await fetch(await read_url(limited), settings)
+    else:
+        data = await limited.body()
+    if not data:
+        raise HTTPException(400, "the body holds no file")
+    if len(data) > settings.max_bytes:
+        raise too_large(settings)
+    return data
+
+
+def too_large(settings: ServiceSettings) -> HTTPException:
+    return HTTPException(413, f"the file has more than {settings.max_bytes:,} bytes")
+
+
+def limited_receive(receive: Callable[[], Awaitable[Any]], settings: ServiceSettings) -> Callable[[], Awaitable[Any]]:
+    """`receive` that raises 413 as soon as the body is larger than a file may be."""
+    num_bytes = 0
+
+    async def limited() -> Any:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > settings.max_bytes + 2**16:
+            raise too_large(settings)
+        return message
+
+    return limited
+
+
+async def read_form(request: Request, settings: ServiceSettings) -> bytes:
+    """The field `file` of a form. Starlette keeps a file above 1 MB in an unnamed temporary file until the form is closed."""
+    async with request.form(max_files=1, max_fields=8, max_part_size=2**16) as form:
+        file = form.get("file")
+        if file is None or isinstance(file, str):
+            raise HTTPException(400, "the form has no file in the field `file`")
+        return await file.read()
+
+
+async def read_url(request: Request) -> str:
+    try:
+        url = (await request.json())["url"]
+    except (ValueError, KeyError, TypeError):
+        raise HTTPException(400, 'the body is not {"url": "..."}') from None
+    if not isinstance(url, str):
+        raise HTTPException(400, 'the body is not {"url": "..."}')
+    return url
+
+
+async def fetch(url: str, settings: ServiceSettings) -> bytes:
+    """The file behind a URL of an allowed host. Redirects are not followed: they could lead to another host."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise HTTPException(400, "the URL is malformed") from None
+    if parts.scheme not in ("http", "https") or host not in settings.url_hosts:
+        allowed = ", ".join(settings.url_hosts) or "none"
+        raise HTTPException(403, f"files of this URL are not fetched; allowed hosts: {allowed}")
+    chunks, num_bytes = [], 0
+    try:
+        async with httpx.AsyncClient(timeout=settings.upload_seconds) as client, client.stream("GET", url) as response:
+            if response.status_code != 200:
+                raise HTTPException(422, f"the URL answers with status {response.status_code}")
+            async for chunk in response.aiter_bytes():
+                num_bytes += len(chunk)
+                if num_bytes > settings.max_bytes:
+                    raise too_large(settings)
+                chunks.append(chunk)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        if isinstance(error, httpx.TimeoutException):
+            raise
+        raise HTTPException(422, f"the URL cannot be fetched: {type(error).__name__}") from None
+    return b"".join(chunks)
