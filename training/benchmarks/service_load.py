@@ -69,13 +69,13 @@ class Service:
 
 
 def tree_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return [pid, *(each for child in children for each in tree_of(int(child)))]
 
 
 def resident_bytes(pid: int) -> int:
     """Memory of a process; pages that processes share are divided among them."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
