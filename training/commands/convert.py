@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit convert`: convert an image model to a TubeViT, or a published checkpoint of UniFormerV2 or ViViT to a model of this package; and
-save it with its processors.
+`tubevit convert`: convert an image model to a TubeViT, UniFormerV2 or ViViT, or a published checkpoint of UniFormerV2 or ViViT to a model
+of this package; and save it with its processors.
 """
 
 import argparse
@@ -13,7 +13,13 @@ from typing import Any
 TASKS = ("base", "image", "video")
 POOLINGS = ("source", "attention", "mean", "cls", "cls_mean", "cls_registers")
 PUBLISHED_OPTIONS = ("label_order", "head", "attention_order", "factorization", "num_heads", "global_layers")
-IMAGE_DEFAULTS = {"task": "video", "positions": "transfer", "tube_init": "central", "pooling": "source"}
+IMAGE_DEFAULTS = {
+    "family": None,
+    "task": "video",
+    "positions": "transfer",
+    "tube_init": "central",
+    "pooling": "source",
+}
 # Settings that the processors of this package and those of Transformers have in common.
 SHARED_SETTINGS = (
     *("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
@@ -29,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "output", type=Path, help="folder to write; it must be new or empty. With --to, a file to write"
+    )
+    parser.add_argument(
+        "--family",
+        choices=("tubevit", "uniformerv2", "factorized_vivit"),
+        help="video model that an image model becomes: tubevit, uniformerv2 (from CLIP) or factorized_vivit (from ViT) (default: tubevit)",
     )
     parser.add_argument(
         "--task",
@@ -132,7 +143,10 @@ def run(args: argparse.Namespace) -> None:
     source = load_config(args.model)
     check_new_folder(args.output)
     num_labels = _check_arguments(args)
-    family = converting_family(source) or TUBEVIT
+    family = converting_family(source, args.family) or TUBEVIT
+    if family is not TUBEVIT:
+        _convert_image(args, family, num_labels)
+        return
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
     labels = {} if num_labels is None else {"num_labels": num_labels}
     model, report = model_class.from_image_checkpoint(
@@ -153,6 +167,29 @@ def run(args: argparse.Namespace) -> None:
         args.report.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     print(report)
     print(f"Wrote {args.output}: model and processors.")
+
+
+def _convert_image(args: argparse.Namespace, family: Any, num_labels: int | None) -> None:
+    """Convert an image model to a video model of another family than TubeViT."""
+    from ..models.clip_processors import new_processor
+    from ..models.model_options import ClipConfig
+
+    for name, default in {**IMAGE_DEFAULTS, "report": None}.items():
+        if name != "family" and getattr(args, name) != default:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for a TubeViT, and --family is {args.family}: leave it out."
+            )
+    if num_labels is None:
+        raise ValueError(
+            f"--family {args.family} needs --labels N: an image model has no classifier for a {family.title}."
+        )
+    given = {"num_frames": args.num_frames, "image_size": _image_size(args.image_size)}
+    model = family.classifier("video").from_image_checkpoint(
+        args.model, num_labels=num_labels, **{name: value for name, value in given.items() if value is not None}
+    )
+    model.save_pretrained(args.output)
+    new_processor(family, model.config, ClipConfig()).save_pretrained(args.output)
+    print(f"Wrote {args.output}: a {family.title} with a new classifier for {num_labels} classes, and its processor.")
 
 
 def make_processor(source: str, config: Any, resize: bool = False) -> Any:

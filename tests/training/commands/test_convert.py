@@ -167,3 +167,28 @@ def test_auto_classes_load_a_converted_model(tmp_path):
     assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), "--task", "base"]) == 0
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert type(model) is TubeViTModel and model(torch.zeros(1, 32, 3, 32, 32)).pooler_output.shape == (1, 24)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("uniformerv2", "clip"), ("factorized_vivit", "vit")])
+def test_image_model_becomes_a_model_of_another_family(family, kind, tmp_path, capsys):
+    """Its frames are classified by the stock pipeline; the trunk is tested with `from_image_checkpoint`."""
+    make_source(kind).save_pretrained(tmp_path / "source")
+    video = write_video(tmp_path / "a.mp4", moving_frames(20, 40, 48), fps=10)
+    options = ["--family", family, "--labels", "3", "--num-frames", "4"]
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), *options]) == 0
+    assert f"Wrote {tmp_path / 'out'}: a " in capsys.readouterr().out
+    classify = pipeline("video-classification", model=str(tmp_path / "out"))
+    assert classify.model.config.model_type == family and classify.model.config.num_frames == 4
+    assert classify.video_processor.num_frames == 4 and len(classify(str(video))) == 3
+    for number, (more, message) in enumerate(
+        (
+            (["--family", family], f"--family {family} needs --labels N"),
+            (["--family", family, "--labels", "3", "--pooling", "cls"], "--pooling is for a TubeViT, and --family is"),
+            (
+                ["--family", "factorized_vivit" if kind == "clip" else "uniformerv2", "--labels", "3"],
+                "is initialized from",
+            ),
+        )
+    ):
+        assert main(["convert", str(tmp_path / "source"), str(tmp_path / f"out{number}"), *more]) == 2
+        assert message in capsys.readouterr().err
