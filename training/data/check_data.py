@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from ..command_line import add_config_arguments, whole_number
 from ..options import read_config
+from .annotation_index import cache_folder
 from .class_names import describe_classes
 from .dataset_columns import row_source
 from .video_datasets import DataConfig, VideoData, load_video_dataset
@@ -255,7 +256,8 @@ def drop_corrupt(
             )
         splits[split] = rows.select(readable)
         if split in groups:
-            groups[split] = [groups[split][index] for index in readable]
+            of_rows = groups[split][:]
+            groups[split] = [of_rows[index] for index in readable]
         messages.append(f"{found} and are dropped; the first: {first.path}: {first.reason}")
     return replace(data, splits=splits, groups=groups, messages=messages)
 
@@ -294,8 +296,8 @@ class ReadableFiles:
     """
     The files that earlier checks could read, in a text file of this user. Files that could not be read are checked again.
 
-    path: of the text file. By default it is in the folder TUBEVIT_CACHE, or if that is not set, in `tubevit/` of the cache folder of
-        Hugging Face (HF_HOME). Its name has the versions of PyAV and TubeViT: another decoder may find other damage.
+    path: of the text file. By default it is in `cache_folder`. Its name has the versions of PyAV and TubeViT: another decoder may find
+        other damage.
     num_used: number of files that were not opened again.
     error: why results could not be written, or `None`.
     """
@@ -330,7 +332,4 @@ class ReadableFiles:
 
 
 def _default_cache() -> Path:
-    from huggingface_hub.constants import HF_HOME
-
-    folder = Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit")
-    return folder / f"readable_files_av{version('av')}_tubevit{version('tubevit')}.csv"
+    return cache_folder() / f"readable_files_av{version('av')}_tubevit{version('tubevit')}.csv"

@@ -15,6 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+from .recorded_inputs import record_folder
+
 
 # Names of groups in the files of UCF101 and of sets that are named alike: v_Basketball_g07_c02.avi.
 USUAL_GROUPS = r"_(g\d+)_c\d+"
@@ -194,6 +196,7 @@ def real_paths(paths: Iterable[str]) -> list[str]:
             continue
         if folder not in folders:
             links: set[str] = set()
+            record_folder(folder)
             if os.path.isdir(folder):
                 with os.scandir(folder) as entries:
                     links = {entry.name for entry in entries if entry.is_symlink()}

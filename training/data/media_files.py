@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from tubevit.processing.frame_folders import find_frames, list_frames
 
+from .recorded_inputs import record_folder
+
 
 # Suffixes of the containers and raw streams that `tubevit.processing` decodes.
 VIDEO_SUFFIXES = frozenset(
@@ -55,7 +57,7 @@ def kind_of(path: str | Path) -> str:
     suffix that is not in `IMAGE_SUFFIXES` is a video's.
     """
     name = urlsplit(str(path)).path if "://" in str(path) else path  # the name of a local file may contain "#" or "?"
-    suffix = Path(name).suffix.lower()
+    suffix = _suffix_of(str(name))
     if suffix not in IMAGE_SUFFIXES:
         return "video"
     return "video" if suffix in ANIMATED_SUFFIXES and _is_animation(Path(path)) else "image"
@@ -148,28 +150,44 @@ class MediaFolder:
     def files(
         self, suffixes: frozenset[str] = MEDIA_SUFFIXES, without: Collection[Path] = (), unique: bool = True
     ) -> list[Path]:
+        """As `paths`, which needs a fifth of the time."""
+        return [Path(path) for path in self.paths(suffixes, without, unique)]
+
+    def paths(
+        self, suffixes: frozenset[str] = MEDIA_SUFFIXES, without: Collection[Path] = (), unique: bool = True
+    ) -> list[str]:
         """
-        The videos and images below the folder, sorted by path.
+        The paths of the videos and images below the folder, sorted folder by folder.
 
         without: folders whose own files are left out, such as frame folders. unique: list a file that is reached twice through links
             once; `False` for looking names up.
         """
-        found = [
-            (folder.path / name, name in folder.links)
-            for folder in self.walk()
-            for name in (folder.media if folder.path not in without else ())
-            if os.path.splitext(name)[1].lower() in suffixes
-        ]
-        if unique and any(is_link for _, is_link in found):
-            seen: set[str] = set()
-            for path, is_link in sorted(found, key=lambda entry: entry[1]):  # files before links
-                target = os.path.realpath(path)
-                if target in seen and is_link:
-                    found.remove((path, is_link))
-                    if str(path) not in (paths := self.left_out.setdefault(LINK_AGAIN, [])):
-                        paths.append(str(path))
-                seen.add(target)
-        return sorted(path for path, _ in found)
+        found: list[str] = []
+        links: list[str] = []
+        for folder in self.walk():
+            start = prefix_of(folder.path)
+            for name in folder.media if folder.path not in without else ():
+                if _suffix_of(name) in suffixes:
+                    (links if unique and name in folder.links else found).append(start + name)
+        seen = set(map(os.path.realpath, found)) if links else set()
+        for path in links:  # after the files
+            target = os.path.realpath(path)
+            if target not in seen:
+                found.append(path)
+            elif path not in (paths := self.left_out.setdefault(LINK_AGAIN, [])):
+                paths.append(path)
+            seen.add(target)
+        return sorted(found, key=lambda path: path.split(os.sep))
+
+
+def prefix_of(folder: Path) -> str:
+    """
+    What stands before a name in the path of an entry of a folder.
+
+    >>> prefix_of(Path("videos")), prefix_of(Path("."))
+    ('videos/', '')
+    """
+    return "" if folder == Path() else os.path.join(folder, "")
 
 
 def scan_folder(root: str | Path) -> MediaFolder:
@@ -207,6 +225,7 @@ def _scan_below(parent: MediaFolder, folder: MediaFolder, seen: set) -> list[tup
 def _read_entries(folder: MediaFolder) -> list[tuple[MediaFolder, bool]]:
     """Fill `media` and `others` of a folder; returns its folders and whether each is a link."""
     folders = []
+    record_folder(folder.path)
     with os.scandir(folder.path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name, path = entry.name, str(folder.path / entry.name)
@@ -305,13 +324,10 @@ def describe_left_out(tree: MediaFolder, folders: Collection[MediaFolder], media
     ]
     suffixes: Counter = Counter()
     for folder in folders:
-        suffixes.update(
-            os.path.splitext(name)[1].lower() or "no suffix" for name in folder.others if not _is_note(name)
-        )
+        suffixes.update(_suffix_of(name) or "no suffix" for name in folder.others if not _is_note(name))
         if media is not None:
-            suffixes.update(
-                os.path.splitext(name)[1].lower() for name in folder.media if kind_of(folder.path / name) != media
-            )
+            start = prefix_of(folder.path)
+            suffixes.update(_suffix_of(name) for name in folder.media if kind_of(start + name) != media)
     if suffixes:
         listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(5))
         messages.append(

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .recorded_inputs import record_file
+
 
 DELIMITERS = ",;\t"
 LIST_SEPARATOR = ";"  # joins the items of a list in a cell
@@ -22,6 +24,7 @@ SNIFFED_CHARACTERS = 65_536  # read from a file of unknown format, to find its f
 
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark. Raises `ValueError` for other encodings and empty files."""
+    record_file(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -112,6 +115,7 @@ def _read_parquet(path: str | Path) -> list[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
+    record_file(path)
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -179,6 +183,7 @@ def read_header(path: str | Path) -> list[str]:
 
 def sniff_text(path: Path) -> str:
     """The first 64 K characters of a file; empty if `path` is not a file or not UTF-8 text."""
+    record_file(path)
     if not path.is_file():
         return ""
     with open(path, encoding="utf-8-sig") as file:

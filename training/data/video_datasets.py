@@ -10,14 +10,14 @@ error instead of becoming an additional output.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from functools import partial
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from ..option_types import AT_LEAST_1, POSITIVE, SEED, Range, check_ranges, option
+from .annotation_index import AnnotationIndex
 from .class_names import (
     LabelEncoder,
     check_num_classes,
@@ -28,6 +28,7 @@ from .class_names import (
     read_class_names,
     sort_names,
 )
+from .data_config import DataConfig, VideoData
 from .dataset_columns import GROUP, DatasetColumns, make_dataset, source_keys, without_group
 from .formats.folder_layout import find_sources
 from .formats.registry import (
@@ -35,7 +36,6 @@ from .formats.registry import (
     AnnotationFormat,
     Source,
     StatedLabels,
-    data_format_metadata,
     detect_format,
     get_format,
     list_formats,
@@ -52,108 +52,8 @@ from .holding_out import (
     suggest_groups,
 )
 from .media_files import MEDIA_SUFFIXES, describe_frames, shorten
+from .recorded_inputs import record_inputs
 from .text_tables import LIST_SEPARATOR
-
-
-@dataclass
-class DataConfig:
-    """Videos (or images) and their labels: `data`, or one file or folder per split."""
-
-    data: str | None = option(None, "folder, annotation file, or name of a data set on the Hub")
-    train_data: str | None = option(None, "annotation file or class folders of the training split")
-    validation_data: str | None = option(None, "annotation file or class folders of the validation split")
-    test_data: str | None = option(None, "annotation file or class folders of the test split")
-    data_format: str = field(default=AUTO, metadata=data_format_metadata())
-    video_root: str | None = option(None, "folder of the videos (default: the folder of the annotations)")
-    class_names_file: str | None = option(
-        None, "file of class names, one per line or JSON (default: the names in the annotations)"
-    )
-    num_classes: Annotated[int, AT_LEAST_1] | None = option(
-        None,
-        "required number of classes (default: the numbers that the annotation format defines; any number if it defines none)",
-    )
-    multi_label: bool | None = option(
-        None, "read several labels per video (default: determined by the format or by the label column)"
-    )
-    dataset_config_name: str | None = option(None, "configuration name of a data set on the Hub")
-    video_column: str | None = option(
-        None, "column of videos or images in a data set on the Hub (default: found by its type)"
-    )
-    label_column: str | None = option(
-        None, "column of labels in a data set on the Hub (default: found by name and type)"
-    )
-    streaming: bool = option(
-        False,
-        "stream a data set from the Hub instead of downloading it first; of shards with videos, train on one shard after the other "
-        "(for remote storage) and find corrupt videos while training",
-    )
-    shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
-        256, "size of the shuffle buffer of a streamed training split, in videos"
-    )
-    validation_fraction: Annotated[float, Range(0, 1, exclusive=("maximum",))] = option(
-        0.25,
-        "fraction of the training videos that is held out if there is no validation split; 0 = train on all and score the test split",
-    )
-    split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
-    frame_folder_fps: Annotated[float, POSITIVE] | None = option(
-        None, "frame rate of videos that are folders of pictures, in frames per second; sampling at a rate needs it"
-    )
-    group_column: str | None = option(
-        None,
-        "column of a person, camera or film whose videos are held out together (default: none, only rows of one file are)",
-    )
-    group_pattern: str | None = option(
-        None,
-        "regular expression whose parentheses find the group in the name of a video, such as '_g(\\d+)_' for UCF101; videos of one "
-        "group are held out together",
-    )
-
-    def __post_init__(self):
-        given = [self.train_data, self.validation_data, self.test_data]
-        if (self.data is None) == (not any(given)):
-            raise ValueError(
-                "Give data, or one or more of train_data, validation_data and test_data"
-                + (", not both." if any(given) else ".")
-            )
-        if self.data_format != AUTO:
-            get_format(self.data_format)
-        if self.group_pattern is not None:
-            GroupPattern(self.group_pattern)
-            if self.group_column is not None:
-                raise ValueError("Give group_column or group_pattern, not both.")
-        check_ranges(self)
-
-
-@dataclass
-class VideoData:
-    """
-    A data set that was read.
-
-    splits: "train", "validation" and "test", or some of them, to a `Dataset` or `IterableDataset`.
-    class_names: in the order of their indices; empty if no video has a label.
-    media: "video" or "image", which is also the name of the column.
-    multi_label: whether a label is a list.
-    data_format: name of the format; `None` for a data set that the caller opened.
-    messages: for the user, on assumptions, ignored options and excluded videos, one sentence each.
-    groups: split to the group of each of its rows (`group_column`, `group_pattern`), `None` for a row without one; no entry for a
-        stream.
-    label_groups: names of groups of classes to their numbers of classes, in the order of the classes; a label is then a list with a
-        class of each group. Empty: one group of all classes.
-    """
-
-    splits: dict[str, Any]
-    class_names: list[str]
-    media: str
-    multi_label: bool
-    data_format: str | None
-    messages: list[str] = field(default_factory=list)
-    groups: dict[str, list[str | None]] = field(default_factory=dict)
-    label_groups: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def problem_type(self) -> str:
-        """`problem_type` of a model's config."""
-        return "multi_label_classification" if self.multi_label else "single_label_classification"
 
 
 def load_video_dataset(config: DataConfig, class_names: list[str] | None = None) -> VideoData:
@@ -165,25 +65,37 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
         names that the format defines (codes of Charades) if they are the same classes, else into `class_names`.
         If `class_names` are numbers, an integer label is the class with this number as its name.
 
+    Annotations of 1,000 videos or more are read once and then mapped from their index (`annotation_index`).
+
     Raises a one-line `ValueError` or `FileNotFoundError` for annotations that cannot be used.
     """
-    sources, entry, messages = _find_sources(config, class_names)
-    if config.streaming and "streaming" not in entry.options:
-        raise ValueError(
-            f"streaming does not apply to the format {entry.name}: files on disk are opened one at a time anyway."
-        )
-    data = (_load_samples if entry.open_splits is None else _load_opened)(config, sources, entry, class_names)
-    data.messages[:0] = [
-        *messages,
-        *(
-            f"{name} has no effect: the format {entry.name} does not use it."
-            for name in _unused_options(config, entry)
-        ),
-    ]
-    is_buffered = config.streaming or "shuffle_buffer_size" not in entry.options
-    if config.shuffle_buffer_size != DataConfig.shuffle_buffer_size and not is_buffered:
-        data.messages.append("shuffle_buffer_size has no effect without streaming=true.")
+    paths = [path for path in (config.data, *_split_files(config).values()) if path is not None]
+    index = AnnotationIndex(
+        paths, {"config": asdict(config), "classes": class_names, "formats": [each.name for each in list_formats()]}
+    )
+    if (found := index.find()) is not None:
+        return found
+    reader = AnnotationReader(config)
+    with index.lock():
+        if (found := index.find()) is not None:  # another process wrote it in the meantime
+            return found
+        start = time.perf_counter()
+        with record_inputs() as inputs:
+            sources, entry, messages = _find_sources(reader, class_names)
+            messages += _check_options(config, entry)
+            if _is_indexed(entry):
+                data = _load_samples(reader, sources, entry, class_names, messages)
+                return index.store(data, inputs, time.perf_counter() - start)
+    if entry.open_splits is None:
+        return _load_samples(reader, sources, entry, class_names, messages)
+    data = _load_opened(config, sources, entry, class_names)
+    data.messages[:0] = messages
     return data
+
+
+def _is_indexed(entry: AnnotationFormat) -> bool:
+    """Shards and data sets of `datasets` have indexes of their own; readers of other packages do not record what they read."""
+    return entry.read is not None and entry.layout != "shards" and entry.read.__module__.startswith(__package__)
 
 
 class ListedSplits(NamedTuple):
@@ -204,25 +116,73 @@ def read_splits(config: DataConfig) -> ListedSplits:
 
     Raises `ValueError` for a data set that the library `datasets` opens, and as `load_video_dataset`.
     """
-    sources, entry, messages = _find_sources(config)
+    reader = AnnotationReader(config)
+    sources, entry, messages = _find_sources(reader)
     if entry.open_splits is not None:
         raise ValueError(f"{config.data} holds no class folders and no annotation file, but a data set of `datasets`.")
-    return ListedSplits(*_read_splits(config, sources, entry, messages), messages)
+    return ListedSplits(*_read_splits(reader, sources, entry, messages), messages)
+
+
+class AnnotationReader:
+    """Reads the samples of a source, of each file once: files are read to find the annotations of a folder, and then again."""
+
+    def __init__(self, config: DataConfig):
+        self.config = config
+        self.cached: dict = {}
+
+    def labels_of(self, source: Source, entry: AnnotationFormat) -> StatedLabels:
+        return entry.labels_of(Path(source.path), self.config.multi_label)
+
+    def class_names(self, source: Source, entry: AnnotationFormat) -> list[str] | None:
+        return entry.class_names(Path(source.path), self.config.class_names_file, self.config.num_classes)
+
+    def __call__(self, source: Source, entry: AnnotationFormat) -> list[VideoSample]:
+        multi_label = self.labels_of(source, entry).multi_label
+        return self.read(source, entry, self.class_names(source, entry), multi_label)
+
+    def read(
+        self,
+        source: Source,
+        entry: AnnotationFormat,
+        class_names: list[str] | None,
+        multi_label: bool,
+        messages: list[str] | None = None,
+        group_column: str | None = None,
+    ) -> list[VideoSample]:
+        """As `registry.read_samples`."""
+        columns = {"group_column": group_column, "label_column": self.config.label_column}
+        return read_samples(
+            source, entry, self.config.video_root, class_names, multi_label, messages, **columns, cached=self.cached
+        )
 
 
 def _find_sources(
-    config: DataConfig, class_names: list[str] | None = None
+    reader: AnnotationReader, class_names: list[str] | None = None
 ) -> tuple[list[Source], AnnotationFormat, list[str]]:
     """The annotations, their format, and messages for the user."""
-    sources, messages = find_sources(
-        config.data, _split_files(config), config.data_format, partial(_read_samples, config), class_names or ()
-    )
+    config = reader.config
+    sources, messages = find_sources(config.data, _split_files(config), config.data_format, reader, class_names or ())
     return sources, detect_format(sources) if config.data_format == AUTO else get_format(config.data_format), messages
 
 
 def _split_files(config: DataConfig) -> dict[str, str]:
     files = {"train": config.train_data, "validation": config.validation_data, "test": config.test_data}
     return {split: name for split, name in files.items() if name is not None}
+
+
+def _check_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
+    """Messages on options without effect. Raises `ValueError` for a format that cannot be streamed."""
+    if config.streaming and "streaming" not in entry.options:
+        raise ValueError(
+            f"streaming does not apply to the format {entry.name}: files on disk are opened one at a time anyway."
+        )
+    messages = [
+        f"{name} has no effect: the format {entry.name} does not use it." for name in _unused_options(config, entry)
+    ]
+    is_buffered = config.streaming or "shuffle_buffer_size" not in entry.options
+    if config.shuffle_buffer_size != DataConfig.shuffle_buffer_size and not is_buffered:
+        messages.append("shuffle_buffer_size has no effect without streaming=true.")
+    return messages
 
 
 def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
@@ -233,23 +193,16 @@ def _unused_options(config: DataConfig, entry: AnnotationFormat) -> list[str]:
     ]
 
 
-def _read_samples(config: DataConfig, source: Source, entry: AnnotationFormat) -> list[VideoSample]:
-    multi_label = entry.labels_of(Path(source.path), config.multi_label).multi_label
-    names = entry.class_names(Path(source.path), config.class_names_file, config.num_classes)
-    return read_samples(source, entry, config.video_root, names, multi_label, label_column=config.label_column)
-
-
 def _read_splits(
-    config: DataConfig, sources: list[Source], entry: AnnotationFormat, messages: list[str]
+    reader: AnnotationReader, sources: list[Source], entry: AnnotationFormat, messages: list[str]
 ) -> tuple[dict[str, list[VideoSample]], list[str] | None, StatedLabels]:
     """The samples of each split, the class names that the format declares, and the kind of the labels."""
-    labels = entry.labels_of(Path(sources[0].path), config.multi_label)
+    config, labels = reader.config, reader.labels_of(sources[0], entry)
     _check_multi_label(labels.multi_label, entry)
-    declared = entry.class_names(Path(sources[0].path), config.class_names_file, config.num_classes)
+    declared = reader.class_names(sources[0], entry)
     splits: dict[str, list[VideoSample]] = {}
     for source in sources:
-        columns = {"group_column": config.group_column, "label_column": config.label_column}
-        samples = read_samples(source, entry, config.video_root, declared, labels.multi_label, messages, **columns)
+        samples = reader.read(source, entry, declared, labels.multi_label, messages, config.group_column)
         for sample in samples:
             splits.setdefault(sample.split or source.split or "train", []).append(sample)
         if entry.needs_split and source.split is None and not any(sample.split for sample in samples):
@@ -274,10 +227,14 @@ def _check_separator(splits: dict[str, list[VideoSample]]) -> None:
 
 
 def _load_samples(
-    config: DataConfig, sources: list[Source], entry: AnnotationFormat, class_names: list[str] | None
+    reader: AnnotationReader,
+    sources: list[Source],
+    entry: AnnotationFormat,
+    class_names: list[str] | None,
+    messages: list[str],
 ) -> VideoData:
-    messages: list[str] = []
-    splits, declared, (multi_label, groups_of_classes) = _read_splits(config, sources, entry, messages)
+    config = reader.config
+    splits, declared, (multi_label, groups_of_classes) = _read_splits(reader, sources, entry, messages)
     known = [sample for split, samples in splits.items() for sample in samples if multi_label or split == "train"]
     names = class_names or declared or _collect_names(known or [s for each in splits.values() for s in each])
     if class_names is None and (names or config.num_classes):
@@ -318,7 +275,7 @@ def _load_samples(
         ids = _unique_ids(samples, split, messages)
         paths, segments = [sample.path for sample in samples], [sample.segment for sample in samples]
         datasets[split] = make_dataset(
-            entry.media, paths, labels_of[split], ids, names, segments, frame_rates.get(split)
+            entry.media, paths, labels_of[split], ids, names, has_several, segments, frame_rates.get(split)
         )
     if "train" in labels_of and not has_several:
         found = set(labels_of["train"])
@@ -335,7 +292,8 @@ def _frame_rates(
     """Frame rate of each frame folder, `None` for files and without `frame_folder_fps`; no entry if all videos are files."""
     is_folder = {
         split: [
-            Path(sample.path).suffix.lower() not in MEDIA_SUFFIXES and os.path.isdir(sample.path) for sample in samples
+            os.path.splitext(sample.path)[1].lower() not in MEDIA_SUFFIXES and os.path.isdir(sample.path)
+            for sample in samples
         ]
         for split, samples in splits.items()
     }

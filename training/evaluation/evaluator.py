@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..data.video_datasets import DataConfig
+from ..data.data_config import DataConfig
 from ..models.model_options import FRAME_STRIDE_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 

@@ -195,7 +195,7 @@ def _train(experiment: Experiment, run_folder: Path, options: dict[str, Any]) ->
 
 def _evaluate(experiment: Experiment, folder: Path, name: str, changes: dict[str, Any], device: str) -> None:
     """An additional evaluation of the clips, in `evaluation-<name>`, of the model with other tubes or with other views."""
-    from ..data.video_datasets import DataConfig
+    from ..data.data_config import DataConfig
     from ..evaluation.evaluator import EvaluatedModel, EvaluationRun, ViewConfig, evaluate
 
     views = {"num_temporal_views": 1, "num_spatial_views": 1, **changes}

@@ -26,7 +26,7 @@ from tubevit.saved_processor import SavedProcessorMixin
 from tubevit.tubevit_checks import complete_heads
 
 from ..data.class_names import normalize_label
-from ..data.video_datasets import VideoData
+from ..data.data_config import VideoData
 from ..errors import is_user_error
 from ..options import parse_names
 from .batch_norm import fix_batch_norms

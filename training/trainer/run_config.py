@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.augmentation import AugmentationConfig
-from ..data.video_datasets import DataConfig
+from ..data.data_config import DataConfig
 from ..models.model_options import SAMPLING_OF, ClipConfig, ModelConfig
 from ..option_types import AT_LEAST_1, POSITIVE, check_ranges, option
 from ..options import Blocks, as_mapping, current_options, make_config, read_options

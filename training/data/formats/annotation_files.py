@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ..class_names import read_class_names
 from ..media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaFolder, frame_folders, shorten
+from ..recorded_inputs import record_folder
 from ..text_tables import sniff_header, sniff_text
 from .class_layout import Layout, unwrap
 from .registry import AnnotationFormat, Source, list_formats
@@ -84,7 +85,7 @@ def find_annotations(
     formats = [each for each in list_formats() if each.layout == "file"]
     suffixes = {suffix for each in formats for suffix in each.suffixes}
     ignored = [pattern for each in formats for pattern in each.ignored_files]
-    media = {str(path) for path in (*tree.files(unique=False), *(folder.path for folder in frame_folders(tree)))}
+    media = {*tree.paths(unique=False), *(str(folder.path) for folder in frame_folders(tree))}
     names = _names_of(media)
     splits = splits_of_folders([folder.name for folder in chain[-1].folders])
     found, groups = [], set()
@@ -156,7 +157,9 @@ def _read_annotations(
         return []
     num_found = sum(sample.path in media or "://" in sample.path for sample in samples)
     if not num_found and not media & {sample.path for sample in samples}:
-        num_found = sum(os.path.exists(sample.path) for sample in samples[:NUM_TRIED])  # in another video_root
+        for sample in samples[:NUM_TRIED]:  # in another video_root
+            record_folder(os.path.dirname(sample.path))
+            num_found += os.path.exists(sample.path)
     annotations = annotations._replace(samples=samples, num_found=num_found)
     return [annotations] if num_found or annotations.is_usual else []
 
@@ -206,10 +209,8 @@ def use_annotations(tree: MediaFolder, found: list[Annotations]) -> Layout:
     if unused:
         messages.append(f"Not read: {shorten(str(each.path.relative_to(tree.path)) for each in unused)}.")
     listed = {sample.path for each in chosen for sample in each.samples}
-    suffixes = (
-        IMAGE_SUFFIXES if any(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in listed) else VIDEO_SUFFIXES
-    )
-    files = [str(path) for path in tree.files(suffixes)]
+    has_images = any(os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES for path in listed)
+    files = tree.paths(IMAGE_SUFFIXES if has_images else VIDEO_SUFFIXES)
     missing = [path for path in files if path not in listed]
     splits = {each.split for each in chosen}
     train = [path for path in missing if any(map(_is_train, Path(path).relative_to(tree.path).parts[:-1]))]

@@ -7,6 +7,7 @@ A data set holds videos, or frame folders, or images. If its folders hold severa
 the others are left out with a message. A picture that has the name of a video beside it is a thumbnail.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from ..media_files import (
     frame_folders,
     is_frame_folder,
     kind_of,
+    prefix_of,
     scan_folder,
     shorten,
 )
@@ -32,34 +34,40 @@ class ClassMedia(NamedTuple):
     videos: video files. frames: frame folders. images: pictures outside of frame folders. thumbnails: pictures of the videos.
     """
 
-    videos: list[tuple[str, Path]]
-    frames: list[tuple[str, Path]]
-    images: list[tuple[str, Path]]
-    thumbnails: list[tuple[str, Path]]
+    videos: list[tuple[str, str]]
+    frames: list[tuple[str, str]]
+    images: list[tuple[str, str]]
+    thumbnails: list[tuple[str, str]]
 
 
 def find_class_media(tree: MediaFolder) -> ClassMedia:
     """The videos and images in the folders of `tree`."""
     found = ClassMedia([], [], [], [])
     found.frames.extend(_class_frame_folders(tree))
-    inside = {path for _, path in found.frames}
+    inside = {Path(path) for _, path in found.frames}
     for folder in tree.folders:
-        for path in folder.files(without=inside):
+        for path in folder.paths(without=inside):
             (found.videos if kind_of(path) == "video" else found.images).append((folder.name, path))
-    stems = {(name, path.stem) for name, path in found.videos}
-    found.thumbnails.extend(entry for entry in found.images if (entry[0], entry[1].stem) in stems)
+    stems = {(name, _stem_of(path)) for name, path in found.videos} if found.images else set()
+    found.thumbnails.extend(entry for entry in found.images if (entry[0], _stem_of(entry[1])) in stems)
     if found.thumbnails:
-        found.images[:] = [entry for entry in found.images if (entry[0], entry[1].stem) not in stems]
+        found.images[:] = [entry for entry in found.images if (entry[0], _stem_of(entry[1])) not in stems]
     return found
 
 
-def _class_frame_folders(tree: MediaFolder) -> list[tuple[str, Path]]:
+def _stem_of(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _class_frame_folders(tree: MediaFolder) -> list[tuple[str, str]]:
     """
     Frame folders below the class folders. If each class holds one and all have the same name, as in `<class>/images/0001.jpg`,
     they hold images.
     """
-    found = [(top.name, each.path) for top in tree.folders for child in top.folders for each in frame_folders(child)]
-    names = {path.relative_to(tree.path / name) for name, path in found}
+    found = [
+        (top.name, str(each.path)) for top in tree.folders for child in top.folders for each in frame_folders(child)
+    ]
+    names = {os.path.relpath(path, tree.path / name) for name, path in found}
     return [] if len(names) == 1 and len(found) > 1 else found
 
 
@@ -81,7 +89,7 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
     """
     found = find_class_media(folder)
     if media == "image" and len(found.frames) > len(found.images):  # the user stated that the pictures are images
-        pictures = [(top.name, path) for top in folder.folders for path in top.files() if kind_of(path) == "image"]
+        pictures = [(top.name, path) for top in folder.folders for path in top.paths() if kind_of(path) == "image"]
         found = found._replace(images=pictures, frames=[])
     if media == "image":
         kind, chosen, others = "images", found.images, {"folder of frames": found.frames}
@@ -90,8 +98,12 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
     else:
         kind, chosen = "folders of frames", found.frames
         others = {"video file": found.videos, "picture": found.images + found.thumbnails}
+    start = len(prefix_of(folder.path))  # all paths begin with the path of the folder
+    replaced = {name: str(path) for name, path in folder.replacements.items()}
     samples = [
-        VideoSample(str(folder.replacements.get(path.name, path)), name, path.relative_to(folder.path).as_posix())
+        VideoSample(
+            replaced.get(os.path.basename(path), path) if replaced else path, name, path[start:].replace(os.sep, "/")
+        )
         for name, path in chosen
     ]
     samples.sort(key=lambda sample: (sample.label, sample.path))
@@ -100,7 +112,7 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
             noun = noun.replace("folder of", "folders of") if len(entries) > 1 and "folder" in noun else noun
             number = count(len(entries), noun) if "folder" not in noun else f"{len(entries):,} {noun}"
             messages.append(
-                f"Left out: {number} ({entries[0][1].relative_to(folder.path)}), because the data set has more {kind} "
+                f"Left out: {number} ({entries[0][1][start:]}), because the data set has more {kind} "
                 f"({len(chosen):,})."
             )
     empty = sorted({each.name for each in folder.folders} - {sample.label for sample in samples})
@@ -122,7 +134,7 @@ def list_samples(folder: MediaFolder, media: str, messages: list[str]) -> list[V
             f"Each of {shorten(f'{name}/' for name in numbered)} is a class of numbered pictures. If each holds the frames of one "
             "video, give the labels in an annotation file with the columns path and label."
         )
-    inside = {path for _, path in found.frames}
+    inside = {Path(path) for _, path in found.frames}
     walked = [each for top in folder.folders for each in top.walk() if each.path not in inside]
     messages += describe_left_out(folder, walked, None if chosen is found.frames else media)
     return samples

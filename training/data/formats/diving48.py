@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..class_names import ClassNames, read_class_names
+from ..recorded_inputs import record_file
 from ..segments import Segment
 from ..text_tables import read_json, sniff_json
 from .registry import AnnotationFormat, ReadContext, register_format
@@ -31,6 +32,7 @@ def diving48_names(annotations: Path, names_file: str | None, num_classes: int |
     ("Back+15som+05Twis+FREE", as in MMAction2). `None` without a file: the classes are then called by their numbers.
     """
     path = Path(names_file) if names_file else annotations.parent / NAMES_FILE
+    record_file(path)
     if not path.is_file() and not names_file:
         return None
     content = read_json(path) if path.suffix.lower() == ".json" else None

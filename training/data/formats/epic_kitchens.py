@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from ..class_names import ClassNames, count_label_groups, read_class_names
+from ..recorded_inputs import record_folder
 from ..segments import Segment, parse_seconds
 from ..text_tables import read_table, sniff_header
 from .registry import AnnotationFormat, ReadContext, register_format
@@ -42,6 +43,7 @@ def epic_names(annotations: Path, names_file: str | None, num_classes: int | Non
 
 
 def _names_of(head: str, folder: Path) -> list[str]:
+    record_folder(folder)
     files = sorted(folder.glob(f"EPIC_100_{head}_classes*.csv"), reverse=True)  # _v2 first
     if not files:
         return [f"{head}: {number}" for number in range(NUM_CLASSES[head])]

@@ -95,10 +95,10 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     ]
     found = [each for each in found if each.num_found]
     folder_of = {
-        str(path): folder.name
-        for source in classes.sources
+        path: folder.name
+        for source in (classes.sources if found else ())
         for folder in source.folder.media_folders
-        for path in (*folder.files(), *(each.path for each in folder.walk()))
+        for path in (*folder.paths(), *(str(each.path) for each in folder.walk()))
     }
     differing = [each for each in found if not _agrees(each.samples, folder_of)]
     if any(each.split for each in lost) and not differing:

@@ -9,6 +9,7 @@ One file stands for a split number: the files of all classes with this number ar
 import re
 from pathlib import Path
 
+from ..recorded_inputs import record_folder
 from ..text_tables import read_text, sniff_line
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample
@@ -38,6 +39,7 @@ def read_hmdb51(path: Path, context: ReadContext) -> list[VideoSample]:
     """The samples of all classes with the split number of `path`. The label is the name of the class."""
     number = split_number(path)
     samples, num_unused = [], 0
+    record_folder(path.parent)
     for file in sorted(path.parent.glob(f"*_test_split{number}{path.suffix}")):
         label = FILE_NAME.fullmatch(file.stem)["label"]
         for line, text in enumerate(read_text(file).splitlines(), start=1):

@@ -10,11 +10,13 @@ A file `<youtube_id>.mp4` may be the whole film or the clip. If several segments
 a row is its segment. If one is listed, the length of the file decides when it is read (`video_segments`).
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..media_files import prefix_of
 from ..segments import Segment, parse_seconds
 from ..text_tables import read_header, read_json, read_table, sniff_header, sniff_json
 from .registry import AnnotationFormat, ReadContext, register_format
@@ -46,11 +48,12 @@ def read_kinetics(path: Path, context: ReadContext) -> list[VideoSample]:
             raise ValueError(f"{where}: the segment {start:g} to {end:g} s does not end after its start.")
         clip = f"{cells['youtube_id']}_{int(start):06d}_{int(end):06d}"
         found = context.videos.find_clip([clip, cells["youtube_id"]], folder=label)
-        found = found or str(context.videos.root / f"{clip}.mp4")
+        found = found or f"{prefix_of(context.videos.root)}{clip}.mp4"
         group = cells[context.group_column or "youtube_id"] or None
-        if Path(found).stem != clip:
+        is_film = os.path.splitext(os.path.basename(found))[0] != clip
+        if is_film:
             of_film[found].append(len(samples))
-        segment = Segment(start, end) if Path(found).stem != clip else None
+        segment = Segment(start, end) if is_film else None
         samples.append(VideoSample(found, label, clip, split_of(cells.get("split", "")), segment, group))
     for rows in of_film.values():
         may_be_cut = len({samples[row].segment for row in rows}) == 1

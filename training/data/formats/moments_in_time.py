@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..class_names import read_class_names
 from ..media_files import MEDIA_SUFFIXES
+from ..recorded_inputs import record_file
 from ..text_tables import read_text, sniff_line
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import SPLIT_NAMES, VideoSample, split_of_file
@@ -27,6 +28,7 @@ def sniff_moments(path: Path) -> bool:
 def moments_names(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
     """The classes in `names_file`, by default in `moments_categories.txt` beside the annotations; `None` without a file."""
     path = Path(names_file) if names_file else annotations.parent / NAMES_FILE
+    record_file(path)
     return read_class_names(path) if names_file or path.is_file() else None
 
 

@@ -225,6 +225,7 @@ def read_samples(
     messages: list[str] | None = None,
     group_column: str | None = None,
     label_column: str | None = None,
+    cached: dict | None = None,
 ) -> list[VideoSample]:
     """
     The samples of a source. If the source is given as one split but names several, only the samples of that split. If no row
@@ -233,8 +234,13 @@ def read_samples(
     video_root: folder of the videos, by default that of the source.
     messages: sentences for the user are appended to it.
     group_column, label_column: as in `ReadContext`.
+    cached: what was read by earlier calls, for a caller that reads a file twice.
     """
-    path, messages = Path(source.path), [] if messages is None else messages
+    path, messages, cached = (
+        Path(source.path),
+        messages if messages is not None else [],
+        {} if cached is None else cached,
+    )
     if path.is_dir() and entry.layout == "file":
         readers = " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == "folder")
         raise ValueError(
@@ -247,8 +253,13 @@ def read_samples(
     videos = source.videos
     if entry.layout != "shards" and (videos is None or given is not None):
         videos = VideoFolder(given or folder)
-    context = ReadContext(videos, class_names, multi_label, source.folder, messages, group_column, label_column)
-    samples = entry.read(path, context)
+    names = None if class_names is None else tuple(class_names)
+    key = (source.path, entry.name, source.videos, multi_label, group_column, label_column, names)
+    if key not in cached:
+        context = ReadContext(videos, class_names, multi_label, source.folder, [], group_column, label_column)
+        cached[key] = (entry.read(path, context), context.messages)
+    samples, told = cached[key]
+    messages += [message for message in told if message not in messages]
     if source.split is None:
         return _split_by_folder(samples, path, messages)
     # If the file has one split, its name may differ from that of the source.

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media_files import VIDEO_SUFFIXES, MediaFolder, frame_folders, scan_folder
+from ..media_files import VIDEO_SUFFIXES, MediaFolder, frame_folders, prefix_of, scan_folder
+from ..recorded_inputs import record_folder
 from ..segments import Segment
 
 
@@ -185,11 +186,13 @@ class VideoFolder:
             replacements comes first.
         """
         for stem in stems:
-            found = sorted(self._all_clips().get(stem, []))
-            replaced = [path for path in found if any(map(has_replacements, path.split("/")[:-1]))]
-            inside = [path for path in found if folder and _normalize(path.split("/")[-2:-1]) == _normalize([folder])]
-            if found:
-                return str(self._top() / (replaced or inside or found)[0])
+            if found := self._all_clips().get(stem):
+                if len(found) > 1:
+                    wanted = _normalize([folder]) if folder else None
+                    replaced = [path for path in found if any(map(has_replacements, path.split("/")[:-1]))]
+                    inside = [path for path in found if _normalize(path.split("/")[-2:-1]) == wanted]
+                    found = sorted(replaced or inside or found)
+                return prefix_of(self._top()) + found[0].replace("/", os.sep)
         return None
 
     def _top(self) -> Path:
@@ -199,15 +202,18 @@ class VideoFolder:
         if self.clips is None:
             self.clips = defaultdict(list)
             tree = self.tree or scan_folder(self.root)
-            named = [(path.stem, path) for path in tree.files(VIDEO_SUFFIXES, unique=False)]
-            named += [(folder.name, folder.path) for folder in frame_folders(tree)]
-            for name, path in named:
-                self.clips[name].append(path.relative_to(self._top()).as_posix())
+            start = len(prefix_of(self._top()))  # all paths begin with the path of the top folder
+            for path in tree.paths(VIDEO_SUFFIXES, unique=False):
+                relative = path[start:].replace(os.sep, "/")
+                self.clips[os.path.splitext(relative.rpartition("/")[2])[0]].append(relative)
+            for folder in frame_folders(tree):
+                self.clips[folder.name].append(folder.path.relative_to(self._top()).as_posix())
         return self.clips
 
 
 def _list_by_stem(folder: str) -> dict[str, list[str]]:
     names = defaultdict(list)
+    record_folder(folder)
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         names[os.path.splitext(name)[0]].append(name)
     return names

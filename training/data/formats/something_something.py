@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..class_names import read_class_names
+from ..recorded_inputs import record_file
 from ..text_tables import read_json, sniff_json
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoFolder, VideoSample
@@ -56,6 +57,7 @@ def read_ssv2(path: Path, context: ReadContext) -> list[VideoSample]:
 
 def _find_label_file(annotations: Path) -> Path:
     for name in LABEL_FILES:
+        record_file(annotations.parent / name)
         if (annotations.parent / name).is_file():
             return annotations.parent / name
     raise FileNotFoundError(

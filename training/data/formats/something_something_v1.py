@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from ..class_names import read_class_names
+from ..recorded_inputs import record_folder
 from ..text_tables import read_text, sniff_text
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample, split_of_file
@@ -32,6 +33,7 @@ def ssv1_names(annotations: Path, names_file: str | None, num_classes: int | Non
     """The classes in `names_file`, in its order; by default those of the label file beside the annotations, in alphabetical order."""
     if names_file:
         return read_class_names(names_file)
+    record_folder(annotations.parent)
     found = sorted(annotations.parent.glob("*labels.csv"))
     return sorted(read_class_names(found[0])) if found else None
 

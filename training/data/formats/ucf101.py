@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..class_names import ClassNames, read_class_names
 from ..media_files import MEDIA_SUFFIXES
+from ..recorded_inputs import record_file
 from ..text_tables import read_text, sniff_text
 from .registry import AnnotationFormat, ReadContext, register_format
 from .samples import VideoSample
@@ -36,6 +37,7 @@ def sniff_ucf101(path: Path) -> bool:
 def ucf101_names(annotations: Path, names_file: str | None, num_classes: int | None) -> list[str] | None:
     """The names in `names_file`, by default in `classInd.txt` beside the list; `None` without a file."""
     path = Path(names_file) if names_file else annotations.parent / NAMES_FILE
+    record_file(path)
     return read_class_names(path) if names_file or path.is_file() else None
 
 
