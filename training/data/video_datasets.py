@@ -83,7 +83,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
         with record_inputs() as inputs:
             sources, entry, messages = _find_sources(reader, class_names)
             messages += _check_options(config, entry)
-            if _is_indexed(entry):
+            if entry.is_indexed:
                 data = _load_samples(reader, sources, entry, class_names, messages)
                 return index.store(data, inputs, time.perf_counter() - start)
     if entry.open_splits is None:
@@ -91,11 +91,6 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
     data = _load_opened(config, sources, entry, class_names)
     data.messages[:0] = messages
     return data
-
-
-def _is_indexed(entry: AnnotationFormat) -> bool:
-    """Shards and data sets of `datasets` have indexes of their own; readers of other packages do not record what they read."""
-    return entry.read is not None and entry.layout != "shards" and entry.read.__module__.startswith(__package__)
 
 
 class ListedSplits(NamedTuple):

@@ -146,6 +146,14 @@ class AnnotationFormat:
         stated = stated or StatedLabels(self.multi_label[0], self.label_groups)
         return stated if multi_label is None else stated._replace(multi_label=multi_label)
 
+    @property
+    def is_indexed(self) -> bool:
+        """
+        Whether `annotation_index` stores the rows: not those of shards and of `datasets`, which have indexes, nor those of a reader
+        of another package, which does not record what it reads.
+        """
+        return self.layout in ("file", "folder") and self.read.__module__.startswith(__package__)
+
 
 _REGISTERED: dict[str, AnnotationFormat] = {}
 _OPTION_METADATA: dict[str, Any] = {"help": "", "choices": []}
