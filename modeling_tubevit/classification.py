@@ -4,7 +4,7 @@ The classification loss, and the average of the predictions of several views.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,14 +26,25 @@ def settle_problem_type(config: PreTrainedConfig) -> None:
         config.problem_type = "regression"
 
 
-def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tensor:
+def label_groups_of(config: Any) -> dict[str, int]:
+    """
+    Names and sizes of the label groups of a config, in the order of the labels; empty for one group of all labels.
+
+    The configs of Transformers' models have no such field, unless training has set it.
+    """
+    return dict(config.label_groups or ()) if hasattr(config, "label_groups") else {}
+
+
+def average_views(
+    logits: torch.Tensor, problem_type: str | None, label_groups: Mapping[str, int] | None = None
+) -> torch.Tensor:
     """
     One prediction per video from the logits of its views.
 
-    logits: `(batch, views, labels)`.
+    logits: `(batch, views, labels)`. label_groups: of `label_groups_of`.
 
-    Returns `(batch, labels)` in at least float32. Softmax (multi-label: sigmoid) of the result equals the mean of the views'
-    probabilities; for regression the result is the mean of the outputs.
+    Returns `(batch, labels)` in at least float32. Softmax (multi-label: sigmoid; label groups: softmax of each group) of the result equals
+    the mean of the views' probabilities; for regression the result is the mean of the outputs.
     """
     logits = _at_least_float32(logits)
     problem_type = resolve_problem_type(problem_type, logits.shape[-1])
@@ -41,14 +52,15 @@ def average_views(logits: torch.Tensor, problem_type: str | None) -> torch.Tenso
         return logits.mean(dim=1)
     if problem_type == "multi_label_classification":
         return _log_mean_exp(nn.functional.logsigmoid(logits)) - _log_mean_exp(nn.functional.logsigmoid(-logits))
-    return _log_mean_exp(logits.log_softmax(dim=-1))
+    groups = logits.split(_sizes(label_groups, logits), dim=-1)
+    return _log_mean_exp(torch.cat([group.log_softmax(dim=-1) for group in groups], dim=-1))
 
 
 def classify_views(
     pixel_values_videos: torch.Tensor,
     backbone: Callable[..., Any],
     classify: Callable[[Any], torch.Tensor],
-    problem_type: str | None,
+    config: PreTrainedConfig,
 ) -> tuple[Any, torch.Tensor]:
     """
     Run a backbone and a classifier on clips `(batch, frames, channels, height, width)` or on several views of each video,
@@ -61,7 +73,7 @@ def classify_views(
     logits = classify(outputs)
     if has_views:
         views = logits.unflatten(0, (pixel_values_videos.shape[0], pixel_values_videos.shape[1]))
-        logits = average_views(views, problem_type)
+        logits = average_views(views, config.problem_type, label_groups_of(config))
     return outputs, logits
 
 
@@ -79,7 +91,9 @@ def classification_loss(
     function does not set it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
-      soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored);
+      soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored). With `config.label_groups`, the mean
+      of the cross-entropies of the groups, as in ViViT's models of verbs and nouns: class indices are `(batch, groups)`, counted over all
+      labels, and the soft labels of each group sum to 1;
     - `"multi_label_classification"`: binary cross-entropy with multi-hot labels `(batch, num_labels)` (-100 is ignored);
     - `"regression"`, and `None` with one label: squared error with `(batch,)` or `(batch, num_labels)`.
 
@@ -93,15 +107,16 @@ def classification_loss(
         labels = labels.long()  # cross_entropy takes no smaller integers, and unsigned ones cannot hold -100
     num_labels = logits.shape[-1]
     problem_type = resolve_problem_type(config.problem_type, num_labels)
+    sizes = _sizes(label_groups_of(config), logits)
     if problem_type == "single_label_classification" and not labels.is_floating_point():
-        if labels.numel() != logits.shape[0]:
+        if labels.numel() != logits.shape[0] * len(sizes):
+            several = "" if len(sizes) == 1 else f" and {len(sizes)} label groups"
             raise ValueError(
-                f"Integer labels are class indices, one for each of the {logits.shape[0]} samples, got shape "
+                f"Integer labels are class indices, one for each of the {logits.shape[0]} samples{several}, got shape "
                 f"{tuple(labels.shape)}; for multi-hot labels set config.problem_type='multi_label_classification'."
             )
-        labels = labels.reshape(-1)
-        losses = nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
-        return _mean(losses, labels != -100, num_items_in_batch)
+        labels = labels.reshape(-1, len(sizes))
+        return _mean(_hard_losses(logits, labels, sizes), labels != -100, num_items_in_batch)
     if labels.numel() != logits.numel():
         raise ValueError(
             f"problem_type={config.problem_type!r} with {labels.dtype} labels needs them of shape {tuple(logits.shape)}, "
@@ -109,12 +124,9 @@ def classification_loss(
         )
     labels = labels.reshape(logits.shape)
     if problem_type == "single_label_classification":
-        counted = (labels != -100).all(dim=-1)
-        labels = torch.where(counted[:, None], labels, 1 / num_labels)  # ignored rows get a valid soft label
-        _check_soft_labels(labels, config)
-        losses = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction="none")
-        num_samples = None if num_items_in_batch is None else num_items_in_batch / num_labels
-        return _mean(losses, counted, num_samples)
+        losses, counted = _soft_losses(logits, labels, sizes, config)
+        num_items = None if num_items_in_batch is None else num_items_in_batch * len(sizes) / num_labels
+        return _mean(losses, counted, num_items)
     counted = labels != -100
     targets = torch.where(counted, labels, 0).to(logits.dtype)
     if problem_type == "regression":
@@ -122,6 +134,35 @@ def classification_loss(
     else:
         losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return _mean(losses, counted, num_items_in_batch)
+
+
+def _sizes(label_groups: Mapping[str, int] | None, logits: torch.Tensor) -> list[int]:
+    """Number of labels of each group, of one group of all labels by default."""
+    return list((label_groups or {}).values()) or [logits.shape[-1]]
+
+
+def _hard_losses(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """Cross-entropy of each sample and group, `(batch, groups)`; 0 for ignored labels. labels: `(batch, groups)`."""
+    losses, first = [], 0
+    for group, label in zip(logits.split(sizes, dim=-1), labels.unbind(dim=1), strict=True):
+        label = torch.where(label == -100, label, label - first)
+        losses.append(nn.functional.cross_entropy(group, label, ignore_index=-100, reduction="none"))
+        first += group.shape[-1]
+    return torch.stack(losses, dim=1)
+
+
+def _soft_losses(
+    logits: torch.Tensor, labels: torch.Tensor, sizes: list[int], config: PreTrainedConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of each sample and group, and whether it counts, both `(batch, groups)`. labels: `(batch, labels)`."""
+    losses, counts = [], []
+    for group, soft in zip(logits.split(sizes, dim=-1), labels.split(sizes, dim=-1), strict=True):
+        counted = (soft != -100).all(dim=-1)
+        soft = torch.where(counted[:, None], soft, 1 / soft.shape[-1])  # ignored rows get a valid soft label
+        _check_soft_labels(soft, config)
+        losses.append(nn.functional.cross_entropy(group, soft.to(group.dtype), reduction="none"))
+        counts.append(counted)
+    return torch.stack(losses, dim=1), torch.stack(counts, dim=1)
 
 
 def _mean(losses: torch.Tensor, counted: torch.Tensor, num_items: torch.Tensor | int | float | None) -> torch.Tensor:

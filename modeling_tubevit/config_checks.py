@@ -17,6 +17,7 @@ ConfigClass = TypeVar("ConfigClass", bound=type)
 
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
 FLOAT16_MAX = 65504
+JOINT_GROUP = "action"  # name of the metrics of all label groups together
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]  # names of fields, allowed values in words, and the test
 # Arguments of a config that are no dataclass fields: Transformers reads them, or saves them in config.json.
 LIBRARY_NAMES = {
@@ -55,7 +56,7 @@ def nearest_field(config_class: Any, name: str, cutoff: float = 0.6) -> str | No
     known = [field for field in config_class.__dataclass_fields__ if field not in PreTrainedConfig.__annotations__]
     if OTHER_NAMES.get(name) in (*known, "num_labels"):
         return OTHER_NAMES[name]
-    known += ["num_labels", "id2label", "problem_type"]
+    known += ["num_labels", "id2label", "problem_type", "label_groups"]
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
@@ -88,15 +89,25 @@ def with_value_errors(config_class: ConfigClass) -> ConfigClass:
 
 class CheckedConfig(PreTrainedConfig):
     """
-    A config that accepts its own fields only. A wrong field raises `ValueError` of one line with its name, its value and the allowed
+    A config that accepts its own fields only, and the field `label_groups` of every family. A wrong field raises `ValueError` of one line with its name, its value and the allowed
     values; unknown arguments, which the base class keeps as attributes without effect, raise with the nearest name.
 
     Only a saved config may have fields that this version does not know, because newer code may have written it.
     """
 
+    label_groups: list | tuple | dict | None = None
+
     def __post_init__(self, **kwargs: Any) -> None:
         if unknown := [name for name in kwargs if not is_known(type(self), name)]:
             raise ValueError(" ".join(unknown_field(type(self), name) for name in unknown))
+        if self.label_groups is not None:
+            self.label_groups = complete_label_groups(self.label_groups)
+            if self.id2label is None:
+                names = [f"{group}: {index}" for group, size in self.label_groups for index in range(size)]
+                self.id2label, self.label2id = (
+                    dict(enumerate(names)),
+                    {name: index for index, name in enumerate(names)},
+                )
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
             raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")
@@ -123,7 +134,8 @@ class CheckedConfig(PreTrainedConfig):
         """
         As in the base class, with three differences. A config of another model type raises `ValueError` instead of a warning.
         Fields that this version does not know are ignored, and one warning names them. Overrides in `kwargs` are fields of the
-        new config before it is checked, so that all checks apply to them; `num_labels` and `id2label` replace the saved labels.
+        new config before it is checked, so that all checks apply to them; `num_labels` and `id2label` replace the saved labels, and
+        another number of them the saved `label_groups`.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -141,7 +153,10 @@ class CheckedConfig(PreTrainedConfig):
                     raise ValueError(unknown_field(cls, name))
         fields = [name for name in kwargs if name in cls.__dataclass_fields__ and name != "dtype"]
         overrides = {name: kwargs.pop(name) for name in fields}
-        replaces_labels = kwargs.get("num_labels") not in (None, len(saved.get("id2label") or ()))
+        num_labels = len(saved.get("id2label") or ())
+        replaces_labels = kwargs.get("num_labels") not in (None, num_labels)
+        if replaces_labels or len(overrides.get("id2label") or range(num_labels)) != num_labels:
+            saved = {name: value for name, value in saved.items() if name != "label_groups"}
         if "id2label" in overrides or replaces_labels:
             saved = {name: value for name, value in saved.items() if name not in ("id2label", "label2id")}
         return super().from_dict(saved | overrides, **kwargs)
@@ -183,14 +198,53 @@ def check_activation(config: PreTrainedConfig, name: str = "hidden_act") -> None
         raise ValueError(f"{name} must be one of {', '.join(sorted(ACT2FN))}, got {value!r}.")
 
 
-def check_labels(config: PreTrainedConfig) -> None:
-    """Raise `ValueError` for an unknown problem type, or for class numbers in `id2label` with a gap."""
+def complete_label_groups(label_groups: Any) -> list[list[Any]]:
+    """
+    `label_groups` as pairs of a name and a number of labels: JSON sorts the keys of a dictionary, and the order counts.
+
+    Raises `ValueError` for other values, fewer than two groups, and repeated names.
+    """
+    pairs = list(label_groups.items()) if isinstance(label_groups, dict) else list(label_groups)
+    is_pair = [isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs]
+    if not all(is_pair) or not all(isinstance(name, str) and name and _is_size(size) for name, size in pairs):
+        raise ValueError(
+            f"label_groups must be pairs of a name and a number of labels, as [['noun', 300], ['verb', 97]], got {label_groups!r}."
+        )
+    names = [name for name, _ in pairs]
+    if len(pairs) < 2 or len(set(names)) != len(names) or JOINT_GROUP in names:
+        raise ValueError(
+            f"label_groups must be two or more groups with different names other than {JOINT_GROUP!r}, which is the class of all groups "
+            f"together, got {label_groups!r}."
+        )
+    return [[name, size] for name, size in pairs]
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
+
+
+def check_labels(config: CheckedConfig) -> None:
+    """
+    Raise `ValueError` for an unknown problem type, for class numbers in `id2label` with a gap, and for label groups that do not fit the
+    labels or the problem type.
+    """
     if config.problem_type not in PROBLEM_TYPES:
         raise ValueError(
             f"problem_type must be one of {', '.join(map(str, PROBLEM_TYPES))}, got {config.problem_type!r}."
         )
     if config.id2label is not None and sorted(map(int, config.id2label)) != list(range(len(config.id2label))):
         raise ValueError(f"id2label must name the classes 0, 1, ... without a gap, got {config.id2label!r}.")
+    if config.label_groups is None:
+        return
+    num_labels = sum(size for _, size in complete_label_groups(config.label_groups))
+    if config.id2label is not None and len(config.id2label) != num_labels:
+        raise ValueError(
+            f"label_groups={config.label_groups!r} has {num_labels} labels, but id2label names {len(config.id2label)}."
+        )
+    if config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"label_groups needs problem_type='single_label_classification', got {config.problem_type!r}."
+        )
 
 
 def check_pixel_statistics(config: PreTrainedConfig) -> None:

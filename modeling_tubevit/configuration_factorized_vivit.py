@@ -92,6 +92,9 @@ class FactorizedViViTConfig(CheckedConfig):
     drop_path_rate (`float`, *optional*, defaults to 0.0):
         Stochastic depth rate of the last layer of each encoder, linear from 0 in the first one. As in Scenic, the outputs of
         surviving branches are not rescaled, and Model 3 has none.
+    label_groups (`list[list]`, *optional*):
+        Groups of labels, pairs of a name and a number of labels in the order of the logits: `[["noun", 300], ["verb", 97]]`. A sample
+        then has one label of each group, with a softmax and a cross-entropy of its own ("multi-task heads"). `None` for one group.
     image_mean (`list[float]`, *optional*, defaults to `[0.5, 0.5, 0.5]`):
         Mean per channel for uint8 pixels, which the model normalizes as `(pixel * rescale_factor - image_mean) / image_std`: to
         the range -1 to 1 by default. Float pixels must be normalized already.

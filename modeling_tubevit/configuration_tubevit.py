@@ -101,6 +101,9 @@ class TubeViTConfig(CheckedConfig):
     heads (`dict[str, dict]`, *optional*):
         The data sets of [`TubeViTForJointClassification`] by name, each `{"modality": "video" or "image"}` with either
         `num_labels` or `id2label`, and optionally `problem_type` and `loss_weight`.
+    label_groups (`list[list]`, *optional*):
+        Groups of labels, pairs of a name and a number of labels in the order of the logits: `[["noun", 300], ["verb", 97]]`. A sample
+        then has one label of each group, with a softmax and a cross-entropy of its own ("multi-task heads"). `None` for one group.
     classifier_dropout (`float`, *optional*, defaults to 0.0):
         Dropout on the pooled vector before the classifier.
     drop_path_rate (`float`, *optional*, defaults to 0.0):
@@ -203,6 +206,10 @@ class TubeViTConfig(CheckedConfig):
             self.image_size = list(self.image_size)
         if self.heads is not None:
             self.heads = complete_heads(self.heads)
+            if self.label_groups is not None:
+                raise ValueError(
+                    "heads and label_groups exclude each other: a head of a joint model has one group of labels."
+                )
         self.interpolated_kernel_size = list(self.interpolated_kernel_size)
         self.position_grid = None if self.position_grid is None else list(self.position_grid)
         self.image_mean, self.image_std = self.get_pixel_statistics()

@@ -83,6 +83,9 @@ class UniFormerV2Config(CheckedConfig):
         Stochastic depth rate of the last layer. The rate increases linearly from 0 in the first layer.
     global_drop_path_rate (`float`, *optional*, defaults to 0.0):
         Stochastic depth rate of the last global block. The rate increases linearly from 0 in the first one.
+    label_groups (`list[list]`, *optional*):
+        Groups of labels, pairs of a name and a number of labels in the order of the logits: `[["noun", 300], ["verb", 97]]`. A sample
+        then has one label of each group, with a softmax and a cross-entropy of its own ("multi-task heads"). `None` for one group.
     classifier_dropout (`float`, *optional*, defaults to 0.5):
         Dropout before the classifier.
     batch_norm_eps (`float`, *optional*, defaults to 1e-5):

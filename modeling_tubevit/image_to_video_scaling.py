@@ -143,7 +143,7 @@ def _labels(config: TubeViTConfig, model_class: type[TubeViTPreTrainedModel], gi
             f"The small model has heads for {', '.join(config.heads)}: give num_labels or id2label for the new classifier, or "
             "use the classifier that its to_classifier(head) returns."
         )
-    return {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
+    return {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type", "label_groups")}
 
 
 def _image_model_sizes(name: str | os.PathLike, source_kwargs: dict) -> tuple[int, int, tuple[int, int]]:

@@ -566,7 +566,8 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
             video may be given as `(batch_size, num_views, num_frames, num_channels, height, width)`; `logits` then has
             one row per video, whose softmax (multi-label: sigmoid) is the mean of the views' probabilities.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class indices, soft labels or multi-hot labels, see `config.problem_type`.
+            Class indices, soft labels or multi-hot labels, see `config.problem_type`; with `config.label_groups`, class indices
+            `(batch_size, num_groups)` or soft labels.
         interpolate_positions (`bool`, *optional*):
             Whether to resize the positions for clips of another size; `config.interpolate_positions` by default.
         """
@@ -575,7 +576,7 @@ class FactorizedViViTForVideoClassification(FactorizedViViTPreTrainedModel):
             pixel_values_videos,
             partial(self.factorized_vivit, interpolate_positions=interpolate_positions, return_dict=True, **kwargs),
             lambda outputs: self.classifier(self.dropout(outputs.pooler_output)),
-            self.config.problem_type,
+            self.config,
         )
         loss = None
         if labels is not None:

@@ -389,7 +389,8 @@ class TubeViTForVideoClassification(TubeViTForClassification):
             one row per video, whose softmax (multi-label: sigmoid) is the mean of the views' probabilities; hidden
             states and attentions are those of the `batch_size * num_views` clips.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class indices, soft labels or multi-hot labels, see `config.problem_type`.
+            Class indices, soft labels or multi-hot labels, see `config.problem_type`; with `config.label_groups`, class indices
+            `(batch_size, num_groups)` or soft labels.
 
         Returns:
             [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, if
@@ -400,7 +401,7 @@ class TubeViTForVideoClassification(TubeViTForClassification):
             pixel_values_videos,
             partial(self.tubevit, return_dict=True, **kwargs),
             lambda outputs: self.classify(outputs.pooler_output),
-            self.config.problem_type,
+            self.config,
         )
         return self.to_output(outputs, logits, labels, num_items_in_batch)
 
@@ -448,7 +449,8 @@ class TubeViTForImageClassification(TubeViTForClassification):
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
             Images, either normalized floats or raw uint8, which the model normalizes.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class indices, soft labels or multi-hot labels, see `config.problem_type`.
+            Class indices, soft labels or multi-hot labels, see `config.problem_type`; with `config.label_groups`, class indices
+            `(batch_size, num_groups)` or soft labels.
 
         Returns:
             [`~modeling_outputs.ImageClassifierOutput`] with `logits` of shape `(batch_size, num_labels)` and, if

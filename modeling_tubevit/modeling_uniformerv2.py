@@ -543,14 +543,15 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
             video may be given as `(batch_size, num_views, num_frames, num_channels, height, width)`; `logits` then has
             one row per video, whose softmax (multi-label: sigmoid) is the mean of the views' probabilities.
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class indices, soft labels or multi-hot labels, see `config.problem_type`.
+            Class indices, soft labels or multi-hot labels, see `config.problem_type`; with `config.label_groups`, class indices
+            `(batch_size, num_groups)` or soft labels.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)  # from Trainer, see classification_loss
         outputs, logits = classify_views(
             pixel_values_videos,
             partial(self.uniformerv2, return_dict=True, **kwargs),
             lambda outputs: self.classifier(self.dropout(outputs.pooler_output)),
-            self.config.problem_type,
+            self.config,
         )
         loss = None
         if labels is not None:
