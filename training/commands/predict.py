@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", help="checkpoint of a classifier: a folder, or a name on the Hub (default: the first argument)"
     )
     parser.add_argument(
-        "--top-k", type=whole_number(1), default=5, metavar="K", help="number of labels per clip (default: 5)"
+        "--top-k",
+        type=whole_number(1),
+        default=5,
+        metavar="K",
+        help="number of labels per clip, of each group of labels if there are several (default: 5)",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -209,7 +213,8 @@ def make_classifier(
     frame_folder_fps: float | None = None,
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
-    A function from a file name or URL to `[{"label", "score"}, ...]`, best first.
+    A function from a file name or URL to `[{"label", "score"}, ...]`, best first. With label groups, the best of each group follow each
+    other, and an entry also has the `rank` within its group.
 
     kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
@@ -288,7 +293,37 @@ def _make_video_classifier(name: str, family: Any, views: dict[str, int], device
     model = load_model(name, family.classifier("video"), dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
     # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
-    return partial(classify, num_frames=processor.num_frames)
+    return _with_label_groups(partial(classify, num_frames=processor.num_frames), model.config)
+
+
+def _with_label_groups(classify: Callable[..., list[dict[str, Any]]], config: Any) -> Callable:
+    """For a config with label groups, a pipeline that applies a softmax to each of them; else `classify` itself."""
+    from tubevit.classification import label_groups_of
+
+    from ..evaluation.metrics import aggregate_views
+
+    label_groups = label_groups_of(config)
+    if not label_groups:
+        return classify
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+
+    def classify_groups(clip: Any, top_k: int) -> list[dict[str, Any]]:
+        entries = classify(clip, top_k=len(labels), function_to_apply="none")
+        logits = {entry["label"]: entry["score"] for entry in entries}
+        scores = aggregate_views([[logits[label] for label in labels]], label_groups=label_groups)
+        return _best_of_groups(scores, labels, label_groups, top_k)
+
+    return classify_groups
+
+
+def _best_of_groups(scores: Any, labels: Any, label_groups: dict[str, int], top_k: int) -> list[dict[str, Any]]:
+    """The best labels of each group in turn, with their rank in it; `scores` are probabilities `(labels,)`."""
+    best, first = [], 0
+    for size in label_groups.values():
+        order = (-scores[first : first + size]).argsort(kind="stable")[:top_k] + first
+        best += [{"label": labels[i], "score": float(scores[i]), "rank": rank} for rank, i in enumerate(order, 1)]
+        first += size
+    return best
 
 
 def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: str) -> Any:
@@ -302,7 +337,9 @@ def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: 
     def classify(clip: str | dict[str, Any], top_k: int) -> list[dict[str, Any]]:
         pixels = classifier.processor(clip, return_tensors="pt").pixel_values_videos[0]
         logits = classifier((pixels if classifier.num_views > 1 else pixels[None]).to(device)).cpu().numpy()
-        scores = aggregate_views(logits, multi_label=classifier.multi_label)
+        scores = aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
+        if classifier.label_groups:
+            return _best_of_groups(scores, labels, classifier.label_groups, top_k)
         best = (-scores).argsort(kind="stable")[:top_k]
         return [{"label": labels[index], "score": float(scores[index])} for index in best]
 
@@ -318,6 +355,7 @@ def _make_image_pipeline(name: str, family: Any, device: str, dtype: str) -> Any
     model = load_model(name, family.classifier("image"), dtype=dtype)
     processor = load_processor(name, family, "image")
     classifier = pipeline("image-classification", model=model, image_processor=processor, device=device)
+    classifier = _with_label_groups(classifier, model.config)
 
     def classify(clip: str, top_k: int) -> list[dict[str, Any]]:
         try:

@@ -13,7 +13,7 @@ Random parameters are the same in the collator and on the GPU.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -281,16 +281,24 @@ class BatchAugmentation:
     batch.
 
     A batch is `{"pixel_values_videos": uint8 (batch, frames, channels, height, width), "labels", "sample_seeds": (batch,)}`,
-    or with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` or multi-hot
-    `(batch, num_classes)`; -100 marks a video that could not be read; it is neither augmented nor mixed. The result has no
+    or with `pixel_values` `(batch, channels, height, width)` for images. Labels are class indices `(batch,)` multi-hot
+    `(batch, num_classes)`, or class indices of each label group `(batch, groups)`; -100 marks a video that could not be read; it is neither augmented nor mixed. The result has no
     `sample_seeds`; its labels are float `(batch, num_classes)` if `config.has_soft_labels`.
 
     image_mean: mean color of the model's processor, from 0 to 1 per channel. Erased pixels get this color, which normalization
         maps to 0.
     """
 
-    def __init__(self, config: AugmentationConfig, num_classes: int, multi_label: bool, image_mean: list[float]):
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        num_classes: int,
+        multi_label: bool,
+        image_mean: list[float],
+        label_groups: Mapping[str, int] | None = None,
+    ):
         self.config, self.num_classes, self.multi_label = config, num_classes, multi_label
+        self.label_groups = label_groups or {}
         self.augment = ClipAugmentation(config, [round(255 * mean) for mean in image_mean])
         mixers = {"mixup_alpha": v2.MixUp, "cutmix_alpha": v2.CutMix}
         self.mixers = [make(alpha=getattr(config, name)) for name, make in mixers.items() if getattr(config, name)]
@@ -305,7 +313,7 @@ class BatchAugmentation:
             pairs = zip(batch[name], seeds, is_read.tolist(), strict=True)
             batch[name] = torch.stack([self.augment(clip, seed) if read else clip for clip, seed, read in pairs])
         if self.config.has_soft_labels:
-            labels = soften_labels(labels, self.num_classes, self.config.label_smoothing)
+            labels = soften_labels(labels, self.num_classes, self.config.label_smoothing, self.label_groups)
             read = is_read.nonzero().flatten()
             if self.mixers and len(read) > 1:
                 batch[name], labels = self._mix(batch[name], labels, read, seeds)
@@ -325,11 +333,21 @@ class BatchAugmentation:
         return pixels, labels
 
 
-def soften_labels(labels: torch.Tensor, num_classes: int, smoothing: float) -> torch.Tensor:
+def soften_labels(
+    labels: torch.Tensor, num_classes: int, smoothing: float, label_groups: Mapping[str, int] | None = None
+) -> torch.Tensor:
     """
     Labels as float `(batch, num_classes)`: `1 - smoothing` for the class plus `smoothing` spread evenly over all classes. For
-    multi-hot labels, `smoothing` is spread over the two values 0 and 1 of each class. Rows of ignored labels are -100.
+    multi-hot labels, `smoothing` is spread over the two values 0 and 1 of each class. With label groups it is spread over the classes of
+    the group. Rows of ignored labels are -100.
     """
+    if label_groups:
+        groups, first = [], 0
+        for size, label in zip(label_groups.values(), labels.unbind(dim=1), strict=True):
+            within = torch.where(label == IGNORED_LABEL, label, label - first)
+            groups.append(soften_labels(within, size, smoothing))
+            first += size
+        return torch.cat(groups, dim=1)
     if labels.ndim == 1:
         ignored = (labels == IGNORED_LABEL)[:, None]
         soft = nn.functional.one_hot(labels.clamp(min=0), num_classes).float()

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         print(message)
     corrupt, seconds = check_videos(data, args.every_frame, args.workers, args.seconds_per_file)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"classes: {describe_classes(data.class_names)}")
+    print(f"classes: {describe_classes(data.class_names, data.label_groups)}")
     for split, rows in data.splits.items():
         num_corrupt = sum(each.split == split for each in corrupt)
         print(f"{split}: {len(rows):,} {data.media}s, {num_corrupt:,} cannot be read")

@@ -10,7 +10,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .media_files import shorten
@@ -156,13 +156,19 @@ def count_label_groups(names: Sequence[str], groups: Sequence[str]) -> dict[str,
     return dict(Counter(found))
 
 
-def describe_classes(names: Sequence[str]) -> str:
+def describe_classes(names: Sequence[str], label_groups: Mapping[str, int] | None = None) -> str:
     """
-    The number of classes and the first names, so that the user sees what was taken as a class.
+    The number of classes and the first names, so that the user sees what was taken as a class; those of each label group.
 
-    >>> describe_classes(["hop", "jump", "run", "skip"])
-    '4: hop, jump, run, ...'
+    >>> describe_classes(["hop", "jump", "run", "skip"]), describe_classes(["noun: a", "verb: b"], {"noun": 1, "verb": 1})
+    ('4: hop, jump, run, ...', 'noun 1: a; verb 1: b')
     """
+    if label_groups:
+        rest, parts = [name.partition(": ")[2] for name in names], []
+        for group, size in label_groups.items():
+            parts.append(f"{group} {describe_classes(rest[:size])}")
+            rest = rest[size:]
+        return "; ".join(parts)
     return f"{len(names)}: {shorten(names, SHOWN)}" if names else "0"
 
 

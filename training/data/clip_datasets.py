@@ -9,7 +9,7 @@ Skipped videos are logged and counted, and the run ends if their fraction exceed
 
 import copy
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,13 @@ class _Clips:
         on_corrupt_video: str = "skip",
         max_corrupt_fraction: float = 0.05,
         corrupt_video_log: str | Path | None = None,
+        label_groups: Mapping[str, int] | None = None,
     ):
         num_rows = len(rows) if hasattr(rows, "__len__") else None
         if num_rows == 0:
             raise ValueError("There are no videos to read: the split is empty.")
         self.rows, self.read, self.num_classes, self.multi_label = rows, read, num_classes, multi_label
+        self.label_groups = label_groups or {}
         self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
         self.corrupt_videos = CorruptVideos(num_rows, on_corrupt_video, max_corrupt_fraction, corrupt_video_log)
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
@@ -149,6 +151,9 @@ class _Clips:
         }
 
     def _label(self, label: int | list[int] | None, is_mirrored: bool) -> torch.Tensor:
+        if self.label_groups:
+            label = [IGNORED_LABEL] * len(self.label_groups) if label is None else label
+            return torch.tensor([self.flipped_labels.get(each, each) if is_mirrored else each for each in label])
         if not self.multi_label:
             if label is not None and is_mirrored:
                 label = self.flipped_labels.get(label, label)
@@ -166,6 +171,7 @@ class ClipDataset(_Clips, Dataset):
     rows: a split of `VideoData`.
     read: `RandomClipReader`, `RandomImageReader` or `MultiViewReader`.
     num_classes, multi_label: number of classes, and whether labels become multi-hot vectors instead of class indices.
+    label_groups: names and sizes of groups of classes, of each of which a video has one: labels are `(groups,)` class indices.
     flipped_labels: changes of labels by a horizontal flip, see `augmentation.flipped_labels`.
     seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.

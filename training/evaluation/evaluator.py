@@ -137,7 +137,9 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
         max_batches=1 if folder is None else None,
     )
     predictions = [each._replace(label=data.label_of(each.label)) for each in predictions]
-    results = ScoredVideos.of(predictions, data.class_names, views.view_aggregation, classifier.multi_label)
+    results = ScoredVideos.of(
+        predictions, data.class_names, views.view_aggregation, classifier.multi_label, classifier.label_groups
+    )
     if accelerator.is_main_process:
         _print_results(results, throughput.summary(), folder, classifier.media, options.dataloader_num_workers)
         if folder is not None:
@@ -161,18 +163,20 @@ def write_results(
     metrics, counts = results.metrics(), results.counts()
     name = config["model"].model_name_or_path
     if results.has_labels and not results.multi_label:
-        subtitle = f"{metrics['accuracy']:.1%} of {counts['num_scored'] - counts['num_without_label']} videos correct"
-        note = draw_confusion_matrix(
-            folder / "confusion_matrix.png", results.confusion(), results.class_names, Path(name).name, subtitle
-        )
-        if note is not None:
-            print(f"  {note}")
+        for group, (matrix, names) in results.confusions().items():
+            accuracy = metrics[f"{group}_accuracy" if group else "accuracy"]
+            subtitle = f"{accuracy:.1%} of {counts['num_scored'] - counts['num_without_label']} videos correct"
+            file = folder / (f"confusion_matrix_{group}.png" if group else "confusion_matrix.png")
+            title = f"{Path(name).name}, {group}" if group else Path(name).name
+            if (note := draw_confusion_matrix(file, matrix, names, title, subtitle)) is not None:
+                print(f"  {note}")
     write_json(folder / "throughput.json", throughput)
     description = {
         "model": name,
         "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
         "split": split,
         "num_classes": len(results.class_names),
+        **({"label_groups": results.label_groups} if results.label_groups else {}),
         **_describe_views(classifier, config["views"]),
     }
     write_json(folder / "metrics.json", without_nan(metrics | counts | description))

@@ -6,11 +6,16 @@ The classes have `add_batch` and `compute` of `evaluate.Metric`; for several pro
 `process_id` and `experiment_id`. Predictions are scores or logits, one row per video.
 """
 
+import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import evaluate
 import numpy as np
 from datasets import Features, Sequence, Value
+
+from tubevit.config_checks import JOINT_GROUP
 
 
 SCORES = Sequence(Value("float64"))
@@ -64,14 +69,20 @@ class ClassificationMetrics:
     All metrics of a problem type, for Trainer's `compute_metrics`.
 
     multi_label: compute mean average precision; otherwise top-1, top-5 and mean class accuracy.
+    label_groups: names and sizes of groups of classes, of each of which a video has one: compute top-1 and top-5 accuracy of each group
+        and of the action, which is correct if the classes of all groups are.
+
+    Attribute: `best_metric`, that of the best checkpoint.
     """
 
-    def __init__(self, multi_label: bool = False):
+    def __init__(self, multi_label: bool = False, label_groups: Mapping[str, int] | None = None):
         # In memory: the caller has already gathered the predictions of all processes.
-        self.multi_label = multi_label
+        self.multi_label, self.label_groups = multi_label, dict(label_groups or {})
         kinds = [MeanAveragePrecision] if multi_label else [TopKAccuracy, MeanClassAccuracy]
-        self.metrics = [kind(keep_in_memory=True) for kind in kinds]
-        self.best_metric = "mean_average_precision" if multi_label else "accuracy"  # metric of the best checkpoint
+        self.metrics = [] if self.label_groups else [kind(keep_in_memory=True) for kind in kinds]
+        self.best_metric = "mean_average_precision" if multi_label else "accuracy"
+        if self.label_groups:
+            self.best_metric = f"{JOINT_GROUP}_accuracy"
 
     def __call__(self, prediction: Any) -> dict[str, float]:
         scores, labels = prediction.predictions, prediction.label_ids
@@ -81,9 +92,10 @@ class ClassificationMetrics:
         """
         The metrics, and the `trivial_score` to compare them with.
 
-        scores: `(videos, classes)`. labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = ignored.
+        scores: `(videos, classes)`; for label groups logits or log-probabilities, whose sum ranks the actions. labels: `(videos,)`,
+        multi-hot `(videos, classes)`, or class indices of each group `(videos, groups)`; -100 = ignored.
         """
-        results: dict[str, float] = {}
+        results = group_accuracies(scores, labels, self.label_groups) if self.label_groups else {}
         for metric in self.metrics:
             results |= metric.compute(predictions=scores, references=labels)
         return results | trivial_score(labels, self.multi_label)
@@ -109,13 +121,19 @@ IGNORED_LABEL = -100
 AGGREGATIONS = ("probs", "logits", "max")
 
 
-def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label: bool = False) -> np.ndarray:
+def aggregate_views(
+    logits: np.ndarray,
+    aggregation: str = "probs",
+    multi_label: bool = False,
+    label_groups: Mapping[str, int] | None = None,
+) -> np.ndarray:
     """
     Scores of a video from the logits of its views, `(views, classes)` or `(videos, views, classes)`, in float64.
 
     aggregation: "probs": mean of the views' probabilities; "logits": probabilities of their mean logits; "max": largest probability
         of each class (usual for Charades; the scores of a video then sum to more than 1).
     multi_label: whether probabilities are the sigmoid of each logit, otherwise the softmax.
+    label_groups: names and sizes of groups of classes, each with a softmax of its own.
 
     >>> aggregate_views(np.log([[0.9, 0.1], [0.5, 0.5]])).round(3).tolist()
     [0.7, 0.3]
@@ -123,11 +141,79 @@ def aggregate_views(logits: np.ndarray, aggregation: str = "probs", multi_label:
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}.")
     logits = np.asarray(logits, np.float64)
-    to_probabilities = _sigmoid if multi_label else _softmax
+    to_probabilities = _sigmoid if multi_label else partial(_softmax_of_groups, label_groups or {})
     if aggregation == "logits":
         return to_probabilities(logits.mean(axis=-2))
     probabilities = to_probabilities(logits)
     return probabilities.mean(axis=-2) if aggregation == "probs" else probabilities.max(axis=-2)
+
+
+def split_groups(scores: np.ndarray, label_groups: Mapping[str, int]) -> list[np.ndarray]:
+    """The scores of each label group, along the last axis."""
+    return np.split(np.asarray(scores), np.cumsum(list(label_groups.values()))[:-1], axis=-1)
+
+
+def group_labels(labels: np.ndarray, label_groups: Mapping[str, int]) -> list[np.ndarray]:
+    """
+    The class index of each video within each label group; -100 stays.
+
+    labels: `(videos, groups)`, class indices counted over all groups.
+    """
+    firsts = np.cumsum([0, *label_groups.values()])
+    labels = np.asarray(labels)
+    return [
+        np.where(labels[:, i] == IGNORED_LABEL, IGNORED_LABEL, labels[:, i] - firsts[i])
+        for i in range(len(label_groups))
+    ]
+
+
+def group_accuracies(scores: np.ndarray, labels: np.ndarray, label_groups: Mapping[str, int]) -> dict[str, float]:
+    """
+    Top-1 and top-5 accuracy of each label group and of the action, the classes of all groups together: it is correct if all of them
+    are, and ranks by the sum of their scores (the product of probabilities). Top-5 is left out for at most 5 classes.
+
+    scores: `(videos, classes)`, logits or log-probabilities. labels: `(videos, groups)`; -100 = unknown.
+
+    >>> names = {"noun": 2, "verb": 2}
+    >>> group_accuracies(np.array([[0.0, 1, 2, 0], [1, 0, 1, 0]]), np.array([[1, 2], [0, 3]]), names)
+    {'action_accuracy': 0.5, 'noun_accuracy': 1.0, 'verb_accuracy': 0.5}
+    """
+    parts, own = split_groups(scores, label_groups), group_labels(labels, label_groups)
+    known = np.all([each != IGNORED_LABEL for each in own], axis=0)
+    ranks = _action_ranks([part[known] for part in parts], [each[known] for each in own])
+    found = {}
+    for k in TOP_K:
+        name = "accuracy" if k == 1 else f"top{k}_accuracy"
+        if k == 1 or k < math.prod(label_groups.values()):
+            found[f"{JOINT_GROUP}_{name}"] = float((ranks < k).mean()) if len(ranks) else float("nan")
+        for group, part, label in zip(label_groups, parts, own, strict=True):
+            if k == 1 or k < part.shape[1]:
+                found[f"{group}_{name}"] = top_k_accuracy(part, label, k)
+    return found
+
+
+def _action_ranks(parts: list[np.ndarray], labels: list[np.ndarray]) -> np.ndarray:
+    """
+    Number of actions ranked above the correct one, exact below the largest of `TOP_K`. An action that is not made of classes that rank
+    so high in their groups ranks lower itself.
+    """
+    largest, num_videos = max(TOP_K), len(labels[0])
+    sums, own_index, is_candidate = (
+        np.zeros((num_videos, 1)),
+        np.zeros(num_videos, np.int64),
+        np.ones(num_videos, bool),
+    )
+    for part, label in zip(parts, labels, strict=True):
+        is_candidate &= ranks_of_labels(part, label) < largest
+        best = np.sort(
+            np.argsort(-part, axis=1, kind="stable")[:, :largest], axis=1
+        )  # the order of equal scores is that of the classes
+        sums = (sums[:, :, None] + np.take_along_axis(part, best, axis=1)[:, None]).reshape(num_videos, -1)
+        own_index = own_index * best.shape[1] + (best == label[:, None]).argmax(axis=1)
+    own = np.take_along_axis(sums, own_index[:, None], axis=1)
+    is_earlier = np.arange(sums.shape[1]) < own_index[:, None]
+    ranks = ((sums > own) | ((sums == own) & is_earlier)).sum(axis=1)
+    return np.where(is_candidate, ranks, largest)
 
 
 def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -226,9 +312,10 @@ def trivial_score(labels: np.ndarray, multi_label: bool) -> dict[str, float]:
     """
     The score of a classifier that sees nothing: `{"majority_class_rate"}`, the accuracy of always predicting the most frequent
     class; with several labels per video `{"mean_prevalence"}`, the mean average precision of equal scores for all videos, which is
-    the mean fraction of positive videos of the classes with positives. Empty if no label is known.
+    the mean fraction of positive videos of the classes with positives; with label groups `{"majority_action_rate"}`, the accuracy of
+    always predicting the most frequent action. Empty if no label is known.
 
-    labels: `(videos,)`, or multi-hot `(videos, classes)`; -100 = unknown.
+    labels: `(videos,)`, multi-hot `(videos, classes)`, or of label groups `(videos, groups)`; -100 = unknown.
 
     >>> trivial_score(np.array([0, 1, 1, 2, -100]), multi_label=False)
     {'majority_class_rate': 0.5}
@@ -239,6 +326,10 @@ def trivial_score(labels: np.ndarray, multi_label: bool) -> dict[str, float]:
         positives, counts = (known & (labels > 0.5)).sum(axis=0), known.sum(axis=0)
         rates = positives[positives > 0] / counts[positives > 0]
         return {"mean_prevalence": float(rates.mean())} if len(rates) else {}
+    if labels.ndim == 2:
+        known = labels[(labels != IGNORED_LABEL).all(axis=1)]
+        _, counts = np.unique(known, axis=0, return_counts=True)
+        return {f"majority_{JOINT_GROUP}_rate": float(counts.max() / len(known))} if len(known) else {}
     known = labels[labels != IGNORED_LABEL].astype(np.int64)
     return {"majority_class_rate": float(np.bincount(known).max() / len(known))} if len(known) else {}
 
@@ -248,11 +339,13 @@ def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
     A warning if a score is not above `trivial_score` by more than one standard error; `None` if it is above, or if all
     videos have the same label.
 
-    metrics: with `accuracy` and `majority_class_rate`, or with `mean_average_precision` and `mean_prevalence`.
+    metrics: with `accuracy` and `majority_class_rate`, `action_accuracy` and `majority_action_rate`, or `mean_average_precision` and
+        `mean_prevalence`.
     num_videos: number of videos with known labels.
     """
     for name, trivial, what in (
         ("accuracy", "majority_class_rate", "always predicting the most frequent class"),
+        (f"{JOINT_GROUP}_accuracy", f"majority_{JOINT_GROUP}_rate", "always predicting the most frequent action"),
         ("mean_average_precision", "mean_prevalence", "equal scores for all videos"),
     ):
         if name not in metrics or trivial not in metrics or metrics[trivial] == 1:
@@ -280,6 +373,11 @@ def _check_labels(scores: np.ndarray, labels: np.ndarray) -> None:
     wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
     if len(wrong):
         raise ValueError(f"label {wrong[0]} is out of range: there are {scores.shape[1]} classes, counted from 0.")
+
+
+def _softmax_of_groups(label_groups: Mapping[str, int], logits: np.ndarray) -> np.ndarray:
+    parts = split_groups(logits, label_groups) if label_groups else [logits]
+    return np.concatenate([_softmax(part) for part in parts], axis=-1)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ class EvaluationData:
         """The index of the classifier's class for the label of a row, or a list of indices for several labels."""
         if label is None or self.to_class is None:
             return label
-        return self.to_class[label] if isinstance(label, int) else [self.to_class[each] for each in label]
+        return self.to_class[label] if isinstance(label, int) else sorted(self.to_class[each] for each in label)
 
 
 def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split: str | None = None) -> EvaluationData:
@@ -76,10 +76,10 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
         )
     if data.media == "video":
         check_frame_rates(rows, classifier.processor.sampling)
-    if _any_label(rows) and data.multi_label != classifier.multi_label:
-        kinds = {True: "several labels per video", False: "one label per video"}
+    kinds = [_kind_of_labels(each) for each in (data, classifier)]
+    if _any_label(rows) and kinds[0] != kinds[1]:
         raise ValueError(
-            f"The data have {kinds[data.multi_label]}, the checkpoint was trained on {kinds[classifier.multi_label]} "
+            f"The data have {kinds[0]}, the checkpoint was trained on {kinds[1]} "
             f"(problem_type={classifier.model.config.problem_type!r})."
         )
     if names is None:
@@ -88,6 +88,12 @@ def load_evaluation_data(config: DataConfig, classifier: VideoClassifier, split:
             f"{', '.join(data.class_names[:3])}{', ...' if len(data.class_names) > 3 else ''}."
         )
     return EvaluationData(rows, split, names or data.class_names, to_class, data.messages)
+
+
+def _kind_of_labels(data: VideoData | VideoClassifier) -> str:
+    if data.label_groups:
+        return f"one label of each of {', '.join(f'{size} {name}s' for name, size in sorted(data.label_groups.items()))} per video"
+    return "several labels per video" if data.multi_label else "one label per video"
 
 
 def _match_classes(data: VideoData, names: list[str] | None, num_labels: int) -> list[int] | None:

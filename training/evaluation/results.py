@@ -4,7 +4,7 @@
 import csv
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import IGNORED_LABEL, aggregate_views, confusion_matrix, per_class_accuracy, per_class_average_precision
+from .metrics import (
+    IGNORED_LABEL,
+    aggregate_views,
+    confusion_matrix,
+    group_labels,
+    per_class_accuracy,
+    per_class_average_precision,
+    split_groups,
+)
 from .multi_view import VideoPrediction
 
 
@@ -29,15 +37,24 @@ class ScoredVideos:
 
     predictions: one for every video of the split, in its order; labels are indices of the classifier's classes.
     scores: probabilities `(scored videos, classes)`, by `metrics.aggregate_views`.
+    label_groups: names and sizes of groups of classes, of each of which a video has one; empty for one group.
     """
 
     predictions: list[VideoPrediction]
     scores: np.ndarray
     class_names: list[str]
     multi_label: bool
+    label_groups: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, predictions: list[VideoPrediction], class_names: list[str], aggregation: str, multi_label: bool):
+    def of(
+        cls,
+        predictions: list[VideoPrediction],
+        class_names: list[str],
+        aggregation: str,
+        multi_label: bool,
+        label_groups: dict[str, int] | None = None,
+    ):
         """Aggregate the views. Raises `ValueError`, with the first reason, if no video could be scored."""
         logits = [each.logits for each in predictions if each.logits is not None]
         if not logits:
@@ -45,8 +62,8 @@ class ScoredVideos:
             raise ValueError(f"None of {len(predictions)} videos could be scored{first}")
         if logits[0].shape[-1] != len(class_names):
             raise ValueError(f"The model returns {logits[0].shape[-1]} logits for {len(class_names)} classes.")
-        scores = np.stack([aggregate_views(each, aggregation, multi_label) for each in logits])
-        return cls(predictions, scores, class_names, multi_label)
+        scores = np.stack([aggregate_views(each, aggregation, multi_label, label_groups) for each in logits])
+        return cls(predictions, scores, class_names, multi_label, label_groups or {})
 
     @property
     def scored(self) -> list[VideoPrediction]:
@@ -54,8 +71,11 @@ class ScoredVideos:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels of the scored videos: class indices, or multi-hot vectors; -100 = unknown."""
+        """Labels of the scored videos: class indices, multi-hot vectors, or class indices of each label group; -100 = unknown."""
         labels = [each.label for each in self.scored]
+        if self.label_groups:
+            unknown = [IGNORED_LABEL] * len(self.label_groups)
+            return np.array([unknown if label is None else label for label in labels])
         if not self.multi_label:
             return np.array([IGNORED_LABEL if label is None else label for label in labels])
         array = np.zeros(self.scores.shape)
@@ -84,7 +104,11 @@ class ScoredVideos:
         """`ClassificationMetrics` of the scored videos with known labels; empty if no label is known."""
         from .metrics import ClassificationMetrics
 
-        return ClassificationMetrics(self.multi_label).compute(self.scores, self.labels) if self.has_labels else {}
+        if not self.has_labels:
+            return {}
+        # The score of an action is the product of the probabilities, the sum of their logarithms.
+        scores = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny)) if self.label_groups else self.scores
+        return ClassificationMetrics(self.multi_label, self.label_groups).compute(scores, self.labels)
 
     def chance_warning(self) -> str | None:
         """As `metrics.chance_warning`."""
@@ -100,10 +124,12 @@ class ScoredVideos:
             values, videos = per_class_average_precision(self.scores, self.labels)
             columns = {"average_precision": values}
         else:
-            values, videos = per_class_accuracy(self.scores, self.labels)
-            columns = {"accuracy": values}
-            if len(self.class_names) > 5:
-                columns["top5_accuracy"] = per_class_accuracy(self.scores, self.labels, 5)[0]
+            groups = self._groups()
+            columns = {"accuracy": np.concatenate([per_class_accuracy(*group)[0] for group in groups.values()])}
+            videos = np.concatenate([per_class_accuracy(*group)[1] for group in groups.values()])
+            if all(scores.shape[1] > 5 for scores, _ in groups.values()):
+                top5 = [per_class_accuracy(*group, 5)[0] for group in groups.values()]
+                columns["top5_accuracy"] = np.concatenate(top5)
         return [
             {"index": index, "class": name, "num_videos": int(videos[index]), "num_predicted": int(predicted[index])}
             | {
@@ -113,9 +139,26 @@ class ScoredVideos:
             for index, name in enumerate(self.class_names)
         ]
 
-    def confusion(self) -> np.ndarray:
-        """Confusion matrix `(classes, classes)` of the videos with known labels."""
-        return confusion_matrix(self.scores, self.labels)
+    def _groups(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Scores and class indices within each label group; without groups those of all classes, under the name ""."""
+        if not self.label_groups:
+            return {"": (self.scores, self.labels)}
+        parts = zip(
+            split_groups(self.scores, self.label_groups), group_labels(self.labels, self.label_groups), strict=True
+        )
+        return dict(zip(self.label_groups, parts, strict=True))
+
+    def confusions(self) -> dict[str, tuple[np.ndarray, list[str]]]:
+        """
+        Confusion matrix `(classes, classes)` of the videos with known labels, and the names of the classes, for each label group; without
+        groups for all classes, under the name "".
+        """
+        groups = self._groups()
+        firsts = np.cumsum([0, *(scores.shape[1] for scores, _ in groups.values())])
+        return {
+            name: (confusion_matrix(scores, labels), self.class_names[first : first + scores.shape[1]])
+            for (name, (scores, labels)), first in zip(groups.items(), firsts[:-1], strict=True)
+        }
 
     def write_per_class(self, path: Path) -> None:
         write_csv(path, self.per_class())
@@ -133,7 +176,7 @@ class ScoredVideos:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        label = pa.list_(pa.int64()) if self.multi_label else pa.int64()
+        label = pa.list_(pa.int64()) if self.multi_label or self.label_groups else pa.int64()
         schema = pa.schema(
             [
                 ("video_id", pa.string()),
@@ -165,7 +208,8 @@ class ScoredVideos:
         """Predicted classes, bool `(scored videos, classes)`."""
         if self.multi_label:
             return self.scores >= POSITIVE_FROM
-        return np.eye(len(self.class_names), dtype=bool)[self.scores.argmax(axis=1)]
+        parts = split_groups(self.scores, self.label_groups) if self.label_groups else [self.scores]
+        return np.concatenate([np.eye(each.shape[1], dtype=bool)[each.argmax(axis=1)] for each in parts], axis=1)
 
     def _video_row(self, video: VideoPrediction, predicted: Any) -> dict[str, Any]:
         label = [] if video.label is None else video.label if isinstance(video.label, list) else [video.label]
@@ -179,12 +223,12 @@ class ScoredVideos:
             status = "missing" if video.is_missing else "skipped"
             return {**row, "status": status, "predicted": "", "score": "", "reason": video.reason}
         is_predicted, scores = next(predicted)
-        best = round(float(scores.max()), 6)
+        best = float(scores[is_predicted].prod() if self.label_groups else scores.max())
         return {
             **row,
             "status": "scored",
             "predicted": self._names(np.flatnonzero(is_predicted)),
-            "score": best,
+            "score": round(best, 6),
             "reason": "",
         }
 

@@ -131,7 +131,7 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
     if config.streaming:
         raise ValueError("Baselines need all videos at once: leave out streaming=true.")
     data = load_video_dataset(config)
-    if data.media != "video" or data.multi_label:
+    if data.media != "video" or data.multi_label or data.label_groups:
         raise ValueError("Baselines need videos with one label each.")
     if missing := [split for split in ("train", "validation") if split not in data.splits]:
         raise ValueError(f"The data has no {missing[0]} split; there are: {', '.join(data.splits)}.")

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tubevit.classification import label_groups_of
 from tubevit.config_checks import is_known, unknown_field
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.safetensors_only import check_finite
@@ -41,7 +42,7 @@ from .clip_processors import (
     new_processor,
     sampling_settings,
 )
-from .families import ModelFamily, converting_family, family_of, family_of_preset, find_family
+from .families import ModelFamily, converting_family, family_of, family_of_preset, find_family, resolve
 from .loading import check_model_name, load_config, load_model, load_processor, named_classes, quiet_library
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
@@ -50,7 +51,9 @@ from .published_classes import cut_classifier, rows_of_classes
 
 # Fields of a model's config that the entries of `model_config` may not set, with the reason.
 NOT_IN_MODEL_CONFIG = {
-    **dict.fromkeys(("num_labels", "id2label", "label2id", "heads", "problem_type"), "the data determine it"),
+    **dict.fromkeys(
+        ("num_labels", "id2label", "label2id", "heads", "problem_type", "label_groups"), "the data determine it"
+    ),
     **dict.fromkeys(
         ("dtype", "torch_dtype"), "weights are trained in float32, and mixed_precision sets the type of the arithmetic"
     ),
@@ -138,7 +141,11 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
             f"head_from={config.head_from} needs a checkpoint with a classifier of Kinetics-710, and {config.model_name_or_path} is an "
             "image model."
         )
-    return finish_model(
+    label_groups = [[name, size] for name, size in data.label_groups.items()] or None
+    is_field = is_known(resolve(family.config_class), "label_groups")
+    if is_field:
+        classes["label_groups"] = label_groups
+    model = finish_model(
         config,
         clips,
         family,
@@ -148,6 +155,16 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
         new_class=lambda: family.classifier(data.media),
         load=lambda settings, messages: _load_classifier(config, data, family, source, settings, messages),
     )
+    if not is_field and (label_groups or label_groups_of(model.model.config)):
+        model.model.config.label_groups = (
+            label_groups  # an attribute of a config of Transformers, which is saved with it
+        )
+    if label_groups:
+        model.messages.append(
+            f"The classifier has {len(label_groups)} groups of labels, each with a softmax and a loss of its own. The pipeline of "
+            "Transformers applies one softmax to all labels; `tubevit predict` and `tubevit eval` apply one to each group."
+        )
+    return model
 
 
 def finish_model(
@@ -522,7 +539,7 @@ def make_joint_model(
         family,
         source,
         is_new,
-        model_settings(config, clips, family, {"heads": complete_heads(heads)}, is_new),
+        model_settings(config, clips, family, {"heads": complete_heads(heads), "label_groups": None}, is_new),
         new_class=lambda: family.get("joint_class"),
         load=lambda settings, messages: _load_joint(config, data, family, source, settings, messages),
     )

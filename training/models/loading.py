@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoVideoProcessor
 
+from tubevit.classification import label_groups_of
 from tubevit.processing import TubeViTVideoProcessor
 from tubevit.safetensors_only import check_finite
 
@@ -78,6 +79,11 @@ class VideoClassifier(ClipModel):
     def multi_label(self) -> bool:
         """Whether a video may have several labels."""
         return self.model.config.problem_type == "multi_label_classification"
+
+    @property
+    def label_groups(self) -> dict[str, int]:
+        """Names and sizes of groups of classes with a softmax of their own; empty for one group."""
+        return label_groups_of(self.model.config)
 
     @property
     def class_names(self) -> list[str] | None:

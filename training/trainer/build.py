@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import set_seed
@@ -33,7 +34,7 @@ from ..data.dataset_columns import check_frame_rates
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.shard_order import ShardOrder
 from ..data.video_datasets import VideoData, load_video_dataset
-from ..evaluation.metrics import ClassificationMetrics
+from ..evaluation.metrics import ClassificationMetrics, group_accuracies, group_labels
 from ..models.batch_norm import synchronize_batch_norms
 from ..models.build import (
     RunModel,
@@ -107,11 +108,11 @@ class RunSetup:
     @property
     def best_metric(self) -> str:
         """The metric of the best checkpoint, if `metric_for_best_model` is not given."""
-        return ClassificationMetrics(self.data.multi_label).best_metric
+        return self.compute_metrics.best_metric
 
     @property
     def compute_metrics(self) -> ClassificationMetrics:
-        return ClassificationMetrics(self.data.multi_label)
+        return ClassificationMetrics(self.data.multi_label, self.data.label_groups)
 
     def count_batches(self, world_size: int) -> int:
         """Batches of an epoch on each process; for streamed data, which have no epochs, those of the whole run."""
@@ -130,6 +131,7 @@ class RunSetup:
             len(self.data.class_names),
             self.data.multi_label,
             self.run.augmentation.label_smoothing,
+            self.data.label_groups,
         )
 
 
@@ -283,6 +285,11 @@ def _load_data(run: JointRun, name: str) -> VideoData:
     data = load_video_dataset(own_run.data)
     if kind not in (None, data.media):
         raise ValueError(f"kind={kind}, but the data are {data.media}s.")
+    if data.label_groups:
+        raise ValueError(
+            f"A video has one label of each of {', '.join(data.label_groups)}, and a head of a joint model has one group of labels: "
+            "train on this data set alone."
+        )
     return data
 
 
@@ -301,7 +308,11 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
     """
     train_clips, validation_clips = make_clips(run, data, model, skipped)
     augment = BatchAugmentation(
-        run.augmentation, len(data.class_names), data.multi_label, list(model.processor.image_mean)
+        run.augmentation,
+        len(data.class_names),
+        data.multi_label,
+        list(model.processor.image_mean),
+        data.label_groups,
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
     messages = [*data.messages, *model.messages, *_unscored(data)]
@@ -345,6 +356,7 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     shared = {
         "num_classes": len(data.class_names),
         "multi_label": data.multi_label,
+        "label_groups": data.label_groups,
         "seed": run.training.seed,
         "on_corrupt_video": run.training.on_corrupt_video,
         "max_corrupt_fraction": run.training.max_corrupt_fraction,
@@ -372,13 +384,26 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     return train_clips, ClipDataset(validation, MultiViewReader(processor), **shared)
 
 
-def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: float = 0.0) -> float:
+def chance_loss(
+    labels: list,
+    num_classes: int,
+    multi_label: bool,
+    smoothing: float = 0.0,
+    label_groups: Mapping[str, int] | None = None,
+) -> float:
     """
-    The training loss of predicting the frequency of each class for every video, in nats.
+    The training loss of predicting the frequency of each class for every video, in nats; of label groups the mean.
 
     >>> round(chance_loss([0, 1, 2, 3], 4, False) / math.log(4), 6)
     1.0
     """
+    if label_groups:
+        known = group_labels(np.array([label for label in labels if label is not None]), label_groups)
+        losses = [
+            chance_loss(group.tolist(), size, False, smoothing)
+            for group, size in zip(known, label_groups.values(), strict=True)
+        ]
+        return sum(losses) / len(losses)
     counts = Counter(
         each for label in labels for each in (label or [] if multi_label else [label]) if each is not None
     )
@@ -392,6 +417,9 @@ def chance_loss(labels: list, num_classes: int, multi_label: bool, smoothing: fl
 
 def metrics_of(data: VideoData) -> list[str]:
     """Names that `metric_for_best_model` accepts."""
+    if data.label_groups:
+        first = np.cumsum([0, *data.label_groups.values()])[None, :-1]
+        return [*group_accuracies(np.zeros((1, len(data.class_names))), first, data.label_groups), "loss"]
     return [name for name in METRICS[data.multi_label] if name != "top5_accuracy" or len(data.class_names) > 5]
 
 

@@ -201,7 +201,9 @@ def describe_metrics(metrics: dict[str, float]) -> str:
         words = name.removeprefix("eval_").replace("_", " ")
         if name.endswith("loss"):
             parts.append(f"{words} {value:.4g}")
-        elif name.endswith(("accuracy", "precision", "score", "majority_class_rate", "mean_prevalence")):
+        elif name.endswith(
+            ("accuracy", "precision", "score", "majority_class_rate", "majority_action_rate", "mean_prevalence")
+        ):
             parts.append(f"{words} {100 * value:.1f} %")
     return ", ".join(parts)
 

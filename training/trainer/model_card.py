@@ -11,6 +11,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
+from ..data.class_names import describe_classes
 from ..evaluation.metrics import chance_warning
 from ..models.families import family_of_preset
 from ..options import option_values
@@ -24,6 +25,7 @@ MAX_EVALUATIONS = 10  # rows of the table of evaluations during training
 # Names of `metrics.trivial_score` to what they are.
 TRIVIAL = {
     "majority_class_rate": "accuracy of always predicting the most frequent class",
+    "majority_action_rate": "accuracy of always predicting the most frequent action",
     "mean_prevalence": "mean average precision of equal scores for all videos",
 }
 EXAMPLES = {"video": "video.mp4", "image": "image.jpg"}
@@ -54,6 +56,9 @@ def write_model_card(
     """
     classes, media = setup.data.class_names, setup.data.media
     shown = ", ".join(classes[:MAX_CLASSES]) + (", ..." if len(classes) > MAX_CLASSES else "")
+    groups = setup.data.label_groups
+    if groups:
+        shown = describe_classes(classes, groups)
     together = f", jointly with {', '.join(map('`{}`'.format, together_with))}" if together_with else ""
     name = folder.absolute().name
     article = "A" if media == "video" else "An"
@@ -67,6 +72,7 @@ def write_model_card(
         "## Data",
         _data(setup),
         f"Classes: {shown}.",
+        _about_groups(groups),
         "## Results",
         _results(history, evaluation, media),
         "## Recipe",
@@ -263,6 +269,18 @@ def start_of(run: Any) -> str:
     if base is None:
         return f"the {family_of_preset(run.model.preset).title} {run.model.preset} with random weights"
     return f"`{Path(base).name if is_local(base) else base}`"
+
+
+def _about_groups(label_groups: Mapping[str, int]) -> str:
+    """What a model with label groups returns, and what a stock pipeline makes of it; empty without groups."""
+    if not label_groups:
+        return ""
+    names = ", ".join(label_groups)
+    return (
+        f"The logits are those of {names}, in this order (`label_groups` of the config): a clip has one label of each. `tubevit predict` and "
+        "`tubevit eval` apply a softmax to each group. The pipeline of Transformers applies one to all labels together: its order of "
+        "the labels of a group is right, its scores are not their probabilities. An action is correct if all its labels are."
+    )
 
 
 def _data(setup: Any) -> str:

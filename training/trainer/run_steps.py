@@ -269,7 +269,7 @@ def _trivial_scores(history: list[dict[str, Any]]) -> dict[str, float]:
         name.removeprefix("eval_"): value
         for entry in history
         for name, value in entry.items()
-        if name.endswith(("majority_class_rate", "mean_prevalence"))
+        if name.endswith(("majority_class_rate", "majority_action_rate", "mean_prevalence"))
     }
 
 

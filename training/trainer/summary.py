@@ -60,7 +60,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     lines[f"GFLOPs per {unit}"] = f"{clip['gflops']:.3g} (forward pass)"
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
-    lines["classes"] = describe_classes(setup.data.class_names)
+    lines["classes"] = describe_classes(setup.data.class_names, setup.data.label_groups)
     lines["effective batch"] = f"{effective} {unit}s: " + describe_batch(
         f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
     )

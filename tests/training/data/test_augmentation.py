@@ -346,3 +346,19 @@ NUMBERS = [each.name for each in fields(AugmentationConfig) if each.name != "fli
 def test_invalid_settings_raise_with_their_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AugmentationConfig(**wrong)
+
+
+def test_label_smoothing_of_label_groups_stays_within_a_group():
+    soft = soften_labels(torch.tensor([[1, 4], [-100, -100]]), 5, 0.3, {"noun": 3, "verb": 2})
+    assert soft[0].tolist() == pytest.approx([0.1, 0.8, 0.1, 0.15, 0.85]) and soft[1].tolist() == [-100.0] * 5
+    labels = torch.tensor([[0, 3], [2, 4], [-100, -100]])
+    augment = BatchAugmentation(
+        AugmentationConfig(mixup_alpha=0.5, rand_augment_layers=0), 5, False, MEAN, {"noun": 3, "verb": 2}
+    )
+    batch = {"pixel_values_videos": torch.zeros(3, 2, 3, 8, 8, dtype=torch.uint8), "labels": labels}
+    mixed = augment({**batch, "sample_seeds": torch.arange(3)})["labels"]
+    weight = mixed[0, 0]
+    assert 0 < weight < 1 and torch.allclose(
+        mixed[0], torch.stack([weight, torch.tensor(0.0), 1 - weight, weight, 1 - weight])
+    )
+    assert mixed[2].tolist() == [-100.0] * 5

@@ -262,3 +262,48 @@ def test_two_processes_compute_one_result(tmp_path):
     assert [part.returncode for part in parts] == [0, 0]
     scores, labels = samples(41)
     assert printed == [str({"accuracy": top_k_accuracy(scores, labels)}), "None"]
+
+
+GROUPS = {"noun": 7, "verb": 6, "adverb": 3}
+
+
+def random_groups(rng, num_videos: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties `(videos, classes)`, and class indices of each group `(videos, groups)`, counted over all of them."""
+    firsts = np.cumsum([0, *GROUPS.values()])
+    labels = [first + rng.integers(0, size, num_videos) for first, size in zip(firsts, GROUPS.values(), strict=False)]
+    return rng.normal(size=(num_videos, sum(GROUPS.values()))).round(1), np.stack(labels, axis=1)
+
+
+def test_accuracies_of_label_groups_equal_those_of_all_actions():
+    """An action is a class of its own: the sum of the scores of its classes ranks it among all 126 actions."""
+    scores, labels = random_groups(np.random.default_rng(0))
+    sizes = tuple(GROUPS.values())
+    firsts = np.cumsum([0, *sizes])[:-1]
+    parts = [scores[:, first : first + size] for first, size in zip(firsts, sizes, strict=True)]
+    actions = (parts[0][:, :, None, None] + parts[1][:, None, :, None] + parts[2][:, None, None]).reshape(
+        len(scores), -1
+    )
+    action_labels = np.ravel_multi_index((labels - firsts).T, sizes)
+    found = ClassificationMetrics(label_groups=GROUPS).compute(scores, labels)
+    assert found["action_accuracy"] == top_k_accuracy(actions, action_labels)
+    assert found["action_top5_accuracy"] == top_k_accuracy(actions, action_labels, 5) > found["action_accuracy"]
+    for index, (name, part) in enumerate(zip(GROUPS, parts, strict=True)):
+        assert found[f"{name}_accuracy"] == top_k_accuracy(part, labels[:, index] - firsts[index])
+    assert "noun_top5_accuracy" in found and "adverb_top5_accuracy" not in found
+    assert found["majority_action_rate"] == np.bincount(action_labels).max() / len(labels)
+    # A video counts for the groups whose labels are known.
+    labels[:50, 1] = -100
+    known = ClassificationMetrics(label_groups=GROUPS).compute(scores, labels)
+    assert known["noun_accuracy"] == found["noun_accuracy"]
+    assert known["action_accuracy"] == top_k_accuracy(actions[50:], action_labels[50:])
+
+
+@pytest.mark.parametrize("aggregation", ["probs", "logits"])
+def test_views_of_label_groups_have_a_softmax_for_each_group(aggregation):
+    logits = np.random.default_rng(1).normal(size=(4, 3, 16)) * 3
+    scores = aggregate_views(logits, aggregation, label_groups=GROUPS)
+    first = 0
+    for size in GROUPS.values():
+        alone = aggregate_views(logits[..., first : first + size], aggregation)
+        np.testing.assert_allclose(scores[:, first : first + size], alone, atol=1e-12)
+        first += size
