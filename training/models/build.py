@@ -156,9 +156,8 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
         load=lambda settings, messages: _load_classifier(config, data, family, source, settings, messages),
     )
     if not is_field and (label_groups or label_groups_of(model.model.config)):
-        model.model.config.label_groups = (
-            label_groups  # an attribute of a config of Transformers, which is saved with it
-        )
+        # A config of Transformers has no such field; the attribute is saved with it.
+        model.model.config.label_groups = label_groups
     if label_groups:
         model.messages.append(
             f"The classifier has {len(label_groups)} groups of labels, each with a softmax and a loss of its own. The pipeline of "
