@@ -26,6 +26,7 @@ from ..options import read_config
 from .annotation_index import cache_folder
 from .class_names import describe_classes
 from .dataset_columns import row_source
+from .shards import Address
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS, ItemFailed, map_in_processes
 
@@ -281,13 +282,15 @@ def read_report(path: str | Path) -> list[CorruptVideo]:
 
 def file_key(source: dict[str, Any]) -> str | None:
     """
-    What identifies an unchanged file: its source, size and time of change. `None` for what cannot be told to be unchanged: bytes,
+    What identifies an unchanged file: its source, size and time of change, for a video in a shard those of the shard. `None` for what cannot be told to be unchanged: bytes,
     addresses, and folders of frames.
     """
     path = source.get("path")
-    if source.get("bytes") is not None or path is None or not os.path.isfile(path):
+    address = Address.parse(path)
+    file = path if address is None else address.shard
+    if source.get("bytes") is not None or file is None or not os.path.isfile(file):
         return None
-    status = os.stat(path)
+    status = os.stat(file)
     description = {**source, "path": os.path.abspath(path), "size": status.st_size, "changed": status.st_mtime_ns}
     return json.dumps(description, sort_keys=True, default=str)
 

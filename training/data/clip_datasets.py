@@ -23,6 +23,7 @@ from .check_data import ON_CORRUPT_VIDEO
 from .clip_sampling import Clip
 from .dataset_columns import row_source
 from .rng import SharedEpoch, sample_seed
+from .shards import is_in_remote_shard, read_members, with_bytes
 
 
 logger = logging.get_logger(__name__)
@@ -114,6 +115,7 @@ class _Clips:
         self.label_groups = label_groups or {}
         self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
         self.corrupt_videos = CorruptVideos(num_rows, on_corrupt_video, max_corrupt_fraction, corrupt_video_log)
+        self.members: dict[str, bytes | Exception] = {}  # of the current batch, by path
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
 
     def set_epoch(self, epoch: int) -> None:
@@ -131,7 +133,7 @@ class _Clips:
         self.corrupt_videos.count(self.corrupt_videos.read, slot)
         clip: Clip | None = None
         try:
-            clip = self.read(row_source(row, self.read.media), seed)
+            clip = self.read(with_bytes(row_source(row, self.read.media), self.members), seed)
         except (ValueError, OSError) as error:
             self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)
@@ -180,11 +182,22 @@ class ClipDataset(_Clips, Dataset):
     images. With several augmented copies, pixels and labels have a first axis `copies`, and `sample_seed` is a list.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.is_remote = is_in_remote_shard(self.rows[0][self.read.media].get("path"))  # as of all other rows
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.read_row(index, self.epoch.value)
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """The items of a batch. Videos in remote shards are read at the same time, before the first is decoded."""
+        self.members = (
+            read_members(row["path"] for row in self.rows[indices][self.read.media]) if self.is_remote else {}
+        )
+        return [self[index] for index in indices]
 
     def read_row(self, index: int, epoch: int) -> dict[str, Any]:
         """The item of a row with the random parameters of `epoch`; `JointClips` passes an epoch per data set."""

@@ -188,9 +188,15 @@ def _read_remote(address: Address, start: int, stop: int) -> bytes:
     return data[start:stop] if len(data) > stop - start else data
 
 
+def is_in_remote_shard(path: str | None) -> bool:
+    """Whether the path of a row is an address in remote storage."""
+    address = Address.parse(path)
+    return address is not None and is_remote(address.shard)
+
+
 def read_members(paths: Iterable[str | None]) -> dict[str, bytes | Exception]:
-    """The videos with addresses in remote storage among `paths`, read at the same time, or the error of each."""
-    found = {path: address for path in paths if (address := Address.parse(path)) and is_remote(address.shard)}
+    """The videos with addresses in remote storage among `paths`, read at the same time, or the error of each; for `with_bytes`."""
+    found = {path: Address.parse(path) for path in paths if is_in_remote_shard(path)}
 
     def read(address: Address) -> bytes | Exception:
         try:
@@ -202,6 +208,16 @@ def read_members(paths: Iterable[str | None]) -> dict[str, bytes | Exception]:
         return {}
     with ThreadPoolExecutor(min(NUM_THREADS, len(found))) as pool:
         return dict(zip(found, pool.map(read, found.values()), strict=True))
+
+
+def with_bytes(video: dict[str, Any], members: dict[str, bytes | Exception]) -> dict[str, Any]:
+    """A row's source with the bytes in `members`, if they are there; the error is raised."""
+    path = video.get("path")
+    if path not in members:
+        return video
+    if isinstance(content := members[path], Exception):
+        raise content
+    return {**video, "path": repr(Address.parse(path)), "bytes": content}
 
 
 # The manifest
@@ -304,12 +320,12 @@ def read_clips(manifest: Manifest) -> Iterator[tuple[Address, Clip]]:
         raise ShardError(f"{path} does not belong to {MANIFEST} beside it: copy both again.")
     _check_sizes(manifest)
     columns = pq.read_table(io.BytesIO(content)).to_pydict()
+    labels = {text: json.loads(text) for text in set(columns["label"])}
+    labels = {text: tuple(label) if isinstance(label, list) else label for text, label in labels.items()}
+    columns["label"] = [labels[text] for text in columns["label"]]
+    columns["segment"] = [None if text is None else Segment(**json.loads(text)) for text in columns["segment"]]
     shards = [join(manifest.folder, shard["name"]) for shard in manifest.shards]
-    for values in zip(*(columns[name] for name in Clip._fields), strict=True):
-        clip = Clip(*values)
-        label = json.loads(clip.label)
-        segment = None if clip.segment is None else Segment(**json.loads(clip.segment))
-        clip = clip._replace(label=tuple(label) if isinstance(label, list) else label, segment=segment)
+    for clip in map(Clip, *(columns[name] for name in Clip._fields)):
         yield Address(shards[clip.shard], clip.offset, clip.size, clip.crc, clip.name), clip
 
 

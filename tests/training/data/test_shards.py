@@ -22,9 +22,9 @@ from video_files import full_decode, moving_frames, write_video
 
 from tubevit.processing import decode_video
 from tubevit.training.cli import main
-from tubevit.training.data import shard_writer, tar_scan
+from tubevit.training.data import clip_datasets, shard_writer, tar_scan
 from tubevit.training.data.augmentation import AugmentationConfig
-from tubevit.training.data.check_data import check_videos
+from tubevit.training.data.check_data import ReadableFiles, check_videos
 from tubevit.training.data.clip_datasets import ClipDataset
 from tubevit.training.data.clip_sampling import RandomClipReader, video_source
 from tubevit.training.data.shard_order import ShardOrder, shard_order
@@ -97,7 +97,9 @@ def test_shards_equal_files(files, tmp_path, container, capsys):
         for row, other in zip(rows, found.splits[split], strict=True):
             with open(row["video"]["path"], "rb") as file:
                 assert content_of(other) == file.read()
-    assert check_videos(found, num_workers=1)[0] == []
+    checked = ReadableFiles(tmp_path / "readable.csv")
+    assert check_videos(found, num_workers=1, readable_files=checked)[0] == [] and checked.num_used == 0
+    assert check_videos(found, num_workers=1, readable_files=checked)[0] == [] and checked.num_used == 9
     manifest = read_manifest(str(tmp_path / "out"))
     assert len(manifest.shards) >= 4 and sum(each["num_clips"] for each in manifest.shards) == 9
     assert main(command) == 0 and "is complete" in capsys.readouterr().out
@@ -469,7 +471,11 @@ class Ranges(Quiet):
 
 
 @pytest.mark.parametrize("kind", ["memory", "http with ranges", "http"])
-def test_shards_in_remote_storage(kind, address_of, files):
+def test_shards_in_remote_storage(kind, address_of, files, monkeypatch):
+    together, read_members = [], clip_datasets.read_members
+    monkeypatch.setattr(
+        clip_datasets, "read_members", lambda paths: together.append(list(paths)) or read_members(together[-1])
+    )
     url = address_of(kind)
     expected, found = load(data=files).splits["train"], load(data=url, streaming=True).splits["train"]
     assert list(map(without_place, found)) == list(map(without_place, expected))
@@ -479,11 +485,14 @@ def test_shards_in_remote_storage(kind, address_of, files):
     tiny = {"num_frames": 8, "size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
     read = RandomClipReader(video_processor(**tiny), AugmentationConfig(), True)
     batches = [
-        next(iter(DataLoader(ClipDataset(rows, read, 2), 4, num_workers=1, collate_fn=list)))
+        next(iter(DataLoader(ClipDataset(rows, read, 2), 4, num_workers=kind != "memory", collate_fn=list)))
         for rows in (expected, found)
     ]
     for one, other in zip(*batches, strict=True):
         assert torch.equal(one["pixel_values_videos"], other["pixel_values_videos"])
+    assert [len(each) for each in together] == ([4] if kind == "memory" else []), (
+        "a batch is read at once, in the worker"
+    )
 
 
 def test_remote_tars_without_a_manifest_and_errors(shards):

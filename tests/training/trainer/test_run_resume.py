@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tiny_runs import (
     WRONG_WEIGHTS,
     arguments,
     edit_weights,
+    environment,
     kill_behind,
     make_run,
     make_videos,
@@ -84,6 +87,31 @@ def test_killed_and_resumed_stream_of_shards_is_uninterrupted(command, shards, t
     kill_behind(7, shards, folder, command, dataloader_num_workers=2, **options)
     resumed = {**options, "dataloader_num_workers": 2, "resume_from_checkpoint": "true"}
     assert main([command, *arguments(shards, folder, **resumed)]) == 0
+    expected, found = (load_file(each / "model.safetensors") for each in (whole, folder))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert losses(folder) == losses(whole)
+
+
+def test_stream_of_shards_on_two_ranks_is_continued_exactly(shards, tmp_path):
+    """Two processes cannot be killed behind one step of both: the files of a run that was killed are those up to a checkpoint."""
+    options = {**RANDOM, "streaming": True, "shuffle_buffer_size": 3, "eval_strategy": "no", "save_steps": 2}
+    options |= {"max_steps": 5, "per_device_train_batch_size": 2, "mixup_alpha": 0.0}  # an epoch has five steps
+    start = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2"]
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+
+    def run(output: Path, **more) -> None:
+        command = [*start, *arguments(shards, output, **options, **more)]
+        result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr[-3000:]
+
+    run(whole, dataloader_num_workers=2)
+    later = ("checkpoint-4", "checkpoint-5", "evaluation", "*.safetensors", "train_metrics.json", "trainer_state.json")
+    shutil.copytree(
+        whole,
+        folder,
+        ignore=lambda path, names: shutil.ignore_patterns(*later)(path, names) if path == str(whole) else [],
+    )
+    run(folder, resume_from_checkpoint="true")
     expected, found = (load_file(each / "model.safetensors") for each in (whole, folder))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert losses(folder) == losses(whole)
