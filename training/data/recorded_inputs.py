@@ -18,7 +18,7 @@ from pathlib import Path
 
 MAX_HASHED_BYTES = 1 << 28  # a larger file is compared by its size and time of change
 MISSING = "missing"
-FILE, FOLDER, FRAMES = "file", "folder", "frame folder"
+FILE, FOLDER, FRAMES, SHARD = "file", "folder", "frame folder", "shard"
 
 
 def fingerprint_file(path: str | Path) -> str:
@@ -61,7 +61,16 @@ def time_of_change(path: str | Path) -> str:
         return MISSING
 
 
-FINGERPRINTS = {FILE: fingerprint_file, FOLDER: fingerprint_folder, FRAMES: time_of_change}
+def size_and_time(path: str | Path) -> str:
+    """Size and time of change of a file that is too large to be hashed; `MISSING` if there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return MISSING
+    return f"{status.st_size}/{status.st_mtime_ns}"
+
+
+FINGERPRINTS = {FILE: fingerprint_file, FOLDER: fingerprint_folder, FRAMES: time_of_change, SHARD: size_and_time}
 
 
 class RecordedInputs:
@@ -130,3 +139,9 @@ def record_folder(path: str | Path) -> None:
     """Called before a folder is listed."""
     if (inputs := _CURRENT.get()) is not None:
         inputs.add(FOLDER, path)
+
+
+def record_shard(path: str | Path) -> None:
+    """Called before a shard is read: its size and time of change are recorded."""
+    if (inputs := _CURRENT.get()) is not None:
+        inputs.add(SHARD, path)

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .recorded_inputs import record_file, record_shard
 from .segments import Segment
 
 
@@ -291,6 +292,8 @@ def read_manifest(location: str) -> Manifest | None:
     """
     folder = location.removesuffix(MANIFEST).rstrip("/") if location.endswith(f"/{MANIFEST}") else location
     path = join(folder, MANIFEST)
+    if not is_remote(path):
+        record_file(path)
     try:
         content = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -341,6 +344,8 @@ def _check_sizes(manifest: Manifest) -> None:
             listed = {
                 entry.name: entry.stat().st_size for entry in entries if entry.name.endswith((".tar", ".parquet"))
             }
+        for name in listed:
+            record_shard(join(manifest.folder, name))
     for shard in manifest.shards:
         name, size = shard["name"], shard["size"]
         if name not in listed:

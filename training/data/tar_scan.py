@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .media_files import VIDEO_SUFFIXES
+from .recorded_inputs import record_shard
 from .shards import NUM_THREADS, ShardError, filesystem, is_remote
 
 
@@ -62,6 +63,9 @@ def scan_tars(shards: Sequence[str]) -> Iterator[tuple[str, list[TarMember]]]:
     Raises `ShardError` for a tar that is cut off, is compressed, or holds a video that is not a plain file, and
     `FileNotFoundError` for a missing one.
     """
+    for shard in shards:
+        if not is_remote(shard):
+            record_shard(shard)
     num_threads = NUM_THREADS if any(map(is_remote, shards)) else 1
     with ThreadPoolExecutor(num_threads) as pool:
         yield from zip(shards, pool.map(_scan_cached, shards), strict=True)

@@ -53,6 +53,7 @@ from .holding_out import (
 )
 from .media_files import MEDIA_SUFFIXES, describe_frames, shorten
 from .recorded_inputs import record_inputs
+from .shards import is_remote
 from .text_tables import LIST_SEPARATOR
 
 
@@ -83,7 +84,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
         with record_inputs() as inputs:
             sources, entry, messages = _find_sources(reader, class_names)
             messages += _check_options(config, entry)
-            if entry.is_indexed:
+            if entry.is_indexed and not any(is_remote(source.path) for source in sources):
                 data = _load_samples(reader, sources, entry, class_names, messages)
                 return index.store(data, inputs, time.perf_counter() - start)
     if entry.open_splits is None:

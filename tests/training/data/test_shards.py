@@ -22,7 +22,7 @@ from video_files import full_decode, moving_frames, write_video
 
 from tubevit.processing import decode_video
 from tubevit.training.cli import main
-from tubevit.training.data import clip_datasets, shard_writer, tar_scan
+from tubevit.training.data import annotation_index, clip_datasets, shard_writer, tar_scan
 from tubevit.training.data.augmentation import AugmentationConfig
 from tubevit.training.data.check_data import ReadableFiles, check_videos
 from tubevit.training.data.clip_datasets import ClipDataset
@@ -381,6 +381,26 @@ def test_a_scan_is_reused_until_the_tar_changes(tmp_path, monkeypatch):
     for file in tar_scan.cache_folder().iterdir():
         file.write_text("{")
     assert len(next(scan_tars([shard]))[1]) == 2 and len(scanned) == 3
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_the_index_of_the_annotations_follows_the_shards(has_manifest, shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_index, "MIN_ROWS", 1)
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    if not has_manifest:
+        (folder / "shards.json").unlink()
+    messages = [load(data=folder).messages[-1] for _ in range(2)]
+    assert "later runs map them" in messages[0] and "are mapped from the index" in messages[1]
+    path = next(folder.glob("train-*.tar"))
+    if has_manifest:
+        path.unlink()
+        assert f"{folder} lacks the shard {path.name}" in error_of(data=folder)
+        return
+    add_tar(path, [("new.mp4", b"x"), ("new.cls", "run")])
+    assert "new" in {row["video_id"].split("/")[-1] for row in load(data=folder).splits["train"]}
+    (folder / "more").mkdir()
+    add_tar(folder / "more" / "train-9.tar", [("9.mp4", b"x"), ("9.cls", "run")])
+    assert "9" in load(data=folder).splits["train"]["video_id"]
 
 
 # Shards that change

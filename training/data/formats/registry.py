@@ -149,10 +149,10 @@ class AnnotationFormat:
     @property
     def is_indexed(self) -> bool:
         """
-        Whether `annotation_index` stores the rows: not those of shards and of `datasets`, which have indexes, nor those of a reader
-        of another package, which does not record what it reads.
+        Whether `annotation_index` stores the rows: not those of `datasets`, which has indexes, nor those of a reader of another
+        package, which does not record what it reads.
         """
-        return self.layout in ("file", "folder") and self.read.__module__.startswith(__package__)
+        return self.layout != "dataset" and self.read.__module__.startswith(__package__)
 
 
 _REGISTERED: dict[str, AnnotationFormat] = {}

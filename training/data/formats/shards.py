@@ -6,6 +6,7 @@ labels in `.cls`, `.txt` or `.json`.
 A location is a folder or the URL of one, a tar, a pattern (`train-*.tar`) or a numbered series (`train-{000..127}.tar`).
 """
 
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..dataset_columns import LABEL_FIELDS
 from ..media_files import VIDEO_SUFFIXES, shorten
+from ..recorded_inputs import record_folder
 from ..segments import Segment, SegmentColumns
 from ..shards import (
     MANIFEST,
@@ -151,14 +153,23 @@ def find_tars(location: str) -> list[str]:
 
 
 def _list_files(location: str) -> Iterator[str]:
+    is_pattern = PATTERN.search(location) is not None
+    if not is_remote(location):
+        record_folder(os.path.dirname(location))
+        if is_pattern:
+            yield from glob.glob(location)
+            return
+        for folder, folders, names in os.walk(location):
+            record_folder(folder)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
+        return
     fs, path = filesystem(location)
     try:
-        found = fs.glob(path) if PATTERN.search(location) else fs.find(path)
+        found = fs.glob(path) if is_pattern else fs.find(path)
     except (OSError, ValueError) as error:
         raise ShardError(f"{location} cannot be listed: {' '.join(str(error).split())}.") from error
-    for name in found:
-        if not any(part.startswith(".") for part in name.removeprefix(path).split("/")):
-            yield fs.unstrip_protocol(name) if is_remote(location) else name
+    yield from map(fs.unstrip_protocol, found)
 
 
 def _group(
