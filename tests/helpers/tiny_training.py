@@ -107,7 +107,8 @@ def train_uniformerv2(name: str, accumulation: int = 1, checkpointing: bool = Fa
     rank, num_ranks = 0, 1
     if torch.distributed.is_initialized():
         rank, num_ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        plain = synchronize_batch_norms(plain, "cpu") if is_synchronized else plain
+        if is_synchronized:
+            synchronize_batch_norms(plain, "cpu")
         model = torch.nn.parallel.DistributedDataParallel(plain)
     if checkpointing:
         plain.gradient_checkpointing_enable()

@@ -80,6 +80,11 @@ class RandomClipReader:
         mirror: bool,
         num_threads: int | None = None,
     ):
+        if config.min_temporal_span is not None and processor.sampling != "uniform":
+            raise ValueError(
+                f"min_temporal_span={config.min_temporal_span:g} is for clips that are spread over the video, and the processor samples "
+                f"clips {processor.describe_sampling()}: leave it out, or set sampling=uniform."
+            )
         self.processor, self.mirror, self.num_threads = processor, mirror, num_threads
         self.min_temporal_span = config.min_temporal_span
         self.pixel_format = PixelFormat.of(vars(processor))
@@ -103,7 +108,7 @@ class RandomClipReader:
 
     def _sample(self, metadata):
         num_frames, total = self.processor.num_frames, metadata.total_num_frames
-        if self.processor.sampling == "uniform" and self.min_temporal_span is not None and total > num_frames:
+        if self.min_temporal_span is not None and total > num_frames:
             return random_span(total, num_frames, self.min_temporal_span)
         fps = {"fps": self.processor.fps} if self.processor.sampling == "fixed_rate" else {}
         return self.processor.sample_frames(

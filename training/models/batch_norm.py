@@ -67,17 +67,19 @@ class SynchronizedBatchNorm1d(nn.BatchNorm1d):
         return (normalized * self.weight + self.bias).to(inputs.dtype)
 
 
-def synchronize_batch_norms(model: nn.Module, device_type: str) -> nn.Module:
+def synchronize_batch_norms(model: nn.Module, device_type: str) -> None:
     """
-    A model whose batch norms take their statistics over the inputs of all processes: with `torch.nn.SyncBatchNorm` on a GPU, else
-    with `SynchronizedBatchNorm1d`. Weights and their names stay.
+    Let the batch norms of a model take their statistics over the inputs of all processes: with `torch.nn.SyncBatchNorm` on a GPU,
+    else with `SynchronizedBatchNorm1d`. Weights and their names stay, and fixed batch norms stay fixed.
     """
-    if device_type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    for _, module in batch_norms(model):
-        if type(module) is nn.BatchNorm1d:
+    for name, module in list(batch_norms(model)):
+        if type(module) is not nn.BatchNorm1d:
+            continue
+        if device_type == "cuda":
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        else:
             module.__class__ = SynchronizedBatchNorm1d
-    return model
 
 
 class FixedBatchNorm1d(nn.BatchNorm1d):

@@ -245,7 +245,7 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
     model = make_model(run.model, run.clips, listed, source)
     if run.training.sync_batch_norm and run.training.world_size > 1:
-        model.model = synchronize_batch_norms(model.model, run.training.device.type)
+        synchronize_batch_norms(model.model, run.training.device.type)
     check_views(run, model)
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)

@@ -61,7 +61,9 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = describe_classes(setup.data.class_names, setup.data.label_groups)
-    lines["effective batch"] = f"{effective} {unit}s: " + describe_batch(
+    repeats = setup.run.augmentation.augmentation_repeats
+    copies = f", {repeats} augmented copies of each" if repeats > 1 else ""
+    lines["effective batch"] = f"{effective} {unit}s{copies}: " + describe_batch(
         f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
     )
     lines["steps"] = f"{steps:,}"

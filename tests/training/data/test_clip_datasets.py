@@ -18,7 +18,12 @@ from transformers import Trainer, TrainingArguments
 from video_files import full_decode, moving_frames, write_video
 
 from tubevit import TubeViTForVideoClassification
-from tubevit.processing import TubeViTImageProcessor, UniFormerV2VideoProcessor, decode_video
+from tubevit.processing import (
+    FactorizedViViTVideoProcessor,
+    TubeViTImageProcessor,
+    UniFormerV2VideoProcessor,
+    decode_video,
+)
 from tubevit.training.data.augmentation import AugmentationConfig, BatchAugmentation
 from tubevit.training.data.clip_datasets import ClipCollator, ClipDataset, CorruptVideoError, StreamedClips
 from tubevit.training.data.clip_sampling import (
@@ -162,6 +167,16 @@ def test_crop_is_the_same_for_all_frames_and_flip_is_reported(tmp_path):
         torch.rand(())
         straight, _ = decode_video(str(path), reader()._sample, frame_transform=SameCrop(reader().crops.crop))
     assert torch.equal(flipped.flip(-1), straight)
+
+
+def test_min_temporal_span_is_for_clips_spread_over_the_video():
+    config = AugmentationConfig(min_temporal_span=0.5)
+    with pytest.raises(
+        ValueError, match=r"min_temporal_span=0\.5 is for clips .* samples clips at 8 fps: leave it out"
+    ):
+        reader(config=config, sampling="fixed_rate", fps=8)
+    with pytest.raises(ValueError, match="samples clips with a stride of 2 frames"):
+        RandomClipReader(FactorizedViViTVideoProcessor(), config, mirror=False)
 
 
 def test_scale_jitter_resizes_each_side_by_a_factor_of_its_own_and_crops_anywhere():

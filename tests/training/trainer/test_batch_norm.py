@@ -13,6 +13,8 @@ from tubevit.training.models.batch_norm import (
     FixedBatchNorm1d,
     SynchronizedBatchNorm1d,
     batch_norms,
+    fix_batch_norms,
+    synchronize_batch_norms,
     trained_statistics,
 )
 from tubevit.training.run_video_classification import train
@@ -96,10 +98,25 @@ def test_ema_averages_the_statistics_of_trained_layers(tmp_path):
     assert torch.equal(other.tensors[name], ema.average[name])
 
 
-@pytest.mark.parametrize("how", [train, train_loop])
-def test_resumed_run_has_the_statistics_of_an_uninterrupted_one(how, checkpoint, videos, tmp_path):
-    whole, folder = tmp_path / "whole", tmp_path / "run"
-    assert how(run_of(checkpoint, videos, whole)) == 0
+@pytest.fixture(scope="module", params=[train, train_loop], ids=["train", "train-loop"])
+def whole_run(request, checkpoint, videos, tmp_path_factory):
+    """The function that trains a run, and the folder of one."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert request.param(run_of(checkpoint, videos, folder)) == 0
+    return request.param, folder
+
+
+def test_activation_checkpointing_updates_the_statistics_once(whole_run, checkpoint, videos, tmp_path):
+    how, whole = whole_run
+    options = {"activation_checkpointing": True, "save_strategy": "no"}
+    assert how(run_of(checkpoint, videos, tmp_path / "run", **options)) == 0
+    expected, recomputed = (load_file(each / "model.safetensors") for each in (whole, tmp_path / "run"))
+    for name in expected:
+        torch.testing.assert_close(recomputed[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_resumed_run_has_the_statistics_of_an_uninterrupted_one(whole_run, checkpoint, videos, tmp_path):
+    (how, whole), folder = whole_run, tmp_path / "run"
     left_out = ("checkpoint-4", "step-4", "evaluation", "train_metrics.json", "model.safetensors")
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns(*left_out))
     for path in (*whole.glob("checkpoint-2"), *whole.glob("step-2")):
@@ -133,3 +150,15 @@ def test_batch_norms_of_several_processes_are_synchronized(is_synchronized, chec
     run = run_of(checkpoint, videos, tmp_path / "run", sync_batch_norm=is_synchronized)
     kinds = {type(module) for _, module in batch_norms(build_run(run, tmp_path).model.model)}
     assert kinds == {SynchronizedBatchNorm1d if is_synchronized else torch.nn.BatchNorm1d}
+
+
+def test_batch_norms_of_gpus_become_those_of_torch_and_keep_their_weights():
+    model, clips = make_model(), torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    before, expected = {name: each.clone() for name, each in model.state_dict().items()}, model(clips).logits
+    fix_batch_norms(model.uniformerv2.layers[0])
+    synchronize_batch_norms(model, "cuda")
+    kinds = [type(module) for _, module in batch_norms(model)]
+    assert kinds == [FixedBatchNorm1d] * 2 + [torch.nn.SyncBatchNorm] * 2
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    torch.testing.assert_close(model(clips).logits, expected)
