@@ -157,7 +157,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         while state.global_step < num_steps:
             setup.train_clips.set_epoch(state.epoch)
             train_loader.set_epoch(state.epoch)
-            # Batches of earlier calls are skipped without decoding; a stream reads them again.
+            # Batches of earlier calls are skipped without decoding; the rows of a stream are read again.
+            setup.skip_streamed(state.num_batches, accelerator.num_processes)
             loader = skip_first_batches(train_loader, state.num_batches) if state.num_batches else train_loader
             batches = timer(loader)
             while state.global_step < num_steps and (group := list(islice(batches, args.gradient_accumulation_steps))):

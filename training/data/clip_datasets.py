@@ -29,6 +29,7 @@ from .shards import is_in_remote_shard, read_members, with_bytes
 logger = logging.get_logger(__name__)
 
 MAX_WORKERS = 1024  # largest number of DataLoader workers for a streamed data set
+SKIPPED: dict[str, Any] = {}  # stands for a clip of a batch that is discarded
 MIN_STREAMED = 100  # streamed videos that must be read before the fraction of corrupt videos is checked
 
 
@@ -209,23 +210,52 @@ class StreamedClips(_Clips, IterableDataset):
     `ClipDataset` for a `datasets.IterableDataset`, whose shards are divided among the workers.
 
     Corrupt videos are skipped; their fraction is relative to the videos read so far. With `is_endless`, the stream is read
-    again and again, each time in a new order if it is shuffled. A batch then depends only on its index, so a resumed run reads
-    and discards the batches of the first run and continues with the same next batch.
+    again and again, each time in a new order if it is shuffled. A batch then depends only on its index. A resumed run reads the
+    rows of the first run without decoding them (`skip`), discards these batches, and continues with the same next batch.
     """
 
     def __init__(self, *args, is_endless: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self.is_endless = is_endless
+        self.num_skipped = torch.zeros(2, dtype=torch.int64).share_memory_()  # batches, and clips of a batch
+
+    def skip(self, num_batches: int, batch_size: int) -> None:
+        """Do not decode the first `num_batches` batches of a loader: its caller discards them."""
+        self.num_skipped.copy_(torch.tensor([num_batches, batch_size]))
+
+    def _count_skipped(self) -> int:
+        """The number of clips that this worker does not decode: workers take turns with batches."""
+        worker, (num_batches, batch_size) = get_worker_info(), self.num_skipped.tolist()
+        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        return len(range(number, num_batches, step)) * batch_size
+
+    def _corrupt_before(self) -> set[str]:
+        """The ids of the videos that the run could not read before it was stopped."""
+        log = self.corrupt_videos.log_file
+        if log is None or not Path(log).is_file():
+            return set()
+        with open(log, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {video_id for video_id, *_ in csv.reader(file)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker, first = get_worker_info(), self.epoch.value
+        num_left, slot = self._count_skipped(), worker.id if worker else 0
+        corrupt = self._corrupt_before() if num_left else set()
         # `datasets` shares the epoch of a stream over processes, but a worker may be a pass ahead of another one.
         rows = copy.deepcopy(self.rows) if worker else self.rows
         for epoch in count(first) if self.is_endless else [first]:
             rows.set_epoch(epoch)
             is_empty = True
             for row in rows:
-                sample = self._sample(row, worker.id if worker else 0, epoch)
+                if num_left:
+                    self.corrupt_videos.count(self.corrupt_videos.read, slot)
+                    if row["video_id"] in corrupt:
+                        self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
+                        continue
+                    num_left, is_empty = num_left - 1, False
+                    yield SKIPPED
+                    continue
+                sample = self._sample(row, slot, epoch)
                 if not sample["is_corrupt"]:
                     is_empty = False
                     yield sample
@@ -246,6 +276,8 @@ class ClipCollator:
         self.augment, self.keep_seeds = augment, keep_seeds
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        if SKIPPED in samples:
+            return {"labels": torch.zeros(len(samples))}
         name = "pixel_values_videos" if "pixel_values_videos" in samples[0] else "pixel_values"
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in (name, "labels")}
         batch["sample_seeds"] = torch.tensor([sample["sample_seed"] for sample in samples])

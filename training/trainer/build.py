@@ -105,6 +105,11 @@ class RunSetup:
         size, buffer_size = run.training.per_device_train_batch_size, run.data.shuffle_buffer_size
         return ShardOrder(self.train_clips, size, world_size, buffer_size, run.training.data_seed)
 
+    def skip_streamed(self, num_batches: int, world_size: int) -> None:
+        """Do not decode the clips of a stream that a resumed run discards. num_batches: on each process."""
+        if isinstance(self.train_clips, StreamedClips):  # the first process reads the batches of all
+            self.train_clips.skip(num_batches * world_size, self.run.training.per_device_train_batch_size)
+
     @property
     def best_metric(self) -> str:
         """The metric of the best checkpoint, if `metric_for_best_model` is not given."""
@@ -161,6 +166,9 @@ class JointSetup:
         return next(iter(self.metrics.values()))
 
     best_metric = MEAN_SCORE
+
+    def skip_streamed(self, num_batches: int, world_size: int) -> None:
+        """As `RunSetup.skip_streamed`; a joint run has no streams."""
 
     @property
     def class_names(self) -> dict[str, list[str]]:
@@ -320,6 +328,11 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
         messages.append(
             "The training clips are read one shard after the other, shuffled within buffers of "
             f"{run.data.shuffle_buffer_size:,} clips of a rank; corrupt videos are found while training (streaming=true)."
+        )
+    elif run.training.is_resumed and isinstance(train_clips, StreamedClips):
+        messages.append(
+            "A stream has no index: its rows are read again, without decoding them, up to the place of the checkpoint. Shards of "
+            "`tubevit data shard` are continued at once."
         )
     return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages)
 

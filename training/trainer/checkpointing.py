@@ -142,7 +142,9 @@ def check_same_run(
     options = convert_options(load_config_file(str(path), blocks), blocks)
     current = {name: value for block in config.values() for name, value in as_options(block).items()}
     current = convert_options(current, blocks)
-    for name in sorted(options.keys() - FREE_ON_RESUME):
+    is_stream = counts.get("train") == {}  # `datasets` divides a stream among the workers
+    free = FREE_ON_RESUME - ({"dataloader_num_workers"} if is_stream else set())
+    for name in sorted(options.keys() - free):
         saved, now = options[name], current[name]
         # The order of the data sets decides the sampling of batches and the order of parameters.
         if saved != now or (name == "datasets" and list(saved) != list(now)):

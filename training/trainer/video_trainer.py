@@ -216,6 +216,7 @@ class VideoTrainer(TrainerOverrides):
         self.first_step, self.losses_before = self.state.global_step, before.get("sum_of_losses", 0.0)
         self.loss_sum.zero_()
         self.batches.begin(before)
+        self.setup.skip_streamed(self.first_step * self.args.gradient_accumulation_steps, self.args.world_size)
 
     def create_model_card(self, **kwargs) -> None:
         if self.is_world_process_zero():

@@ -490,6 +490,28 @@ def test_endless_stream_repeats_the_passes(rows, num_workers, monkeypatch):
     assert again == [sample["video_id"] for sample in found], "a resumed run reads the same"
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_skipped_batches_of_a_stream_are_not_decoded(rows, num_workers, tmp_path, monkeypatch):
+    """The batches after them are the same, though a video before them is corrupt, which only decoding can tell."""
+    shuffled = streamed(with_bad(rows, 2)).shuffle(seed=3, buffer_size=len(rows))
+    log, number = tmp_path / "skipped.csv", 7
+
+    def seeds(num_skipped: int) -> list:
+        clips = StreamedClips(shuffled, reader(), 2, is_endless=True, corrupt_video_log=log)
+        clips.skip(num_skipped, 2)
+        loader = DataLoader(clips, 2, num_workers=num_workers, collate_fn=ClipCollator(keep_seeds=True))
+        return [batch["sample_seeds"].tolist() for batch in islice(loader, num_skipped, number)]
+
+    whole, read = seeds(0), []
+    assert "a/2.mp4" in log.read_text()
+    call = RandomClipReader.__call__
+    monkeypatch.setattr(RandomClipReader, "__call__", lambda *args: read.append(args) or call(*args))
+    for done in (1, 5):
+        read.clear()
+        assert seeds(done) == whole[done:]
+        assert num_workers or len(read) - 2 * (number - done) in (0, 1), "the corrupt video is tried in each pass"
+
+
 def test_endless_stream_without_readable_videos_ends(rows):
     bad = with_bad(rows.select([0]), 0)
     assert list(StreamedClips(streamed(bad, 1), reader(), 2, is_endless=True)) == []

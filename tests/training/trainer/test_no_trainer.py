@@ -349,7 +349,11 @@ def test_streamed_data_set_is_trained_and_resumed(videos, tmp_path):
         folder = shutil.copytree(tmp_path / name, tmp_path / "resumed" / name, ignore=end)
         for checkpoint in folder.glob("*-6"):
             shutil.copy(tmp_path / name / checkpoint.name / "model.safetensors", checkpoint)
-        assert script.train(make_run(tmp_path / "data", folder, resume_from_checkpoint="true", **options)) == 0
+        resumed = {**options, "resume_from_checkpoint": "true"}
+        if name == "loop":
+            with pytest.raises(ValueError, match="has dataloader_num_workers=0, not 1"):
+                script.train(make_run(tmp_path / "data", folder, dataloader_num_workers=1, **resumed))
+        assert script.train(make_run(tmp_path / "data", folder, **resumed)) == 0
         assert_same_weights(folder, tmp_path / name)
         assert history(folder) == history(tmp_path / name)
 
