@@ -41,6 +41,11 @@ GROUPS = {
         ),
         "predict": ("commands.predict", "classify videos and images"),
         "serve": ("commands.serve", "answer HTTP requests with the labels of uploaded videos"),
+        "embed": ("commands.embed", "write the embeddings of a data set to a file"),
+        "probe": (
+            "commands.probe",
+            "score embeddings by ridge regression, k-nearest neighbors and an attentive probe",
+        ),
     },
     "models": {
         "convert": ("commands.convert", "convert an image ViT to TubeViT, or published UniFormerV2 and ViViT weights"),
@@ -97,7 +102,7 @@ RENAMED = {
     "baselines": "experiments baselines",
     "results": "experiments results",
 }
-IN_SEVERAL_PROCESSES = ("train", "train-loop", "eval")
+IN_SEVERAL_PROCESSES = ("train", "train-loop", "eval", "embed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from .option_types import BOOLEANS, MAX_LISTED_CHOICES, Range, is_kind, kinds_of
 from .options import UNNAMED, Blocks
 
 
+PACKAGE = __name__.partition(".")[0]
 NUMBER_METAVARS = {bool: "BOOL", int: "N", float: "X"}
 # Pattern of the names of options to the kind of their values; the first that matches. Other options take a NAME.
 METAVARS = {
@@ -133,7 +134,9 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
         help="YAML file with options, or the name of a recipe: finetune-small, kinetics-base, uniformerv2/k400_b16_f8x224, ...",
     )
     for name, block in blocks.items():
-        own, hidden = block.__annotations__, vars(block).get("UNSUPPORTED", ())
+        parents = [each for each in block.__mro__ if each.__module__.startswith(PACKAGE)]
+        own = {name for each in parents for name in vars(each).get("__annotations__", ())}
+        hidden = vars(block).get("UNSUPPORTED", ())
         group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])
         inherited = None
         of_name, ranges = {each.name: each for each in fields(block)}, option_ranges(block)

@@ -36,16 +36,9 @@ class EvaluatedModel:
 
 
 @dataclass
-class ViewConfig:
-    """Views of a video, and how their predictions are combined."""
+class SamplingConfig:
+    """Frames of a clip. Options that are not given are those of the checkpoint's own processor."""
 
-    num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video")
-    num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip, along the longer side")
-    view_aggregation: Literal["probs", "logits", "max"] = option(
-        "probs",
-        "score of a video from its views; probs: mean of their probabilities; logits: probabilities of their mean logits; max: "
-        "largest probability of each class",
-    )
     num_frames: Annotated[int, AT_LEAST_1] | None = option(None, "frames per clip (default: the checkpoint's)")
     fps: Annotated[float, POSITIVE] | None = option(
         None, "frames per second of a clip; sets sampling=fixed_rate (default: the checkpoint's)"
@@ -69,6 +62,19 @@ class ViewConfig:
     def processor_settings(self) -> dict[str, Any]:
         """Settings of the video processor that replace the checkpoint's; `None` for those that stay."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "view_aggregation"}
+
+
+@dataclass
+class ViewConfig(SamplingConfig):
+    """Views of a video, and how their predictions are combined."""
+
+    num_temporal_views: Annotated[int, AT_LEAST_1] = option(4, "clips per video")
+    num_spatial_views: Annotated[int, AT_LEAST_1] = option(3, "crops per clip, along the longer side")
+    view_aggregation: Literal["probs", "logits", "max"] = option(
+        "probs",
+        "score of a video from its views; probs: mean of their probabilities; logits: probabilities of their mean logits; max: "
+        "largest probability of each class",
+    )
 
 
 @dataclass
@@ -184,12 +190,19 @@ def write_results(
 
 def _describe_views(classifier: Any, views: ViewConfig) -> dict[str, Any]:
     """Sampling, sizes and views of the videos (or images)."""
-    processor = classifier.processor
-    clip = ("sampling", "num_frames", "fps", "frame_stride", "pad_mode") if classifier.media == "video" else ()
     return {
         "num_temporal_views": views.num_temporal_views,
         "num_spatial_views": views.num_spatial_views,
         "view_aggregation": views.view_aggregation,
+        **describe_clips(classifier),
+    }
+
+
+def describe_clips(model: Any) -> dict[str, Any]:
+    """Sampling and sizes of the clips (or images) of a `ClipModel`."""
+    processor = model.processor
+    clip = ("sampling", "num_frames", "fps", "frame_stride", "pad_mode") if model.media == "video" else ()
+    return {
         **{name: getattr(processor, name) for name in clip if name in processor.rules},
         "size": {name: value for name, value in dict(processor.size).items() if value is not None},
         "crop_size": dict(processor.crop_size) if processor.do_center_crop else None,

@@ -190,8 +190,8 @@ class ScoredVideos:
         )
         rows = (
             {
-                "video_id": _text(each.video_id),
-                "path": _text(each.path),
+                "video_id": valid_text(each.video_id),
+                "path": valid_text(each.path),
                 **self._segment_cells(each),
                 "label": each.label,
                 "view": view,
@@ -254,7 +254,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _text(name: str) -> str:
+def valid_text(name: str) -> str:
     """A file name as valid UTF-8, which parquet requires; invalid bytes are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

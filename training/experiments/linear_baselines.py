@@ -35,7 +35,6 @@ FRAMES_OF_FILES, FRAMES_OF_SYNTHETIC = 32, 16
 SIDE = 24  # of the grayscale frames, in pixels
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 NUM_TIME_BINS = 3
-PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
 
 
 class Clips(NamedTuple):
@@ -175,10 +174,12 @@ def score(train: Clips, validation: Clips) -> dict[str, float]:
     """
     import numpy as np
 
+    from ..evaluation.probes import ridge_probe
+
     most_frequent = np.bincount(train.labels).argmax()
     accuracies = {"chance": float(np.mean(validation.labels == most_frequent))}
     for name, features in FEATURES.items():
-        predicted = ridge_classify(features(train.frames), train.labels, features(validation.frames))
+        predicted = ridge_probe(features(train.frames), train.labels, features(validation.frames)).predicted
         accuracies[name] = float(np.mean(predicted == validation.labels))
     return accuracies
 
@@ -205,34 +206,6 @@ def motion_energy(frames):
 
 
 FEATURES = {"one frame": middle_frame, "frames without order": unordered_frames, "motion energy": motion_energy}
-
-
-def ridge_classify(features, labels, others):
-    """
-    Class indices `(others,)` by ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
-
-    The penalty is the one of `PENALTIES` with the smallest squared error when each training example is left out in turn,
-    which follows from one eigendecomposition; nothing is chosen by looking at `others`.
-    """
-    import numpy as np
-
-    # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
-    mean = features.mean(0)
-    examples, others = (features - mean).astype(np.float64), others - mean
-    targets = np.eye(labels.max() + 1)[labels]
-    offset = targets.mean(0)
-    values, vectors = np.linalg.eigh(examples @ examples.T)
-    values = np.maximum(values, 0)
-    rotated = vectors.T @ (targets - offset)
-    best = None
-    for penalty in np.array(PENALTIES) * max(values.mean(), 1e-12):
-        shrunk = values / (values + penalty)
-        leverage = (vectors**2) @ shrunk + 1 / len(labels)
-        left_out = (targets - offset - vectors @ (shrunk[:, None] * rotated)) / np.maximum(1 - leverage, 1e-9)[:, None]
-        error = np.mean(left_out**2)
-        if best is None or error < best[0]:
-            best = error, vectors @ (rotated / (values + penalty)[:, None])
-    return (others @ (examples.T @ best[1]) + offset).argmax(1)
 
 
 def format_table(results: list[dict[str, Any]]) -> str:

@@ -11,12 +11,10 @@ from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.experiments.linear_baselines import (
     FEATURES,
-    PENALTIES,
     SIDE,
     Clips,
     motion_energy,
     read_clips,
-    ridge_classify,
     score,
     synthetic_clips,
     to_grayscale,
@@ -65,35 +63,6 @@ def test_features_do_not_change_with_what_they_are_blind_to():
     parts = motion_energy(frames).reshape(3, 3, -1)
     assert np.allclose(motion_energy(frames[:, ::-1]).reshape(3, 3, -1), parts[:, ::-1])
     assert motion_energy(frames[:, :2]).shape == (3, 16)  # two frames have one difference
-
-
-def test_the_ridge_is_the_one_that_leaving_out_each_example_chooses():
-    rng = np.random.default_rng(0)
-    examples, labels, others = rng.normal(size=(25, 40)), rng.integers(3, size=25), rng.normal(size=(60, 40))
-    examples += 0.7 * labels[:, None]
-    targets = np.eye(3)[labels]
-
-    def predict(examples, targets, others, penalty):
-        mean, offset = examples.mean(0), targets.mean(0)
-        centered = examples - mean
-        weights = np.linalg.solve(centered.T @ centered + penalty * np.eye(40), centered.T @ (targets - offset))
-        return (others - mean) @ weights + offset
-
-    scale = np.mean(np.sum((examples - examples.mean(0)) ** 2, axis=1))
-    errors = {}
-    for penalty in PENALTIES:
-        left_out = [
-            predict(np.delete(examples, i, 0), np.delete(targets, i, 0), examples[i : i + 1], penalty * scale)[0]
-            for i in range(25)
-        ]
-        errors[penalty] = np.mean((targets - left_out) ** 2)
-    best = min(errors, key=errors.get)
-    expected = predict(examples, targets, others, best * scale).argmax(1)
-    assert np.array_equal(ridge_classify(examples, labels, others), expected)
-
-
-def test_features_that_never_change_leave_the_commonest_class():
-    assert set(ridge_classify(np.ones((5, 3)), np.array([0, 1, 1, 1, 0]), np.ones((4, 3)))) == {1}
 
 
 def test_grayscale_frames_are_means_over_areas_of_the_whole_frame():

@@ -1,0 +1,151 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Classifiers of embeddings whose encoder stays frozen: ridge regression, k-nearest neighbors, and an attentive probe.
+
+Nothing is chosen by looking at the examples that are scored: the penalty of ridge regression follows from the training examples
+alone, and the other probes have fixed settings.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+
+PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
+TEMPERATURE = 0.07  # of the votes of neighbors (Wu et al., 2018; DINO, Caron et al., 2021)
+MAX_HEADS = 8  # of the attentive probe
+SMALLEST = 1e-9  # part of an example's own target in its fit that is left; avoids a division by 0
+
+
+class RidgeResult(NamedTuple):
+    """Class indices `(others,)`, and the chosen penalty in mean squared norms of an example."""
+
+    predicted: np.ndarray
+    penalty: float
+
+
+def ridge_probe(
+    features: np.ndarray, labels: np.ndarray, others: np.ndarray, groups: Sequence[Hashable] | None = None
+) -> RidgeResult:
+    """
+    Classify `others` `(others, features)` by ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
+
+    The penalty is the one of `PENALTIES` with the smallest squared error when each group of training examples is left out in turn,
+    which follows from one eigendecomposition. groups: of each training example (default: each is a group of its own).
+    """
+    # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
+    mean = features.mean(0)
+    examples, others = (features - mean).astype(np.float64), others - mean
+    targets = np.eye(labels.max() + 1)[labels]
+    offset = targets.mean(0)
+    values, vectors = np.linalg.eigh(examples @ examples.T)
+    values = np.maximum(values, 0)
+    rotated = vectors.T @ (targets - offset)
+    unit, best = max(values.mean(), 1e-12), None
+    for penalty in PENALTIES:
+        shrunk = values / (values + penalty * unit)
+        residuals = targets - offset - vectors @ (shrunk[:, None] * rotated)
+        error = np.mean(left_out_residuals(vectors, shrunk, residuals, groups) ** 2)
+        if best is None or error < best[0]:
+            best = error, penalty, vectors @ (rotated / (values + penalty * unit)[:, None])
+    assert best is not None  # there are penalties
+    return RidgeResult((others @ (examples.T @ best[2]) + offset).argmax(1), best[1])
+
+
+def left_out_residuals(
+    vectors: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray, groups: Sequence[Hashable] | None
+) -> np.ndarray:
+    """
+    Residuals `(examples, classes)` of the fits without each group: `(I - H)^-1 r` for the rows of the group, where
+    `H = V diag(shrunk) V^T + 1/n` gives the fitted targets and r are the residuals of the fit to all examples.
+
+    vectors: V, `(examples, examples)`. shrunk: `(examples,)`. residuals: r.
+    """
+    number = len(vectors)
+    leverage = (vectors**2) @ shrunk + 1 / number
+    left_out = residuals / np.maximum(1 - leverage, SMALLEST)[:, None]
+    names, codes = (None, None) if groups is None else np.unique(np.array(list(map(str, groups))), return_inverse=True)
+    for code in range(0 if names is None else len(names)):
+        rows = np.flatnonzero(codes == code)
+        if len(rows) > 1:
+            own = vectors[rows]
+            fitted = (own * shrunk) @ own.T + 1 / number
+            left_out[rows] = np.linalg.solve((1 + SMALLEST) * np.eye(len(rows)) - fitted, residuals[rows])
+    return left_out
+
+
+def nearest_neighbors(features: np.ndarray, labels: np.ndarray, others: np.ndarray, num_neighbors: int) -> np.ndarray:
+    """
+    Class indices `(others,)` by a vote of the `num_neighbors` training examples of the largest cosine similarity; a vote has the weight
+    `exp(similarity / TEMPERATURE)`.
+    """
+    similarities = _unit_length(others) @ _unit_length(features).T
+    nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :num_neighbors]
+    near = np.take_along_axis(similarities, nearest, axis=1)
+    weights = np.exp((near - near.max(1, keepdims=True)) / TEMPERATURE)
+    return (weights[:, :, None] * np.eye(labels.max() + 1)[labels[nearest]]).sum(1).argmax(1)
+
+
+def _unit_length(vectors: np.ndarray) -> np.ndarray:
+    vectors = vectors.astype(np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+class AttentiveProbe(nn.Module):
+    """
+    A linear classifier of attention pooling: one learned query attends to the tokens, as in the probes of V-JEPA (Bardes et al., 2024).
+    Positions are learned too, because the vectors of frames have none.
+    """
+
+    def __init__(self, num_tokens: int, width: int, num_classes: int):
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(num_tokens, width))
+        self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.attention = nn.MultiheadAttention(width, math.gcd(width, MAX_HEADS), batch_first=True)
+        self.layernorm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, width)` to logits `(batch, classes)`."""
+        tokens = tokens + self.positions
+        pooled, _ = self.attention(self.query.expand(len(tokens), -1, -1), tokens, tokens, need_weights=False)
+        return self.classifier(self.layernorm(pooled[:, 0]))
+
+
+def attentive_probe(
+    tokens: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray,
+    seed: int = 0,
+    epochs: int = 100,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    device: str = "cpu",
+) -> np.ndarray:
+    """
+    Class indices `(others,)` by an `AttentiveProbe`, trained by AdamW with a cosine schedule and weight decay 0.05.
+
+    tokens: `(examples, tokens, features)`. Mean and standard deviation of each of their features standardize `others` too.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mean, std = tokens.mean((0, 1)), tokens.std((0, 1)) + 1e-6
+        inputs, unseen = (torch.from_numpy(((each - mean) / std).astype(np.float32)) for each in (tokens, others))
+        targets = torch.from_numpy(labels.astype(np.int64))
+        probe = AttentiveProbe(*tokens.shape[1:], int(labels.max()) + 1).to(device)
+        optimizer = torch.optim.AdamW(probe.parameters(), learning_rate, weight_decay=0.05)
+        num_steps = epochs * math.ceil(len(labels) / batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+        for _ in range(epochs):
+            for batch in torch.randperm(len(labels)).split(batch_size):
+                loss = torch.nn.functional.cross_entropy(probe(inputs[batch].to(device)), targets[batch].to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        with torch.inference_mode():
+            return np.concatenate([probe(each.to(device)).argmax(1).cpu().numpy() for each in unseen.split(256)])
