@@ -12,6 +12,7 @@ other columns. A run that was stopped goes on with `--resume`.
 
 import argparse
 import time
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,7 +115,7 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
     from accelerate.utils import gather_object
 
     from ..data.dataset_columns import check_frame_rates
-    from ..evaluation.embeddings import PartWriter, SavedVectors, begin, check_name, check_new, finish
+    from ..evaluation.embeddings import PartWriter, SavedVectors, check_name, check_new, check_resumed, finish
     from ..evaluation.multi_view import iterate_predictions
     from ..models.encoders import load_encoder
 
@@ -131,38 +132,39 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
     )
     rows = {split: _rows_of(data, split) for split in splits}
     settings = describe(encoder, config, data)
-    if accelerator.is_main_process and (message := begin(path, settings)):
-        log(message)
+    if accelerator.is_main_process:
+        keys = {row.key for each in rows.values() for row in each}
+        found = check_resumed(path, settings, keys)
+        log(f"Resumes {' and '.join(found)}." if found else f"{'Nothing to resume: ' * resume}{path} is new.")
     accelerator.wait_for_everyone()
     done = SavedVectors(path).places
     accelerator.wait_for_everyone()  # no process writes before all have read
     log(
-        f"{type(encoder.model).__name__}, {settings['embedding']}, of {sum(map(len, rows.values())):,} {data.media}s "
-        f"({', '.join(f'{split} {len(each):,}' for split, each in rows.items())}): {settings['clips']}, {encoder.model.dtype} on "
-        f"{accelerator.num_processes} x {accelerator.device.type}."
+        f"{settings['embedding']}, {data.media}s: {', '.join(f'{split} {len(each):,}' for split, each in rows.items())}; "
+        f"{settings['clips']}, {encoder.model.dtype} on {accelerator.num_processes} x {accelerator.device.type}."
     )
     encoder.model.to(accelerator.device)
-    start, writer, left_out = time.perf_counter(), PartWriter(path, accelerator.process_index), []
-    for split in splits:
-        missing = [index for index, row in enumerate(rows[split]) if row.key not in done]
-        remaining = data.splits[split].select(missing)
-        if data.media == "video":
-            check_frame_rates(remaining, encoder.processor.sampling)
-        batches = iterate_predictions(
-            encoder,
-            remaining,
-            accelerator,
-            options.batch_size,
-            options.dataloader_num_workers,
-            f"embedding {split}",
-        )
-        for predictions, _ in batches:
-            for each in predictions:
-                if each.logits is None:
-                    left_out.append((split, each.video_id, each.path, each.reason))
-                else:
-                    writer.add(split, each.video_id, each.path, each.logits.mean(0))
-    writer.flush()
+    start, left_out = time.perf_counter(), []
+    with closing(PartWriter(path, accelerator.process_index, settings)) as writer:
+        for split in splits:
+            missing = [index for index, row in enumerate(rows[split]) if row.key not in done]
+            remaining = data.splits[split].select(missing)
+            if data.media == "video":
+                check_frame_rates(remaining, encoder.processor.sampling)
+            batches = iterate_predictions(
+                encoder,
+                remaining,
+                accelerator,
+                options.batch_size,
+                options.dataloader_num_workers,
+                f"embedding {split}",
+            )
+            for predictions, _ in batches:
+                for each in predictions:
+                    if each.logits is None:
+                        left_out.append((split, each.video_id, each.path, each.reason))
+                    else:
+                        writer.add(split, each.video_id, each.path, each.logits.mean(0))
     left_out = gather_object(left_out)  # also waits for all processes
     seconds = time.perf_counter() - start
     if accelerator.is_main_process:

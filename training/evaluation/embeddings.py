@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,44 +83,58 @@ def check_new(path: Path) -> None:
             raise FileExistsError(
                 f"{each} exists: name another output, or add the videos that it lacks with --resume."
             )
-    if parts_folder(path).exists():
+    if has_parts(path):
         raise FileExistsError(
             f"{parts_folder(path)} holds the embeddings of a run that was stopped: continue it with --resume, or remove the folder."
         )
 
 
-def begin(path: Path, settings: dict[str, Any]) -> str:
-    """
-    Create the folder of parts, or check that the existing file and folder have these settings. Returns a message if something is
-    resumed.
+def has_parts(path: Path) -> bool:
+    """Whether a run that was stopped left embeddings of the file `path`."""
+    return any(parts_folder(path).glob("*.arrow"))
 
-    Raises `ValueError` that names the first setting that differs.
+
+def is_complete(path: Path) -> bool:
+    """Whether the file exists, with the JSON file of an array."""
+    return all(each.exists() for each in files_of(path))
+
+
+def check_resumed(path: Path, settings: dict[str, Any], keys: Collection[Key]) -> list[str]:
     """
-    folder, found = parts_folder(path), []
-    if all(each.exists() for each in files_of(path)):
-        found.append((path, read_settings(path)))
-    if (folder / SETTINGS_FILE).exists():
-        found.append((folder, json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))))
-    for where, saved in found:
+    What is resumed: the file `path`, parts of it, or nothing.
+
+    settings: of this run. keys: of its videos.
+
+    Raises `ValueError` that names the first setting that differs, or a video of the file that this run does not have.
+    """
+    found, folder = {}, parts_folder(path)
+    if is_complete(path):
+        found[str(path)] = read_settings(path)
+    if has_parts(path):
+        found[str(folder)] = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    for where, saved in found.items():
         for name, value in json.loads(json.dumps(settings)).items():
             if saved.get(name) != value:
                 raise ValueError(
                     f"{where} was written with {name}={saved.get(name)!r}, and this run has {name}={value!r}: name another output."
                 )
-    folder.mkdir(exist_ok=True)
-    write_json(folder / SETTINGS_FILE, settings)
-    return f"Resumes {' and '.join(str(where) for where, _ in found)}." if found else ""
+    if lost := [key for key in SavedVectors(path).places if key not in keys]:
+        raise ValueError(
+            f"{' and '.join(found)} hold {len(lost)} videos that this run does not have, such as {lost[0][1]} of the split {lost[0][0]}: "
+            "name another output."
+        )
+    return list(found)
 
 
 class PartWriter:
     """
     Saves the embeddings of one process in parts.
 
-    path: of the final file. rank: of the process. The parts of an earlier run are kept.
+    path: of the final file. rank: of the process. settings: saved with the parts. The parts of an earlier run are kept.
     """
 
-    def __init__(self, path: Path, rank: int):
-        self.folder, self.rank = parts_folder(path), rank
+    def __init__(self, path: Path, rank: int, settings: dict[str, Any]):
+        self.folder, self.rank, self.settings = parts_folder(path), rank, settings
         self.number = len(list(self.folder.glob(f"rank{rank}-*.arrow")))
         self.rows: list[tuple[str, str, str]] = []
         self.vectors: list[np.ndarray] = []
@@ -141,8 +155,12 @@ class PartWriter:
         if is_full or time.monotonic() - self.last >= SECONDS_PER_PART:
             self.flush()
 
+    def close(self) -> None:
+        """Save the rest, also when the run is interrupted."""
+        self.flush()
+
     def flush(self) -> None:
-        """Write the videos since the last part. A part is complete or does not exist."""
+        """Write the videos since the last part. A part is complete, or it does not exist."""
         if self.rows:
             import pyarrow as pa
 
@@ -150,6 +168,7 @@ class PartWriter:
             table = pa.table(
                 {"split": splits, "video_id": ids, "path": paths, EMBEDDING: as_lists(np.stack(self.vectors))}
             )
+            self._write_settings()
             target = self.folder / f"rank{self.rank}-{self.number:06d}.arrow"
             temporary = target.with_suffix(".tmp")
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -159,6 +178,13 @@ class PartWriter:
             self.rows, self.vectors = [], []
         self.last = time.monotonic()
 
+    def _write_settings(self) -> None:
+        if not (self.folder / SETTINGS_FILE).exists():
+            self.folder.mkdir(exist_ok=True)
+            temporary = self.folder / f"rank{self.rank}.tmp"
+            write_json(temporary, self.settings)
+            os.replace(temporary, self.folder / SETTINGS_FILE)
+
 
 class SavedVectors:
     """The embeddings of the parts and of an earlier file, by key. Those of the parts stay on the disk."""
@@ -167,7 +193,7 @@ class SavedVectors:
         import pyarrow as pa
 
         self.places: dict[Key, tuple[np.ndarray, int, str]] = {}
-        if all(each.exists() for each in files_of(path)):
+        if is_complete(path):
             earlier = read_embeddings(path)
             self._add(earlier.columns, earlier.vectors)
         for part in sorted(parts_folder(path).glob("*.arrow")):
@@ -219,7 +245,7 @@ def finish(path: Path, rows: Sequence[Row], settings: dict[str, Any]) -> tuple[i
         _write_array(temporary, rows, groups(), shape, settings)
     for source, target in zip(temporary, files_of(path), strict=True):
         os.replace(source, target)
-    shutil.rmtree(parts_folder(path))
+    shutil.rmtree(parts_folder(path), ignore_errors=not parts_folder(path).exists())
     return shape
 
 

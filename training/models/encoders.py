@@ -8,6 +8,7 @@ its `pooler_output`, and if it has none, the token or mean of `ModelFamily.bare_
 embedding of the clip is the mean over its frames.
 """
 
+import inspect
 from typing import Any, Literal
 
 import torch
@@ -207,6 +208,10 @@ def _load_library_model(name: str, family: ModelFamily, config: Any, dtype: str,
     if _is_image_family(family) and "vision_config" in config.sub_configs:
         overrides["config"] = config.vision_config
     model = load_complete(AutoModel, name, optional_pooler=True, dtype=dtype, **overrides)
+    if "spatial_shapes" in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{name} is a {family.title} model, which reads patches of images of any size: it cannot read frames."
+        )
     has_no_pooler = model.pooler is None if hasattr(model, "pooler") else not _is_image_family(family)
     return model, family.bare_pooling if has_no_pooler else "pooler_output"
 
