@@ -27,7 +27,7 @@ def videos(tmp_path_factory):
     """Seven videos of two splits and three classes; `persons.csv` names their groups."""
     root = tmp_path_factory.mktemp("videos")
     rows = ["path,label,split,person"]
-    for index, name in enumerate(["a", "b", "a", "b", "c", "c", "a"]):
+    for index, name in enumerate("abcabca"):
         split = "train" if index < 4 else "val"
         path = root / split / name / f"{index}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def test_embedding_of_a_file_is_that_of_the_processors_clip(suffix, options, vid
     found = read_embeddings(output)
     assert found.vectors.shape == (7, 24) and found.vectors.dtype == np.float32
     assert found.columns["split"] == ["train"] * 4 + ["validation"] * 3
-    assert found.columns["label"] == ["a", "b", "a", "b", "c", "c", "a"]
+    assert found.columns["label"] == list("abcabca")
     assert found.columns["group"] == ["p0", "p0", "p1", "p1", "p2", "p2", "p3"]
     assert (found.settings["level"], found.settings["shape"], found.settings["num_videos"]) == ("pooled", [24], 7)
     assert (
