@@ -74,9 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
-        metavar="N|NAME|FILE",
+        metavar="N|NAME|FILE|FOLDER",
         help="image model: create a new classifier with N labels (default: keep the source's classifier). Published checkpoint: the names of "
-        "its classes, of kinetics400, kinetics600, kinetics700, kinetics710, ssv1, ssv2 or mit, or from a file with a name per line",
+        "its classes, of kinetics400, kinetics600, kinetics700, kinetics710, ssv1, ssv2 or mit, from a file with a name per line, or from the folder of EPIC_100_noun_classes_v2.csv and "
+        "EPIC_100_verb_classes.csv",
     )
     parser.add_argument(
         "--image-size",

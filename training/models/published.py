@@ -24,7 +24,9 @@ from tubevit.conversion_report import ConversionReport
 from tubevit.uniformerv2_conversion import is_mmaction_state, is_reference_state
 from tubevit.vivit_conversion import is_scenic_state
 
-from .published_classes import assumed_class, class_names, cut_classifier, head_rows, orders_of
+from ..data.class_names import count_label_groups, describe_classes
+from ..data.formats.epic_kitchens import HEADS, epic_names
+from .published_classes import LISTS, assumed_class, class_names, cut_classifier, head_rows, orders_of
 
 
 SOMETHING_SOMETHING = ("ssv1", "ssv2")
@@ -186,6 +188,12 @@ def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str
             messages.append(assumption)
     elif options.labels is None:
         return [f"The {num_labels} classes have no names: give --labels."]
+    elif options.labels not in LISTS and Path(options.labels).is_dir():
+        if options.label_order is not None:
+            raise ValueError(
+                f"--label-order={options.label_order} has no effect with the folder --labels {options.labels}: leave it out."
+            )
+        return _set_label_groups(model, Path(options.labels))
     else:
         names = class_names(options.labels, order, num_labels)
         messages.append(f"{num_labels} class names of {options.labels}, in the order of {order}.")
@@ -197,6 +205,21 @@ def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
     return messages
+
+
+def _set_label_groups(model: Any, folder: Path) -> list[str]:
+    """Set the nouns and verbs of EPIC-KITCHENS-100, from the folder of its class files, as labels of two groups."""
+    names = epic_names(folder / "EPIC_100_train.csv", None, None)
+    label_groups = count_label_groups(names, HEADS)
+    if len(names) != model.config.num_labels:
+        raise ValueError(
+            f"The classifier has {model.config.num_labels} rows, and {folder} names {len(names)} classes "
+            f"({', '.join(f'{size} {name}s' for name, size in label_groups.items())})."
+        )
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.label_groups = [[name, size] for name, size in label_groups.items()]
+    return [f"{describe_classes(names, label_groups)}: nouns first, as in Scenic; a clip has one label of each group."]
 
 
 def _processor(model: Any, options: PublishedOptions, messages: list[str]) -> Any:
@@ -221,11 +244,13 @@ def _processor(model: Any, options: PublishedOptions, messages: list[str]) -> An
         messages.append(
             "frame_stride=1: the frames of Something-Something, whose number of classes the classifier has."
         )
+    elif config.label_groups:
+        messages.append("frame_stride=1: the frames of Scenic's models of EPIC-KITCHENS-100.")
     return FactorizedViViTVideoProcessor(
         num_frames=config.num_frames,
         size={"shortest_edge": round(min(height, width) * 256 / 224)},
         crop_size={"height": height, "width": width},
-        frame_stride=1 if may_be_something else 2,
+        frame_stride=1 if may_be_something or config.label_groups else 2,
     )
 
 

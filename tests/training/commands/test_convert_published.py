@@ -494,3 +494,19 @@ def test_saved_model_takes_the_frames_of_the_processor(tmp_path):
     UniFormerV2VideoProcessor(num_frames=7, size=32, crop_size=32).save_pretrained(tmp_path / "odd")
     with pytest.raises(ValueError, match="needs an even number of frames, got 7"):
         uniformerv2(3, temporal_downsampling=True).save_pretrained(tmp_path / "odd")
+
+
+def test_nouns_and_verbs_of_epic_kitchens_are_groups_of_labels(tmp_path, capsys):
+    for name, keys in (("noun_classes_v2", ("tap", "board:chopping", "cup")), ("verb_classes", ("take", "wash"))):
+        rows = "".join(f"{index},{key},\"['{key}', 'x']\",some\n" for index, key in enumerate(keys))
+        (tmp_path / f"EPIC_100_{name}.csv").write_text(f"id,key,instances,category\n{rows}")
+    for number in (4, 5):
+        vivit(num_labels=number).save_pretrained(tmp_path / f"model{number}")
+        assert convert(tmp_path / f"model{number}", tmp_path / f"checkpoint{number}", "--to", "scenic") == 0
+    assert convert(tmp_path / "checkpoint5", tmp_path / "out", "--labels", tmp_path) == 0
+    assert "noun 3: tap, board:chopping, cup; verb 2: take, wash" in capsys.readouterr().out
+    loaded = FactorizedViViTForVideoClassification.from_pretrained(tmp_path / "out")
+    assert loaded.config.label_groups == [["noun", 3], ["verb", 2]] and loaded.config.id2label[3] == "verb: take"
+    assert json.loads((tmp_path / "out" / "video_preprocessor_config.json").read_text())["frame_stride"] == 1
+    assert convert(tmp_path / "checkpoint4", tmp_path / "new", "--labels", tmp_path) == 2
+    assert "The classifier has 4 rows" in capsys.readouterr().err
