@@ -23,6 +23,7 @@ from tubevit.training.evaluation.metrics import (
     average_precision,
     chance_warning,
     confusion_matrix,
+    group_accuracies,
     mean_average_precision,
     mean_class_accuracy,
     per_class_accuracy,
@@ -307,3 +308,20 @@ def test_views_of_label_groups_have_a_softmax_for_each_group(aggregation):
         alone = aggregate_views(logits[..., first : first + size], aggregation)
         np.testing.assert_allclose(scores[:, first : first + size], alone, atol=1e-12)
         first += size
+
+
+def test_the_score_of_an_action_is_the_product_of_its_probabilities():
+    """By their sum, the action (0, 1) with 0.9 + 0.02 would rank before (1, 0) with 0.1 * 0.9."""
+    from tubevit.training.evaluation.multi_view import VideoPrediction
+    from tubevit.training.evaluation.results import ScoredVideos
+
+    groups = {"noun": 2, "verb": 8}
+    probabilities = np.array([0.92, 0.08, 0.93, *[0.01] * 7])
+    label = [1, 2]  # the second noun and the first verb: 0.08 * 0.93, after 0.92 * 0.93, and before 0.92 * 0.01
+    videos = [VideoPrediction(0, "a", "a.mp4", label, np.log(probabilities)[None].astype(np.float32))]
+    names = [f"{group}: {index}" for group, size in groups.items() for index in range(size)]
+    scored = ScoredVideos.of(videos, names, "probs", False, groups)
+    metrics = scored.metrics()
+    assert (metrics["action_accuracy"], metrics["action_top5_accuracy"]) == (0.0, 1.0)
+    sums = group_accuracies(scored.scores, scored.labels, groups)
+    assert sums["action_top5_accuracy"] == 0.0  # 0.92 + 0.01 is in the way seven times

@@ -65,8 +65,7 @@ def read_epic(path: Path, context: ReadContext) -> list[VideoSample]:
         if not video_id or not cells["narration_id"]:
             raise ValueError(f"{where}: the {'narration_id' if video_id else 'video_id'} is empty.")
         if video_id not in found:
-            file = context.videos.root / cells["participant_id"] / "videos" / f"{video_id}.MP4"
-            found[video_id] = context.videos.find_clip([video_id]) or str(file)
+            found[video_id] = _find_video(cells["participant_id"], video_id, context)
         label = tuple(_class_of(cells, head, names[head], where) for head in HEADS) if has_labels else None
         segment = _segment_of(cells, os.path.isdir(found[video_id]), where)
         group = cells[context.group_column or "video_id"] or None
@@ -78,6 +77,15 @@ def read_epic(path: Path, context: ReadContext) -> list[VideoSample]:
             ]
         )
     return samples
+
+
+def _find_video(participant: str, video_id: str, context: ReadContext) -> str:
+    """The usual places are looked up first: the data set has 20 million frames, which a search would list."""
+    usual = [
+        context.videos.find(f"{participant}/{name}") for name in (f"videos/{video_id}.MP4", f"rgb_frames/{video_id}")
+    ]
+    existing = next((path for path in usual if os.path.exists(path)), None)
+    return existing or context.videos.find_clip([video_id]) or usual[0]
 
 
 def _class_of(cells: dict[str, str], head: str, names: list[str], where: str) -> str:
