@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         TubeViTVideoProcessor,
         UniFormerV2VideoProcessor,
     )
+    from .training.streaming.stream import TubeViTStream  # type: ignore[import-not-found]  # another folder
     from .tubes import Tube
 
 
@@ -69,6 +70,7 @@ __all__ = [
     "TubeViTModel",
     "TubeViTPreTrainedModel",
     "TubeViTProcessor",
+    "TubeViTStream",
     "TubeViTVideoProcessor",
     "UniFormerV2Config",
     "UniFormerV2ForVideoClassification",
@@ -94,6 +96,7 @@ _MODULES = {
     "TubeViTModel": "modeling_tubevit",
     "TubeViTPreTrainedModel": "modeling_tubevit",
     "TubeViTProcessor": "processing",
+    "TubeViTStream": "training.streaming.stream",
     "TubeViTVideoProcessor": "processing",
     "UniFormerV2Config": "configuration_uniformerv2",
     "UniFormerV2ForVideoClassification": "modeling_uniformerv2",

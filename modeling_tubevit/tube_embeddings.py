@@ -214,7 +214,7 @@ class TubeViTEmbeddings(nn.Module):
         size = static_size((video.shape[1], video.shape[3], video.shape[4]))
         indices, tubes = self._tubes_for(size, is_image=pixel_values is not None)
 
-        tokens = torch.cat([self._project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
+        tokens = torch.cat([self.project(video, tube, i) for i, tube in zip(indices, tubes, strict=True)], dim=1)
         # In the weights' dtype: under autocast the products are in half precision, but positions are added in full precision.
         tokens = tokens.to(self.dtype)
         positions = self.positions(tubes, indices, size, tokens)
@@ -306,7 +306,7 @@ class TubeViTEmbeddings(nn.Module):
         assert kernel is not None  # projection_of returns None only if there is an interpolated kernel
         return kernel
 
-    def _project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
+    def project(self, video: torch.Tensor, tube: Tube, index: int) -> torch.Tensor:
         """The tokens of one tube, `(batch, tokens, hidden_size)`."""
         size = static_size((video.shape[1], video.shape[3], video.shape[4]))
         # Not when compiling: the comparison would add guards on sizes, and the compiler fuses the two copies itself.

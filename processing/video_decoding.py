@@ -297,7 +297,7 @@ def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelecto
     frames = _indexed_frames(index, np.unique(indices).tolist(), container, stream)
     first = next(frames)  # before it, the decoder may not know the sample aspect ratio
     aspect_ratio = index.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    convert = _ToRGB(index.width, index.height, aspect_ratio)
+    convert = FrameToRGB(index.width, index.height, aspect_ratio)
     return _assemble_clip(chain([first], frames), convert, frame_transform, indices, metadata)
 
 
@@ -361,7 +361,7 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
     try:
         for frame in _all_frames(index, file, name, allow_partial):
             if not pts:
-                convert = _ToRGB(frame.width, frame.height, index.sample_aspect_ratio)
+                convert = FrameToRGB(frame.width, frame.height, index.sample_aspect_ratio)
             if frame.is_corrupt and first_damaged is None:
                 first_damaged = len(pts)
             is_interlaced |= frame.interlaced_frame
@@ -466,7 +466,7 @@ def _metadata(index: VideoIndex, pts: list[int | None]) -> TubeViTVideoMetadata:
 
 def _assemble_clip(
     frames: Iterator,
-    convert: "_ToRGB | FrameReader | WebPAnimation",
+    convert: "FrameToRGB | FrameReader | WebPAnimation",
     frame_transform,
     indices: np.ndarray,
     metadata: TubeViTVideoMetadata,
@@ -492,7 +492,10 @@ def _assemble_clip(
 
 
 def _groups(
-    frames: Iterator, convert: "_ToRGB | FrameReader | WebPAnimation", num_frames: int, group_size: int | None = None
+    frames: Iterator,
+    convert: "FrameToRGB | FrameReader | WebPAnimation",
+    num_frames: int,
+    group_size: int | None = None,
 ) -> Iterator[torch.Tensor]:
     """`num_frames` frames as RGB in groups, uint8 `(group_size, 3, height, width)`; the last group may be smaller.
 
@@ -530,7 +533,7 @@ def _channels_first(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
-class _ToRGB:
+class FrameToRGB:
     """Decoded frame to an RGB picture, uint8 `(height, width, 3)`: upright, with square pixels, of the first frame's size.
 
     The width is multiplied by the sample aspect ratio and rounded to the nearest pixel; the height is unchanged. Ratios

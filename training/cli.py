@@ -40,6 +40,7 @@ GROUPS = {
             "evaluate a classifier on a data set, with several views per video",
         ),
         "predict": ("commands.predict", "classify videos and images"),
+        "watch": ("commands.watch", "find events in a long video, a camera or a network stream"),
         "serve": ("commands.serve", "answer HTTP requests with the labels of uploaded videos"),
         "embed": ("commands.embed", "write the embeddings of a data set to a file"),
         "probe": (

@@ -173,10 +173,10 @@ def test_widened_token_concatenates_tokens_of_the_small_model(small):
     tube, wide = small.config.get_tubes()[0], model.config.get_tubes()[0]
     assert wide.num_merged == 2 and wide.stride == tube.stride
     clips = tiny_clips()
-    outputs = model.tubevit.embeddings._project(clips, wide, 0)
+    outputs = model.tubevit.embeddings.project(clips, wide, 0)
     small.set_tubes([dict(TINY_TUBES[0], stride=list(wide.kernel_stride)), *TINY_TUBES[1:]])
     narrow = small.config.get_tubes()[0]
-    neighbors = small.tubevit.embeddings._project(clips, narrow, 0)
+    neighbors = small.tubevit.embeddings.project(clips, narrow, 0)
     assert torch.equal(outputs[:, 0, :24], neighbors[:, 0])
     assert outputs.shape[-1] == 48
 

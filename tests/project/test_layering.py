@@ -76,7 +76,7 @@ def test_importing_the_package_stays_light():
 ROWS = [
     {"scripts"},
     {"commands", "experiments"},
-    {"trainer", "serving"},
+    {"trainer", "serving", "streaming"},
     {"evaluation", "benchmarks"},
     {"visualization"},
     {"models"},

@@ -131,11 +131,13 @@ def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
     Valid with one thread only, on which stages do not overlap.
     """
     spent: dict[str, list[float]] = {name: [] for name in ("decode", "convert", "resize", "normalize")}
-    convert = video_decoding._ToRGB.__call__
+    convert = video_decoding.FrameToRGB.__call__
     for _ in range(rounds):
         seconds = clips.processor.seconds = dict.fromkeys(spent, 0.0)
         with mock.patch.object(
-            video_decoding._ToRGB, "__call__", lambda *args, spent=seconds: _timed(spent, "convert", convert, *args)
+            video_decoding.FrameToRGB,
+            "__call__",
+            lambda *args, spent=seconds: _timed(spent, "convert", convert, *args),
         ):
             start = time.thread_time()
             clips.ours()

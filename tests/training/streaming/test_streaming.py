@@ -1,0 +1,321 @@
+"""Windows of a stream are clips of the video, whatever is reused; events follow the scores; live sources are opened again."""
+
+import json
+import math
+import socket
+import threading
+
+import av
+import numpy as np
+import pytest
+import torch
+from tiny_models import make_model, tiny_config
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+from video_files import moving_frames, write_video
+
+from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
+from tubevit.processing import VideoDecodeError, decode_video
+from tubevit.training.cli import main
+from tubevit.training.streaming.events import (
+    Event,
+    EventDetector,
+    ScoreHistory,
+    clock,
+    event_f1,
+    frame_accuracy,
+    read_events,
+    write_events,
+)
+from tubevit.training.streaming.source import VideoSource
+from tubevit.training.streaming.stream import TubeViTStream
+
+
+LABELS = dict(enumerate(["walk", "run", "jump", "sit", "stand"]))
+SMALL = {"num_frames": 8, "size": {"shortest_edge": 16}, "crop_size": 16}
+# Space-to-depth in time whose last application does not fit into the clip of 8 frames, and in space.
+MERGED = [
+    {"kernel_size": [2, 4, 4], "stride": [4, 8, 8], "offset": [1, 0, 0], "space_to_depth": [2, 1, 1]},
+    {"kernel_size": [3, 2, 2], "stride": [2, 8, 8], "space_to_depth": [1, 2, 2]},
+    {"kernel_size": [1, 8, 8], "stride": [3, 8, 8]},
+]
+
+
+def save_model(folder, processor: dict, **config) -> str:
+    model = make_model(TubeViTForVideoClassification, tiny_config(id2label=LABELS, **config))
+    model.save_pretrained(folder)
+    TubeViTVideoProcessor(**SMALL, **processor).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stream") / "long.mp4"
+    write_video(path, moving_frames(100, 32, 48), fps=25)  # 4 s
+    return path
+
+
+def windows_of(stream: TubeViTStream, path) -> list:
+    found = [window for frame in VideoSource(str(path)) for window in stream.push(frame.picture, frame.seconds)]
+    return found + stream.finish()
+
+
+@pytest.mark.parametrize(
+    ("config", "stride"),
+    [
+        ({}, 1),
+        ({"tubes": MERGED}, 2),
+        ({"tubes": MERGED, "interpolate_kernels": True, "interpolated_kernel_size": [3, 4, 4]}, 3),
+        ({"use_frame_differences": True, "pooling": "cls"}, 4),
+        ({"position_embedding": "learned"}, 8),
+    ],
+)
+def test_windows_are_clips_of_the_video(tmp_path, video, config, stride):
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10}, **config)
+    stream = TubeViTStream.from_pretrained(name, window_stride=stride)
+    windows = windows_of(stream, video)
+    assert len(windows) == (40 - 8) // stride + 1 and windows[1].start == stride / 10
+    model = TubeViTForVideoClassification.from_pretrained(name)
+    processor = TubeViTVideoProcessor.from_pretrained(name)
+    for window in windows[:: max(1, len(windows) // 4)]:
+        clip = processor(video, clip_start=window.start, return_tensors="pt")
+        assert window.end - window.start == pytest.approx(0.8)
+        with torch.no_grad():
+            expected = model(**clip).logits[0]
+        torch.testing.assert_close(window.logits, expected, atol=1e-5, rtol=1e-5)
+        assert np.allclose(window.scores, expected.softmax(-1), atol=1e-6)
+    assert not torch.allclose(windows[0].logits, windows[-1].logits, atol=1e-3)
+    assert "project" not in vars(stream.tokens.embeddings), "the model is as before"
+
+
+def test_a_window_length_makes_windows_of_uniform_processors(tmp_path, video):
+    name = save_model(tmp_path / "model", {})
+    with pytest.raises(ValueError, match="give window_seconds"):
+        TubeViTStream.from_pretrained(name)
+    stream = TubeViTStream.from_pretrained(name, window_seconds=1.6, window_stride=8)
+    assert stream.rate == 5 and [window.start for window in windows_of(stream, video)] == [0.0, 1.6]
+    for wrong in ({"window_seconds": 0.0}, {"window_seconds": math.inf}, {"window_seconds": 1.0, "window_stride": 9}):
+        with pytest.raises((ValueError, ZeroDivisionError)):
+            TubeViTStream.from_pretrained(name, **wrong)
+
+
+def test_frames_are_prepared_once_and_tokens_computed_once(tmp_path, video, monkeypatch):
+    """
+    With windows that overlap by 7/8, a model call per window reads 8 times as many frames. A tube whose stride in time is a multiple of
+    the windows' stride is computed once for every position.
+    """
+    tubes = [{"kernel_size": [2, 4, 4], "stride": [1, 8, 8]}, {"kernel_size": [1, 8, 8], "stride": [1, 8, 8]}]
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10}, tubes=tubes)
+    stream = TubeViTStream.from_pretrained(name)
+    prepared = []
+    read = stream.classifier.processor.preprocess
+    monkeypatch.setattr(
+        stream.classifier.processor,
+        "preprocess",
+        lambda videos, **kwargs: prepared.append(len(videos)) or read(videos, **kwargs),
+    )
+    windows = windows_of(stream, video)
+    assert stream.window_stride == 1 and len(windows) == 33
+    assert sum(prepared) == 40 < len(windows) * 8 / 6
+    per_frame = 4  # tokens of one position in time, for each tube
+    assert stream.tokens.num_tokens == 33 * (7 + 8) * per_frame
+    assert stream.tokens.num_computed == (39 + 40) * per_frame
+    assert stream.tokens.num_computed * 6 < stream.tokens.num_tokens
+
+
+def test_memory_stays_flat(tmp_path):
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    stream = TubeViTStream.from_pretrained(name)
+    frames = moving_frames(16, 16, 16)
+    sizes = []
+    for index in range(200):
+        stream.push(frames[index % 16], index / 10)
+        sizes.append((len(stream.tokens.rows), len(stream.prepared), len(stream.waiting)))
+    assert max(sizes[20:]) == max(sizes[-20:]) and max(map(sum, sizes)) < 60
+
+
+def test_other_families_have_windows_too(tmp_path, video):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = VideoMAEConfig(**sizes, image_size=16, patch_size=8, num_frames=4, tubelet_size=2, num_labels=3)
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "model")
+    VideoMAEImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
+        tmp_path / "model"
+    )
+    stream = TubeViTStream.from_pretrained(str(tmp_path / "model"), window_seconds=1.0)
+    windows = windows_of(stream, video)
+    assert stream.tokens is None and len(windows) == 16 - 4 + 1
+    assert all(window.scores.sum() == pytest.approx(1) for window in windows)
+
+
+def test_frames_with_gaps_are_shown_until_the_next(tmp_path):
+    """A frame is visible until the next one begins, as in a clip at a fixed rate."""
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    frames = moving_frames(4, 16, 16)
+    times = [0.0, 0.15, 0.62, 0.9]
+    stream = TubeViTStream.from_pretrained(name, window_stride=8)
+    taken = []
+    windows = []
+    for index, seconds in enumerate(times):
+        windows += stream.push(lambda index=index: taken.append(index) or frames[index], 5 + seconds)
+    assert taken == [0, 1, 2] and len(windows) == 1  # times 0 0.1 | 0.2 ... 0.6 | 0.7
+    clip = np.stack([frames[index] for index in (0, 0, 1, 1, 1, 1, 1, 2)])
+    processor = TubeViTVideoProcessor.from_pretrained(name)
+    with torch.no_grad():
+        expected = TubeViTForVideoClassification.from_pretrained(name)(
+            **processor(clip, do_sample_frames=False, return_tensors="pt")
+        )
+    torch.testing.assert_close(windows[0].logits, expected.logits[0], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="follows one at"):
+        stream.push(frames[0], 5.9)
+
+
+def test_a_file_gives_the_frames_of_decode_video(video):
+    frames, metadata = decode_video(str(video))
+    found = list(VideoSource(str(video)))
+    assert len(found) == 100 and [frame.is_first for frame in found] == [True] + [False] * 99
+    assert np.allclose([frame.seconds for frame in found], metadata.timestamps, atol=1e-3)
+    for index in (0, 57, 99):
+        assert np.array_equal(found[index].picture(), frames[index].permute(1, 2, 0).numpy())
+    with pytest.raises(FileNotFoundError):
+        list(VideoSource("missing.mp4"))
+
+
+def transport_stream(tmp_path) -> bytes:
+    path = tmp_path / "live.ts"
+    frames = moving_frames(50, 32, 48)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def serve(data: bytes, times: int) -> tuple[str, threading.Thread]:
+    """A live stream that breaks off, `times` times, and then is gone."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        with server:
+            for _ in range(times):
+                connection, _ = server.accept()
+                with connection:
+                    connection.sendall(data)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return f"tcp://127.0.0.1:{server.getsockname()[1]}", thread
+
+
+def test_a_live_source_is_opened_again(tmp_path):
+    address, thread = serve(transport_stream(tmp_path), times=3)
+    messages, pauses = [], []
+    source = VideoSource(address, max_reconnects=2, stall_seconds=5, on_message=messages.append, sleep=pauses.append)
+    starts, num_frames = 0, 0
+    with pytest.raises(VideoDecodeError, match="after 2 attempts to open it again"):
+        for frame in source:
+            num_frames += 1
+            starts += frame.is_first
+            assert frame.seconds >= 0 and frame.picture().shape == (32, 48, 3)
+    thread.join(10)
+    assert starts == 3 and num_frames >= 3 * 45
+    # A break after frames is attempt 1; without frames, attempts go on to the limit.
+    assert pauses == [1.0, 1.0, 1.0, 2.0] and all("attempt" in message for message in messages)
+
+
+def test_a_stalled_source_is_lost():
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and sends nothing
+        source = VideoSource(
+            f"tcp://127.0.0.1:{server.getsockname()[1]}", max_reconnects=0, stall_seconds=0.5, on_message=print
+        )
+        with pytest.raises(VideoDecodeError, match="is lost"):
+            list(source)
+
+
+def detect(scores: list[float], **settings) -> list[Event]:
+    detector = EventDetector(["a", "b"], smoothing=1, **settings)
+    events = []
+    for index, score in enumerate(scores):
+        events += detector.add(float(index), np.array([score, 1 - score]))[2]
+    return [event for event in events + detector.finish() if event.label == "a"]
+
+
+def test_events_have_hysteresis():
+    scores = [0.1, 0.5, 0.7, 0.5, 0.3, 0.5, 0.5, 0.1, 0.9]
+    found = detect(scores, high=0.6, low=0.4)
+    assert [(event.start, event.end, event.score) for event in found] == [(1, 3, 0.7), (8, 8, 0.9)]
+    assert [(event.start, event.end) for event in detect(scores, high=0.5, low=0.4)] == [(1, 3), (5, 6), (8, 8)]
+    assert [(event.start, event.end) for event in detect(scores, half_window=0.5, min_seconds=1.5)] == [(0.5, 3.5)]
+    assert detect(scores, ignored={"a"}) == []
+    for wrong in ({"high": 0.3, "low": 0.4}, {"low": 0.0}, {"high": 1.1}, {"ignored": ["c"]}):
+        with pytest.raises(ValueError):
+            detect(scores, **wrong)
+
+
+def test_smoothing_is_the_mean_at_the_mean_time():
+    detector = EventDetector(["a"], smoothing=3)
+    values = [detector.add(float(index), np.array([score])) for index, score in enumerate([0.0, 0.3, 0.9, 0.6])]
+    assert [time for time, _, _ in values] == [0.0, 0.5, 1.0, 2.0]
+    assert np.allclose([scores[0] for _, scores, _ in values], [0.0, 0.15, 0.4, 0.6])
+
+
+def test_a_long_history_keeps_its_peaks():
+    history = ScoreHistory(2, size=16)
+    for index in range(1000):
+        history.add(index / 10, np.array([float(index == 777), 0.1]))
+    times, scores = history.columns()
+    assert len(times) <= 16 and scores[:, 0].max() == 1 and scores[:, 1].max() == np.float32(0.1)
+    assert abs(times[scores[:, 0].argmax()] - 77.7) < 100 / 8 and (np.diff(times) > 0).all()
+
+
+def test_files_hold_the_events(tmp_path):
+    events = [Event("b <& c>", 61.5, 3725.25, 0.75), Event("a\n-->", 1.0, 2.0, 0.5)]
+    write_events(tmp_path, events, {"source": "x.mp4"})
+    assert read_events(tmp_path / "events.json") == [events[1], events[0]]
+    text = (tmp_path / "events.vtt").read_text()
+    assert text.startswith("WEBVTT\n\n00:00:01.000 --> 00:00:02.000\na --&gt; (50 %)\n\n")
+    assert "00:01:01.500 --> 01:02:05.250\nb &lt;&amp; c&gt; (75 %)" in text
+    assert (tmp_path / "events.csv").read_text().splitlines()[-1] == "b <& c>,61.500,3725.250,0.7500"
+    assert clock(0.0004) == "00:00:00.000" and clock(59.9996) == "00:01:00.000"
+
+
+def test_scores_of_events():
+    expected = [Event("a", 0, 2, 1), Event("b", 2, 4, 1)]
+    assert frame_accuracy(expected, expected, 4) == 1 and event_f1(expected, expected)["f1"] == 1
+    found = [Event("a", 0, 1.9, 0.9), Event("a", 0.1, 2, 0.8), Event("b", 3.5, 4, 0.9)]
+    scores = event_f1(found, expected)
+    assert scores == {"precision": pytest.approx(1 / 3), "recall": 0.5, "f1": pytest.approx(0.4)}
+    assert frame_accuracy(found, expected, 4) == pytest.approx(0.625, abs=0.03)
+    assert event_f1([], expected)["f1"] == event_f1(expected, [])["f1"] == 0
+
+
+def test_the_command_writes_a_timeline(tmp_path, video, capsys):
+    from PIL import Image
+
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    argv = ["watch", str(video), "--model", name, "--output", str(tmp_path / "out"), "--high", "0.3", "--low", "0.2"]
+    assert main([*argv, "--stride", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "17 windows of 4.0 s of video" in shown and "tube tokens were computed" in shown
+    found = json.loads((tmp_path / "out" / "events.json").read_text())
+    assert found["duration"] == pytest.approx(4.0) and found["windows"] == 17 and found["events"]
+    assert all(
+        event["label"] in LABELS.values() and 0 <= event["start"] < event["end"] <= 4 for event in found["events"]
+    )
+    assert len((tmp_path / "out" / "windows.csv").read_text().splitlines()) == 18
+    assert Image.open(tmp_path / "out" / "timeline.png").width > 1000
+    assert main(argv) == 2 and "out" in capsys.readouterr().err  # the folder exists
+    assert main(["watch", str(video), "--model", name, "--duration", "2"]) == 0
+    assert "windows of 2.0 s" in capsys.readouterr().out
+
+
+def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    path = tmp_path / "cut.ts"
+    path.write_bytes(transport_stream(tmp_path)[: 188 * 20 + 5])
+    main(["watch", str(path), "--model", name])
+    assert main(["watch", str(tmp_path / "missing.mp4"), "--model", name]) == 2
+    address, _ = serve(transport_stream(tmp_path), times=1)
+    assert main(["watch", address, "--model", name, "--max-reconnects", "0", "--output", str(tmp_path / "out")]) == 1
+    assert "is lost" in capsys.readouterr().err
+    assert "is lost" in json.loads((tmp_path / "out" / "events.json").read_text())["problem"]

@@ -1,0 +1,223 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""`tubevit watch`: find events in a long video, a camera or a network stream."""
+
+import argparse
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..command_line import whole_number
+from ..environment import pick_device
+from ..run_folder import check_new_folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", help="video file or its URL, camera:0, or a live stream (rtsp, rtmp, rtp, udp, tcp, srt)"
+    )
+    parser.add_argument(
+        "--model", required=True, help="checkpoint of a video classifier: a folder, or a name on the Hub"
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="new folder for events.json, .csv, .vtt, windows.csv and timeline.png"
+    )
+    windows = parser.add_argument_group("windows")
+    windows.add_argument(
+        "--window-seconds",
+        type=float,
+        metavar="S",
+        help="length of a window (default: num_frames / fps of the checkpoint's processor; required if it spreads frames over the "
+        "whole video)",
+    )
+    windows.add_argument(
+        "--stride",
+        type=whole_number(1),
+        metavar="N",
+        help="frames of the clip between two windows (default: an eighth of a window)",
+    )
+    events = parser.add_argument_group("events")
+    events.add_argument(
+        "--high", type=float, default=0.6, metavar="X", help="score that an event reaches (default: 0.6)"
+    )
+    events.add_argument(
+        "--low", type=float, default=0.4, metavar="X", help="score below which an event ends (default: 0.4)"
+    )
+    events.add_argument(
+        "--smoothing",
+        type=whole_number(1),
+        default=3,
+        metavar="N",
+        help="windows whose scores are averaged (default: 3)",
+    )
+    events.add_argument("--min-seconds", type=float, default=0.0, metavar="S", help="shortest event (default: 0)")
+    events.add_argument(
+        "--ignore", action="append", default=[], metavar="LABEL", help="a class that is no event; repeat for more"
+    )
+    live = parser.add_argument_group("live sources")
+    live.add_argument(
+        "--max-reconnects",
+        type=whole_number(0),
+        default=5,
+        metavar="N",
+        help="attempts in a row to open it again (default: 5)",
+    )
+    live.add_argument(
+        "--stall-seconds", type=float, default=10.0, metavar="S", help="without data, it counts as lost (default: 10)"
+    )
+    parser.add_argument(
+        "--duration", type=float, metavar="S", help="stop after this many seconds of video (default: at the end)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: the GPU if there is one (default: auto)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="data type of the weights (default: auto)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print events as they end. Returns 1 if the source was lost or could not be read to its end."""
+    from tubevit.processing import VideoDecodeError
+
+    from ..logging_utils import quiet_libraries
+    from ..streaming.events import EventDetector, ScoreHistory, clock
+    from ..streaming.source import VideoSource
+    from ..streaming.stream import TubeViTStream
+
+    quiet_libraries()
+    folder = None if args.output is None else Path(args.output)
+    if folder is not None:
+        check_new_folder(folder)
+    device = pick_device(args.device)
+    stream = TubeViTStream.from_pretrained(
+        args.model, device, args.dtype, window_stride=args.stride, window_seconds=args.window_seconds
+    )
+    step = stream.window_stride / stream.rate
+    detector = EventDetector(
+        stream.labels, args.high, args.low, args.smoothing, args.min_seconds, args.ignore, half_window=step / 2
+    )
+    source = VideoSource(
+        args.source, args.max_reconnects, args.stall_seconds, on_message=lambda text: print(text, file=sys.stderr)
+    )
+    print(
+        f"Windows of {stream.num_frames / stream.rate:.2f} s, {stream.num_frames} frames at {stream.rate:g} per second, one every {step:.2f} s."
+    )
+    watcher = Watcher(stream, detector, ScoreHistory(len(stream.labels)), folder)
+    begin, problem = time.monotonic(), None
+    try:
+        for frame in source:
+            if frame.is_first:
+                watcher.restart()
+            if args.duration is not None and watcher.offset + frame.seconds >= args.duration:
+                break
+            watcher.push(frame)
+    except VideoDecodeError as error:
+        problem = str(error)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+    watcher.finish()
+    print(watcher.summary(time.monotonic() - begin))
+    if source.num_damaged:
+        print(f"{source.num_damaged:,} damaged frames or packets were left out.", file=sys.stderr)
+    if folder is not None:
+        watcher.write(args.source, args.model, problem)
+        print(f"Wrote {len(watcher.events)} events to {folder} (until {clock(watcher.time)}).")
+    if problem is not None:
+        print(problem, file=sys.stderr)
+    return 0 if problem is None else 1
+
+
+class Watcher:
+    """
+    Feeds frames to a stream, and its windows to a detector.
+
+    offset: seconds of video before the source was last opened; times of events count on after a break. time: end of the newest frame.
+    """
+
+    def __init__(self, stream: Any, detector: Any, history: Any, folder: Path | None):
+        self.stream, self.detector, self.history, self.folder = stream, detector, history, folder
+        self.offset = self.time = 0.0
+        self.events: list[Any] = []
+        self.num_windows, self.has_begun = 0, False
+        self.windows_file = self.writer = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.windows_file = open(folder / "windows.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
+            self.writer = csv.writer(self.windows_file)
+            self.writer.writerow(["start", "end", "label", "score"])
+
+    def restart(self) -> None:
+        """The source was opened (again): windows and events do not reach over a break."""
+        if self.has_begun:
+            self._end()
+            self.offset = self.time
+        self.has_begun = True
+
+    def _end(self) -> None:
+        self.time = max(self.time, self.offset + self.stream.end)
+        self._take(self.stream.finish())
+        self._report(self.detector.finish())
+
+    def push(self, frame: Any) -> None:
+        self.time = self.offset + frame.seconds
+        self._take(self.stream.push(frame.picture, frame.seconds))
+
+    def finish(self) -> None:
+        self._end()
+        if self.windows_file is not None:
+            self.windows_file.close()
+
+    def _take(self, windows: list[Any]) -> None:
+        for window in windows:
+            self.num_windows += 1
+            best = int(window.scores.argmax())
+            start, end = self.offset + window.start, self.offset + window.end
+            self.time = max(self.time, end)
+            if self.writer is not None:
+                self.writer.writerow(
+                    [f"{start:.3f}", f"{end:.3f}", self.stream.labels[best], f"{window.scores[best]:.4f}"]
+                )
+            moment, smoothed, ended = self.detector.add(self.offset + window.center, window.scores)
+            self.history.add(moment, smoothed)
+            self._report(ended)
+
+    def _report(self, events: list[Any]) -> None:
+        from ..streaming.events import clock
+
+        for event in events:
+            print(f"{clock(event.start)} - {clock(event.end)}  {event.label}  {100 * event.score:.0f} %", flush=True)
+        self.events += events
+
+    def summary(self, seconds: float) -> str:
+        text = f"{self.num_windows:,} windows of {self.time:.1f} s of video in {seconds:.1f} s"
+        tokens = self.stream.tokens
+        if tokens is not None and tokens.num_tokens:
+            text += f"; {tokens.num_computed:,} of {tokens.num_tokens:,} tube tokens were computed, the others reused"
+        return text + "."
+
+    def write(self, source: str, model: str, problem: str | None) -> None:
+        from ..streaming.events import write_events
+        from ..visualization.timeline import draw_timeline
+
+        assert self.folder is not None
+        description = {"source": source, "model": model, "duration": round(self.time, 3), "windows": self.num_windows}
+        write_events(self.folder, self.events, description | ({} if problem is None else {"problem": problem}))
+        times, scores = self.history.columns()
+        bars = [(event.label, event.start, event.end) for event in self.events]
+        draw_timeline(
+            self.folder / "timeline.png",
+            Path(source).name or source,
+            self.stream.labels,
+            times,
+            scores,
+            bars,
+            self.time,
+        )
