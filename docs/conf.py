@@ -82,7 +82,7 @@ LINK = re.compile(r"\[`~?([\w.]+)`\](?![\[(])")  # [`Class`]
 def convert_docstring(app, what, name, object_, options, lines: list[str]) -> None:
     """The lists of parameters in our docstrings and in Transformers', and their blocks of code, as Sphinx knows them."""
     names = parameter_names(object_)
-    found, in_list, in_code = [], "", False
+    found, in_list, in_code, is_indented = [], "", False, False
     for line in lines:
         line = LINK.sub(r"`\1`", line)
         item = ITEM.match(line)
@@ -99,6 +99,9 @@ def convert_docstring(app, what, name, object_, options, lines: list[str]) -> No
             found.append(f"    {line}" if line.startswith(" ") else f"        {line}")
         else:
             in_list = in_list if in_list == "theirs" and not line else ""
+            if line.startswith("    ") and not in_list and found and not found[-1].strip() and not is_indented:
+                found += [".. code-block:: python", ""]
+            is_indented = (line.startswith("    ") or (is_indented and not line)) and not in_list
             found.append(line)
     lines[:] = found
 
