@@ -354,19 +354,30 @@ def train_step(
     from tubevit.training.data.augmentation import IGNORED_LABEL
     from tubevit.training.data.rng import sample_seed
     from tubevit.training.models.batch_norm import StatisticsOfForward
+    from tubevit.training.trainer.class_balance import label_weights, weighted_loss
 
     seed_everything(sample_seed(args.seed, step, f"rank {accelerator.process_index}"))
     model.train()
     statistics = StatisticsOfForward(model)
-    # The sum of the losses is divided by the number of labels in all batches of all processes: each clip counts equally.
-    num_labels = accelerator.reduce(sum((batch["labels"] != IGNORED_LABEL).sum() for batch in group), "sum")
+    # The sum of the losses is divided by the number of labels in all batches of all processes, each clip counts equally; with class
+    # weights by the sum of the weights.
+    weights = setup.class_weights
+    if weights is None:
+        counts = [(batch["labels"] != IGNORED_LABEL).sum() for batch in group]
+    else:
+        counts = [label_weights(batch["labels"], weights).sum() for batch in group]
+    num_labels = accelerator.reduce(sum(counts), "sum")
     total = torch.zeros((), device=accelerator.device)
     for number, batch in enumerate(group, start=1):
         # Processes exchange gradients once, after the last batch.
         with nullcontext() if number == len(group) else accelerator.no_sync(model):
             inputs = setup.model.prepare(batch)
             labels = inputs.pop("labels")
-            loss = classification_loss(labels, model(**inputs).logits, setup.model.model.config, num_labels)
+            logits = model(**inputs).logits
+            if weights is None:
+                loss = classification_loss(labels, logits, setup.model.model.config, num_labels)
+            else:
+                loss = weighted_loss(labels, logits, weights, num_labels)
             loss = loss * accelerator.num_processes  # DDP averages the gradients over the processes
             statistics.save()
             accelerator.backward(loss)

@@ -48,6 +48,7 @@ OPTIONS = {
     "use_cpu": True,
     "logging_steps": 1,
 }
+UNEVEN = {"class_weights": str(Path(__file__).parent / "class_weights.json"), "sampler": "sqrt"}
 ONE_VIEW = {"num_temporal_views": 1, "num_spatial_views": 1}
 # All options that use random numbers or need state in a checkpoint.
 RANDOM = {

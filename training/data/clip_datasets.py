@@ -12,7 +12,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
@@ -128,9 +128,11 @@ class _Clips:
         """Number of videos that could not be read so far, over all workers of this process; a stream counts each attempt."""
         return int(self.corrupt_videos.corrupt.sum())
 
-    def _sample(self, row: dict[str, Any], slot: int, epoch: int) -> dict[str, Any]:
-        """The sample of a row; black pixels with ignored labels if it cannot be read. slot: see `CorruptVideos.count`."""
-        seed = sample_seed(self.seed, epoch, row["video_id"])
+    def _sample(self, row: dict[str, Any], slot: int, epoch: int, copy: int = 0) -> dict[str, Any]:
+        """
+        The sample of a row; black pixels with ignored labels if it cannot be read. slot: see `CorruptVideos.count`. copy: see `RowCopy`.
+        """
+        seed = sample_seed(self.seed, epoch, f"{row['video_id']}/copy {copy}" if copy else row["video_id"])
         self.corrupt_videos.count(self.corrupt_videos.read, slot)
         clip: Clip | None = None
         try:
@@ -167,6 +169,13 @@ class _Clips:
         return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label, dtype=torch.int64), 1.0)
 
 
+class RowCopy(NamedTuple):
+    """A row, and a number above 0 for another clip of its video in the same epoch, which has random parameters of its own."""
+
+    row: int
+    copy: int
+
+
 class ClipDataset(_Clips, Dataset):
     """
     The clips of a split, decoded when they are accessed.
@@ -190,19 +199,21 @@ class ClipDataset(_Clips, Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.read_row(index, self.epoch.value)
+    def __getitem__(self, index: int | RowCopy) -> dict[str, Any]:
+        row, copy = index if isinstance(index, RowCopy) else (index, 0)
+        return self.read_row(row, self.epoch.value, copy)
 
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: list[int | RowCopy]) -> list[dict[str, Any]]:
         """The items of a batch. Videos in remote shards are read at the same time, before the first is decoded."""
-        self.members = (
-            read_members(row["path"] for row in self.rows[indices][self.read.media]) if self.is_remote else {}
-        )
+        self.members = {}
+        if self.is_remote:
+            rows = [index.row if isinstance(index, RowCopy) else index for index in indices]
+            self.members = read_members(row["path"] for row in self.rows[rows][self.read.media])
         return [self[index] for index in indices]
 
-    def read_row(self, index: int, epoch: int) -> dict[str, Any]:
+    def read_row(self, index: int, epoch: int, copy: int = 0) -> dict[str, Any]:
         """The item of a row with the random parameters of `epoch`; `JointClips` passes an epoch per data set."""
-        return self._sample(self.rows[index], index, epoch)
+        return self._sample(self.rows[index], index, epoch, copy)
 
 
 class StreamedClips(_Clips, IterableDataset):

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .class_names import LabelEncoder, number_names, sort_names
 from .holding_out import real_paths
 from .media_files import MEDIA_SUFFIXES, kind_of
@@ -264,6 +266,18 @@ def arrow_column(dataset: Any, column: str, field: str | None = None) -> Any:
 
     values = dataset.select_columns([column]).with_format("arrow")[:].column(0)
     return values if field is None else pc.struct_field(values, field)
+
+
+def count_labels(dataset: Any, num_classes: int) -> tuple[np.ndarray, int]:
+    """The number of rows of each class, int64 `(num_classes,)`, and the number of rows with a label or a list of labels."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    labels = arrow_column(dataset, "label")
+    num_known = len(labels) - labels.null_count
+    if pyarrow.types.is_list(labels.type):
+        labels = pc.list_flatten(labels)
+    return np.bincount(labels.drop_null().to_numpy(), minlength=num_classes), num_known
 
 
 def without_group(dataset: Any) -> Any:

@@ -5,14 +5,13 @@ From the options of a run to its data and model: checked files, a model for thei
 Both training scripts start here, independent of Trainer. The first process checks the files; the others receive its result.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import set_seed
@@ -30,11 +29,11 @@ from ..data.check_data import (
 )
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
-from ..data.dataset_columns import check_frame_rates
+from ..data.dataset_columns import check_frame_rates, count_labels
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.shard_order import ShardOrder
 from ..data.video_datasets import VideoData, load_video_dataset
-from ..evaluation.metrics import ClassificationMetrics, group_accuracies, group_labels
+from ..evaluation.metrics import ClassificationMetrics, group_accuracies
 from ..models.batch_norm import synchronize_batch_norms
 from ..models.build import (
     RunModel,
@@ -47,6 +46,7 @@ from ..models.build import (
     make_model,
     with_name,
 )
+from .class_balance import BalancedOrder, balance_of, chance_loss, class_probabilities, label_array
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
@@ -71,6 +71,8 @@ class RunSetup:
         are streamed.
     augment: the augmentation of a batch of training clips, on the device of the batch.
     messages: decisions to show to the user, one sentence each.
+    label_counts: training videos of each class, and training videos with a label; `None` for a stream.
+    class_weights: weight of each class in the training loss, float32 `(classes,)`; `None` for equal weights.
     """
 
     run: TrainingRun
@@ -81,6 +83,8 @@ class RunSetup:
     validation_clips: ClipDataset | None
     augment: BatchAugmentation
     messages: list[str] = field(default_factory=list)
+    label_counts: tuple[np.ndarray, int] | None = None
+    class_weights: torch.Tensor | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -96,9 +100,15 @@ class RunSetup:
     def evaluation_collator(self) -> ClipCollator:
         return ClipCollator()
 
-    def train_order(self, world_size: int) -> ShardOrder | None:
-        """The order of the training clips with `streaming=true`, for clips in shards; `None` for the order of the loader."""
+    def train_order(self, world_size: int) -> ShardOrder | BalancedOrder | None:
+        """
+        The order of the training clips with `streaming=true`, for clips in shards, or with a `sampler` by class; `None` for the order
+        of the loader.
+        """
         run = self.run
+        if run.training.sampler != "random":
+            labels = label_array(self.data.splits["train"])
+            return BalancedOrder(self.train_clips, labels, run.training.sampler, run.training.data_seed)
         in_order = run.training.train_sampling_strategy == "sequential"
         if not run.data.streaming or in_order or isinstance(self.train_clips, StreamedClips):
             return None
@@ -129,15 +139,14 @@ class RunSetup:
     @property
     def chance_loss(self) -> float | None:
         """Training loss of predicting the class frequencies, in nats; `None` for streamed data, whose labels are not counted."""
-        if "label" not in self.data.splits["train"].features or isinstance(self.train_clips, StreamedClips):
+        if self.label_counts is None:
             return None
-        return chance_loss(
-            self.data.splits["train"]["label"],
-            len(self.data.class_names),
-            self.data.multi_label,
-            self.run.augmentation.label_smoothing,
-            self.data.label_groups,
-        )
+        counts, num_known = self.label_counts
+        weights = None if self.class_weights is None else self.class_weights.double().numpy()
+        if self.run.training.sampler != "random":
+            counts, num_known = class_probabilities(self.run.training.sampler, counts), 1
+        smoothing, groups = self.run.augmentation.label_smoothing, self.data.label_groups
+        return chance_loss(counts, num_known, self.data.multi_label, smoothing, weights, groups)
 
 
 @dataclass
@@ -323,6 +332,7 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
         data.label_groups,
     )
     counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
+    label_counts, weights = balance_of(run.training, run.data.streaming, data)
     messages = [*data.messages, *model.messages, *_unscored(data)]
     if run.data.streaming and isinstance(train_clips, ClipDataset):
         messages.append(
@@ -334,7 +344,7 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
             "A stream has no index: its rows are read again, without decoding them, up to the place of the checkpoint. Shards of "
             "`tubevit data shard` are continued at once."
         )
-    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages)
+    return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages, label_counts, weights)
 
 
 def scored_split(data: VideoData) -> str | None:
@@ -351,7 +361,7 @@ def _has_labels(rows: Any) -> bool:
     """Whether a split has labels; a streamed split is assumed to have them."""
     if rows is None:
         return False
-    return not hasattr(rows, "__len__") or any(label is not None for label in rows["label"])
+    return not hasattr(rows, "__len__") or count_labels(rows, 0)[1] > 0
 
 
 def _unscored(data: VideoData) -> list[str]:
@@ -395,37 +405,6 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
     if not hasattr(validation, "__len__"):  # a stream is evaluated after training only
         return train_clips, None
     return train_clips, ClipDataset(validation, MultiViewReader(processor), **shared)
-
-
-def chance_loss(
-    labels: list,
-    num_classes: int,
-    multi_label: bool,
-    smoothing: float = 0.0,
-    label_groups: Mapping[str, int] | None = None,
-) -> float:
-    """
-    The training loss of predicting the frequency of each class for every video, in nats; of label groups the mean.
-
-    >>> round(chance_loss([0, 1, 2, 3], 4, False) / math.log(4), 6)
-    1.0
-    """
-    if label_groups:
-        known = group_labels(np.array([label for label in labels if label is not None]), label_groups)
-        losses = [
-            chance_loss(group.tolist(), size, False, smoothing)
-            for group, size in zip(known, label_groups.values(), strict=True)
-        ]
-        return sum(losses) / len(losses)
-    counts = Counter(
-        each for label in labels for each in (label or [] if multi_label else [label]) if each is not None
-    )
-    known = max(1, sum(label is not None for label in labels))
-    fractions = [counts[index] / known for index in range(num_classes)]
-    if multi_label:
-        fractions = [each * (1 - smoothing) + smoothing / 2 for each in fractions]
-        return sum(_entropy(each) + _entropy(1 - each) for each in fractions) / num_classes
-    return sum(_entropy(each * (1 - smoothing) + smoothing / num_classes) for each in fractions)
 
 
 def metrics_of(data: VideoData) -> list[str]:
@@ -509,7 +488,3 @@ def _count(listed: Any, used: Any) -> dict[str, int]:
     if not hasattr(listed, "__len__"):
         return {}
     return {"listed": len(listed), "cannot_be_read": len(listed) - len(used), "used": len(used)}
-
-
-def _entropy(probability: float) -> float:
-    return -probability * math.log(probability) if probability > 0 else 0.0

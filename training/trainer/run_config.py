@@ -168,6 +168,11 @@ class JointRun:
             raise ValueError(
                 f"head_from={self.model.head_from} is for runs on one data set; a joint run keeps the heads of its checkpoint by name."
             )
+        for name, default in (("class_weights", None), ("sampler", "random")):
+            if getattr(self.training, name) != default:
+                raise ValueError(
+                    f"Joint training does not support {name}; set weight and loss_weight of the data sets."
+                )
         if self.model.lora_rank:
             raise ValueError("Joint training does not support lora_rank; freeze layers instead: num_frozen_layers=N.")
         if self.training.ddp_static_graph or self.training.ddp_find_unused_parameters is False:

@@ -8,6 +8,7 @@ from ..data.class_names import describe_classes
 from ..models.model_size import count_parameters, describe, describe_image
 from ..models.parameter_groups import LayerIds
 from .build import JointSetup, RunSetup
+from .class_balance import describe_sampler, describe_weights
 
 
 def describe_clip(setup: RunSetup) -> dict[str, Any]:
@@ -61,6 +62,11 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = describe_classes(setup.data.class_names, setup.data.label_groups)
+    if setup.class_weights is not None:
+        weights = describe_weights(setup.class_weights, setup.class_names)
+        lines["class weights"] = f"{training.class_weights}: {weights}"
+    if training.sampler != "random":
+        lines["sampler"] = describe_sampler(training.sampler, setup.label_counts[0], unit)
     repeats = setup.run.augmentation.augmentation_repeats
     copies = f", {repeats} augmented copies of each" if repeats > 1 else ""
     lines["effective batch"] = f"{effective} {unit}s{copies}: " + describe_batch(

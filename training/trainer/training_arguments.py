@@ -157,6 +157,11 @@ class VideoTrainingArguments(TrainingArguments):
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
         None, "data type of the forward pass; the options bf16 and fp16 set the same (default: no)"
     )
+    class_weights: str | None = option(
+        None,
+        "weights of the classes in the training loss; balanced: inversely proportional to their numbers of videos; or a file, JSON from "
+        "class to weight or a table with the columns class and weight (default: equal weights)",
+    )
     ema_decay: Annotated[float, BELOW_1] = option(
         0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
     )
@@ -230,6 +235,11 @@ class VideoTrainingArguments(TrainingArguments):
     )
 
     # Data
+    sampler: Literal["random", "balanced", "sqrt"] = option(
+        "random",
+        "training clips of an epoch; random: one of each video; balanced: as many of each class; sqrt: of each class in proportion to "
+        "the square root of its number of videos",
+    )
     dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes per device that decode clips")
     remove_unused_columns: bool = False
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU")

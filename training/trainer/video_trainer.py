@@ -29,6 +29,7 @@ from ..models.parameter_groups import parameter_groups
 from ..throughput import DataLoaderTimer
 from .build import RunSetup
 from .callbacks import SetEpoch, ShowProgress, StopAtChanceLoss, check_loss, check_weights
+from .class_balance import label_weights, weighted_loss
 from .ema import EMA
 from .model_card import write_model_card
 from .trainer_overrides import TrainerOverrides
@@ -43,6 +44,7 @@ class VideoTrainer(TrainerOverrides):
 
     def __init__(self, setup: RunSetup, args: VideoTrainingArguments, flops_per_clip: float = 0.0):
         self.setup, self.flops_per_clip = setup, flops_per_clip
+        self.class_weights = None if setup.class_weights is None else setup.class_weights.to(args.device)
         self.model_config = setup.model.model.config
         augments_batches = args.device.type != "cpu"
         self.batches = DataLoaderTimer(setup.augment if augments_batches else None)
@@ -97,12 +99,20 @@ class VideoTrainer(TrainerOverrides):
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         logits = outputs["logits"].reshape(len(labels), -1)  # VideoPrism has (clips, 1, classes)
+        if self.class_weights is not None and self.model.training:
+            return weighted_loss(labels, logits, self.class_weights, num_items_in_batch)
         return classification_loss(labels, logits, self.model_config, num_items_in_batch)
 
     # Batches
 
     def prepare_batches(self, batches: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         return self.batches(batches)
+
+    def complete_batches(self, batches: list[dict[str, Any]], num_items: Any) -> tuple[list, Any]:
+        if self.class_weights is None:
+            return batches, num_items
+        total = sum(label_weights(batch["labels"], self.class_weights).sum() for batch in batches)
+        return batches, self.accelerator.reduce(total.to(self.args.device), "sum")
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, self.setup.model.prepare(inputs), *args, **kwargs)

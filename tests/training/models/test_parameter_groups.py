@@ -13,7 +13,6 @@ from tubevit import TubeViTForVideoClassification, UniFormerV2Config, UniFormerV
 from tubevit.modeling_tubevit import TubeViTLayer
 from tubevit.training.models.families import LAYERS
 from tubevit.training.models.parameter_groups import LayerIds, freeze_layers, parameter_groups
-from tubevit.training.trainer.build import chance_loss
 from tubevit.training.trainer.callbacks import (
     StopAtChanceLoss,
     TrainingStopped,
@@ -21,6 +20,7 @@ from tubevit.training.trainer.callbacks import (
     check_progress,
     loss_warning,
 )
+from tubevit.training.trainer.class_balance import chance_loss
 from tubevit.training.trainer.ema import EMA
 from tubevit.training.trainer.training_arguments import VideoTrainingArguments
 from tubevit.uniformerv2_conversion import UniFormerV2Mapping
@@ -153,7 +153,8 @@ def test_chance_loss_is_the_smallest_loss_of_a_constant_prediction(multi_label, 
     answer = (shares.clamp(1e-12) / (1 - shares).clamp(1e-12)).log() if multi_label else shares.log()
     config = tiny_config(problem_type="multi_label_classification" if multi_label else "single_label_classification")
     least = classification_loss(soft, answer.expand(4, 3), config)
-    assert chance_loss(labels, 3, multi_label, smoothing) == pytest.approx(float(least), rel=1e-6)
+    counts = targets.sum(0).numpy()
+    assert chance_loss(counts, 4, multi_label, smoothing) == pytest.approx(float(least), rel=1e-6)
 
 
 def test_when_training_stops():

@@ -11,7 +11,17 @@ import tiny_runs
 import torch
 from repository import HELPERS, ROOT
 from safetensors.torch import load_file
-from tiny_runs import ONE_VIEW, WRONG_WEIGHTS, arguments, edit_weights, environment, kill_behind, make_run, make_videos
+from tiny_runs import (
+    ONE_VIEW,
+    UNEVEN,
+    WRONG_WEIGHTS,
+    arguments,
+    edit_weights,
+    environment,
+    kill_behind,
+    make_run,
+    make_videos,
+)
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
@@ -30,6 +40,7 @@ SHARED = {
     **ONE_VIEW,
     "mixup_alpha": 0.3,
     "label_smoothing": 0.1,
+    **UNEVEN,
     "ema_decay": 0.9,
     "gradient_accumulation_steps": 2,  # of five batches in an epoch
     "eval_strategy": "steps",
@@ -38,7 +49,7 @@ SHARED = {
     "save_steps": 2,
     "logging_steps": 2,
 }
-RANDOM = {**tiny_runs.RANDOM, "logging_steps": 3}
+RANDOM = {**tiny_runs.RANDOM, **UNEVEN, "logging_steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +157,10 @@ def test_two_processes_killed_and_resumed_equal_one_uninterrupted(videos, tmp_pa
     assert metrics["num_scored"] == metrics["num_videos"] == 6
 
 
-def test_gradient_accumulation_equals_a_larger_batch(videos, tmp_path):
+@pytest.mark.parametrize("uneven", [{}, UNEVEN], ids=["even", "uneven"])
+def test_gradient_accumulation_equals_a_larger_batch(uneven, videos, tmp_path):
     options = {
+        **uneven,
         **ONE_VIEW,
         "max_steps": 3,
         "save_strategy": "no",

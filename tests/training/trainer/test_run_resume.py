@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_runs
 import torch
 from safetensors.torch import load_file
 from tiny_runs import (
     ONE_VIEW,
-    RANDOM,
     TINY_MODEL,
+    UNEVEN,
     WRONG_WEIGHTS,
     arguments,
     edit_weights,
@@ -28,6 +29,9 @@ from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.build import RunSetup
 from tubevit.training.trainer.checkpointing import last_checkpoint
 from tubevit.training.trainer.trainer_overrides import load_weights
+
+
+RANDOM = {**tiny_runs.RANDOM, **UNEVEN}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,13 @@ def test_a_run_on_shards_equals_a_run_on_files(shards, whole, tmp_path):
 @pytest.mark.parametrize("command", ["train", "train-loop"])
 def test_killed_and_resumed_stream_of_shards_is_uninterrupted(command, shards, tmp_path, capsys):
     """With 0 workers, and killed and resumed with 2: the order does not depend on their number."""
-    options = {**RANDOM, "streaming": True, "shuffle_buffer_size": 5, "num_train_epochs": 2, "eval_strategy": "no"}
+    options = {
+        **tiny_runs.RANDOM,
+        "streaming": True,
+        "shuffle_buffer_size": 5,
+        "num_train_epochs": 2,
+        "eval_strategy": "no",
+    }
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert main([command, *arguments(shards, whole, **options)]) == 0
     assert "The training clips are read one shard after the other" in capsys.readouterr().out
