@@ -80,7 +80,7 @@ def test_the_chance_loss_is_the_smallest_weighted_loss_of_a_constant_prediction(
 
     optimizer.step(closure)
     expected = chance_loss(np.bincount(labels), 6, False, smoothing, WEIGHTS.double().numpy())
-    assert float(loss_of(soft, answer.expand(6, 3))) == pytest.approx(expected, rel=1e-4)
+    assert float(loss_of(soft, answer.detach().expand(6, 3))) == pytest.approx(expected, rel=1e-4)
 
 
 def test_balanced_weights_give_each_class_the_same_sum():
