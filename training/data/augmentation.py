@@ -14,7 +14,7 @@ Random parameters are the same in the collator and on the GPU.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import torch
@@ -125,6 +125,24 @@ class AugmentationConfig:
             raise ValueError("scale_jitter_min and scale_jitter_max go together: give both.")
         if self.scale_jitter is not None and factors[0] > factors[1]:
             raise ValueError(f"scale_jitter_min={factors[0]:g} must be at most scale_jitter_max={factors[1]:g}.")
+
+        self._check_effect()
+
+    def _check_effect(self) -> None:
+        """Raise `ValueError` for an option that another one switches off."""
+        reasons = {
+            "rrc_scale_min": self.scale_jitter is not None
+            and "scale_jitter_min, which replaces the random-resized crop",
+            "rrc_ratio_max": self.scale_jitter is not None
+            and "scale_jitter_min, which replaces the random-resized crop",
+            "color_jitter_prob": not (self.color_jitter or self.color_jitter_hue)
+            and "color_jitter=0 and color_jitter_hue=0",
+        }
+        defaults = {each.name: each.default for each in fields(self)}
+        for name, reason in reasons.items():
+            value = getattr(self, name)
+            if reason and value != defaults[name]:
+                raise ValueError(f"{name}={value:g} has no effect with {reason}: leave out one of them.")
 
     @property
     def scale_jitter(self) -> tuple[float, float] | None:
