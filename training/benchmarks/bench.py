@@ -237,10 +237,11 @@ def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[
 
 
 def _format_loader(report: dict[str, Any]) -> str:
-    from .loader import format_growth, format_loader, format_waiting
+    from .loader import format_growth, format_loader, format_stages, format_waiting
 
     memory = [format_growth(report["memory"])] if "memory" in report else []
-    return "\n".join([format_loader(report["videos"]), format_waiting(report["waiting"]), *memory])
+    tables = [f"{format_loader(report['videos'])}\n", f"{format_stages(report['videos'])}\n"]
+    return "\n".join([*tables, format_waiting(report["waiting"]), *memory])
 
 
 @contextmanager

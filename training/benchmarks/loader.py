@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-CPU time of a DataLoader worker per training clip, time that training waits for data, and memory of a worker over time.
+CPU time of a DataLoader worker per training clip and per stage, the slowest files, time that training waits for data, and memory
+of a worker over time.
 
 Reading a clip from the original file, reading it from its `tubevit data prepare` copy, and RandAugment are timed on one
 thread, as in a worker. RandAugment is also timed on the GPU if there is one, because `BatchAugmentation` can run on either.
@@ -8,20 +9,24 @@ thread, as in a worker. RandAugment is also timed on the GPU if there is one, be
 
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.presets import preset_config
-from tubevit.processing import TubeViTVideoProcessor
+from tubevit.processing import TubeViTVideoProcessor, video_decoding
 
 from ..data.augmentation import AugmentationConfig, BatchAugmentation, ClipAugmentation
 from ..data.clip_datasets import ClipCollator, ClipDataset
-from ..data.clip_sampling import RandomClipReader
+from ..data.clip_sampling import RandomClipReader, SameCrop
 from ..data.prepare import PrepareSettings, prepare_video
 from ..logging_utils import progress_bar
 from ..tables import format_table
@@ -32,12 +37,15 @@ from ..timing import interleave, summarize
 FPS = 15.0  # the paper's, on Kinetics
 CLIPS_PER_ROUND = 14  # the number of operations of RandAugment, whose times differ much
 STATUS = Path("/proc/self/status")
+STAGES = ("open", "decode", "crop and resize", "augment", "collate", "copy")  # of a clip, in this order
+NUM_SLOWEST = 3  # files that are named
 
 
 def measure_loader(files: list[tuple[str, Path]], num_frames: int, device: str, rounds: int) -> list[dict[str, Any]]:
     """
     A dictionary per `(title, path)`: milliseconds per clip, as returned by `summarize`, of `"original"` and `"prepared"`
-    (decode, random crop and resize), `"augment"` (RandAugment) and, with a GPU, `"augment_gpu"`.
+    (decode, random crop and resize), `"augment"` (RandAugment) and, with a GPU, `"augment_gpu"`; and `"stages"` of
+    `"original"` and `"prepared"`, as returned by `measure_stages`.
     """
     processor = TubeViTVideoProcessor(sampling="fixed_rate", num_frames=num_frames, fps=FPS)
     read = RandomClipReader(processor, AugmentationConfig(), mirror=True, num_threads=1)
@@ -67,7 +75,66 @@ def _measure_file(title: str, path: Path, folder: Path, read, augment, device: s
     for values in times.values():
         values.update({name: value / CLIPS_PER_ROUND for name, value in values.items()})
     sizes = {"bytes": path.stat().st_size, "prepared_bytes": copy.stat().st_size}
-    return {"title": title, "num_frames": len(clip), **sizes, **times}
+    stages = {
+        name: measure_stages(each, read, augment, device, rounds)
+        for name, each in (("original", path), ("prepared", copy))
+    }
+    return {"title": title, "num_frames": len(clip), **sizes, **times, "stages": stages}
+
+
+def measure_stages(
+    path: Path, read: RandomClipReader, augment: ClipAugmentation, device: str, rounds: int
+) -> dict[str, float]:
+    """
+    Median CPU milliseconds per clip of each of `STAGES`. "open" reads the index of the file, "decode" converts to RGB too, "copy"
+    is the time until the clip is on the GPU (0 without one).
+    """
+    spent: dict[str, list[float]] = {name: [] for name in STAGES}
+    for _ in range(rounds):
+        seconds = dict.fromkeys(STAGES, 0.0)
+        start = time.thread_time()
+        with _timed_reading(seconds):
+            clips = [read({"path": str(path), "bytes": None}, seed).pixels for seed in range(CLIPS_PER_ROUND)]
+        seconds["decode"] = time.thread_time() - start - sum(seconds.values())
+        clips = [_timed(seconds, "augment", augment, clip, seed) for seed, clip in enumerate(clips)]
+        label = torch.tensor(0)
+        samples = [{"pixel_values_videos": clip, "labels": label, "sample_seed": 0} for clip in clips]
+        batch = _timed(seconds, "collate", ClipCollator(), samples)
+        if device != "cpu":
+            torch.accelerator.synchronize()
+            start = time.perf_counter()
+            batch["pixel_values_videos"].to(device)
+            torch.accelerator.synchronize()
+            seconds["copy"] = time.perf_counter() - start
+        for name, values in spent.items():
+            values.append(1e3 * seconds[name] / CLIPS_PER_ROUND)
+    return {name: float(np.median(values)) for name, values in spent.items()}
+
+
+@contextmanager
+def _timed_reading(seconds: dict[str, float]) -> Iterator[None]:
+    """Add up the CPU time of the stages "open" and "crop and resize" of clips that are read in this context."""
+    open_container, build_index, crop = video_decoding.open_container, video_decoding._build_index, SameCrop.__call__
+
+    @contextmanager
+    def timed_open(*args, **kwargs):
+        with ExitStack() as stack:
+            yield _timed(seconds, "open", stack.enter_context, open_container(*args, **kwargs))
+
+    with (
+        mock.patch.object(video_decoding, "open_container", timed_open),
+        mock.patch.object(video_decoding, "_build_index", lambda *args: _timed(seconds, "open", build_index, *args)),
+        mock.patch.object(SameCrop, "__call__", lambda *args: _timed(seconds, "crop and resize", crop, *args)),
+    ):
+        yield
+
+
+def _timed(seconds: dict[str, float], name: str, function: Callable, *args: Any) -> Any:
+    start = time.thread_time()
+    try:
+        return function(*args)
+    finally:
+        seconds[name] += time.thread_time() - start
 
 
 def _read_clips(read: RandomClipReader, path: Path) -> None:
@@ -137,6 +204,22 @@ def format_loader(report: list[dict[str, Any]]) -> str:
         f"{table}\nReading includes the random crop. fraction: RandAugment's part of the time that a worker needs to read and "
         "augment a prepared clip."
     )
+
+
+def format_stages(report: list[dict[str, Any]]) -> str:
+    """The stages of `measure_loader` as a text table, with the slowest files."""
+    rows = []
+    for video in report:
+        for name, stages in video["stages"].items():
+            total = sum(stages.values())
+            rows.append([f"{video['title']}, {name}", *stages.values(), total, 1e3 / total])
+    table = format_table(["", *(f"{name} ms" for name in STAGES), "all ms", "clips/s"], rows)
+    text = f"Stages of a training clip in a DataLoader worker, and the clips that one worker can feed\n{table}"
+    if len(report) > NUM_SLOWEST:
+        times = {video["title"]: sum(video["stages"]["original"].values()) for video in report}
+        slowest = sorted(times, key=lambda title: -times[title])[:NUM_SLOWEST]
+        text += "\nSlowest files: " + ", ".join(f"{title} ({times[title]:.0f} ms)" for title in slowest) + "."
+    return text
 
 
 STEPS_PER_ROUND = 2

@@ -22,6 +22,7 @@ from tubevit.training.benchmarks.decoding import RAW, ClipKind, VideoClips, meas
 from tubevit.training.benchmarks.loader import (
     format_growth,
     format_loader,
+    format_stages,
     format_waiting,
     measure_growth,
     measure_loader,
@@ -198,6 +199,14 @@ def test_loading_is_measured_from_originals_and_copies(clip):
     assert video["num_frames"] == 8 and video["bytes"] > 0 and video["prepared_bytes"] > 0
     assert all(video[name]["cpu_ms"] > 0 for name in ("original", "prepared", "augment"))
     assert "small clip" in format_loader([video])
+    for name in ("original", "prepared"):
+        stages = video["stages"][name]
+        assert stages["copy"] == 0 and all(stages[each] > 0 for each in stages if each != "copy")
+        reading = stages["open"] + stages["decode"] + stages["crop and resize"]
+        assert reading < 5 * video[name]["cpu_ms"], "the stages are parts of reading, per clip"
+    text = format_stages([{**video, "title": f"clip {number}"} for number in range(4)])
+    assert "clip 3, prepared" in text and "Slowest files: clip 0 (" in text
+    assert "Slowest" not in format_stages([video])
 
 
 def test_fraction_of_a_training_step_that_waits_for_data(clip):
