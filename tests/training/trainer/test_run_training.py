@@ -101,6 +101,7 @@ def test_webm_files_from_the_command_line(tmp_path, capsys):
         "train videos",
         "classes",
         "effective batch",
+        "data loading",
         "saved in",
     ):
         assert words in shown
