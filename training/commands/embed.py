@@ -268,7 +268,7 @@ def describe(encoder: Any, config: dict[str, Any], data: Any) -> dict[str, Any]:
         **describe_clips(encoder),
         "data": own.data or own.train_data or own.validation_data or own.test_data,
         "media": data.media,
-        "multi_label": data.multi_label,
+        "multi_label": data.multi_label or bool(data.label_groups),
     }
 
 

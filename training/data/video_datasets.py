@@ -263,9 +263,8 @@ def _load_samples(
         samples = splits[split]
         labels_of[split] = [_encode(sample, encoder, split) for sample in samples]
         if label_groups:
-            labels_of[split] = [
-                label and tuple(sorted(label)) for label in labels_of[split]
-            ]  # in the order of the groups
+            # In the order of the groups.
+            labels_of[split] = [label and tuple(sorted(label)) for label in labels_of[split]]
         if num_unknown := labels_of[split].count(None):
             messages.append(f"{num_unknown} of {len(samples)} rows of the {split} split have no label.")
         ids = _unique_ids(samples, split, messages)
