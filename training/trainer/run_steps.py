@@ -298,7 +298,11 @@ def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") ->
     config = {
         "model": EvaluatedModel(str(folder), "float32"),
         "data": run.data,
-        "views": ViewConfig(views.num_temporal_views, views.num_spatial_views, views.view_aggregation),
+        "views": ViewConfig(
+            num_temporal_views=views.num_temporal_views,
+            num_spatial_views=views.num_spatial_views,
+            view_aggregation=views.view_aggregation,
+        ),
         "run": EvaluationRun(
             str(output),
             split=split,
