@@ -64,7 +64,10 @@ class EmbeddedClips(SamplingConfig):
 class EmbeddingRun:
     """Output, split, batches and devices."""
 
-    output: str | None = option(None, "file to write, .parquet or .npy; it must not exist; required")
+    output: str | None = option(
+        None,
+        "file to write: .parquet, or .npy with ids and labels in a .json file beside it; it must not exist; required",
+    )
     split: str | None = option(None, "split to embed (default: all splits, named in the column `split`)")
     unlabeled: bool = option(False, "embed every video and frame folder of the folder DATA, without labels")
     batch_size: Annotated[int, AT_LEAST_1] = option(

@@ -17,6 +17,7 @@ from torch import nn
 
 PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression, in mean squared norms of an example
 TEMPERATURE = 0.07  # of the votes of neighbors (Wu et al., 2018; DINO, Caron et al., 2021)
+NEIGHBOR_CHUNK = 256  # examples whose neighbors are found at once
 MAX_HEADS = 8  # of the attentive probe
 SMALLEST = 1e-9  # part of an example's own target in its fit that is left; avoids a division by 0
 
@@ -42,10 +43,9 @@ def ridge_probe(
     examples, others = (features - mean).astype(np.float64), others - mean
     targets = np.eye(labels.max() + 1)[labels]
     offset = targets.mean(0)
-    values, vectors = np.linalg.eigh(examples @ examples.T)
-    values = np.maximum(values, 0)
+    values, vectors = _eigenvectors(examples)
     rotated = vectors.T @ (targets - offset)
-    unit, best = max(values.mean(), 1e-12), None
+    unit, best = max(values.sum() / len(labels), 1e-12), None
     for penalty in PENALTIES:
         shrunk = values / (values + penalty * unit)
         residuals = targets - offset - vectors @ (shrunk[:, None] * rotated)
@@ -56,6 +56,19 @@ def ridge_probe(
     return RidgeResult((others @ (examples.T @ best[2]) + offset).argmax(1), best[1])
 
 
+def _eigenvectors(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Eigenvalues `(rank,)` and eigenvectors `(examples, rank)` of `examples @ examples.T`, from the smaller of the two Gram matrices.
+    Eigenvalues of 0 may be missing.
+    """
+    if len(examples) <= examples.shape[1]:
+        values, vectors = np.linalg.eigh(examples @ examples.T)
+        return np.maximum(values, 0), vectors
+    values, axes = np.linalg.eigh(examples.T @ examples)
+    is_used = values > max(values.max(), 0) * 1e-12
+    return values[is_used], examples @ (axes[:, is_used] / np.sqrt(values[is_used]))
+
+
 def left_out_residuals(
     vectors: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray, groups: Sequence[Hashable] | None
 ) -> np.ndarray:
@@ -63,14 +76,15 @@ def left_out_residuals(
     Residuals `(examples, classes)` of the fits without each group: `(I - H)^-1 r` for the rows of the group, where
     `H = V diag(shrunk) V^T + 1/n` gives the fitted targets and r are the residuals of the fit to all examples.
 
-    vectors: V, `(examples, examples)`. shrunk: `(examples,)`. residuals: r.
+    vectors: V, `(examples, rank)`. shrunk: `(rank,)`. residuals: r.
     """
     number = len(vectors)
     leverage = (vectors**2) @ shrunk + 1 / number
     left_out = residuals / np.maximum(1 - leverage, SMALLEST)[:, None]
-    names, codes = (None, None) if groups is None else np.unique(np.array(list(map(str, groups))), return_inverse=True)
-    for code in range(0 if names is None else len(names)):
-        rows = np.flatnonzero(codes == code)
+    if groups is None:
+        return left_out
+    _, codes, counts = np.unique(np.array(list(map(str, groups))), return_inverse=True, return_counts=True)
+    for rows in np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1]):
         if len(rows) > 1:
             own = vectors[rows]
             fitted = (own * shrunk) @ own.T + 1 / number
@@ -83,11 +97,14 @@ def nearest_neighbors(features: np.ndarray, labels: np.ndarray, others: np.ndarr
     Class indices `(others,)` by a vote of the `num_neighbors` training examples of the largest cosine similarity; a vote has the weight
     `exp(similarity / TEMPERATURE)`.
     """
-    similarities = _unit_length(others) @ _unit_length(features).T
-    nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :num_neighbors]
-    near = np.take_along_axis(similarities, nearest, axis=1)
-    weights = np.exp((near - near.max(1, keepdims=True)) / TEMPERATURE)
-    return (weights[:, :, None] * np.eye(labels.max() + 1)[labels[nearest]]).sum(1).argmax(1)
+    features, votes = _unit_length(features), []
+    for first in range(0, len(others), NEIGHBOR_CHUNK):
+        similarities = _unit_length(others[first : first + NEIGHBOR_CHUNK]) @ features.T
+        nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :num_neighbors]
+        near = np.take_along_axis(similarities, nearest, axis=1)
+        weights = np.exp((near - near.max(1, keepdims=True)) / TEMPERATURE)
+        votes.append((weights[:, :, None] * np.eye(labels.max() + 1)[labels[nearest]]).sum(1).argmax(1))
+    return np.concatenate(votes)
 
 
 def _unit_length(vectors: np.ndarray) -> np.ndarray:

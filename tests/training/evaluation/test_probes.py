@@ -9,21 +9,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from tubevit.training.cli import main
+from tubevit.training.evaluation import probes
 from tubevit.training.evaluation.embeddings import as_lists
 from tubevit.training.evaluation.probes import PENALTIES, attentive_probe, nearest_neighbors, ridge_probe
 
 
+@pytest.mark.parametrize("width", [40, 8], ids=["wide", "narrow"])
 @pytest.mark.parametrize("groups", [None, np.arange(25) // 4, np.arange(25) % 3], ids=["examples", "fours", "thirds"])
-def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups):
+def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups, width):
     rng = np.random.default_rng(0)
-    examples, labels, others = rng.normal(size=(25, 40)), rng.integers(3, size=25), rng.normal(size=(60, 40))
+    examples, labels, others = rng.normal(size=(25, width)), rng.integers(3, size=25), rng.normal(size=(60, width))
     examples += 0.7 * labels[:, None]
     targets = np.eye(3)[labels]
 
     def predict(examples, targets, others, penalty):
         mean, offset = examples.mean(0), targets.mean(0)
         centered = examples - mean
-        weights = np.linalg.solve(centered.T @ centered + penalty * np.eye(40), centered.T @ (targets - offset))
+        weights = np.linalg.solve(centered.T @ centered + penalty * np.eye(width), centered.T @ (targets - offset))
         return (others - mean) @ weights + offset
 
     scale = np.mean(np.sum((examples - examples.mean(0)) ** 2, axis=1))
@@ -53,9 +55,10 @@ def test_groups_keep_the_penalty_from_trusting_the_scene():
     assert together > alone
 
 
-def test_neighbors_vote_by_cosine_similarity():
+def test_neighbors_vote_by_cosine_similarity(monkeypatch):
     rng = np.random.default_rng(2)
     features, others, labels = rng.normal(size=(30, 5)), rng.normal(size=(11, 5)), rng.integers(4, size=30)
+    monkeypatch.setattr(probes, "NEIGHBOR_CHUNK", 4)
     for number in (1, 5, 100):
         expected = []
         for other in others:
