@@ -106,12 +106,16 @@ class StatisticsOfForward:
     """
 
     def __init__(self, model: nn.Module):
-        self.buffers = [buffer for _, module in batch_norms(model) for buffer in module.buffers(recurse=False)]
+        self.modules = [module for _, module in batch_norms(model)]
         self.saved: list[torch.Tensor] = []
 
     def save(self) -> None:
-        self.saved = [buffer.clone() for buffer in self.buffers]
+        self.saved = [buffer.clone() for buffer in self._buffers()]
 
     def restore(self) -> None:
-        for buffer, saved in zip(self.buffers, self.saved, strict=True):
+        for buffer, saved in zip(self._buffers(), self.saved, strict=True):
             buffer.copy_(saved)
+
+    def _buffers(self) -> list[torch.Tensor]:
+        # Not stored: they are other tensors after the model is moved to a GPU.
+        return [buffer for module in self.modules for buffer in module.buffers(recurse=False)]

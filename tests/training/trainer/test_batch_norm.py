@@ -11,6 +11,7 @@ from tiny_runs import ONE_VIEW, make_run, make_videos
 from tubevit import UniFormerV2Config, UniFormerV2ForVideoClassification, UniFormerV2VideoProcessor
 from tubevit.training.models.batch_norm import (
     FixedBatchNorm1d,
+    StatisticsOfForward,
     SynchronizedBatchNorm1d,
     batch_norms,
     fix_batch_norms,
@@ -141,6 +142,20 @@ def test_statistics_of_frozen_layers_and_of_lora_do_not_change(checkpoint, video
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
     assert len(norms) == 4 and all(type(module) is FixedBatchNorm1d and not module.training for module in norms)
     assert "LoRA: the 4 batch norms keep the checkpoint's statistics." in setup.messages
+
+
+def test_statistics_are_those_of_a_model_that_was_moved_or_converted():
+    """The buffers of a model on a GPU are other tensors than those before."""
+    model = make_model().train()
+    statistics = StatisticsOfForward(model)
+    model.double()  # as `model.to("cuda")`
+    name = "uniformerv2.layers.1.local_block2.batch_norm.running_mean"
+    expected = model.get_buffer(name).clone()
+    statistics.save()
+    model(torch.randn(2, 4, 3, 16, 16, dtype=torch.float64))
+    assert not torch.equal(model.get_buffer(name), expected)
+    statistics.restore()
+    assert torch.equal(model.get_buffer(name), expected)
 
 
 @pytest.mark.parametrize("is_synchronized", [True, False])
