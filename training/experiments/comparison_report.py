@@ -14,7 +14,9 @@ from ..visualization.canvas import FAINT_INK, INK, TUBE_COLORS, Canvas, darken
 from .records import SPREAD_COLUMNS, Row, collect_rows, exceeds_spread, have_spread
 
 
-WIDTH, HEIGHT = 12.0, 5.4  # inches
+WIDTH, HEIGHT, LEGEND_ROW = 12.0, 4.95, 0.22  # inches; HEIGHT without the legend
+LEGEND_COLUMNS = 3
+MARKS = (("o", "-"), ("s", "--"))  # marker and line of the models of the first and second use of each color
 LEFT, TOP, PANEL_WIDTH, PANEL_HEIGHT, GAP = 0.85, 1.35, 5.0, 3.3, 0.95
 
 
@@ -105,17 +107,23 @@ def draw_comparison(path: Path, records: Sequence[dict[str, Any]], title: str) -
     rows = collect_rows(records)[""]
     models = list(by_model(records).values())
     colors = [darken(TUBE_COLORS[index % len(TUBE_COLORS)]) for index in range(len(models))]
+    marks = [MARKS[index // len(TUBE_COLORS) % len(MARKS)] for index in range(len(models))]
     number = len(rows[0].scores)
     tflops = training_tflops(models[0][0])
-    canvas = Canvas(WIDTH, HEIGHT)
+    canvas = Canvas(WIDTH, HEIGHT + LEGEND_ROW * -(-len(models) // LEGEND_COLUMNS))
     seeds = f"{number} seeds, bars from the lowest to the highest" if number > 1 else "one seed"
-    canvas.heading(title, f"{models[0][0]['steps']:,} steps of TubeViT, {tflops:.3g} TFLOP of training; {seeds}")
+    kind, _, data = title.partition(" on ")
+    canvas.heading(
+        kind, f"{data}; {models[0][0]['steps']:,} steps of TubeViT, {tflops:.3g} TFLOP of training; {seeds}"
+    )
     with rc_context({"font.size": 9}):
         accuracy = _panel(canvas, 0, "Accuracy, %, against GFLOP of a clip's forward pass")
-        _draw_accuracy(accuracy, models, rows, colors)
-        _draw_losses(_panel(canvas, 1, "Training loss against TFLOP spent on training"), models, colors)
+        _draw_accuracy(accuracy, models, rows, colors, marks)
+        _draw_losses(_panel(canvas, 1, "Training loss against TFLOP spent on training"), models, colors, marks)
         handles, names = accuracy.get_legend_handles_labels()
-        canvas.figure.legend(handles, names, loc="lower center", ncols=3, frameon=False, labelcolor=colors)
+        canvas.figure.legend(
+            handles, names, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, labelcolor=colors
+        )
     canvas.figure.savefig(path)
 
 
@@ -130,16 +138,18 @@ def _panel(canvas: Canvas, index: int, caption: str) -> Any:
     return axes
 
 
-def _draw_accuracy(axes: Any, models: list[list[dict[str, Any]]], rows: Sequence[Row], colors: list[str]) -> None:
+def _draw_accuracy(
+    axes: Any, models: list[list[dict[str, Any]]], rows: Sequence[Row], colors: list[str], marks: list[tuple[str, str]]
+) -> None:
     from matplotlib.ticker import LogLocator
 
     axes.set_xscale("log")
-    for members, row, color in zip(models, rows, colors, strict=True):
+    for members, row, color, (marker, _) in zip(models, rows, colors, marks, strict=True):
         gflops = members[0]["gflops"]
         below, above = row.mean - min(row.scores), max(row.scores) - row.mean
         name = f"{row.title}, {members[0]['tokens']:,} tokens"
         error = [[below], [above]]
-        axes.errorbar(gflops, row.mean, error, fmt="o", color=color, capsize=4, markersize=8, label=name)
+        axes.errorbar(gflops, row.mean, error, fmt=marker, color=color, capsize=4, markersize=8, label=name)
     low, high = min(each[0]["gflops"] for each in models), max(each[0]["gflops"] for each in models)
     axes.set_xlim(low / 1.5, high * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -149,9 +159,11 @@ def _draw_accuracy(axes: Any, models: list[list[dict[str, Any]]], rows: Sequence
     axes.annotate("chance", (low / 1.5, rows[0].chance), (4, 4), color=FAINT_INK, textcoords="offset points")
 
 
-def _draw_losses(axes: Any, models: list[list[dict[str, Any]]], colors: list[str]) -> None:
+def _draw_losses(
+    axes: Any, models: list[list[dict[str, Any]]], colors: list[str], marks: list[tuple[str, str]]
+) -> None:
     """Each seed as a faint line, their mean as a strong one."""
-    for members, color in zip(models, colors, strict=True):
+    for members, color, (_, line) in zip(models, colors, marks, strict=True):
         spent = training_tflops(members[0])
         steps = [entry["step"] for entry in members[0]["losses"]]
         tflops = [spent * step / members[0]["steps"] for step in steps]
@@ -161,5 +173,5 @@ def _draw_losses(axes: Any, models: list[list[dict[str, Any]]], colors: list[str
         for curve in curves if len(curves) > 1 else []:
             axes.plot(tflops, curve, color=color, alpha=0.25, linewidth=1)
         means = [sum(values) / len(values) for values in zip(*curves, strict=True)]
-        axes.plot(tflops, means, color=color, linewidth=2)
+        axes.plot(tflops, means, line, color=color, linewidth=2)
     axes.set_xlim(left=0)
