@@ -80,11 +80,14 @@ class UniFormerV2ClassifierOutput(ImageClassifierOutput):
     cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
+QUICK_GELU_SCALE = 1.702
+
+
 class QuickGELU(nn.Module):
     """`x * sigmoid(1.702 x)`, written so that training stores one tensor for it instead of two."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return nn.functional.silu(1.702 * hidden_states) / 1.702
+        return nn.functional.silu(QUICK_GELU_SCALE * hidden_states) / QUICK_GELU_SCALE
 
 
 class DefaultLinear(nn.Linear):
@@ -99,12 +102,34 @@ class ZeroLinear(nn.Linear):
     """A linear layer that is zero at first: the last layer of an added branch."""
 
 
+class ScaledLinear(nn.Linear):
+    """A linear layer whose product and bias may be scaled as part of the matrix product, which costs no pass over the output."""
+
+    def forward(self, inputs: torch.Tensor, scale: float = 1.0, bias_scale: float = 1.0) -> torch.Tensor:
+        """`(..., in_features)` to `(..., out_features)`."""
+        if type(self.weight) is not nn.Parameter:  # quantized weights ignore the scales of `addmm`
+            return nn.functional.linear(scale * inputs, self.weight, bias_scale * self.bias)
+        rows = torch.addmm(self.bias, inputs.flatten(0, -2), self.weight.t(), beta=bias_scale, alpha=scale)
+        return rows.unflatten(0, inputs.shape[:-1])
+
+
 class UniFormerV2MLP(VisionMLP):
     """The MLP of the layers, with the activation of the config."""
 
     def __init__(self, config: UniFormerV2Config, intermediate_size: int | None = None):
         super().__init__(config, intermediate_size)
+        self.fc1 = ScaledLinear(config.hidden_size, self.fc1.out_features)
+        self.fc2 = ScaledLinear(self.fc1.out_features, config.hidden_size)
         self.activation_fn = activation(config)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(..., hidden_size)` to the same shape. The products apply the scales of quick GELU, unless an adapter wraps them."""
+        is_scalable = isinstance(self.fc1, ScaledLinear) and isinstance(self.fc2, ScaledLinear)
+        if not (is_scalable and isinstance(self.activation_fn, QuickGELU)):
+            return super().forward(hidden_states)
+        scale = QUICK_GELU_SCALE
+        hidden_states = nn.functional.silu(self.fc1(hidden_states, scale=scale, bias_scale=scale))
+        return self.fc2(hidden_states, scale=1 / scale)
 
 
 class UniFormerV2Attention(VisionAttention):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForVideoClassification
 
 from tubevit import UniFormerV2Config, UniFormerV2ForVideoClassification, UniFormerV2Model
+from tubevit.modeling_uniformerv2 import UniFormerV2MLP
 from tubevit.presets import UNIFORMERV2_PRESETS, uniformerv2_config
 from tubevit.uniformerv2_conversion import load_reference
 
@@ -291,6 +292,35 @@ def test_projected_keys_and_values_give_the_same_attention(monkeypatch):
         expected = model(clips().double()).logits
         monkeypatch.setattr(UniFormerV2CrossAttention, "_attends_to_tokens", False)
         torch.testing.assert_close(model(clips().double()).logits, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_scaled_products_of_the_mlp_equal_its_modules():
+    """The scales of quick GELU are part of the products; hooks and adapters of the linear layers still apply."""
+    torch.manual_seed(0)
+    config = UniFormerV2Config(hidden_size=24, num_attention_heads=2, intermediate_size=40)
+    mlp, tokens = UniFormerV2MLP(config).double(), torch.randn(3, 5, 24, dtype=torch.float64)
+
+    def values_and_gradients():
+        inputs = tokens.clone().requires_grad_()
+        output = mlp(inputs)
+        return [output, *torch.autograd.grad(output.square().sum(), [inputs, *mlp.parameters()])]
+
+    def modules(scale=1.0):
+        hidden = scale * mlp.fc1(tokens)
+        return mlp.fc2(hidden * torch.sigmoid(1.702 * hidden))
+
+    fused = values_and_gradients()
+    torch.testing.assert_close(fused[0], modules(), rtol=1e-12, atol=1e-12)
+    handle = mlp.fc1.register_forward_hook(lambda module, inputs, output: output)
+    for one, other in zip(fused, values_and_gradients(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    handle.remove()
+    mlp.fc1.register_forward_hook(lambda module, inputs, output: 2 * output)
+    doubled = mlp(tokens)
+    mlp.fc1._forward_hooks.clear()
+    torch.testing.assert_close(doubled, modules(2.0), rtol=1e-12, atol=1e-12)
+    mlp.fc1 = torch.nn.Sequential(mlp.fc1)  # as an adapter wraps it
+    torch.testing.assert_close(mlp(tokens), modules(), rtol=1e-12, atol=1e-12)
 
 
 def test_stochastic_depth_drops_a_branch_for_a_clip():
