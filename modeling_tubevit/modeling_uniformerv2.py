@@ -163,11 +163,11 @@ class UniFormerV2TemporalConv(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(batch, frames, patches, width)` to the same shape."""
-        previous, current, following = self.weight.unbind(1)
-        padded = nn.functional.pad(hidden_states, (0, 0, 0, 0, 1, 1))
-        result = torch.addcmul(self.bias, padded[:, :-2], previous)
-        result = torch.addcmul(result, padded[:, 1:-1], current)
-        return torch.addcmul(result, padded[:, 2:], following)
+        kernel = self.weight[:, None, :, None]
+        # (batch, frames, patches, width) -> (batch, width, frames, patches): a view, with the channels last in memory
+        grid = hidden_states.permute(0, 3, 1, 2)
+        result = nn.functional.conv2d(grid, kernel, self.bias, padding=(1, 0), groups=len(self.weight))
+        return result.permute(0, 2, 3, 1)
 
 
 class UniFormerV2LocalBlock(nn.Module):

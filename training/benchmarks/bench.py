@@ -2,8 +2,8 @@
 """
 `tubevit bench`: speed and memory of TubeViT on this machine, alone or compared with video models of Transformers.
 
-By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--decoding`, `--pipeline`,
-`--loader` and `--startup` select other measurements. Calls that are compared run interleaved in one process (see `timing`).
+By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--families`, `--decoding`,
+`--pipeline`, `--loader` and `--startup` select other measurements. Calls that are compared run interleaved in one process (see `timing`).
 """
 
 import argparse
@@ -18,6 +18,7 @@ from ..options import parse_names
 from .startup import format_startup, measure_startup
 from .tables import (
     format_decoding,
+    format_families,
     format_forward,
     format_machine,
     format_pipelines,
@@ -28,7 +29,10 @@ from .tables import (
 
 TRAINING_BATCH_SIZE = 2
 # Default number of rounds: fewer for slower measurements.
-ROUNDS = {"forward": 10, "training": 5, "tokenizer": 30, "decoding": 5, "pipeline": 5, "loader": 3, "startup": 5}
+ROUNDS = {
+    **{"forward": 10, "training": 5, "tokenizer": 30, "families": 5},
+    **{"decoding": 5, "pipeline": 5, "loader": 3, "startup": 5},
+}
 DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `decoding.CLIP_KINDS`
 LOADER_CLIPS = ("340_gop250.mp4", "720p_gop250.mp4", "ssv2_vp9.webm")
@@ -62,6 +66,8 @@ NUMBERS = {
 SWITCHES = {
     "train": "measure training steps: forward pass, loss and backward pass",
     "tokenizer": "measure the tokenizer (clip to tokens), compared with Conv3d",
+    "families": "measure UniFormerV2-B/16 against its published formulation, and the layers of ViViT-B/16x2, Models 1 to 4, against "
+    "Transformers' ViViT",
     "startup": "measure the CPU seconds of processes that show help or import the package (default: off)",
 }
 OF_FILES = {
@@ -132,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 def selected_sections(args: argparse.Namespace) -> list[str]:
     """Names of the measurements that the arguments select, in the order in which they run."""
-    parts = {"tokenizer": args.tokenizer, "startup": args.startup}
+    parts = {name: getattr(args, name) for name in ("tokenizer", "families", "startup")}
     parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
     parts = [name for name, is_selected in parts.items() if is_selected]
     has_forward = args.against or not (parts or args.train)
@@ -173,6 +179,8 @@ def _check_dtypes(args: argparse.Namespace) -> None:
             raise ValueError(f"--dtype {name}: unknown dtype; use {', '.join(DTYPES)}.")
     if len(set(names)) < len(names):
         raise ValueError(f"--dtype {args.dtype} names a dtype twice.")
+    if "families" in selected_sections(args) and names != ["float32"]:
+        raise ValueError(f"--families is measured in float32, got --dtype {args.dtype}.")
     for section in ("tokenizer", "pipeline"):
         if len(names) > 1 and section in selected_sections(args):
             raise ValueError(f"--{section} takes a single dtype, got --dtype {args.dtype}.")
@@ -206,6 +214,12 @@ def _measure_tokenizer(args: argparse.Namespace, device: str, rounds: int) -> di
     return measure_tokenizer(
         args.preset, args.num_frames, args.image_size, args.batch_size or 1, device, args.dtype, rounds
     )
+
+
+def _measure_families(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
+    from .families import measure_families
+
+    return measure_families(args.batch_size or 1, device, rounds)
 
 
 def _measure_decoding(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
@@ -262,6 +276,7 @@ SECTIONS = {
     "forward": (_measure_models, format_forward),
     "training": (_measure_training, format_training),
     "tokenizer": (_measure_tokenizer, format_tokenizer),
+    "families": (_measure_families, format_families),
     "decoding": (_measure_decoding, format_decoding),
     "pipeline": (_measure_pipeline, format_pipelines),
     "loader": (_measure_loader, _format_loader),

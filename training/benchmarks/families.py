@@ -78,6 +78,9 @@ def build_pair(
     config = uniformerv2_config(preset, **{**NO_DROPOUT, **sizes})
     torch.manual_seed(0)
     model = UniFormerV2ForVideoClassification(config).to(device).train(train)
+    for weight in model.parameters():
+        if not weight.any():  # a new model's added branches are zero, and would hide a difference
+            torch.nn.init.normal_(weight, std=config.initializer_range)
     state = {
         name.removeprefix("backbone."): value.detach().clone().requires_grad_("running" not in name)
         for name, value in model.to_reference().items()
@@ -112,7 +115,7 @@ def measure_layers(batch_size: int, device: str, rounds: int, **sizes: Any) -> l
     """Rows of `measure_families` for a layer of each ViViT."""
     calls = {}
     for number, preset, _ in LAYERS:
-        config = vivit_config(preset, **sizes, num_hidden_layers=1, temporal_num_hidden_layers=0)
+        config = vivit_config(preset, **{**sizes, "num_hidden_layers": 1, "temporal_num_hidden_layers": 0})
         calls[number] = _layer_call(FactorizedViViTModel(config), config.num_tokens(), batch_size, device)
     calls["library"] = _library_call(config, batch_size, device)
     with torch.inference_mode():

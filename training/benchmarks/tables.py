@@ -75,6 +75,21 @@ def format_tokenizer(report: dict[str, Any]) -> str:
     )
 
 
+def format_families(report: list[dict[str, Any]]) -> str:
+    rows = [
+        [row["title"], row["ours"], row["theirs"], row["unit"], *_ratios(row), row.get("ratio_of_cpu"), row["aim"]]
+        for row in report
+    ]
+    columns = ["", "ours", "theirs", "", "ratio", "of minima", "of CPU time", "aim"]
+    differences = [f"{row['difference']:.1e}" for row in report if "difference" in row]
+    return (
+        f"UniFormerV2 and ViViT at size B/16, float32\n{format_table(columns, rows)}\n"
+        "Theirs: UniFormerV2 in the published formulation, whose logits differ by at most "
+        f"{' and '.join(differences)}; a layer of Transformers' ViViT. Ratios: ours divided by theirs. Kept for the backward pass: the "
+        "tensors that autograd saves, without the weights. Peak: memory beyond weights and clips, gradients included."
+    )
+
+
 def format_decoding(report: list[dict[str, Any]]) -> str:
     tables = []
     for video in report:

@@ -13,7 +13,7 @@ import torch
 from transformers import VideoMAEConfig
 from video_files import moving_frames, write_video
 
-from tubevit.training.benchmarks import bench, startup
+from tubevit.training.benchmarks import bench, families, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -40,6 +40,7 @@ from tubevit.training.benchmarks.model import (
 from tubevit.training.benchmarks.pipeline import measure_pipelines
 from tubevit.training.benchmarks.tables import (
     format_decoding,
+    format_families,
     format_forward,
     format_pipelines,
     format_tokenizer,
@@ -167,6 +168,38 @@ def test_a_model_is_built_in_its_dtype():
     assert {tensor.dtype for tensor in [*model.parameters(), *inputs.values()]} == {torch.bfloat16}
 
 
+TINY_FAMILIES = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 96, "image_size": 64}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("preset", ["uniformerv2-b16", "uniformerv2-b16-full"])
+def test_published_formulation_of_uniformerv2_has_the_logits_of_the_model(preset, train):
+    pair = families.build_pair(preset, 2, TINY_FAMILIES, train=train)
+    ours, theirs = (call() for call, _ in pair.values())
+    assert ours.abs().mean() > 0.05
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    kept = [families.kept_mib(*each) for each in pair.values()]
+    assert 0 < kept[0] < 0.87 * kept[1]  # 0.78 and 0.82 at size B/16
+
+
+def test_memory_that_autograd_keeps_counts_each_storage_once():
+    linear = torch.nn.Linear(8, 4)
+    inputs = torch.randn(1024, 8, requires_grad=True)
+    assert families.kept_mib(lambda: linear(inputs), [linear.weight, linear.bias]) == 1024 * 8 * 4 / 2**20
+    assert families.kept_mib(lambda: linear(inputs) + linear(inputs[:512]).sum(), list(linear.parameters())) == 2**-5
+    assert families.kept_mib(lambda: inputs.exp().exp(), []) == 2 * 2**-5
+
+
+def test_families_are_compared(monkeypatch):
+    monkeypatch.setattr(families, "peak_memory_mib", lambda setup, module: {"ours": 2.0, "theirs": 4.0}[setup["name"]])
+    rows = families.measure_families(1, "cpu", 1, **TINY_FAMILIES)
+    assert [row["unit"] for row in rows] == ["ms", "MiB", "MiB"] * 2 + ["ms"] * 4
+    assert all(row["ratio"] == pytest.approx(row["ours"] / row["theirs"]) for row in rows)
+    assert [row["aim"] for row in rows] == [0.95, 0.85, 0.85, 0.9, 0.85, 0.85, 0.85, 0.55, 0.7, 0.55]
+    text = format_families(rows)
+    assert "ViViT Model 4, a layer" in text and "peak of a training step" in text and "0.500" in text
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_tokenizers_agree(dtype):
     report = measure_tokenizer("tiny", 20, 32, 1, "cpu", dtype, rounds=1)
@@ -277,6 +310,7 @@ def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch
         (["--decoding"], ["decoding"]),
         (["--loader"], ["loader"]),
         (["--tokenizer", "--pipeline", "a.mp4"], ["tokenizer", "pipeline"]),
+        (["--families"], ["families"]),
     ],
 )
 def test_arguments_choose_what_is_measured(arguments, sections):
@@ -300,6 +334,7 @@ def test_arguments_choose_what_is_measured(arguments, sections):
         (["--dtype", ""], "--dtype : unknown dtype"),
         (["--dtype", "float32,float32"], "names a dtype twice"),
         (["--dtype", "float32,bfloat16", "--tokenizer"], "--tokenizer takes a single dtype"),
+        (["--dtype", "bfloat16", "--families"], "--families is measured in float32, got --dtype bfloat16"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
