@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "part of a video from 3 to 7.5 seconds",
     )
     parser.add_argument(
-        "--model", help="checkpoint of a classifier: a folder, or a name on the Hub (default: the first argument)"
+        "--model",
+        help="checkpoint of a classifier: a folder, a name on the Hub, or an ONNX file of `tubevit export` (default: the first "
+        "argument)",
     )
     parser.add_argument(
         "--top-k",
@@ -103,9 +105,11 @@ def run(args: argparse.Namespace) -> int:
 
     from ..logging_utils import progress_bar, quiet_libraries
     from ..models.loading import load_config
+    from ..models.onnx_files import find_onnx_file
 
     _take_model(args)
-    load_config(args.model)  # a wrong model name raises before the search for files
+    if find_onnx_file(args.model) is None:
+        load_config(args.model)  # a wrong model name raises before the search for files
     clips = expand_clips(args.clips)
     quiet_libraries()
     views = {
@@ -224,12 +228,17 @@ def make_classifier(
     """
     from ..models.families import family_of
     from ..models.loading import load_config
+    from ..models.onnx_files import find_onnx_file
 
-    family, pipelines = family_of(load_config(model), model), {}
-    if "video" in kinds:
-        pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype)
-    if "image" in kinds:
-        pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
+    pipelines, onnx_file = {}, find_onnx_file(model)
+    if onnx_file is not None:
+        pipelines = _make_onnx_classifiers(onnx_file, kinds, views or {}, device, dtype)
+    else:
+        family = family_of(load_config(model), model)
+        if "video" in kinds:
+            pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype)
+        if "image" in kinds:
+            pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
 
     def classify(clip: str) -> list[dict[str, Any]]:
         kind = kind_of(clip)
@@ -283,13 +292,13 @@ def _make_video_classifier(name: str, family: Any, views: dict[str, int], device
     from tubevit.processing import TubeViTVideoProcessor
 
     from ..models.clip_processors import check_frame_stride, complete_sampling
-    from ..models.loading import load_model, load_processor
+    from ..models.loading import load_model, load_processor, load_video_classifier
 
     processor = load_processor(name, family, "video")
     check_frame_stride(type(processor), views)
     processor = load_processor(name, family, "video", **complete_sampling(views))
     if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
-        return _make_view_classifier(name, views, device, dtype)
+        return _make_view_classifier(load_video_classifier(name, views, dtype), device)
     model = load_model(name, family.classifier("video"), dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
     # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
@@ -326,17 +335,33 @@ def _best_of_groups(scores: Any, labels: Any, label_groups: dict[str, int], top_
     return best
 
 
-def _make_view_classifier(name: str, views: dict[str, int], device: str, dtype: str) -> Any:
-    from ..evaluation.metrics import aggregate_views
-    from ..models.loading import load_video_classifier
+def _make_onnx_classifiers(
+    file: Path, kinds: Collection[str], views: dict[str, int], device: str, dtype: str
+) -> dict[str, Any]:
+    from ..models.onnx_files import load_onnx_classifier
 
-    classifier = load_video_classifier(name, views, dtype)
+    if dtype != "auto":
+        raise ValueError(f"--dtype {dtype} has no effect on {file}: its weights have the type of its export.")
+    classifier = load_onnx_classifier(file, views)
+    if others := set(kinds) - {classifier.media}:
+        raise ValueError(f"{file} classifies {classifier.media}s, and {others.pop()}s were given.")
+    return {classifier.media: _make_view_classifier(classifier, device)}
+
+
+def _make_view_classifier(classifier: Any, device: str) -> Any:
+    from transformers.image_utils import load_image
+
+    from ..evaluation.metrics import aggregate_views
+
     classifier.model.to(device)
     labels = classifier.model.config.id2label
 
     def classify(clip: str | dict[str, Any], top_k: int) -> list[dict[str, Any]]:
-        pixels = classifier.processor(clip, return_tensors="pt").pixel_values_videos[0]
-        logits = classifier((pixels if classifier.num_views > 1 else pixels[None]).to(device)).cpu().numpy()
+        if classifier.media == "image":
+            clip = load_image(clip)
+        (pixels,) = classifier.processor(clip, return_tensors="pt").values()
+        clips = pixels[0] if classifier.num_views > 1 else pixels
+        logits = classifier(clips.to(device)).cpu().numpy()
         scores = aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
         if classifier.label_groups:
             return _best_of_groups(scores, labels, classifier.label_groups, top_k)

@@ -1,0 +1,219 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Classifiers as ONNX files: the graph from raw or normalized pixels to logits, with class names and the settings of the processor as
+metadata; and such a file as a classifier that runs in onnxruntime.
+"""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .clip_processors import ClipProcessors, choose_num_frames, clip_processors, complete_sampling
+from .families import family_of
+from .loading import (
+    VideoClassifier,
+    image_clip_processors,
+    load_config,
+    load_processor,
+    load_video_classifier,
+    media_of,
+)
+
+
+FILE_NAME = "model.onnx"
+OPSET = 18
+INPUT_DTYPES = ("uint8", "float32")
+INPUT_NAMES = {"video": "pixel_values_videos", "image": "pixel_values"}
+MAX_FILE_BYTES = 1.5e9  # a larger model has its weights in a file beside the graph: protobuf has a limit of 2 GB
+# Largest difference of logits between onnxruntime and torch that rounding explains, as a fraction of the largest logit.
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2}
+
+
+class PixelsToLogits(nn.Module):
+    """
+    The graph that is exported: clips `(batch, frames, channels, height, width)`, or images `(batch, channels, height, width)`, to
+    float32 logits `(batch, classes)`.
+
+    processors: of the classifier. Their normalization of uint8 pixels is a part of the graph.
+    """
+
+    def __init__(self, model: Any, processors: ClipProcessors):
+        super().__init__()
+        self.model, self.input_name = model, model.main_input_name
+        normalizer, self.has_normalization = processors.normalizer, processors.normalizer is not None
+        if normalizer is not None:
+            mean, std = (normalizer.image_mean, normalizer.image_std) if normalizer.do_normalize else (0.0, 1.0)
+            mean, std = (torch.tensor(each, dtype=torch.float32).view(-1, 1, 1) for each in (mean, std))
+            self.scale = nn.Buffer((normalizer.rescale_factor if normalizer.do_rescale else 1.0) / std)
+            self.shift = nn.Buffer(-mean / std)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.has_normalization and pixels.dtype == torch.uint8:
+            pixels = (pixels.float() * self.scale + self.shift).to(self.model.dtype)
+        return self.model(**{self.input_name: pixels}).logits.float().flatten(1)  # VideoPrism returns (batch, 1, classes)
+
+
+class OnnxModel:
+    """A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls."""
+
+    dtype = torch.float32
+
+    def __init__(self, path: Path, config: Any):
+        _require("onnxruntime")
+        import onnxruntime
+
+        self.config = config
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
+        if self.input_dtype not in INPUT_DTYPES:
+            raise ValueError(f"{path} is no file of `tubevit export --format onnx`: it does not say which pixels it takes.")
+
+    def __call__(self, **inputs: torch.Tensor) -> SimpleNamespace:
+        (pixels,) = inputs.values()
+        (name,) = (each.name for each in self.session.get_inputs())
+        (logits,) = self.session.run(None, {name: pixels.numpy()})
+        return SimpleNamespace(logits=torch.from_numpy(logits))
+
+    def to(self, device: Any) -> "OnnxModel":
+        """The model itself. Raises `ValueError` for another device than the CPU."""
+        if torch.device(device).type != "cpu":
+            raise ValueError(f"ONNX files run on the CPU here, got device {device}: use --device cpu.")
+        return self
+
+
+def export_onnx(name: str, folder: Path, input_dtype: str = "uint8", dtype: str = "float32") -> list[str]:
+    """
+    Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch.
+
+    input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels. dtype: of the weights, "float32" or
+        "float16".
+
+    Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
+    with `input_dtype="float32"`, and if onnxruntime and torch disagree.
+    """
+    for package in ("onnx", "onnxscript"):
+        _require(package)
+    classifier = load_video_classifier(name, {}, dtype)
+    model, own, input_name = classifier.model, classifier.processors.own, INPUT_NAMES[classifier.media]
+    if input_dtype == "float32" and not (own.do_rescale or own.do_normalize):
+        raise ValueError(f"The processor of {name} gives raw pixels, which the model normalizes: use --input uint8.")
+    shape = clip_shape(classifier)
+    program = torch.onnx.export(
+        PixelsToLogits(model, classifier.processors).eval(),
+        (torch.zeros(2, *shape, dtype=getattr(torch, input_dtype)),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[input_name],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    assert program is not None  # it is None without dynamo only
+    program.model.metadata_props.update(metadata(classifier, shape, name, input_dtype))
+    folder.mkdir(parents=True, exist_ok=True)
+    num_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
+    model.config.save_pretrained(folder)
+    own.save_pretrained(folder)
+    sizes = ", ".join(["batch", *map(str, shape)])
+    pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
+    messages = [
+        f"Input {input_name}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {model.config.num_labels})."
+    ]
+    if importlib.util.find_spec("onnxruntime") is None:
+        return [*messages, "The file was not compared with torch: onnxruntime is not installed."]
+    return [*messages, compare(classifier, folder, shape)]
+
+
+def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifier:
+    """
+    The classifier of a file that `export_onnx` wrote, beside its config and its processor.
+
+    settings: as in `load_video_classifier`.
+
+    Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin.
+    """
+    name = str(path.parent)
+    config = load_config(name)
+    family = family_of(config, name)
+    own = load_processor(name, family, media_of(family, config))
+    if media_of(family, config) == "image":
+        processors = image_clip_processors(own, family, config)
+    else:
+        settings = complete_sampling(settings)
+        num_frames = choose_num_frames(settings, own, family, config, name)
+        processors = clip_processors(own, settings, num_frames, family, config)
+    model = OnnxModel(path, config)
+    normalizer = None if model.input_dtype == "uint8" else processors.own
+    return VideoClassifier(model, dataclasses.replace(processors, normalizer=normalizer))
+
+
+def find_onnx_file(name: str) -> Path | None:
+    """The ONNX file that a name stands for: a file, or a folder with one and without other weights. `None` for any other name."""
+    path = Path(name).expanduser()
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {name}.")
+        return path
+    has_weights = path.is_dir() and any(path.glob("*.safetensors"))
+    return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights else None
+
+
+def clip_shape(classifier: VideoClassifier) -> tuple[int, ...]:
+    """The shape of a clip as the classifier's processor reads it, `(frames, channels, height, width)`; of an image without frames."""
+    reader = classifier.processor
+    if classifier.media == "image":
+        return tuple(reader(np.zeros((64, 64, 3), np.uint8), return_tensors="pt").pixel_values.shape[1:])
+    video, rate = np.zeros((reader.num_frames, 64, 64, 3), np.uint8), {"fps": reader.fps or 25.0}
+    one_view = {"num_temporal_views": 1, "num_spatial_views": 1, "pad_mode": "last"}
+    return tuple(reader(video, video_metadata=rate, return_tensors="pt", **one_view).pixel_values_videos.shape[1:])
+
+
+def metadata(classifier: VideoClassifier, shape: tuple[int, ...], name: str, input_dtype: str) -> dict[str, str]:
+    """The metadata of a file. Lists and settings are JSON."""
+    own, config = classifier.processors.own, classifier.model.config
+    labels = [str(config.id2label[index]) for index in range(config.num_labels)]
+    return {
+        "model": Path(name).name,
+        "model_type": config.model_type,
+        "labels": json.dumps(labels, ensure_ascii=False),
+        "problem_type": config.problem_type or "single_label_classification",
+        "input_dtype": input_dtype,
+        "input_shape": json.dumps(["batch", *shape]),
+        "processor": own.to_json_string(),  # sampling, sizes, crop, views and normalization
+    }
+
+
+def compare(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...]) -> str:
+    """
+    A sentence on the largest difference between onnxruntime and torch on random pixels, for batches of one and of two clips. Raises
+    `ValueError` if it is more than rounding.
+    """
+    import onnxruntime
+
+    exported, generator = load_onnx_classifier(folder / FILE_NAME, {}), torch.Generator().manual_seed(0)
+    difference = largest = 0.0
+    for batch in (1, 2):
+        clips = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
+        expected = classifier(clips)
+        difference = max(difference, (exported(clips) - expected).abs().max().item())
+        largest = max(largest, expected.abs().max().item())
+    result = (
+        f"the largest difference between the logits of onnxruntime {onnxruntime.__version__} and torch is {difference:.1e} (largest "
+        f"logit: {largest:.3g})."
+    )
+    if not difference <= TOLERANCES[classifier.model.dtype] * largest:
+        raise ValueError(f"{folder / FILE_NAME} is wrong: on random pixels, {result}")
+    return f"Compared on random pixels: {result}"
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f'ONNX files need {package}: pip install "tubevit[onnx]", or pip install {package}.')
