@@ -101,4 +101,5 @@ def _section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"\b(layers?)\.\d+\.", r"\1.*.", name)
+    # Layers here and in Transformers, of the UniFormerV2 authors (resblocks, dpe, dec), and of Scenic (encoderblock_3/).
+    return re.sub(r"\b(\w*layers?|global_blocks|resblocks|dpe|dec|encoderblock)([._])\d+([./])", r"\1\2*\3", name)

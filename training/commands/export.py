@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         choices=("uint8", "float32"),
-        help="pixels that the ONNX file takes: raw uint8, which it normalizes, or normalized float32 (default: uint8)",
+        help="pixels that the ONNX file takes: raw uint8, which it normalizes, or normalized float32 (default: uint8, or float32 if the "
+        "processor resizes frames as floats, as UniFormerV2's does)",
     )
     parser.add_argument(
         "--dtype",
@@ -60,7 +61,7 @@ def _export_onnx(args: argparse.Namespace) -> None:
     from ..models.export import export_checkpoint
     from ..models.onnx_files import FILE_NAME, export_onnx
 
-    options = (args.output, args.input or "uint8", args.dtype or "float32")
+    options = (args.output, args.input, args.dtype or "float32")
     if args.dataset is None:
         messages = export_onnx(args.model, *options)
     else:

@@ -7,6 +7,7 @@ metadata; and such a file as a classifier that runs in onnxruntime.
 import dataclasses
 import importlib.util
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.clip_sampling import UINT8
 from .clip_processors import ClipProcessors, choose_num_frames, clip_processors, complete_sampling
 from .families import family_of
 from .loading import (
@@ -41,23 +43,31 @@ class PixelsToLogits(nn.Module):
     The graph that is exported: clips `(batch, frames, channels, height, width)`, or images `(batch, channels, height, width)`, to
     float32 logits `(batch, classes)`.
 
-    processors: of the classifier. Their normalization of uint8 pixels is a part of the graph.
+    processors: of the classifier. Their normalization of uint8 pixels is a part of the graph. shape: of a clip or image, without the
+        batch.
     """
 
-    def __init__(self, model: Any, processors: ClipProcessors):
+    def __init__(self, model: Any, processors: ClipProcessors, shape: tuple[int, ...]):
         super().__init__()
         self.model, self.input_name = model, model.main_input_name
-        normalizer, self.has_normalization = processors.normalizer, processors.normalizer is not None
-        if normalizer is not None:
-            mean, std = (normalizer.image_mean, normalizer.image_std) if normalizer.do_normalize else (0.0, 1.0)
-            mean, std = (torch.tensor(each, dtype=torch.float32).view(-1, 1, 1) for each in (mean, std))
-            self.scale = nn.Buffer((normalizer.rescale_factor if normalizer.do_rescale else 1.0) / std)
-            self.shift = nn.Buffer(-mean / std)
+        self.has_normalization = processors.normalizer is not None
+        if self.has_normalization:
+            # Measured, because processors differ in their settings: Transformers' ViViT also has an offset.
+            black, white = (_normalized_color(value, processors, shape) for value in (0, 255))
+            self.scale, self.shift = nn.Buffer(((white - black) / 255).float()), nn.Buffer(black.float())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.has_normalization and pixels.dtype == torch.uint8:
             pixels = (pixels.float() * self.scale + self.shift).to(self.model.dtype)
-        return self.model(**{self.input_name: pixels}).logits.float().flatten(1)  # VideoPrism returns (batch, 1, classes)
+        return (
+            self.model(**{self.input_name: pixels}).logits.float().flatten(1)
+        )  # VideoPrism returns (batch, 1, classes)
+
+
+def _normalized_color(value: int, processors: ClipProcessors, shape: tuple[int, ...]) -> torch.Tensor:
+    """The normalized pixels of a clip or image whose pixels are all `value`: float64 `(channels, 1, 1)`."""
+    (pixels,) = processors.prepare(torch.full((1, *shape), value, dtype=torch.uint8), torch.float64).values()
+    return pixels.flatten(0, -4)[0, :, :1, :1]
 
 
 class OnnxModel:
@@ -73,7 +83,9 @@ class OnnxModel:
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
         if self.input_dtype not in INPUT_DTYPES:
-            raise ValueError(f"{path} is no file of `tubevit export --format onnx`: it does not say which pixels it takes.")
+            raise ValueError(
+                f"{path} is no file of `tubevit export --format onnx`: it does not say which pixels it takes."
+            )
 
     def __call__(self, **inputs: torch.Tensor) -> SimpleNamespace:
         (pixels,) = inputs.values()
@@ -88,12 +100,12 @@ class OnnxModel:
         return self
 
 
-def export_onnx(name: str, folder: Path, input_dtype: str = "uint8", dtype: str = "float32") -> list[str]:
+def export_onnx(name: str, folder: Path, input_dtype: str | None = None, dtype: str = "float32") -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch.
 
-    input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels. dtype: of the weights, "float32" or
-        "float16".
+    input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels; by default the pixels that the
+        checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
 
     Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
     with `input_dtype="float32"`, and if onnxruntime and torch disagree.
@@ -102,11 +114,16 @@ def export_onnx(name: str, folder: Path, input_dtype: str = "uint8", dtype: str 
         _require(package)
     classifier = load_video_classifier(name, {}, dtype)
     model, own, input_name = classifier.model, classifier.processors.own, INPUT_NAMES[classifier.media]
+    resizes_as_float = getattr(classifier.processor, "resizes_as_float", False)  # images and clips of Transformers: no
+    input_dtype = input_dtype or ("float32" if resizes_as_float else "uint8")
     if input_dtype == "float32" and not (own.do_rescale or own.do_normalize):
         raise ValueError(f"The processor of {name} gives raw pixels, which the model normalizes: use --input uint8.")
     shape = clip_shape(classifier)
+    logging.getLogger("onnxscript").setLevel(
+        logging.ERROR
+    )  # it warns of each operation whose constants it does not fold
     program = torch.onnx.export(
-        PixelsToLogits(model, classifier.processors).eval(),
+        PixelsToLogits(model, classifier.processors, shape).eval(),
         (torch.zeros(2, *shape, dtype=getattr(torch, input_dtype)),),
         dynamo=True,
         opset_version=OPSET,
@@ -127,6 +144,10 @@ def export_onnx(name: str, folder: Path, input_dtype: str = "uint8", dtype: str 
     messages = [
         f"Input {input_name}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {model.config.num_labels})."
     ]
+    if resizes_as_float and input_dtype == "uint8":
+        messages.append(
+            "The processor resizes frames as floats: as uint8, resized pixels are rounded to whole gray levels."
+        )
     if importlib.util.find_spec("onnxruntime") is None:
         return [*messages, "The file was not compared with torch: onnxruntime is not installed."]
     return [*messages, compare(classifier, folder, shape)]
@@ -143,14 +164,14 @@ def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifie
     name = str(path.parent)
     config = load_config(name)
     family = family_of(config, name)
-    own = load_processor(name, family, media_of(family, config))
+    own, model = load_processor(name, family, media_of(family, config)), OnnxModel(path, config)
     if media_of(family, config) == "image":
         processors = image_clip_processors(own, family, config)
     else:
         settings = complete_sampling(settings)
         num_frames = choose_num_frames(settings, own, family, config, name)
-        processors = clip_processors(own, settings, num_frames, family, config)
-    model = OnnxModel(path, config)
+        reading = UINT8 if model.input_dtype == "uint8" else None
+        processors = clip_processors(own, settings, num_frames, family, config, reading)
     normalizer = None if model.input_dtype == "uint8" else processors.own
     return VideoClassifier(model, dataclasses.replace(processors, normalizer=normalizer))
 
@@ -184,6 +205,7 @@ def metadata(classifier: VideoClassifier, shape: tuple[int, ...], name: str, inp
         "model": Path(name).name,
         "model_type": config.model_type,
         "labels": json.dumps(labels, ensure_ascii=False),
+        "label_groups": json.dumps(classifier.label_groups),
         "problem_type": config.problem_type or "single_label_classification",
         "input_dtype": input_dtype,
         "input_shape": json.dumps(["batch", *shape]),
@@ -210,7 +232,9 @@ def compare(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...]) -
         f"logit: {largest:.3g})."
     )
     if not difference <= TOLERANCES[classifier.model.dtype] * largest:
-        raise ValueError(f"{folder / FILE_NAME} is wrong: on random pixels, {result}")
+        for path in folder.glob(f"{FILE_NAME}*"):  # also the weights in a file beside the graph
+            path.unlink()
+        raise ValueError(f"The ONNX file was wrong, and is deleted: on random pixels, {result}")
     return f"Compared on random pixels: {result}"
 
 

@@ -91,6 +91,7 @@ def test_every_layout_gives_the_same_model(layout, suffix, tmp_path, capsys):
     assert len(told["target"]) == len(model.state_dict())
     assert (layout == "mmaction2") == ("unused" in {entry["state"] for entry in told["source"].values()})
     printed = capsys.readouterr().out
+    assert "layers.*.layernorm_before.weight (x5) <- " in printed  # one line for all layers
     assert "no names: give --labels" in printed and "global_layers=[1, 2, 3, 4]" in printed
     assert "SHA-256" in (tmp_path / "out" / "README.md").read_text()
 

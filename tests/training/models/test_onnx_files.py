@@ -1,0 +1,147 @@
+"""ONNX files: classifiers of all families compute in onnxruntime what they compute in torch, from raw and from normalized pixels."""
+
+import importlib.util
+import json
+import re
+
+import pytest
+import torch
+from saved_models import LABELS, save_model
+from tiny_models import tiny_clips
+from video_classifiers import OWN, PEERS, save_own, save_peer, save_tubevit
+from video_files import moving_frames, write_video
+
+from tubevit import TubeViTForImageClassification
+from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
+from tubevit.training.cli import main
+from tubevit.training.models import onnx_files
+from tubevit.training.models.loading import load_video_classifier
+from tubevit.training.models.onnx_files import load_onnx_classifier
+
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+needs_onnx = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, PACKAGES)), reason="needs the extra onnx: " + ", ".join(PACKAGES)
+)
+# (checkpoint, options of export)
+CASES = [
+    *((name, ()) for name in ("tubevit", *OWN, *PEERS)),
+    *((name, ("--input", "float32")) for name in ("tubevit", "factorized_vivit", "vivit")),
+    ("uniformerv2", ("--input", "uint8")),
+    ("uniformerv2", ("--dtype", "float16")),
+]
+
+
+def save(folder, name):
+    if name == "tubevit":
+        save_tubevit(folder)
+    else:
+        (save_own if name in OWN else save_peer)(folder, name)
+
+
+def predictions(capsys, model, clip, *options):
+    capsys.readouterr()
+    assert main(["predict", "--model", str(model), str(clip), "--json", *options]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    return {each["label"]: each["score"] for each in entry["predictions"]}
+
+
+@needs_onnx
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_onnxruntime_equals_torch_for_any_batch(name, options, tmp_path, capsys):
+    save(tmp_path / "model", name)
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx", *options]) == 0
+    printed = capsys.readouterr().out
+    difference = float(re.search(r"largest difference .* is (\S+) \(largest logit", printed)[1])
+    assert difference < (0.01 if "float16" in options else 1e-5 if name != "vjepa2" else 1e-4)
+    ours, theirs = (
+        load_onnx_classifier(tmp_path / "out" / "model.onnx", {}),
+        load_video_classifier(str(tmp_path / "model"), {}),
+    )
+    frames = theirs.processor.num_frames
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if "float16" not in options else {"rtol": 0.02, "atol": 0.02}
+    for batch in (1, 3):
+        clips = tiny_clips(batch, frames, dtype=torch.uint8, seed=batch)
+        torch.testing.assert_close(ours(clips), theirs(clips), **tolerance)
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", ["tubevit", "uniformerv2"])
+def test_predictions_of_the_file_are_those_of_the_checkpoint(name, tmp_path, capsys):
+    clip, views = tmp_path / "a.mp4", ("--temporal-views", "2", "--spatial-views", "3")
+    write_video(clip, moving_frames(12, 32, 40))
+    save(tmp_path / "model", name)
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 0
+    for options in ((), views):
+        expected = predictions(capsys, tmp_path / "model", clip, *options)
+        for model in (tmp_path / "out", tmp_path / "out" / "model.onnx"):
+            found = predictions(capsys, model, clip, *options)
+            assert found == pytest.approx(expected, abs=1e-5) and list(found) == list(expected)
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"")
+    assert main(["predict", "--model", str(tmp_path / "out"), str(picture)]) == 2
+    assert "classifies videos, and images were given" in capsys.readouterr().err
+    assert main(["predict", "--model", str(tmp_path / "out"), str(clip), "--dtype", "float16"]) == 2
+    assert "--dtype float16 has no effect" in capsys.readouterr().err
+
+
+@needs_onnx
+def test_image_classifier_and_metadata(tmp_path, capsys):
+    import onnxruntime
+    from PIL import Image
+
+    save_model(tmp_path / "model", TubeViTForImageClassification)
+    TubeViTImageProcessor(size={"height": 16, "width": 16}, crop_size=16).save_pretrained(tmp_path / "model")
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    (pixels,) = session.get_inputs()
+    assert (pixels.name, pixels.type, pixels.shape) == ("pixel_values", "tensor(uint8)", ["batch", 3, 16, 16])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == LABELS
+    assert json.loads(metadata["processor"])["image_mean"] == [0.5, 0.5, 0.5]
+    Image.fromarray(moving_frames(1, 30, 40)[0]).save(tmp_path / "a.png")
+    found = predictions(capsys, tmp_path / "out", tmp_path / "a.png")
+    assert found == pytest.approx(predictions(capsys, tmp_path / "model", tmp_path / "a.png"), abs=0.01)
+
+
+@needs_onnx
+def test_a_wrong_file_is_deleted(tmp_path, capsys, monkeypatch):
+    save(tmp_path / "model", "tubevit")
+    right = onnx_files.PixelsToLogits.forward
+    monkeypatch.setattr(onnx_files.PixelsToLogits, "forward", lambda self, pixels: 2 * right(self, pixels))
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 2
+    assert "The ONNX file was wrong, and is deleted" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.onnx*"))
+
+
+@needs_onnx
+def test_a_file_of_another_origin_is_refused(tmp_path, capsys):
+    save(tmp_path / "model", "tubevit")
+    torch.onnx.export(
+        torch.nn.Identity(), (torch.zeros(1),), tmp_path / "model" / "other.onnx", dynamo=True, verbose=False
+    )
+    assert main(["predict", "--model", str(tmp_path / "model" / "other.onnx"), "a.mp4"]) == 2
+    assert "other.onnx is no file of `tubevit export --format onnx`" in capsys.readouterr().err
+
+
+def test_wrong_options_are_errors_of_one_line(tmp_path, capsys, monkeypatch):
+    save(tmp_path / "model", "tubevit")
+    arguments = ["export", str(tmp_path / "model"), str(tmp_path / "out")]
+
+    def error(*options):
+        assert main([*arguments, *options]) == 2
+        return capsys.readouterr().err
+
+    assert "--input is for ONNX files: give --format onnx too" in error("--input", "uint8")
+    assert "--dtype is for ONNX files" in error("--dtype", "float16")
+    monkeypatch.setattr(onnx_files, "_require", lambda package: None)
+    processor = TubeViTVideoProcessor.from_pretrained(tmp_path / "model", do_rescale=False, do_normalize=False)
+    processor.save_pretrained(tmp_path / "model")
+    assert "gives raw pixels, which the model normalizes: use --input uint8" in error(
+        "--format", "onnx", "--input", "float32"
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(onnx_files.importlib.util, "find_spec", lambda name: None)
+    assert 'ONNX files need onnx: pip install "tubevit[onnx]", or pip install onnx.' in error("--format", "onnx")
+    assert main(["predict", "--model", str(tmp_path / "no.onnx"), "a.mp4"]) == 2
+    assert "There is no file" in capsys.readouterr().err
