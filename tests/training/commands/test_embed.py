@@ -106,6 +106,26 @@ def test_views_are_averaged_and_tubes_have_a_vector_each(videos, model, tmp_path
     assert np.load(tmp_path / "t.npy").shape == (4, 3, 24)
 
 
+def test_frames_of_several_sizes_are_not_mixed(tmp_path, capsys):
+    """A processor without a crop keeps the aspect ratio: each size is a batch of its own, and has its own number of tokens."""
+    model = save_tubevit(tmp_path / "m", processor={"do_center_crop": False, "size": {"shortest_edge": 16}})
+    (tmp_path / "flat").mkdir()
+    for index, size in enumerate([(32, 64), (32, 32), (32, 64)]):
+        write_video(tmp_path / "flat" / f"{index}.mp4", moving_frames(9, *size, seed=index), fps=10)
+    for batch_size in (1, 16):
+        assert (
+            embed(tmp_path / "flat", model, tmp_path / f"{batch_size}.npy", "--unlabeled", f"batch_size={batch_size}")
+            == 0
+        )
+    np.testing.assert_allclose(np.load(tmp_path / "1.npy"), np.load(tmp_path / "16.npy"), rtol=1e-4, atol=1e-5)
+    capsys.readouterr()
+    assert embed(tmp_path / "flat", model, tmp_path / "t.npy", "--unlabeled", "--level=token") == 2
+    error = capsys.readouterr().err
+    assert (
+        "frames of several sizes have several numbers of tokens; set level=pooled." in error and error.count("\n") == 1
+    )
+
+
 @pytest.fixture
 def stops_after(monkeypatch):
     """A function that makes the encoder raise `KeyboardInterrupt` after some batches, and counts all clips."""
