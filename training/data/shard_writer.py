@@ -17,7 +17,6 @@ import random
 import shutil
 import zlib
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +24,10 @@ from ..command_line import add_config_arguments, whole_number
 from ..options import read_config
 from .encoding import PrepareSettings
 from .formats.samples import VideoSample
+from .media_files import count, kind_of
 from .prepare import FAILED_FILE, add_encoder_arguments, encoder_settings, prepare_all, write_failed
 from .segments import Segment
-from .shards import MANIFEST, TAR_BLOCK, UNFINISHED, Clip, Manifest, read_manifest, write_manifest
+from .shards import MANIFEST, TAR_BLOCK, UNFINISHED, Address, Clip, Manifest, read_manifest, write_manifest
 from .video_datasets import DataConfig, ListedSplits, read_splits
 from .worker_processes import ItemFailed, map_in_processes
 
@@ -67,6 +67,8 @@ class Shard(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "tubevit data shard [DATA] OUTPUT [--OPTION VALUE | OPTION=VALUE ...]"
     add_config_arguments(parser, BLOCKS)
+    (positional,) = (action for action in parser._actions if action.dest == "overrides")
+    positional.help = "DATA, the data set; OUTPUT, the folder for the shards; and any option as OPTION=VALUE"
     parser.add_argument(
         "--container",
         choices=CONTAINERS,
@@ -109,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
         "encoding": "as is" if settings is None else settings.record(),
         "source": _digest(listed),
     }
-    if not claim_folder(folder, record):
-        print(f"{folder} is complete: its {MANIFEST} is that of these options and this data set.")
-        return 0
     videos = plan_videos(listed, folder / UNFINISHED / COPIES, settings)
     if args.container == "parquet" and (shared := next((each for each in videos if len(each.clips) > 1), None)):
         raise ValueError(
             f"{len(shared.clips)} clips are parts of {shared.path}, which Parquet would store for each: use --container tar."
         )
+    if not claim_folder(folder, record):
+        print(f"{folder} is complete: its {MANIFEST} is that of these options and this data set.")
+        return 0
     plan = folder / UNFINISHED / PLAN
     if not plan.exists():
         failed = _make_copies(videos, settings, args.workers)
@@ -179,13 +181,17 @@ def plan_videos(listed: ListedSplits, copies: Path, settings: PrepareSettings | 
     """
     videos: dict[tuple[str, str], Video] = {}
     keys: set[str] = set()
-    position = count()
+    position = 0
     for split, samples in listed.splits.items():
         for sample in samples:
             video = videos.get((split, sample.path))
             if video is None:
                 if "://" in sample.path:
                     raise ValueError(f"{sample.path} is not a file on this machine: download the videos first.")
+                if Address.parse(sample.path) is not None:
+                    raise ValueError(f"{sample.path} is in a shard: write the shards from the data set of files.")
+                if kind_of(sample.path) == "image":
+                    raise ValueError(f"{sample.path} is an image: shards hold videos.")
                 if os.path.isdir(sample.path) and (settings is None or settings.frame_folder_fps is None):
                     raise ValueError(
                         f"{sample.path} is a folder of pictures, which becomes a video: give its frame_folder_fps, without --as-is."
@@ -193,7 +199,8 @@ def plan_videos(listed: ListedSplits, copies: Path, settings: PrepareSettings | 
                 key = _unique_key(sample.video_id, keys)
                 copy = sample.path if settings is None else str(copies / f"{len(videos):08d}.mp4")
                 video = videos[split, sample.path] = Video(sample.path, copy, split, key, [])
-            video.clips.append((next(position), sample))
+            video.clips.append((position, sample))
+            position += 1
     return list(videos.values())
 
 
@@ -431,13 +438,13 @@ def _report(folder: Path, manifest: Manifest, clips: list[Clip], listed: ListedS
     shards = manifest.shards
     size, videos = sum(shard["size"] for shard in shards), sum(shard["num_videos"] for shard in shards)
     print(
-        f"{len(clips):,} clips of {videos:,} videos are in {len(shards):,} shards in {folder}, {size / MIB:,.1f} MiB, in the random order "
+        f"{count(len(clips), 'clip')} of {count(videos, 'video')} are in {count(len(shards), 'shard')} in {folder}, {size / MIB:,.1f} MiB, in the random order "
         f"of seed {manifest.record['seed']}. Train with data={folder}; streaming=true reads one shard after the other."
     )
     left_out = sum(map(len, listed.splits.values())) - len(clips)
     if left_out:
         print(
-            f"{left_out:,} clips are left out, because their videos could not be read; {folder / FAILED_FILE} lists the reasons."
+            f"Left out: {count(left_out, 'clip')} whose videos could not be read; {folder / FAILED_FILE} lists the reasons."
         )
     return 1 if left_out else 0
 

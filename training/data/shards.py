@@ -304,6 +304,8 @@ def read_manifest(location: str) -> Manifest | None:
         raise ShardError(f"{path} is not a manifest of `tubevit data shard`.")
     if (version := content.pop("version", None)) != VERSION:
         raise ShardError(f"{path} has version {version}; this release reads version {VERSION}: update tubevit.")
+    if content.keys() != set(Manifest._fields) - {"folder"}:
+        raise ShardError(f"{path} is damaged: its entries are {', '.join(content) or 'missing'}.")
     return Manifest(folder, **content)
 
 

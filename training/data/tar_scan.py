@@ -22,7 +22,7 @@ from .recorded_inputs import record_shard
 from .shards import NUM_THREADS, ShardError, filesystem, is_remote
 
 
-LABEL_SUFFIXES = (".cls", ".txt", ".json")
+LABEL_SUFFIXES = (".cls", ".json", ".txt")  # the preferred first
 MAX_LABEL_BYTES = 2**20
 NUM_SNIFFED = 20  # members
 END = bytes(512)  # two such blocks end a tar

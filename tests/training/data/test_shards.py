@@ -147,7 +147,7 @@ def test_encoded_copies_segments_labels_and_failed_videos(tmp_path, capsys):
     options = [f"data={table}", "multi_label=true", "group_column=person", str(tmp_path / "out")]
     assert main(["data", "shard", *options, "--short-side", "32", "--crf", "5", "--workers", "1"]) == 1
     said = capsys.readouterr().out
-    assert "3 clips of 2 videos are in 1 shards" in said and "1 clips are left out" in said
+    assert "3 clips of 2 videos are in 1 shard in" in said and "Left out: 1 clip whose" in said
     assert str(tmp_path / "v" / "c.mp4") in (tmp_path / "out" / "failed.csv").read_text()
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as archive:
         assert sorted(archive.getnames()) == ["b.json", "b.mp4", "film.json", "film.mp4"]
@@ -305,6 +305,18 @@ def test_labels_of_tar_members(tmp_path, suffix, label, options):
     assert len(load(data=f"{tmp_path}/*-001.tar", validation_fraction=0.0, **options).splits["train"]) == 2
 
 
+def test_the_member_with_the_label_is_chosen(tmp_path):
+    """Captions are often in `.txt`; a tar may be written from `.`, and a folder may be named like a pattern."""
+    members = [("./a.mp4", b"x"), ("./a.txt", "a caption"), ("./a.json", '{"label": "run", "start": 1, "end": 2.5}')]
+    add_tar(tmp_path / "[set]" / "val.tar", members)
+    (row,) = load(data=tmp_path / "[set]").splits["validation"]
+    assert row["video_id"] == "a#t=1,2.5" and (row["segment"]["start"], row["segment"]["end"]) == (1.0, 2.5)
+    assert load(data=tmp_path / "[set]").class_names == ["run"]
+    assert load(data=tmp_path / "[set]" / "val.tar", label_column="txt").class_names == ["a caption"]
+    message = error_of(data=tmp_path / "[set]", label_column="cls")
+    assert "has the member that label_column=cls names, such as a.cls" in message
+
+
 def link(name: str) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = tarfile.SYMTYPE, "elsewhere.mp4"
@@ -429,6 +441,7 @@ def test_shards_that_are_missing_cut_off_or_changed(shards, tmp_path):
     for change, message in (
         ({"version": 2}, "has version 2"),
         ({"index_sha256": "0"}, "does not belong to shards.json"),
+        ({"more": 1}, "is damaged: its entries are record, class_names"),
     ):
         (folder / "shards.json").write_text(json.dumps({**manifest, **change}))
         assert message in error_of(data=folder)

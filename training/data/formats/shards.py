@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
 Shards with videos, on a disk or in remote storage: those of `tubevit data shard`, and tar files of the WebDataset convention with
-labels in `.cls`, `.txt` or `.json`.
+labels in `.cls`, `.json` or `.txt`.
 
 A location is a folder or the URL of one, a tar, a pattern (`train-*.tar`) or a numbered series (`train-{000..127}.tar`).
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..dataset_columns import LABEL_FIELDS
-from ..media_files import VIDEO_SUFFIXES, shorten
+from ..media_files import VIDEO_SUFFIXES, count, shorten
 from ..recorded_inputs import record_folder
 from ..segments import Segment, SegmentColumns
 from ..shards import (
@@ -85,7 +85,8 @@ def _read_indexed(manifest: Manifest, context: ReadContext) -> list[VideoSample]
             f"{manifest.folder} has no groups: write the shards with group_column={context.group_column}."
         )
     videos = sum(shard["num_videos"] for shard in manifest.shards)
-    context.tell([f"{len(samples):,} clips of {videos:,} videos are in {len(manifest.shards):,} shards."])
+    stored = f"{count(len(samples), 'clip')} of {count(videos, 'video')} in {count(len(manifest.shards), 'shard')}"
+    context.tell([f"{manifest.folder} holds {stored}."])
     return samples
 
 
@@ -111,10 +112,21 @@ def _read_scanned(location: str, context: ReadContext) -> list[VideoSample]:
         raise ShardError(f"{location} holds no tar with a video ({shorten(shards)}).")
     if left_out:
         context.tell(
-            [f"Left out: {len(left_out):,} members of shards without a video or a label ({shorten(left_out, 1)})."]
+            [
+                f"Left out: {count(len(left_out), 'member')} of shards that hold no video or label ({shorten(left_out, 1)})."
+            ]
         )
     labels = {suffix_of(sample.label.name) for sample in samples if sample.label is not None}
-    context.tell([f"{len(samples):,} videos are in {len(shards):,} tar files; labels: {', '.join(labels) or 'none'}."])
+    context.tell(
+        [
+            f"{count(len(samples), 'video')} in {count(len(shards), 'tar file')}; labels: {', '.join(sorted(labels)) or 'none'}."
+        ]
+    )
+    if context.label_column is not None and not labels:
+        raise ShardError(
+            f"No video in {location} has the member that label_column={context.label_column} names, such as {samples[0].key}."
+            f"{context.label_column.partition('.')[0]}; it takes cls, txt, json or json.FIELD."
+        )
     without = [sample for sample in samples if sample.label is None]
     if labels and without:
         first = without[0]
@@ -137,7 +149,7 @@ def find_tars(location: str) -> list[str]:
         first, last = series.groups()
         numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
         return [each for number in numbers for each in find_tars(SERIES.sub(number, location, count=1))]
-    if location.endswith(".tar") and not PATTERN.search(location):
+    if location.endswith(".tar") and (os.path.isfile(location) or not PATTERN.search(location)):
         return [location]
     if os.path.isdir(os.path.join(location, UNFINISHED)):
         raise ShardError(f"{location} is not complete: call `tubevit data shard` again to write the other shards.")
@@ -153,7 +165,7 @@ def find_tars(location: str) -> list[str]:
 
 
 def _list_files(location: str) -> Iterator[str]:
-    is_pattern = PATTERN.search(location) is not None
+    is_pattern = PATTERN.search(location) is not None and not os.path.isdir(location)
     if not is_remote(location):
         record_folder(os.path.dirname(location))
         if is_pattern:
@@ -178,9 +190,9 @@ def _group(
     """The samples of a tar that have a video. Raises `ShardError` for a name that two members have, and for two videos."""
     by_key: dict[str, dict[str, TarMember]] = {}
     for member in members:
-        folder, slash, name = member.name.rpartition("/")
+        folder, slash, name = member.name.removeprefix("./").rpartition("/")
         stem, _, suffix = name.partition(".")
-        is_hidden = not stem or any(part.startswith((".", "__MACOSX")) for part in folder.split("/") if part != ".")
+        is_hidden = not stem or any(part.startswith((".", "__MACOSX")) for part in folder.split("/"))
         kind = suffix_of(member.name)
         if is_hidden or not (kind in VIDEO_SUFFIXES or (kind in LABEL_SUFFIXES and member.text is not None)):
             left_out.append(f"{shard}: {member.name}")
