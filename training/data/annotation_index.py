@@ -199,7 +199,8 @@ def _remove_unused(root: Path) -> None:
     oldest = time.time() - 86_400 * DAYS_UNUSED
     for file in (*root.glob("*.arrow"), *root.glob("**/unfinished-*")):
         if file.stat().st_atime < oldest:
-            file.unlink(missing_ok=True)
+            for each in (file, file.with_suffix(".checked.json")):
+                each.unlink(missing_ok=True)
 
 
 def _hash_file(path: Path) -> str:

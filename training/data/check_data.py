@@ -6,7 +6,8 @@ By default the first and the last frame of each video are decoded, which finds f
 videos. Damage between these frames is found by `--every-frame`, which decodes all frames.
 
 A training run checks its files too. Its processes share the work, and files that an earlier run could read are not opened again
-while their size and time of change stay the same (`ReadableFiles`).
+while their size and time of change stay the same (`ReadableFiles`); a check that was killed continues. A data set with an index that
+was checked as a whole is not checked again (`find_earlier_check`).
 """
 
 import argparse
@@ -35,7 +36,8 @@ REPORT_COLUMNS = ("split", "video_id", "path", "reason")
 ON_CORRUPT_VIDEO = ("skip", "raise")
 BLOCKS = {"data": DataConfig}
 SECONDS_PER_FILE = 300.0
-FILES_PER_EXCHANGE = 256  # of each process of a run: none waits for another for longer than the time of so many files
+FILES_PER_EXCHANGE = 64  # of each process of a run; a run that is killed loses the results of at most so many files
+DAYS_FOR_EXCHANGE = 30  # that a process waits for the others, whose files may be slow: longer than any check
 
 
 class CorruptVideo(NamedTuple):
@@ -89,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     for message in data.messages:
         print(message)
     corrupt, seconds = check_videos(data, args.every_frame, args.workers, args.seconds_per_file)
+    for message in remember_check(data, corrupt):
+        print(message)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"classes: {describe_classes(data.class_names, data.label_groups)}")
     for split, rows in data.splits.items():
@@ -127,6 +131,7 @@ def check_videos(
     """
     _check_not_streamed(data)
     rank, num_ranks = _rank() if is_shared else (0, 1)
+    group = _new_group() if num_ranks > 1 else None
     positions = [(split, index) for split, rows in data.splits.items() for index in range(len(rows))]
     mine = positions[rank::num_ranks]
     check = partial(check_row, media=data.media, every_frame=every_frame)
@@ -149,7 +154,7 @@ def check_videos(
             key = None if readable_files is None or result.reason else file_key(row_source(row, data.media))
             video = CorruptVideo(split, row["video_id"], row[data.media].get("path") or "", result.reason or "")
             found.append((split, index, video, result, key))
-        found = _gather(found + known) if is_shared else found + known
+        found = _gather(found + known, group) if num_ranks > 1 else found + known
         known.clear()
         for split, index, video, result, _ in found:
             seconds += result.seconds
@@ -157,6 +162,8 @@ def check_videos(
                 corrupt.append(((split, index), video))
         if readable_files is not None:
             readable_files.add({key: result for *_, result, key in found if key is not None}, is_writer=rank == 0)
+    if group is not None:
+        _end_group(group)
     order = list(data.splits)
     corrupt.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
     return [video for _, video in corrupt], seconds
@@ -170,11 +177,31 @@ def _rank() -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _gather(found: list) -> list:
-    """The lists of all processes of a distributed run, joined."""
-    from accelerate.utils import gather_object
+def _new_group() -> Any:
+    """
+    A process group for the results of the check: on the CPU, because a collective of GPUs that waits for slow files would end the run
+    after `ddp_timeout`.
+    """
+    from datetime import timedelta
 
-    return gather_object(found)
+    from torch import distributed
+
+    return distributed.new_group(backend="gloo", timeout=timedelta(days=DAYS_FOR_EXCHANGE))
+
+
+def _gather(found: list, group: Any) -> list:
+    """The lists of all processes of a group, joined."""
+    from torch import distributed
+
+    of_ranks: list[list] = [[] for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather_object(of_ranks, found, group=group)
+    return [each for of_rank in of_ranks for each in of_rank]
+
+
+def _end_group(group: Any) -> None:
+    from torch import distributed
+
+    distributed.destroy_process_group(group)
 
 
 def _without_known(items: Iterable, media: str, readable_files: "ReadableFiles", known: list) -> Iterator:
@@ -280,6 +307,49 @@ def read_report(path: str | Path) -> list[CorruptVideo]:
     ]
 
 
+def find_earlier_check(data: VideoData) -> tuple[list[CorruptVideo], float] | None:
+    """
+    The corrupt videos that an earlier check of all videos of the index found, and the time of that check. `None` without an index or
+    a check, after a change of the decoder, and if the file of a corrupt video has changed. Other files are not looked at: files that
+    were replaced under their names since are found while training.
+    """
+    if data.index is None or not (path := _path_of_check(data.index)).is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["versions"] != _versions() or any(
+        _status_of(each[2]) != status for *each, status in content["corrupt"]
+    ):
+        return None
+    return [CorruptVideo(*each) for *each, _ in content["corrupt"]], path.stat().st_mtime
+
+
+def remember_check(data: VideoData, corrupt: list[CorruptVideo]) -> list[str]:
+    """Store the result of a check of all videos of an index beside it. Returns a message if that is not possible."""
+    if data.index is None:
+        return []
+    path = _path_of_check(data.index)
+    content = {"versions": _versions(), "corrupt": [[*video, _status_of(video.path)] for video in corrupt]}
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    try:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        return [f"{path} cannot be written ({error.strerror}): the next run checks the files again."]
+    return []
+
+
+def _path_of_check(index: Path) -> Path:
+    return index.with_suffix(".checked.json")
+
+
+def _status_of(path: str) -> list[int] | None:
+    """Size in bytes and time of change of a file in nanoseconds; `None` if there is no file."""
+    if not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
 def file_key(source: dict[str, Any]) -> str | None:
     """
     What identifies an unchanged file: its source, size and time of change, for a video in a shard those of the shard. `None` for what cannot be told to be unchanged: bytes,
@@ -334,5 +404,9 @@ class ReadableFiles:
             self.error = f"{self.path} cannot be written ({error.strerror}): the next run opens all files again."
 
 
+def _versions() -> str:
+    return f"av{version('av')}_tubevit{version('tubevit')}"
+
+
 def _default_cache() -> Path:
-    return cache_folder() / f"readable_files_av{version('av')}_tubevit{version('tubevit')}.csv"
+    return cache_folder() / f"readable_files_{_versions()}.csv"

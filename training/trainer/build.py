@@ -5,6 +5,7 @@ From the options of a run to its data and model: checked files, a model for thei
 Both training scripts start here, independent of Trainer. The first process checks the files; the others receive its result.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ from ..data.check_data import (
     ReadableFiles,
     check_videos,
     drop_corrupt,
+    find_earlier_check,
     read_report,
+    remember_check,
     write_report,
 )
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
@@ -256,7 +259,7 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
 
 
 def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
-    listed = load_video_dataset(run.data)  # before a model is downloaded
+    listed = _check_same_rows(load_video_dataset(run.data))  # before a model is downloaded
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
@@ -299,7 +302,7 @@ def _load_data(run: JointRun, name: str) -> VideoData:
         raise ValueError(
             "streaming=true gives no access to single samples, which joint training needs; set streaming=false."
         )
-    data = load_video_dataset(own_run.data)
+    data = _check_same_rows(load_video_dataset(own_run.data))
     if kind not in (None, data.media):
         raise ValueError(f"kind={kind}, but the data are {data.media}s.")
     if data.label_groups:
@@ -432,7 +435,7 @@ def check_views(run: TrainingRun, model: RunModel) -> None:
 def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:
     """`data` with classes in the order of a checkpoint with the same classes. Raises `ValueError` without a training split."""
     if theirs != data.class_names and has_same_classes(data.class_names, theirs):
-        data = load_video_dataset(run.data, class_names=theirs)
+        data = _check_same_rows(load_video_dataset(run.data, class_names=theirs))
         data.messages.append("Classes are in the checkpoint's order.")
     if "train" not in data.splits:
         raise ValueError("The data have no training split.")
@@ -461,7 +464,18 @@ def without_corrupt_videos(
 
 
 def _check_files(data: VideoData) -> list[CorruptVideo]:
-    """Corrupt videos by a check of all files but those that an earlier run could read, which a message counts."""
+    """
+    Corrupt videos by a check of all files but those that an earlier run could read, which a message counts; of an index that was checked,
+    by that check.
+    """
+    (earlier,) = broadcast_object_list([find_earlier_check(data) if PartialState().is_main_process else None])
+    if earlier is not None:
+        corrupt, when = earlier
+        data.messages.append(
+            f"The {data.media}s of the index were checked on {time.strftime('%Y-%m-%d %H:%M', time.localtime(when))} and are not opened "
+            "again; `tubevit data check` opens them all."
+        )
+        return corrupt
     readable_files = ReadableFiles()
     corrupt, _ = check_videos(data, readable_files=readable_files, is_shared=True)
     num_used = sum(gather_object([readable_files.num_used]))
@@ -473,7 +487,16 @@ def _check_files(data: VideoData) -> list[CorruptVideo]:
         )
     if readable_files.error:
         data.messages.append(readable_files.error)
+    if PartialState().is_main_process:
+        data.messages += remember_check(data, corrupt)
     return corrupt
+
+
+def _check_same_rows(data: VideoData) -> VideoData:
+    """`data`. Raises `ValueError` if processes of the run have different indexes: their numbers of steps could differ."""
+    if len(set(gather_object([data.index and data.index.name]))) > 1:
+        raise ValueError("The data changed while the processes of the run read them: start the run again.")
+    return data
 
 
 def _read_earlier_report(run: TrainingRun, file_name: str) -> list[CorruptVideo]:

@@ -27,6 +27,7 @@ from tubevit.training.data.check_data import (
 )
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.data.worker_processes import ProcessDied, TimedOut, choose_num_workers, map_in_processes
+from tubevit.training.trainer import build
 
 
 def flip_bits(path: Path) -> None:
@@ -252,7 +253,7 @@ def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, f
     expected = check_videos(data, num_workers=1)
     current = threading.local()
 
-    def gather(found):
+    def gather(found, group):
         parts[current.rank] = found
         barrier.wait(60)
         joined = parts[0] + parts[1]
@@ -267,6 +268,7 @@ def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, f
     original = check_data._check_video
     monkeypatch.setattr(check_data, "FILES_PER_EXCHANGE", files_per_exchange)
     monkeypatch.setattr(check_data, "_rank", lambda: (current.rank, 2))
+    monkeypatch.setattr(check_data, "_new_group", lambda: None)
     monkeypatch.setattr(check_data, "_gather", gather)
 
     def check(video, every_frame):
@@ -279,3 +281,60 @@ def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, f
     assert results == [expected, expected]
     assert sorted(opened.values()) == [6, 7]
     assert len(ReadableFiles(tmp_path / "readable.csv").results) == 8
+
+
+def test_a_check_that_is_killed_continues(broken_set, tmp_path, monkeypatch):
+    data, opened, original = load(broken_set), [], check_data._check_video
+    expected = check_videos(data, num_workers=1)
+
+    def check(video, every_frame):
+        if len(opened) == 9:
+            raise KeyboardInterrupt
+        opened.append(video["path"])
+        return original(video, every_frame)
+
+    def run():
+        files = ReadableFiles(tmp_path / "readable.csv")
+        return check_videos(data, num_workers=1, seconds_per_file=None, readable_files=files)
+
+    monkeypatch.setattr(check_data, "_check_video", check)
+    monkeypatch.setattr(check_data, "FILES_PER_EXCHANGE", 4)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    readable = len(ReadableFiles(tmp_path / "readable.csv").results)
+    assert 0 < readable < 8
+    opened[:] = [None] * 10
+    assert run() == expected
+    assert len(opened) - 10 == 13 - readable
+
+
+@pytest.fixture
+def indexed_set(tmp_path, monkeypatch) -> object:
+    """1,000 empty files with an index, in a cache of its own."""
+    monkeypatch.setenv("TUBEVIT_CACHE", str(tmp_path / "cache"))
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(500):
+            (tmp_path / "data" / name / f"{number}.mp4").touch()
+    return load(tmp_path / "data")
+
+
+def test_an_index_that_was_checked_is_not_checked_again(indexed_set, tmp_path, monkeypatch):
+    path, checks = tmp_path / "data" / "a" / "7.mp4", []
+    corrupt = [CorruptVideo("train", "a/7.mp4", str(path), "it is empty")]
+
+    def check(data, **options):
+        checks.append(data)
+        return corrupt, 0.0
+
+    monkeypatch.setattr(build, "check_videos", check)
+    assert build._check_files(indexed_set) == corrupt and len(checks) == 1
+    again = load(tmp_path / "data")
+    assert build._check_files(again) == corrupt and len(checks) == 1
+    assert "checked on" in again.messages[-1]
+    path.write_bytes(clip_bytes())  # the corrupt file was replaced
+    assert build._check_files(load(tmp_path / "data")) == corrupt and len(checks) == 2
+    monkeypatch.setattr(check_data, "version", lambda name: "0")
+    assert build._check_files(load(tmp_path / "data")) == corrupt and len(checks) == 3
+    (tmp_path / "data" / "b" / "new.mp4").touch()
+    assert build._check_files(load(tmp_path / "data")) == corrupt and len(checks) == 4
