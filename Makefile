@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix fuzz lint typecheck docs recipes clean FORCE
+.PHONY: help demo test test-matrix fuzz bench-data lint typecheck docs recipes clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-matrix        run the tests on the oldest and the newest versions of the dependencies, and on a pre-release of"
 	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre, 7 GB each"
 	@echo "make fuzz               decode randomly damaged videos for 10 minutes (make fuzz SECONDS=60 SEED=1); keeps the files that fail"
+	@echo "make bench-data         measure the start of runs on 240,000 videos, and the memory of a loader worker over 5,000 clips: 20 minutes"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"
@@ -81,6 +82,13 @@ VERSIONS = python -c 'import torch, transformers; print("Transformers", transfor
 	fi
 
 FORCE:
+
+# VIDEOS=1000 CLIPS=50 for a short try.
+VIDEOS ?= 240000
+CLIPS ?= 5000
+bench-data: $(READY)
+	$(BIN)/tubevit bench --data-scale --data-videos $(VIDEOS)
+	$(BIN)/tubevit bench --loader --loader-clips $(CLIPS) --loader-workers 1 --rounds 1 --preset tiny
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -323,7 +323,9 @@ class TrainingLog:
         loss_sum = self.sum_since_entry()
         entry = {"loss": loss_sum / (state.global_step - state.last_logged)}
         entry |= {} if gradient_norm is None else {"grad_norm": float(gradient_norm)}
-        self._add({**entry, "learning_rate": learning_rate})
+        wait = self.timer.slowest_wait(self.accelerator)
+        self.progress.note_wait(wait)
+        self._add({**entry, "learning_rate": learning_rate, **wait})
         state.loss_sum, state.last_logged = state.loss_sum + loss_sum, state.global_step
         self.loss_since_entry.zero_()
 

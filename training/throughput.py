@@ -23,6 +23,7 @@ class DataLoaderTimer:
     def begin(self, before: dict[str, Any]) -> None:
         """Start counting. before: the `counts` of the run that is resumed, or an empty dictionary for a new run."""
         self.num_clips, self.seconds_waiting = before.get("num_clips", 0), before.get("seconds_waiting", 0.0)
+        self.seconds_reported = self.seconds_waiting
         self.start = time.perf_counter() - before.get("seconds", 0.0)
 
     def counts(self) -> dict[str, Any]:
@@ -31,6 +32,20 @@ class DataLoaderTimer:
             "seconds_waiting": self.seconds_waiting,
             "seconds": time.perf_counter() - self.start,
         }
+
+    def slowest_wait(self, accelerator: Any) -> dict[str, float | int]:
+        """
+        `{"seconds_waiting_for_data", "slowest_rank"}` since the last call: the longest time that a process waited for its batches, and
+        the rank of this process; without the rank if there is one process. Called on all processes.
+        """
+        import torch
+
+        seconds, self.seconds_reported = self.seconds_waiting - self.seconds_reported, self.seconds_waiting
+        if accelerator.num_processes == 1:
+            return {"seconds_waiting_for_data": seconds}
+        of_ranks = accelerator.gather(torch.tensor([seconds], device=accelerator.device)).tolist()
+        longest = max(of_ranks)
+        return {"seconds_waiting_for_data": longest, "slowest_rank": of_ranks.index(longest)}
 
     def __call__(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         batches = iter(loader)

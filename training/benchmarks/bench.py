@@ -15,6 +15,7 @@ from typing import Any
 
 from ..environment import pick_device
 from ..options import parse_names
+from .data_scale import format_data_scale, measure_data_scale
 from .startup import format_startup, measure_startup
 from .tables import (
     format_decoding,
@@ -31,7 +32,7 @@ TRAINING_BATCH_SIZE = 2
 # Default number of rounds: fewer for slower measurements.
 ROUNDS = {
     **{"forward": 10, "training": 5, "tokenizer": 30, "families": 5},
-    **{"decoding": 5, "pipeline": 5, "loader": 3, "startup": 5},
+    **{"decoding": 5, "pipeline": 5, "loader": 3, "startup": 5, "data_scale": 1},
 }
 DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `decoding.CLIP_KINDS`
@@ -57,6 +58,7 @@ NUMBERS = {
         None,
         "with --loader: also measure the memory of a worker while it reads N clips (default: off)",
     ),
+    "data-videos": (240_000, "with --data-scale: number of videos (default: 240000)"),
     "rounds": (
         None,
         "number of timed rounds; times are medians over rounds (default: 3 to 30, depending on the measurement)",
@@ -69,6 +71,7 @@ SWITCHES = {
     "families": "measure UniFormerV2-B/16 against its published formulation, and the layers of ViViT-B/16x2, Models 1 to 4, against "
     "Transformers' ViViT",
     "startup": "measure the CPU seconds of processes that show help or import the package (default: off)",
+    "data-scale": "measure the start of runs on a data set of the size of Kinetics, of empty files (default: off)",
 }
 OF_FILES = {
     "decoding": "measure the video processor (file to clip), compared with Transformers (default: generated videos)",
@@ -138,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 
 def selected_sections(args: argparse.Namespace) -> list[str]:
     """Names of the measurements that the arguments select, in the order in which they run."""
-    parts = {name: getattr(args, name) for name in ("tokenizer", "families", "startup")}
+    parts = {name: getattr(args, name) for name in ("tokenizer", "families", "startup", "data_scale")}
     parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
     parts = [name for name, is_selected in parts.items() if is_selected]
     has_forward = args.against or not (parts or args.train)
@@ -281,4 +284,5 @@ SECTIONS = {
     "pipeline": (_measure_pipeline, format_pipelines),
     "loader": (_measure_loader, _format_loader),
     "startup": (lambda args, device, rounds: measure_startup(rounds), format_startup),
+    "data_scale": (lambda args, device, rounds: measure_data_scale(args.data_videos), format_data_scale),
 }

@@ -9,6 +9,7 @@ Skipped videos are logged and counted, and the run ends if their fraction exceed
 
 import copy
 import csv
+import time
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -117,6 +118,8 @@ class _Clips:
         self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
         self.corrupt_videos = CorruptVideos(num_rows, on_corrupt_video, max_corrupt_fraction, corrupt_video_log)
         self.members: dict[str, bytes | Exception] = {}  # of the current batch, by path
+        # Longest time of reading a clip of each row, in seconds, over all workers; a stream has no rows.
+        self.seconds = torch.zeros(num_rows or 0).share_memory_()
         self.pixels_name = "pixel_values_videos" if read.media == "video" else "pixel_values"
 
     def set_epoch(self, epoch: int) -> None:
@@ -128,6 +131,13 @@ class _Clips:
         """Number of videos that could not be read so far, over all workers of this process; a stream counts each attempt."""
         return int(self.corrupt_videos.corrupt.sum())
 
+    def slowest_files(self, number: int) -> list[tuple[str, float]]:
+        """The files whose clips took longest to read, in this process and its workers, and these times in seconds; none of a stream."""
+        seconds, indices = self.seconds.topk(min(number, len(self.seconds)))
+        read = [(index, time) for index, time in zip(indices.tolist(), seconds.tolist(), strict=True) if time]
+        rows = [(self.rows[index], time) for index, time in read]
+        return [(row[self.read.media].get("path") or row["video_id"], time) for row, time in rows]
+
     def _sample(self, row: dict[str, Any], slot: int, epoch: int, copy: int = 0) -> dict[str, Any]:
         """
         The sample of a row; black pixels with ignored labels if it cannot be read. slot: see `CorruptVideos.count`. copy: see `RowCopy`.
@@ -135,11 +145,14 @@ class _Clips:
         seed = sample_seed(self.seed, epoch, f"{row['video_id']}/copy {copy}" if copy else row["video_id"])
         self.corrupt_videos.count(self.corrupt_videos.read, slot)
         clip: Clip | None = None
+        start = time.perf_counter()
         try:
             clip = self.read(with_bytes(row_source(row, self.read.media), self.members), seed)
         except (ValueError, OSError) as error:
             self.corrupt_videos.count(self.corrupt_videos.corrupt, slot)
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)
+        if len(self.seconds):
+            self.seconds[slot] = max(float(self.seconds[slot]), time.perf_counter() - start)
         label = None if clip is None else row["label"]
         copies = range(self.read.num_copies)
         if len(copies) == 1:

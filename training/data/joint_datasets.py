@@ -135,6 +135,11 @@ class JointClips(Dataset):
     def __len__(self) -> int:
         return sum(map(len, self.clips.values()))
 
+    def slowest_files(self, number: int) -> list[tuple[str, float]]:
+        """As `ClipDataset.slowest_files`."""
+        found = [each for clips in self.clips.values() for each in clips.slowest_files(number)]
+        return sorted(found, key=lambda each: -each[1])[:number]
+
     def __getitem__(self, index: SampleIndex) -> dict[str, Any]:
         return {**self.clips[index.name].read_row(index.row, index.epoch), "head": index.name}
 

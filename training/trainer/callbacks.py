@@ -138,6 +138,7 @@ class TrainingProgress:
         self.lines = LineTimer(self._print)
         self.postfix = LineTimer(self.bar.set_postfix_str, SECONDS_BETWEEN_POSTFIXES)
         self.step, self.logged_step, self.logged_loss = first_step, first_step, loss_sum
+        self.wait = ""
         self.lines.write(
             f"Training continues after step {first_step:,} of {num_steps:,}."
             if first_step
@@ -165,11 +166,19 @@ class TrainingProgress:
         self.logged_step, self.logged_loss = self.step, loss_sum
         seconds = time.monotonic() - self.start
         rate = describe_rate(num_clips * self.num_processes / seconds, "clip")
-        text = f"loss {loss:.4g}, learning rate {learning_rate:.3g}, {rate}"
+        text = f"loss {loss:.4g}, learning rate {learning_rate:.3g}, {rate}{self.wait}"
         if not self.bar.disable:
             return text
         left = describe_time_left(self.step - self.first_step, self.num_steps - self.first_step, seconds)
         return f"step {describe_count(self.step, self.num_steps)}: {text}, {left}"
+
+    def note_wait(self, wait: dict[str, Any]) -> None:
+        """Show the result of `DataLoaderTimer.slowest_wait` in the next lines, if there are several processes."""
+        if "slowest_rank" in wait:
+            seconds = wait["seconds_waiting_for_data"]
+            self.wait = (
+                f", rank {wait['slowest_rank']} waited longest for data ({seconds:.1f} s between the last log entries)"
+            )
 
     def within_step(self, number: int) -> None:
         """Called between the batches of a step, which may take minutes. number: batches that are done."""
@@ -225,6 +234,10 @@ class ShowProgress(TrainerCallback):
             shows_bar=not args.disable_tqdm,
             is_hidden=not state.is_world_process_zero,
         )
+
+    def note_wait(self, wait: dict[str, Any]) -> None:
+        if self.progress is not None:
+            self.progress.note_wait(wait)
 
     def on_substep_end(self, args, state, control, **kwargs):
         self.num_batches += 1

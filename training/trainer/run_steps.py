@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
 
+NUM_SLOWEST = 3  # files that the summary of a run names
+
+
 if TYPE_CHECKING:
     from .build import JointSetup, RunSetup
     from .training_arguments import VideoTrainingArguments
@@ -28,7 +31,8 @@ class TrainedRun:
     Results of a training run.
 
     metrics: the content of `train_metrics.json` (`train_loss`, `steps`, `best_<metric>`, `best_step`). steps: optimizer steps
-    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`. exit_code: 1 if
+    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`, and
+    `slowest_files`, path to seconds. exit_code: 1 if
     videos could not be scored in the evaluation, else 0.
     """
 
@@ -240,6 +244,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
     """Write processors, metrics, throughput and a model card beside a saved model, on the first process."""
     from accelerate import PartialState
+    from accelerate.utils import gather_object
 
     from ..run_folder import METRICS_FILE, write_json
     from .callbacks import loss_warning
@@ -247,6 +252,9 @@ def record(setup: "RunSetup | JointSetup", trained: TrainedRun) -> TrainedRun:
     from .summary import end_summary
 
     state, folder = PartialState(), trained.folder
+    found = gather_object(setup.train_clips.slowest_files(NUM_SLOWEST))
+    longest = dict(sorted(found, key=lambda each: each[1]))  # of a file that several processes read
+    trained.throughput["slowest_files"] = dict(list(longest.items())[::-1][:NUM_SLOWEST])
     if state.is_main_process:
         setup.model.save_processors(str(folder))
         trained.metrics |= _trivial_scores(trained.log_history)

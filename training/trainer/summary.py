@@ -166,6 +166,8 @@ def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Pat
         f"{throughput['seconds']:.0f} s, {throughput['clips_per_second']:.1f} clips/s, "
         f"{throughput['share_of_time_waiting_for_data']:.0%} of the time waiting for clips"
     )
+    if slowest := throughput.get("slowest_files"):
+        lines["slowest files"] = ", ".join(f"{path} {seconds:.2f} s" for path, seconds in slowest.items())
     lines["saved in"] = str(folder)
     return format_lines(lines)
 

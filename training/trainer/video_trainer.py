@@ -163,6 +163,13 @@ class VideoTrainer(TrainerOverrides):
             DataLoader(self.train_dataset, sampler=order, **batches, **self.loader_options())
         )
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            wait = self.batches.slowest_wait(self.accelerator)
+            logs |= wait
+            self.progress.note_wait(wait)
+        super().log(logs, start_time)
+
     def get_eval_dataloader(self, eval_dataset: Any = None):
         augmenting, self.data_collator = self.data_collator, self.setup.evaluation_collator()
         drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False  # for training only

@@ -13,7 +13,7 @@ import torch
 from transformers import VideoMAEConfig
 from video_files import moving_frames, write_video
 
-from tubevit.training.benchmarks import bench, families, startup
+from tubevit.training.benchmarks import bench, data_scale, families, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -358,3 +358,24 @@ def test_startup_runs_fresh_processes_and_shows_medians(monkeypatch, capsys):
     monkeypatch.setitem(bench.SECTIONS, "startup", (lambda *args: measured, startup.format_startup))
     assert main(["bench", "--startup"]) == 0
     assert re.search(r"tubevit --help +0.20 +0.30", capsys.readouterr().out)
+
+
+def test_start_on_many_videos_is_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TUBEVIT_CACHE", str(tmp_path / "cache"))
+    for data in data_scale.write_listing(tmp_path, 1200).values():
+        first, later = data_scale.measure_process(data), data_scale.measure_process(data)
+        assert first.keys() == later.keys() and 0 < later["cpu_seconds"] < first["cpu_seconds"]
+    assert len(list(tmp_path.rglob("*.arrow"))) == 2
+    case = {
+        "layout": "class folders",
+        "case": "later start",
+        "processes": 4,
+        "mib": 9.2,
+        "cpu_seconds": 0.3,
+        "seconds": 5.0,
+    }
+    report = {"videos": 1200, "cases": [case], "count_cpu_seconds": 0.01, "class_names_cpu_seconds": 0.1}
+    monkeypatch.setitem(bench.SECTIONS, "data_scale", (lambda *args: report, data_scale.format_data_scale))
+    assert main(["bench", "--data-scale"]) == 0
+    shown = capsys.readouterr().out
+    assert "1,200 videos" in shown and "class folders, later start" in shown and "21,841 class names" in shown

@@ -4,6 +4,7 @@ import csv
 import math
 import time
 from itertools import islice
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -24,6 +25,7 @@ from tubevit.processing import (
     UniFormerV2VideoProcessor,
     decode_video,
 )
+from tubevit.training.data import clip_datasets
 from tubevit.training.data.augmentation import AugmentationConfig, BatchAugmentation
 from tubevit.training.data.clip_datasets import ClipCollator, ClipDataset, CorruptVideoError, StreamedClips
 from tubevit.training.data.clip_sampling import (
@@ -33,8 +35,10 @@ from tubevit.training.data.clip_sampling import (
     SameCrop,
     video_source,
 )
+from tubevit.training.data.dataset_columns import make_dataset
 from tubevit.training.data.rng import fork_rng, sample_seed
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
+from tubevit.training.throughput import DataLoaderTimer
 from tubevit.training.trainer.callbacks import SetEpoch
 
 
@@ -566,3 +570,32 @@ def test_trainer_learns_from_clips_epoch_by_epoch(rows, tmp_path):
     assert math.isfinite(result.training_loss) and all(torch.isfinite(each).all() for each in model.parameters())
     assert sorted(clips.read_in) == [(epoch, index) for epoch in (0, 1) for index in range(6)]
     assert clips.num_corrupt == 1 and model.config.problem_type is None
+
+
+def test_slowest_files_are_those_that_took_longest_to_read(monkeypatch):
+    rows = make_dataset("video", [f"{index}.mp4" for index in range(5)], [0] * 5, list("abcde"), ["x"])
+    clock = [0.0]
+    monkeypatch.setattr(clip_datasets.time, "perf_counter", lambda: clock[0])
+
+    class Reader:
+        media, num_copies, shape, dtype = "video", 1, (1, 3, 2, 2), torch.uint8
+
+        def __call__(self, source, seed):
+            clock[0] += {"1.mp4": 5.0, "3.mp4": 2.0}.get(source["path"], 1.0)
+            raise ValueError("not a video")
+
+    clips = ClipDataset(rows, Reader(), 1, max_corrupt_fraction=1.0)
+    for index in range(4):
+        clips[index]
+    assert clips.slowest_files(2) == [("1.mp4", 5.0), ("3.mp4", 2.0)]
+    assert len(clips.slowest_files(9)) == 4  # the last was not read
+
+
+def test_the_process_that_waited_longest_is_named():
+    timer = DataLoaderTimer(None)
+    accelerator = SimpleNamespace(
+        num_processes=3, device="cpu", gather=lambda own: torch.tensor([0.5, 4.0, 1.0]) + own
+    )
+    timer.seconds_waiting = 2.0
+    assert timer.slowest_wait(accelerator) == {"seconds_waiting_for_data": 6.0, "slowest_rank": 1}
+    assert timer.slowest_wait(accelerator)["seconds_waiting_for_data"] == 4.0  # since the last call

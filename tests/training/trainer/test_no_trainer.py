@@ -72,7 +72,7 @@ def whole(videos, tmp_path_factory):
 def history(folder):
     """The log without times, which only Trainer logs."""
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    times = ("runtime", "per_second", "total_flos", "train_loss")
+    times = ("runtime", "per_second", "total_flos", "train_loss", "waiting_for_data", "slowest_rank")
     log = [{name: value for name, value in entry.items() if not name.endswith(times)} for entry in log]
     return [entry for entry in log if set(entry) != {"epoch", "step"}]
 

@@ -74,7 +74,12 @@ def test_output_files_are_complete_and_correct(videos, trained):
     assert (metrics["num_temporal_views"], metrics["num_spatial_views"]) == (2, 3)
     assert read_json(trained / "label_map.json")["id2label"] == {str(i): name for i, name in enumerate(NAMES)}
     assert read_json(trained / "dataset.json")["train"] == {"listed": 18, "cannot_be_read": 0, "used": 18}
-    assert 0 < read_json(trained / "throughput.json")["share_of_time_waiting_for_data"] <= 1
+    throughput = read_json(trained / "throughput.json")
+    assert 0 < throughput["share_of_time_waiting_for_data"] <= 1
+    seconds = list(throughput["slowest_files"].values())
+    assert len(seconds) == 3 and seconds == sorted(seconds, reverse=True) and min(seconds) > 0
+    waits = [entry["seconds_waiting_for_data"] for entry in state_of(trained)["log_history"] if "loss" in entry]
+    assert sum(waits) == pytest.approx(throughput["share_of_time_waiting_for_data"] * throughput["seconds"], rel=0.1)
     assert read_json(trained / "environment.json")["versions"]["torch"] == version("torch")
     config = yaml.safe_load((trained / "resolved_config.yaml").read_text())
     assert list(config) == list(training_blocks()) and config["training"]["learning_rate"] == 1e-2
@@ -186,6 +191,9 @@ def test_two_processes_equal_one(many_videos, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same_course(tmp_path / "run", tmp_path / "one")
     assert "16 clips: 8 on each of 2 cpu devices, 1 batch per step" in result.stdout
+    assert "slowest files" in result.stdout
+    entries = [entry for entry in state_of(tmp_path / "run")["log_history"] if "loss" in entry]
+    assert all(entry["slowest_rank"] in (0, 1) and entry["seconds_waiting_for_data"] > 0 for entry in entries)
     assert read_json(tmp_path / "run" / "evaluation" / "metrics.json")["num_scored"] == 3
 
 
