@@ -79,7 +79,8 @@ def test_output_files_are_complete_and_correct(videos, trained):
     seconds = list(throughput["slowest_files"].values())
     assert len(seconds) == 3 and seconds == sorted(seconds, reverse=True) and min(seconds) > 0
     waits = [entry["seconds_waiting_for_data"] for entry in state_of(trained)["log_history"] if "loss" in entry]
-    assert sum(waits) == pytest.approx(throughput["share_of_time_waiting_for_data"] * throughput["seconds"], rel=0.1)
+    total = throughput["share_of_time_waiting_for_data"] * throughput["seconds"]
+    assert 0.5 * total < sum(waits) <= 1.001 * total
     assert read_json(trained / "environment.json")["versions"]["torch"] == version("torch")
     config = yaml.safe_load((trained / "resolved_config.yaml").read_text())
     assert list(config) == list(training_blocks()) and config["training"]["learning_rate"] == 1e-2
