@@ -108,6 +108,8 @@ class CheckedConfig(PreTrainedConfig):
                     dict(enumerate(names)),
                     {name: index for index, name in enumerate(names)},
                 )
+        if self.id2label is None and self.label2id:
+            self.id2label = {index: name for name, index in self.label2id.items()}
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
             raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")
@@ -134,8 +136,8 @@ class CheckedConfig(PreTrainedConfig):
         """
         As in the base class, with three differences. A config of another model type raises `ValueError` instead of a warning.
         Fields that this version does not know are ignored, and one warning names them. Overrides in `kwargs` are fields of the
-        new config before it is checked, so that all checks apply to them; `num_labels` and `id2label` replace the saved labels, and
-        another number of them the saved `label_groups`.
+        new config before it is checked, so that all checks apply to them; `num_labels`, `id2label` and `label2id` replace the saved
+        labels, and another number of them the saved `label_groups`.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -155,9 +157,10 @@ class CheckedConfig(PreTrainedConfig):
         overrides = {name: kwargs.pop(name) for name in fields}
         num_labels = len(saved.get("id2label") or ())
         replaces_labels = kwargs.get("num_labels") not in (None, num_labels)
-        if replaces_labels or len(overrides.get("id2label") or range(num_labels)) != num_labels:
+        given_labels = overrides.get("id2label") or overrides.get("label2id")
+        if replaces_labels or len(given_labels or range(num_labels)) != num_labels:
             saved = {name: value for name, value in saved.items() if name != "label_groups"}
-        if "id2label" in overrides or replaces_labels:
+        if given_labels or "id2label" in overrides or replaces_labels:
             saved = {name: value for name, value in saved.items() if name not in ("id2label", "label2id")}
         return super().from_dict(saved | overrides, **kwargs)
 

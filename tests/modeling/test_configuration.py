@@ -157,6 +157,10 @@ def test_overrides_replace_saved_labels(tmp_path):
     assert TubeViTConfig.from_pretrained(tmp_path, num_labels=3).id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
     assert TubeViTConfig.from_pretrained(tmp_path, num_labels=2).id2label == {0: "a", 1: "b"}
     assert not TubeViTConfig.from_pretrained(tmp_path, id2label={0: "c", 1: "d"}).label2id  # not those of a and b
+    for inverse in ({"c": 0, "d": 1}, {"c": 0, "d": 1, "e": 2}):
+        names = {index: name for name, index in inverse.items()}
+        assert TubeViTConfig.from_pretrained(tmp_path, label2id=inverse).id2label == names
+        assert TubeViTConfig(label2id=inverse).id2label == names
     with pytest.raises(ValueError, match="no field 'num_frame'; did you mean 'num_frames'"):
         TubeViTConfig.from_pretrained(tmp_path, num_frame=8)
 

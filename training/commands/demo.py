@@ -30,8 +30,6 @@ NUM_EVALUATIONS = 4  # while training
 NUM_REPORT_CLIPS = 8
 MAX_CORRUPT_SHOWN = 10
 REPORT_SCALE = 3  # frames in the report have this multiple of the model's resolution
-# Pixel statistics of videos in general; the recipe has those of the moving shapes.
-STATISTICS = {"image_mean": [0.45, 0.45, 0.45], "image_std": [0.25, 0.25, 0.25]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,8 +181,6 @@ def _make_run(args: argparse.Namespace, clip_list: Path, model_folder: Path) -> 
 
     options = load_config_file(RECIPE, all_blocks(), RECIPES)
     interval = -(-args.steps // NUM_EVALUATIONS)
-    if args.data is not None:
-        options["model_config"] |= STATISTICS
     options |= {"data": str(clip_list), "check_data": False, "output_dir": str(model_folder), "seed": args.seed}
     return TrainingRun.of(**options | {"max_steps": args.steps, "eval_steps": interval, "logging_steps": interval})
 

@@ -23,11 +23,13 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor, dec
 from tubevit.processing.decoded_frames import PixelFormat
 
 from .augmentation import AugmentationConfig
+from .dataset_columns import row_source
 from .rng import fork_rng
 from .shards import Address, read_member
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
+NUM_MEASURED = 32  # videos or images of `pixel_statistics`
 REMOTE = ("http://", "https://")  # the decoder downloads these URLs
 
 
@@ -184,6 +186,32 @@ class MultiViewReader:
         else:
             pixels = self.processor(video_source(video), return_tensors="pt", **self.settings).pixel_values_videos[0]
         return Clip(pixels, False)
+
+
+def pixel_statistics(rows: Any, media: str) -> tuple[float, float, int] | None:
+    """
+    Mean and standard deviation, over all channels, of the pixels (0 to 1) of `NUM_MEASURED` videos or images that are evenly spaced
+    in a split, and the number of those that could be read; `None` if there is none. Each video counts the same, by four frames.
+
+    rows: a split of `VideoData`. media: "video" or "image".
+    """
+    moments = []
+    for index in np.unique(np.linspace(0, len(rows) - 1, NUM_MEASURED).astype(int)).tolist():
+        source = row_source(rows[index], media)
+        try:
+            pixels = read_image(source) if media == "image" else decode_video(video_source(source), _four_frames)[0]
+        except (ValueError, OSError):  # reported by the check of the files, or when a clip is read
+            continue
+        values = pixels.double() / 255
+        moments.append((values.mean().item(), values.square().mean().item()))
+    if not moments:
+        return None
+    mean, square = np.mean(moments, axis=0)
+    return float(mean), math.sqrt(max(square - mean**2, 0.0)), len(moments)
+
+
+def _four_frames(metadata: Any) -> np.ndarray:
+    return np.linspace(0, metadata.total_num_frames - 1, 4).astype(int)
 
 
 def read_image(image: dict[str, Any]) -> torch.Tensor:

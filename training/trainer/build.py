@@ -49,6 +49,7 @@ from ..models.build import (
     make_model,
     with_name,
 )
+from ..models.clip_processors import measure_pixels
 from .class_balance import BalancedOrder, balance_of, chance_loss, class_probabilities, label_array
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 
@@ -263,7 +264,9 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
+    measured = measure_pixels(run.model, [listed])
     model = make_model(run.model, run.clips, listed, source)
+    model.messages += measured
     if run.training.sync_batch_norm and run.training.world_size > 1:
         synchronize_batch_norms(model.model, run.training.device.type)
     check_views(run, model)
@@ -284,11 +287,12 @@ def _build_joint(run: JointRun, folder: Path) -> JointSetup:
         listed[name] = with_name(name, in_order_of, head_classes(source, name), runs[name], data)
     _check_joint_metric(run, listed)
     loss_weights = {name: run.options_of(name).loss_weight for name in runs}
+    measured = measure_pixels(run.model, list(listed.values()))
     model = make_joint_model(run.model, run.clips, listed, loss_weights, source)
     if any(each.media == "image" for each in listed.values()):
         model.model.config.num_image_tokens()  # raises if no tube fits an image
     check_views(run, model)
-    parts, messages = {}, list(model.messages)
+    parts, messages = {}, [*model.messages, *measured]
     for name, own_run in runs.items():
         data = with_name(name, without_corrupt_videos, own_run, listed[name], folder, run.report_of(name))
         parts[name] = build_run_data(own_run, listed[name], data, model, folder / f"skipped_videos_{name}.csv")

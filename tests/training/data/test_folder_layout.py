@@ -342,21 +342,26 @@ def test_kinetics_of_the_community_archives(tmp_path, flat):
         assert found["test"] == {f"{'D' * 11}_000001_000011.mp4": None}
         assert "1 of 5 files" in said
     else:
-        assert "1 of the 1 file in replacement/ replace" in said and "1 file in test/" in said
+        assert (
+            "Read from replacement/ in place of the files of the same names: 1 clip." in said
+            and "1 file in test/" in said
+        )
         rows = load(train_data=tmp_path / "k400/annotations/train.csv", video_root=tmp_path / "k400", num_classes=2)
         assert "replacement_for_corrupted" in rows.splits["train"][0]["video"]["path"]
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
 @pytest.mark.parametrize("folder", ["replacement", "Replacement_for_corrupted_k400"])
-def test_replacements_beside_class_folders(tmp_path, folder):
+def test_replacements_beside_class_folders(tmp_path, folder, split):
     clips = [f"{letter * 11}_000001_000011.mp4" for letter in "ABCD"]
-    make(tmp_path, *(f"{name}/{clip}" for name, clip in zip(("run", "run", "walk"), clips, strict=False)))
-    make(tmp_path, f"{folder}/{clips[0]}", f"{folder}/{clips[3]}")
+    make(tmp_path, *(f"{split}{name}/{clip}" for name, clip in zip(("run", "run", "walk"), clips, strict=False)))
+    make(tmp_path, f"{split}{folder}/{clips[0]}", f"{split}{folder}/{clips[3]}")
     data = load(data=tmp_path, validation_fraction=0)
     assert data.class_names == ["run", "walk"]
     paths = {row["video_id"]: Path(row["video"]["path"]).parent.name for row in data.splits["train"]}
     assert paths == {f"run/{clips[0]}": folder, f"run/{clips[1]}": "run", f"walk/{clips[2]}": "walk"}
-    assert any(f"1 of the 2 files in {folder}/ replace the clips" in message for message in data.messages)
+    said = " ".join(data.messages)
+    assert f"Read from {folder}/ in place of the files of the same names: 1 clip. Left out there: 1 file" in said
 
 
 def test_a_class_may_be_called_replacement(tmp_path):

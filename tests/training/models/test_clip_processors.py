@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy_family
+from PIL import Image
 from repository import ROOT
 from tiny_runs import ONE_VIEW
 from transformers import (
@@ -25,7 +26,7 @@ from tubevit.training.data.augmentation import AugmentationConfig
 from tubevit.training.data.clip_sampling import RandomClipReader
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.models.build import load_run_config, make_model
-from tubevit.training.models.clip_processors import FamilyClipProcessor
+from tubevit.training.models.clip_processors import FamilyClipProcessor, measure_pixels
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.model_options import ClipConfig, ModelConfig
 
@@ -265,3 +266,25 @@ def test_model_types_are_compared_in_the_registry_only():
     command = ["grep", "-rnE", r"model_type\s*(==|!=|in |not in )", "training", "--include=*.py"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     assert [line for line in found if not line.startswith("training/models/families.py")] == []
+
+
+@pytest.mark.parametrize("media", ["video", "image"])
+def test_pixel_statistics_of_a_new_model_are_those_of_its_data(media, tmp_path):
+    """Gray levels 51 and 153 in equal parts have mean 0.4 and deviation 0.2; a damaged file is left out."""
+    for index in range(4):
+        frames = np.full((4, 16, 32, 3), 51 + 102 * (index % 2), np.uint8)
+        path = tmp_path / NAMES[index % 2] / f"{index}{'.mp4' if media == 'video' else '.png'}"
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, frames) if media == "video" else Image.fromarray(frames[0]).save(path)
+    (tmp_path / NAMES[0] / f"damaged{path.suffix}").write_bytes(b"damaged")
+    data = load_video_dataset(DataConfig(data=str(tmp_path), validation_fraction=0.0))
+    config = ModelConfig(preset="tiny", model_config={"pooling": "mean"})
+    messages = measure_pixels(config, [data])
+    assert config.model_config == {
+        "pooling": "mean",
+        "image_mean": pytest.approx(0.4, abs=0.01),
+        "image_std": pytest.approx(0.2, abs=0.01),
+    }
+    assert len(messages) == 1 and f"those of 4 training {media}s" in messages[0]
+    assert measure_pixels(config, [data]) == []  # given values are kept
+    assert measure_pixels(ModelConfig(model_name_or_path="some/model"), [data]) == []

@@ -24,7 +24,6 @@ COMMANDS = {
     "preset": (["--preset", "tiny"], 0.92),
 }
 SHORT = {
-    "model_config": '{"image_mean": 0.16, "image_std": 0.18}',  # of these clips
     "image_size": 64,
     "short_side": 72,
     "max_steps": 30,

@@ -75,6 +75,7 @@ def find_class_folders(tree: MediaFolder, are_classes: bool, known: frozenset[st
     if not folders:
         return _no_class_folders(tree)
     inner = _class_parents([folders[name] for name in splits], known)
+    inner = {name: _apply_replacements(parent, messages) for name, parent in inner.items()}
     if splits and (inner or not are_classes):
         layout = _split_layout(tree, base, folders, splits, inner)
         return layout if isinstance(layout, str) else Layout(layout.sources, messages + layout.messages)
@@ -108,11 +109,12 @@ def _apply_replacements(base: MediaFolder, messages: list[str]) -> MediaFolder:
     copies = {path.name: path for folder in folders.values() for path in folder.files()}
     others = [folder for folder in base.folders if folder.name not in folders]
     replaced = {path.name for folder in others for path in folder.files()} & set(copies)
+    unused = f" Left out there: {count(len(copies) - len(replaced), 'file')} of other names."
     messages.append(
-        f"{len(replaced)} of the {count(len(copies), 'file')} in {_slashes(folders)} replace the clips of the same names; the others "
-        "are left out."
+        f"Read from {_slashes(folders)} in place of the files of the same names: {count(len(replaced), 'clip')}."
+        + (unused if len(copies) > len(replaced) else "")
     )
-    return _with_replacements(replace(base, folders=others), copies)
+    return _with_replacements(replace(base, folders=others), {**base.replacements, **copies})
 
 
 def _with_replacements(folder: MediaFolder, copies: dict[str, Path]) -> MediaFolder:
