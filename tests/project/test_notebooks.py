@@ -27,8 +27,14 @@ def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_four():
-    assert NAMES == ["01_quickstart", "02_from_image_vit", "03_tubes_by_hand", "04_fine_tuning"]
+def test_there_are_five():
+    assert NAMES == [
+        "01_quickstart",
+        "02_from_image_vit",
+        "03_tubes_by_hand",
+        "04_fine_tuning",
+        "05_published_weights",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
