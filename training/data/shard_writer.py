@@ -33,6 +33,7 @@ from .worker_processes import ItemFailed, map_in_processes
 
 
 BLOCKS = {"data": DataConfig}
+HOLDING_OUT = ("validation_fraction", "split_seed", "group_pattern")  # options of the run that reads the shards
 COPIES, PLAN, RECORD = "copies", "plan.json", "record.json"
 CONTAINERS = ("tar", "parquet")
 MIB = 2**20
@@ -60,7 +61,6 @@ class Shard(NamedTuple):
     folder: str
     sidecar: str
     videos: list[Video]
-    class_names: list[str] | None
     has_several_labels: bool
 
 
@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args, BLOCKS)["data"]
     settings = _settings_of(args, config)
     listed = read_splits(config)
-    for message in listed.messages:
+    unused = [name for name in HOLDING_OUT if getattr(config, name) != getattr(DataConfig, name)]
+    for message in listed.messages + [f"{name} has no effect: nothing is held out of shards." for name in unused]:
         print(message)
     folder = Path(output)
     record = {
@@ -177,7 +178,7 @@ def plan_videos(listed: ListedSplits, copies: Path, settings: PrepareSettings | 
     """
     The files of a data set, each once per split.
 
-    Raises `ValueError` for a folder of pictures with `--as-is`, or without its frame rate.
+    Raises `ValueError` for a video in a shard, an image, a URL, and a folder of pictures with `--as-is` or without its frame rate.
     """
     videos: dict[tuple[str, str], Video] = {}
     keys: set[str] = set()
@@ -267,7 +268,6 @@ def _read_plan(path: Path, folder: Path, videos: list[Video], listed: ListedSpli
             str(folder),
             str(sidecars / f"{each['name']}.json"),
             [videos[position] for position in each["videos"]],
-            listed.class_names,
             listed.labels.multi_label or bool(listed.labels.label_groups),
         )
         for each in json.loads(path.read_text(encoding="utf-8"))
@@ -346,7 +346,7 @@ def _write_tar(shard: Shard, path: Path) -> list[tuple[str, int, int, int]]:
     with tarfile.open(path, "w") as archive:
         for video in shard.videos:
             content = Path(video.copy).read_bytes()
-            text = json.dumps(_label_file(video, shard), ensure_ascii=False).encode()
+            text = json.dumps(_label_file(video), ensure_ascii=False).encode()
             for name, data in ((f"{video.key}{_suffix(video)}", content), (f"{video.key}.json", text)):
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
@@ -364,19 +364,14 @@ def _suffix(video: Video) -> str:
     return os.path.splitext(video.copy)[1].lower()
 
 
-def _label_file(video: Video, shard: Shard) -> dict[str, Any]:
+def _label_file(video: Video) -> dict[str, Any]:
     """The content of the JSON beside a video, for readers that do not know the manifest."""
-    clips = [_describe(sample, shard) for _, sample in video.clips]
+    clips = [_describe(sample) for _, sample in video.clips]
     return clips[0] if len(clips) == 1 else {"clips": clips}
 
 
-def _describe(sample: VideoSample, shard: Shard) -> dict[str, Any]:
-    names = shard.class_names
-
-    def name_of(label: Any) -> Any:
-        return names[label] if isinstance(label, int) and names else label
-
-    label = list(map(name_of, sample.label)) if isinstance(sample.label, tuple) else name_of(sample.label)
+def _describe(sample: VideoSample) -> dict[str, Any]:
+    label = list(sample.label) if isinstance(sample.label, tuple) else sample.label
     found = {"video_id": sample.video_id, "label": label}
     found |= {} if sample.group is None else {"group": sample.group}
     return found | (sample.segment or Segment()).given()
@@ -425,7 +420,7 @@ def _tables(shard: Shard, schema: Any) -> Iterator[tuple[Any, bytes]]:
     import pyarrow as pa
 
     for video in shard.videos:
-        content, described = Path(video.copy).read_bytes(), _describe(video.clips[0][1], shard)
+        content, described = Path(video.copy).read_bytes(), _describe(video.clips[0][1])
         label = described["label"]
         if label is not None:
             described["label"] = list(map(str, label)) if shard.has_several_labels else str(label)

@@ -290,7 +290,8 @@ def read_manifest(location: str) -> Manifest | None:
 
     Raises `ShardError` if it is damaged or of a newer version.
     """
-    folder = location.removesuffix(MANIFEST).rstrip("/") if location.endswith(f"/{MANIFEST}") else location
+    parent, _, name = location.rpartition("/")
+    folder = (parent or ("/" if location.startswith("/") else ".")) if name == MANIFEST else location
     path = join(folder, MANIFEST)
     if not is_remote(path):
         record_file(path)

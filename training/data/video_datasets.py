@@ -96,8 +96,8 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
 
 class ListedSplits(NamedTuple):
     """
-    Annotations as they are read: the samples of each split, the classes in the order of integer labels (`None` if labels are names),
-    whether samples have several labels and groups of classes, and messages for the user.
+    Annotations as they are read: the samples of each split, the classes that a file or the format declares (labels are then names of
+    these classes), whether samples have several labels and groups of classes, and messages for the user.
     """
 
     splits: dict[str, list[VideoSample]]
@@ -116,7 +116,23 @@ def read_splits(config: DataConfig) -> ListedSplits:
     sources, entry, messages = _find_sources(reader)
     if entry.open_splits is not None:
         raise ValueError(f"{config.data} holds no class folders and no annotation file, but a data set of `datasets`.")
-    return ListedSplits(*_read_splits(reader, sources, entry, messages), messages)
+    messages += _check_options(config, entry)
+    splits, declared, labels = _read_splits(reader, sources, entry, messages)
+    if declared is not None:
+        _name_labels(splits, declared)
+    return ListedSplits(splits, declared, labels, messages)
+
+
+def _name_labels(splits: dict[str, list[VideoSample]], names: list[str]) -> None:
+    """Replace integer labels, which may count from 0 or from 1, by the names of the classes."""
+    encoder = LabelEncoder(names, names)
+    encoder.check_positions(_indices(splits))
+    for split, samples in splits.items():
+        for position, sample in enumerate(samples):
+            found = _encode(sample, encoder, split)
+            if found is not None:
+                label = tuple(names[each] for each in found) if isinstance(found, tuple) else names[found]
+                samples[position] = sample._replace(label=label)
 
 
 class AnnotationReader:

@@ -415,6 +415,30 @@ def test_the_index_of_the_annotations_follows_the_shards(has_manifest, shards, t
     assert "9" in load(data=folder).splits["train"]["video_id"]
 
 
+def test_numbers_of_classes_that_count_from_1_keep_their_names(tmp_path):
+    for name in ("a", "b"):
+        add_clip(tmp_path / "v" / f"{name}.mp4")
+    (tmp_path / "v" / "train_list.txt").write_text("a.mp4 1\nb.mp4 2\n")
+    (tmp_path / "v" / "classes.txt").write_text("1 run\n2 walk\n3 hop\n")
+    options = [f"data={tmp_path / 'v' / 'train_list.txt'}", f"class_names_file={tmp_path / 'v' / 'classes.txt'}"]
+    assert main(["data", "shard", *options, str(tmp_path / "out"), "--as-is", "--workers", "1"]) == 0
+    data = load(data=tmp_path / "out", validation_fraction=0.0)
+    labels = {row["video_id"]: data.class_names[row["label"]] for row in data.splits["train"]}
+    assert labels == {"a.mp4": "run", "b.mp4": "walk"}
+    with tarfile.open(tmp_path / "out" / "train-000000.tar") as archive:
+        assert json.load(archive.extractfile("a.json"))["label"] == "run"
+
+
+def test_sources_and_options_that_shards_do_not_take(shards, tmp_path, capsys):
+    table = add_table(tmp_path / "rows.csv", [{"path": "a.jpg", "label": "x"}, {"path": "b.jpg", "label": "y"}])
+    for data, message in ((shards, "is in a shard"), (table, "a.jpg is an image")):
+        options = ["data", "shard", f"data={data}", str(tmp_path / "out"), "--as-is", "validation_fraction=0.5"]
+        assert main(options) == 2
+        said = capsys.readouterr()
+        assert message in said.err and "validation_fraction has no effect" in said.out
+        assert not (tmp_path / "out").exists()
+
+
 # Shards that change
 
 
