@@ -196,7 +196,11 @@ def uniformerv2_augmentation(data: str) -> list[Line]:
         reference("rand_augment_layers", "4", "rand-m7-n4-mstd0.5-inc1"),
         reference("rand_augment_magnitude", "7"),
         reference("rand_augment_magnitude_std", "0.5"),
-        reference("rand_augment_space", "timm", "ours: bilinear, after the crop; the authors' is bicubic, before it"),
+        reference(
+            "rand_augment_space",
+            "timm",
+            "operations and ranges; ours: bilinear, after the crop; the authors' is bicubic, before it",
+        ),
         *(reference(name, "0") for name in ("random_erasing_prob", "mixup_alpha", "cutmix_alpha", "label_smoothing")),
     ]
 

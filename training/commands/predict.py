@@ -309,30 +309,20 @@ def _with_label_groups(classify: Callable[..., list[dict[str, Any]]], config: An
     """For a config with label groups, a pipeline that applies a softmax to each of them; else `classify` itself."""
     from tubevit.classification import label_groups_of
 
-    from ..evaluation.metrics import aggregate_views
+    from ..evaluation.metrics import aggregate_views, best_labels
 
     label_groups = label_groups_of(config)
     if not label_groups:
         return classify
-    labels = [config.id2label[index] for index in range(config.num_labels)]
+    labels = {index: config.id2label[index] for index in range(config.num_labels)}
 
     def classify_groups(clip: Any, top_k: int) -> list[dict[str, Any]]:
         entries = classify(clip, top_k=len(labels), function_to_apply="none")
         logits = {entry["label"]: entry["score"] for entry in entries}
-        scores = aggregate_views([[logits[label] for label in labels]], label_groups=label_groups)
-        return _best_of_groups(scores, labels, label_groups, top_k)
+        scores = aggregate_views([[logits[label] for label in labels.values()]], label_groups=label_groups)
+        return best_labels(scores, labels, top_k, label_groups)
 
     return classify_groups
-
-
-def _best_of_groups(scores: Any, labels: Any, label_groups: dict[str, int], top_k: int) -> list[dict[str, Any]]:
-    """The best labels of each group in turn, with their rank in it; `scores` are probabilities `(labels,)`."""
-    best, first = [], 0
-    for size in label_groups.values():
-        order = (-scores[first : first + size]).argsort(kind="stable")[:top_k] + first
-        best += [{"label": labels[i], "score": float(scores[i]), "rank": rank} for rank, i in enumerate(order, 1)]
-        first += size
-    return best
 
 
 def _make_onnx_classifiers(
@@ -351,7 +341,7 @@ def _make_onnx_classifiers(
 def _make_view_classifier(classifier: Any, device: str) -> Any:
     from transformers.image_utils import load_image
 
-    from ..evaluation.metrics import aggregate_views
+    from ..evaluation.metrics import aggregate_views, best_labels
 
     classifier.model.to(device)
     labels = classifier.model.config.id2label
@@ -363,10 +353,7 @@ def _make_view_classifier(classifier: Any, device: str) -> Any:
         clips = pixels[0] if classifier.num_views > 1 else pixels
         logits = classifier(clips.to(device)).cpu().numpy()
         scores = aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
-        if classifier.label_groups:
-            return _best_of_groups(scores, labels, classifier.label_groups, top_k)
-        best = (-scores).argsort(kind="stable")[:top_k]
-        return [{"label": labels[index], "score": float(scores[index])} for index in best]
+        return best_labels(scores, labels, top_k, classifier.label_groups)
 
     return classify
 

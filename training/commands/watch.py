@@ -147,6 +147,7 @@ class Watcher:
         self.offset = self.time = 0.0
         self.events: list[Any] = []
         self.num_windows, self.has_begun = 0, False
+        self.labels = dict(enumerate(stream.labels))
         self.windows_file = self.writer = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -176,14 +177,16 @@ class Watcher:
             self.windows_file.close()
 
     def _take(self, windows: list[Any]) -> None:
+        from ..evaluation.metrics import best_labels
+
         for window in windows:
             self.num_windows += 1
-            best = int(window.scores.argmax())
             start, end = self.offset + window.start, self.offset + window.end
             self.time = max(self.time, end)
             if self.writer is not None:
-                self.writer.writerow(
-                    [f"{start:.3f}", f"{end:.3f}", self.stream.labels[best], f"{window.scores[best]:.4f}"]
+                best = best_labels(window.scores, self.labels, 1, self.stream.classifier.label_groups)
+                self.writer.writerows(
+                    [f"{start:.3f}", f"{end:.3f}", each["label"], f"{each['score']:.4f}"] for each in best
                 )
             moment, smoothed, ended = self.detector.add(self.offset + window.center, window.scores)
             self.history.add(moment, smoothed)

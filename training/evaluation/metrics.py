@@ -148,6 +148,27 @@ def aggregate_views(
     return probabilities.mean(axis=-2) if aggregation == "probs" else probabilities.max(axis=-2)
 
 
+def best_labels(
+    scores: np.ndarray, labels: Mapping[int, str], top_k: int, label_groups: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """
+    `{"label", "score"}` of the `top_k` labels with the largest scores `(labels,)`, best first. With label groups, the best of each
+    group follow each other, and an entry also has the `rank` within its group.
+
+    >>> best_labels(np.array([0.2, 0.8, 1.0]), {0: "a", 1: "b", 2: "c"}, 1, {"noun": 2, "verb": 1})
+    [{'label': 'b', 'score': 0.8, 'rank': 1}, {'label': 'c', 'score': 1.0, 'rank': 1}]
+    """
+    best: list[dict[str, Any]] = []
+    first = 0
+    for size in (label_groups or {"": len(scores)}).values():
+        order = (-scores[first : first + size]).argsort(kind="stable")[:top_k] + first
+        for rank, index in enumerate(order.tolist(), 1):
+            entry = {"label": str(labels[index]), "score": float(scores[index])}
+            best.append({**entry, "rank": rank} if label_groups else entry)
+        first += size
+    return best
+
+
 def split_groups(scores: np.ndarray, label_groups: Mapping[str, int]) -> list[np.ndarray]:
     """The scores of each label group, along the last axis."""
     return np.split(np.asarray(scores), np.cumsum(list(label_groups.values()))[:-1], axis=-1)

@@ -13,6 +13,7 @@ those of `tubevit embed`; mteb's own models decode them with TorchCodec.
 """
 
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class MtebVideoModel:
         """
         float32 embeddings `(videos, hidden_size)` of a loader of mteb, whose data set has a column `video` of the type `datasets.Video`.
 
-        batch_size: videos per forward pass. The other arguments are those of mteb's protocol and have no effect.
+        batch_size: videos per forward pass, if their clips have one size. The other arguments are those of mteb's protocol and have no effect.
 
         Raises `ValueError` for a task with other columns, such as text.
         """
@@ -80,9 +81,12 @@ class MtebVideoModel:
         vectors = []
         batches = progress_bar(loader, "encoding", unit="batch", is_hidden=not show_progress_bar)
         for batch in batches:
-            for clips in batch:
-                clips = clips if self.encoder.num_views > 1 else clips[None]
-                vectors.append(self.encoder(clips.to(self.device)).mean(0).cpu().numpy())
+            # Without a center crop, the clips of videos have several sizes.
+            for _, videos in groupby(batch, key=lambda clips: clips.shape):
+                clips = torch.stack(list(videos))
+                views = clips.flatten(0, 1) if self.encoder.num_views > 1 else clips
+                encoded = self.encoder(views.to(self.device)).unflatten(0, (len(clips), -1))
+                vectors += encoded.mean(1).cpu().numpy()
         return np.stack(vectors)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:

@@ -16,6 +16,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ..evaluation.metrics import best_labels
 from .batching import Batcher
 from .decoding import ClipDecoder, Limits, UnreadableFile
 
@@ -122,7 +123,8 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         responses={status: {"description": text} for status, text in ERRORS.items()},
     )
     async def classify(
-        request: Request, top_k: int = Query(5, ge=1, description="number of labels")
+        request: Request,
+        top_k: int = Query(5, ge=1, description="number of labels, of each label group if there are several"),
     ) -> dict[str, Any]:
         """A video as the file of a form, as the bytes of the body, or as `{"url": ...}` if the service allows the host."""
         nonlocal num_in_work
@@ -148,10 +150,9 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         for stage, seconds in {**stages, "total": end - begin}.items():
             metrics.seconds.labels(stage).observe(seconds)
         metrics.recent.append(end - begin)
-        best = (-scores).argsort(kind="stable")[:top_k]
         return {
             "model": name,
-            "predictions": [{"label": str(labels[int(index)]), "score": float(scores[index])} for index in best],
+            "predictions": best_labels(scores, labels, top_k, classifier.label_groups),
             "seconds": {stage: round(seconds, 6) for stage, seconds in stages.items()},
         }
 
@@ -232,7 +233,7 @@ async def read_form(request: Request, settings: ServiceSettings) -> bytes:
 async def read_url(request: Request) -> str:
     try:
         url = (await request.json())["url"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # of brackets within brackets within brackets ...
         raise HTTPException(400, 'the body is not {"url": "..."}') from None
     if not isinstance(url, str):
         raise HTTPException(400, 'the body is not {"url": "..."}')
@@ -243,8 +244,9 @@ async def fetch(url: str, settings: ServiceSettings) -> bytes:
     """The file behind a URL of an allowed host. Redirects are not followed: they could lead to another host."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
+        host, _ = parts.hostname, parts.port
+        url.encode()
+    except ValueError:  # for a wrong host, a port above 65535, or half of a surrogate pair
         raise HTTPException(400, "the URL is malformed") from None
     if parts.scheme not in ("http", "https") or host not in settings.url_hosts:
         allowed = ", ".join(settings.url_hosts) or "none"
@@ -259,7 +261,7 @@ async def fetch(url: str, settings: ServiceSettings) -> bytes:
                 if num_bytes > settings.max_bytes:
                     raise too_large(settings)
                 chunks.append(chunk)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         if isinstance(error, httpx.TimeoutException):
             raise
         raise HTTPException(422, f"the URL cannot be fetched: {type(error).__name__}") from None

@@ -84,5 +84,7 @@ class Batcher:
             clips = torch.cat([videos[index] for index in members]).to(device)
             logits = self.classifier(clips).cpu().numpy().reshape(len(members), shape[0], -1)
             for index, each in zip(members, logits, strict=True):
-                scores[index] = aggregate_views(each, multi_label=self.classifier.multi_label)
+                scores[index] = aggregate_views(
+                    each, multi_label=self.classifier.multi_label, label_groups=self.classifier.label_groups
+                )
         return scores

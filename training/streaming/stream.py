@@ -33,7 +33,8 @@ class Window(NamedTuple):
     """
     The prediction of a window.
 
-    start, end: seconds since the first frame of the stream. logits: float32 `(classes,)`. scores: probabilities, float64 `(classes,)`.
+    start, end: seconds since the first frame of the stream. logits: float32 `(classes,)`. scores: probabilities, float64 `(classes,)`; those
+    of each label group sum to 1.
     """
 
     start: float
@@ -189,7 +190,9 @@ class TubeViTStream:
         for _ in range(min(self.window_stride, self.num_frames)):
             self.prepared.popleft()
         logits = logits.cpu()
-        scores = aggregate_views(logits.numpy()[None], multi_label=self.classifier.multi_label)
+        scores = aggregate_views(
+            logits.numpy()[None], multi_label=self.classifier.multi_label, label_groups=self.classifier.label_groups
+        )
         return Window(start / self.rate, (start + self.num_frames) / self.rate, logits, scores)
 
 

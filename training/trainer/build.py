@@ -264,6 +264,7 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
+    balance_of(run.training, run.data.streaming, listed)  # for its errors
     measured = measure_pixels(run.model, [listed])
     model = make_model(run.model, run.clips, listed, source)
     model.messages += measured

@@ -50,6 +50,15 @@ def test_embeddings_are_those_of_the_processors_clips(views, model, rows):
             np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_forward_pass_has_batch_size_videos(model, rows, monkeypatch):
+    encoder, sizes = MtebVideoModel(model, device="cpu", num_temporal_views=2), []
+    encoder.encoder.model.register_forward_pre_hook(
+        lambda module, args, inputs: sizes.append(len(inputs["pixel_values_videos"])), with_kwargs=True
+    )
+    encode(encoder, rows.cast_column("video", datasets.Video()), batch_size=5)
+    assert sizes == [10, 10, 4]
+
+
 def test_other_columns_and_revisions_are_refused(model, rows):
     encoder = MtebVideoModel(model, device="cpu")
     with pytest.raises(

@@ -95,6 +95,21 @@ def client_scores(client, data: bytes) -> list[float]:
     return [each["score"] for each in sorted(found, key=lambda each: each["label"])]
 
 
+def test_each_label_group_has_its_own_probabilities(files, tmp_path):
+    groups = [["noun", 3], ["verb", 2]]
+    config = tiny_config(id2label=LABELS, label_groups=groups)
+    make_model(TubeViTForVideoClassification, config).save_pretrained(tmp_path)
+    TubeViTVideoProcessor.from_pretrained(files / "model").save_pretrained(tmp_path)
+    settings = ServiceSettings(num_decoders=1)
+    with TestClient(create_app(load_video_classifier(str(tmp_path), {}), "model", settings)) as client:
+        answer = client.post("/classify?top_k=9", content=(files / "0.mp4").read_bytes()).json()
+    expected = make_classifier(str(tmp_path), {"video"}, top_k=9)(str(files / "0.mp4"))
+    assert [each["rank"] for each in expected] == [1, 2, 3, 1, 2]
+    for found, each in zip(answer["predictions"], expected, strict=True):
+        assert found == each | {"score": pytest.approx(each["score"], abs=1e-6)}
+    assert sum(each["score"] for each in answer["predictions"]) == pytest.approx(2)
+
+
 def test_a_file_that_cannot_be_read_is_the_client_s_error(client, files, tmp_path):
     good = (files / "0.mp4").read_bytes()
     write_video(tmp_path / "long.mp4", moving_frames(30, 32, 48), fps=4)
@@ -130,6 +145,10 @@ def test_a_file_that_cannot_be_read_is_the_client_s_error(client, files, tmp_pat
         ({"json": ["url"]}, 400),
         ({"json": {"url": 3}}, 400),
         ({"json": {"url": "http://[::1"}}, 400),
+        ({"json": {"url": "http://127.0.0.1:65536/x.mp4"}}, 400),
+        ({"content": rb'{"url": "http://127.0.0.1/\ud800"}', "headers": {"content-type": "application/json"}}, 400),
+        ({"content": b"[" * 200_000, "headers": {"content-type": "application/json"}}, 413),
+        ({"content": b"[" * 49_000, "headers": {"content-type": "application/json"}}, 400),
         ({"json": {"url": "http://localhost/x.mp4"}}, 403),
         ({"json": {"url": "file:///etc/passwd"}}, 403),
         ({"content": b"x", "params": {"top_k": 0}}, 422),
@@ -197,6 +216,12 @@ class Host(http.server.SimpleHTTPRequestHandler):
             self.send_header("location", "http://localhost:1/0.mp4")
             self.end_headers()
             return
+        if self.path == "/damaged":
+            self.send_response(200)
+            self.send_header("content-encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(b"no gzip")
+            return
         super().do_GET()
 
     def log_message(self, *args):
@@ -216,6 +241,7 @@ def test_urls_of_allowed_hosts_are_fetched(files):
             for path, status, words in [
                 ("missing.mp4", 422, "status 404"),
                 ("elsewhere", 422, "status 302"),
+                ("damaged", 422, "DecodingError"),
                 ("model/model.safetensors", 413, "bytes"),
             ]:
                 answer = client.post("/classify", json={"url": f"{base}/{path}"})

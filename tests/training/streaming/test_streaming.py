@@ -98,6 +98,18 @@ def test_a_window_length_makes_windows_of_uniform_processors(tmp_path, video):
             TubeViTStream.from_pretrained(name, **wrong)
 
 
+def test_each_label_group_has_its_own_probabilities(tmp_path, video):
+    config = {"label_groups": [["noun", 3], ["verb", 2]]}
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10}, **config)
+    window = windows_of(TubeViTStream.from_pretrained(name, window_stride=8), video)[0]
+    assert np.allclose(window.scores[:3], window.logits[:3].double().softmax(0))
+    assert np.allclose(window.scores[3:], window.logits[3:].double().softmax(0))
+    argv = ["watch", str(video), "--model", name, "--output", str(tmp_path / "out"), "--duration", "1"]
+    assert main([*argv, "--high", "0.1", "--low", "0.1"]) == 0
+    rows = (tmp_path / "out" / "windows.csv").read_text().splitlines()[1:3]
+    assert [row.split(",")[2] in list(LABELS.values())[:3] for row in rows] == [True, False]
+
+
 def test_frames_are_prepared_once_and_tokens_computed_once(tmp_path, video, monkeypatch):
     """
     With windows that overlap by 7/8, a model call per window reads 8 times as many frames. A tube whose stride in time is a multiple of

@@ -14,6 +14,7 @@ from tubevit.training.data.class_names import sort_names
 from tubevit.training.data.clip_datasets import RowCopy
 from tubevit.training.data.rng import SharedEpoch
 from tubevit.training.run_video_classification import train
+from tubevit.training.trainer import build
 from tubevit.training.trainer.build import build_run
 from tubevit.training.trainer.class_balance import (
     BalancedOrder,
@@ -181,7 +182,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("error", REFUSED)
-def test_options_that_do_not_apply_are_refused(error, videos, tmp_path):
+def test_options_that_do_not_apply_are_refused_before_the_files_are_checked(error, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "without_corrupt_videos", None)
     with pytest.raises((ValueError, OSError), match=error):
         build_run(make_run(videos, tmp_path / "run", **REFUSED[error]), tmp_path)
 
