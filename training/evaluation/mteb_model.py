@@ -86,7 +86,7 @@ class MtebVideoModel:
                 clips = torch.stack(list(videos))
                 views = clips.flatten(0, 1) if self.encoder.num_views > 1 else clips
                 encoded = self.encoder(views.to(self.device)).unflatten(0, (len(clips), -1))
-                vectors += encoded.mean(1).cpu().numpy()
+                vectors.extend(encoded.mean(1).cpu().numpy())
         return np.stack(vectors)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
