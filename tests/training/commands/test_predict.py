@@ -203,7 +203,9 @@ def test_unusable_model_prints_one_line(capsys, library_log, make, command, clip
     elif make == "empty weights":
         weights.write_bytes(b"")
     elif make == "other shapes":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "id2label": None, "num_labels": 4}))
+        config.write_text(
+            json.dumps({**json.loads(config.read_text()), "id2label": None, "label2id": None, "num_labels": 4})
+        )
     elif make == "bad config":
         config.write_text("{")
     elif make == "backbone":
