@@ -10,6 +10,7 @@ from typing import Any
 
 from ..command_line import whole_number
 from ..environment import pick_device
+from ..options import one_line
 from ..run_folder import check_new_folder
 
 
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         f"Windows of {stream.num_frames / stream.rate:.2f} s, {stream.num_frames} frames at {stream.rate:g} per second, one every {step:.2f} s."
     )
     watcher = Watcher(stream, detector, ScoreHistory(len(stream.labels)), folder)
-    begin, problem = time.monotonic(), None
+    begin, problem, failure = time.monotonic(), None, None
     try:
         for frame in source:
             if frame.is_first:
@@ -123,13 +124,17 @@ def run(args: argparse.Namespace) -> int:
         problem = str(error)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
-    watcher.finish()
+    except Exception as error:  # after hours of video, the events so far are written before it is raised
+        problem, failure = one_line(error), error
+    watcher.finish(classifies=failure is None)
     print(watcher.summary(time.monotonic() - begin))
     if source.num_damaged:
         print(f"{source.num_damaged:,} damaged frames or packets were left out.", file=sys.stderr)
     if folder is not None:
         watcher.write(args.source, args.model, problem)
         print(f"Wrote {len(watcher.events)} events to {folder} (until {clock(watcher.time)}).")
+    if failure is not None:
+        raise failure
     if problem is not None:
         print(problem, file=sys.stderr)
     return 0 if problem is None else 1
@@ -171,8 +176,12 @@ class Watcher:
         self.time = self.offset + frame.seconds
         self._take(self.stream.push(frame.picture, frame.seconds))
 
-    def finish(self) -> None:
-        self._end()
+    def finish(self, classifies: bool = True) -> None:
+        """End the events, and the windows that are complete if the model still works (`classifies`)."""
+        if classifies:
+            self._end()
+        else:
+            self._report(self.detector.finish())
         if self.windows_file is not None:
             self.windows_file.close()
 

@@ -198,9 +198,10 @@ def _remove_unused(root: Path) -> None:
     """Remove files of rows that no run has mapped for `DAYS_UNUSED` days, and what killed processes left."""
     oldest = time.time() - 86_400 * DAYS_UNUSED
     for file in (*root.glob("*.arrow"), *root.glob("**/unfinished-*")):
-        if file.stat().st_atime < oldest:
-            for each in (file, file.with_suffix(".checked.json")):
-                each.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has removed it
+            if file.stat().st_atime < oldest:
+                for each in (file, file.with_suffix(".checked.json")):
+                    each.unlink(missing_ok=True)
 
 
 def _hash_file(path: Path) -> str:

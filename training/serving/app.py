@@ -158,9 +158,13 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
 
     @app.middleware("http")
     async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
-        if request.url.path == "/classify":
-            metrics.requests.labels(response.status_code).inc()
+        status = 500  # of an error that the server reports
+        try:
+            response = await call_next(request)
+            status = response.status_code
+        finally:
+            if request.url.path == "/classify":
+                metrics.requests.labels(status).inc()
         return response
 
     @app.get("/healthz", summary="Whether the service works")

@@ -101,6 +101,8 @@ class VideoSource:
         av = import_av()
         location, settings = self.name, {}
         if camera := CAMERA.fullmatch(self.name):
+            if platform.system() not in CAMERA_FORMATS:
+                raise VideoDecodeError(f"Cameras of {platform.system()} are not supported; give the URL of a stream.")
             container_format, path = CAMERA_FORMATS[platform.system()]
             location, settings = path.format(camera[1]), {"format": container_format}
         if location.startswith("rtsp"):
@@ -132,6 +134,9 @@ class VideoSource:
                 seconds = float(frame.pts * base) if frame.pts is not None else None
                 if seconds is None or (latest is not None and seconds <= latest):
                     seconds = 0.0 if latest is None else latest + step  # no time, or a clock that jumps back
+                if self.is_live and latest is not None and seconds - latest > self.stall_seconds:
+                    self.on_message(f"The clock of {self.name} jumps by {seconds - latest:.1f} s: windows begin anew.")
+                    first = None
                 is_first, first = first is None, seconds if first is None else first
                 latest = seconds
                 yield SourceFrame(_picture(convert, frame), seconds - first, is_first)

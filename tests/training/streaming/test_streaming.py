@@ -235,6 +235,37 @@ def test_a_live_source_is_opened_again(tmp_path):
     assert pauses == [1.0, 1.0, 1.0, 2.0] and all("attempt" in message for message in messages)
 
 
+def test_a_clock_that_jumps_begins_anew(tmp_path, monkeypatch):
+    """Otherwise the last frame would be shown for the length of the jump."""
+    messages = []
+    source = VideoSource("tcp://127.0.0.1:1", stall_seconds=5, on_message=messages.append)
+    path = tmp_path / "jump.mp4"
+    frames = moving_frames(20, 16, 16)
+    write_video(path, frames, times=[index / 10 + 3600 * (index >= 10) for index in range(20)])
+    with av.open(str(path)) as container:
+        found = list(source._frames(container, container.streams.video[0]))
+    assert [index for index, frame in enumerate(found) if frame.is_first] == [0, 10]
+    assert max(frame.seconds for frame in found) < 2 and "jumps by 3600" in messages[0]
+
+
+def test_events_are_written_before_an_error_is_raised(tmp_path, video, monkeypatch):
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    classify, calls = TubeViTStream._classify, []
+
+    def broken(stream):
+        calls.append(None)
+        if len(calls) > 5:
+            raise RuntimeError("out of memory")
+        return classify(stream)
+
+    monkeypatch.setattr(TubeViTStream, "_classify", broken)
+    argv = ["watch", str(video), "--model", name, "--output", str(tmp_path / "out"), "--high", "0.2", "--low", "0.1"]
+    with pytest.raises(RuntimeError):
+        main(argv)
+    found = json.loads((tmp_path / "out" / "events.json").read_text())
+    assert found["problem"] == "out of memory" and found["windows"] == 5 and found["events"]
+
+
 def test_a_stalled_source_is_lost():
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and sends nothing
         source = VideoSource(

@@ -279,7 +279,8 @@ class _LabelReader:
     def _check_label(self, label: Any, where: str) -> str | int | tuple | None:
         is_list = isinstance(label, list)
         labels = label if is_list else [label]
-        if not all(isinstance(each, (str, int)) and not isinstance(each, bool) for each in labels if each is not None):
+        known = [] if label is None else labels
+        if not all(isinstance(each, (str, int)) and not isinstance(each, bool) for each in known):
             raise ShardError(
                 f"{where}: the label is {json.dumps(label)[:60]}, not a name or a number; set label_column."
             )
