@@ -109,7 +109,7 @@ class CheckedConfig(PreTrainedConfig):
                     {name: index for index, name in enumerate(names)},
                 )
         if self.id2label is None and self.label2id:
-            self.id2label = {index: name for name, index in self.label2id.items()}
+            self.id2label = cast(dict[int, str], {index: name for name, index in self.label2id.items()})
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and (not is_number(num_labels) or num_labels != int(num_labels) or num_labels < 0):
             raise ValueError(f"num_labels must be an integer of at least 0, got {num_labels!r}.")
