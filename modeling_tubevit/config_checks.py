@@ -4,7 +4,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
