@@ -123,8 +123,7 @@ def _describe_classifier(family: ModelFamily, config: Any, frames: list[int]) ->
 def describe_uniformerv2(config: Any, frames: list[int]) -> dict[str, Any]:
     """
     `describe` for a UniFormerV2. Its `"gflops"` are those of the published formulation, which the papers report: all tokens projected
-    to keys and values of the video token, and a depthwise convolution over time in the local blocks. `"computed_gflops"` are those of
-    this package, which attends to the tokens themselves.
+    to keys and values of the video token. `"computed_gflops"` are those of this package, which attends to the tokens themselves.
     """
     family = family_of(config)
     for num_frames in frames:
@@ -133,13 +132,11 @@ def describe_uniformerv2(config: Any, frames: list[int]) -> dict[str, Any]:
     width, heads = config.hidden_size, config.get_num_global_attention_heads()
     for clip in sizes["clips"]:
         tokens = clip["tokens"]
-        patches = tokens - tokens // config.tokens_per_frame
         # Keys and values of all tokens, and attention of heads of width `width / heads`; here, heads of width `width` and four products
         # of the query with the projections instead of two.
         projected = 4 * tokens * width**2 + 4 * tokens * width - 4 * tokens * heads * width - 4 * width**2
-        convolved = 2 * 3 * config.local_size * patches * config.num_local_blocks * config.num_hidden_layers
         clip["computed_gflops"] = clip["gflops"]
-        clip["gflops"] += (len(config.get_global_layers()) * projected + convolved) / 1e9
+        clip["gflops"] += len(config.get_global_layers()) * projected / 1e9
     return sizes
 
 

@@ -179,6 +179,7 @@ class JointSetup:
         return next(iter(self.metrics.values()))
 
     best_metric = MEAN_SCORE
+    class_weights = None  # refused in joint runs
 
     def skip_streamed(self, num_batches: int, world_size: int) -> None:
         """As `RunSetup.skip_streamed`; a joint run has no streams."""

@@ -137,6 +137,13 @@ def check_same_run(
     folder: Path, config: Mapping[str, Any], class_names: ClassNames, counts: Mapping[str, Any]
 ) -> None:
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
+    # First, because options may depend on the data: the pixel statistics of a preset.
+    for file, content in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
+        if json.loads((folder / file).read_text(encoding="utf-8")) != json.loads(json.dumps(content)):
+            raise ValueError(
+                f"The data differ from those of the run in {folder}, see its {file}: resume it with the same data, or name another "
+                "output_dir."
+            )
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
     options = convert_options(load_config_file(str(path), blocks), blocks)
@@ -161,13 +168,6 @@ def check_same_run(
             f"The run in {folder} was started with {saved} processes; with {current} the batches would differ: resume it with "
             f"{saved}."
         )
-    for file, current in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
-        saved = json.loads((folder / file).read_text(encoding="utf-8"))
-        if saved != json.loads(json.dumps(current)):
-            raise ValueError(
-                f"The data differ from those of the run in {folder}, see its {file}: resume it with the same data, or name another "
-                "output_dir."
-            )
 
 
 def last_checkpoint(folder: Path, with_average: bool, messages: list[str], named: Path | None = None) -> Path:

@@ -35,7 +35,9 @@ def test_every_trained_tensor_receives_a_gradient(name, num_frozen, tmp_path):
     trained = {each: parameter for each, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("lora_A" in each for each in trained) and any("classifier" in each for each in trained)
     assert [each for each, parameter in trained.items() if parameter.grad is None] == []
-    assert any(each.startswith("LoRA: ") for each in run.messages) == bool(num_frozen or name == "vjepa2")
+    assert any(each.startswith("LoRA: ") for each in run.messages) == bool(
+        num_frozen or name in ("vjepa2", "uniformerv2")  # unused layers; batch norms
+    )
 
 
 def test_a_model_without_trained_linear_layers_raises(tmp_path):
