@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Package versions, machine, device and commit of the source code, on which results depend."""
 
+import argparse
 import datetime
 import os
 import platform
@@ -65,6 +66,29 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def cache_folder() -> Path:
+    """TUBEVIT_CACHE, or if that is not set, `tubevit/` in the cache folder of Hugging Face (HF_HOME)."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit")
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--device` (see `pick_device`) and `--dtype` of a command that runs a checkpoint."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device to run on (default: auto, the GPU if there is one)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="data type of the weights (default: auto, the checkpoint's)",
+    )
 
 
 def pick_device(name: str) -> str:

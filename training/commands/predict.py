@@ -21,7 +21,7 @@ from tubevit.processing.frame_folders import list_frames
 
 from ..command_line import whole_number
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
-from ..environment import pick_device
+from ..environment import add_device_arguments, pick_device
 from ..errors import is_user_error
 from ..options import one_line
 
@@ -85,18 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FPS",
         help="frame rate of folders of numbered pictures; a model that samples frames at a rate needs it",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="device to run on (default: auto, the GPU if there is one)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="data type of the weights (default: auto, the checkpoint's)",
-    )
+    add_device_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -341,7 +330,7 @@ def _make_onnx_classifiers(
 def _make_view_classifier(classifier: Any, device: str) -> Any:
     from transformers.image_utils import load_image
 
-    from ..evaluation.metrics import aggregate_views, best_labels
+    from ..evaluation.metrics import best_labels, scores_of
 
     classifier.model.to(device)
     labels = classifier.model.config.id2label
@@ -352,7 +341,7 @@ def _make_view_classifier(classifier: Any, device: str) -> Any:
         (pixels,) = classifier.processor(clip, return_tensors="pt").values()
         clips = pixels[0] if classifier.num_views > 1 else pixels
         logits = classifier(clips.to(device)).cpu().numpy()
-        scores = aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
+        scores = scores_of(classifier, logits)
         return best_labels(scores, labels, top_k, classifier.label_groups)
 
     return classify

@@ -4,7 +4,7 @@
 import argparse
 
 from ..command_line import whole_number
-from ..environment import pick_device
+from ..environment import add_device_arguments, pick_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,18 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: 127.0.0.1)"
     )
     parser.add_argument("--port", type=whole_number(0), default=8000, help="port; 0 for a free one (default: 8000)")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: the GPU if there is one (default: auto)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="data type of the weights (default: auto)",
-    )
+    add_device_arguments(parser)
     views = parser.add_argument_group(
         "views", "Clips per video whose predictions are averaged; default: the checkpoint's."
     )

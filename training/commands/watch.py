@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import whole_number
-from ..environment import pick_device
+from ..environment import add_device_arguments, pick_device
 from ..options import one_line
 from ..run_folder import check_new_folder
 
@@ -70,18 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--duration", type=float, metavar="S", help="stop after this many seconds of video (default: at the end)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: the GPU if there is one (default: auto)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="data type of the weights (default: auto)",
-    )
+    add_device_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ..environment import cache_folder
 from .data_config import VideoData
 from .dataset_columns import GROUP, arrow_column, without_group
 from .media_files import MEDIA_SUFFIXES
@@ -36,13 +37,6 @@ MIN_ROWS = 1000  # fewer rows are read faster than the index is checked
 ROWS_PER_BATCH = 10_000
 DAYS_UNUSED = 30  # after which the rows' file of an old index is removed
 METADATA, INPUTS = b"tubevit", b"tubevit_inputs"
-
-
-def cache_folder() -> Path:
-    """TUBEVIT_CACHE, or if that is not set, `tubevit/` in the cache folder of Hugging Face (HF_HOME)."""
-    from huggingface_hub.constants import HF_HOME
-
-    return Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit")
 
 
 class InvalidIndex(ValueError):

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..command_line import add_config_arguments, whole_number
+from ..environment import cache_folder
 from ..options import read_config
-from .annotation_index import cache_folder
 from .class_names import describe_classes
 from .dataset_columns import row_source
 from .shards import Address

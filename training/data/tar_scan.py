@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..environment import cache_folder
 from .media_files import VIDEO_SUFFIXES
 from .recorded_inputs import record_shard
 from .shards import NUM_THREADS, ShardError, filesystem, is_remote
@@ -73,7 +74,7 @@ def scan_tars(shards: Sequence[str]) -> Iterator[tuple[str, list[TarMember]]]:
 
 def _scan_cached(shard: str) -> list[TarMember]:
     version = _version(shard)
-    cache = cache_folder() / f"{hashlib.sha256(shard.encode()).hexdigest()[:32]}.json"
+    cache = cache_folder() / "tar_index" / f"{hashlib.sha256(shard.encode()).hexdigest()[:32]}.json"
     if cache.is_file():
         try:
             content = json.loads(cache.read_text(encoding="utf-8"))
@@ -92,13 +93,6 @@ def _scan_cached(shard: str) -> list[TarMember]:
             f"{cache} cannot be written ({error.strerror}): the next start reads {shard} again.", stacklevel=2
         )
     return members
-
-
-def cache_folder() -> Path:
-    """`tar_index/` in the folder TUBEVIT_CACHE, or if that is not set, in `tubevit/` of the cache folder of Hugging Face."""
-    from huggingface_hub.constants import HF_HOME
-
-    return Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit") / "tar_index"
 
 
 def _version(shard: str) -> str:

@@ -237,6 +237,11 @@ def _action_ranks(parts: list[np.ndarray], labels: list[np.ndarray]) -> np.ndarr
     return np.where(is_candidate, ranks, largest)
 
 
+def scores_of(classifier: Any, logits: np.ndarray) -> np.ndarray:
+    """`aggregate_views` by probabilities for the labels of a `VideoClassifier`."""
+    return aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
+
+
 def ranks_of_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     Number of classes ranked above the correct one, `(videos,)`: 0 for a video that is classified correctly.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..evaluation.metrics import aggregate_views
+from ..evaluation.metrics import scores_of
 
 
 class Batcher:
@@ -84,7 +84,5 @@ class Batcher:
             clips = torch.cat([videos[index] for index in members]).to(device)
             logits = self.classifier(clips).cpu().numpy().reshape(len(members), shape[0], -1)
             for index, each in zip(members, logits, strict=True):
-                scores[index] = aggregate_views(
-                    each, multi_label=self.classifier.multi_label, label_groups=self.classifier.label_groups
-                )
+                scores[index] = scores_of(self.classifier, each)
         return scores

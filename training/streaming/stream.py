@@ -21,7 +21,7 @@ from tubevit.processing.frame_sampling import TIME_TOLERANCE
 from tubevit.tube_embeddings import TubeViTEmbeddings
 from tubevit.tubes import Tube
 
-from ..evaluation.metrics import aggregate_views
+from ..evaluation.metrics import scores_of
 from ..models.loading import VideoClassifier, load_video_classifier
 
 
@@ -190,9 +190,7 @@ class TubeViTStream:
         for _ in range(min(self.window_stride, self.num_frames)):
             self.prepared.popleft()
         logits = logits.cpu()
-        scores = aggregate_views(
-            logits.numpy()[None], multi_label=self.classifier.multi_label, label_groups=self.classifier.label_groups
-        )
+        scores = scores_of(self.classifier, logits.numpy()[None])
         return Window(start / self.rate, (start + self.num_frames) / self.rate, logits, scores)
 
 

@@ -390,7 +390,7 @@ def test_a_scan_is_reused_until_the_tar_changes(tmp_path, monkeypatch):
     assert list(scan_tars([shard])) == first and len(scanned) == 1
     add_tar(tmp_path / "train-0.tar", [("b.mp4", b"xy"), ("b.cls", "0")])
     assert next(scan_tars([shard]))[1][0].name == "b.mp4" and len(scanned) == 2
-    for file in tar_scan.cache_folder().iterdir():
+    for file in (tar_scan.cache_folder() / "tar_index").iterdir():
         file.write_text("{")
     assert len(next(scan_tars([shard]))[1]) == 2 and len(scanned) == 3
 
