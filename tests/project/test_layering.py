@@ -76,7 +76,7 @@ def test_importing_the_package_stays_light():
 ROWS = [
     {"scripts"},
     {"commands", "experiments"},
-    {"trainer", "serving", "streaming"},
+    {"trainer", "serving", "streaming", "web"},
     {"evaluation", "benchmarks"},
     {"visualization"},
     {"models"},

@@ -1,9 +1,17 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""`tubevit export`: write a checkpoint with the code of its model, or as an ONNX file, for machines without this package."""
+"""`tubevit export`: write a checkpoint with the code of its model, as an ONNX file, or as a web page, for machines without this package."""
 
 import argparse
 import tempfile
 from pathlib import Path
+
+
+FORMAT_OF = {  # option to the format that has it
+    "input": ("onnx", "ONNX files"),
+    "dtype": ("onnx", "ONNX files"),
+    "web_weights": ("web", "web pages"),
+    "npm_packages": ("web", "web pages"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("code", "onnx"),
+        choices=("code", "onnx", "web"),
         default="code",
         help="code: weights with the code of the model; onnx: a classifier as an ONNX file, compared with torch if onnxruntime is "
-        "installed (default: %(default)s)",
+        "installed; web: a static page that classifies videos and the camera in the browser (default: %(default)s)",
     )
     parser.add_argument(
         "--input",
@@ -32,6 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "float16"),
         help="data type of the weights in the ONNX file (default: float32)",
     )
+    parser.add_argument(
+        "--web-weights",
+        choices=("auto", "int8", "float32"),
+        help="weights of the model in the web page (default: auto, int8 if drawn clips keep their labels)",
+    )
+    parser.add_argument(
+        "--npm-packages",
+        type=Path,
+        metavar="FOLDER",
+        help="for the web page without a network: folder with the archives of `npm pack` (default: the cache, filled by npm)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,12 +60,16 @@ def run(args: argparse.Namespace) -> None:
 
     quiet_libraries()
     check_new_folder(args.output)
-    if args.format == "onnx":
-        _export_onnx(args)
+    for option, (format_name, purpose) in FORMAT_OF.items():
+        if getattr(args, option) is not None and args.format != format_name:
+            raise ValueError(f"--{option.replace('_', '-')} is for {purpose}: give --format {format_name} too.")
+    if args.format != "code":
+        with tempfile.TemporaryDirectory() as folder:
+            if args.dataset is not None:
+                export_checkpoint(args.model, Path(folder), args.dataset, with_code=False)
+            export = _export_onnx if args.format == "onnx" else _export_web
+            export(args, args.model if args.dataset is None else folder)
         return
-    for name in ("input", "dtype"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"--{name} is for ONNX files: give --format onnx too.")
     model, processors = export_checkpoint(args.model, args.output, args.dataset)
     file = "picture.jpg" if "Image" in auto_class(model) else "clip.mp4"
     print(
@@ -57,18 +80,23 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def _export_onnx(args: argparse.Namespace) -> None:
-    from ..models.export import export_checkpoint
+def _export_onnx(args: argparse.Namespace, model: str) -> None:
     from ..models.onnx_files import FILE_NAME, export_onnx
 
-    options = (args.output, args.input, args.dtype or "float32")
-    if args.dataset is None:
-        messages = export_onnx(args.model, *options)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            export_checkpoint(args.model, Path(folder), args.dataset, with_code=False)
-            messages = export_onnx(folder, *options)
+    messages = export_onnx(model, args.output, args.input, args.dtype or "float32")
     print(f"Wrote {args.output / FILE_NAME}, with labels and processor settings in its metadata.")
     for message in messages:
         print(message)
     print(f"Classify with it: tubevit predict --model {args.output} CLIP ...")
+
+
+def _export_web(args: argparse.Namespace, model: str) -> None:
+    from ..web.web_page import export_web
+
+    messages = export_web(model, args.output, args.web_weights or "auto", args.npm_packages)
+    print(f"Wrote {args.output / 'index.html'} and the files that it loads; a browser asks no other host.")
+    for message in messages:
+        print(message)
+    print(
+        f"Open it: python -m http.server --directory {args.output}, then http://localhost:8000 (as file:// it does not work)."
+    )

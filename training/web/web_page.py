@@ -1,0 +1,216 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+A classifier of videos of any family as a static web page: model.onnx, its settings, the page in `page/`, and the packages that it runs.
+
+The page samples, resizes and crops frames as the processor does, with the settings in model.json (`page_settings`). A processor whose
+frames the page cannot prepare is refused here, not in the browser.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
+
+from ..models.clip_processors import FamilyClipProcessor
+from ..models.loading import VideoClassifier, load_video_classifier
+from ..models.onnx_files import FILE_NAME, INPUT_NAMES, clip_shape, export_onnx, load_onnx_classifier
+from ..synthetic.moving_shapes import draw_clip, labels, random_scene
+from ..visualization.canvas import dimensions, tube_colors
+from ..visualization.tube_masks import applied_tubes
+from .npm_packages import copy_packages
+
+
+PAGE = Path(__file__).parent / "page"
+SETTINGS_FILE = "model.json"
+WEIGHTS = ("auto", "int8", "float32")
+FILTERS = {2: "bilinear", 3: "bicubic"}  # by PIL's number
+MAX_MODEL_BYTES = 1e9  # WebAssembly addresses 4 GB; the file, the model and its activations must fit
+NUM_COMPARED = 24  # drawn clips on which int8 and float32 weights are compared
+
+
+def export_web(name: str, folder: Path, weights: str = "auto", npm_packages: Path | None = None) -> list[str]:
+    """
+    Write the page of a classifier to a new `folder`.
+
+    weights: "int8", "float32", or "auto", int8 if all `NUM_COMPARED` drawn clips keep their label. npm_packages: a folder with archives of
+        `npm_packages.PACKAGES`.
+
+    Returns sentences for the user. Raises `ImportError` without the packages of the extra onnx; `ValueError` for a classifier that the
+    page cannot run; `OSError` without the npm packages.
+    """
+    classifier = load_video_classifier(name, {}, "float32")
+    settings = page_settings(classifier, Path(name).name)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        messages = copy_packages(folder, npm_packages)
+        with tempfile.TemporaryDirectory() as temporary:
+            exported = Path(temporary) / "float32"
+            messages = [*export_onnx(name, exported, "uint8"), *messages]
+            chosen, weights, message = _choose_weights(classifier, exported, weights)
+            messages.append(message)
+            shutil.copyfile(chosen / FILE_NAME, folder / FILE_NAME)
+    except BaseException:
+        shutil.rmtree(folder)  # it was new or empty
+        raise
+    for path in PAGE.iterdir():
+        shutil.copyfile(path, folder / path.name)
+    settings |= {"weights": weights, "model_bytes": (folder / FILE_NAME).stat().st_size}
+    text = json.dumps(settings, ensure_ascii=False, indent=1)
+    (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+    reader = classifier.processor
+    if classifier.num_views > 1:
+        messages.append(
+            f"The page classifies one view of a video, the center of one clip; the processor has {reader.num_temporal_views} x "
+            f"{reader.num_spatial_views} views."
+        )
+    return messages
+
+
+def page_settings(classifier: VideoClassifier, name: str) -> dict[str, Any]:
+    """
+    What the page knows of the classifier: labels, sampling, sizes, and the tubes of a TubeViT. JSON values.
+
+    Raises `ValueError` for a classifier that the page cannot run: of images, of other frames than RGB, with another resize.
+    """
+    if classifier.media != "video":
+        raise ValueError(f"{name} classifies {classifier.media}s; the web page classifies videos.")
+    reader, config = classifier.processor, classifier.model.config
+    num_frames, channels, height, width = clip_shape(classifier)
+    if channels != 3:
+        raise ValueError(f"{name} takes frames of {channels} channels; the web page gives RGB frames.")
+    if sum(parameter.numel() * 4 for parameter in classifier.model.parameters()) > MAX_MODEL_BYTES:
+        raise ValueError(
+            f"{name} has more than {MAX_MODEL_BYTES / 1e9:g} GB of float32 weights, too many for a browser."
+        )
+    crops = bool(reader.do_center_crop)
+    size = _size(reader, name)
+    if not crops and (size is None or "shortest_edge" in size):
+        raise ValueError(
+            f"The processor of {name} neither crops frames nor resizes them to one size: set do_center_crop=True."
+        )
+    is_float_resize = reader.resizes_as_float and reader.resample == 2
+    return {
+        "name": name,
+        "labels": [str(config.id2label[index]) for index in range(config.num_labels)],
+        "label_groups": [list(each) for each in classifier.label_groups.items()],
+        "multi_label": classifier.multi_label,
+        "input": INPUT_NAMES["video"],
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "sampling": _sampling(reader, name),
+        "size": size,
+        "filter": FILTERS.get(int(reader.resample), "bilinear"),
+        "antialias": not is_float_resize,
+        "crops_round_up": reader.crops_round_up,
+        "flip_channels": isinstance(reader, UniFormerV2VideoProcessor) and reader.do_flip_channel_order,
+        "tubes": _tubes(config, (num_frames, height, width)) if hasattr(config, "get_tubes") else [],
+    }
+
+
+def _size(reader: TubeViTVideoProcessor, name: str) -> dict[str, int] | None:
+    """The size of resized frames: `{"shortest_edge"}` or `{"height", "width"}`; `None` without resizing."""
+    if not reader.do_resize:
+        return None
+    size = {side: int(value) for side, value in dict(reader.size).items() if value}
+    if set(size) not in ({"shortest_edge"}, {"height", "width"}):
+        raise ValueError(
+            f"The processor of {name} has size={size}; the web page resizes to shortest_edge, or to height and width."
+        )
+    if int(reader.resample) not in FILTERS:
+        raise ValueError(
+            f"The processor of {name} has resample={int(reader.resample)}; the web page resizes with 2 (bilinear) or 3 (bicubic)."
+        )
+    return size
+
+
+def _sampling(reader: TubeViTVideoProcessor, name: str) -> dict[str, Any]:
+    """The rule by which `sampleFrames` of clips.js chooses the frames of the processor."""
+    if reader.clip_start == "random":
+        raise ValueError(f"The processor of {name} has clip_start='random': set clip_start='center' for the web page.")
+    kind = reader.sampling
+    if kind == "uniform" and isinstance(reader, FamilyClipProcessor):
+        if type(reader.own).sample_frames is not BaseVideoProcessor.sample_frames:
+            raise ValueError(
+                f"The web page does not know how the {type(reader.own).__name__} of {name} samples frames."
+            )
+        kind = "segment_starts"
+    elif kind == "uniform" and isinstance(reader, UniFormerV2VideoProcessor):
+        kind = "segments"
+    stride = reader.frame_stride if isinstance(reader, FactorizedViViTVideoProcessor) else None
+    return {
+        "kind": kind,
+        "fps": reader.fps,
+        "frame_stride": stride,
+        "clip_start": reader.clip_start,
+        "pad_mode": reader.pad_mode,
+    }
+
+
+def _tubes(config: Any, size: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Name, color, kernel and places of each tube: `starts` has the first frames, rows and columns of its kernel."""
+    tubes = applied_tubes(config, size)
+    return [
+        {
+            "name": dimensions(tube.kernel_size),
+            "color": color,
+            "num_tokens": tube.num_tokens(size),
+            "kernel": list(tube.kernel_size),
+            "starts": [
+                [offset + stride * index for index in range(count)]
+                for offset, stride, count in zip(tube.offset, tube.kernel_stride, tube.kernel_grid(size), strict=True)
+            ],
+        }
+        for tube, color in zip(tubes.values(), tube_colors(list(tubes)), strict=True)
+    ]
+
+
+def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -> tuple[Path, str, str]:
+    """The folder of the ONNX file to use, its weights, and a sentence on the choice. exported: the folder of the float32 file."""
+    if weights == "float32":
+        return exported, weights, f"{_megabytes(exported)} with float32 weights."
+    quantized = _quantize(exported)
+    clips = _drawn_clips(classifier)
+    ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
+    num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+    same = f"{num_same} of {len(clips)} drawn clips keep their label"
+    if weights == "auto" and num_same < len(clips):
+        return exported, "float32", f"{_megabytes(exported)} with float32 weights: with int8 weights only {same}."
+    return quantized, "int8", f"{_megabytes(quantized)} with int8 weights ({_megabytes(exported)} in float32): {same}."
+
+
+def _quantize(exported: Path) -> Path:
+    """A copy of an exported folder whose matrix products have int8 weights and are computed in int8 (dynamic quantization)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = exported.with_name("int8")
+    shutil.copytree(exported, target)
+    quantize_dynamic(
+        exported / FILE_NAME,
+        target / FILE_NAME,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
+    return target
+
+
+def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:
+    """Clips of moving shapes as the classifier reads them."""
+    reader, rng, names = classifier.processor, np.random.default_rng(0), labels()
+    side = max(64, *clip_shape(classifier)[-2:])
+    videos = [draw_clip(random_scene(names[index % len(names)], rng), side=side) for index in range(NUM_COMPARED)]
+    one_view = {"num_temporal_views": 1, "num_spatial_views": 1}
+    rates = [{"fps": reader.fps or 25.0}] * len(videos)
+    return reader(videos, video_metadata=rates, return_tensors="pt", **one_view).pixel_values_videos
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{FILE_NAME} has {(folder / FILE_NAME).stat().st_size / 1e6:.1f} MB"
