@@ -93,7 +93,8 @@ def _export_onnx(args: argparse.Namespace, model: str) -> None:
 def _export_web(args: argparse.Namespace, model: str) -> None:
     from ..web.web_page import export_web
 
-    messages = export_web(model, args.output, args.web_weights or "auto", args.npm_packages)
+    title = args.dataset or Path(args.model).name
+    messages = export_web(model, args.output, args.web_weights or "auto", args.npm_packages, title)
     print(f"Wrote {args.output / 'index.html'} and the files that it loads; a browser asks no other host.")
     for message in messages:
         print(message)

@@ -35,33 +35,36 @@ MAX_MODEL_BYTES = 1e9  # WebAssembly addresses 4 GB; the file, the model and its
 NUM_COMPARED = 24  # drawn clips on which int8 and float32 weights are compared
 
 
-def export_web(name: str, folder: Path, weights: str = "auto", npm_packages: Path | None = None) -> list[str]:
+def export_web(
+    name: str, folder: Path, weights: str = "auto", npm_packages: Path | None = None, title: str | None = None
+) -> list[str]:
     """
-    Write the page of a classifier to a new `folder`.
+    Write the page of a classifier to a new or empty `folder`.
 
-    weights: "int8", "float32", or "auto", int8 if all `NUM_COMPARED` drawn clips keep their label. npm_packages: a folder with archives of
-        `npm_packages.PACKAGES`.
+    weights: "int8", "float32", or "auto", int8 if all `NUM_COMPARED` drawn clips keep their label. npm_packages: a folder with the archives
+        of `npm_packages.PACKAGES`. title: name of the model in the page (default: the last part of `name`).
 
     Returns sentences for the user. Raises `ImportError` without the packages of the extra onnx; `ValueError` for a classifier that the
     page cannot run; `OSError` without the npm packages.
     """
     classifier = load_video_classifier(name, {}, "float32")
-    settings = page_settings(classifier, Path(name).name)
+    settings = page_settings(classifier, title or Path(name).name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         messages = copy_packages(folder, npm_packages)
         with tempfile.TemporaryDirectory() as temporary:
             exported = Path(temporary) / "float32"
             messages = [*export_onnx(name, exported, "uint8"), *messages]
-            chosen, weights, message = _choose_weights(classifier, exported, weights)
-            messages.append(message)
-            shutil.copyfile(chosen / FILE_NAME, folder / FILE_NAME)
+            chosen, weights, reason = _choose_weights(classifier, exported, weights)
+            num_bytes = [_copy_lean(each / FILE_NAME, folder / FILE_NAME) for each in (exported, chosen)]
+            smaller = "" if weights == "float32" else f" instead of {num_bytes[0] / 1e6:.1f} MB in float32"
+            messages.append(f"{FILE_NAME} has {weights} weights, {num_bytes[1] / 1e6:.1f} MB{smaller}{reason}.")
     except BaseException:
-        shutil.rmtree(folder)  # it was new or empty
+        shutil.rmtree(folder)  # half a page is no page; the folder was new or empty
         raise
     for path in PAGE.iterdir():
         shutil.copyfile(path, folder / path.name)
-    settings |= {"weights": weights, "model_bytes": (folder / FILE_NAME).stat().st_size}
+    settings |= {"weights": weights, "model_bytes": num_bytes[1]}
     text = json.dumps(settings, ensure_ascii=False, indent=1)
     (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
     reader = classifier.processor
@@ -173,33 +176,81 @@ def _tubes(config: Any, size: tuple[int, int, int]) -> list[dict[str, Any]]:
 
 
 def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -> tuple[Path, str, str]:
-    """The folder of the ONNX file to use, its weights, and a sentence on the choice. exported: the folder of the float32 file."""
+    """The folder of the ONNX file to use, its weights, and the reason in words. exported: the folder of the float32 file."""
     if weights == "float32":
-        return exported, weights, f"{_megabytes(exported)} with float32 weights."
-    quantized = _quantize(exported)
-    clips = _drawn_clips(classifier)
+        return exported, weights, ""
+    quantized, clips = _quantize(exported), _drawn_clips(classifier)
     ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
-    same = f"{num_same} of {len(clips)} drawn clips keep their label"
     if weights == "auto" and num_same < len(clips):
-        return exported, "float32", f"{_megabytes(exported)} with float32 weights: with int8 weights only {same}."
-    return quantized, "int8", f"{_megabytes(quantized)} with int8 weights ({_megabytes(exported)} in float32): {same}."
+        return exported, "float32", f"; with int8 weights only {num_same} of {len(clips)} drawn clips keep their label"
+    return quantized, "int8", f"; {num_same} of {len(clips)} drawn clips keep their label"
 
 
 def _quantize(exported: Path) -> Path:
-    """A copy of an exported folder whose matrix products have int8 weights and are computed in int8 (dynamic quantization)."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    """
+    A copy of an exported folder with the weights of matrix products and convolutions in int8, with a scale per output channel. They are
+    dequantized when the model is loaded, and computed with in float32: activations are not rounded, so labels hardly ever change.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
 
     target = exported.with_name("int8")
     shutil.copytree(exported, target)
-    quantize_dynamic(
-        exported / FILE_NAME,
-        target / FILE_NAME,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-    )
+    model = onnx.load(exported / FILE_NAME)
+    graph = model.graph
+    weights = {each.name: each for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
+    axes = _channel_axes(graph, weights)
+    nodes = []
+    for name, axis in axes.items():
+        values = numpy_helper.to_array(weights[name])
+        others = tuple(index for index in range(values.ndim) if index != axis)
+        scale = np.maximum(np.abs(values).max(others) / 127, np.finfo(np.float32).tiny).astype(np.float32)
+        shape = [-1 if index == axis else 1 for index in range(values.ndim)]
+        rounded = np.rint(values / scale.reshape(shape)).astype(np.int8)
+        graph.initializer.remove(weights[name])
+        graph.initializer.extend(
+            [numpy_helper.from_array(rounded, f"{name}.int8"), numpy_helper.from_array(scale, f"{name}.scale")]
+        )
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=axis))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    onnx.save(model, target / FILE_NAME)
     return target
+
+
+def _copy_lean(source: Path, target: Path) -> int:
+    """Copy an ONNX file without the metadata of its nodes (traces of the export, 0.5 MB). Returns the number of bytes."""
+    import onnx
+
+    model = onnx.load(source)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.value_info[:]
+    onnx.save(model, target)
+    return target.stat().st_size
+
+
+def _channel_axes(graph: Any, weights: dict[str, Any]) -> dict[str, int]:
+    """The names of weights of matrix products and convolutions in an ONNX graph to the axis of their output channels."""
+    source = {node.output[0]: node for node in graph.node if node.op_type in ("Reshape", "Transpose", "Identity")}
+    axes = {}
+    for node in graph.node:
+        if node.op_type not in ("MatMul", "Gemm", "Conv"):
+            continue
+        is_transposed = any(each.name == "transB" and each.i for each in node.attribute)
+        name = node.input[1]
+        is_direct = name in weights
+        while name in source:
+            name = source[name].input[0]
+        if name not in weights or len(weights[name].dims) < 2:
+            continue
+        if is_direct:
+            axes[name] = 0 if node.op_type == "Conv" or is_transposed else len(weights[name].dims) - 1
+        else:
+            axes[name] = 0  # kernels of tubes, (output channels, ...), which the graph reshapes
+    return axes
 
 
 def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:
@@ -210,7 +261,3 @@ def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:
     one_view = {"num_temporal_views": 1, "num_spatial_views": 1}
     rates = [{"fps": reader.fps or 25.0}] * len(videos)
     return reader(videos, video_metadata=rates, return_tensors="pt", **one_view).pixel_values_videos
-
-
-def _megabytes(folder: Path) -> str:
-    return f"{FILE_NAME} has {(folder / FILE_NAME).stat().st_size / 1e6:.1f} MB"

@@ -62,18 +62,25 @@ async function fetchFile(name) {
  * Throws `VideoError` for a file that is no video, is damaged, too short, or has a codec that the browser cannot decode.
  */
 export async function readClip(file) {
-  const { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSampleSink } = await import("./mediabunny/mediabunny.min.mjs");
+  const { ALL_FORMATS, BlobSource, EncodedPacketSink, Input, VideoSample, VideoSampleSink } = await import(
+    "./mediabunny/mediabunny.min.mjs"
+  );
   const input = new Input({ source: new BlobSource(file), formats: ALL_FORMATS });
   try {
     if (file.size === 0) throw new VideoError(`${file.name} is empty.`);
-    if (!(await input.canRead())) {
+    if (!(await input.canRead().catch(() => false))) {
       throw new VideoError(`${file.name} is not a video that this page can read. It reads MP4, MOV, WebM, MKV and MPEG-TS files.`);
     }
     const track = await input.getPrimaryVideoTrack();
-    if (!track) throw new VideoError(`${file.name} has no video, only ${(await input.getTracks()).length ? "sound" : "empty tracks"}.`);
+    if (!track) {
+      const reason = (await input.getTracks()).length ? "has sound only, no video" : "is damaged or cut off: it has no video";
+      throw new VideoError(`${file.name} ${reason}.`);
+    }
     if (!(await track.canDecode())) {
-      const codec = (await track.getCodecParameterString()) ?? "an unknown codec";
-      throw new VideoError(`This browser cannot decode the video in ${file.name} (${codec}). H.264 and VP9 work in most browsers.`);
+      const codec = (await track.getCodecParameterString()) ?? (await track.getInternalCodecId()) ?? "unknown";
+      throw new VideoError(
+        `This browser cannot decode the video in ${file.name} (codec ${codec}). H.264 in MP4 and VP9 in WebM work in most browsers.`,
+      );
     }
     const timestamps = [];
     for await (const packet of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: true })) {
@@ -86,11 +93,14 @@ export async function readClip(file) {
     // Between a frame and the next one: no rounding of times selects another frame.
     const wanted = distinct.map((index) => (index + 1 < shown.length ? (shown[index] + shown[index + 1]) / 2 : shown[index] + 1e-4));
     const frames = new Map();
-    const camera = new FramePainter();
+    const painter = new FramePainter();
+    const hasMatrix = Boolean((await track.getColorSpace()).matrix);
     for await (const sample of new VideoSampleSink(track).samplesAtTimestamps(wanted)) {
       if (!sample) throw new VideoError(`${file.name} is damaged: frame ${distinct[frames.size]} cannot be decoded.`);
-      const place = distinct[frames.size];
-      frames.set(place, camera.prepare(sample.displayWidth, sample.displayHeight, (context, width, height) => sample.draw(context, 0, 0, width, height)));
+      const picture = hasMatrix || !sample.format ? sample.clone() : await withDefaultMatrix(sample, VideoSample);
+      const draw = (context, width, height) => picture.draw(context, 0, 0, width, height);
+      frames.set(distinct[frames.size], painter.prepare(sample.displayWidth, sample.displayHeight, draw));
+      picture.close();
       sample.close();
     }
     const span = times[distinct[distinct.length - 1]] - times[distinct[0]];
@@ -101,6 +111,23 @@ export async function readClip(file) {
   } finally {
     input.dispose();
   }
+}
+
+/**
+ * A copy of a sample of a file that does not name its color matrix, with the matrix that FFmpeg assumes, that of BT.601. Browsers assume
+ * that of BT.709, which shifts saturated colors by up to 40 gray levels.
+ */
+async function withDefaultMatrix(sample, VideoSample) {
+  const data = new Uint8Array(sample.allocationSize());
+  const layout = await sample.copyTo(data);
+  const { format, timestamp, duration, rotation, flip, visibleRect, colorSpace } = sample;
+  const matrix = colorSpace.matrix === "bt709" ? "smpte170m" : colorSpace.matrix;
+  return new VideoSample(data, {
+    ...{ format, timestamp, duration, rotation, flip, layout },
+    codedWidth: visibleRect.width,
+    codedHeight: visibleRect.height,
+    colorSpace: { primaries: colorSpace.primaries, transfer: colorSpace.transfer, fullRange: colorSpace.fullRange, matrix },
+  });
 }
 
 /** Draws a picture on a canvas of its own size and prepares it for the model. */
