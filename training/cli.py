@@ -22,7 +22,16 @@ import tubevit
 
 from .command_line import parse_arguments
 from .errors import error_message, is_user_error
-from .launch import INTERRUPTED, IS_LAUNCHED, add_launch_arguments, launch, pop_launch_options, report, should_launch
+from .launch import (
+    INTERRUPTED,
+    IS_LAUNCHED,
+    add_launch_arguments,
+    end_processes,
+    launch,
+    pop_launch_options,
+    report,
+    should_launch,
+)
 from .option_names import nearest_names
 
 
@@ -126,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return launch(f"{__package__}.cli", [name, *arguments], options)
         exit_code = module.run(args) or 0
         sys.stdout.flush()
+        if name in IN_SEVERAL_PROCESSES:
+            end_processes()
     except KeyboardInterrupt:
         report(f"\ntubevit {name}: interrupted")
         return INTERRUPTED

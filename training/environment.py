@@ -7,9 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 REQUIRED = (
@@ -73,6 +75,26 @@ def cache_folder() -> Path:
     from huggingface_hub.constants import HF_HOME
 
     return Path(os.environ.get("TUBEVIT_CACHE") or Path(HF_HOME) / "tubevit")
+
+
+def cache_id() -> str:
+    """
+    A name of the cache folder that is the same on all machines that see it: the content of its file `id`, which the first process
+    creates. The name of this machine if the folder cannot be written.
+    """
+    file, new = cache_folder() / "id", cache_folder() / f"id-{uuid4().hex}"
+    try:
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(uuid4().hex, encoding="utf-8")
+            with suppress(FileExistsError):  # another process was faster
+                os.link(new, file)
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return platform.node()
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:

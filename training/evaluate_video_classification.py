@@ -26,14 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if videos could not be scored and `allow_incomplete` is not set."""
-    from accelerate import PartialState
-
     from tubevit.training.logging_utils import quiet_libraries
 
     quiet_libraries()
-    exit_code = evaluate(read_config(args, BLOCKS), args.dry_run)
-    PartialState().destroy_process_group()
-    return exit_code
+    return evaluate(read_config(args, BLOCKS), args.dry_run)
 
 
 if __name__ == "__main__":

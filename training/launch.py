@@ -5,6 +5,8 @@
 The options have Accelerate's names. Each process runs the `tubevit` module with the same arguments, so an installed wheel needs no
 path to a script. A process that fails with a message for the user writes the message to torchrun's error file, and the launching
 process prints it once.
+
+`gather_on_cpu` exchanges values between the processes while some of them may work for hours, and `end_processes` ends them together.
 """
 
 import argparse
@@ -14,7 +16,9 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from .command_line import whole_number
@@ -24,6 +28,8 @@ IS_LAUNCHED = "TUBEVIT_LAUNCHED"  # set in the environment of the processes that
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torchrun looks for the error of a process
 REPORTED = "reported_by_tubevit"  # entry of the error file
 INTERRUPTED = 130  # exit code of a program that SIGINT (Ctrl-C) ends
+DAYS_FOR_EXCHANGE = 30  # that a process waits in `gather_on_cpu`: longer than any check of files
+SECONDS_TO_END = 600  # that a process waits in `end_processes` for the others, which may still upload files
 
 # Environment variable with the number of processes, to the name of the launcher.
 LAUNCHERS = {
@@ -201,3 +207,51 @@ def report(message: str) -> None:
             json.dump(content, file)
     elif message:
         print(message, file=sys.stderr)
+
+
+_CPU_GROUP: list[Any] = []  # the group of `gather_on_cpu`, and the world that it belongs to
+
+
+def gather_on_cpu(value: Any) -> list[Any]:
+    """
+    The values of all processes of a run, in the order of their ranks. Called on all processes.
+
+    A collective of GPUs ends the run if a process comes later than `ddp_timeout` (30 minutes), because it reads a slow disk. This one
+    runs on the CPU and waits. Its group is created once: a group that is destroyed closes its connections, also those from which
+    another process still reads.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    world = distributed.group.WORLD
+    if not _CPU_GROUP or _CPU_GROUP[1] is not world:
+        _CPU_GROUP[:] = distributed.new_group(backend="gloo", timeout=timedelta(days=DAYS_FOR_EXCHANGE)), world
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value, group=_CPU_GROUP[0])
+    return values
+
+
+def end_processes() -> None:
+    """
+    End the process groups of a run when all its processes have called this function, after at most `SECONDS_TO_END`.
+
+    gloo resets its connections when a group ends (SO_LINGER 0), so what another process has not read yet is lost, and that process
+    fails in its last collective. A collective cannot prevent this, because it is complete for a process as soon as that process has
+    received. The processes therefore count themselves in the store, which belongs to the launcher.
+    """
+    if "torch" not in sys.modules:
+        return
+    from accelerate import PartialState
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    store, deadline = distributed.distributed_c10d._get_default_store(), time.monotonic() + SECONDS_TO_END
+    with suppress(distributed.DistError):  # a store without launcher is rank 0's, which leaves when it has counted all
+        number = store.add("tubevit/ended", 1)
+        while number < distributed.get_world_size() and time.monotonic() < deadline:
+            time.sleep(0.02)
+            number = store.add("tubevit/ended", 0)
+    _CPU_GROUP.clear()
+    PartialState().destroy_process_group()

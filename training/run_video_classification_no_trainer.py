@@ -65,15 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from tubevit.training.logging_utils import quiet_libraries
     from tubevit.training.trainer.run_config import read_run
 
     quiet_libraries()
-    exit_code = train(read_run(args), dry_run=args.dry_run)
-    PartialState().destroy_process_group()
-    return exit_code
+    return train(read_run(args), dry_run=args.dry_run)
 
 
 @dataclass

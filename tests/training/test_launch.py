@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -110,3 +111,38 @@ def test_a_started_process_leaves_its_error_to_the_launcher(tmp_path, monkeypatc
     report("tubevit train: error: one of two")
     assert capsys.readouterr().err == ""
     assert json.loads((tmp_path / "error.json").read_text())["message"] == "tubevit train: error: one of two"
+
+
+PROCESSES_THAT_END = """
+import os, sys, time
+import torch  # before the fork: one import for both processes
+from tubevit.training.launch import end_processes, gather_on_cpu
+rank = 0 if os.fork() else 1
+os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+from accelerate import PartialState
+assert gather_on_cpu("alone") == ["alone"]
+PartialState(cpu=True)
+assert gather_on_cpu(f"rank {rank}") == ["rank 0", "rank 1"]
+values = gather_on_cpu(rank * "long" * 100_000)  # in the same group
+assert list(map(len, values)) == [0, 400_000]
+if rank == 0:
+    time.sleep(0.5)
+    open(sys.argv[1], "w").close()
+end_processes()
+assert os.path.exists(sys.argv[1]) and not torch.distributed.is_initialized()
+assert rank or os.wait()[1] == 0
+"""
+
+
+def test_processes_end_together(tmp_path):
+    """Also those without a launcher, whose store is rank 0's."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", PROCESSES_THAT_END, str(tmp_path / "rank 0 is done")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as connection:
+        connection.bind(("127.0.0.1", 0))
+        return connection.getsockname()[1]

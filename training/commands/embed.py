@@ -98,14 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the embeddings; the exit code is 1 if videos could not be embedded and `allow_incomplete` is not set."""
-    from accelerate import Accelerator, PartialState
+    from accelerate import Accelerator
 
     from ..logging_utils import quiet_libraries
 
     quiet_libraries()
     config = read_config(args, BLOCKS)
     num_left_out = embed(config, Accelerator(cpu=config["run"].use_cpu), args.resume)
-    PartialState().destroy_process_group()
     return INCOMPLETE if num_left_out and not config["run"].allow_incomplete else 0
 
 

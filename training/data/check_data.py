@@ -17,17 +17,21 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..command_line import add_config_arguments, whole_number
-from ..environment import cache_folder
+from ..environment import cache_folder, cache_id
+from ..launch import gather_on_cpu
 from ..options import read_config
 from .class_names import describe_classes
 from .dataset_columns import row_source
-from .shards import Address
+from .shards import Address, is_remote
 from .video_datasets import DataConfig, VideoData, load_video_dataset
 from .worker_processes import FILES_PER_PROCESS, OPENED_FILES_PER_PROCESS, ItemFailed, map_in_processes
 
@@ -37,7 +41,7 @@ ON_CORRUPT_VIDEO = ("skip", "raise")
 BLOCKS = {"data": DataConfig}
 SECONDS_PER_FILE = 300.0
 FILES_PER_EXCHANGE = 64  # of each process of a run; a run that is killed loses the results of at most so many files
-DAYS_FOR_EXCHANGE = 30  # that a process waits for the others, whose files may be slow: longer than any check
+NUM_UNSORTED = 1 << 14  # results that `ReadableFiles` has in memory as Python objects
 
 
 class CorruptVideo(NamedTuple):
@@ -50,10 +54,9 @@ class CorruptVideo(NamedTuple):
 
 
 class CheckedVideo(NamedTuple):
-    """Result of the check of a video. reason: why it cannot be read; `None` for a readable video, which has a length."""
+    """Result of the check of a video. reason: why it cannot be read; `None` for a readable video. seconds: its duration."""
 
     reason: str | None
-    num_frames: int = 0
     seconds: float = 0.0
 
 
@@ -131,42 +134,38 @@ def check_videos(
     """
     _check_not_streamed(data)
     rank, num_ranks = _rank() if is_shared else (0, 1)
-    group = _new_group() if num_ranks > 1 else None
-    positions = [(split, index) for split, rows in data.splits.items() for index in range(len(rows))]
-    mine = positions[rank::num_ranks]
+    seconds_known: list[float] = []
+    items = _unknown_items(data, rank, num_ranks, readable_files, seconds_known)
+    total = len(range(rank, sum(map(len, data.splits.values())), num_ranks))
     check = partial(check_row, media=data.media, every_frame=every_frame)
-    items = ((split, index, data.splits[split][index]) for split, index in mine)
-    known: list[tuple] = []
-    if readable_files is not None:
-        items = _without_known(items, data.media, readable_files, known)
-    per_process, description = (
-        FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS,
-        f"checking {data.media}s",
-    )
-    results = map_in_processes(check, items, len(mine), num_workers, description, per_process, seconds_per_file)
-    corrupt, seconds = [], 0.0
-    # As many exchanges in each process, enough for the one with most files.
-    for _ in range(-(-len(positions) // num_ranks) // FILES_PER_EXCHANGE + 1):
-        found = []
-        for (split, index, row), result in islice(results, FILES_PER_EXCHANGE):
-            if isinstance(result, ItemFailed):
-                result = CheckedVideo(str(result))
-            key = None if readable_files is None or result.reason else file_key(row_source(row, data.media))
-            video = CorruptVideo(split, row["video_id"], row[data.media].get("path") or "", result.reason or "")
-            found.append((split, index, video, result, key))
-        found = _gather(found + known, group) if num_ranks > 1 else found + known
-        known.clear()
-        for split, index, video, result, _ in found:
-            seconds += result.seconds
-            if result.reason is not None:
-                corrupt.append(((split, index), video))
-        if readable_files is not None:
-            readable_files.add({key: result for *_, result, key in found if key is not None}, is_writer=rank == 0)
-    if group is not None:
-        _end_group(group)
+    per_process = FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS
+    description = f"checking {data.media}s"
+    results = map_in_processes(check, items, total, num_workers, description, per_process, seconds_per_file)
+    corrupt, microseconds, is_done = [], 0, False
+    while not is_done:
+        found, readable = [], []
+        checked = list(islice(results, FILES_PER_EXCHANGE))
+        for (split, index, row, key), result in checked:
+            reason = str(result) if isinstance(result, ItemFailed) else result.reason
+            if reason is None:
+                readable.append((key, result.seconds))
+            else:
+                path = row[data.media].get("path") or ""
+                found.append(((split, index), CorruptVideo(split, row["video_id"], path, reason)))
+        seconds = [*seconds_known, *(each for _, each in readable)]
+        # Whole microseconds, whose sum is the same for any number of processes.
+        part = found, readable, sum(round(1e6 * each) for each in seconds), len(checked) < FILES_PER_EXCHANGE
+        seconds_known.clear()
+        parts = gather_on_cpu(part) if num_ranks > 1 else [part]
+        is_done = all(is_last for *_, is_last in parts)
+        for found, readable, own_microseconds, _ in parts:
+            corrupt += found
+            microseconds += own_microseconds
+            if readable_files is not None:
+                readable_files.add(readable)
     order = list(data.splits)
     corrupt.sort(key=lambda entry: (order.index(entry[0][0]), entry[0][1]))
-    return [video for _, video in corrupt], seconds
+    return [video for _, video in corrupt], microseconds / 1e6
 
 
 def _rank() -> tuple[int, int]:
@@ -177,41 +176,24 @@ def _rank() -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _new_group() -> Any:
+def _unknown_items(
+    data: VideoData, rank: int, num_ranks: int, readable_files: "ReadableFiles | None", seconds_known: list[float]
+) -> Iterator[tuple[str, int, dict, int | None]]:
     """
-    A process group for the results of the check: on the CPU, because a collective of GPUs that waits for slow files would end the run
-    after `ddp_timeout`.
+    Of every `num_ranks`-th row of all splits, from row `rank`: split, index, row, and the key of its file. Files that an earlier
+    check could read are left out; their durations are appended to `seconds_known`.
     """
-    from datetime import timedelta
-
-    from torch import distributed
-
-    return distributed.new_group(backend="gloo", timeout=timedelta(days=DAYS_FOR_EXCHANGE))
-
-
-def _gather(found: list, group: Any) -> list:
-    """The lists of all processes of a group, joined."""
-    from torch import distributed
-
-    of_ranks: list[list] = [[] for _ in range(distributed.get_world_size(group))]
-    distributed.all_gather_object(of_ranks, found, group=group)
-    return [each for of_rank in of_ranks for each in of_rank]
-
-
-def _end_group(group: Any) -> None:
-    from torch import distributed
-
-    distributed.destroy_process_group(group)
-
-
-def _without_known(items: Iterable, media: str, readable_files: "ReadableFiles", known: list) -> Iterator:
-    """The items that no earlier check could read. The results of the others are appended to `known`."""
-    for split, index, row in items:
-        result = readable_files.get(file_key(row_source(row, media)))
-        if result is None:
-            yield split, index, row
-        else:
-            known.append((split, index, None, result, None))
+    first = rank
+    for split, rows in data.splits.items():
+        for index in range(first, len(rows), num_ranks):
+            row = rows[index]
+            key = None if readable_files is None else file_key(row_source(row, data.media))
+            seconds = None if readable_files is None else readable_files.get(key)
+            if seconds is None:
+                yield split, index, row, key
+            else:
+                seconds_known.append(seconds)
+        first = (first - len(rows)) % num_ranks
 
 
 def _check_not_streamed(data: VideoData) -> None:
@@ -220,8 +202,8 @@ def _check_not_streamed(data: VideoData) -> None:
             raise ValueError(f"The {split} split is streamed and cannot be checked; set streaming=false.")
 
 
-def check_row(item: tuple[str, int, dict], media: str, every_frame: bool) -> CheckedVideo:
-    """Decode the first and the last frame of a row `(split, index, row)`, or all frames. The row may be a segment of a video."""
+def check_row(item: tuple, media: str, every_frame: bool) -> CheckedVideo:
+    """Decode the first and the last frame of a row, or all frames. item: split, index, row, key. The row may be a segment of a video."""
     video = row_source(item[2], media)
     try:
         if media == "image":
@@ -250,7 +232,7 @@ def _check_video(video: dict[str, Any], every_frame: bool) -> CheckedVideo:
         frame_transform=lambda frames: frames[..., :1, :1],
         num_threads=1,
     )
-    return CheckedVideo(None, metadata.total_num_frames, metadata.duration or 0.0)
+    return CheckedVideo(None, metadata.duration or 0.0)
 
 
 def drop_corrupt(
@@ -350,58 +332,91 @@ def _status_of(path: str) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def file_key(source: dict[str, Any]) -> str | None:
+def file_key(source: dict[str, Any]) -> int | None:
     """
-    What identifies an unchanged file: its source, size and time of change, for a video in a shard those of the shard. `None` for what cannot be told to be unchanged: bytes,
-    addresses, and folders of frames.
+    64 bits of a hash of what identifies an unchanged file: its source, size and time of change; for a video in a shard those of the
+    shard, or the CRC-32 in its address, which is compared at each read. `None` for what cannot be told to be unchanged: bytes,
+    addresses on the web, folders of frames, and members of remote shards without a manifest.
     """
     path = source.get("path")
-    address = Address.parse(path)
-    file = path if address is None else address.shard
-    if source.get("bytes") is not None or file is None or not os.path.isfile(file):
+    if source.get("bytes") is not None or path is None:
         return None
-    status = os.stat(file)
-    description = {**source, "path": os.path.abspath(path), "size": status.st_size, "changed": status.st_mtime_ns}
-    return json.dumps(description, sort_keys=True, default=str)
+    address = Address.parse(path)
+    if address is None or address.crc is None or not is_remote(address.shard):
+        file = path if address is None else address.shard
+        if not os.path.isfile(file):
+            return None
+        status = os.stat(file)
+        source = {**source, "path": os.path.abspath(path), "size": status.st_size, "changed": status.st_mtime_ns}
+    text = json.dumps(source, sort_keys=True, default=str).encode(errors="surrogateescape")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
 class ReadableFiles:
     """
-    The files that earlier checks could read, in a text file of this user. Files that could not be read are checked again.
+    The files that earlier checks could read, in a file of this user. Files that could not be read are checked again.
 
-    path: of the text file. By default it is in `cache_folder`. Its name has the versions of PyAV and TubeViT: another decoder may find
-        other damage.
+    path: of the file, 16 bytes for each readable file: its `file_key` and its duration in seconds. By default it is in `cache_folder`.
+        Its name has the versions of PyAV and TubeViT: another decoder may find other damage. A record that is incomplete, because its
+        run was killed, has a key that no file has.
+    is_writer: whether this process writes to the file; one process of those that see the same cache.
     num_used: number of files that were not opened again.
     error: why results could not be written, or `None`.
     """
 
-    def __init__(self, path: str | Path | None = None):
-        self.path = Path(path) if path is not None else _default_cache()
+    RECORD = np.dtype([("key", "<u8"), ("seconds", "<f8")])
+
+    def __init__(self, path: str | Path | None = None, is_writer: bool = True):
+        self.path, self.is_writer = Path(path) if path is not None else _default_cache(), is_writer
         self.num_used, self.error = 0, None
-        self.results: dict[str, CheckedVideo] = {}
+        # In the order of the keys; two arrays, because a search in a column of one array would copy the column.
+        self.keys, self.seconds = np.zeros(0, "<u8"), np.zeros(0, "<f8")
+        self.new: dict[int, float] = {}
         if self.path.is_file():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                for cells in csv.reader(file):
-                    if len(cells) == 3:  # else the line of a run that was ended while it wrote
-                        self.results[cells[0]] = CheckedVideo(None, int(cells[1]), float(cells[2]))
+            self._sort_in(np.fromfile(self.path, self.RECORD))
 
-    def get(self, key: str | None) -> CheckedVideo | None:
-        result = None if key is None else self.results.get(key)
-        self.num_used += result is not None
-        return result
+    def __len__(self) -> int:
+        return len(self.keys) + len(self.new)
 
-    def add(self, results: dict[str, CheckedVideo], is_writer: bool = True) -> None:
-        """Add results of readable files; only one process of a run writes them to the file."""
-        new = {key: result for key, result in results.items() if key not in self.results}
-        self.results |= new
-        if not new or not is_writer or self.error:
+    def _sort_in(self, records: np.ndarray) -> None:
+        self.keys, first = np.unique(np.concatenate([self.keys, records["key"]]), return_index=True)
+        self.seconds = np.concatenate([self.seconds, records["seconds"]])[first]
+
+    def _find(self, key: int) -> float | None:
+        if key in self.new:
+            return self.new[key]
+        index = int(self.keys.searchsorted(np.uint64(key)))
+        return float(self.seconds[index]) if index < len(self.keys) and self.keys[index] == key else None
+
+    def get(self, key: int | None) -> float | None:
+        """The duration of a readable file; `None` for a file that no check could read yet."""
+        seconds = None if key is None else self._find(key)
+        self.num_used += seconds is not None
+        return seconds
+
+    def add(self, results: Iterable[tuple[int | None, float]]) -> None:
+        """Add keys and durations of readable files, in memory and in the file. Keys that are `None` are left out."""
+        new = {key: seconds for key, seconds in results if key is not None and self._find(key) is None}
+        self.new |= new
+        records = np.array(list(new.items()), self.RECORD)
+        if len(self.new) > NUM_UNSORTED:
+            self._sort_in(np.array(list(self.new.items()), self.RECORD))
+            self.new.clear()
+        if not new or not self.is_writer or self.error:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows((key, result.num_frames, result.seconds) for key, result in new.items())
+            with open(self.path, "ab") as file:
+                file.write(records.tobytes())
         except OSError as error:
             self.error = f"{self.path} cannot be written ({error.strerror}): the next run opens all files again."
+
+
+def writes_cache() -> bool:
+    """Whether this process writes what its machine's cache stores: the first of the processes that see this cache. Called on all."""
+    ids = gather_on_cpu(cache_id())
+    rank, _ = _rank()
+    return ids.index(ids[rank]) == rank
 
 
 def _versions() -> str:
@@ -409,4 +424,4 @@ def _versions() -> str:
 
 
 def _default_cache() -> Path:
-    return cache_folder() / f"readable_files_{_versions()}.csv"
+    return cache_folder() / f"readable_files_{_versions()}.bin"

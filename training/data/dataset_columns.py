@@ -7,8 +7,10 @@ Converts a data set of the `datasets` library, in memory or streamed, to the col
 decoder. Labels may be class indices, names, or integers without names, one per row or a list per row.
 """
 
+import json
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ JSON_COLUMN = "json"  # of a WebDataset shard with a .json file per video
 # Fields of JSON with the label, the preferred first.
 LABEL_FIELDS = ("label", "labels", "cls", "class", "class_name", "category", "action", "label_id")
 ID_COLUMNS = ("video_id", "image_id", "id", "__key__")
+ROWS_PER_HASH = 10_000
 GROUP = "group"  # column of the groups that are held out together, until the splits are complete
 
 
@@ -278,6 +281,25 @@ def count_labels(dataset: Any, num_classes: int) -> tuple[np.ndarray, int]:
     if pyarrow.types.is_list(labels.type):
         labels = pc.list_flatten(labels)
     return np.bincount(labels.drop_null().to_numpy(), minlength=num_classes), num_known
+
+
+def fingerprint_rows(data: Any) -> str:
+    """
+    A hash of the classes of a `VideoData` and of the ids, labels and segments of its rows; of a stream, its name. It is the same for
+    rows in memory and rows of an index.
+    """
+    import pyarrow
+
+    digest = blake2b(json.dumps([data.media, data.class_names, data.label_groups]).encode(), digest_size=16)
+    for split, rows in data.splits.items():
+        is_stream = not hasattr(rows, "__len__")
+        digest.update(f"{split} {None if is_stream else len(rows)}".encode())
+        for name in () if is_stream else ("video_id", "label", "segment"):
+            column = arrow_column(rows, name) if name in rows.features else ()
+            for start in range(0, len(column), ROWS_PER_HASH):
+                part = column.slice(start, ROWS_PER_HASH).combine_chunks()
+                digest.update(pyarrow.record_batch([part], names=[name]).serialize())
+    return digest.hexdigest()
 
 
 def without_group(dataset: Any) -> Any:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
 from transformers import set_seed
 
 from tubevit.processing import TubeViTVideoProcessor
@@ -29,14 +28,16 @@ from ..data.check_data import (
     read_report,
     remember_check,
     write_report,
+    writes_cache,
 )
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
-from ..data.dataset_columns import check_frame_rates, count_labels
+from ..data.dataset_columns import check_frame_rates, count_labels, fingerprint_rows
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.shard_order import ShardOrder
 from ..data.video_datasets import VideoData, load_video_dataset
 from ..evaluation.metrics import ClassificationMetrics, group_accuracies
+from ..launch import gather_on_cpu
 from ..models.batch_norm import synchronize_batch_norms
 from ..models.build import (
     RunModel,
@@ -462,8 +463,7 @@ def without_corrupt_videos(
     if is_checked:
         corrupt = _check_files(data)  # by all processes
     else:
-        found = [_read_earlier_report(run, file_name) if PartialState().is_main_process else None]
-        (corrupt,) = broadcast_object_list(found)
+        corrupt = gather_on_cpu(_read_earlier_report(run, file_name) if PartialState().is_main_process else None)[0]
     if corrupt and not run.training.is_resumed and PartialState().is_main_process:
         write_report(corrupt, folder / file_name)
     return drop_corrupt(data, corrupt, run.training.on_corrupt_video, run.training.max_corrupt_fraction)
@@ -474,7 +474,7 @@ def _check_files(data: VideoData) -> list[CorruptVideo]:
     Corrupt videos by a check of all files but those that an earlier run could read, which a message counts; of an index that was checked,
     by that check.
     """
-    (earlier,) = broadcast_object_list([find_earlier_check(data) if PartialState().is_main_process else None])
+    earlier = gather_on_cpu(find_earlier_check(data) if PartialState().is_main_process else None)[0]
     if earlier is not None:
         corrupt, when = earlier
         data.messages.append(
@@ -482,9 +482,10 @@ def _check_files(data: VideoData) -> list[CorruptVideo]:
             "again; `tubevit data check` opens them all."
         )
         return corrupt
-    readable_files = ReadableFiles()
+    is_writer = writes_cache()
+    readable_files = ReadableFiles(is_writer=is_writer)
     corrupt, _ = check_videos(data, readable_files=readable_files, is_shared=True)
-    num_used = sum(gather_object([readable_files.num_used]))
+    num_used = sum(gather_on_cpu(readable_files.num_used))
     if num_used:
         total = sum(len(rows) for rows in data.splits.values())
         data.messages.append(
@@ -493,15 +494,18 @@ def _check_files(data: VideoData) -> list[CorruptVideo]:
         )
     if readable_files.error:
         data.messages.append(readable_files.error)
-    if PartialState().is_main_process:
+    if is_writer:
         data.messages += remember_check(data, corrupt)
     return corrupt
 
 
 def _check_same_rows(data: VideoData) -> VideoData:
-    """`data`. Raises `ValueError` if processes of the run have different indexes: their numbers of steps could differ."""
-    if len(set(gather_object([data.index and data.index.name]))) > 1:
-        raise ValueError("The data changed while the processes of the run read them: start the run again.")
+    """`data`. Raises `ValueError` if processes of the run have different rows or classes: their numbers of steps could differ."""
+    if PartialState().num_processes > 1 and len(set(gather_on_cpu(fingerprint_rows(data)))) > 1:
+        raise ValueError(
+            "The processes of the run read different annotations: the data changed while they were read, or the machines have "
+            "different copies. Start the run again when all machines see the same annotations."
+        )
     return data
 
 

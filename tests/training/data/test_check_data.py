@@ -1,5 +1,6 @@
 """`tubevit data check` finds files that cannot be read; its pool of processes survives files that crash a process."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes
@@ -16,7 +18,7 @@ from PIL import Image
 from pool_functions import fail_at, sleep_long_for_3, square_unless_deadly
 
 from tubevit.training.cli import main
-from tubevit.training.data import check_data
+from tubevit.training.data import annotation_index, check_data, dataset_columns
 from tubevit.training.data.check_data import (
     CorruptVideo,
     ReadableFiles,
@@ -27,6 +29,7 @@ from tubevit.training.data.check_data import (
 )
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.data.worker_processes import ProcessDied, TimedOut, choose_num_workers, map_in_processes
+from tubevit.training.environment import cache_id
 from tubevit.training.trainer import build
 
 
@@ -225,9 +228,9 @@ def test_readable_files_are_opened_once_until_they_change(broken_set, tmp_path, 
     monkeypatch.setattr(
         check_data, "_check_video", lambda video, every: opened.append(video["path"]) or original(video, every)
     )
-    path, data = tmp_path / "cache" / "readable.csv", load(broken_set)
+    path, data = tmp_path / "cache" / "readable.bin", load(broken_set)
     first = check_videos(data, num_workers=1, readable_files=ReadableFiles(path))
-    assert len(opened) == 13 and len(ReadableFiles(path).results) == 8
+    assert len(opened) == 13 and len(ReadableFiles(path)) == 8
     opened.clear()
     again = ReadableFiles(path)
     assert check_videos(data, num_workers=1, readable_files=again) == first and again.num_used == 8
@@ -239,10 +242,50 @@ def test_readable_files_are_opened_once_until_they_change(broken_set, tmp_path, 
     assert {Path(video.path).name for video in bad} - {Path(video.path).name for video in first[0]} == {"1.mp4"}
 
 
+def test_readable_files_are_found_again_however_their_run_ended(tmp_path):
+    """Among 40,000 of them, in memory and from the file, also behind the incomplete record of a run that was killed."""
+    files, keys = ReadableFiles(tmp_path / "readable.bin"), [blake2b_key(number) for number in range(40_000)]
+    for first in range(0, len(keys), 64):
+        files.add((key, float(number)) for number, key in enumerate(keys[first : first + 64], first))
+    files.add([(keys[5], -1.0), (None, 3.0)])  # known already, and a file without key
+    assert len(files) == 40_000 and len(files.new) <= check_data.NUM_UNSORTED
+    again = ReadableFiles(files.path)
+    for each in (files, again):
+        assert [each.get(keys[number]) for number in (0, 5, 20_000, 39_999)] == [0.0, 5.0, 20_000.0, 39_999.0]
+        assert each.get(blake2b_key(-1)) is None and each.get(None) is None and each.num_used == 4
+    assert again.keys.nbytes + again.seconds.nbytes == files.path.stat().st_size == 16 * 40_000
+    files.path.write_bytes(files.path.read_bytes()[:-5])
+    cut = ReadableFiles(files.path)
+    assert cut.get(keys[39_998]) is not None and cut.get(keys[39_999]) is None
+    cut.add([(keys[39_999], 1.0), (blake2b_key("new"), 2.0)])
+    again = ReadableFiles(files.path)
+    assert {again.get(key) for key in keys[:39_999]} == set(map(float, range(39_999)))
+
+
+def blake2b_key(value) -> int:
+    return int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "little")
+
+
+def test_one_process_of_each_cache_writes_it(tmp_path, monkeypatch):
+    """Of four processes on two machines whose caches differ, the first of each machine; of a cache that all see, the first."""
+    for folders, writers in (("aabb", [True, False, True, False]), ("aaaa", [True, False, False, False])):
+        ids = []
+        for name in folders:
+            monkeypatch.setenv("TUBEVIT_CACHE", str(tmp_path / folders / name))
+            ids.append(cache_id())
+        monkeypatch.setattr(check_data, "gather_on_cpu", lambda own, ids=ids: ids)
+        found = []
+        for rank in range(4):
+            monkeypatch.setattr(check_data, "_rank", lambda rank=rank: (rank, 4))
+            found.append(check_data.writes_cache())
+        assert found == writers
+    assert [path.name for path in (tmp_path / "aaaa" / "a").iterdir()] == ["id"]
+
+
 def test_unwritable_memory_is_said(tmp_path):
-    files = ReadableFiles(tmp_path / "file" / "readable.csv")
+    files = ReadableFiles(tmp_path / "file" / "readable.bin")
     (tmp_path / "file").write_text("no folder")
-    files.add({"x": check_data.CheckedVideo(None, 3, 1.0)})
+    files.add([(7, 1.0)])
     assert "cannot be written" in files.error
 
 
@@ -253,23 +296,22 @@ def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, f
     expected = check_videos(data, num_workers=1)
     current = threading.local()
 
-    def gather(found, group):
-        parts[current.rank] = found
+    def gather(part):
+        parts[current.rank] = part
         barrier.wait(60)
-        joined = parts[0] + parts[1]
+        of_ranks = [parts[0], parts[1]]
         barrier.wait(60)
-        return joined
+        return of_ranks
 
     def run(rank):
         current.rank = rank
-        files = ReadableFiles(tmp_path / "readable.csv")
+        files = ReadableFiles(tmp_path / "readable.bin", is_writer=rank == 0)
         return check_videos(data, num_workers=1, seconds_per_file=None, readable_files=files, is_shared=True)
 
     original = check_data._check_video
     monkeypatch.setattr(check_data, "FILES_PER_EXCHANGE", files_per_exchange)
     monkeypatch.setattr(check_data, "_rank", lambda: (current.rank, 2))
-    monkeypatch.setattr(check_data, "_new_group", lambda: None)
-    monkeypatch.setattr(check_data, "_gather", gather)
+    monkeypatch.setattr(check_data, "gather_on_cpu", gather)
 
     def check(video, every_frame):
         opened[current.rank] += 1
@@ -280,7 +322,7 @@ def test_processes_of_a_run_share_the_files(broken_set, tmp_path, monkeypatch, f
         results = list(pool.map(run, (0, 1)))
     assert results == [expected, expected]
     assert sorted(opened.values()) == [6, 7]
-    assert len(ReadableFiles(tmp_path / "readable.csv").results) == 8
+    assert len(ReadableFiles(tmp_path / "readable.bin")) == 8
 
 
 def test_a_check_that_is_killed_continues(broken_set, tmp_path, monkeypatch):
@@ -294,14 +336,14 @@ def test_a_check_that_is_killed_continues(broken_set, tmp_path, monkeypatch):
         return original(video, every_frame)
 
     def run():
-        files = ReadableFiles(tmp_path / "readable.csv")
+        files = ReadableFiles(tmp_path / "readable.bin")
         return check_videos(data, num_workers=1, seconds_per_file=None, readable_files=files)
 
     monkeypatch.setattr(check_data, "_check_video", check)
     monkeypatch.setattr(check_data, "FILES_PER_EXCHANGE", 4)
     with pytest.raises(KeyboardInterrupt):
         run()
-    readable = len(ReadableFiles(tmp_path / "readable.csv").results)
+    readable = len(ReadableFiles(tmp_path / "readable.bin"))
     assert 0 < readable < 8
     opened[:] = [None] * 10
     assert run() == expected
@@ -338,3 +380,21 @@ def test_an_index_that_was_checked_is_not_checked_again(indexed_set, tmp_path, m
     assert build._check_files(load(tmp_path / "data")) == corrupt and len(checks) == 3
     (tmp_path / "data" / "b" / "new.mp4").touch()
     assert build._check_files(load(tmp_path / "data")) == corrupt and len(checks) == 4
+
+
+def test_processes_with_other_rows_do_not_start(indexed_set, tmp_path, monkeypatch):
+    """Machines with own caches agree, whether they map an index or read the annotations; machines with other files do not."""
+    prints, folder = [dataset_columns.fingerprint_rows(indexed_set)], tmp_path / "data"
+    monkeypatch.setattr(annotation_index, "MIN_ROWS", 10_000)
+    monkeypatch.setenv("TUBEVIT_CACHE", str(tmp_path / "other cache"))
+    read = load(folder)
+    assert indexed_set.index is not None and read.index is None
+    (folder / "a" / "7.mp4").rename(folder / "a" / "new.mp4")
+    for data in (read, load(folder)):
+        prints.append(dataset_columns.fingerprint_rows(data))
+    assert prints[0] == prints[1] != prints[2]
+    monkeypatch.setattr(build, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(build, "gather_on_cpu", lambda own: [own, prints[0]])
+    assert build._check_same_rows(read) is read
+    with pytest.raises(ValueError, match="The processes of the run read different annotations"):
+        build._check_same_rows(load(folder))

@@ -97,7 +97,7 @@ def test_shards_equal_files(files, tmp_path, container, capsys):
         for row, other in zip(rows, found.splits[split], strict=True):
             with open(row["video"]["path"], "rb") as file:
                 assert content_of(other) == file.read()
-    checked = ReadableFiles(tmp_path / "readable.csv")
+    checked = ReadableFiles(tmp_path / "readable.bin")
     assert check_videos(found, num_workers=1, readable_files=checked)[0] == [] and checked.num_used == 0
     assert check_videos(found, num_workers=1, readable_files=checked)[0] == [] and checked.num_used == 9
     manifest = read_manifest(str(tmp_path / "out"))
