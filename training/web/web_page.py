@@ -18,6 +18,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
 
+from ..data.clip_sampling import UINT8
 from ..models.clip_processors import FamilyClipProcessor
 from ..models.loading import VideoClassifier, load_video_classifier
 from ..models.onnx_files import FILE_NAME, INPUT_NAMES, clip_shape, export_onnx, load_onnx_classifier
@@ -254,10 +255,10 @@ def _channel_axes(graph: Any, weights: dict[str, Any]) -> dict[str, int]:
 
 
 def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:
-    """Clips of moving shapes as the classifier reads them."""
+    """Clips of moving shapes as the page gives them to the classifier, uint8."""
     reader, rng, names = classifier.processor, np.random.default_rng(0), labels()
     side = max(64, *clip_shape(classifier)[-2:])
     videos = [draw_clip(random_scene(names[index % len(names)], rng), side=side) for index in range(NUM_COMPARED)]
     one_view = {"num_temporal_views": 1, "num_spatial_views": 1}
     rates = [{"fps": reader.fps or 25.0}] * len(videos)
-    return reader(videos, video_metadata=rates, return_tensors="pt", **one_view).pixel_values_videos
+    return reader(videos, video_metadata=rates, return_tensors="pt", **one_view, **UINT8).pixel_values_videos

@@ -225,6 +225,41 @@ const FILTERS = {
   },
 };
 
+// Red of V, blue of U, green of U and of V, in units of 1 / 65536 (swscale's tables of limited-range video).
+const YUV_COEFFICIENTS = { smpte170m: [104597, 132201, 25675, 53279], bt709: [117504, 138453, 13954, 34903] };
+
+/**
+ * RGBA pixels of a limited-range I420 picture as FFmpeg converts them: each term is rounded down, and a sample of chroma belongs to four
+ * pixels. `null` for another color matrix.
+ *
+ * data, layout: the three planes, as `VideoFrame.copyTo` writes them, `[{offset, stride}]`. matrix: a name of WebCodecs.
+ */
+export function convertI420(data, layout, height, width, matrix) {
+  const coefficients = YUV_COEFFICIENTS[matrix === "bt470bg" ? "smpte170m" : matrix];
+  if (!coefficients) return null;
+  const terms = [255 / 219, ...coefficients.map((value, index) => (index < 2 ? value : -value) / 65536)];
+  // 256 values of each term
+  const [luma, redV, blueU, greenU, greenV] = terms.map((factor, index) =>
+    Int16Array.from({ length: 256 }, (_, value) => Math.floor(factor * (value - (index ? 128 : 16)))),
+  );
+  const rgba = new Uint8ClampedArray(4 * height * width);
+  let place = 0;
+  for (let row = 0; row < height; row++) {
+    const lumaRow = layout[0].offset + row * layout[0].stride;
+    const [rowU, rowV] = [1, 2].map((plane) => layout[plane].offset + (row >> 1) * layout[plane].stride);
+    for (let column = 0; column < width; column++) {
+      const y = luma[data[lumaRow + column]];
+      const u = data[rowU + (column >> 1)];
+      const v = data[rowV + (column >> 1)];
+      rgba[place++] = y + redV[v];
+      rgba[place++] = y + greenU[u] + greenV[v];
+      rgba[place++] = y + blueU[u];
+      rgba[place++] = 255;
+    }
+  }
+  return rgba;
+}
+
 /** Frames of `prepareFrame` as the model's input `(1, frames, 3, height, width)`, one after the other. */
 export function joinFrames(frames) {
   const clip = new Uint8Array(frames.length * frames[0].length);

@@ -4,7 +4,7 @@
  *
  * Files are demuxed by Mediabunny and decoded by the browser (WebCodecs), so the frames are exactly those that the processor samples.
  */
-import { VideoError, clipSeconds, joinFrames, prepareFrame, sampleFrames, scoreLabels, tubeBoxes } from "./clips.js";
+import { VideoError, clipSeconds, convertI420, joinFrames, prepareFrame, sampleFrames, scoreLabels, tubeBoxes } from "./clips.js";
 
 const MAX_LABELS = 10; // shown per group
 const MAX_THREADS = 4;
@@ -97,7 +97,7 @@ export async function readClip(file) {
     const hasMatrix = Boolean((await track.getColorSpace()).matrix);
     for await (const sample of new VideoSampleSink(track).samplesAtTimestamps(wanted)) {
       if (!sample) throw new VideoError(`${file.name} is damaged: frame ${distinct[frames.size]} cannot be decoded.`);
-      const picture = hasMatrix || !sample.format ? sample.clone() : await withDefaultMatrix(sample, VideoSample);
+      const picture = await asFfmpegConverts(sample, hasMatrix, VideoSample);
       const draw = (context, width, height) => picture.draw(context, 0, 0, width, height);
       frames.set(distinct[frames.size], painter.prepare(sample.displayWidth, sample.displayHeight, draw));
       picture.close();
@@ -114,20 +114,25 @@ export async function readClip(file) {
 }
 
 /**
- * A copy of a sample of a file that does not name its color matrix, with the matrix that FFmpeg assumes, that of BT.601. Browsers assume
- * that of BT.709, which shifts saturated colors by up to 40 gray levels.
+ * A copy of a sample with the colors that FFmpeg gives it. For a file that does not name its color matrix this is the matrix of BT.601;
+ * browsers take that of BT.709, which shifts saturated colors by up to 40 gray levels. The browser converts what is not I420.
  */
-async function withDefaultMatrix(sample, VideoSample) {
+async function asFfmpegConverts(sample, hasMatrix, VideoSample) {
+  const { format, timestamp, duration, rotation, flip, visibleRect, colorSpace } = sample;
+  const { primaries, transfer, fullRange } = colorSpace;
+  const isGuess = !hasMatrix && colorSpace.matrix === "bt709";
+  if (!format || (format !== "I420" && !isGuess)) return sample.clone();
+  const matrix = isGuess ? "smpte170m" : colorSpace.matrix;
+  const [width, height, times] = [visibleRect.width, visibleRect.height, { timestamp, duration, rotation, flip }];
+  const size = { codedWidth: width, codedHeight: height };
   const data = new Uint8Array(sample.allocationSize());
   const layout = await sample.copyTo(data);
-  const { format, timestamp, duration, rotation, flip, visibleRect, colorSpace } = sample;
-  const matrix = colorSpace.matrix === "bt709" ? "smpte170m" : colorSpace.matrix;
-  return new VideoSample(data, {
-    ...{ format, timestamp, duration, rotation, flip, layout },
-    codedWidth: visibleRect.width,
-    codedHeight: visibleRect.height,
-    colorSpace: { primaries: colorSpace.primaries, transfer: colorSpace.transfer, fullRange: colorSpace.fullRange, matrix },
-  });
+  // FFmpeg has other conversions for odd sizes, and for pixels that are not square.
+  const isCommon = format === "I420" && !fullRange && width % 2 === 0 && height % 2 === 0 && sample.squarePixelWidth === width;
+  const rgba = isCommon ? convertI420(data, layout, height, width, matrix) : null;
+  if (!rgba) return new VideoSample(data, { ...times, ...size, format, layout, colorSpace: { primaries, transfer, fullRange, matrix } });
+  const rgb = { primaries: "bt709", transfer: "iec61966-2-1", matrix: "rgb", fullRange: true };
+  return new VideoSample(new Uint8Array(rgba.buffer), { ...times, ...size, format: "RGBX", colorSpace: rgb });
 }
 
 /** Draws a picture on a canvas of its own size and prepares it for the model. */
