@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,10 +206,13 @@ def read_members(paths: Iterable[str | None]) -> dict[str, bytes | Exception]:
         except (ValueError, OSError) as error:
             return error
 
-    if not found:
-        return {}
-    with ThreadPoolExecutor(min(NUM_THREADS, len(found))) as pool:
-        return dict(zip(found, pool.map(read, found.values()), strict=True))
+    return dict(zip(found, _pool(os.getpid()).map(read, found.values()), strict=True)) if found else {}
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads of a process that read from remote storage; a process that was forked from another one has its own."""
+    return ThreadPoolExecutor(NUM_THREADS)
 
 
 def with_bytes(video: dict[str, Any], members: dict[str, bytes | Exception]) -> dict[str, Any]:

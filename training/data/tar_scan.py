@@ -14,11 +14,12 @@ import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..environment import cache_folder
-from .media_files import VIDEO_SUFFIXES
+from .media_files import VIDEO_SUFFIXES, is_utf8
 from .recorded_inputs import record_shard
 from .shards import NUM_THREADS, ShardError, filesystem, is_remote
 
@@ -104,10 +105,28 @@ def _version(shard: str) -> str:
             raise FileNotFoundError(f"There is no shard {shard}.") from None
         return f"{status.st_size} {status.st_mtime_ns}"
     fs, path = filesystem(shard)
-    try:
+    with _named_errors(shard):
+        info = fs.info(path)
+        # `ukey` of a web server is its address alone. A server that states none of these has no version but the size.
+        if "http" in fs.protocol:
+            return str([info.get(name) for name in ("size", "ETag", "Last-Modified", "Content-MD5", "Digest")])
         return str(fs.ukey(path))
+
+
+@contextmanager
+def _named_errors(shard: str, members: Sequence[TarMember] = ()) -> Iterator[None]:
+    """Errors of remote storage, of which each has its own, become a `ShardError` that names the shard and the last member read."""
+    try:
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no shard {shard}.") from None
+    except (ShardError, tarfile.TarError):
+        raise
+    except Exception as error:
+        if not is_remote(shard) and not isinstance(error, OSError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ShardError(f"The shard {shard} cannot be read {_after(members)} ({reason}).") from error
 
 
 def _open(shard: str) -> Any:
@@ -119,7 +138,7 @@ def _open(shard: str) -> Any:
 
 def _scan(shard: str) -> list[TarMember]:
     members: list[TarMember] = []
-    with _open(shard) as file:
+    with _named_errors(shard, members), _open(shard) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for entry in archive:
@@ -145,12 +164,17 @@ def _scan(shard: str) -> list[TarMember]:
     return members
 
 
-def _after(members: list[TarMember]) -> str:
+def _after(members: Sequence[TarMember]) -> str:
     return f"after {members[-1].name}" if members else "at its start"
 
 
 def _member(entry: tarfile.TarInfo, archive: tarfile.TarFile, shard: str) -> TarMember:
     suffix = suffix_of(entry.name)
+    if not is_utf8(entry.name) and (suffix in VIDEO_SUFFIXES or suffix in LABEL_SUFFIXES):
+        name = os.fsencode(entry.name).decode(errors="backslashreplace")
+        raise ShardError(
+            f"The shard {shard} holds {name}, whose name is not UTF-8: rename it and write the tar again."
+        )
     if not entry.isreg() or entry.sparse is not None:
         if suffix in VIDEO_SUFFIXES or suffix in LABEL_SUFFIXES:
             kind = "a link" if entry.islnk() or entry.issym() else "no plain file"

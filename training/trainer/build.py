@@ -351,8 +351,9 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
         )
     elif run.training.is_resumed and isinstance(train_clips, StreamedClips):
         messages.append(
-            "A stream has no index: its rows are read again, without decoding them, up to the place of the checkpoint. Shards of "
-            "`tubevit data shard` are continued at once."
+            "The rows of the stream are read again up to the place of the checkpoint, without decoding them: the state that `datasets` "
+            "saves of a stream lacks the rows in its shuffle buffer, which would be lost. Shards of `tubevit data shard` are continued "
+            "at once."
         )
     return RunSetup(run, data, counts, model, train_clips, validation_clips, augment, messages, label_counts, weights)
 

@@ -53,6 +53,26 @@ def training_blocks() -> Blocks:
     }
 
 
+def check_sharding(training: "VideoTrainingArguments", lora_rank: int, is_joint: bool = False) -> None:
+    """Raise `ValueError` for a run that FSDP or DeepSpeed cannot train, before data and model are read."""
+    engine = training.sharding
+    if engine is None:
+        return
+    for name, value in (("ema_decay", training.ema_decay), ("lora_rank", lora_rank)):
+        if value:
+            raise ValueError(
+                f"{name} does not work with {engine}, which shards the weights: set {name}=0, or use DDP."
+            )
+    if is_joint:
+        raise ValueError(
+            f"Joint training does not work with {engine}: a batch leaves the heads of other data sets without gradients. Use DDP."
+        )
+    if engine == "FSDP" and training.use_cpu:
+        raise ValueError(
+            "FSDP needs GPUs: on CPUs, Accelerate trains with DDP in its place, and each process has all weights. Leave out fsdp."
+        )
+
+
 @dataclass
 class TrainingRun:
     """All blocks of a training run, as `options.read_config` returns them for `training_blocks()`."""
@@ -65,6 +85,7 @@ class TrainingRun:
 
     def __post_init__(self):
         self.training.complete_defaults(self.model.model_name_or_path is not None)
+        check_sharding(self.training, self.model.lora_rank)
         for name in SAMPLING_OF:
             if getattr(self.clips, name) is not None and self.augmentation.min_temporal_span is not None:
                 raise ValueError(
@@ -175,6 +196,7 @@ class JointRun:
                 )
         if self.model.lora_rank:
             raise ValueError("Joint training does not support lora_rank; freeze layers instead: num_frozen_layers=N.")
+        check_sharding(self.training, self.model.lora_rank, is_joint=True)
         if self.training.ddp_static_graph or self.training.ddp_find_unused_parameters is False:
             raise ValueError(
                 "A step of joint training leaves the heads of other data sets unused: set ddp_find_unused_parameters=true and "

@@ -8,6 +8,7 @@ a help text for clips. Every other field is in one of two tables: `SUPPORTED`, o
 """
 
 import math
+import os
 import sys
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -255,6 +256,8 @@ class VideoTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if str(self.fsdp).lower() in BOOLEANS:  # Transformers takes every text for the name of an old mode
+            self.fsdp = BOOLEANS[str(self.fsdp).lower()]
         # The values as given. Transformers replaces some below, and those could not be read back from YAML.
         self.given = {each.name: getattr(self, each.name) for each in fields(self)}
         check_ranges(self)
@@ -373,6 +376,14 @@ class VideoTrainingArguments(TrainingArguments):
     def n_gpu(self) -> int:
         """At most 1: Trainer would wrap the model in DataParallel, and multiply the batch size by the number of GPUs."""
         return min(1, super().n_gpu)
+
+    @property
+    def sharding(self) -> str | None:
+        """What divides weights or optimizer states among the processes, "FSDP" or "DeepSpeed", by an option or by `accelerate launch`."""
+        for name, given in (("FSDP", self.fsdp), ("DeepSpeed", self.deepspeed)):
+            if given or os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
+                return name
+        return None
 
     @property
     def is_resumed(self) -> bool:

@@ -53,7 +53,7 @@ class VideoTrainer(TrainerOverrides):
         self.loss_sum = torch.zeros((), device=args.device)  # of this call, on this process
         self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
         self.saves_adapters = bool(setup.run.model.lora_rank)
-        model, training = setup.model, setup.run.training
+        model = setup.model
         self.statistics = StatisticsOfForward(model.model)
         has_cache = hasattr(model.model.config, "use_cache")
         super().__init__(
@@ -72,12 +72,6 @@ class VideoTrainer(TrainerOverrides):
             del model.model.config.use_cache
         for callback in (PrinterCallback, ProgressCallback):  # `ShowProgress` replaces their dictionaries
             self.remove_callback(callback)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            for name, value in (("ema_decay", training.ema_decay), ("lora_rank", setup.run.model.lora_rank)):
-                if value:
-                    raise ValueError(
-                        f"{name} does not work with weights that are sharded over GPUs; set {name}=0 or use DDP."
-                    )
         self.model_accepts_loss_kwargs = False  # `loss` computes the loss of every model
 
     def _callbacks(self) -> list[TrainerCallback]:

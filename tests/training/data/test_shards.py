@@ -24,7 +24,7 @@ from tubevit.processing import decode_video
 from tubevit.training.cli import main
 from tubevit.training.data import annotation_index, clip_datasets, shard_writer, tar_scan
 from tubevit.training.data.augmentation import AugmentationConfig
-from tubevit.training.data.check_data import ReadableFiles, check_videos
+from tubevit.training.data.check_data import ReadableFiles, check_videos, file_key
 from tubevit.training.data.clip_datasets import ClipDataset
 from tubevit.training.data.clip_sampling import RandomClipReader, video_source
 from tubevit.training.data.shard_order import ShardOrder, shard_order
@@ -345,6 +345,7 @@ def link(name: str) -> tarfile.TarInfo:
             "several labels: set label_column to one of json.p.label and json.q.label",
         ),
         ([("a.mp4", b"x"), ("a.cls", b"\xff")], "{shard} holds a.cls, which is not UTF-8"),
+        ([("a.mp4", b"x"), ("b\udcff.mp4", b"y")], "{shard} holds b\\xff.mp4, whose name is not UTF-8"),
     ],
 )
 def test_strange_members_are_named(tmp_path, members, message):
@@ -566,3 +567,30 @@ def test_remote_tars_without_a_manifest_and_errors(shards):
     assert "Protocol not known: nostorage" in error_of(data="nostorage://x/y")
     with pytest.raises(ShardError, match="cannot be read"):
         read_member(Address("http://127.0.0.1:9/x.tar", 512, 3, None, "a.mp4"))
+
+
+def test_a_remote_tar_is_scanned_again_when_it_changes_and_its_errors_name_it(tmp_path, address_of, shards):
+    versions, url = [], f"{address_of('http')}/train-000000.tar"
+    for content in ((shards / "train-000000.tar").read_bytes(), b"of another size"):
+        (shards / "train-000000.tar").write_bytes(content)
+        versions.append(tar_scan._version(url))
+    assert versions[0] != versions[1]
+    add_tar(tmp_path / "a.tar", [("a.mp4", bytes(600)), ("b.mp4", bytes(600)), ("b.cls", "0")])
+    fsspec.filesystem("memory").pipe("/lost/train-0.tar", (tmp_path / "a.tar").read_bytes())
+
+    class Lost(io.BytesIO):
+        def read(self, *size):
+            if self.tell() > 3 * 512:
+                raise RuntimeError("connection\nlost")
+            return super().read(*size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_scan, "_open", lambda shard: Lost((tmp_path / "a.tar").read_bytes()))
+        message = error_of(data="memory://lost/train-0.tar")
+    assert message == "The shard memory://lost/train-0.tar cannot be read after b.mp4 (connection lost)."
+
+
+def test_a_checked_video_of_a_remote_shard_is_known_by_its_checksum():
+    one, other, scanned = (str(Address("s3://b/a.tar", 512, 90, crc, "x.mp4")) for crc in (1, 2, None))
+    keys = [file_key({"path": path, "bytes": None}) for path in (one, one, other, scanned)]
+    assert keys[0] == keys[1] != keys[2] and keys[3] is None and keys[0] is not None

@@ -19,7 +19,16 @@ from tubevit.training.data.worker_processes import gpu_messages
 from tubevit.training.models.build import make_model
 from tubevit.training.option_types import convert
 from tubevit.training.options import load_config_file, make_config, write_yaml
-from tubevit.training.trainer.run_config import RECIPES, JointRun, TrainingRun, all_blocks, read_run, training_blocks
+from tubevit.training.trainer.run_config import (
+    RECIPES,
+    JointRun,
+    TrainingRun,
+    all_blocks,
+    check_sharding,
+    read_run,
+    training_blocks,
+)
+from tubevit.training.trainer.training_arguments import VideoTrainingArguments
 
 
 GIVEN = {"preset": "tiny", "data": "videos"}
@@ -500,6 +509,32 @@ def test_accelerate_reads_the_engine_configs(path):
     assert config.num_processes == yaml.safe_load(path.read_text())["num_processes"]
     wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
     assert wrapped in (None, *TubeViTForVideoClassification._no_split_modules)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("FSDP", {"ema_decay": 0.9}, "ema_decay does not work with FSDP"),
+        ("FSDP", {"lora_rank": 4}, "lora_rank does not work with FSDP"),
+        ("FSDP", {"datasets": {"a": {"data": "x"}}, "data": None}, "Joint training does not work with FSDP"),
+        (None, {"fsdp": "true"}, "FSDP needs GPUs: on CPUs, Accelerate trains with DDP"),
+    ],
+)
+def test_what_sharded_weights_do_not_allow_is_refused_before_the_data_are_read(engine, options, message, monkeypatch):
+    if engine is not None:
+        monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    options = {"preset": "tiny", "use_cpu": True, "data": "no such folder", **options}
+    kind = JointRun if "datasets" in options else TrainingRun
+    with pytest.raises(ValueError, match=message):
+        kind.of(**{name: value for name, value in options.items() if value is not None})
+
+
+def test_deepspeed_is_recognized(monkeypatch):
+    """Without the package, which `TrainingArguments` asks for first."""
+    training = VideoTrainingArguments(use_cpu=True, ema_decay=0.9)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="ema_decay does not work with DeepSpeed"):
+        check_sharding(training, lora_rank=0)
 
 
 def test_preset_argument_replaces_the_checkpoint_of_a_recipe():
