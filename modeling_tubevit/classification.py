@@ -99,7 +99,8 @@ def classification_loss(
 
     Trainer counts label *elements* over all accumulation steps and ranks, so a soft label counts `num_labels` times. Every
     loss here is a sum over elements divided by that count, so the training curve does not depend on how a batch is split.
-    Raises `ValueError` for labels that do not match the problem type.
+    Raises `ValueError` for labels that do not match the problem type, and with `num_items_in_batch` for soft labels of some label
+    groups only.
     """
     logits = _at_least_float32(pooled_logits)
     labels = labels.to(logits.device)
@@ -125,6 +126,8 @@ def classification_loss(
     labels = labels.reshape(logits.shape)
     if problem_type == "single_label_classification":
         losses, counted = _soft_losses(logits, labels, sizes, config)
+        if num_items_in_batch is not None and len(sizes) > 1:
+            _check_known_groups(counted)
         num_items = None if num_items_in_batch is None else num_items_in_batch * len(sizes) / num_labels
         return _mean(losses, counted, num_items)
     counted = labels != -100
@@ -163,6 +166,18 @@ def _soft_losses(
         losses.append(nn.functional.cross_entropy(group, soft.to(group.dtype), reduction="none"))
         counts.append(counted)
     return torch.stack(losses, dim=1), torch.stack(counts, dim=1)
+
+
+def _check_known_groups(counted: torch.Tensor) -> None:
+    """
+    Refuse samples with soft labels of some groups only: `num_items_in_batch` counts the labels of all groups together, from which the
+    number of known groups does not follow. counted: whether each group is known, `(batch, groups)`.
+    """
+    if not torch.compiler.is_compiling() and (counted != counted[:, :1]).any():
+        raise ValueError(
+            "A sample has soft labels of some label groups and -100 in others, which cannot be trained with num_items_in_batch: give "
+            "class indices (batch, groups), or soft labels of all groups."
+        )
 
 
 def _mean(losses: torch.Tensor, counted: torch.Tensor, num_items: torch.Tensor | int | float | None) -> torch.Tensor:

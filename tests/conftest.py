@@ -9,8 +9,9 @@ from pathlib import Path
 # Set before torch is imported, here and in the processes that tests start: tiny tensors gain nothing from threads, and sums are
 # bit-identical only with the same number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Runs remember readable files there, not in the folder of the user.
+# Runs remember readable files there, and Transformers copies the code of exported models there, not to the folders of the user.
 os.environ["TUBEVIT_CACHE"] = tempfile.mkdtemp(prefix="tubevit_cache_")
+os.environ["HF_MODULES_CACHE"] = os.path.join(os.environ["TUBEVIT_CACHE"], "modules")
 
 import pytest
 

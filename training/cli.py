@@ -266,7 +266,12 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: -"):
             shown = [each for each in self._actions if each.help is not argparse.SUPPRESS and each.dest != "help"]
             known = {option.lstrip("-"): option for each in shown for option in each.option_strings}
-            close = [known[each] for each in nearest_names(unknown.lstrip("-"), known)]
+            # `normalize_argv` takes a positional argument by its name, too.
+            positional = [
+                each for each in shown if not each.option_strings and each.dest not in ("overrides", "command")
+            ]
+            known |= {name: f"--{each.dest}" for each in positional for name in (each.dest, str(each.metavar).lower())}
+            close = dict.fromkeys(known[each] for each in nearest_names(unknown.lstrip("-"), known))
             nearest = f", the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}" if close else ""
             message = f"there is no option {unknown}{nearest}"
         listed = "commands" if self.prog.removeprefix("tubevit").strip() in ("", *PREFIXES) else "options"

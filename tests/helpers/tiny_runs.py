@@ -7,7 +7,6 @@
 import functools
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TINY_TUBES
 from transformers import TrainerCallback
 from video_files import write_video
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.trainer.run_config import TrainingRun
@@ -133,8 +133,7 @@ def environment() -> dict[str, str]:
 
 def kill_behind(step: int, videos: Path, folder: Path, /, command: str = "train", **options) -> None:
     """Train in another process, which is killed after this step."""
-    script = [sys.executable, __file__, command, str(step), *arguments(videos, folder, **options)]
-    result = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300)
+    result = run_python(__file__, command, str(step), *arguments(videos, folder, **options))
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
 
 

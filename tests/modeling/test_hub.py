@@ -1,9 +1,5 @@
 """Saving and loading with the Auto classes, the pipelines, and exported folders with code."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +17,7 @@ from transformers import (
     pipeline,
 )
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit import (
     TubeViTForImageClassification,
@@ -150,9 +147,7 @@ def test_exported_folder_loads_without_the_package(tmp_path, clip):
     folder = tmp_path / "export"
     model = save_all(folder, with_code=True)
     assert getattr(model.config, "auto_map", None) is None
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    command = [sys.executable, "-c", WITHOUT_PACKAGE, str(folder), clip]
-    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    result = run_python("-c", WITHOUT_PACKAGE, folder, clip, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     pixels = AutoVideoProcessor.from_pretrained(folder)(clip, return_tensors="pt")
     scores = [float(value) for value in result.stdout.split("scores")[1].split()]

@@ -64,6 +64,17 @@ def test_losses_of_micro_batches_sum_to_the_loss_of_the_batch(is_soft):
     torch.testing.assert_close(sum(losses), classification_loss(labels[known], logits[known], config()))
 
 
+def test_soft_labels_of_some_groups_are_refused_where_trainer_counts_labels():
+    """The three nouns of sample 0 count as three elements of `num_items_in_batch`, and its two verbs as none."""
+    logits, labels = random_case(2)
+    soft = to_soft(labels)
+    soft[0, 3:] = -100
+    parts = (cross_entropy(logits[:, :3], soft[:, :3], reduction="sum"), cross_entropy(logits[1:, 3:], soft[1:, 3:]))
+    torch.testing.assert_close(classification_loss(soft, logits, config()), sum(parts) / 3)
+    with pytest.raises(ValueError, match="soft labels of some label groups and -100 in others"):
+        classification_loss(soft, logits, config(), num_items_in_batch=soft.ne(-100).sum())
+
+
 def test_an_unknown_label_of_one_group_is_ignored():
     logits, labels = random_case(2)
     labels[0, 1] = -100

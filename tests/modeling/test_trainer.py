@@ -4,14 +4,11 @@ Gradient accumulation and several ranks (DDP, FSDP2) do not change the training 
 With batch norms (local blocks of UniFormerV2) accumulation does, and several ranks do unless the batch norms are synchronized.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from repository import HELPERS
 from tiny_training import DESIGNS, KINDS, train, train_sharded, train_uniformerv2
+from warm_processes import run_python
 
 
 def assert_same_weights(ours, expected):
@@ -50,10 +47,7 @@ def test_activation_checkpointing_updates_batch_norms_once():
 
 
 def test_two_ranks_change_nothing(tmp_path, whole_batches):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(HELPERS / "tiny_training.py"), str(tmp_path), "2", "2"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    result = run_python(HELPERS / "tiny_training.py", tmp_path, "2", "2", ranks=2)
     assert result.returncode == 0, result.stderr[-3000:]
     for kind in KINDS:
         assert_same_weights(torch.load(tmp_path / f"{kind}.pt"), whole_batches[kind])

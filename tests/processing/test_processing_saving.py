@@ -5,8 +5,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import hub
 from video_files import write_video
+from warm_processes import run_python
 
 from tubevit import TubeViTForVideoClassification, TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
 from tubevit.training.models.loading import load_video_classifier
@@ -228,12 +227,7 @@ def test_exported_processors_load_without_the_package(tmp_path, clip):
     processor.image_processor.save_pretrained(apart, with_code=True)
     processor.video_processor.save_pretrained(apart, with_code=True)
     assert processor.video_processor.__dict__ == attributes  # the export changes no attribute permanently
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD_WITHOUT_PACKAGE, clip, together, apart],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
-        capture_output=True,
-        text=True,
-    )
+    run = run_python("-c", LOAD_WITHOUT_PACKAGE, clip, together, apart)
     assert run.returncode == 0, run.stderr
     expected = pixels(processor.video_processor, clip)
     line = f"{tuple(expected.shape)} {expected.double().sum().item()}"

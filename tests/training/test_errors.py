@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from repository import ROOT
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoConfig, TrainingArguments
+from warm_processes import run_python
 
 from tubevit import TubeViTConfig
 from tubevit.processing import decode_video
@@ -137,7 +137,7 @@ from tubevit.training.commands import info
 info.run = lambda args: int("x")
 sys.exit(cli.main(["info"]))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", code)
     assert done.returncode == 1 and done.stderr.startswith("Traceback") and "invalid literal for int()" in done.stderr
 
 

@@ -16,6 +16,10 @@ from ..command_line import whole_number
 DEFAULT_FRAMES = [32, 64, 128]  # of the presets of TubeViT
 MULTIPLES = (1, 2, 4)  # of its own number of frames, for another model that takes more than this number
 DEFAULT_CLASSES = 400  # of Kinetics-400
+POSITIONS = {
+    True: "interpolated",
+    False: "fixed",
+}  # `config.interpolate_positions`: whether other sizes of clips are accepted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             chosen = [own * factor for factor in (MULTIPLES if family.num_frames_may_differ == "forward" else (1,))]
         accepted = {"accepted_num_frames": family.accepted_num_frames(config)}
+        if hasattr(config, "interpolate_positions"):  # a ViViT
+            accepted["interpolate_positions"] = config.interpolate_positions
         reports.append({"model": name} | describe(config, frames or chosen) | accepted)
     if args.json:
         import json
@@ -91,13 +97,14 @@ def format_reports(reports: list[dict[str, Any]]) -> str:
         ),
         "classes": lambda report, clip: report.get("num_labels"),
         "takes frames": lambda report, clip: report["accepted_num_frames"],
+        "positions": lambda report, clip: POSITIONS.get(report.get("interpolate_positions")),
         "clip": lambda report, clip: "x".join(map(str, [clip["num_frames"], *clip["image_size"]])),
         "tokens": lambda report, clip: clip["tokens"],
         "per tube": lambda report, clip: "+".join(map(str, clip.get("tokens_per_tube", []))),
         "GFLOPs": lambda report, clip: _format_gflops(clip["gflops"]),
         "computed": lambda report, clip: _format_gflops(clip["computed_gflops"]) if "computed_gflops" in clip else "",
     }
-    of_model = ("model", "layers", "width", "heads", "parameters", "of tubes", "classes", "takes frames")
+    of_model = ("model", "layers", "width", "heads", "parameters", "of tubes", "classes", "takes frames", "positions")
     rows = [
         ["" if index and name in of_model else value(report, clip) for name, value in columns.items()]
         for report in reports

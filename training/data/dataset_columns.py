@@ -144,6 +144,11 @@ class DatasetColumns:
         if label is None or label == -1:  # the unknown label of a ClassLabel column
             return None
         if isinstance(label, int) and self.own_names is not None:
+            if not 0 <= label < len(self.own_names):
+                raise ValueError(
+                    f"the {self.label_column} is {label}, but its {len(self.own_names)} classes have the numbers 0 to "
+                    f"{len(self.own_names) - 1}, and -1 is no label."
+                )
             label = self.own_names[label]
         return self.encoder(label)
 

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+from .media_files import shorten
 from .recorded_inputs import record_folder
 
 
@@ -165,7 +166,7 @@ class GroupPattern:
             )
         if unmatched:
             messages.append(
-                f"group_pattern does not match {len(unmatched)} of {len(names)} names ({shorten(unmatched)}): each is a group "
+                f"group_pattern does not match {len(unmatched)} of {len(names)} names ({shorten(unmatched, SHOWN)}): each is a group "
                 "of its own."
             )
         return groups
@@ -221,7 +222,7 @@ def overlap_messages(keys: dict[str, Iterable[Hashable]], what: str) -> list[str
                 plural, verb = ("s", "are") if len(common) > 1 else ("", "is")
                 messages.append(
                     f"{len(common)} {what}{plural} {verb} in both the {one} and the {other} split, which makes scores too high: "
-                    f"{shorten(common)}."
+                    f"{shorten(common, SHOWN)}."
                 )
     return messages
 
@@ -240,15 +241,9 @@ def one_sided_messages(labels: dict[str, Sequence[Any]], names: Sequence[str]) -
     }
     for split, other in (("train", "validation"), ("validation", "train")):
         if found.get(split) and found.get(other) and (missing := sorted(found[other] - found[split])):
-            listed = shorten([names[index] for index in missing])
+            listed = shorten([names[index] for index in missing], SHOWN)
             plural = "es" if len(missing) > 1 else ""
             messages.append(
                 f"{len(missing)} class{plural} of the {other} split without a video in the {split} split: {listed}."
             )
     return messages
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first names of a list, with the number of the others."""
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest

@@ -38,7 +38,7 @@ COPIES, PLAN, RECORD = "copies", "plan.json", "record.json"
 CONTAINERS = ("tar", "parquet")
 MIB = 2**20
 SECONDS_PER_SHARD = 6 * 3600.0
-FILES_PER_PROCESS = 1  # a shard is worth a process
+SHARDS_PER_PROCESS = 1  # a shard is worth a process
 
 
 class Video(NamedTuple):
@@ -288,7 +288,7 @@ def pack_all(
     }
     waiting = [shard for shard in shards if shard.name not in packed]
     results = map_in_processes(
-        pack, waiting, len(waiting), num_workers, "writing shards", FILES_PER_PROCESS, SECONDS_PER_SHARD
+        pack, waiting, len(waiting), num_workers, "writing shards", SHARDS_PER_PROCESS, SECONDS_PER_SHARD
     )
     for shard, result in results:
         if isinstance(result, ItemFailed):

@@ -26,7 +26,7 @@ from ..options import one_line
 
 logger = logging.getLogger(__name__)
 
-FILES_PER_PROCESS = 1_000  # then a new process takes over, so memory that a decoder loses is freed
+FILES_BEFORE_RESTART = 1_000  # then a new process takes over, so memory that a decoder loses is freed
 
 
 class UnreadableFile(ValueError):
@@ -133,7 +133,7 @@ class ClipDecoder:
             raise
         finally:
             num_files += 1
-            if isinstance(result, ItemFailed) or num_files == FILES_PER_PROCESS:
+            if isinstance(result, ItemFailed) or num_files == FILES_BEFORE_RESTART:
                 worker.end()
                 worker, num_files = self._new_worker(), 0
             self.idle.put_nowait((worker, num_files))

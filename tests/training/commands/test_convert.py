@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from PIL import Image
 from small_image_models import make_source
 from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, ViTImageProcessor, pipeline
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit import TubeViTForImageClassification, TubeViTModel
 from tubevit.from_image_checkpoint import POSITIONS
@@ -144,9 +144,7 @@ def test_export_of_a_converted_model_loads_without_the_package_and_refuses_to_co
     """With rotary positions, on a machine without the package."""
     save_source(tmp_path / "source", "dinov3")
     TubeViTModel.from_image_checkpoint(tmp_path / "source").save_pretrained(tmp_path / "exported", with_code=True)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    command = [sys.executable, "-c", REMOTE, str(tmp_path / "source"), str(tmp_path / "exported")]
-    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    result = run_python("-c", REMOTE, tmp_path / "source", tmp_path / "exported", cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     (message,) = result.stdout.strip().splitlines()
     assert message.startswith("TubeViTModel.from_image_checkpoint needs the `tubevit` package")

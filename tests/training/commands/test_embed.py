@@ -1,18 +1,15 @@
 """`tubevit embed`: the embedding of a file is the model's of the processor's clip; runs are resumed; nothing is overwritten."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from repository import ROOT
 from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit import TubeViTModel
 from tubevit.processing import TubeViTVideoProcessor
@@ -181,10 +178,8 @@ def test_existing_file_is_refused_and_a_resumed_one_gets_what_it_lacks(videos, m
 def test_two_processes_embed_every_video_once(videos, model, expected, tmp_path):
     """In real processes: each rank writes parts of its own, and the first merges them."""
     output = tmp_path / "a.parquet"
-    argv = ["embed", str(videos), f"--model={model}", f"--output={output}", "--use_cpu", "--num_processes=2"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tubevit.training.cli", *argv]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    argv = ["embed", videos, f"--model={model}", f"--output={output}", "--use_cpu"]
+    result = run_python("-m", "tubevit.training.cli", *argv, ranks=2)
     assert result.returncode == 0, result.stderr
     assert_equal(by_path(output), expected)
     assert result.stdout.count("7 videos with embeddings") == 1

@@ -1,9 +1,6 @@
 """`tubevit export`: a checkpoint that loads without the package."""
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 import torch
 from saved_models import save_model
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTVideoProcessor
@@ -49,8 +47,7 @@ processor = AutoVideoProcessor.from_pretrained({str(tmp_path / "saved")!r}, trus
 with torch.no_grad():
     print(model(**processor({str(clip)!r}, return_tensors="pt")).logits[0].tolist())
 """
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    result = run_python("-c", code)
     assert result.returncode == 0, result.stderr
     pixels = TubeViTVideoProcessor(num_frames=8, **PIXELS)(str(clip), return_tensors="pt")
     with torch.no_grad():

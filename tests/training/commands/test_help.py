@@ -139,6 +139,7 @@ def test_the_nearest_option_is_plausible(parsers):
     ("command", "option", "message"),
     [
         ("predict", "--modle", "there is no option --modle, the nearest is --model"),
+        ("info", "--modle", "there is no option --modle, the nearest is --models ("),
         ("bench", "--model", "there is no option --model (`tubevit bench --help` lists the options)"),
         ("eval", "--batchsize", "the nearest is --batch_size"),
         ("eval", "--equal", "there is no option --equal (`tubevit eval --help` lists the options)"),

@@ -100,8 +100,10 @@ def test_frames_that_a_checkpoint_takes(tmp_path, capsys, monkeypatch):
     frames = [[clip["num_frames"] for clip in report["clips"]] for report in reports]
     assert frames == [[6, 12, 24], [10]]
     assert [report["accepted_num_frames"] for report in reports] == ["multiples of 2", "10"]
-    assert main(["info", "tiny"]) == 0
-    assert "multiples of 2" in capsys.readouterr().out
+    assert [report.get("interpolate_positions") for report in reports] == [None, False]
+    assert main(["info", "tiny", "vivit"]) == 0
+    printed = capsys.readouterr().out
+    assert "multiples of 2" in printed and "fixed" in printed and "interpolated" not in printed
     for arguments, message in (
         (
             ["tiny", "--num-frames", "7"],

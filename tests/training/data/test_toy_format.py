@@ -2,8 +2,6 @@
 
 import ast
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 import toy_format  # the one line that registers it
 from dataset_files import add_clip, error_of, load, table
 from repository import ROOT
-from tiny_runs import CLASSES, ONE_VIEW, arguments, environment, make_videos
+from tiny_runs import CLASSES, ONE_VIEW, arguments, make_videos
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.data.formats.registry import AnnotationFormat, get_format, list_formats, register_format
@@ -101,8 +100,7 @@ def test_a_file_in_the_folder_of_formats_is_found(tmp_path):
         "from tubevit.training.data.video_datasets import DataConfig, load_video_dataset;"
         "print(load_video_dataset(DataConfig(data=sys.argv[1] + '/videos.csv')).data_format)"
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    result = run_python("-c", program, tmp_path)
     assert result.stdout.strip() == "toy", result.stderr
 
 

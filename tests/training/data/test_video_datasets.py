@@ -373,6 +373,16 @@ def test_datasets_of_every_label_type(labels, feature, streaming):
     assert [row["video_id"] for row in rows] == [f"train/{index:06d}" for index in range(4)]
 
 
+@pytest.mark.parametrize("label", [2, -2])
+def test_class_number_out_of_range_names_the_row(label):
+    """A table may hold numbers that its ClassLabel column does not declare; casts are checked, tables of Arrow are not."""
+    dataset = video_table([0, 1, 0, label])
+    features = {**dataset.features, "label": datasets.ClassLabel(names=["hop", "skip"])}
+    dataset = datasets.Dataset(dataset.data, info=datasets.DatasetInfo(features=datasets.Features(features)))
+    with pytest.raises(ValueError, match=rf"Row 3 of the train split: the label is {label}, .* the numbers 0 to 1"):
+        adapt_datasets({"train": dataset}, DataConfig(data="x", validation_fraction=0.0), None)
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streaming"])
 def test_decoded_columns_are_read_undecoded(streaming):
     """torchcodec, which decodes `datasets.Video()`, is not installed where the tests run."""

@@ -3,9 +3,6 @@
 import csv
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from repository import ROOT
 from tiny_models import tiny_clips
 from video_classifiers import CLASSES, PEERS, save_peer, save_tubevit
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.evaluation.multi_view import VideoPrediction
@@ -183,15 +181,13 @@ def test_batches_and_workers_change_nothing(videos, model, tmp_path):
 
 def test_two_processes_score_every_video_once(videos, model, tmp_path):
     assert run_eval(model, videos, tmp_path / "one", "num_spatial_views=1") == 0
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
-    command += [
+    options = [
         f"model_name_or_path={model}",
         f"data={videos}",
         f"output_dir={tmp_path / 'two'}",
         "num_spatial_views=1",
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = run_python(SCRIPT, *options, ranks=2)
     assert done.returncode == 0, done.stderr
     one, two = tmp_path / "one", tmp_path / "two"
     assert read_json(two / "throughput.json")["num_processes"] == 2

@@ -1,9 +1,6 @@
 """Metrics equal plain loops, in one process and two; the aggregation of views equals that of the model."""
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_models import make_model, tiny_clips
+from warm_processes import run_python
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.training.evaluation.metrics import (
@@ -241,10 +239,10 @@ def test_warning_at_chance_level(name, trivial, score, chance, num_videos, is_at
 
 
 PART = """
-import sys
+import os, sys
 import numpy as np
 from tubevit.training.evaluation.metrics import TopKAccuracy
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, folder = int(os.environ["RANK"]), sys.argv[1]
 rng = np.random.default_rng(0)
 scores, labels = rng.normal(size=(41, 7)), rng.integers(0, 7, 41)
 metric = TopKAccuracy(num_process=2, process_id=rank, experiment_id="both", cache_dir=folder)
@@ -254,15 +252,10 @@ print(metric.compute(k=1))
 
 
 def test_two_processes_compute_one_result(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    parts = [
-        subprocess.Popen([sys.executable, "-c", PART, str(rank), str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment)
-        for rank in (0, 1)
-    ]  # fmt: skip
-    printed = [part.communicate(timeout=120)[0].strip() for part in parts]
-    assert [part.returncode for part in parts] == [0, 0]
+    done = run_python("-c", PART, tmp_path, ranks=2)
+    assert done.returncode == 0, done.stderr
     scores, labels = samples(41)
-    assert printed == [str({"accuracy": top_k_accuracy(scores, labels)}), "None"]
+    assert done.stdout.splitlines() == [str({"accuracy": top_k_accuracy(scores, labels)}), "None"]
 
 
 GROUPS = {"noun": 7, "verb": 6, "adverb": 3}

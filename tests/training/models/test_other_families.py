@@ -1,14 +1,13 @@
 """UniFormerV2 and ViViT in every command: trained, scored, predicted and exported with their own frame sampling."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from random_weights import randomize
-from tiny_runs import environment, make_videos
+from tiny_runs import make_videos
 from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel, pipeline
+from warm_processes import run_python
 
 from tubevit import (
     FactorizedViViTConfig,
@@ -213,9 +212,7 @@ def test_export_is_loaded_without_the_package(trained, videos, tmp_path):
         f"answer = pipeline('video-classification', model={str(tmp_path / 'export')!r}, trust_remote_code=True)({str(clip)!r});"
         "assert not any(name.split('.')[0] == 'tubevit' for name in sys.modules); print(answer)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=300
-    )
+    result = run_python("-c", code)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "score" in result.stdout
 

@@ -1,14 +1,13 @@
 """A family with one registry entry works in every command; no other file knows the family."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import toy_family
 from safetensors.torch import load_file
-from tiny_runs import environment, make_videos
+from tiny_runs import make_videos
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import VideoData
@@ -113,7 +112,7 @@ model = AutoModelForVideoClassification.from_pretrained({str(tmp_path / "out")!r
 processor = AutoVideoProcessor.from_pretrained({str(tmp_path / "out")!r}, trust_remote_code=True)
 print(type(model).__name__, type(processor).__name__, processor.num_frames)
 """
-    result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    result = run_python("-c", code)
     assert result.stdout.split() == ["ToyForVideoClassification", "ToyVideoProcessor", "6"], result.stderr[-2000:]
 
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,13 +17,13 @@ from tiny_runs import (
     RANDOM,
     SHADES,
     arguments,
-    environment,
     make_images,
     make_run,
     make_videos,
 )
 from transformers import AutoConfig, pipeline
 from video_classifiers import save_peer, save_tubevit
+from warm_processes import run_python
 
 from tubevit import TubeViTForJointClassification
 from tubevit.training.cli import main
@@ -177,9 +175,7 @@ def test_killed_and_resumed_is_uninterrupted(data, whole, tmp_path):
     assert steps == list(range(1, 11))  # two epochs of nine batches: checkpoints are in the midst of both
     options = {"own": OWN_RANDOM, "dataloader_num_workers": 2, **JOINT_RANDOM}
     folder = tmp_path / "run"
-    command = [sys.executable, str(HELPERS / "tiny_runs.py"), "train", "9"]
-    command += joint_arguments(data, folder, **options)
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    result = run_python(HELPERS / "tiny_runs.py", "train", "9", *joint_arguments(data, folder, **options))
     assert result.returncode == -signal.SIGKILL, result.stderr[-3000:]
     assert not (folder / "model.safetensors").exists()
     assert train(JointRun.of(**joint_options(data, folder, resume_from_checkpoint="true", **options))) == 0
@@ -214,10 +210,8 @@ def test_two_processes_equal_one(data, tmp_path):
     mixed = [entry for entry in history(expected) if all(f"{name}/loss" in entry for name in NAMES)]
     assert 0 < len(mixed) < len(history(expected))
     script = ROOT / "training" / "run_video_classification.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     options = {"per_device_train_batch_size": 3, "activation_checkpointing": True, **SPLIT}
-    command += joint_arguments(data, tmp_path / "two", **options)
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    result = run_python(script, *joint_arguments(data, tmp_path / "two", **options), ranks=2)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "3 of clips or 3 of pictures on each of 2 cpu devices, 2 batches per step" in result.stdout
     for ours, theirs in zip(history(tmp_path / "two"), history(expected), strict=True):

@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tiny_runs
@@ -17,11 +15,11 @@ from tiny_runs import (
     WRONG_WEIGHTS,
     arguments,
     edit_weights,
-    environment,
     kill_behind,
     make_run,
     make_videos,
 )
+from warm_processes import run_python
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
@@ -137,13 +135,10 @@ def test_two_processes_killed_and_resumed_equal_one_uninterrupted(videos, tmp_pa
     options = {**ONE_VIEW, "save_strategy": "steps", "save_steps": 4, "num_train_epochs": 2}
     options |= {"load_best_model_at_end": False, "optim": "sgd", "learning_rate": 0.05}
     assert train(videos, tmp_path / "one", per_device_train_batch_size=6, **options) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     given = arguments(videos, tmp_path / "two", per_device_train_batch_size=3, **options)
-    killed = [*torchrun, str(HELPERS / "tiny_runs.py"), "train-loop", "5", *given]
-    result = subprocess.run(killed, env=environment(), capture_output=True, text=True, timeout=300)
+    result = run_python(HELPERS / "tiny_runs.py", "train-loop", "5", *given, ranks=2)
     assert result.returncode != 0 and list(find_checkpoints(tmp_path / "two")) == [4], result.stderr[-3000:]
-    resumed = [*torchrun, str(SCRIPT), *given, "resume_from_checkpoint=true"]
-    result = subprocess.run(resumed, env=environment(), capture_output=True, text=True, timeout=300)
+    result = run_python(SCRIPT, *given, "resume_from_checkpoint=true", ranks=2)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("Training continues after step 4 of 6.") == 1  # the first rank speaks for all
     ours, expected = history(tmp_path / "two"), history(tmp_path / "one")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +15,12 @@ from tiny_runs import (
     WRONG_WEIGHTS,
     arguments,
     edit_weights,
-    environment,
     kill_behind,
     make_run,
     make_videos,
 )
 from video_classifiers import PEERS, save_peer
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
@@ -111,12 +109,12 @@ def test_stream_of_shards_on_two_ranks_is_continued_exactly(shards, tmp_path):
         "mixup_alpha": 0.0,
         "sampler": "random",
     }  # an epoch has five steps
-    start = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2"]
     whole, folder = tmp_path / "whole", tmp_path / "run"
 
     def run(output: Path, **more) -> None:
-        command = [*start, *arguments(shards, output, **options, **more)]
-        result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        result = run_python(
+            "-m", "tubevit.training.cli", "train", *arguments(shards, output, **options, **more), ranks=2
+        )
         assert result.returncode == 0, result.stderr[-3000:]
 
     run(whole, dataloader_num_workers=2)

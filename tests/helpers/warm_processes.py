@@ -1,0 +1,138 @@
+"""Python processes that start in milliseconds: they are forked from a process that has imported torch and Transformers, and nothing of
+this project. An import of both takes six seconds of CPU time, for each process of each test.
+
+A test whose subject is the start of a process (imports, `torchrun`, streams of the real command) starts a real process instead.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+# Libraries read these when they are imported; a process that is forked later cannot have others.
+READ_ON_IMPORT = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "TORCH_", "PYTHON")
+IMPORTED = ("torch", "torchvision.transforms.v2", "accelerate", "transformers.trainer", "transformers.pipelines")
+STANDARD = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+TIME_LIMIT = 300  # seconds
+
+
+def run_python(*arguments: str | Path, ranks: int = 0, cwd=None) -> subprocess.CompletedProcess:
+    """As `python *arguments`, where they begin with the path of a script, `-m` and a module, or `-c` and code.
+
+    With `ranks`, this number of processes, as `torchrun --standalone --nproc-per-node` starts them: when one fails, the others are
+    ended. stdout and stderr are then those of all ranks, and the exit status is that of the first rank that failed.
+    """
+    server, started_with = start_server()
+    environment = {**os.environ, **STANDARD}
+    differing = read_on_import(environment).items() ^ started_with.items()
+    assert not differing, f"needs a real process: {differing}"
+    environments = [environment]
+    if ranks:
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+        shared["LOCAL_WORLD_SIZE"] = str(ranks)
+        environments = [{**environment, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    with tempfile.TemporaryDirectory() as folder:
+        request = {"arguments": list(map(str, arguments)), "cwd": str(cwd or os.getcwd()), "folder": folder}
+        server.stdin.write(json.dumps({**request, "environments": environments}) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        stdout, stderr = (
+            "".join(path.read_text() for path in sorted(Path(folder).glob(f"*.{stream}")))
+            for stream in ("stdout", "stderr")
+        )
+    return subprocess.CompletedProcess(request["arguments"], status, stdout, stderr)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@functools.cache
+def start_server() -> tuple[subprocess.Popen, dict[str, str]]:
+    """The process that is forked, one in each process that runs tests, and the variables that its libraries have read."""
+    environment = {**os.environ, **STANDARD}
+    server = subprocess.Popen(
+        [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(server.kill)
+    return server, read_on_import(environment)
+
+
+def read_on_import(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_ON_IMPORT)}
+
+
+def serve() -> dict:
+    """Fork for each request of stdin and answer with the exit status. Only the forked processes return: with what they shall run."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        ranks = {}
+        for rank, environment in enumerate(request["environments"]):
+            pid = os.fork()
+            if pid == 0:
+                return {**request, "environment": environment, "rank": rank}
+            ranks[pid] = rank
+        print(wait(ranks), flush=True)
+    sys.exit()
+
+
+def wait(ranks: dict[int, int]) -> int:
+    """Wait for processes. Return 0, or the exit status of the first that failed, or minus the number of the signal that ended it."""
+    failed, deadline = 0, time.monotonic() + TIME_LIMIT
+    while ranks:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0 and time.monotonic() < deadline:
+            time.sleep(0.005)
+            continue
+        code = os.waitstatus_to_exitcode(status) if pid else -signal.SIGALRM
+        ranks.pop(pid, None)
+        if code and not failed:
+            failed = code
+            for other in ranks:
+                os.kill(other, signal.SIGKILL)
+    return failed
+
+
+def become(request: dict) -> None:
+    """Run the program of the request, in the forked process."""
+    for descriptor, name in enumerate(("stdout", "stderr"), 1):
+        opened = os.open(f"{request['folder']}/{request['rank']}.{name}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(opened, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    sys.modules["numpy"].random.seed()  # a new process has other random numbers; `random` sees to this itself
+    first, *rest = request["arguments"]
+    folder = Path(first).parent if first.endswith(".py") else request["cwd"]
+    sys.path[0] = str(folder)
+    sys.argv = [first, *rest]
+    if first == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
+    elif first == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    for library in IMPORTED:
+        importlib.import_module(library)
+    gc.freeze()
+    become(serve())
