@@ -236,9 +236,9 @@ def end_processes() -> None:
     """
     End the process groups of a run when all its processes have called this function, after at most `SECONDS_TO_END`.
 
-    gloo resets its connections when a group ends (SO_LINGER 0), so what another process has not read yet is lost, and that process
-    fails in its last collective. A collective cannot prevent this, because it is complete for a process as soon as that process has
-    received. The processes therefore count themselves in the store, which belongs to the launcher.
+    A collective is complete for a process as soon as that process has received, so a process that ends at once may close connections
+    from which another one still reads. (One run of two processes ended with SIGABRT for an unknown reason, which this would explain; it
+    was not reproduced.) The processes therefore count themselves in the store, which belongs to the launcher.
     """
     if "torch" not in sys.modules:
         return
