@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .video_source import VideoDecodeError
+from .video_source import DecodeLimits, VideoDecodeError
 
 
 NUM_HEADER_BYTES = 21
@@ -17,6 +17,7 @@ class WebPAnimation:
 
     file: result of `resolve_source`.
     name: name of the file in messages.
+    limits: largest size, checked before a frame is decoded, and duration, checked while the frames are timed.
 
     Attributes: `timestamps` (of each frame, in seconds from 0, float64 `(frames,)`), `duration` (in seconds), and `display_size`
     ((height, width) of the frames).
@@ -24,7 +25,7 @@ class WebPAnimation:
     Raises `VideoDecodeError` for a file that cannot be read.
     """
 
-    def __init__(self, file, name: str):
+    def __init__(self, file, name: str, limits: DecodeLimits | None = None):
         from PIL import Image
 
         self.name = name
@@ -35,10 +36,13 @@ class WebPAnimation:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise self._error(error) from error
         self.display_size = (self.image.height, self.image.width)
-        durations = [
-            self._load(index).info.get("duration") or DEFAULT_MILLISECONDS
-            for index in range(self.image.n_frames)  # type: ignore[attr-defined]  # of animations
-        ]
+        if limits is not None:
+            limits.check_size(name, *self.display_size)
+        durations: list[float] = []
+        for index in range(self.image.n_frames):  # type: ignore[attr-defined]  # of animations
+            durations.append(self._load(index).info.get("duration") or DEFAULT_MILLISECONDS)
+            if limits is not None:
+                limits.check_duration(name, sum(durations) / 1000)
         ends = np.cumsum(durations) / 1000
         self.timestamps = np.concatenate([[0.0], ends[:-1]])
         self.duration = float(ends[-1])

@@ -26,7 +26,7 @@ from .frame_folders import FrameReader, list_frames
 from .truncation import find_matroska_damage, is_truncated
 from .video_index import IndexMismatch, Run, VideoIndex, build_index, has_format, is_disposable
 from .video_segments import SegmentSampler, VideoSegment
-from .video_source import VideoDecodeError, import_av, open_container, reason, resolve_source
+from .video_source import DecodeLimits, VideoDecodeError, import_av, open_container, reason, resolve_source
 
 
 # Codecs whose decoders raise an error for some damage if told to (`err_detect=explode`), and otherwise conceal it without a flag.
@@ -77,6 +77,7 @@ def decode_video(
     frame_transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     num_threads: int | None = None,
     allow_partial: bool = False,
+    limits: DecodeLimits | None = None,
 ) -> tuple[torch.Tensor, TubeViTVideoMetadata]:
     """Decode frames of a video: `(frames, metadata)` with uint8 frames `(frames, 3, height, width)`.
 
@@ -97,8 +98,9 @@ def decode_video(
             would miss damage (HEVC, MPEG-1, 2 and 4, and rare ones).
         allow_partial: return the frames that can be decoded from a damaged or truncated video instead of raising. The
             metadata then describes these frames.
+        limits: largest size and duration of a file, checked before its first frame is decoded. A folder of pictures has none.
 
-    Raises VideoDecodeError (a ValueError) for a video that cannot be read and for a frame that does not exist;
+    Raises VideoDecodeError (a ValueError) for a video that cannot be read or exceeds `limits`, and for a frame that does not exist;
     FileNotFoundError, IsADirectoryError or PermissionError for a path; TypeError for a source of another type.
     """
     segment = VideoSegment.of_source(source)
@@ -106,7 +108,12 @@ def decode_video(
         rest = {key: value for key, value in source.items() if key not in VideoSegment._fields}
         sample = SegmentSampler(segment, sample_indices_fn, str(source.get("path") or "<bytes>"), allow_partial)
         frames, metadata = decode_video(
-            rest, sample, frame_transform=frame_transform, num_threads=num_threads, allow_partial=allow_partial
+            rest,
+            sample,
+            frame_transform=frame_transform,
+            num_threads=num_threads,
+            allow_partial=allow_partial,
+            limits=limits,
         )
         return frames, sample.cut(metadata)
     folder = _frame_folder(source)
@@ -118,15 +125,15 @@ def decode_video(
         raise ValueError(f"num_threads must be 1 or more, or None for the default, got {num_threads}.")
     file, name = resolve_source(source)
     if is_animated_webp(file):
-        return _decode_animation(WebPAnimation(file, name), sample_indices_fn, frame_transform)
+        return _decode_animation(WebPAnimation(file, name, limits), sample_indices_fn, frame_transform)
     file_is_truncated = is_truncated(file)  # before FFmpeg reads a file object, whose position this changes
     select = _FrameSelector(sample_indices_fn, name)
     # If the frames differ from the index, or may be damaged, one thread decides by the same packets, and if they differ again,
     # decoding in order, which finds the actual frames or reports the damage.
     for max_threads in (num_threads, 1):
         with open_container(file, name, probe=False) as (container, stream):
-            _configure_decoder(stream, max_threads)
-            index = _build_index(container, stream, file, file_is_truncated, name, allow_partial)
+            _configure_decoder(stream, max_threads, limits=limits)
+            index = _build_index(container, stream, file, file_is_truncated, name, allow_partial, limits)
             if index.unreliable_reason is not None:
                 break
             with suppress(IndexMismatch, av.FFmpegError):
@@ -134,9 +141,9 @@ def decode_video(
             if stream.codec_context.thread_count == 1:
                 break
     with open_container(file, name) as (container, stream):
-        index = _build_index(container, stream, file, file_is_truncated, name, allow_partial)
+        index = _build_index(container, stream, file, file_is_truncated, name, allow_partial, limits)
     try:
-        return _decode_in_order(index, file, name, allow_partial, select, frame_transform)
+        return _decode_in_order(index, file, name, allow_partial, select, frame_transform, limits)
     except av.FFmpegError as error:  # not damage, but an unsupported color matrix such as ICtCp
         raise VideoDecodeError(f"{name} cannot be converted to RGB: {reason(error)}.") from error
 
@@ -186,19 +193,24 @@ def _default_num_threads() -> int:
     return 1 if torch.utils.data.get_worker_info() is not None else min(num_cores(), MAX_THREADS)
 
 
-def _configure_decoder(stream, num_threads: int, is_strict: bool = True) -> None:
-    """Prepare the decoder of `stream` to report all damage, with at most `num_threads` threads."""
+def _configure_decoder(stream, num_threads: int, is_strict: bool = True, limits: DecodeLimits | None = None) -> None:
+    """Prepare the decoder of `stream` to report all damage, with at most `num_threads` threads, and to refuse larger frames."""
     codec = stream.codec_context
     codec.thread_type = "AUTO"  # prefers one frame per thread, because most pictures have a single slice
     # With FFmpeg logging on, closing the file can deadlock: it waits for the decoder threads while it holds Python's GIL, which
     # a thread needs to log.
     is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
     codec.thread_count = num_threads if is_safe else 1
+    options = {} if limits is None else {"max_pixels": str(limits.pixels)}  # a stream may change its size
     if is_strict and (codec.name in STRICT_CODECS or codec.thread_count > 1):
-        codec.options = {"err_detect": "explode"}
+        options["err_detect"] = "explode"
+    if options:
+        codec.options = options
 
 
-def _build_index(container, stream, file, file_is_truncated: bool, name: str, allow_partial: bool) -> VideoIndex:
+def _build_index(
+    container, stream, file, file_is_truncated: bool, name: str, allow_partial: bool, limits: DecodeLimits | None
+) -> VideoIndex:
     try:
         index = build_index(container, stream, file_is_truncated)
     except import_av().FFmpegError as error:
@@ -210,9 +222,20 @@ def _build_index(container, stream, file, file_is_truncated: bool, name: str, al
         ) from error
     if not index.frame_packets:
         raise VideoDecodeError(f"{name} has a video stream without frames.")
+    if limits is not None:
+        limits.check_size(name, index.height, index.width)
+        limits.check_duration(name, _duration_of_packets(index))
     if not allow_partial:
         _check_container(index, container, file, name)
     return index
+
+
+def _duration_of_packets(index: VideoIndex) -> float:
+    """Seconds from the first to the end of the last frame, by the times of the packets; the frames over the rate if they have none."""
+    times = [header.pts for header in index.headers if header.pts is not None]
+    if len(times) < 2:
+        return len(index.frame_packets) / float(index.frame_rate or DEFAULT_FRAME_RATE)
+    return float((max(times) - min(times) + index.last_duration) * index.time_base)
 
 
 def _check_container(index: VideoIndex, container, file, name: str) -> None:
@@ -353,13 +376,13 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
 # Decoding in order
 
 
-def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _FrameSelector, frame_transform):
+def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _FrameSelector, frame_transform, limits):
     """Decode the whole stream to find its frames; decode it again if they do not fit into MAX_CACHED_FRAME_BYTES."""
     pts: list[int | None] = []
     cached: list | None = []
     num_cached_bytes, error, first_damaged, is_interlaced = 0, None, None, False
     try:
-        for frame in _all_frames(index, file, name, allow_partial):
+        for frame in _all_frames(index, file, name, allow_partial, limits):
             if not pts:
                 convert = FrameToRGB(frame.width, frame.height, index.sample_aspect_ratio)
             if frame.is_corrupt and first_damaged is None:
@@ -385,15 +408,15 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
     selected = set(indices.tolist())
     if cached is not None:
         return _assemble_clip((cached[i] for i in sorted(selected)), convert, frame_transform, indices, metadata)
-    with closing(_all_frames(index, file, name, allow_partial)) as frames:
+    with closing(_all_frames(index, file, name, allow_partial, limits)) as frames:
         selected_frames = (frame for i, frame in zip(range(max(selected) + 1), frames, strict=False) if i in selected)
         return _assemble_clip(selected_frames, convert, frame_transform, indices, metadata)
 
 
-def _all_frames(index: VideoIndex, file, name: str, allow_partial: bool) -> Generator:
+def _all_frames(index: VideoIndex, file, name: str, allow_partial: bool, limits: DecodeLimits | None) -> Generator:
     with open_container(file, name) as (container, stream):
         # The flags of one thread decide what is damaged. Where damage is allowed, it is concealed.
-        _configure_decoder(stream, num_threads=1, is_strict=not allow_partial)
+        _configure_decoder(stream, num_threads=1, is_strict=not allow_partial, limits=limits)
         for packet in container.demux(stream):
             # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
             if not (index.is_truncated and packet.is_corrupt):

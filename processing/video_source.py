@@ -12,6 +12,7 @@ import re
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from typing import NamedTuple
 
 
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -29,6 +30,25 @@ ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of an audio fi
 
 class VideoDecodeError(ValueError):
     """A video cannot be read. The message is one line: which video, why, and how many frames were decoded."""
+
+
+class DecodeLimits(NamedTuple):
+    """
+    Largest videos of unknown origin that are decoded. The two checks raise `VideoDecodeError`.
+
+    pixels: height times width of a frame. duration: seconds of video.
+    """
+
+    pixels: int
+    duration: float
+
+    def check_size(self, name: str, height: int, width: int) -> None:
+        if height * width > self.pixels:
+            raise VideoDecodeError(f"{name} has frames of {width}x{height} pixels, more than {self.pixels:,}.")
+
+    def check_duration(self, name: str, seconds: float) -> None:
+        if seconds > self.duration:
+            raise VideoDecodeError(f"{name} is {seconds:.1f} s long, longer than {self.duration:g} s.")
 
 
 def import_av():

@@ -59,3 +59,14 @@ def print_peak(step: Callable[[], Any]) -> None:
 def _status_kib(field: str) -> int:
     (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field + ":"))
     return int(line.split()[1])
+
+
+def memory_of(pid: int) -> float:
+    """MiB of a process and its children; pages that processes share are divided among them. NaN on systems without /proc."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("nan")
+    own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**10
+    return own + sum(memory_of(int(child)) for child in children)

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from .memory import memory_of
+
 
 ROUNDS = 3
 
@@ -57,28 +59,12 @@ class Service:
             return 0
 
     def memory(self) -> float:
-        """MiB of the service and its processes, from /proc; NaN on systems without it."""
-        try:
-            return sum(map(resident_bytes, tree_of(self.process.pid))) / 2**20
-        except OSError:
-            return float("nan")
+        """MiB of the service and its processes."""
+        return memory_of(self.process.pid)
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.communicate(timeout=60)
-
-
-def tree_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    return [pid, *(each for child in children for each in tree_of(int(child)))]
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process; pages that processes share are divided among them."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def send_all(send: Callable[[int], int], number: int, concurrency: int) -> tuple[float, list[float], Counter]:

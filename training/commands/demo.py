@@ -3,7 +3,8 @@
 `tubevit demo`: train a tiny TubeViT in a few minutes on two CPU cores, and draw a report of its tubes and predictions.
 
 The demo trains the recipe `demo` as `tubevit train` does, on synthetic clips of moving shapes (`moving_shapes`) or on your own videos
-in folders named after their classes. Then it classifies clips with Transformers' `pipeline`.
+in folders named after their classes. Then it classifies clips with Transformers' `pipeline`. `--quick` takes the weights of such a run
+that are shipped with the package (`demo_weights`) instead of training; `--gradio` serves a page that classifies uploaded videos.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,7 +29,9 @@ RECIPE = "demo"
 CLIP_LIST = "clips.csv"
 NUM_EVALUATIONS = 4  # while training
 NUM_REPORT_CLIPS = 8
+PORT = 7860  # Gradio's
 MAX_CORRUPT_SHOWN = 10
+TRAINING_DEFAULTS = {"steps": 1400, "clips_per_class": 150, "max_clips": 2000}
 REPORT_SCALE = 3  # frames in the report have this multiple of the model's resolution
 
 
@@ -40,22 +43,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your videos, in FOLDER/<class>/ or FOLDER/train|val/<class>/ (default: synthetic moving shapes)",
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
-    parser.add_argument("--steps", type=whole_number(1), default=1400, help="optimizer steps (default: 1400)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="do not train: classify a few drawn clips with the weights that the package ships",
+    )
+    parser.add_argument("--steps", type=whole_number(1), help="optimizer steps (default: 1400)")
     parser.add_argument(
         "--clips-per-class",
         type=whole_number(1),
-        default=150,
         help="number of synthetic training clips per class (default: 150)",
     )
     parser.add_argument(
-        "--max-clips", type=whole_number(2), default=2000, help="maximum number of your clips to use (default: 2000)"
+        "--max-clips", type=whole_number(2), help="maximum number of your clips to use (default: 2000)"
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, help="random seed of clips, weights and training order (default: 0)"
     )
+    page = parser.add_argument_group("page", "A Gradio app on this machine that classifies uploaded videos.")
+    page.add_argument(
+        "--gradio",
+        action="store_true",
+        help="serve the page for the model in --output, or for the shipped weights if there is none; needs the extra gradio",
+    )
+    page.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="with --gradio: checkpoint of a video classifier, a folder or a name on the Hub",
+    )
+    page.add_argument(
+        "--port", type=whole_number(1), metavar="N", help=f"with --gradio: port of the page (default: {PORT})"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    _check_options(args)
+    if args.gradio:
+        from .demo_page import serve_page
+
+        return serve_page(args.model, args.output, args.seed, args.port or PORT)
+    if args.quick:
+        from .quick_demo import run_quick
+
+        return run_quick(args.output, args.seed)
+    return _run_training(args)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Fill in the defaults of options of the training. Raises `ValueError` for options without effect."""
+    mode = "--gradio" if args.gradio else "--quick" if args.quick else None
+    if args.gradio and args.quick:
+        raise ValueError(
+            "--quick has no effect with --gradio, which takes the shipped weights if --output has no model."
+        )
+    if mode is not None:
+        given = [name for name in ("data", *TRAINING_DEFAULTS) if vars(args)[name] is not None]
+        if given:
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} has no effect with {mode}, which does not train: leave it out."
+            )
+    if not args.gradio and (given := [name for name in ("model", "port") if vars(args)[name] is not None]):
+        raise ValueError(f"--{given[0]} has no effect without --gradio: leave it out.")
+    for name, value in TRAINING_DEFAULTS.items():
+        if vars(args)[name] is None:
+            setattr(args, name, value)
+
+
+def _run_training(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     from ..evaluation.metrics import chance_warning
@@ -63,23 +117,23 @@ def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     logging.disable_progress_bar()  # of loading weights, which takes no time for this model
     folders = _find_demo_clips(args)
-    _print_step(2, "Check that all files can be read")
+    print_step(2, "Check that all files can be read")
     clip_list = args.output / CLIP_LIST
     evaluated_on = _leave_out_corrupt(folders, clip_list)
-    _print_step(3, f"Train a TubeViT from random weights for {args.steps} steps")
+    print_step(3, f"Train a TubeViT from random weights for {args.steps} steps")
     model_folder = args.output / "model"
     _remove_model(model_folder)
     training_run = _make_run(args, clip_list, model_folder)
     num_parameters = _train(training_run, model_folder)
-    _print_step(4, "Evaluate the saved model")
+    print_step(4, "Evaluate the saved model")
     metrics = _evaluate(training_run, model_folder)
-    _print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
+    print_step(5, 'Classify clips with pipeline("video-classification") and draw the report')
     name = "moving shapes" if args.data is None else args.data.resolve().name
     report, summary = (
         args.output / "report.png",
         f"{metrics['accuracy']:.1%} of {len(folders.val)} {evaluated_on} correct",
     )
-    _classify_and_draw(
+    classify_and_draw(
         model_folder,
         take_evenly(folders.val, NUM_REPORT_CLIPS, args.seed),
         report,
@@ -95,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         f"{seconds} s.\n"
         f"  model   {model_folder}\n"
         f"  report  {report}\n"
-        f'Next:  {_command()} predict "{folders.val[0].path.parent}" --model "{model_folder}"'
+        f'Next:  {command_name()} predict "{folders.val[0].path.parent}" --model "{model_folder}"'
     )
     return 0
 
@@ -105,9 +159,9 @@ def _find_demo_clips(args: argparse.Namespace) -> ClassFolders:
         from ..synthetic.moving_shapes import labels, write_dataset
 
         num_val = max(1, args.clips_per_class // 6)
-        _print_step(1, f"Write moving shapes as mp4 files: {len(labels())} classes that a single frame does not show")
+        print_step(1, f"Write moving shapes as mp4 files: {len(labels())} classes that a single frame does not show")
         return find_clips(write_dataset(args.output / "videos", args.clips_per_class, num_val, args.seed))
-    _print_step(1, f"Look for videos in {args.data}")
+    print_step(1, f"Look for videos in {args.data}")
     folders = find_clips(args.data, seed=args.seed)
     num_found = len(folders.train) + len(folders.val)
     if num_found > args.max_clips:
@@ -211,11 +265,18 @@ def _evaluate(run: Any, folder: Path) -> dict[str, Any]:
     return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))
 
 
-def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: Path, **texts: str) -> None:
+def classify_and_draw(
+    model_folder: Path,
+    clips: Sequence[LabeledClip],
+    path: Path,
+    on_clip: Callable[[LabeledClip, tuple[str, float]], None] | None = None,
+    **texts: str,
+) -> int:
     """
-    Classify video files with Transformers' pipeline, from the saved model only, and write the report.
+    Classify video files with Transformers' pipeline, from the saved model only, and write the report. Returns the number of clips whose
+    best label is correct.
 
-    texts: `title`, `subtitle` and `clips_are` of `draw_report`.
+    on_clip: called with each clip and its best label and score. texts: `title`, `subtitle` and `clips_are` of `draw_report`.
     """
     import torch
     from transformers import pipeline
@@ -231,11 +292,14 @@ def _classify_and_draw(model_folder: Path, clips: Sequence[LabeledClip], path: P
         predictions = [(entry["label"], entry["score"]) for entry in classifier(str(clip.path), top_k=3)]
         frames = processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
         report_clips.append(ReportClip(frames.permute(0, 2, 3, 1).numpy(), clip.label, predictions))
+        if on_clip is not None:
+            on_clip(clip, predictions[0])
     config = classifier.model.config
     size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
     fraction = read_mask(tubes, size).mean()
     texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {fraction:.0%} of its pixels"
     draw_report(path, report_clips, tubes, size, **texts)
+    return sum(clip.is_correct for clip in report_clips)
 
 
 def _report_processor(processor: Any) -> Any:
@@ -246,7 +310,7 @@ def _report_processor(processor: Any) -> Any:
     return type(processor).from_dict(settings)
 
 
-def _command() -> str:
+def command_name() -> str:
     """The command by which the user called `tubevit`, relative to the working folder."""
     path = Path(sys.argv[0])
     if path.name != "tubevit" or not path.is_file():
@@ -254,5 +318,5 @@ def _command() -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _print_step(step: int, text: str) -> None:
-    print(f"\n[{step}/5] {text}", flush=True)
+def print_step(step: int, text: str, total: int = 5) -> None:
+    print(f"\n[{step}/{total}] {text}", flush=True)

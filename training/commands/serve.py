@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-megabytes", type=whole_number(1), default=100, metavar="N", help="size of a file (default: 100)"
     )
     limits.add_argument(
+        "--max-total-megabytes",
+        type=whole_number(1),
+        metavar="N",
+        help="size of the files of all requests that are not decoded yet (default: 512, or --max-megabytes if larger)",
+    )
+    limits.add_argument(
         "--max-duration", type=whole_number(1), default=600, metavar="S", help="seconds of video (default: 600)"
     )
     limits.add_argument(
@@ -86,6 +92,11 @@ def run(args: argparse.Namespace) -> int:
     from ..models.loading import load_video_classifier
     from ..serving.decoding import Limits
 
+    total = args.max_total_megabytes or max(512, args.max_megabytes)
+    if total < args.max_megabytes:
+        raise ValueError(
+            f"--max-total-megabytes {total} is below --max-megabytes {args.max_megabytes}: one file could never arrive."
+        )
     quiet_libraries()
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
     classifier = load_video_classifier(args.model, views, args.dtype)
@@ -95,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     settings = ServiceSettings(
         limits=Limits(args.max_duration, args.max_pixels, args.decode_seconds),
         max_bytes=args.max_megabytes * 2**20,
+        max_total_bytes=total * 2**20,
         max_requests=args.max_requests,
         upload_seconds=args.upload_seconds,
         url_hosts=tuple(host.lower() for host in args.allow_url),

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     events.add_argument(
         "--ignore", action="append", default=[], metavar="LABEL", help="a class that is no event; repeat for more"
     )
+    events.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="events that the video has, as an events.json or a CSV with label, start and end in seconds: print frame accuracy and event F1",
+    )
     live = parser.add_argument_group("live sources")
     live.add_argument(
         "--max-reconnects",
@@ -90,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     stream = TubeViTStream.from_pretrained(
         args.model, device, args.dtype, window_stride=args.stride, window_seconds=args.window_seconds
     )
+    truth = None if args.truth is None else read_truth(args.truth, stream.labels, args.ignore)
     step = stream.window_stride / stream.rate
     detector = EventDetector(
         stream.labels, args.high, args.low, args.smoothing, args.min_seconds, args.ignore, half_window=step / 2
@@ -119,14 +126,42 @@ def run(args: argparse.Namespace) -> int:
     print(watcher.summary(time.monotonic() - begin))
     if source.num_damaged:
         print(f"{source.num_damaged:,} damaged frames or packets were left out.", file=sys.stderr)
+    scores = None if truth is None or watcher.time == 0 else compare(watcher.events, truth, watcher.time)
+    if scores is not None:
+        print(
+            f"Compared with the events of {args.truth}: frame accuracy {scores['frame_accuracy']:.1%}, event F1 {scores['f1']:.3f} "
+            f"(precision {scores['precision']:.3f}, recall {scores['recall']:.3f}; {scores['num_expected']:,} events expected)."
+        )
     if folder is not None:
-        watcher.write(args.source, args.model, problem)
+        watcher.write(args.source, args.model, problem, scores)
         print(f"Wrote {len(watcher.events)} events to {folder} (until {clock(watcher.time)}).")
     if failure is not None:
         raise failure
     if problem is not None:
         print(problem, file=sys.stderr)
     return 0 if problem is None else 1
+
+
+def read_truth(path: Path, labels: list[str], ignored: list[str]) -> list[Any]:
+    """The events of `path` except those of `ignored` labels. Raises `ValueError` for a label that the model does not have."""
+    from ..streaming.events import read_events
+
+    events = read_events(path)
+    if unknown := sorted({event.label for event in events} - set(labels) - set(ignored)):
+        raise ValueError(
+            f"{path}: the model has no class {unknown[0]!r}; its classes begin with {', '.join(labels[:5])}. Leave out events of other "
+            f"classes."
+        )
+    return [event for event in events if event.label not in ignored]
+
+
+def compare(events: list[Any], truth: list[Any], duration: float) -> dict[str, Any]:
+    """Frame accuracy, and precision, recall and F1 of events, over the part of the video that was watched."""
+    from ..streaming.events import cut_events, event_f1, frame_accuracy
+
+    expected = cut_events(truth, duration)
+    accuracy = {"frame_accuracy": frame_accuracy(events, expected, duration)}
+    return accuracy | event_f1(events, expected) | {"num_expected": len(expected)}
 
 
 class Watcher:
@@ -204,13 +239,15 @@ class Watcher:
             text += f"; {tokens.num_computed:,} of {tokens.num_tokens:,} tube tokens were computed, the others reused"
         return text + "."
 
-    def write(self, source: str, model: str, problem: str | None) -> None:
+    def write(self, source: str, model: str, problem: str | None, scores: dict[str, Any] | None) -> None:
         from ..streaming.events import write_events
         from ..visualization.timeline import draw_timeline
 
         assert self.folder is not None
         description = {"source": source, "model": model, "duration": round(self.time, 3), "windows": self.num_windows}
-        write_events(self.folder, self.events, description | ({} if problem is None else {"problem": problem}))
+        found = {"problem": problem, "scores": scores}
+        description |= {name: value for name, value in found.items() if value is not None}
+        write_events(self.folder, self.events, description)
         times, scores = self.history.columns()
         bars = [(event.label, event.start, event.end) for event in self.events]
         draw_timeline(

@@ -237,8 +237,17 @@ def _action_ranks(parts: list[np.ndarray], labels: list[np.ndarray]) -> np.ndarr
     return np.where(is_candidate, ranks, largest)
 
 
+class LogitsNotFinite(ValueError):
+    """The logits of a video are NaN or inf, so it has no scores."""
+
+
 def scores_of(classifier: Any, logits: np.ndarray) -> np.ndarray:
-    """`aggregate_views` by probabilities for the labels of a `VideoClassifier`."""
+    """
+    `aggregate_views` by probabilities for the labels of a `VideoClassifier`. Raises `LogitsNotFinite`, as for
+    float16 weights when an activation exceeds 65,504.
+    """
+    if not np.isfinite(logits).all():
+        raise LogitsNotFinite("the model's logits are NaN or inf; with float16 weights, --dtype float32 may help")
     return aggregate_views(logits, multi_label=classifier.multi_label, label_groups=classifier.label_groups)
 
 

@@ -16,13 +16,15 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ..evaluation.metrics import best_labels
+from ..evaluation.metrics import LogitsNotFinite, best_labels, scores_of
 from .batching import Batcher
 from .decoding import ClipDecoder, Limits, UnreadableFile
 
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # bounds of the histograms
 RECENT = 1_000  # requests of which quantiles are computed
+STAGES = ("receive", "decode", "model")
+HEADER_BYTES = 2**16  # of a form, or of {"url": ...}, beside the file
 BODY = {
     "required": True,
     "content": {
@@ -45,26 +47,66 @@ ERRORS = {
     408: "the body did not arrive in time",
     413: "the body is too large",
     422: "the file cannot be read, or exceeds a limit; `detail` says why",
-    429: "too many requests are in work",
+    429: "too many requests, or too many bytes, are in work",
 }
 
 
 @dataclass
 class ServiceSettings:
     """
-    limits: of the files, see `Limits`. max_bytes: of a body, or of the file behind a URL. max_requests: accepted at the same time; more
-    are answered with 429. upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are
+    limits: of the files, see `Limits`. max_bytes: of a body, or of the file behind a URL. max_total_bytes: of the files of all requests in
+    work that are not decoded yet. max_requests: accepted at the same time; more requests, or bytes, are answered with 429. upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are
     fetched; none by default. num_decoders: processes that decode. max_batch_size, max_wait: see `Batcher`.
     """
 
     limits: Limits = field(default_factory=Limits)
     max_bytes: int = 100 * 2**20
+    max_total_bytes: int = 512 * 2**20
     max_requests: int = 64
     upload_seconds: float = 60.0
     url_hosts: tuple[str, ...] = ()
     num_decoders: int = 2
     max_batch_size: int = 8
     max_wait: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.max_total_bytes < self.max_bytes:
+            raise ValueError(
+                f"The files of all requests may have {self.max_total_bytes:,} bytes, less than one file ({self.max_bytes:,})."
+            )
+
+
+class Uploads:
+    """
+    The bytes of the files that the service holds. Each request counts its own with `Upload`.
+
+    settings: with `max_bytes` of a file and `max_total_bytes` of all.
+    """
+
+    def __init__(self, settings: ServiceSettings):
+        self.settings, self.num_bytes = settings, 0
+
+
+class Upload:
+    """The bytes of the file of one request; they count until the end of the `with` block. `add` raises 413 and 429."""
+
+    def __init__(self, uploads: Uploads):
+        self.uploads, self.num_bytes = uploads, 0
+
+    def add(self, number: int) -> None:
+        settings = self.uploads.settings
+        if self.num_bytes + number > settings.max_bytes + HEADER_BYTES:
+            raise too_large(settings)
+        if self.uploads.num_bytes + number > settings.max_total_bytes:
+            raise HTTPException(429, "the service holds too many bytes of files; try again", {"Retry-After": "1"})
+        self.num_bytes += number
+        self.uploads.num_bytes += number
+
+    def __enter__(self) -> "Upload":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.uploads.num_bytes -= self.num_bytes
 
 
 class Metrics:
@@ -98,12 +140,39 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
     The service of a classifier.
 
     classifier: a `VideoClassifier` of videos, on its device. name: shown in answers.
+
+    Raises `LogitsNotFinite` for a model that has no finite logits for a clip of noise.
     """
+    check_model(classifier)
     metrics = Metrics()
     decoder = ClipDecoder(classifier.processor, settings.num_decoders, settings.limits)
     batcher = Batcher(classifier, settings.max_batch_size, settings.max_wait, metrics.batch_size.observe)
     labels = classifier.model.config.id2label
+    uploads = Uploads(settings)
+    # Clips that are decoded, or wait for the model: enough for a batch in work and the next one, so that their memory is bounded.
+    clip_slots = asyncio.Semaphore(2 * settings.max_batch_size + settings.num_decoders)
     num_in_work = 0
+
+    async def score(request: Request) -> tuple[np.ndarray, dict[str, float]]:
+        """Scores of the video of a request, and the seconds of each stage."""
+        times = [time.perf_counter()]
+        with Upload(uploads) as upload:
+            data = await in_time(read_body(request, settings, upload), settings.upload_seconds)
+            times.append(time.perf_counter())
+            await clip_slots.acquire()
+            try:
+                views = await decoder.decode(data)
+            except BaseException:
+                clip_slots.release()
+                raise
+            del data
+        times.append(time.perf_counter())
+        try:
+            scores = await batcher.score(views)
+        finally:
+            clip_slots.release()
+        times.append(time.perf_counter())
+        return scores, dict(zip(STAGES, np.diff(times).tolist(), strict=True))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -133,23 +202,16 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         num_in_work += 1
         metrics.in_work.set(num_in_work)
         try:
-            begin = time.perf_counter()
-            data = await in_time(read_body(request, settings), settings.upload_seconds)
-            received = time.perf_counter()
-            try:
-                views = await decoder.decode(data)
-            except UnreadableFile as error:
-                raise HTTPException(422, str(error)) from None
-            decoded = time.perf_counter()
-            scores = await batcher.score(views)
-            end = time.perf_counter()
+            scores, stages = await score(request)
+        except (UnreadableFile, LogitsNotFinite) as error:
+            raise HTTPException(422, str(error)) from None
         finally:
             num_in_work -= 1
             metrics.in_work.set(num_in_work)
-        stages = {"receive": received - begin, "decode": decoded - received, "model": end - decoded}
-        for stage, seconds in {**stages, "total": end - begin}.items():
+        total = sum(stages.values())
+        for stage, seconds in {**stages, "total": total}.items():
             metrics.seconds.labels(stage).observe(seconds)
-        metrics.recent.append(end - begin)
+        metrics.recent.append(total)
         return {
             "model": name,
             "predictions": best_labels(scores, labels, top_k, classifier.label_groups),
@@ -179,6 +241,15 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
     return app
 
 
+def check_model(classifier: Any) -> None:
+    """Classify a clip of noise, so that a model without finite logits is refused before the first request."""
+    processor = classifier.processor
+    noise = np.random.default_rng(0).integers(0, 256, (processor.num_frames, 64, 64, 3), np.uint8)
+    pixels = processor(noise, do_sample_frames=False, return_tensors="pt").pixel_values_videos[0]
+    clips = pixels if pixels.ndim == 5 else pixels[None]
+    scores_of(classifier, classifier(clips.to(classifier.model.device)).cpu().numpy())
+
+
 async def in_time(awaitable: Awaitable[bytes], seconds: float) -> bytes:
     try:
         return await asyncio.wait_for(awaitable, seconds)
@@ -186,17 +257,17 @@ async def in_time(awaitable: Awaitable[bytes], seconds: float) -> bytes:
         raise HTTPException(408, f"the file did not arrive within {seconds:g} s") from None
 
 
-async def read_body(request: Request, settings: ServiceSettings) -> bytes:
-    """The video of a request. Raises `HTTPException` with a status of `ERRORS`."""
+async def read_body(request: Request, settings: ServiceSettings, upload: Upload) -> bytes:
+    """The video of a request, whose bytes `upload` counts. Raises `HTTPException` with a status of `ERRORS`."""
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > settings.max_bytes + 2**16:  # a form adds a header
+    if length.isdecimal() and int(length) > settings.max_bytes + HEADER_BYTES:
         raise too_large(settings)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    limited = Request(request.scope, limited_receive(request.receive, settings))
+    limited = Request(request.scope, counted(request.receive, upload))
     if kind == "multipart/form-data":
         data = await read_form(limited, settings)
     elif kind == "application/json":
-        data = await fetch(await read_url(limited), settings)
+        data = await fetch(await read_url(limited), settings, upload)
     else:
         data = await limited.body()
     if not data:
@@ -210,19 +281,15 @@ def too_large(settings: ServiceSettings) -> HTTPException:
     return HTTPException(413, f"the file has more than {settings.max_bytes:,} bytes")
 
 
-def limited_receive(receive: Callable[[], Awaitable[Any]], settings: ServiceSettings) -> Callable[[], Awaitable[Any]]:
-    """`receive` that raises 413 as soon as the body is larger than a file may be."""
-    num_bytes = 0
+def counted(receive: Callable[[], Awaitable[Any]], upload: Upload) -> Callable[[], Awaitable[Any]]:
+    """`receive` that raises 413 or 429 as soon as the body is larger than a file may be."""
 
-    async def limited() -> Any:
-        nonlocal num_bytes
+    async def counting() -> Any:
         message = await receive()
-        num_bytes += len(message.get("body", b""))
-        if num_bytes > settings.max_bytes + 2**16:
-            raise too_large(settings)
+        upload.add(len(message.get("body", b"")))
         return message
 
-    return limited
+    return counting
 
 
 async def read_form(request: Request, settings: ServiceSettings) -> bytes:
@@ -244,7 +311,7 @@ async def read_url(request: Request) -> str:
     return url
 
 
-async def fetch(url: str, settings: ServiceSettings) -> bytes:
+async def fetch(url: str, settings: ServiceSettings, upload: Upload) -> bytes:
     """The file behind a URL of an allowed host. Redirects are not followed: they could lead to another host."""
     try:
         parts = urlsplit(url)
@@ -255,15 +322,13 @@ async def fetch(url: str, settings: ServiceSettings) -> bytes:
     if parts.scheme not in ("http", "https") or host not in settings.url_hosts:
         allowed = ", ".join(settings.url_hosts) or "none"
         raise HTTPException(403, f"files of this URL are not fetched; allowed hosts: {allowed}")
-    chunks, num_bytes = [], 0
+    chunks = []
     try:
         async with httpx.AsyncClient(timeout=settings.upload_seconds) as client, client.stream("GET", url) as response:
             if response.status_code != 200:
                 raise HTTPException(422, f"the URL answers with status {response.status_code}")
             async for chunk in response.aiter_bytes():
-                num_bytes += len(chunk)
-                if num_bytes > settings.max_bytes:
-                    raise too_large(settings)
+                upload.add(len(chunk))
                 chunks.append(chunk)
     except (httpx.RequestError, httpx.InvalidURL) as error:
         if isinstance(error, httpx.TimeoutException):

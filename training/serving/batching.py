@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..evaluation.metrics import scores_of
+from ..evaluation.metrics import LogitsNotFinite, scores_of
 
 
 class Batcher:
@@ -39,7 +39,10 @@ class Batcher:
         self.thread.shutdown()
 
     async def score(self, views: torch.Tensor) -> np.ndarray:
-        """Scores `(classes,)` of the views `(views, frames, channels, height, width)` of a video."""
+        """
+        Scores `(classes,)` of the views `(views, frames, channels, height, width)` of a video. Raises
+        `LogitsNotFinite`.
+        """
         future = asyncio.get_running_loop().create_future()
         self.queue.put_nowait((views, future))
         return await future
@@ -75,8 +78,11 @@ class Batcher:
                 else:
                     future.set_result(result)
 
-    def _score_all(self, videos: list[torch.Tensor]) -> list[np.ndarray]:
-        """Videos of equal shape go through the model together. Without a center crop, shapes may differ."""
+    def _score_all(self, videos: list[torch.Tensor]) -> list[np.ndarray | LogitsNotFinite]:
+        """
+        Scores of each video, or the reason why it has none. Videos of equal shape go through the model together; without a center crop,
+        shapes may differ.
+        """
         scores: list[Any] = [None] * len(videos)
         device = self.classifier.model.device
         for shape in {views.shape for views in videos}:
@@ -84,5 +90,8 @@ class Batcher:
             clips = torch.cat([videos[index] for index in members]).to(device)
             logits = self.classifier(clips).cpu().numpy().reshape(len(members), shape[0], -1)
             for index, each in zip(members, logits, strict=True):
-                scores[index] = scores_of(self.classifier, each)
+                try:
+                    scores[index] = scores_of(self.classifier, each)
+                except LogitsNotFinite as error:  # the other videos of the batch have their scores
+                    scores[index] = error
         return scores

@@ -7,8 +7,9 @@ every reason why a file has no clip is an `UnreadableFile`.
 """
 
 import asyncio
-import io
+import copy
 import logging
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tubevit.processing import VideoDecodeError
-from tubevit.processing.video_source import import_av
+from tubevit.processing.video_source import DecodeLimits
 
 from ..data.worker_processes import NO_ITEM, ItemFailed, Worker
 from ..options import one_line
@@ -45,43 +46,19 @@ class Limits(NamedTuple):
     seconds: float = 30.0
 
 
-def read_clip(data: bytes, processor: Any, limits: Limits) -> torch.Tensor:
+def read_clip(data: bytes, processor: Any) -> torch.Tensor:
     """
-    The views of a video, `(views, frames, channels, height, width)`, as `processor` reads them. An image is a video of one frame.
+    The views of a video, `(views, frames, channels, height, width)`, as `processor` reads them.
 
     Raises `UnreadableFile`.
     """
     try:
-        check_limits(data, limits)
         pixels = processor(data, return_tensors="pt").pixel_values_videos[0]
-    except UnreadableFile:
-        raise
     except Exception as error:
         if not isinstance(error, (ValueError, OSError)):
             logger.exception("A file of %d bytes could not be read.", len(data))
         raise UnreadableFile(_reason(error)) from None
     return pixels if pixels.ndim == 5 else pixels[None]
-
-
-def check_limits(data: bytes, limits: Limits) -> None:
-    """
-    Raises `UnreadableFile` for a video that is larger or longer than `limits`, by its header. A file that cannot be opened passes:
-    the processor says why.
-    """
-    av = import_av()
-    try:
-        with av.open(io.BytesIO(data)) as container:
-            if not container.streams.video:
-                return
-            context = container.streams.video[0].codec_context
-            width, height = context.width, context.height
-            duration = (container.duration or 0) / av.time_base
-    except av.FFmpegError:
-        return
-    if width * height > limits.pixels:
-        raise UnreadableFile(f"a frame has {width}x{height} pixels, more than {limits.pixels:,}")
-    if duration > limits.duration:
-        raise UnreadableFile(f"the video is {duration:.1f} s long, longer than {limits.duration:g} s")
 
 
 def _reason(error: Exception) -> str:
@@ -90,7 +67,7 @@ def _reason(error: Exception) -> str:
         if isinstance(error, (VideoDecodeError, ValueError))
         else f"{type(error).__name__}: {one_line(error)}"
     )
-    return text.removeprefix("<bytes>: ").removeprefix("<bytes> ")
+    return re.sub(r"^<\d+ bytes>:? ", "the file ", text)
 
 
 class ClipDecoder:
@@ -102,7 +79,10 @@ class ClipDecoder:
 
     def __init__(self, processor: Any, num_workers: int, limits: Limits):
         self.limits = limits
-        self.function = partial(read_clip, processor=processor, limits=limits)
+        processor = copy.copy(processor)  # the classifier's has no limits
+        checked = DecodeLimits(limits.pixels, limits.duration)
+        processor.fetch_videos = partial(type(processor).fetch_videos, processor, limits=checked)
+        self.function = partial(read_clip, processor=processor)
         self.num_workers = num_workers
         self.idle: asyncio.Queue[tuple[Worker, int]] = asyncio.Queue()
         self.threads = ThreadPoolExecutor(num_workers, "decoder")  # each waits for a process

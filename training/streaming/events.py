@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..options import one_line
 from ..run_folder import write_json
 
 
@@ -141,18 +142,55 @@ def vtt_text(event: Event) -> str:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of an `events.json`."""
-    return [Event(**each) for each in json.loads(path.read_text(encoding="utf-8"))["events"]]
+    """
+    The events of an `events.json` or `.csv`: label, start and end in seconds, and a score (1 if it has none).
+
+    Raises `ValueError` for a file without these columns or with an event that does not end after its start.
+    """
+    try:
+        if path.suffix.lower() == ".csv":
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        else:
+            rows = json.loads(path.read_text(encoding="utf-8"))["events"]
+        events = [
+            Event(str(row["label"]), float(row["start"]), float(row["end"]), float(row.get("score") or 1))
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has no events ({type(error).__name__}: {one_line(error)}); it needs a CSV with the columns label, start and end, "
+            "or the events.json of tubevit watch."
+        ) from error
+    for event in events:
+        if not 0 <= event.start < event.end < float("inf"):
+            raise ValueError(f"{path}: an event of {event.label!r} goes from {event.start:g} to {event.end:g} s.")
+    return events
+
+
+def cut_events(events: Sequence[Event], duration: float) -> list[Event]:
+    """The parts of events before `duration` seconds."""
+    return [event._replace(end=min(event.end, duration)) for event in events if event.start < duration]
 
 
 def frame_accuracy(events: Sequence[Event], expected: Sequence[Event], duration: float, step: float = 0.1) -> float:
-    """Fraction of the times of a grid with `step` seconds whose set of labels is the expected one."""
+    """Fraction of the times of a grid with `step` seconds whose set of labels is the expected one. NaN for a video of 0 seconds."""
     times = np.arange(step / 2, duration, step)
+    if not len(times):
+        return float("nan")
+    is_right = np.ones(len(times), bool)
+    for label in {event.label for event in [*events, *expected]}:
+        is_right &= _covered(times, events, label) == _covered(times, expected, label)
+    return float(is_right.mean())
 
-    def labels_at(time: float, each: Sequence[Event]) -> set[str]:
-        return {event.label for event in each if event.start <= time < event.end}
 
-    return float(np.mean([labels_at(time, events) == labels_at(time, expected) for time in times]))
+def _covered(times: np.ndarray, events: Sequence[Event], label: str) -> np.ndarray:
+    """Whether an event of `label` lasts at each of the ascending `times`."""
+    covered = np.zeros(len(times), bool)
+    for event in events:
+        if event.label == label:
+            covered[slice(*np.searchsorted(times, [event.start, event.end]))] = True
+    return covered
 
 
 def event_f1(events: Sequence[Event], expected: Sequence[Event], min_overlap: float = 0.5) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The service answers as `predict` does, batches requests, refuses what exceeds a limit, and survives every file."""
 
+import asyncio
 import http.server
 import os
 import signal
@@ -21,7 +22,7 @@ from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
 from tubevit.training.commands.predict import make_classifier
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.serving.app import ServiceSettings, create_app
-from tubevit.training.serving.decoding import Limits
+from tubevit.training.serving.decoding import ClipDecoder, Limits
 
 
 LABELS = dict(enumerate(["walk", "run", "jump", "sit", "stand"]))
@@ -184,6 +185,49 @@ def test_a_process_that_dies_or_hangs_is_replaced(files, monkeypatch):
             assert answer.status_code == 422 and words in answer.json()["detail"]
             monkeypatch.setattr(decoding, "_run", real)
             assert client.post("/classify", content=good).status_code == 200
+
+
+def test_a_model_without_finite_logits_is_refused_and_a_clip_without_them_is_a_client_error(files, monkeypatch):
+    classifier = load_video_classifier(str(files / "model"), {})
+    forward = type(classifier).__call__
+    monkeypatch.setattr(type(classifier), "__call__", lambda self, clips: forward(self, clips) * float("nan"))
+    with pytest.raises(ValueError, match="NaN or inf"):
+        create_app(classifier, "model", ServiceSettings(num_decoders=1))
+    dark_is_nan = lambda self, clips: forward(self, clips) / (clips.mean((1, 2, 3, 4)) > -0.9)[:, None]  # noqa: E731
+    monkeypatch.setattr(type(classifier), "__call__", dark_is_nan)
+    write_video(files / "dark.mp4", np.zeros((30, 32, 48, 3), np.uint8))
+    with client_of(files, max_wait=1.0, max_batch_size=2) as client:
+        data = [(files / name).read_bytes() for name in ("dark.mp4", "0.mp4")]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda each: client.post("/classify", content=each), data))
+    assert [answer.status_code for answer in answers] == [422, 200]
+    assert "NaN or inf" in answers[0].json()["detail"]
+
+
+def test_the_bytes_of_all_requests_have_a_limit(files, monkeypatch):
+    """Of three files at the same time, two fit; their bytes are free again once they are decoded."""
+    data = (files / "0.mp4").read_bytes()
+    with pytest.raises(ValueError, match="less than one file"):
+        ServiceSettings(max_bytes=100, max_total_bytes=99)
+    limit = int(2.5 * len(data))
+    with client_of(files, max_bytes=limit, max_total_bytes=limit) as client:
+        arrived, decode = threading.Barrier(3), ClipDecoder.decode
+
+        async def slow(self, data):
+            await asyncio.get_running_loop().run_in_executor(None, arrived.wait, 20)
+            return await decode(self, data)
+
+        monkeypatch.setattr(ClipDecoder, "decode", slow)
+        with ThreadPoolExecutor(2) as pool:
+            first = [pool.submit(client.post, "/classify", content=data) for _ in range(2)]
+            while arrived.n_waiting < 2:
+                time.sleep(0.01)
+            refused = client.post("/classify", content=data)
+            arrived.wait(20)
+            assert [answer.result().status_code for answer in first] == [200, 200]
+        assert refused.status_code == 429 and "too many bytes" in refused.json()["detail"]
+        monkeypatch.setattr(ClipDecoder, "decode", decode)
+        assert client.post("/classify", content=data).status_code == 200
 
 
 def test_too_many_requests_are_refused_at_once(files):
