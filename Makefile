@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix fuzz bench-data lint typecheck docs recipes clean FORCE
+.PHONY: help demo test test-matrix fuzz bench-data lint typecheck docs recipes release-check clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
@@ -24,6 +24,7 @@ help:
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"
 	@echo "make recipes            write the recipes of the published UniFormerV2 and ViViT models from their tables"
+	@echo "make release-check      build wheel and sdist, check them with twine, and run tubevit demo --quick from the wheel in a new environment"
 	@echo "make clean              remove the environment, the demo and caches"
 	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.10 or newer)."
 
@@ -106,8 +107,21 @@ docs: $(READY)
 recipes: $(READY)
 	$(BIN)/python -m tubevit.training.published_recipes
 
+# The demo runs outside of the checkout, so that it finds the installed package only. PIP_ARGS for a new environment, for example an
+# index of PyTorch's builds for CPUs.
+PIP_ARGS ?=
+release-check:
+	rm -rf dist .venv-release
+	$(PYTHON) -m venv .venv-release/tools
+	.venv-release/tools/bin/python -m pip install --quiet build twine
+	.venv-release/tools/bin/python -m build --outdir dist
+	.venv-release/tools/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv .venv-release/app
+	.venv-release/app/bin/python -m pip install --quiet $(PIP_ARGS) dist/*.whl
+	cd .venv-release/app && bin/tubevit --version && bin/tubevit demo --quick
+
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre demo fuzz_failures site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-pre .venv-release demo fuzz_failures site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so that an installation that broke off is done again.

@@ -201,7 +201,8 @@ def _configure_decoder(stream, num_threads: int, is_strict: bool = True, limits:
     # a thread needs to log.
     is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
     codec.thread_count = num_threads if is_safe else 1
-    options = {} if limits is None else {"max_pixels": str(limits.pixels)}  # a stream may change its size
+    # A stream may change its size. FFmpeg counts the pixels of its buffers, whose sides are padded, so its limit is looser.
+    options = {} if limits is None else {"max_pixels": str(2 * limits.pixels + 2**16)}
     if is_strict and (codec.name in STRICT_CODECS or codec.thread_count > 1):
         options["err_detect"] = "explode"
     if options:

@@ -7,13 +7,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers.video_utils import VideoMetadata
 from video_files import full_decode, moving_frames, some_selections, write_video
 
-from tubevit.processing import TubeViTVideoProcessor, video_decoding, video_index
+from tubevit.processing import TubeViTVideoProcessor, VideoDecodeError, video_decoding, video_index
 from tubevit.processing.video_decoding import TubeViTVideoMetadata, decode_video, probe_video
 from tubevit.processing.video_index import build_index
-from tubevit.processing.video_source import open_container
+from tubevit.processing.video_source import DecodeLimits, open_container
 
 
 FRAMES = moving_frames(40, 48, 64)
@@ -429,3 +430,41 @@ def test_default_threads_in_worker_and_main_process(clip, monkeypatch):
 def test_num_threads_0_raises(clip):
     with pytest.raises(ValueError, match="num_threads must be 1 or more"):
         decode_video(clip("h264.mp4"), num_threads=0)
+
+
+# Limits for files of unknown origin
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "avi", "webp", "gif"])
+def test_files_above_a_limit_are_refused_before_a_frame_is_decoded(tmp_path, suffix, monkeypatch):
+    path, frames = tmp_path / f"a.{suffix}", moving_frames(20, 32, 48)
+    if suffix in ("webp", "gif"):
+        first, *others = map(Image.fromarray, frames)
+        first.save(path, save_all=True, append_images=others, duration=100)
+    else:
+        write_video(path, frames, fps=10)
+    limits = DecodeLimits(pixels=32 * 48, duration=2.05)
+    decoded, metadata = decode_video(path, limits=limits)
+    assert len(decoded) == metadata.total_num_frames
+    expected, _ = decode_video(path)
+    assert torch.equal(decoded, expected)
+    monkeypatch.setattr(video_decoding, "_assemble_clip", lambda *args: pytest.fail("decoded"))
+    with pytest.raises(VideoDecodeError, match="48x32 pixels, more than 1,535"):
+        decode_video(path.read_bytes(), limits=limits._replace(pixels=32 * 48 - 1))
+    with pytest.raises(VideoDecodeError, match=r"longer than 1\.5 s"):
+        decode_video(path, limits=limits._replace(duration=1.5))
+
+
+def test_a_stream_whose_frames_grow_stops_at_the_limit(tmp_path):
+    """The file states the size of its first frames."""
+    for name, size in (("a.ts", (32, 48)), ("b.ts", (400, 400))):
+        write_video(tmp_path / name, moving_frames(10, *size), codec="mpeg2video")
+    path = tmp_path / "grows.ts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    frames = []
+    keep = lambda group: frames.append(group.shape[-2:]) or group[..., :16, :16]  # noqa: E731
+    decode_video(path, frame_transform=keep, allow_partial=True)
+    assert (400, 400) in frames
+    frames.clear()
+    decode_video(path, frame_transform=keep, allow_partial=True, limits=DecodeLimits(pixels=32 * 48, duration=60))
+    assert set(frames) == {(32, 48)}

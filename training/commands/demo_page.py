@@ -18,50 +18,56 @@ TOP_K = 5
 DPI = 110
 
 
-def build_page(name: str, examples: Sequence[str] = ()) -> Any:
+class FileClassifier:
     """
-    The page of a video classifier as `gradio.Blocks`.
+    Labels of a video file, and the picture of the tubes that a TubeViT lays over it.
 
-    name: checkpoint of any family, a folder or a name on the Hub. examples: video files that the page offers.
-
-    Raises `ValueError` for a classifier of images.
+    name: checkpoint of any family, a folder or a name on the Hub. Raises `ValueError` for a classifier of images.
     """
-    import gradio
 
-    from ..evaluation.metrics import best_labels, scores_of
-    from ..models.families import family_of
-    from ..models.loading import load_video_classifier
-    from ..visualization.clips import read_clip
-    from ..visualization.tubes import draw_tubes
+    def __init__(self, name: str):
+        from ..models.families import family_of
+        from ..models.loading import load_video_classifier
 
-    classifier = load_video_classifier(name, {})
-    if classifier.media != "video":
-        raise ValueError(f"{name} classifies images; the page takes a classifier of videos.")
-    config = classifier.model.config
-    has_tubes = "tubes" in family_of(config, name).pictures
+        self.name, self.classifier = name, load_video_classifier(name, {})
+        if self.classifier.media != "video":
+            raise ValueError(f"{name} classifies images; the page takes a classifier of videos.")
+        self.has_tubes = "tubes" in family_of(self.classifier.model.config, name).pictures
 
-    def classify(path: str | None) -> tuple[dict[str, float], Any]:
-        """Scores by label, and the picture of the tubes or `None`."""
+    def __call__(self, path: str) -> tuple[dict[str, float], Any]:
+        """The best labels with their scores, and a PIL image, `None` for other families. Raises `ValueError` or `OSError`."""
         from PIL import Image
 
+        from ..evaluation.metrics import best_labels, scores_of
+        from ..visualization.clips import read_clip
+        from ..visualization.tubes import draw_tubes
+
+        classifier, config = self.classifier, self.classifier.model.config
+        pixels = classifier.processor(path, return_tensors="pt").pixel_values_videos[0]
+        scores = scores_of(classifier, classifier(pixels if pixels.ndim == 5 else pixels[None]).numpy())
+        best = best_labels(scores, config.id2label, TOP_K, classifier.label_groups)
+        labels = {each["label"]: each["score"] for each in best}
+        if not self.has_tubes:
+            return labels, None
+        buffer = io.BytesIO()
+        draw_tubes(read_clip(path, config, self.name, None), config).savefig(buffer, dpi=DPI)
+        return labels, Image.open(buffer)
+
+
+def build_page(classify_file: FileClassifier, examples: Sequence[str] = ()) -> Any:
+    """The page of a classifier as `gradio.Blocks`. examples: video files that the page offers."""
+    import gradio
+
+    def classify(path: str | None) -> tuple[dict[str, float], Any]:
         if path is None:
             raise gradio.Error("Choose a video first.", print_exception=False)
         try:
-            pixels = classifier.processor(path, return_tensors="pt").pixel_values_videos[0]
-            clips = pixels if pixels.ndim == 5 else pixels[None]
-            scores = scores_of(classifier, classifier(clips).numpy())
-            figure = draw_tubes(read_clip(path, config, name, None), config) if has_tubes else None
+            return classify_file(path)
         except (ValueError, OSError) as error:  # a file that cannot be read
             raise gradio.Error(one_line(error).replace(path, Path(path).name), print_exception=False) from None
-        best = best_labels(scores, config.id2label, TOP_K, classifier.label_groups)
-        if figure is None:
-            return {each["label"]: each["score"] for each in best}, None
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=DPI)
-        return {each["label"]: each["score"] for each in best}, Image.open(buffer)
 
     with gradio.Blocks(title="TubeViT", analytics_enabled=False) as page:
-        gradio.Markdown(f"# TubeViT\nVideo classification by `{name}`, on this machine.")
+        gradio.Markdown(f"# TubeViT\nVideo classification by `{classify_file.name}`, on this machine.")
         with gradio.Row():
             with gradio.Column():
                 video = gradio.Video(label="Video", sources=["upload"], include_audio=True, height=320)
@@ -69,9 +75,9 @@ def build_page(name: str, examples: Sequence[str] = ()) -> Any:
                 if examples:
                     gradio.Examples(list(examples), video, label="Drawn clips", cache_examples=False)
             labels = gradio.Label(label="Labels", num_top_classes=TOP_K)
-        tubes = gradio.Image(label="Pixels that each tube reads", visible=has_tubes, interactive=False)
-        for event in (button.click, video.upload):
-            event(classify, video, [labels, tubes], api_name="classify" if event == button.click else False)
+        tubes = gradio.Image(label="Pixels that each tube reads", visible=classify_file.has_tubes, interactive=False)
+        button.click(classify, video, [labels, tubes], api_name="classify")
+        video.upload(classify, video, [labels, tubes], api_name=False)
     return page
 
 
@@ -97,7 +103,7 @@ def serve_page(model: str | None, output: Path, seed: int, port: int) -> int:
         prepare(output, seed)
     videos = output / "videos" / "val"
     examples = [] if model is not None else [str(each) for each in sorted(videos.glob("*/000.mp4"))]
-    page = build_page(model or str(output / "model"), examples)
+    page = build_page(FileClassifier(model or str(output / "model")), examples)
     page.queue(default_concurrency_limit=1)
     print(f"The page is at http://127.0.0.1:{port}; Ctrl-C ends it.", flush=True)
     # Fonts of the system: the page loads nothing from other machines.

@@ -2,19 +2,26 @@
 
 import json
 import random
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from tiny_models import make_model, tiny_config
 from transformers import pipeline
 from video_files import moving_frames, write_video
 
-from tubevit import Tube
+from tubevit import Tube, TubeViTForVideoClassification, TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.training.cli import main
+from tubevit.training.commands import quick_demo
+from tubevit.training.commands.demo_page import FileClassifier
 from tubevit.training.commands.demo_report import ReportClip, draw_report
 from tubevit.training.data.demo_clips import LabeledClip, find_clips, hold_out, take_evenly
+from tubevit.training.models.loading import load_video_classifier
+from tubevit.training.synthetic.moving_shapes import draw_clip, labels, random_scene, write_clip
 
 
 def write_clips(folder: Path, *names: str, num_frames: int = 6) -> None:
@@ -54,6 +61,91 @@ def test_demo_on_moving_shapes_writes_model_and_report(tmp_path, capsys):
     assert main(["demo", "--output", str(output), "--steps", "2", "--clips-per-class", "2"]) == 0
     assert clip.stat().st_mtime_ns == time and (output / "model" / "model.safetensors").is_file()
     assert "max_steps: 2\n" in (output / "model" / "resolved_config.yaml").read_text()
+
+
+def test_the_quick_demo_classifies_with_the_shipped_weights(tmp_path, capsys):
+    output = tmp_path / "out put"
+    assert main(["demo", "--quick", "--output", str(output), "--seed", "5"]) == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if " s  " in line and ".mp4: " in line]
+    assert len(lines) == 12 and sum(line.endswith(", correct") for line in lines) >= 10
+    assert f"{sum(line.endswith(', correct') for line in lines)} of 12 held-out clips correct" in printed
+    assert f'predict "{output}' in printed.splitlines()[-1]
+    assert sorted(path.name for path in output.iterdir()) == ["model", "report.png", "videos"]
+    with Image.open(output / "report.png") as report:
+        assert report.width > 1000
+    quick_demo.prepare(output, 5)  # again, on the same folder
+    (output / "model" / "resolved_config.yaml").touch()  # as a trained model has
+    assert main(["demo", "--quick", "--output", str(output)]) == 2
+    assert "another model" in capsys.readouterr().err
+
+
+def test_the_shipped_weights_score_on_new_clips(tmp_path):
+    """60 clips that neither the training nor its evaluation has seen; chance is 1 of 12."""
+    assert sum(path.stat().st_size for path in quick_demo.SHIPPED.iterdir()) <= 2_000_000
+    quick_demo.unpack_weights(tmp_path)
+    classifier = load_video_classifier(str(tmp_path), {})
+    rng, names = np.random.default_rng(20261130), labels()
+    clips = [draw_clip(random_scene(names[index % 12], rng)) for index in range(60)]
+    logits = classifier(classifier.processor(clips, return_tensors="pt").pixel_values_videos)
+    found = [classifier.model.config.id2label[index] for index in logits.argmax(-1).tolist()]
+    assert np.mean([label == names[index % 12] for index, label in enumerate(found)]) >= 0.85
+
+
+def test_packed_weights_are_those_of_the_model_to_half_a_step(tmp_path):
+    model = make_model(TubeViTForVideoClassification, tiny_config())
+    model.save_pretrained(tmp_path / "model")
+    TubeViTVideoProcessor().save_pretrained(tmp_path / "model")
+    TubeViTImageProcessor().save_pretrained(tmp_path / "model")
+    quick_demo.pack_weights(tmp_path / "model", tmp_path / "packed")
+    quick_demo.unpack_weights(tmp_path / "again", tmp_path / "packed")
+    found = TubeViTForVideoClassification.from_pretrained(tmp_path / "again").state_dict()
+    num_rounded = 0
+    for name, tensor in model.state_dict().items():
+        if tensor.ndim < 2 or tensor.numel() < quick_demo.LEAST_INT8:
+            assert torch.equal(found[name], tensor), name
+            continue
+        half_step = tensor.flatten(1).abs().amax(1) / 254
+        num_rounded += 1
+        assert ((found[name] - tensor).flatten(1).abs() <= half_step[:, None] * 1.001).all(), name
+    assert num_rounded > 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--quick", "--steps", "5"], "--steps has no effect with --quick"),
+        (["--quick", "--data", "x"], "--data has no effect with --quick"),
+        (["--gradio", "--max-clips", "5"], "--max-clips has no effect with --gradio"),
+        (["--gradio", "--quick"], "--quick has no effect with --gradio"),
+        (["--quick", "--port", "5"], "--port has no effect without --gradio"),
+        (["--model", "m"], "--model has no effect without --gradio"),
+    ],
+)
+def test_options_without_effect_are_refused(argv, words, capsys):
+    assert main(["demo", *argv]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_page_names_the_extra_that_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo", "--gradio", "--output", str(tmp_path)]) == 2
+    assert "pip install 'tubevit[gradio]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_has_labels_and_tubes_of_a_file(tmp_path):
+    quick_demo.unpack_weights(tmp_path / "model")
+    write_clip(tmp_path / "clip.mp4", draw_clip(random_scene("cross moving up", np.random.default_rng(1))))
+    classify = FileClassifier(str(tmp_path / "model"))
+    found, picture = classify(str(tmp_path / "clip.mp4"))
+    expected = pipeline("video-classification", model=str(tmp_path / "model"))(str(tmp_path / "clip.mp4"), top_k=5)
+    assert list(found) == [each["label"] for each in expected]
+    assert list(found.values()) == pytest.approx([each["score"] for each in expected], abs=1e-5)
+    assert picture.width > 800 and np.asarray(picture).std() > 10
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError):
+        classify(str(tmp_path / "clip.mp4"))
 
 
 def test_demo_does_not_change_a_folder_with_other_files(tmp_path, capsys):

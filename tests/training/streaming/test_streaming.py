@@ -1,5 +1,6 @@
 """Windows of a stream are clips of the video, whatever is reused; events follow the scores; live sources are opened again."""
 
+import itertools
 import json
 import math
 import socket
@@ -16,16 +17,20 @@ from video_files import moving_frames, write_video
 from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
 from tubevit.processing import VideoDecodeError, decode_video
 from tubevit.training.cli import main
+from tubevit.training.commands.watch import read_truth
+from tubevit.training.data.demo_clips import LabeledClip
 from tubevit.training.streaming.events import (
     Event,
     EventDetector,
     ScoreHistory,
     clock,
+    cut_events,
     event_f1,
     frame_accuracy,
     read_events,
     write_events,
 )
+from tubevit.training.streaming.long_video import write_long_video
 from tubevit.training.streaming.source import VideoSource
 from tubevit.training.streaming.stream import TubeViTStream
 
@@ -330,6 +335,70 @@ def test_scores_of_events():
     assert scores == {"precision": pytest.approx(1 / 3), "recall": 0.5, "f1": pytest.approx(0.4)}
     assert frame_accuracy(found, expected, 4) == pytest.approx(0.625, abs=0.03)
     assert event_f1([], expected)["f1"] == event_f1(expected, [])["f1"] == 0
+
+
+def test_frame_accuracy_counts_overlapping_and_touching_events():
+    expected = [Event("a", 0, 2, 1), Event("b", 1, 3, 1)]
+    assert frame_accuracy([Event("a", 0, 1, 1), Event("a", 1, 2, 1), Event("b", 1, 3, 1)], expected, 3) == 1
+    assert frame_accuracy([Event("a", 0, 3, 1)], expected, 3) == pytest.approx(1 / 3)
+    assert frame_accuracy([], expected, 6) == 0.5 and math.isnan(frame_accuracy([], [], 0))
+    assert cut_events(expected, 1) == [Event("a", 0, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "label,begin\nwalk,1\n", "columns label, start and end"),
+        ("a.csv", "label,start,end\nwalk,1,x\n", "could not convert"),
+        ("a.csv", "label,start,end\nwalk,2,1\n", "from 2 to 1 s"),
+        ("a.json", "[]", "needs a CSV"),
+        ("a.json", '{"events": [{"label": "walk"}]}', "needs a CSV"),
+        ("a.csv", "label,start,end\nfly,1,2\n", "no class 'fly'"),
+    ],
+)
+def test_wrong_truth_is_refused_before_the_video_is_read(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=words) as found:
+        read_truth(tmp_path / name, list(LABELS.values()), [])
+    assert "\n" not in str(found.value)
+
+
+def test_the_command_compares_with_known_events(tmp_path, video, capsys):
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    argv = ["watch", str(video), "--model", name, "--high", "0.3", "--low", "0.2", "--stride", "2"]
+    assert main([*argv, "--output", str(tmp_path / "first")]) == 0
+    assert "event F1" not in capsys.readouterr().out
+    # Its own events, with one that is ignored and one behind the end of the video.
+    rows = (tmp_path / "first" / "events.csv").read_text().splitlines()
+    assert len(rows) > 1
+    (tmp_path / "truth.csv").write_text("\n".join([*rows, "background,0,4,1", f"{rows[1].split(',')[0]},7,8,1"]))
+    truth = ["--truth", str(tmp_path / "truth.csv"), "--ignore", "stand"]
+    assert main([*argv, *truth]) == 2 and "no class 'background'" in capsys.readouterr().err
+    (tmp_path / "truth.csv").write_text("\n".join([*rows, f"{rows[1].split(',')[0]},7,8,1"]))
+    assert main([*argv, *truth[:2], "--output", str(tmp_path / "second")]) == 0
+    assert "frame accuracy 100.0%, event F1 1.000" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "second" / "events.json").read_text())["scores"]
+    assert scores["num_expected"] == len(rows) - 1 and scores["f1"] == scores["frame_accuracy"] == 1
+
+
+def test_a_long_video_has_the_events_of_its_clips(tmp_path):
+    """Every event shows its own clip, whatever the size and rate of the clip."""
+    clips, sizes = [], {"bright": (32, 48), "dark": (40, 20), "gray": (32, 32)}
+    for (label, size), level in zip(sizes.items(), (220, 20, 120), strict=True):
+        write_video(tmp_path / f"{label}.mp4", np.full((10, *size, 3), level, np.uint8), fps=20)
+        clips.append(LabeledClip(tmp_path / f"{label}.mp4", label))
+    path = tmp_path / "long.mp4"
+    events = write_long_video(path, clips, seconds=12, repeats=2, size=(32, 32), fps=10, seed=0)
+    assert events[0].start == 0 and all(first.end == second.start for first, second in itertools.pairwise(events))
+    assert all(first.label != second.label for first, second in itertools.pairwise(events))
+    assert {event.label for event in events} == set(sizes)
+    frames, metadata = decode_video(str(path))
+    assert metadata.duration == pytest.approx(events[-1].end) and events[-1].end >= 12
+    levels = {"bright": 220, "dark": 20, "gray": 120}
+    for event in events:
+        middle = frames[round(5 * (event.start + event.end)), :, 16, 16].float()
+        assert middle.mean() == pytest.approx(levels[event.label], abs=6)
+    assert frames[round(10 * next(event.start for event in events if event.label == "bright")), :, 2, 16].max() < 20
 
 
 def test_the_command_writes_a_timeline(tmp_path, video, capsys):
