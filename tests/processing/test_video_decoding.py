@@ -417,7 +417,9 @@ def test_default_threads_in_worker_and_main_process(clip, monkeypatch):
     threads = []
     original = video_decoding._configure_decoder
     monkeypatch.setattr(
-        video_decoding, "_configure_decoder", lambda stream, number: threads.append(number) or original(stream, number)
+        video_decoding,
+        "_configure_decoder",
+        lambda stream, number, **kwargs: threads.append(number) or original(stream, number, **kwargs),
     )
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
     decode_video(clip("h264.mp4"))
@@ -461,10 +463,6 @@ def test_a_stream_whose_frames_grow_stops_at_the_limit(tmp_path):
         write_video(tmp_path / name, moving_frames(10, *size), codec="mpeg2video")
     path = tmp_path / "grows.ts"
     path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    frames = []
-    keep = lambda group: frames.append(group.shape[-2:]) or group[..., :16, :16]  # noqa: E731
-    decode_video(path, frame_transform=keep, allow_partial=True)
-    assert (400, 400) in frames
-    frames.clear()
-    decode_video(path, frame_transform=keep, allow_partial=True, limits=DecodeLimits(pixels=32 * 48, duration=60))
-    assert set(frames) == {(32, 48)}
+    limits = DecodeLimits(pixels=32 * 48, duration=60)
+    assert len(decode_video(path, allow_partial=True)[0]) > 10
+    assert 0 < len(decode_video(path, allow_partial=True, limits=limits)[0]) <= 10
