@@ -68,7 +68,7 @@ def test_the_quick_demo_classifies_with_the_shipped_weights(tmp_path, capsys):
     assert main(["demo", "--quick", "--output", str(output), "--seed", "5"]) == 0
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if " s  " in line and ".mp4: " in line]
-    assert len(lines) == 12 and sum(line.endswith(", correct") for line in lines) >= 8
+    assert len(lines) == 12 and sum(line.endswith(", correct") for line in lines) >= 10
     assert f"{sum(line.endswith(', correct') for line in lines)} of 12 held-out clips correct" in printed
     assert f'predict "{output}' in printed.splitlines()[-1]
     assert sorted(path.name for path in output.iterdir()) == ["model", "report.png", "videos"]
@@ -89,7 +89,7 @@ def test_the_shipped_weights_score_on_new_clips(tmp_path):
     clips = [draw_clip(random_scene(names[index % 12], rng)) for index in range(60)]
     logits = classifier(classifier.processor(clips, return_tensors="pt").pixel_values_videos)
     found = [classifier.model.config.id2label[index] for index in logits.argmax(-1).tolist()]
-    assert np.mean([label == names[index % 12] for index, label in enumerate(found)]) >= 0.75
+    assert np.mean([label == names[index % 12] for index, label in enumerate(found)]) >= 0.85
 
 
 def test_packed_weights_are_those_of_the_model_to_half_a_step(tmp_path):
