@@ -260,7 +260,9 @@ def test_decoder_threads_are_a_setting(clip, monkeypatch):
 
     threads, original = [], video_decoding._configure_decoder
     monkeypatch.setattr(
-        video_decoding, "_configure_decoder", lambda stream, number: threads.append(number) or original(stream, number)
+        video_decoding,
+        "_configure_decoder",
+        lambda stream, number, **limits: threads.append(number) or original(stream, number, **limits),
     )
     monkeypatch.setattr(video_decoding, "num_cores", lambda: 7)
     alike = [pixels(processor, clip) for processor in (video_processor(), video_processor(num_decoder_threads=3))]

@@ -64,7 +64,8 @@ def build_page(classify_file: FileClassifier, examples: Sequence[str] = ()) -> A
         try:
             return classify_file(path)
         except (ValueError, OSError) as error:  # a file that cannot be read
-            raise gradio.Error(one_line(error).replace(path, Path(path).name), print_exception=False) from None
+            reason = one_line(error).replace(path, Path(path).name)
+            raise gradio.Error(reason, duration=None, print_exception=False) from None
 
     with gradio.Blocks(title="TubeViT", analytics_enabled=False) as page:
         gradio.Markdown(f"# TubeViT\nVideo classification by `{classify_file.name}`, on this machine.")
@@ -75,7 +76,9 @@ def build_page(classify_file: FileClassifier, examples: Sequence[str] = ()) -> A
                 if examples:
                     gradio.Examples(list(examples), video, label="Drawn clips", cache_examples=False)
             labels = gradio.Label(label="Labels", num_top_classes=TOP_K)
-        tubes = gradio.Image(label="Pixels that each tube reads", visible=classify_file.has_tubes, interactive=False)
+        tubes = gradio.Image(
+            label="Pixels that each tube reads", show_label=False, visible=classify_file.has_tubes, interactive=False
+        )
         button.click(classify, video, [labels, tubes], api_name="classify")
         video.upload(classify, video, [labels, tubes], api_name=False)
     return page
