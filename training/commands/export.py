@@ -9,6 +9,8 @@ from pathlib import Path
 FORMAT_OF = {  # option to the format that has it
     "input": ("onnx", "ONNX files"),
     "dtype": ("onnx", "ONNX files"),
+    "quantize": ("onnx", "ONNX files"),
+    "calibration": ("onnx", "ONNX files"),
     "web_weights": ("web", "web pages"),
     "npm_packages": ("web", "web pages"),
 }
@@ -39,6 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "float16"),
         help="data type of the weights in the ONNX file (default: float32)",
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="compute matrix products of the ONNX file in int8; sizes, differences and top-1 agreement with torch are printed (default: off)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="with --quantize: folder of clips, on which the ranges of activations are measured (static quantization) and labels are "
+        "compared (default: dynamic quantization, compared on random pixels)",
     )
     parser.add_argument(
         "--web-weights",
@@ -83,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
 def _export_onnx(args: argparse.Namespace, model: str) -> None:
     from ..models.onnx_files import FILE_NAME, export_onnx
 
-    messages = export_onnx(model, args.output, args.input, args.dtype or "float32")
+    messages = export_onnx(model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration)
     print(f"Wrote {args.output / FILE_NAME}, with labels and processor settings in its metadata.")
     for message in messages:
         print(message)

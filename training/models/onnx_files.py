@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from ..data.clip_sampling import UINT8
+from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_folders, scan_folder
 from .clip_processors import ClipProcessors, choose_num_frames, clip_processors, complete_sampling
 from .families import family_of
 from .loading import (
@@ -27,12 +29,15 @@ from .loading import (
     load_video_classifier,
     media_of,
 )
+from .onnx_quantization import quantize as quantize_file
 
 
 FILE_NAME = "model.onnx"
 OPSET = 18
 INPUT_DTYPES = ("uint8", "float32")
 INPUT_NAMES = {"video": "pixel_values_videos", "image": "pixel_values"}
+NUM_CALIBRATION_CLIPS = 64
+NUM_RANDOM_CLIPS = 16
 MAX_FILE_BYTES = 1.5e9  # a larger model has its weights in a file beside the graph: protobuf has a limit of 2 GB
 # Largest difference of logits between onnxruntime and torch that rounding explains, as a fraction of the largest logit.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2}
@@ -100,19 +105,33 @@ class OnnxModel:
         return self
 
 
-def export_onnx(name: str, folder: Path, input_dtype: str | None = None, dtype: str = "float32") -> list[str]:
+def export_onnx(
+    name: str,
+    folder: Path,
+    input_dtype: str | None = None,
+    dtype: str = "float32",
+    quantize: str | None = None,
+    calibration: Path | None = None,
+) -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch.
 
     input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels; by default the pixels that the
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
+    quantize: "int8" for matrix products in int8 (`onnx_quantization.quantize`): dynamic, or static with the clips of the folder
+        `calibration`, whose subfolders may have any names. A float32 file is compared with torch before.
 
     Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
-    with `input_dtype="float32"`, and if onnxruntime and torch disagree.
+    with `input_dtype="float32"`, if onnxruntime and torch disagree, and for options of quantization that contradict each other.
     """
-    for package in ("onnx", "onnxscript"):
+    for package in ("onnx", "onnxscript", *(["onnxruntime"] if quantize else [])):
         _require(package)
+    if quantize is None and calibration is not None:
+        raise ValueError("--calibration is for int8: give --quantize int8 too.")
+    if quantize is not None and dtype != "float32":
+        raise ValueError(f"--quantize {quantize} starts from float32 weights, got --dtype {dtype}: give one of them.")
     classifier = load_video_classifier(name, {}, dtype)
+    files = [] if calibration is None else calibration_files(calibration, classifier.media)
     model, own, input_name = classifier.model, classifier.processors.own, INPUT_NAMES[classifier.media]
     resizes_as_float = getattr(classifier.processor, "resizes_as_float", False)  # images and clips of Transformers: no
     input_dtype = input_dtype or ("float32" if resizes_as_float else "uint8")
@@ -134,8 +153,12 @@ def export_onnx(name: str, folder: Path, input_dtype: str | None = None, dtype: 
     )
     assert program is not None  # it is None without dynamo only
     program.model.metadata_props.update(metadata(classifier, shape, name, input_dtype))
-    folder.mkdir(parents=True, exist_ok=True)
     num_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    if quantize is not None and num_bytes > MAX_FILE_BYTES:
+        raise ValueError(
+            f"--quantize {quantize} is for models below {MAX_FILE_BYTES / 1e9:g} GB of weights, {name} has {num_bytes / 1e9:.1f} GB."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
     model.config.save_pretrained(folder)
     own.save_pretrained(folder)
@@ -150,7 +173,74 @@ def export_onnx(name: str, folder: Path, input_dtype: str | None = None, dtype: 
         )
     if importlib.util.find_spec("onnxruntime") is None:
         return [*messages, "The file was not compared with torch: onnxruntime is not installed."]
-    return [*messages, compare(classifier, folder, shape)]
+    messages.append(compare(classifier, folder, shape))
+    if quantize is not None:
+        messages += _quantize(classifier, folder, shape, files)
+    return messages
+
+
+def _quantize(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...], files: list[str]) -> list[str]:
+    """Replace the float32 file of an export by one in int8, static with `files`. Returns sentences for the user."""
+    path = folder / FILE_NAME
+    exported, messages = load_onnx_classifier(path, {}), []
+    if files:
+        clips, messages = _read_clips(exported, files)
+        of_graph = [next(iter(exported.processors.prepare(clip[None], torch.float32).values())) for clip in clips]
+        messages.append(quantize_file(path, [each.numpy() for each in of_graph]))
+        source = f"{len(clips)} {classifier.media}s of the calibration folder"
+    else:
+        generator = torch.Generator().manual_seed(0)
+        clips = torch.randint(0, 256, (NUM_RANDOM_CLIPS, *shape), dtype=torch.uint8, generator=generator)
+        messages.append(quantize_file(path))
+        source = f"{NUM_RANDOM_CLIPS} {classifier.media}s of random pixels, which say little of real ones: give --calibration FOLDER"
+    exported = load_onnx_classifier(path, {})
+    ours, theirs = (torch.cat([model(clip[None]) for clip in clips]) for model in (exported, classifier))
+    difference = (ours - theirs).abs().max().item()
+    if not np.isfinite(difference):
+        path.unlink()
+        raise ValueError("The int8 file gives logits that are not finite, and is deleted: leave out --quantize.")
+    num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+    return [
+        *messages,
+        f"int8 against torch in float32: top-1 agreement {num_same} of {len(clips)} ({num_same / len(clips):.1%}), the largest difference "
+        f"between logits is {difference:.1e} (largest logit: {theirs.abs().max().item():.3g}), on {source}.",
+    ]
+
+
+def calibration_files(folder: Path, media: str) -> list[str]:
+    """At most `NUM_CALIBRATION_CLIPS` videos or images of a folder and its subfolders, evenly spread. Raises `ValueError` without any."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--calibration {folder}: there is no such folder.")
+    tree = scan_folder(folder)
+    of_frames = [each.path for each in frame_folders(tree)] if media == "video" else []
+    suffixes = VIDEO_SUFFIXES if media == "video" else IMAGE_SUFFIXES
+    files = sorted(map(str, [*tree.files(suffixes, without=set(of_frames)), *of_frames]))
+    if not files:
+        raise ValueError(
+            f"--calibration {folder} holds no {media}s; give a folder with {media}s that the model is for."
+        )
+    number = min(len(files), NUM_CALIBRATION_CLIPS)
+    return [files[index * len(files) // number] for index in range(number)]
+
+
+def _read_clips(classifier: VideoClassifier, files: list[str]) -> tuple[torch.Tensor, list[str]]:
+    """One view of each file that can be read, and a sentence on the others. Raises `ValueError` if no file can be read."""
+    views = {"num_temporal_views": 1, "num_spatial_views": 1} if classifier.media == "video" else {}
+    clips, errors = [], []
+    for file in files:
+        try:
+            source = file if classifier.media == "video" else Image.open(file).convert("RGB")
+            (pixels,) = classifier.processor(source, return_tensors="pt", **views).values()
+        except (OSError, ValueError) as error:
+            errors.append(f"{file}: {str(error).splitlines()[0]}")
+        else:
+            clips.append(pixels[0])
+    if not clips:
+        raise ValueError(f"No {classifier.media} of the calibration folder can be read; the first: {errors[0]}")
+    skipped = (
+        [f"{len(errors)} of {len(files)} calibration files cannot be read; the first: {errors[0]}"] if errors else []
+    )
+    return torch.stack(clips), skipped
 
 
 def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifier:

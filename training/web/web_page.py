@@ -22,6 +22,7 @@ from ..data.clip_sampling import UINT8
 from ..models.clip_processors import FamilyClipProcessor
 from ..models.loading import VideoClassifier, load_video_classifier
 from ..models.onnx_files import FILE_NAME, INPUT_NAMES, clip_shape, export_onnx, load_onnx_classifier
+from ..models.onnx_quantization import quantize_weights
 from ..synthetic.moving_shapes import draw_clip, labels, random_scene
 from ..visualization.canvas import dimensions, tube_colors
 from ..visualization.tube_masks import applied_tubes
@@ -180,44 +181,12 @@ def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -
     """The folder of the ONNX file to use, its weights, and the reason in words. exported: the folder of the float32 file."""
     if weights == "float32":
         return exported, weights, ""
-    quantized, clips = _quantize(exported), _drawn_clips(classifier)
+    quantized, clips = quantize_weights(exported), _drawn_clips(classifier)
     ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     if weights == "auto" and num_same < len(clips):
         return exported, "float32", f"; with int8 weights only {num_same} of {len(clips)} drawn clips keep their label"
     return quantized, "int8", f"; {num_same} of {len(clips)} drawn clips keep their label"
-
-
-def _quantize(exported: Path) -> Path:
-    """
-    A copy of an exported folder with the weights of matrix products and convolutions in int8, with a scale per output channel. They are
-    dequantized when the model is loaded, and computed with in float32: activations are not rounded, so labels hardly ever change.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    target = exported.with_name("int8")
-    shutil.copytree(exported, target)
-    model = onnx.load(exported / FILE_NAME)
-    graph = model.graph
-    weights = {each.name: each for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
-    axes = _channel_axes(graph, weights)
-    nodes = []
-    for name, axis in axes.items():
-        values = numpy_helper.to_array(weights[name])
-        others = tuple(index for index in range(values.ndim) if index != axis)
-        scale = np.maximum(np.abs(values).max(others) / 127, np.finfo(np.float32).tiny).astype(np.float32)
-        shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-        rounded = np.rint(values / scale.reshape(shape)).astype(np.int8)
-        graph.initializer.remove(weights[name])
-        graph.initializer.extend(
-            [numpy_helper.from_array(rounded, f"{name}.int8"), numpy_helper.from_array(scale, f"{name}.scale")]
-        )
-        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=axis))
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
-    onnx.save(model, target / FILE_NAME)
-    return target
 
 
 def _copy_lean(source: Path, target: Path) -> int:
@@ -231,27 +200,6 @@ def _copy_lean(source: Path, target: Path) -> int:
     del model.graph.value_info[:]
     onnx.save(model, target)
     return target.stat().st_size
-
-
-def _channel_axes(graph: Any, weights: dict[str, Any]) -> dict[str, int]:
-    """The names of weights of matrix products and convolutions in an ONNX graph to the axis of their output channels."""
-    source = {node.output[0]: node for node in graph.node if node.op_type in ("Reshape", "Transpose", "Identity")}
-    axes = {}
-    for node in graph.node:
-        if node.op_type not in ("MatMul", "Gemm", "Conv"):
-            continue
-        is_transposed = any(each.name == "transB" and each.i for each in node.attribute)
-        name = node.input[1]
-        is_direct = name in weights
-        while name in source:
-            name = source[name].input[0]
-        if name not in weights or len(weights[name].dims) < 2:
-            continue
-        if is_direct:
-            axes[name] = 0 if node.op_type == "Conv" or is_transposed else len(weights[name].dims) - 1
-        else:
-            axes[name] = 0  # kernels of tubes, (output channels, ...), which the graph reshapes
-    return axes
 
 
 def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:

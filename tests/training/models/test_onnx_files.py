@@ -105,6 +105,41 @@ def test_image_classifier_and_metadata(tmp_path, capsys):
 
 
 @needs_onnx
+def test_int8_files_are_smaller_keep_labels_and_refuse_contradictions(tmp_path, capsys):
+    import onnx
+
+    save(tmp_path / "model", "tubevit")
+    (tmp_path / "clips" / "a class").mkdir(parents=True)
+    for index in range(3):
+        write_video(tmp_path / "clips" / "a class" / f"{index}.mp4", moving_frames(12 + index, 32, 40))
+    clip = tmp_path / "clips" / "a class" / "0.mp4"
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "none").mkdir()
+    expected = predictions(capsys, tmp_path / "model", clip)
+    base = ["export", str(tmp_path / "model"), "--format", "onnx"]
+    for kind, options in (("dynamic", ()), ("static", ("--calibration", str(tmp_path / "clips")))):
+        assert main([*base, str(tmp_path / kind), "--quantize", "int8", *options]) == 0
+        printed = capsys.readouterr().out
+        after, before = re.search(rf"int8, {kind}: (\S+) MB instead of (\S+) MB", printed).groups()
+        assert float(after) < float(before)
+        same, number = re.search(r"top-1 agreement (\d+) of (\d+)", printed).groups()
+        assert int(number) == (3 if options else 16) and int(same) >= 0.75 * int(number)
+        assert ("1 of 4 calibration files cannot be read" in printed) == bool(options)
+        graph = onnx.load(tmp_path / kind / "model.onnx").graph
+        operators = {node.op_type for node in graph.node}
+        assert ("MatMulInteger" if kind == "dynamic" else "QuantizeLinear") in operators
+        assert predictions(capsys, tmp_path / kind, clip) == pytest.approx(expected, abs=0.05)
+
+    def error(*options):
+        assert main([*base, str(tmp_path / "no"), *options]) == 2 and not (tmp_path / "no").exists()
+        return capsys.readouterr().err
+
+    assert "starts from float32 weights, got --dtype float16" in error("--quantize", "int8", "--dtype", "float16")
+    assert "--calibration is for int8" in error("--calibration", str(tmp_path / "clips"))
+    assert "holds no videos" in error("--quantize", "int8", "--calibration", str(tmp_path / "none"))
+
+
+@needs_onnx
 def test_a_wrong_file_is_deleted(tmp_path, capsys, monkeypatch):
     save(tmp_path / "model", "tubevit")
     right = onnx_files.PixelsToLogits.forward
@@ -134,6 +169,7 @@ def test_wrong_options_are_errors_of_one_line(tmp_path, capsys, monkeypatch):
 
     assert "--input is for ONNX files: give --format onnx too" in error("--input", "uint8")
     assert "--dtype is for ONNX files" in error("--dtype", "float16")
+    assert "--quantize is for ONNX files" in error("--quantize", "int8")
     monkeypatch.setattr(onnx_files, "_require", lambda package: None)
     processor = TubeViTVideoProcessor.from_pretrained(tmp_path / "model", do_rescale=False, do_normalize=False)
     processor.save_pretrained(tmp_path / "model")

@@ -235,7 +235,7 @@ def test_the_folder_has_every_file_that_the_page_names(exported, tmp_path, capsy
     assert settings["model_bytes"] == (out / "model.onnx").stat().st_size
 
     shutil.rmtree(out)
-    monkeypatch.setattr(web_page, "_quantize", lambda folder: wrong_labels(folder, tmp_path))
+    monkeypatch.setattr(web_page, "quantize_weights", lambda folder: wrong_labels(folder, tmp_path))
     assert export(exported, out, "--npm-packages", fake_packages) == 0
     settings = json.loads((out / "model.json").read_text(encoding="utf-8"))
     assert settings["weights"] == "float32" and "with int8 weights only 0 of 24" in capsys.readouterr().out
