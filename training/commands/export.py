@@ -2,6 +2,7 @@
 """`tubevit export`: write a checkpoint with the code of its model, as an ONNX file, or as a web page, for machines without this package."""
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -97,7 +98,15 @@ def run(args: argparse.Namespace) -> None:
 def _export_onnx(args: argparse.Namespace, model: str) -> None:
     from ..models.onnx_files import FILE_NAME, export_onnx
 
-    messages = export_onnx(model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration)
+    try:
+        messages = export_onnx(
+            model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration
+        )
+    except BaseException:
+        shutil.rmtree(
+            args.output, ignore_errors=True
+        )  # the folder was new or empty; half an export would refuse the next one
+        raise
     print(f"Wrote {args.output / FILE_NAME}, with labels and processor settings in its metadata.")
     for message in messages:
         print(message)

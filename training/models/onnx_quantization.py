@@ -84,7 +84,8 @@ def _count_weights(graph: Any) -> tuple[int, int]:
 
     counts = {TensorProto.INT8: 0, TensorProto.FLOAT: 0}
     for each in graph.initializer:
-        if each.data_type in counts and len(each.dims) + (each.data_type == TensorProto.FLOAT) > 1:
+        is_of_quantizer = each.name.endswith(("_scale", "_zero_point"))
+        if each.data_type in counts and not is_of_quantizer:
             counts[each.data_type] += int(np.prod(each.dims))
     return counts[TensorProto.INT8], counts[TensorProto.FLOAT]
 
