@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.utils import auto_docstring
 
 from .config_checks import CheckedConfig, per_channel, with_value_errors
+from .token_budget import tubes_for_budget
 from .tubes import MAIN_TUBES, Size, Tube, format_size, select_tubes
 from .tubevit_checks import check_architecture, complete_heads, known_part
 
@@ -292,6 +293,24 @@ class TubeViTConfig(CheckedConfig):
                 "size work without changing the config."
             )
         return config
+
+    def with_token_budget(self, token_budget: int) -> "TubeViTConfig":
+        """
+        A copy whose tubes have coarser strides, so that a clip of the configured size has at most `token_budget` tube tokens
+        (without CLS and registers); `tubevit.token_budget.tubes_for_budget` says which strides.
+
+        Raises `ValueError` for a budget below the smallest possible one, which the message names, and for positions that do not
+        follow the centers of the tokens.
+        """
+        if self.position_embedding in ("learned", "fixed_without_stride"):
+            raise ValueError(
+                f"token_budget={token_budget} needs positions that are functions of the tokens' centers, and "
+                f"position_embedding={self.position_embedding!r} numbers the tokens; 'fixed', 'transfer' and 'relative' work."
+            )
+        size = (self.num_frames, *self.image_height_width)
+        tubes = tuple(self.get_tubes())
+        select_tubes(list(tubes), size, self.allow_missing_tubes)
+        return self.with_tubes([tube.to_dict() for tube in tubes_for_budget(tubes, size, token_budget)])
 
     def _kernel_shapes(self) -> list[tuple[Size, int]]:
         """Kernel size and number of output channels of every kernel that a model of this config has."""

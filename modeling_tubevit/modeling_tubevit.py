@@ -192,7 +192,7 @@ class TubeViTPreTrainedModel(
         change. Interpolated kernels fit 3D tubes of any number and shape. Fixed positions follow the new centers.
 
         Raises `ValueError`, and changes nothing, if the config does not allow the tubes or the weights do not fit. Learned
-        positions fit only the tubes and the clip of the config.
+        positions fit only the tubes and the clip of the config. A token budget ends.
         """
         config = self.config.with_tubes(tubes, num_frames, image_size)
         self.config.tubes, self.config.num_frames, self.config.image_size = (
@@ -201,6 +201,30 @@ class TubeViTPreTrainedModel(
             config.image_size,
         )
         self.get_input_embeddings().set_tubes(config)
+
+    def set_token_budget(self, token_budget: int | None) -> int:
+        """
+        Tokenize clips with at most `token_budget` tube tokens (without CLS and registers) and the same weights; `None` restores
+        the tubes of the config. `from_pretrained(path, token_budget=...)` does the same.
+
+        The strides become coarser and positions follow the new centers, see `tubevit.token_budget.tubes_for_budget`. The budget
+        is that of a clip of the configured size; larger clips have more tokens. Images are tokenized as before. The config,
+        and so a saved checkpoint, keeps the tubes that the model was trained with.
+
+        Returns the number of tube tokens of a clip of the configured size. Raises `ValueError`, and changes nothing, for a budget
+        below the smallest possible one, and for positions that number the tokens (`"learned"`, `"fixed_without_stride"`).
+        """
+        config = self.config if token_budget is None else self.config.with_token_budget(token_budget)
+        self.get_input_embeddings().tubes = tuple(config.get_tubes())
+        return config.num_tokens()
+
+    @classmethod
+    def from_pretrained(cls, *args, token_budget: int | None = None, **kwargs) -> Any:
+        """As in the base class. token_budget: of `set_token_budget`; `None` keeps the tubes of the config."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        if token_budget is not None:
+            (loaded[0] if isinstance(loaded, tuple) else loaded).set_token_budget(token_budget)
+        return loaded
 
     def with_independent_kernels(self) -> "TubeViTPreTrainedModel":
         """

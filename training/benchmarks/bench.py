@@ -97,6 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--dtype", metavar="DTYPES", default="float32", help=types)
     add("--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)")
+    budget = "tube tokens of a clip at most, of the TubeViT models in the forward pass and in --train (default: the preset's tubes)"
+    add("--token-budget", type=int, metavar="N", help=budget)
     peers = "comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)"
     measure.add_argument("--against", metavar="MODELS", default="", help=peers)
     for name, text in SWITCHES.items():
@@ -160,7 +162,11 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     if args.clip_fps is not None and not 0 < args.clip_fps < float("inf"):
         raise ValueError(f"--clip-fps must be a number of frames per second above 0, got {args.clip_fps:g}.")
-    preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
+    config = preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
+    if args.token_budget is not None:
+        config.with_token_budget(args.token_budget)
+        if not {"forward", "training"} & set(selected_sections(args)):
+            raise ValueError(f"--token-budget {args.token_budget} has no effect without the forward pass or --train.")
     _check_dtypes(args)
     num_layers = PRESETS[args.preset]["num_hidden_layers"]
     if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
@@ -202,6 +208,7 @@ def _measure_models(args: argparse.Namespace, device: str, rounds: int, train: b
         dtype=dtype,
         attn=args.attn,
         train=train,
+        token_budget=args.token_budget,
     )
     num_frozen_layers = args.frozen_layers if train else 0
     return measure_models(setup, parse_names(args.against), rounds, other_dtypes, num_frozen_layers)

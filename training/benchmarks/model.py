@@ -57,6 +57,9 @@ class Setup:
     attn: str = "sdpa"
     train: bool = False
     num_frozen_layers: int = 0  # TubeViT only: frozen first layers, with the gated connection after them
+    token_budget: int | None = (
+        None  # TubeViT only: tube tokens of a clip at most, of `TubeViTConfig.with_token_budget`
+    )
 
     @property
     def key(self) -> str:
@@ -66,10 +69,11 @@ class Setup:
 
     @property
     def title(self) -> str:
+        budget = "" if self.token_budget is None else f", at most {self.token_budget} tokens"
         if self.num_frozen_layers:
-            return f"TubeViT {self.preset}, {self.num_frozen_layers} layers frozen"
+            return f"TubeViT {self.preset}{budget}, {self.num_frozen_layers} layers frozen"
         if self.name == TUBEVIT:
-            return f"TubeViT {self.preset}"
+            return f"TubeViT {self.preset}{budget}"
         return f"{peers()[self.name].title}-{PEER_SIZES.get(self.name, 'B')}"
 
 
@@ -102,6 +106,8 @@ def _resolve(setup: Setup) -> tuple[PreTrainedConfig, type[nn.Module], str, int,
         if 0 < setup.num_frozen_layers < num_layers:
             sizes["gate_layer"] = setup.num_frozen_layers
         config = preset_config(setup.preset, **sizes, num_frozen_layers=setup.num_frozen_layers, num_labels=NUM_LABELS)
+        if setup.token_budget is not None:
+            config = config.with_token_budget(setup.token_budget)
         return config, TubeViTForVideoClassification, "pixel_values_videos", setup.num_frames, setup.image_size
     peer = peers()[setup.name]
     config = peer.get("config_class")(**PEER_FIELDS.get(setup.name, {}), num_labels=NUM_LABELS)

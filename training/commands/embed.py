@@ -45,7 +45,13 @@ class EncoderConfig:
         "auto", "data type of the weights; auto: the checkpoint's; embeddings are written as float32"
     )
 
+    token_budget: Annotated[int, AT_LEAST_1] | None = option(
+        None,
+        "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
+    )
+
     def __post_init__(self):
+        check_ranges(self)
         if self.model_name_or_path is None:
             raise ValueError("Give model_name_or_path, the model whose embeddings are written.")
 
@@ -130,7 +136,12 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
     for message in data.messages:
         log(message)
     encoder = load_encoder(
-        model.model_name_or_path, data.media, model.level, config["clips"].processor_settings(), model.dtype
+        model.model_name_or_path,
+        data.media,
+        model.level,
+        config["clips"].processor_settings(),
+        model.dtype,
+        model.token_budget,
     )
     rows = {split: _rows_of(data, split) for split in splits}
     settings = describe(encoder, config, data)
@@ -262,6 +273,7 @@ def describe(encoder: Any, config: dict[str, Any], data: Any) -> dict[str, Any]:
         clips = f"{number} of {processor.num_frames} frames {processor.describe_sampling()}"
     return {
         "model": config["model"].model_name_or_path,
+        "token_budget": config["model"].token_budget,
         "level": encoder.level,
         "embedding": encoder.describe(),
         "dtype": str(encoder.model.dtype).removeprefix("torch."),

@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"print CSV instead of a table: {', '.join(CSV_COLUMNS)}; a row per label, and one per clip that cannot be read",
     )
     parser.add_argument(
+        "--token-budget",
+        type=whole_number(1),
+        metavar="N",
+        help="tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
+    )
+    parser.add_argument(
         "--temporal-views",
         type=whole_number(1),
         metavar="N",
@@ -109,7 +115,14 @@ def run(args: argparse.Namespace) -> int:
     views = {name: number for name, number in views.items() if number is not None}
     kinds = {kind_of(clip) for clip in clips}
     classify = make_classifier(
-        args.model, kinds, args.top_k, views, pick_device(args.device), args.dtype, args.frame_folder_fps
+        args.model,
+        kinds,
+        args.top_k,
+        views,
+        pick_device(args.device),
+        args.dtype,
+        args.frame_folder_fps,
+        args.token_budget,
     )
     results = []
     with progress_bar(clips, "predicting", unit="clip", leave=False) as progress:
@@ -204,6 +217,7 @@ def make_classifier(
     device: str = "cpu",
     dtype: str = "auto",
     frame_folder_fps: float | None = None,
+    token_budget: int | None = None,
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first. With label groups, the best of each group follow each
@@ -212,20 +226,24 @@ def make_classifier(
     kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
     device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
+    token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it.
 
-    Raises `ValueError` for a kind that the model does not classify.
+    Raises `ValueError` for a kind that the model does not classify, and for a token budget that has no effect.
     """
     from ..models.families import family_of
     from ..models.loading import load_config
     from ..models.onnx_files import find_onnx_file
 
     pipelines, onnx_file = {}, find_onnx_file(model)
+    if token_budget is not None and (onnx_file is not None or "video" not in kinds):
+        reason = "the tubes of an ONNX file are fixed" if onnx_file is not None else "there are only images"
+        raise ValueError(f"--token-budget {token_budget} has no effect: {reason}.")
     if onnx_file is not None:
         pipelines = _make_onnx_classifiers(onnx_file, kinds, views or {}, device, dtype)
     else:
         family = family_of(load_config(model), model)
         if "video" in kinds:
-            pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype)
+            pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype, token_budget)
         if "image" in kinds:
             pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
 
@@ -275,7 +293,9 @@ def format_result(result: dict[str, Any]) -> str:
     return "\n".join([result["file"], *lines])
 
 
-def _make_video_classifier(name: str, family: Any, views: dict[str, int], device: str, dtype: str) -> Any:
+def _make_video_classifier(
+    name: str, family: Any, views: dict[str, int], device: str, dtype: str, token_budget: int | None
+) -> Any:
     from transformers import pipeline
 
     from tubevit.processing import TubeViTVideoProcessor
@@ -287,8 +307,8 @@ def _make_video_classifier(name: str, family: Any, views: dict[str, int], device
     check_frame_stride(type(processor), views)
     processor = load_processor(name, family, "video", **complete_sampling(views))
     if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
-        return _make_view_classifier(load_video_classifier(name, views, dtype), device)
-    model = load_model(name, family.classifier("video"), dtype=dtype)
+        return _make_view_classifier(load_video_classifier(name, views, dtype, token_budget), device)
+    model = load_model(name, family.classifier("video"), token_budget, dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
     # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
     return _with_label_groups(partial(classify, num_frames=processor.num_frames), model.config)

@@ -30,7 +30,13 @@ class EvaluatedModel:
         "auto", "data type of the weights; auto: the checkpoint's"
     )
 
+    token_budget: Annotated[int, AT_LEAST_1] | None = option(
+        None,
+        "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
+    )
+
     def __post_init__(self):
+        check_ranges(self)
         if self.model_name_or_path is None:
             raise ValueError("Give model_name_or_path, the classifier to evaluate.")
 
@@ -125,7 +131,9 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
 
     model, views, options = config["model"], config["views"], config["run"]
     log = accelerator.print
-    classifier = load_video_classifier(model.model_name_or_path, views.processor_settings(), model.dtype)
+    classifier = load_video_classifier(
+        model.model_name_or_path, views.processor_settings(), model.dtype, model.token_budget
+    )
     if classifier.media == "image":
         views = replace(views, num_temporal_views=1, num_spatial_views=1)
         config = {**config, "views": views}
@@ -179,6 +187,7 @@ def write_results(
     write_json(folder / "throughput.json", throughput)
     description = {
         "model": name,
+        **({} if config["model"].token_budget is None else {"token_budget": config["model"].token_budget}),
         "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
         "split": split,
         "num_classes": len(results.class_names),

@@ -28,7 +28,15 @@ from .clip_processors import (
     image_processor,
 )
 from .families import ModelFamily, find_family
-from .loading import ClipModel, load_complete, load_config, load_model, load_processor, quiet_library
+from .loading import (
+    ClipModel,
+    check_takes_budget,
+    load_complete,
+    load_config,
+    load_model,
+    load_processor,
+    quiet_library,
+)
 
 
 Level = Literal["pooled", "tube", "frame", "token"]
@@ -152,6 +160,7 @@ def load_encoder(
     level: Level = "pooled",
     settings: dict[str, Any] | None = None,
     dtype: str = "auto",
+    token_budget: int | None = None,
 ) -> VideoEncoder:
     """
     The encoder of a folder or Hub name, on the CPU.
@@ -160,6 +169,7 @@ def load_encoder(
     settings: settings of `TubeViTVideoProcessor` that replace the checkpoint's; `None` keeps the checkpoint's. For an image model,
         `num_frames` is by default `FRAMES_OF_IMAGE_MODELS`, spread over the video.
     dtype: "auto" for the checkpoint's, "float32", "bfloat16" or "float16".
+    token_budget: tube tokens per clip at most, for TubeViT; `None` keeps the checkpoint's tubes.
 
     Raises `ValueError` or `OSError` of one line for a checkpoint that lacks weights or a processor, that has no vector for a clip, that
     cannot read this kind of data, or that has no embedding of this level.
@@ -169,6 +179,7 @@ def load_encoder(
         model_type=config.model_type, frames_field=None, input_name="pixel_values", bare_pooling="cls"
     )
     settings = complete_sampling(settings or {})
+    check_takes_budget(name, config.model_type, media, token_budget)
     if _is_image_family(family):
         model, pooling = _load_library_model(name, family, config, dtype)
         return VideoEncoder(model, _frame_processors(name, media, settings), family, pooling, level)
@@ -180,7 +191,7 @@ def load_encoder(
         processors = clip_processors(own, settings, num_frames, family, config)
         overrides = family.frames_settings(num_frames, config)
     if family.base_class is not None:
-        model, pooling = load_model(name, dtype=dtype, **overrides).base_model, "pooler_output"
+        model, pooling = load_model(name, None, token_budget, dtype=dtype, **overrides).base_model, "pooler_output"
     else:
         model, pooling = _load_library_model(name, family, config, dtype, **overrides)
     if media == "video":

@@ -97,13 +97,16 @@ def named_classes(config: Any) -> list[str] | None:
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
 
-def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "auto") -> VideoClassifier:
+def load_video_classifier(
+    name: str, settings: dict[str, Any], dtype: str = "auto", token_budget: int | None = None
+) -> VideoClassifier:
     """
     The classifier of a folder or Hub name, on the CPU.
 
     settings: settings of `TubeViTVideoProcessor` that replace the checkpoint's, for example `fps` or `num_temporal_views`; `None`
         keeps the checkpoint's. A classifier of images has one view and ignores them.
     dtype: "auto" for the checkpoint's, "float32", "bfloat16" or "float16".
+    token_budget: tube tokens per clip at most, for TubeViT; `None` keeps the checkpoint's tubes.
 
     Raises `ValueError` or `OSError` of one line for a checkpoint that is not a classifier, lacks weights, has no processor,
     or cannot take this number of frames.
@@ -116,12 +119,14 @@ def load_video_classifier(name: str, settings: dict[str, Any], dtype: str = "aut
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if media == "image":
+        check_takes_budget(name, config.model_type, media, token_budget)
         model = load_model(name, model_class, dtype=dtype)
         return VideoClassifier(model, image_clip_processors(load_processor(name, family, "image"), family, config))
     settings = complete_sampling(settings)
     own = load_processor(name, family, "video")
     num_frames = choose_num_frames(settings, own, family, config, name)
-    model = load_model(name, model_class, dtype=dtype, **family.frames_settings(num_frames, config))
+    frames_settings = family.frames_settings(num_frames, config)
+    model = load_model(name, model_class, token_budget, dtype=dtype, **frames_settings)
     family.adapt_num_frames(model, num_frames)
     return VideoClassifier(model, clip_processors(own, settings, num_frames, family, config))
 
@@ -207,11 +212,12 @@ def check_model_name(name: str) -> None:
         raise FileNotFoundError(f"{name} has no config.json; give a folder that save_pretrained wrote.")
 
 
-def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any:
+def load_model(name: str, model_class: type | None = None, token_budget: int | None = None, **kwargs: Any) -> Any:
     """
     The model of a folder or Hub name, in evaluation mode.
 
     model_class: the class to load (default: the class that the checkpoint's config names).
+    token_budget: tube tokens per clip at most, for TubeViT; `None` keeps the checkpoint's tubes.
     kwargs: of `from_pretrained`.
 
     Raises `ValueError` for a model of an unknown family, a pickle, a damaged file, or a checkpoint with missing weights, with NaN or
@@ -228,7 +234,20 @@ def load_model(name: str, model_class: type | None = None, **kwargs: Any) -> Any
             f"`tubevit export {name} NEW_FOLDER --dataset {first}`, or use the one that `tubevit train` wrote to its folder "
             f"{first}/."
         )
-    return load_complete(model_class, name, **kwargs)
+    if token_budget is None:
+        return load_complete(model_class, name, **kwargs)
+    check_takes_budget(name, config.model_type, "video", token_budget)
+    return load_complete(model_class, name, token_budget=token_budget, **kwargs)
+
+
+def check_takes_budget(name: str, model_type: str, media: str, token_budget: int | None) -> None:
+    """Raise `ValueError` for a token budget of a model other than TubeViT, or of images."""
+    if token_budget is None:
+        return
+    if model_type != "tubevit":
+        raise ValueError(f"token_budget={token_budget} is for TubeViT, and {name} is a {model_type} model.")
+    if media == "image":
+        raise ValueError(f"token_budget={token_budget} is for clips, and {name} reads images here.")
 
 
 def _saved_class(name: str, family: ModelFamily, config: Any) -> type:

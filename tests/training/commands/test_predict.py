@@ -20,7 +20,8 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTProcessor, TubeViTV
 from tubevit.training.cli import main
 from tubevit.training.commands.predict import format_result
 from tubevit.training.data.media_files import kind_of
-from tubevit.training.models.loading import load_model
+from tubevit.training.models.encoders import load_encoder
+from tubevit.training.models.loading import load_model, load_video_classifier
 
 
 PIXELS = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
@@ -303,3 +304,33 @@ def test_only_commands_that_train_or_evaluate_have_a_dry_run(command, capsys):
     with pytest.raises(SystemExit):
         main([*command, *required, "--dry-run"])
     assert "there is no option --dry-run" in capsys.readouterr().err
+
+
+def test_token_budget_equals_the_same_strides_in_the_config(capsys, tmp_path, model, clips):
+    """`predict`, `eval` and `embed` load with a budget what a checkpoint with the coarser tubes in its config loads."""
+    coarse, budget = load_model(str(model)), load_model(str(model)).config.num_tokens() // 2
+    coarse.set_tubes(coarse.config.with_token_budget(budget).tubes)
+    coarse.save_pretrained(tmp_path)
+    TubeViTProcessor.from_pretrained(model).save_pretrained(tmp_path)
+    inputs = torch.rand(1, 8, 3, 16, 16)
+    for load in (load_video_classifier, load_encoder):
+        expected, budgeted = load(str(tmp_path), settings={}), load(str(model), settings={}, token_budget=budget)
+        assert torch.equal(budgeted(inputs), expected(inputs))
+        assert not torch.equal(budgeted(inputs), load(str(model), settings={})(inputs))
+    outputs = [
+        predict(capsys, clips / "a.mp4", "--model", folder, "--json", *options)[1]
+        for folder, options in ((model, ("--token-budget", budget)), (tmp_path, ()), (model, ()))
+    ]
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+@pytest.mark.parametrize(
+    ("clip", "budget", "message"),
+    [
+        ("a.mp4", 1, "smallest possible budget"),
+        ("c.png", 20, "--token-budget 20 has no effect: there are only images"),
+    ],
+)
+def test_a_token_budget_that_cannot_be_used(capsys, model, clips, clip, budget, message):
+    code, out, err = predict(capsys, clips / clip, "--model", model, "--token-budget", budget)
+    assert code != 0 and out == "" and message in err and err.count("\n") == 1
