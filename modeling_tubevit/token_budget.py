@@ -19,7 +19,7 @@ def tubes_for_budget(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[
     its offset centers them there. Among all combinations those with the most tokens are taken, and of these the one that thins
     the axes of all tubes most evenly: the sum of squared differences between each axis's logarithmic thinning and an even one is
     smallest. The choice is deterministic. Not every number of tokens is a product of strides, so a few tokens of the budget may be
-    left, at most about 4 % for a single tube. Tubes that do not fit the clip stay as they are; a budget of at least the clip's
+    left. Tubes that do not fit the clip stay as they are; a budget of at least the clip's
     tokens returns the tubes unchanged.
 
     Raises `ValueError` with the smallest possible budget if `budget` is below it, or is no integer.
