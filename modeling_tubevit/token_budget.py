@@ -14,13 +14,13 @@ def tubes_for_budget(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[
     """
     The tubes with coarser strides, so that a clip of `size` = (frames, height, width) has at most `budget` tokens.
 
-    Every tube keeps its kernel and at least one token, so weights fit. A tube that has n tokens along an axis gets any number from
-    1 to n: with c tokens, its stride becomes the largest one that keeps them between the centers of its first and last token, and
-    its offset centers them there. Among all combinations those with the most tokens are taken, and of these the one that thins
-    the axes of all tubes most evenly: the sum of squared differences between each axis's logarithmic thinning and an even one is
-    smallest. The choice is deterministic. Not every number of tokens is a product of strides, so a few tokens of the budget may be
-    left. Tubes that do not fit the clip stay as they are; a budget of at least the clip's
-    tokens returns the tubes unchanged.
+    Every tube keeps its kernel and at least one token, so weights fit. A tube that has n tokens along an axis may get c < n: its stride
+    becomes the largest one that keeps c tokens between the centers of its first and last token, and its offset centers them there.
+    A c that this stride does not give is left out, so some reachable numbers of tokens are not found (with space-to-depth). Among the
+    combinations found, those with the most tokens are taken, and of these the one that thins the axes of all tubes most evenly: the
+    sum of squared differences between each axis's logarithmic thinning and an even one is smallest. Close budgets may therefore
+    have different mixes of tubes. The choice is deterministic. Tubes that do not fit the clip stay as they are; a budget of at least
+    the clip's tokens returns the tubes unchanged.
 
     Raises `ValueError` with the smallest possible budget if `budget` is below it, or is no integer.
     """
