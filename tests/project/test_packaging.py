@@ -79,7 +79,7 @@ def test_a_wheel_built_from_the_source_distribution_is_the_same(source):
         (
             r'(?m)^("tubevit[a-z.]*" = )\[.*\]$',
             r"\1[]",
-            r".*(/recipes/|/engine_configs/|/class_lists/|/web/page/|\.yaml$)",
+            r".*(/recipes/|/engine_configs/|/class_lists/|/web/page/|/demo_weights/|\.yaml$)",
         ),  # package-data emptied
         (r'(?m)^    "tubevit\.training\.data",\n', "", r"tubevit/training/data/\w+\.py$"),
     ],

@@ -13,16 +13,16 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ..command_line import whole_number
-from ..data.demo_clips import ClassFolders, LabeledClip, find_clips, take_evenly
+from ..data.demo_clips import ClassFolders, find_clips, take_evenly
 from ..options import load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION
+from .demo_steps import classify_and_draw, command_name, print_step
 
 
 RECIPE = "demo"
@@ -32,7 +32,6 @@ NUM_REPORT_CLIPS = 8
 PORT = 7860  # Gradio's
 MAX_CORRUPT_SHOWN = 10
 TRAINING_DEFAULTS = {"steps": 1400, "clips_per_class": 150, "max_clips": 2000}
-REPORT_SCALE = 3  # frames in the report have this multiple of the model's resolution
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -263,60 +262,3 @@ def _evaluate(run: Any, folder: Path) -> dict[str, Any]:
     with redirect_stdout(StringIO()):
         evaluate_saved(run, folder)
     return json.loads((folder / EVALUATION / "metrics.json").read_text(encoding="utf-8"))
-
-
-def classify_and_draw(
-    model_folder: Path,
-    clips: Sequence[LabeledClip],
-    path: Path,
-    on_clip: Callable[[LabeledClip, tuple[str, float]], None] | None = None,
-    **texts: str,
-) -> int:
-    """
-    Classify video files with Transformers' pipeline, from the saved model only, and write the report. Returns the number of clips whose
-    best label is correct.
-
-    on_clip: called with each clip and its best label and score. texts: `title`, `subtitle` and `clips_are` of `draw_report`.
-    """
-    import torch
-    from transformers import pipeline
-
-    from ..logging_utils import progress_bar
-    from ..visualization.tube_masks import read_mask
-    from .demo_report import ReportClip, draw_report
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifier = pipeline("video-classification", model=str(model_folder), device=device)
-    processor, report_clips = _report_processor(classifier.video_processor), []
-    for clip in progress_bar(clips, "classifying", unit="clip"):
-        predictions = [(entry["label"], entry["score"]) for entry in classifier(str(clip.path), top_k=3)]
-        frames = processor(str(clip.path), return_tensors="pt").pixel_values_videos[0]
-        report_clips.append(ReportClip(frames.permute(0, 2, 3, 1).numpy(), clip.label, predictions))
-        if on_clip is not None:
-            on_clip(clip, predictions[0])
-    config = classifier.model.config
-    size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
-    fraction = read_mask(tubes, size).mean()
-    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {fraction:.0%} of its pixels"
-    draw_report(path, report_clips, tubes, size, **texts)
-    return sum(clip.is_correct for clip in report_clips)
-
-
-def _report_processor(processor: Any) -> Any:
-    """The processor of a model, for uint8 frames at `REPORT_SCALE` times its resolution."""
-    size = {side: REPORT_SCALE * pixels for side, pixels in dict(processor.size).items() if pixels}
-    crop = {side: REPORT_SCALE * pixels for side, pixels in dict(processor.crop_size).items() if pixels}
-    settings = {**processor.to_dict(), "size": size, "crop_size": crop, "do_rescale": False, "do_normalize": False}
-    return type(processor).from_dict(settings)
-
-
-def command_name() -> str:
-    """The command by which the user called `tubevit`, relative to the working folder."""
-    path = Path(sys.argv[0])
-    if path.name != "tubevit" or not path.is_file():
-        return "tubevit"
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def print_step(step: int, text: str, total: int = 5) -> None:
-    print(f"\n[{step}/{total}] {text}", flush=True)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.demo_clips import LabeledClip, take_evenly
-from .demo import classify_and_draw, command_name, print_step
+from .demo_steps import classify_and_draw, command_name, print_step
 
 
 SHIPPED = Path(__file__).with_name("demo_weights")

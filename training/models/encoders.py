@@ -179,7 +179,7 @@ def load_encoder(
         model_type=config.model_type, frames_field=None, input_name="pixel_values", bare_pooling="cls"
     )
     settings = complete_sampling(settings or {})
-    check_takes_budget(name, config.model_type, media, token_budget)
+    check_takes_budget(name, config, media, token_budget)
     if _is_image_family(family):
         model, pooling = _load_library_model(name, family, config, dtype)
         return VideoEncoder(model, _frame_processors(name, media, settings), family, pooling, level)

@@ -119,7 +119,7 @@ def load_video_classifier(
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if media == "image":
-        check_takes_budget(name, config.model_type, media, token_budget)
+        check_takes_budget(name, config, media, token_budget)
         model = load_model(name, model_class, dtype=dtype)
         return VideoClassifier(model, image_clip_processors(load_processor(name, family, "image"), family, config))
     settings = complete_sampling(settings)
@@ -236,16 +236,16 @@ def load_model(name: str, model_class: type | None = None, token_budget: int | N
         )
     if token_budget is None:
         return load_complete(model_class, name, **kwargs)
-    check_takes_budget(name, config.model_type, "video", token_budget)
+    check_takes_budget(name, config, "video", token_budget)
     return load_complete(model_class, name, token_budget=token_budget, **kwargs)
 
 
-def check_takes_budget(name: str, model_type: str, media: str, token_budget: int | None) -> None:
+def check_takes_budget(name: str, config: Any, media: str, token_budget: int | None) -> None:
     """Raise `ValueError` for a token budget of a model other than TubeViT, or of images."""
     if token_budget is None:
         return
-    if model_type != "tubevit":
-        raise ValueError(f"token_budget={token_budget} is for TubeViT, and {name} is a {model_type} model.")
+    if not hasattr(config, "with_token_budget"):
+        raise ValueError(f"token_budget={token_budget} is for TubeViT, and {name} is a {config.model_type} model.")
     if media == "image":
         raise ValueError(f"token_budget={token_budget} is for clips, and {name} reads images here.")
 
