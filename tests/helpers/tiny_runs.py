@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TINY_TUBES
 from transformers import TrainerCallback
 from video_files import write_video
-from warm_processes import run_python
+from warm_processes import STANDARD, run_python
 
 from tubevit.training.cli import main
 from tubevit.training.trainer.run_config import TrainingRun
@@ -128,7 +128,7 @@ def arguments(data: Path, output: Path, /, **options) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Environment of subprocesses: one thread, no network."""
-    return {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **STANDARD}
 
 
 def kill_behind(step: int, videos: Path, folder: Path, /, command: str = "train", **options) -> None:

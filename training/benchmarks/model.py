@@ -57,9 +57,7 @@ class Setup:
     attn: str = "sdpa"
     train: bool = False
     num_frozen_layers: int = 0  # TubeViT only: frozen first layers, with the gated connection after them
-    token_budget: int | None = (
-        None  # TubeViT only: tube tokens of a clip at most, of `TubeViTConfig.with_token_budget`
-    )
+    token_budget: int | None = None  # TubeViT only: of `TubeViTConfig.with_token_budget`
 
     @property
     def key(self) -> str:

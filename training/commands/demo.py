@@ -3,8 +3,8 @@
 `tubevit demo`: train a tiny TubeViT in a few minutes on two CPU cores, and draw a report of its tubes and predictions.
 
 The demo trains the recipe `demo` as `tubevit train` does, on synthetic clips of moving shapes (`moving_shapes`) or on your own videos
-in folders named after their classes. Then it classifies clips with Transformers' `pipeline`. `--quick` takes the weights of such a run
-that are shipped with the package (`demo_weights`) instead of training; `--gradio` serves a page that classifies uploaded videos.
+in folders named after their classes. Then it classifies clips with Transformers' `pipeline`. `--quick` does not train: the package ships
+the weights of one demo (`demo_weights`). `--gradio` serves a page that classifies uploaded videos.
 """
 
 import argparse

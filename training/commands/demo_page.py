@@ -39,12 +39,12 @@ class FileClassifier:
         from PIL import Image
 
         from ..evaluation.metrics import best_labels, scores_of
+        from ..models.clip_processors import read_views
         from ..visualization.clips import read_clip
         from ..visualization.tubes import draw_tubes
 
         classifier, config = self.classifier, self.classifier.model.config
-        pixels = classifier.processor(path, return_tensors="pt").pixel_values_videos[0]
-        scores = scores_of(classifier, classifier(pixels if pixels.ndim == 5 else pixels[None]).numpy())
+        scores = scores_of(classifier, classifier(read_views(classifier.processor, path)).numpy())
         best = best_labels(scores, config.id2label, TOP_K, classifier.label_groups)
         labels = {each["label"]: each["score"] for each in best}
         if not self.has_tubes:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from ..command_line import add_config_arguments
 from ..data.video_datasets import DataConfig
 from ..evaluation.evaluator import INCOMPLETE, SamplingConfig
+from ..models.model_options import TOKEN_BUDGET_HELP
 from ..option_types import AT_LEAST_0, AT_LEAST_1, check_ranges, option
 from ..options import read_config
 
@@ -45,10 +46,7 @@ class EncoderConfig:
         "auto", "data type of the weights; auto: the checkpoint's; embeddings are written as float32"
     )
 
-    token_budget: Annotated[int, AT_LEAST_1] | None = option(
-        None,
-        "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
-    )
+    token_budget: Annotated[int, AT_LEAST_1] | None = option(None, TOKEN_BUDGET_HELP)
 
     def __post_init__(self):
         check_ranges(self)

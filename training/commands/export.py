@@ -83,7 +83,14 @@ def run(args: argparse.Namespace) -> None:
             if args.dataset is not None:
                 export_checkpoint(args.model, Path(folder), args.dataset, with_code=False)
             export = _export_onnx if args.format == "onnx" else _export_web
-            export(args, args.model if args.dataset is None else folder)
+            existed = args.output.exists()
+            try:
+                export(args, args.model if args.dataset is None else folder)
+            except BaseException:  # half an export is none, and would refuse the next one; the folder was new or empty
+                shutil.rmtree(args.output, ignore_errors=True)
+                if existed:
+                    args.output.mkdir()
+                raise
         return
     model, processors = export_checkpoint(args.model, args.output, args.dataset)
     file = "picture.jpg" if "Image" in auto_class(model) else "clip.mp4"
@@ -98,15 +105,7 @@ def run(args: argparse.Namespace) -> None:
 def _export_onnx(args: argparse.Namespace, model: str) -> None:
     from ..models.onnx_files import FILE_NAME, export_onnx
 
-    try:
-        messages = export_onnx(
-            model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration
-        )
-    except BaseException:
-        shutil.rmtree(
-            args.output, ignore_errors=True
-        )  # the folder was new or empty; half an export would refuse the next one
-        raise
+    messages = export_onnx(model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration)
     print(f"Wrote {args.output / FILE_NAME}, with labels and processor settings in its metadata.")
     for message in messages:
         print(message)

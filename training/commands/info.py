@@ -16,10 +16,8 @@ from ..command_line import whole_number
 DEFAULT_FRAMES = [32, 64, 128]  # of the presets of TubeViT
 MULTIPLES = (1, 2, 4)  # of its own number of frames, for another model that takes more than this number
 DEFAULT_CLASSES = 400  # of Kinetics-400
-POSITIONS = {
-    True: "interpolated",
-    False: "fixed",
-}  # `config.interpolate_positions`: whether other sizes of clips are accepted
+# By `config.interpolate_positions`: whether other sizes of clips are accepted.
+POSITIONS = {True: "interpolated", False: "fixed"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from ..command_line import whole_number
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
 from ..environment import add_device_arguments, pick_device
 from ..errors import is_user_error
+from ..models.model_options import TOKEN_BUDGET_HELP
 from ..options import one_line
 
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-budget",
         type=whole_number(1),
         metavar="N",
-        help="tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
+        help=TOKEN_BUDGET_HELP,
     )
     parser.add_argument(
         "--temporal-views",

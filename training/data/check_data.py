@@ -398,7 +398,6 @@ class ReadableFiles:
         """Add keys and durations of readable files, in memory and in the file. Keys that are `None` are left out."""
         new = {key: seconds for key, seconds in results if key is not None and self._find(key) is None}
         self.new |= new
-        records = np.array(list(new.items()), self.RECORD)
         if len(self.new) > NUM_UNSORTED:
             self._sort_in(np.array(list(self.new.items()), self.RECORD))
             self.new.clear()
@@ -407,7 +406,7 @@ class ReadableFiles:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as file:
-                file.write(records.tobytes())
+                file.write(np.array(list(new.items()), self.RECORD).tobytes())
         except OSError as error:
             self.error = f"{self.path} cannot be written ({error.strerror}): the next run opens all files again."
 

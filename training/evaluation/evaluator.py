@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.data_config import DataConfig
-from ..models.model_options import FRAME_STRIDE_HELP, check_sampling
+from ..models.model_options import FRAME_STRIDE_HELP, TOKEN_BUDGET_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
@@ -30,10 +30,7 @@ class EvaluatedModel:
         "auto", "data type of the weights; auto: the checkpoint's"
     )
 
-    token_budget: Annotated[int, AT_LEAST_1] | None = option(
-        None,
-        "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)",
-    )
+    token_budget: Annotated[int, AT_LEAST_1] | None = option(None, TOKEN_BUDGET_HELP)
 
     def __post_init__(self):
         check_ranges(self)

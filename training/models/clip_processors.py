@@ -325,3 +325,9 @@ def frame_size(family: ModelFamily, config: Any) -> tuple[int, int]:
     """(height, width) of the frames that a model is made for, in pixels."""
     size = getattr(config, family.size_field)
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def read_views(processor: Any, video: Any, **settings: Any) -> torch.Tensor:
+    """The views of a video, `(views, frames, channels, height, width)`, as a processor reads it. settings: of the processor's call."""
+    pixels = processor(video, return_tensors="pt", **settings).pixel_values_videos[0]
+    return pixels if pixels.ndim == 5 else pixels[None]

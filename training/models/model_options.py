@@ -14,6 +14,7 @@ FRAME_STRIDE_HELP = (
     "distance between the frames of a clip, in frames of the video; sets sampling=frame_stride; for models whose processor has a frame "
     "stride, as ViViT's (default: the checkpoint's)"
 )
+TOKEN_BUDGET_HELP = "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)"
 SAMPLING_OF = {"fps": "fixed_rate", "frame_stride": "frame_stride"}  # option to the sampling that it sets
 
 

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..evaluation.metrics import LogitsNotFinite, best_labels, scores_of
+from ..models.clip_processors import read_views
 from .batching import Batcher
 from .decoding import ClipDecoder, Limits, UnreadableFile
 
@@ -55,8 +56,9 @@ ERRORS = {
 class ServiceSettings:
     """
     limits: of the files, see `Limits`. max_bytes: of a body, or of the file behind a URL. max_total_bytes: of the files of all requests in
-    work that are not decoded yet. max_requests: accepted at the same time; more requests, or bytes, are answered with 429. upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are
-    fetched; none by default. num_decoders: processes that decode. max_batch_size, max_wait: see `Batcher`.
+    work that are not decoded yet. max_requests: accepted at the same time; more requests, or bytes, are answered with 429.
+    upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are fetched; none by
+    default. num_decoders: processes that decode. max_batch_size, max_wait: see `Batcher`.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -245,8 +247,7 @@ def check_model(classifier: Any) -> None:
     """Classify a clip of noise, so that a model without finite logits is refused before the first request."""
     processor = classifier.processor
     noise = np.random.default_rng(0).integers(0, 256, (processor.num_frames, 64, 64, 3), np.uint8)
-    pixels = processor(noise, do_sample_frames=False, return_tensors="pt").pixel_values_videos[0]
-    clips = pixels if pixels.ndim == 5 else pixels[None]
+    clips = read_views(processor, noise, do_sample_frames=False)
     scores_of(classifier, classifier(clips.to(classifier.model.device)).cpu().numpy())
 
 

@@ -22,6 +22,7 @@ from tubevit.processing import VideoDecodeError
 from tubevit.processing.video_source import DecodeLimits
 
 from ..data.worker_processes import NO_ITEM, ItemFailed, Worker
+from ..models.clip_processors import read_views
 from ..options import one_line
 
 
@@ -53,12 +54,11 @@ def read_clip(data: bytes, processor: Any) -> torch.Tensor:
     Raises `UnreadableFile`.
     """
     try:
-        pixels = processor(data, return_tensors="pt").pixel_values_videos[0]
+        return read_views(processor, data)
     except Exception as error:
         if not isinstance(error, (ValueError, OSError)):
             logger.exception("A file of %d bytes could not be read.", len(data))
         raise UnreadableFile(_reason(error)) from None
-    return pixels if pixels.ndim == 5 else pixels[None]
 
 
 def _reason(error: Exception) -> str:

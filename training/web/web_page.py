@@ -52,18 +52,14 @@ def export_web(
     classifier = load_video_classifier(name, {}, "float32")
     settings = page_settings(classifier, title or Path(name).name)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        messages = copy_packages(folder, npm_packages)
-        with tempfile.TemporaryDirectory() as temporary:
-            exported = Path(temporary) / "float32"
-            messages = [*export_onnx(name, exported, "uint8"), *messages]
-            chosen, weights, reason = _choose_weights(classifier, exported, weights)
-            num_bytes = [_copy_lean(each / FILE_NAME, folder / FILE_NAME) for each in (exported, chosen)]
-            smaller = "" if weights == "float32" else f" instead of {num_bytes[0] / 1e6:.1f} MB in float32"
-            messages.append(f"{FILE_NAME} has {weights} weights, {num_bytes[1] / 1e6:.1f} MB{smaller}{reason}.")
-    except BaseException:
-        shutil.rmtree(folder)  # half a page is no page; the folder was new or empty
-        raise
+    messages = copy_packages(folder, npm_packages)
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = Path(temporary) / "float32"
+        messages = [*export_onnx(name, exported, "uint8"), *messages]
+        chosen, weights, reason = _choose_weights(classifier, exported, weights)
+        num_bytes = [_copy_lean(each / FILE_NAME, folder / FILE_NAME) for each in (exported, chosen)]
+        smaller = "" if weights == "float32" else f" instead of {num_bytes[0] / 1e6:.1f} MB in float32"
+        messages.append(f"{FILE_NAME} has {weights} weights, {num_bytes[1] / 1e6:.1f} MB{smaller}{reason}.")
     for path in PAGE.iterdir():
         shutil.copyfile(path, folder / path.name)
     settings |= {"weights": weights, "model_bytes": num_bytes[1]}

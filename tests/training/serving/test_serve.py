@@ -193,7 +193,10 @@ def test_a_model_without_finite_logits_is_refused_and_a_clip_without_them_is_a_c
     monkeypatch.setattr(type(classifier), "__call__", lambda self, clips: forward(self, clips) * float("nan"))
     with pytest.raises(ValueError, match="NaN or inf"):
         create_app(classifier, "model", ServiceSettings(num_decoders=1))
-    dark_is_nan = lambda self, clips: forward(self, clips) / (clips.float().mean((1, 2, 3, 4)) > 30)[:, None]  # noqa: E731
+
+    def dark_is_nan(self, clips):
+        return forward(self, clips) / (clips.float().mean((1, 2, 3, 4)) > 30)[:, None]
+
     monkeypatch.setattr(type(classifier), "__call__", dark_is_nan)
     write_video(files / "dark.mp4", np.zeros((30, 32, 48, 3), np.uint8))
     with client_of(files, max_wait=1.0, max_batch_size=2) as client:
