@@ -76,7 +76,7 @@ class FigureScene:
 
     people: from the back to the front.
     shake: by how much of the picture's side everything is moved, `(frames, 2)`.
-    gain, offset: of the exposure: a colour c becomes gain * c + offset. grain: deviation of the noise.
+    gain, offset: of the exposure: a color c becomes gain * c + offset. grain: deviation of the noise.
     """
 
     people: tuple[tuple[Person, Look], ...]
@@ -113,7 +113,7 @@ def random_figure_scene(action: str, rng: np.random.Generator, num_frames: int) 
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Clothes of any brightness and little colour, trousers and hair rather dark."""
+    """Clothes of any brightness and little color, trousers and hair rather dark."""
     uniform = rng.uniform
 
     def cloth(brightest: float) -> np.ndarray:
@@ -138,7 +138,7 @@ def random_view(rng: np.random.Generator, actors: list[Person], is_cut_off: bool
 
 
 def random_backdrop(rng: np.random.Generator) -> Backdrop:
-    """A colour near to a grey, with blotches of several sizes and a few straight edges."""
+    """A color near gray, with blotches of several sizes and a few straight edges."""
     uniform = rng.uniform
     color = uniform(0.15, 0.85) + rng.normal(0, 0.04, 3)
     layers = [

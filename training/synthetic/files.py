@@ -51,7 +51,7 @@ def write_motion_set(
 
     A call that was interrupted is continued by the same call, and one with larger numbers adds to what is there.
 
-    container: "mp4" (H.264) or "webm" (VP9); the size must be even, since both store colours at half of it.
+    container: "mp4" (H.264) or "webm" (VP9); the size must be even, since both store colors at half of it.
 
     Raises `ValueError` for unknown settings and for settings that differ from those of the set in `folder`, and
     `FileExistsError` if `folder` holds other files.

@@ -61,7 +61,7 @@ class Level:
     """
     How difficult a scene is. Lengths are in units of the picture's side.
 
-    has_hues: whether the round shape is red to yellow and the angular one green to blue; otherwise colours mean nothing.
+    has_hues: whether the round shape is red to yellow and the angular one green to blue; otherwise colors mean nothing.
     contrast: of the background's texture; 0 is a plain background.
     num_distractors: further shapes, which mean nothing.
     shake: how far the camera is off at most, anew in each frame.
@@ -85,7 +85,7 @@ HUES = ((-0.05, 0.15), (0.4, 0.65))  # of the round and of the angular shape, at
 @dataclass(frozen=True)
 class Sprite:
     """
-    A shape in each of a scene's frames. Lengths are in units of the picture's side, colours are RGB in [0, 1].
+    A shape in each of a scene's frames. Lengths are in units of the picture's side, colors are RGB in [0, 1].
 
     colors: the two that its stripes blend between. stripes: their wave vector (y, x) in radians per radius, and phase.
     centers: `(frames, 2)`, as (y, x); the picture is a torus. radii: `(frames,)`, of the circle with the shape's area.
@@ -103,7 +103,7 @@ class Sprite:
 @dataclass(frozen=True)
 class Background:
     """
-    A periodic texture: a colour, and waves that each add their multiple of a tint to it.
+    A periodic texture: a color, and waves that each add their multiple of a tint to it.
 
     color: `(3,)`. tints: `(waves, 3)`. frequencies: integers `(waves, 2)`, cycles per side as (y, x). phases: `(waves,)`.
     offsets: `(frames, 2)`, how far it is moved.
@@ -326,7 +326,7 @@ def _random_vector(rng: np.random.Generator, least: float, most: float) -> np.nd
 MIN_IMAGE_SIZE = 16  # in fewer pixels, the window of the largest shape would meet itself around the torus
 
 
-WHITENESS, DARKNESS = 0.6, 0.6  # how far the tones bright and dark take colours to white and to black
+WHITENESS, DARKNESS = 0.6, 0.6  # how far the tones bright and dark take colors to white and to black
 
 
 def draw_frames(scene: Scene, image_size: int) -> np.ndarray:
@@ -342,7 +342,7 @@ def draw_frames(scene: Scene, image_size: int) -> np.ndarray:
 
 def _draw_background(background: Background, shake: np.ndarray, size: int) -> np.ndarray:
     """
-    float32 `(frames, 3, size, size)` in [0, 1]: a colour plus waves `tint * cos(2 pi (f_y y + f_x x) + phase)`.
+    float32 `(frames, 3, size, size)` in [0, 1]: a color plus waves `tint * cos(2 pi (f_y y + f_x x) + phase)`.
 
     cos(a + b) = cos a cos b - sin a sin b: one matrix product per frame, and no pixel needs a cosine of its own.
     """

@@ -107,7 +107,7 @@ class ShapeImages(DrawnSet):
     Images, as `{"pixel_values": uint8 (3, height, width), "labels": int}`: single frames of such clips.
 
     The class says which of the two round shapes and which of the three angular ones is there: six pairs, "circle and cross"
-    to "ring and triangle". Chance is one in six. Textures, colours, sizes, background and distractors are the clips'.
+    to "ring and triangle". Chance is one in six. Textures, colors, sizes, background and distractors are the clips'.
     """
 
     key, unit = "pixel_values", "image"

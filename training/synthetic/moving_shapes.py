@@ -3,7 +3,7 @@
 
 The label is a shape and the direction of its motion ("circle moving left"), and one frame is not enough to tell it:
 the picture is a torus, so a shape that leaves at one side returns at the opposite one, and start position, speed, size
-and colours are sampled independently of the label. The shape's position is therefore uniform in every frame, whatever
+and colors are sampled independently of the label. The shape's position is therefore uniform in every frame, whatever
 the direction: each frame of a clip moving left is, with the same probability, that frame of a clip moving right. Played
 backwards or mirrored, a clip moving left is a valid clip moving right. The best guess from one frame is right once in
 `len(DIRECTIONS)` times.
@@ -32,10 +32,10 @@ GENERATOR_VERSION = 2  # raise when the drawing changes, so that old sets are no
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is in a clip. Lengths are in units of the picture's side, colours are RGB in [0, 1].
+    """Everything that is in a clip. Lengths are in units of the picture's side, colors are RGB in [0, 1].
 
     `start` is the shape's centre `(y, x)` in frame 0, `speed` its step per frame, `radius` the radius of the circle
-    with the shape's area. `background` holds the four corner colours that are blended over the picture.
+    with the shape's area. `background` holds the four corner colors that are blended over the picture.
     """
 
     shape: str
@@ -174,7 +174,7 @@ def _draw_frame(scene: Scene, frame: int, background: np.ndarray, contrast: np.n
 
 
 def _blend_corners(corners: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear blend of four corner colours, `(4, 3)` -> `(side, side, 3)`."""
+    """Bilinear blend of four corner colors, `(4, 3)` -> `(side, side, 3)`."""
     t = (np.arange(side, dtype=np.float32) + 0.5) / side
     weights = np.stack([np.outer(1 - t, 1 - t), np.outer(1 - t, t), np.outer(t, 1 - t), np.outer(t, t)], axis=-1)
     return weights @ corners

@@ -65,8 +65,8 @@ def test_each_kernel_is_scaled_around_gray():
             (picture - 0.5) * 2 * np.abs(kernel).max(), kernel.transpose(1, 2, 3, 0), atol=1e-12
         )
         assert np.abs(picture - 0.5).max() == pytest.approx(0.5)
-    grey = kernel_pictures(weight[:, :2])
-    assert (grey[..., 0] == grey[..., 2]).all()
+    gray = kernel_pictures(weight[:, :2])
+    assert (gray[..., 0] == gray[..., 2]).all()
 
 
 def test_the_most_varied_kernels_come_first():
