@@ -87,8 +87,8 @@ def classification_loss(
     """
     Mean loss over a batch; with `num_items_in_batch` from Trainer the sum of the losses divided by that number.
 
-    labels: integers of any type, or floats. pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the losses of Transformers, this
-    function does not set it:
+    labels: integers of any type, or floats. pooled_logits: `(batch, num_labels)`. `config.problem_type` selects the loss; unlike the
+    losses of Transformers, this function does not set it:
 
     - `None`, `"single_label_classification"`: cross-entropy with class indices `(batch,)` (-100 is ignored) or with
       soft labels `(batch, num_labels)` whose rows sum to 1, as in mixup (rows of -100 are ignored). With `config.label_groups`, the mean
@@ -99,8 +99,8 @@ def classification_loss(
 
     Trainer counts label *elements* over all accumulation steps and ranks, so a soft label counts `num_labels` times. Every
     loss here is a sum over elements divided by that count, so the training curve does not depend on how a batch is split.
-    Raises `ValueError` for labels that do not match the problem type, and with `num_items_in_batch` for soft labels of some label
-    groups only.
+    Raises `ValueError` for labels that do not match the problem type, for class indices outside of the classes (on a CPU; on a GPU torch's
+    kernel asserts), and with `num_items_in_batch` for soft labels of some label groups only.
     """
     logits = _at_least_float32(pooled_logits)
     labels = labels.to(logits.device)
@@ -145,12 +145,26 @@ def _sizes(label_groups: Mapping[str, int] | None, logits: torch.Tensor) -> list
 
 
 def _hard_losses(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """Cross-entropy of each sample and group, `(batch, groups)`; 0 for ignored labels. labels: `(batch, groups)`."""
+    """
+    Cross-entropy of each sample and group, `(batch, groups)`; 0 for ignored labels. labels: `(batch, groups)`.
+
+    Raises `ValueError` for a label outside its group. The check is torch's own, which costs nothing: on a CPU it raises `IndexError`,
+    on a GPU its kernel ends with a device-side assertion, and a compiled graph checks as its backend does.
+    """
     losses, first = [], 0
     for group, label in zip(logits.split(sizes, dim=-1), labels.unbind(dim=1), strict=True):
-        label = torch.where(label == -100, label, label - first)
-        losses.append(nn.functional.cross_entropy(group, label, ignore_index=-100, reduction="none"))
-        first += group.shape[-1]
+        last = first + group.shape[-1] - 1
+        try:
+            # The ignored value is shifted as the labels are: otherwise label 200 of a group that starts at 300 would be ignored.
+            loss = nn.functional.cross_entropy(group, label - first, ignore_index=-100 - first, reduction="none")
+        except IndexError:
+            wrong = label[(label != -100) & ((label < first) | (label > last))]
+            raise ValueError(
+                f"Label {wrong[0].item()} is not a class index of this model: labels are from {first} to {last} "
+                f"(num_labels={sum(sizes)}), or -100 to be ignored."
+            ) from None
+        losses.append(loss)
+        first = last + 1
     return torch.stack(losses, dim=1)
 
 

@@ -121,6 +121,27 @@ def test_integer_labels_need_one_per_sample():
         classification_loss(torch.ones(4, 5, dtype=torch.long), logits, TubeViTConfig(num_labels=5))
 
 
+@pytest.mark.parametrize("wrong", [5, -1, -101, 999])
+def test_a_label_outside_of_the_classes_is_named(wrong):
+    """torch raises an IndexError that names neither the classes nor the ignored value."""
+    labels, logits = torch.tensor([0, wrong, -100]), torch.randn(3, 5)
+    with pytest.raises(ValueError, match=rf"Label {wrong} is not .* from 0 to 4 \(num_labels=5\)"):
+        classification_loss(labels, logits, config())
+    with pytest.raises(ValueError, match=f"Label {wrong} is not"):
+        make_model(TubeViTForVideoClassification)(tiny_clips(3), labels=labels)
+
+
+def test_label_check_leaves_compiled_graphs_and_function_transforms_alone():
+    logits, labels, cfg = random_case("hard")
+    expected = classification_loss(labels, logits, cfg)
+    compiled = torch.compile(
+        lambda labels, logits: classification_loss(labels, logits, cfg), fullgraph=True, backend="aot_eager"
+    )
+    torch.testing.assert_close(compiled(labels, logits), expected)
+    each = torch.func.vmap(lambda label, row: classification_loss(label[None], row[None], cfg))(labels, logits)
+    torch.testing.assert_close(each.mean(), expected)
+
+
 @pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
 def test_labels_of_another_shape_are_refused(problem_type):
     logits = torch.zeros(4, 5)

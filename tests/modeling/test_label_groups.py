@@ -85,6 +85,16 @@ def test_an_unknown_label_of_one_group_is_ignored():
     torch.testing.assert_close(classification_loss(labels, logits, config()), sum(parts) / 3)
 
 
+@pytest.mark.parametrize(
+    ("labels", "range_"), [([0, 200], "300 to 396"), ([300, 301], "0 to 299"), ([0, 397], "300 to 396")]
+)
+def test_a_label_of_another_group_is_named(labels, range_):
+    """Verb 200 of a group that starts at 300 was ignored, because 200 - 300 is the ignored value."""
+    cfg = config(label_groups=[["noun", 300], ["verb", 97]])
+    with pytest.raises(ValueError, match=f"is not a class index of this model: labels are from {range_}"):
+        classification_loss(torch.tensor([[0, 300], labels]), torch.randn(2, 397), cfg)
+
+
 def test_labels_of_another_shape_raise():
     logits, labels = random_case()
     with pytest.raises(ValueError, match="each of the 6 samples and 2 label groups, got shape"):
