@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .configuration_uniformerv2 import UniFormerV2Config
     from .image_to_video_scaling import scale_up
     from .joint_classification import TubeViTForJointClassification
+    from .masked_pretraining import TubeViTForPreTraining
     from .modeling_factorized_vivit import (
         FactorizedViViTForVideoClassification,
         FactorizedViViTModel,
@@ -65,6 +66,7 @@ __all__ = [
     "TubeViTConfig",
     "TubeViTForImageClassification",
     "TubeViTForJointClassification",
+    "TubeViTForPreTraining",
     "TubeViTForVideoClassification",
     "TubeViTImageProcessor",
     "TubeViTModel",
@@ -91,6 +93,7 @@ _MODULES = {
     "TubeViTConfig": "configuration_tubevit",
     "TubeViTForImageClassification": "modeling_tubevit",
     "TubeViTForJointClassification": "joint_classification",
+    "TubeViTForPreTraining": "masked_pretraining",
     "TubeViTForVideoClassification": "modeling_tubevit",
     "TubeViTImageProcessor": "processing",
     "TubeViTModel": "modeling_tubevit",
@@ -113,6 +116,7 @@ _FAMILIES = [
         "AutoModel": "modeling_tubevit.TubeViTModel",
         "AutoModelForVideoClassification": "modeling_tubevit.TubeViTForVideoClassification",
         "AutoModelForImageClassification": "modeling_tubevit.TubeViTForImageClassification",
+        "AutoModelForPreTraining": "masked_pretraining.TubeViTForPreTraining",
         "AutoVideoProcessor": "processing.TubeViTVideoProcessor",
         "AutoImageProcessor": "processing.TubeViTImageProcessor",
         "AutoProcessor": "processing.TubeViTProcessor",

@@ -175,11 +175,11 @@ def check_numbers(config: PreTrainedConfig, ranges: Iterable[Range]) -> None:
                 raise ValueError(f"{name} must be {allowed}, got {value!r}.")
 
 
-def check_divides(config: PreTrainedConfig, heads: str) -> None:
-    """Raise `ValueError` if the number of heads in the field `heads` does not divide `hidden_size`."""
-    if config.hidden_size % getattr(config, heads):
+def check_divides(config: PreTrainedConfig, heads: str, width: str = "hidden_size") -> None:
+    """Raise `ValueError` if the number of heads in the field `heads` does not divide that in the field `width`."""
+    if getattr(config, width) % getattr(config, heads):
         raise ValueError(
-            f"hidden_size must be a multiple of {heads}, got {config.hidden_size} and {getattr(config, heads)}."
+            f"{width} must be a multiple of {heads}, got {getattr(config, width)} and {getattr(config, heads)}."
         )
 
 

@@ -119,6 +119,19 @@ class TubeViTConfig(CheckedConfig):
         Factor for uint8 pixels before `image_mean` is subtracted.
     check_pixels (`bool`, *optional*, defaults to `False`):
         For debugging: whether to raise an error with the index if float pixels contain NaN or inf.
+    mask_ratio (`float`, *optional*, defaults to 0.8):
+        For [`TubeViTForPreTraining`] (ours): fraction of the tube tokens of a clip that are masked.
+    mask_target (`str`, *optional*, defaults to `"pixels"`):
+        For [`TubeViTForPreTraining`]: what is predicted of a masked tube, `"pixels"`, `"differences"` between frames, or `"features"` that the caller
+        gives, see `TubeViTForPreTraining.targets`.
+    decoder_hidden_size (`int`, *optional*, defaults to 192):
+        Width of the decoder of [`TubeViTForPreTraining`].
+    decoder_num_hidden_layers (`int`, *optional*, defaults to 2):
+        Number of layers of the decoder.
+    decoder_num_attention_heads (`int`, *optional*, defaults to 3):
+        Number of attention heads of the decoder.
+    decoder_intermediate_size (`int`, *optional*, defaults to 768):
+        Width of the MLPs of the decoder.
 
     Example:
 
@@ -188,6 +201,12 @@ class TubeViTConfig(CheckedConfig):
     image_std: float | int | list[float | int] | tuple[float | int, ...] = 0.5
     rescale_factor: float | int = 1 / 255
     check_pixels: bool = False
+    mask_ratio: float | int = 0.8
+    mask_target: Literal["pixels", "differences", "features"] = "pixels"
+    decoder_hidden_size: int = 192
+    decoder_num_hidden_layers: int = 2
+    decoder_num_attention_heads: int = 3
+    decoder_intermediate_size: int = 768
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

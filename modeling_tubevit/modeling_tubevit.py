@@ -33,6 +33,7 @@ from .safetensors_only import SafetensorsOnlyMixin
 from .saved_processor import SavedProcessorMixin
 from .transferred_positions import TubeViTTransferredPositions
 from .tube_embeddings import TubeViTEmbeddings, TubeViTTubeProjection, init_temporal_difference_
+from .tube_masking import check_masks, count_visible, select_tokens, split_tokens
 from .vit_layers import (
     Rotary,
     VisionAttention,
@@ -285,6 +286,8 @@ class TubeViTModel(TubeViTPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        num_visible_tokens: int | None = None,
         **kwargs: Unpack[TubeViTKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -293,6 +296,11 @@ class TubeViTModel(TubeViTPreTrainedModel):
             `pixel_values_videos` and `pixel_values`.
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
             Images, either normalized floats or raw uint8. Only the 2D tubes tokenize them.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tube_tokens)`, *optional*):
+            Whether a tube token is masked: the layers and the pooling see the others only, see [`TubeViTForPreTraining`]. Each clip must have the
+            same number of masked tokens.
+        num_visible_tokens (`int`, *optional*):
+            Number of tube tokens that are not masked; by default they are counted.
 
         Returns:
             [`~modeling_outputs.BaseModelOutputWithPooling`] with `last_hidden_state` of shape
@@ -307,6 +315,10 @@ class TubeViTModel(TubeViTPreTrainedModel):
             hidden_states = self.embeddings(pixel_values=pixel_values, pixel_values_videos=pixel_values_videos)
             rotary = self.embeddings.rotary(hidden_states, pixel_values, pixel_values_videos)
             bias = self.embeddings.attention_bias(hidden_states, pixel_values, pixel_values_videos)
+            if bool_masked_pos is not None:
+                hidden_states, rotary, bias = self._keep_visible(
+                    bool_masked_pos, num_visible_tokens, hidden_states, rotary, bias
+                )
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
             if index == num_frozen > 0 and has_grad and not torch.compiler.is_compiling():
@@ -324,6 +336,29 @@ class TubeViTModel(TubeViTPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=tokens, pooler_output=self.layernorm(pooled) if norms_pooled else pooled
         )
+
+    def _keep_visible(
+        self,
+        bool_masked_pos: torch.Tensor,
+        num_visible: int | None,
+        tokens: torch.Tensor,
+        rotary: Rotary | None,
+        bias: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, Rotary | None, torch.Tensor | None]:
+        """CLS, register and visible tokens, with their rotary positions `(batch, 1, tokens, head_dim)` and bias `(batch, heads, tokens, tokens)`."""
+        num_prefix = self.config.num_prefix_tokens
+        if num_visible is None:
+            num_tokens = tokens.shape[1] - num_prefix
+            expected = count_visible(num_tokens, self.config.mask_ratio)
+            num_visible = check_masks(bool_masked_pos, (tokens.shape[0], num_tokens), expected)
+        visible, _ = split_tokens(bool_masked_pos, num_visible)
+        prefix = torch.arange(num_prefix, device=visible.device).expand(visible.shape[0], -1)
+        kept = torch.cat((prefix, visible + num_prefix), dim=1)
+        if rotary is not None:
+            rotary = rotary[0][kept][:, None], rotary[1][kept][:, None]
+        if bias is not None:
+            bias = bias[0][:, kept[:, :, None], kept[:, None, :]].transpose(0, 1)
+        return select_tokens(tokens, kept), rotary, bias
 
     def _extra_layers_after(self, index: int) -> list[nn.Module]:
         """The extra layers that follow layer `index`; they are spaced evenly, and the last one follows the last layer."""

@@ -250,6 +250,14 @@ class TubeViTEmbeddings(nn.Module):
         tubes, size = self._tubes_and_size(pixel_values, pixel_values_videos)
         return self.positions.attention_bias(tubes, size, tokens, self.num_prefix_tokens)
 
+    def clip_tubes(self, pixel_values_videos: torch.Tensor) -> tuple[list[int], tuple[Tube, ...], Size]:
+        """
+        The tubes that tokenize clips: their indices in the config, the tubes, and the size of a clip. Raises `ValueError` as `forward`.
+        """
+        self._check_input(pixel_values_videos, "pixel_values_videos", "batch, frames, channels, height, width")
+        size = static_size((pixel_values_videos.shape[1], pixel_values_videos.shape[3], pixel_values_videos.shape[4]))
+        return *self._tubes_for(size, is_image=False), size
+
     def num_tokens_per_tube(self, size: Size, is_image: bool = False) -> list[int]:
         """Number of tokens of each tube that tokenizes a clip (or an image) of `size`, (frames, height, width), in their order."""
         return [tube.num_tokens(size) for tube in self._tubes_for(size, is_image)[1]]

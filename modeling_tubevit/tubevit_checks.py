@@ -26,6 +26,7 @@ HEAD_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification
 COUNTS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels", "num_frames"),
     *("image_size", "interpolated_kernel_size", "position_grid"),
+    *("decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_intermediate_size"),
 )
 COUNTS_FROM_0 = ("num_register_tokens", "num_extra_layers", "num_frozen_layers", "gate_layer")
 # Allowed values of fields that are numbers or lists of numbers.
@@ -41,6 +42,9 @@ RANGES = (
     ),
     (("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"), "above 0", lambda value: value > 0),
     (("position_temperature", "rope_theta"), "above 1", lambda value: value > 1),
+    (("mask_ratio",), "above 0 and below 1", lambda value: 0 < value < 1),
+    # The position code has groups of 6 channels.
+    (("decoder_hidden_size",), "from 6 to 1,000,000", lambda value: 6 <= value <= 1_000_000),
     (("image_mean", "layerscale_value"), "finite", lambda value: True),
 )
 
@@ -75,6 +79,7 @@ def check_architecture(config: "TubeViTConfig") -> None:
     _check_sizes(config)
     check_pixel_statistics(config)
     check_divides(config, "num_attention_heads")
+    check_divides(config, "decoder_num_attention_heads", "decoder_hidden_size")
     if config.hidden_size < 6:
         raise ValueError(
             f"hidden_size must be at least 6 (the position code has groups of 6), got {config.hidden_size}."
