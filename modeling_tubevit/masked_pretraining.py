@@ -235,7 +235,8 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
             if self.config.mask_target == "differences":
                 counted = counted & self._spans_frames(tubes, size, counted.device)
             counted = counted.gather(1, masked)
-        errors = (logits.to(targets.dtype) - targets).square().mean(dim=2)
+        dtype = torch.promote_types(logits.dtype, targets.dtype)
+        errors = (logits.to(dtype) - targets.to(dtype)).square().mean(dim=2)
         clip_losses = (errors * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         return TubeViTForPreTrainingOutput(
             loss=clip_losses.mean(),
@@ -287,8 +288,11 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         if video.dtype == torch.uint8:
             pixels = pixels.to(dtype) * self.config.rescale_factor
         else:
-            _, image_std = self.config.get_pixel_statistics()
-            pixels = pixels.to(dtype) * torch.tensor(image_std, dtype=dtype, device=video.device)[:, None, None, None]
+            mean, std = (
+                torch.tensor(values, dtype=dtype, device=video.device)[:, None, None, None]
+                for values in self.config.get_pixel_statistics()
+            )
+            pixels = pixels.to(dtype) * std + mean
         is_2d = tube.kernel_size[0] == 1
         if self.config.mask_target == "differences":
             pixels = torch.zeros_like(pixels) if is_2d else frame_differences(pixels)

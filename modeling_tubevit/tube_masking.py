@@ -86,10 +86,10 @@ def random_masks(
     tokens: `(batch, ...)`, for the batch size and the device. owner: a module with `table_settings`, for the cache of tables.
     """
     cells, (_, grid) = cell_table(tokens, owner, size, tokens.device, *tubes), cell_grid(tubes, size)
-    noise = [
-        torch.rand(tokens.shape[0], number, device=tokens.device) for number in (grid[0] * grid[1], cells.shape[0])
-    ]
-    return choose_masked(cells, *noise, mask_ratio)
+    batch_size, device = tokens.shape[0], tokens.device
+    cell_noise = torch.rand(batch_size, grid[0] * grid[1], device=device)
+    token_noise = torch.rand(batch_size, cells.shape[0], device=device)
+    return choose_masked(cells, cell_noise, token_noise, mask_ratio)
 
 
 class SeededMasks:
@@ -105,11 +105,12 @@ class SeededMasks:
 
     def __call__(self, seeds: Sequence[int]) -> torch.Tensor:
         """bool `(clips, tokens)` on the CPU, true for masked tokens."""
-        num_cells, noise = math.prod(cell_grid(self.tubes, self.size)[1]), []
+        num_cells, cell_noise, token_noise = math.prod(cell_grid(self.tubes, self.size)[1]), [], []
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
-            noise.append([torch.rand(number, generator=generator) for number in (num_cells, len(self.cells))])
-        return choose_masked(self.cells, *map(torch.stack, zip(*noise, strict=True)), self.mask_ratio)
+            cell_noise.append(torch.rand(num_cells, generator=generator))
+            token_noise.append(torch.rand(len(self.cells), generator=generator))
+        return choose_masked(self.cells, torch.stack(cell_noise), torch.stack(token_noise), self.mask_ratio)
 
     def fraction_of_targets(self, num_masks: int = 64) -> float:
         """The fraction of the masked tokens that share no pixel with a visible token, over `num_masks` masks."""
