@@ -14,13 +14,12 @@ def tubes_for_budget(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[
     """
     The tubes with coarser strides, so that a clip of `size` = (frames, height, width) has at most `budget` tokens.
 
-    Every tube keeps its kernel and at least one token, so weights fit. A tube that has n tokens along an axis may get c < n: its stride
-    becomes the largest one that keeps c tokens between the centers of its first and last token, and its offset centers them there.
-    A c that this stride does not give is left out, so some reachable numbers of tokens are not found (with space-to-depth). Among the
-    combinations found, those with the most tokens are taken, and of these the one that thins the axes of all tubes most evenly: the
-    sum of squared differences between each axis's logarithmic thinning and an even one is smallest. Close budgets may therefore
-    have different mixes of tubes. The choice is deterministic. Tubes that do not fit the clip stay as they are; a budget of at least
-    the clip's tokens returns the tubes unchanged.
+    Every tube keeps its kernel and at least one token, so weights fit. A tube that has n tokens along an axis may get any c from 1 to n:
+    its stride becomes the largest one that keeps c tokens between the centers of its first and last token, and its offset centers
+    them there, as far as the clip's end allows no further token. Among all combinations of these c, those with the most tokens are
+    taken, and of these the one that thins the axes of all tubes most evenly: the sum of squared differences between each axis's
+    logarithmic thinning and an even one is smallest. Close budgets may therefore have different mixes of tubes. The choice is
+    deterministic. Tubes that do not fit the clip stay as they are; a budget of at least the clip's tokens returns the tubes unchanged.
 
     Raises `ValueError` with the smallest possible budget if `budget` is below it, or is no integer.
     """
@@ -79,17 +78,18 @@ def _coarser_tubes(tube: Tube, size: Size, log_fraction: float) -> dict[int, tup
 
 
 def _coarser_axes(tube: Tube, size: Size, axis: int) -> dict[int, tuple[int, int]]:
-    """Stride and offset along an axis for every number of tokens that it can have, from the tube's own number down to 1."""
+    """Stride and offset along an axis for every number of tokens from the tube's own down to 1."""
     count, applications = tube.grid(size)[axis], tube.kernel_grid(size)[axis]
     offset, stride, factor = tube.offset[axis], tube.kernel_stride[axis], tube.space_to_depth[axis]
     slack, span = size[axis] - tube.smallest_size[axis], (applications - 1) * stride
     found = {count: (tube.stride[axis], offset)}
     for fewer in range(count - 1, 0, -1):
+        # All kernel applications of the last token lie in the clip, because they lie between the first and last of the tube.
         merged = fewer * factor
         wider = span // (merged - 1) if merged > 1 else slack + 1
-        shift = (span - (merged - 1) * wider) // 2
-        num_tokens = (slack - shift) // (wider * factor) + 1
-        # All kernel applications of the last token lie in the clip, because they lie between the first and last of the tube.
-        if num_tokens == fewer:
-            found[fewer] = (wider * factor, offset + shift)
+        centered = (span - (merged - 1) * wider) // 2
+        # A smaller shift would leave room for a further token. This one keeps the last application inside the span, which ends
+        # less than a stride before the last place of the clip: slack - span < stride <= wider.
+        shift = max(centered, slack - merged * wider + 1)
+        found[fewer] = (wider * factor, offset + shift)
     return found

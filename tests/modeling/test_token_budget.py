@@ -1,6 +1,7 @@
 """Laws of token budgets: the choice of strides, and a model that tokenizes with them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,8 +37,37 @@ def test_tubes_for_a_budget_fill_it_inside_their_volume(tubes, fraction):
             assert wide and len(wide) <= len(narrow)
             if old.num_merged == 1:
                 assert narrow[0] <= wide[0] and wide[-1] <= narrow[-1]
-                # Centered: the tokens leave out as much of the start as of the end, up to one pixel.
-                assert abs((wide[0] - narrow[0]) - (narrow[-1] - wide[-1])) <= 1
+        for axis in range(3):
+            assert is_centered(old, new, axis)
+
+
+def is_centered(old, new, axis):
+    """
+    Whether the tokens leave out as much of the start as of the end, up to one pixel, or begin as early as their number allows: a pixel
+    earlier, another token would fit.
+    """
+    spans = [(tube.kernel_grid(SIZE)[axis] - 1) * tube.kernel_stride[axis] for tube in (old, new)]
+    shift = new.offset[axis] - old.offset[axis]
+    earlier = replace(new, offset=tuple(value - (index == axis) for index, value in enumerate(new.offset)))
+    return abs(spans[0] - spans[1] - 2 * shift) <= 1 or earlier.grid(SIZE)[axis] > new.grid(SIZE)[axis]
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("factor", [1, 2, 3])
+@pytest.mark.parametrize(("stride", "offset"), [(6, 0), (12, 5), (18, 1)])
+def test_every_number_of_tokens_of_a_tube_is_found(axis, factor, stride, offset):
+    """Also with space-to-depth, where the last token of the full tube may merge fewer kernel applications."""
+
+    def on_axis(value, other):
+        return tuple(value if index == axis else other for index in range(3))
+
+    for size in (SIZE, (41, 97, 100)):
+        kernel = tuple(4 if index == axis else size[index] for index in range(3))  # one token along the other axes
+        tube = Tube(kernel, on_axis(stride, 1), on_axis(offset, 0), on_axis(factor, 1))
+        for number in range(1, tube.num_tokens(size)):
+            (coarser,) = tubes_for_budget((tube,), size, number)
+            assert coarser.grid(size)[axis] == coarser.num_tokens(size) == number
+            assert coarser.kernel_grid(size)[axis] == number * factor  # none is outside of the clip
 
 
 def test_tubes_are_thinned_evenly():
