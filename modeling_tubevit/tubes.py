@@ -8,6 +8,7 @@ tokens. This module computes with (time, height, width) triples in frames and pi
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 
@@ -69,7 +70,7 @@ class Tube:
         if missing := sorted({"kernel_size", "stride"} - set(values)):
             raise ValueError(f"lacks the key {missing[0]!r}")
         triples = {key: _parse_triple(key, value, 0 if key == "offset" else 1) for key, value in values.items()}
-        return cls(**triples)
+        return _shared(cls(**triples))
 
     def to_dict(self) -> dict[str, list[int]]:
         """The JSON form that `from_dict` reads."""
@@ -152,6 +153,12 @@ class Tube:
     def __str__(self) -> str:
         merged = f", space-to-depth {format_size(self.space_to_depth)}" if self.num_merged > 1 else ""
         return f"kernel {format_size(self.kernel_size)}, offset {format_size(self.offset)}{merged}"
+
+
+@lru_cache(maxsize=1024)
+def _shared(tube: Tube) -> Tube:
+    """The first tube that is equal to this one: torch.compile recognizes the tubes of an earlier graph by their identity."""
+    return tube
 
 
 def select_tubes(tubes: list[Tube] | dict[int, Tube], size: Size, allow_missing: bool) -> list[int]:

@@ -30,6 +30,7 @@ METAVARS = {
     r"_(modules|args)$|^(report_to|fsdp|debug)$": "NAME,...",
     r"_pattern$": "REGEX",
     r"_token$": "TOKEN",
+    r"_budget_range$": "[N,N]",
 }
 
 

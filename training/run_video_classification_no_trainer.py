@@ -356,7 +356,7 @@ def train_step(
 
     seed_everything(sample_seed(args.seed, step, f"rank {accelerator.process_index}"))
     model.train()
-    statistics = StatisticsOfForward(model)
+    statistics, budgets = StatisticsOfForward(model), setup.budgets
     # The sum of the losses is divided by the number of labels in all batches of all processes, each clip counts equally; with class
     # weights by the sum of the weights.
     weights = setup.class_weights
@@ -366,21 +366,25 @@ def train_step(
         counts = [label_weights(batch["labels"], weights).sum() for batch in group]
     num_labels = accelerator.reduce(sum(counts), "sum")
     total = torch.zeros((), device=accelerator.device)
-    for number, batch in enumerate(group, start=1):
-        # Processes exchange gradients once, after the last batch.
-        with nullcontext() if number == len(group) else accelerator.no_sync(model):
-            inputs = setup.model.prepare(batch)
-            labels = inputs.pop("labels")
-            logits = model(**inputs).logits
-            if weights is None:
-                loss = classification_loss(labels, logits, setup.model.model.config, num_labels)
-            else:
-                loss = weighted_loss(labels, logits, weights, num_labels)
-            loss = loss * accelerator.num_processes  # DDP averages the gradients over the processes
-            statistics.save()
-            accelerator.backward(loss)
-            statistics.restore()
-        total += loss.detach()
+    with nullcontext() if budgets is None else budgets.of_step(step):
+        for number, batch in enumerate(group, start=1):
+            # Processes exchange gradients once, after the last batch.
+            with nullcontext() if number == len(group) else accelerator.no_sync(model):
+                inputs = setup.model.prepare(batch)
+                labels = inputs.pop("labels")
+                teacher = None if budgets is None else budgets.teacher_logits(model, inputs)
+                logits = model(**inputs).logits
+                if weights is not None:
+                    loss = weighted_loss(labels, logits, weights, num_labels)
+                elif teacher is not None:
+                    loss = budgets.loss(labels, logits, teacher, num_labels)
+                else:
+                    loss = classification_loss(labels, logits, setup.model.model.config, num_labels)
+                loss = loss * accelerator.num_processes  # DDP averages the gradients over the processes
+                statistics.save()
+                accelerator.backward(loss)
+                statistics.restore()
+            total += loss.detach()
     norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm) if args.max_grad_norm else None
     optimizer.step()
     optimizer.zero_grad()

@@ -53,6 +53,7 @@ from ..models.build import (
 from ..models.clip_processors import measure_pixels
 from .class_balance import BalancedOrder, balance_of, chance_loss, class_probabilities, label_array
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
+from .token_budgets import TokenBudgets, budgets_of
 
 
 SKIPPED_VIDEOS_FILE = "skipped_videos.csv"  # corrupt videos that are found while training
@@ -78,6 +79,7 @@ class RunSetup:
     messages: decisions to show to the user, one sentence each.
     label_counts: training videos of each class, and training videos with a label; `None` for a stream.
     class_weights: weight of each class in the training loss, float32 `(classes,)`; `None` for equal weights.
+    budgets: token budgets of the steps; `None` for all tokens in each step.
     """
 
     run: TrainingRun
@@ -90,6 +92,7 @@ class RunSetup:
     messages: list[str] = field(default_factory=list)
     label_counts: tuple[np.ndarray, int] | None = None
     class_weights: torch.Tensor | None = None
+    budgets: TokenBudgets | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -180,7 +183,7 @@ class JointSetup:
         return next(iter(self.metrics.values()))
 
     best_metric = MEAN_SCORE
-    class_weights = None  # refused in joint runs
+    class_weights = budgets = None  # refused in joint runs
 
     def skip_streamed(self, num_batches: int, world_size: int) -> None:
         """As `RunSetup.skip_streamed`; a joint run has no streams."""
@@ -273,8 +276,10 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
     if run.training.sync_batch_norm and run.training.world_size > 1:
         synchronize_batch_norms(model.model, run.training.device.type)
     check_views(run, model)
+    budgets = budgets_of(run.training, model, listed.media)
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
+    setup.budgets = budgets
     if "validation" in data.splits and setup.validation_clips is None:
         setup.messages.append("The validation split is streamed: it is evaluated after training only.")
     return setup

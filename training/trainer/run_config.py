@@ -194,6 +194,8 @@ class JointRun:
                 raise ValueError(
                     f"Joint training does not support {name}; set weight and loss_weight of the data sets."
                 )
+        if self.training.token_budget_range is not None:
+            raise ValueError("Joint training does not support token_budget_range; train on one data set.")
         if self.model.lora_rank:
             raise ValueError("Joint training does not support lora_rank; freeze layers instead: num_frozen_layers=N.")
         check_sharding(self.training, self.model.lora_rank, is_joint=True)

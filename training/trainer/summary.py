@@ -67,6 +67,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     if clip["tokens"] is not None:  # of a model that returns hidden states
         lines[f"tokens per {unit}"] = f"{clip['tokens']:,}{per_tube}"
     lines[f"GFLOPs per {unit}"] = f"{clip['gflops']:.3g} (forward pass)"
+    lines |= {} if setup.budgets is None else setup.budgets.describe()
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines["classes"] = describe_classes(setup.data.class_names, setup.data.label_groups)

@@ -166,6 +166,19 @@ class VideoTrainingArguments(TrainingArguments):
     ema_decay: Annotated[float, BELOW_1] = option(
         0.0, "decay of the exponential moving average (EMA) of the weights; the EMA weights are evaluated; 0 = off"
     )
+    token_budget_range: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "for TubeViT: smallest and largest number of tube tokens of a clip in training, such as [128,512]; each step has one "
+            "of up to 8 numbers from this range, by coarser strides; the trained model takes any token_budget of the range (default: "
+            "all tokens in each step)"
+        },
+    )
+    budget_distillation: Annotated[float, FRACTION] = option(
+        0.0,
+        "with token_budget_range: weight of the divergence from the model's own logits at the largest budget, in place of that much of "
+        "the loss of the labels; adds a forward pass to each step below the largest budget; 0 = off",
+    )
     sync_batch_norm: bool = option(
         True,
         "with several processes, batch norms (local blocks of UniFormerV2) take their statistics over the clips of all processes "
@@ -309,6 +322,7 @@ class VideoTrainingArguments(TrainingArguments):
                 "debug=tpu_metrics_debug is not supported: it needs a TPU; debug=underflow_overflow works."
             )
         check_entries(self)
+        self._check_budgets()
         entries = [each.partition("=") for each in (self.optim_args or "").replace(" ", "").split(",") if each]
         for name, equals, value in entries:
             if not equals:
@@ -318,6 +332,24 @@ class VideoTrainingArguments(TrainingArguments):
             _, without = Trainer.get_optimizer_cls_and_kwargs(_with(self, optim_args=others))
             if settings == without and str(settings.get(name)) not in (value, str(_number(value))):
                 raise ValueError(f"optim_args: {name} has no effect with optim={self.optim.value}.")
+
+    def _check_budgets(self) -> None:
+        budgets = self.token_budget_range
+        if budgets is None:
+            return
+        is_pair = len(budgets) == 2 and all(isinstance(each, int) and not isinstance(each, bool) for each in budgets)
+        if not is_pair or not 1 <= budgets[0] <= budgets[1]:
+            raise ValueError(
+                f"token_budget_range must be two whole numbers of at least 1, the smallest and the largest, got {budgets}."
+            )
+        if self.sharding is not None:
+            raise ValueError(
+                f"token_budget_range does not work with {self.sharding}, which divides the tokenizer among processes: use DDP."
+            )
+        if self.budget_distillation and self.class_weights is not None:
+            raise ValueError(
+                "budget_distillation gives the classes equal weights: set class_weights=none, or sampler=balanced in its place."
+            )
 
     def without_effect(self) -> list[str]:
         """A message for each option that is given and that another option switches off."""
@@ -336,6 +368,7 @@ class VideoTrainingArguments(TrainingArguments):
             (not has_tracker, "report_to=none", TRACKER_OPTIONS),
             (not self.push_to_hub, "push_to_hub=false", ["hub_model_id", "hub_private_repo", "hub_revision"]),
             (not given["fsdp"], "fsdp=none", ["fsdp_config"]),
+            (self.token_budget_range is None, "token_budget_range=none", ["budget_distillation"]),
             (not self.activation_checkpointing, "activation_checkpointing=false", ["activation_checkpointing_kwargs"]),
             (self.lr_scheduler_type == "constant", "lr_scheduler_type=constant", ["warmup_steps"]),
             (self.optim.value.startswith(WITHOUT_BETAS), f"optim={self.optim.value}", ["adam_beta1", "adam_beta2"]),

@@ -5,6 +5,7 @@
 - Clips are transferred as uint8. They are augmented on the GPU, or without a GPU by the loader workers.
 - All models have the same loss. It accepts the soft labels of mixup, and is a mean over the videos of all processes and accumulated
   batches.
+- Each step may have its own token budget, see `token_budgets`.
 - Checkpoints with NaN or inf in the weights or the loss are never written.
 - The time spent waiting for clips is measured. A resumed run reports times and mean loss over all its steps.
 
@@ -49,6 +50,7 @@ class VideoTrainer(TrainerOverrides):
         augments_batches = args.device.type != "cpu"
         self.batches = DataLoaderTimer(setup.augment if augments_batches else None)
         self.average: EMA | None = None
+        self.teacher_logits: torch.Tensor | None = None  # of the current batch
         self.first_step, self.losses_before = 0, 0.0  # step and sum of losses at the start of this call
         self.loss_sum = torch.zeros((), device=args.device)  # of this call, on this process
         self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
@@ -95,6 +97,8 @@ class VideoTrainer(TrainerOverrides):
         logits = outputs["logits"].reshape(len(labels), -1)  # VideoPrism has (clips, 1, classes)
         if self.class_weights is not None and self.model.training:
             return weighted_loss(labels, logits, self.class_weights, num_items_in_batch)
+        if self.teacher_logits is not None:
+            return self.setup.budgets.loss(labels, logits, self.teacher_logits, num_items_in_batch)
         return classification_loss(labels, logits, self.model_config, num_items_in_batch)
 
     # Batches
@@ -109,12 +113,18 @@ class VideoTrainer(TrainerOverrides):
         return batches, self.accelerator.reduce(total.to(self.args.device), "sum")
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(model, self.setup.model.prepare(inputs), *args, **kwargs)
+        inputs, budgets = self.setup.model.prepare(inputs), self.setup.budgets
+        if budgets is not None and self.model.training:
+            self.teacher_logits = budgets.teacher_logits(model, inputs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self.teacher_logits = None
         self.statistics.save()
         return loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+        budgets = self.setup.budgets
+        with nullcontext() if budgets is None else budgets.of_step(self.state.global_step):
+            loss = super().training_step(*args, **kwargs)
         self.statistics.restore()
         self.loss_sum += loss.detach()
         return loss
@@ -173,7 +183,9 @@ class VideoTrainer(TrainerOverrides):
             self.data_collator, self.args.dataloader_drop_last = augmenting, drop_last
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
-        return FLOPS_PER_TRAINING_STEP * self.flops_per_clip * len(inputs["labels"])
+        budgets = self.setup.budgets
+        flops = FLOPS_PER_TRAINING_STEP * self.flops_per_clip if budgets is None else budgets.step_flops()
+        return flops * len(inputs["labels"])
 
     # Optimizer and weights
 

@@ -1,0 +1,191 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Training one TubeViT for a range of token budgets (`token_budget_range`).
+
+Each optimizer step tokenizes its clips with one of a few budgets, which depends on the seed and the step alone: all processes and all
+accumulated batches of a step have the same budget, and a resumed run continues with the same budgets. Evaluations, and the saved model,
+have all tokens. With `budget_distillation` a step below the largest budget also learns from the logits of the same weights at that
+budget.
+
+Ours; the paper has no such training. Token counts that change between steps are those of FluxViT ("Make Your Training Flexible", 2025),
+for dense tokens; the teacher inside the step is that of universally slimmable networks (ICCV 2019).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tubevit.classification import classification_loss, label_groups_of
+
+from ..data.augmentation import IGNORED_LABEL
+from ..data.rng import sample_seed
+from ..models.build import RunModel
+from ..models.model_size import FLOPS_PER_TRAINING_STEP, describe
+
+
+MAX_LEVELS = 8  # different budgets of a run: torch.compile compiles the model once for each
+TEMPERATURE = 2.0  # of the softmax or sigmoid of teacher and student
+
+
+@dataclass(frozen=True)
+class Level:
+    """A budget. tubes: with coarser strides. num_tokens: tube tokens of a clip. gflops: of a forward pass."""
+
+    tubes: tuple
+    num_tokens: int
+    gflops: float
+
+
+def budgets_of(training: Any, model: RunModel, media: str) -> "TokenBudgets | None":
+    """
+    The budgets of a run; `None` without `token_budget_range`.
+
+    Raises `ValueError` for a model without tubes, for images, for positions that number the tokens, and for a range outside of the
+    possible numbers of tokens.
+    """
+    if training.token_budget_range is None:
+        return None
+    name = f"token_budget_range={training.token_budget_range}"
+    config = model.model.config
+    if not hasattr(config, "with_token_budget"):
+        raise ValueError(f"{name} is for TubeViT, and this is a {model.family.title} model: leave it out.")
+    if media == "image":
+        raise ValueError(f"{name} is for clips, and the data are images: leave it out.")
+    lowest, highest = training.token_budget_range
+    if highest > (num_tokens := config.num_tokens()):
+        raise ValueError(f"{name}: a clip of this model has {num_tokens} tube tokens, set the range to at most that.")
+    try:
+        return TokenBudgets(
+            model.model, lowest, highest, training.budget_distillation, training.seed, training.torch_compile
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+class TokenBudgets:
+    """
+    The token budgets of the steps of a run.
+
+    model: a TubeViT classifier, possibly with adapters. lowest, highest: of the tube tokens of a clip. distillation: weight of the
+    divergence from the teacher in the loss, 0 to 1. is_compiled: whether the model is compiled with torch.compile.
+    """
+
+    def __init__(
+        self, model: Any, lowest: int, highest: int, distillation: float, seed: int, is_compiled: bool = False
+    ):
+        self.config, self.embeddings = model.config, model.get_input_embeddings()
+        self.distillation, self.seed = distillation, seed
+        self.full_tubes = self.embeddings.tubes
+        self.levels = [self._level(budget) for budget in spread(lowest, highest)]
+        # Two budgets may have the same number of tokens, where no combination of strides gives one in between.
+        self.levels = list({level.num_tokens: level for level in self.levels}.values())
+        self.level = self.teacher = self.levels[-1]
+        if is_compiled:  # for each level: the two batch sizes of an epoch, in training and in evaluation mode
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, 4 * (len(self.levels) + 1))
+
+    def _level(self, budget: int) -> Level:
+        config = self.config.with_token_budget(budget)
+        tubes = tuple(config.get_tubes())
+        gflops = describe(config, [config.num_frames])["clips"][0]["gflops"]
+        return Level(self.full_tubes if tubes == self.full_tubes else tubes, config.num_tokens(), gflops)
+
+    @contextmanager
+    def of_step(self, step: int) -> Iterator[None]:
+        """Within the context the model has the budget of this optimizer step, and after it all tokens. step: counted from 0."""
+        self.level = self.levels[sample_seed(self.seed, step, "token budget") % len(self.levels)]
+        self.embeddings.tubes = self.level.tubes
+        try:
+            yield
+        finally:
+            self.embeddings.tubes = self.full_tubes
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether this step learns from a teacher: not at the largest budget, where teacher and student are the same."""
+        return self.distillation > 0 and self.level is not self.teacher
+
+    @torch.no_grad()
+    def teacher_logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor | None:
+        """
+        Logits of `inputs` at the largest budget, without dropout and gradient; `None` if this step has no teacher. Called within
+        `of_step`, in training mode. model: as it is trained, which may be wrapped.
+        """
+        if not self.has_teacher:
+            return None
+        self.embeddings.tubes = self.teacher.tubes
+        model.eval()
+        try:
+            return model(**{name: value for name, value in inputs.items() if name != "labels"})["logits"]
+        finally:
+            model.train()
+            self.embeddings.tubes = self.level.tubes
+
+    def loss(
+        self,
+        labels: torch.Tensor,
+        logits: torch.Tensor,
+        teacher: torch.Tensor,
+        num_items: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """
+        `(1 - w) loss(labels) + w T^2 KL(teacher || student)` with w = `distillation`.
+
+        The divergence is that of the clips with a label. Both parts are sums over the clips divided by the same number, so they do
+        not depend on how a step is split into batches. Arguments as for `classification_loss`; teacher: logits.
+        """
+        loss = classification_loss(labels, logits, self.config, num_items)
+        targets = self._probabilities(teacher / TEMPERATURE)
+        known = labels != IGNORED_LABEL
+        if labels.shape != targets.shape:  # class indices
+            known = known.reshape(len(labels), -1).all(dim=1, keepdim=True)
+            # `num_items` counts the elements of the labels, which are fewer than those of the targets.
+            num_items = None if num_items is None else num_items * targets.numel() / labels.numel()
+        targets = torch.where(known, targets, IGNORED_LABEL)
+        # The cross-entropy with the teacher's probabilities, less its smallest value, is the divergence.
+        student, smallest = (
+            classification_loss(targets, each / TEMPERATURE, self.config, num_items) for each in (logits, teacher)
+        )
+        return (1 - self.distillation) * loss + self.distillation * TEMPERATURE**2 * (student - smallest)
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
+        if self.config.problem_type == "multi_label_classification":
+            return logits.sigmoid()
+        sizes = list(label_groups_of(self.config).values()) or [logits.shape[-1]]
+        return torch.cat([group.softmax(dim=-1) for group in logits.split(sizes, dim=-1)], dim=-1)
+
+    def step_flops(self) -> float:
+        """FLOPs of the current step for one clip: forward and backward passes, and the teacher's forward pass."""
+        return 1e9 * (FLOPS_PER_TRAINING_STEP * self.level.gflops + (self.teacher.gflops if self.has_teacher else 0.0))
+
+    def describe(self) -> dict[str, str]:
+        """Lines of the summary of a run."""
+        numbers = [level.num_tokens for level in self.levels]
+        mean = sum(numbers) / len(numbers)
+        gflops = sum(level.gflops for level in self.levels) / len(numbers)
+        own = self.config.num_tokens()
+        lines = {
+            "token budgets": f"each step {', '.join(map(str, numbers))} tokens with equal probability, mean {mean:.0f} tokens and "
+            f"{gflops:.3g} GFLOPs; evaluations {own} tokens"
+        }
+        if self.distillation:
+            lines["distillation"] = (
+                f"weight {self.distillation:g} of the divergence from the logits at {self.teacher.num_tokens} tokens, with one more "
+                "forward pass in each step below that"
+            )
+        return lines
+
+
+def spread(lowest: int, highest: int) -> list[int]:
+    """
+    Up to `MAX_LEVELS` budgets from `lowest` to `highest`, with equal ratios.
+
+    >>> spread(44, 176), spread(5, 7), spread(9, 9)
+    ([44, 54, 65, 80, 97, 118, 144, 176], [5, 6, 7], [9])
+    """
+    ratio = (highest / lowest) ** (1 / (MAX_LEVELS - 1))
+    return sorted({round(lowest * ratio**index) for index in range(MAX_LEVELS)})
