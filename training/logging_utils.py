@@ -14,8 +14,9 @@ SECONDS_BETWEEN_LINES = 60.0
 
 def quiet_libraries() -> None:
     """
-    Turn off two kinds of output for the rest of the process: Transformers' progress bars of loading and saving weights
-    (downloads keep theirs), and torch's warning about many DataLoader workers (`worker_processes` prints a message instead).
+    Turn off output of libraries for the rest of the process: Transformers' progress bars of loading and saving weights (downloads
+    keep theirs), torch's warning about many DataLoader workers (`worker_processes` prints a message instead), and that about modules
+    whose output is a view, under FSDP2, for the models of this package: they change no output in place.
     """
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
@@ -25,6 +26,7 @@ def quiet_libraries() -> None:
     if shows_downloads:
         enable_progress_bars()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module \(FSDP(TubeViT|UniFormerV2|FactorizedViViT)")
 
 
 def progress_bar(

@@ -115,14 +115,14 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)
         num_steps = count_steps(setup, accelerator.num_processes)[1]
         model, optimizer, scheduler = make_optimizer(setup, args, num_steps)
+        accelerator.print("\n".join(setup.messages))
+        summary = start_summary(setup, accelerator.num_processes, accelerator.device.type, describe_clip(setup))
+        accelerator.print(summary, flush=True)
         # The scheduler is not prepared: Accelerate would advance it once for each process.
         accelerator.register_for_checkpointing(scheduler)
         model, optimizer, train_loader = accelerator.prepare(model, optimizer, train_loader)
         plain_model = accelerator.unwrap_model(model, keep_torch_compile=False)
         ema = EMA(plain_model, args.ema_decay) if args.ema_decay else None
-        accelerator.print("\n".join(setup.messages))
-        summary = start_summary(setup, accelerator.num_processes, accelerator.device.type, describe_clip(setup))
-        accelerator.print(summary, flush=True)
         if dry_run:
             loss, _ = train_step(setup, args, accelerator, model, optimizer, [next(timer(train_loader))], 0)
             if not loss.isfinite():

@@ -1,7 +1,7 @@
 """A few Trainer steps on random clips, in this process or under torchrun in several.
 
 `torchrun --nproc-per-node 2 tests/helpers/tiny_training.py OUT BATCH ACCUMULATION` writes the weights `OUT/KIND.pt` for each kind of
-labels, the result of `train_sharded`, `OUT/sharded.pt`, and those of `train_uniformerv2` for each of `DESIGNS`.
+labels, and those of `train_uniformerv2` for each of `DESIGNS`.
 """
 
 import sys
@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from random_weights import randomize
 from tiny_models import make_model, tiny_clips
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from transformers import Trainer, TrainingArguments
 
 from tubevit import TubeViTForVideoClassification, UniFormerV2Config, UniFormerV2ForVideoClassification
@@ -64,31 +62,6 @@ def train(kind: str, batch_size: int, accumulation: int) -> dict[str, torch.Tens
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def train_sharded(mesh: DeviceMesh | None = None) -> dict[str, torch.Tensor]:
-    """
-    Three SGD steps of eight samples each; with a mesh, by FSDP2, whose units are the `_no_split_modules` as in Accelerate. Returns
-    the weights.
-    """
-    model = make_model(TubeViTForVideoClassification)
-    rank, num_ranks = 0, 1
-    if mesh is not None:
-        rank, num_ranks = mesh.get_rank(), mesh.size()
-        for module in model.modules():
-            if type(module).__name__ in model._no_split_modules:
-                fully_shard(module, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    data = samples("soft")
-    for start in range(0, NUM_SAMPLES, SAMPLES_PER_STEP):
-        batch = data[start : start + SAMPLES_PER_STEP][rank::num_ranks]
-        batch = {name: torch.stack([sample[name] for sample in batch]) for name in batch[0]}
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return {name: each.clone() if mesh is None else each.full_tensor() for name, each in weights.items()}
-
-
 DESIGNS = {  # of UniFormerV2, and whether the batch norms of several processes are synchronized
     "global": ({}, False),
     "full": ({"num_local_blocks": 2, "temporal_downsampling": True}, True),
@@ -135,9 +108,6 @@ def main() -> None:
         assert torch.distributed.get_world_size() == 2
         if torch.distributed.get_rank() == 0:
             torch.save(weights, out / f"{kind}.pt")
-    weights = train_sharded(init_device_mesh("cpu", (2,)))
-    if torch.distributed.get_rank() == 0:
-        torch.save(weights, out / "sharded.pt")
     for name in DESIGNS:
         state = train_uniformerv2(name)
         if torch.distributed.get_rank() == 0:

@@ -200,19 +200,20 @@ def try_batches(trainer: "VideoTrainer", folder: Path) -> None:
     its processors in the temporary `folder`, because a config that cannot be saved would stop the run at its first checkpoint.
     """
     import torch
+    from accelerate import PartialState
 
-    trainer.create_optimizer()
-    model = trainer.accelerator.prepare(trainer.model)
+    state = PartialState()
+    model = trainer.prepare_step()
     trainer.current_gradient_accumulation_steps = 1
     for name, batch in trainer.first_batches():
         batches, num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
         loss = trainer.training_step(model, batches[0], num_items)
         if not torch.isfinite(loss):
             raise ValueError(f"The loss of the first batch{name} is {loss.item()}.")
-        print(f"Dry run: the loss of the first batch{name} is {loss.item():.4f}.")
+        state.print(f"Dry run: the loss of the first batch{name} is {loss.item():.4f}.")
     trainer.save_model(str(folder))
     trainer.setup.model.save_processors(str(folder))
-    print("Dry run: the model was saved in a temporary folder. Nothing was written.")
+    state.print("Dry run: the model was saved in a temporary folder. Nothing was written.")
 
 
 def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import StateDictType
 from transformers import EarlyStoppingCallback, Trainer
 
 from ..models.loading import quiet_library
@@ -90,6 +91,23 @@ class TrainerOverrides(Trainer):
             load_weights(self.model, self.state.best_model_checkpoint)
         else:
             super()._load_best_model()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        Save the weights after training also if FSDP shards the checkpoints (`state_dict_type=SHARDED_STATE_DICT`), for which Trainer
+        saves no weights and no config. No upstream issue found.
+        """
+        super().save_model(output_dir, _internal_call)
+        is_sharded = self.is_fsdp_enabled and (
+            self.accelerator.state.fsdp_plugin.state_dict_type != StateDictType.FULL_STATE_DICT
+        )
+        if is_sharded and not _internal_call:
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+
+    def prepare_step(self) -> torch.nn.Module:
+        """The model for `training_step`, prepared for its devices as `train` prepares it: FSDP needs the optimizer too."""
+        model, _ = self._prepare_for_training(1, None, None)
+        return model
 
     def _saves_whole_model(self) -> bool:
         """Whether checkpoints are written by `save_pretrained`: not for adapters, and not for weights that are sharded over GPUs."""
