@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,10 +30,12 @@ from .loading import (
     load_video_classifier,
     media_of,
 )
+from .onnx_clips import clip_shape, describe_clips
 from .onnx_quantization import quantize as quantize_file
 
 
 FILE_NAME = "model.onnx"
+SCRIPT_NAME = "classify.py"  # a copy of onnx_classify.py
 OPSET = 18
 INPUT_DTYPES = ("uint8", "float32")
 INPUT_NAMES = {"video": "pixel_values_videos", "image": "pixel_values"}
@@ -75,6 +78,15 @@ def _normalized_color(value: int, processors: ClipProcessors, shape: tuple[int, 
     return pixels.flatten(0, -4)[0, :, :1, :1]
 
 
+def _normalization(classifier: VideoClassifier, shape: tuple[int, ...], input_dtype: str) -> dict[str, list[float]]:
+    """`scale` and `shift` per channel that normalize raw pixels for a file that takes normalized ones; empty for raw pixels."""
+    if input_dtype == "uint8":
+        return {}
+    processors = dataclasses.replace(classifier.processors, normalizer=classifier.processors.own)
+    black, white = (_normalized_color(value, processors, shape).flatten() for value in (0, 255))
+    return {"scale": ((white - black) / 255).tolist(), "shift": black.tolist()}
+
+
 class OnnxModel:
     """A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls."""
 
@@ -114,7 +126,8 @@ def export_onnx(
     calibration: Path | None = None,
 ) -> list[str]:
     """
-    Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch.
+    Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch. For videos
+    also `classify.py`, which runs the file without torch and Transformers.
 
     input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels; by default the pixels that the
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
@@ -153,6 +166,13 @@ def export_onnx(
     )
     assert program is not None  # it is None without dynamo only
     program.model.metadata_props.update(metadata(classifier, shape, name, input_dtype))
+    try:
+        clips = describe_clips(classifier, name) | _normalization(classifier, shape, input_dtype)
+    except ValueError as error:
+        about_script = f"No {SCRIPT_NAME} is written, because it could not prepare the input: {error}"
+    else:
+        program.model.metadata_props["clip"] = json.dumps(clips)
+        about_script = f"Without torch and Transformers: python {folder / SCRIPT_NAME} CLIP ... (needs numpy, av and onnxruntime)."
     num_bytes = sum(parameter.nbytes for parameter in model.parameters())
     if quantize is not None and num_bytes > MAX_FILE_BYTES:
         raise ValueError(
@@ -162,6 +182,8 @@ def export_onnx(
     program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
     model.config.save_pretrained(folder)
     own.save_pretrained(folder)
+    if "clip" in program.model.metadata_props:
+        shutil.copyfile(Path(__file__).with_name("onnx_classify.py"), folder / SCRIPT_NAME)
     sizes = ", ".join(["batch", *map(str, shape)])
     pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
     messages = [
@@ -172,11 +194,11 @@ def export_onnx(
             "The processor resizes frames as floats: as uint8, resized pixels are rounded to whole gray levels."
         )
     if importlib.util.find_spec("onnxruntime") is None:
-        return [*messages, "The file was not compared with torch: onnxruntime is not installed."]
+        return [*messages, "The file was not compared with torch: onnxruntime is not installed.", about_script]
     messages.append(compare(classifier, folder, shape))
     if quantize is not None:
         messages += _quantize(classifier, folder, shape, files)
-    return messages
+    return [*messages, about_script]
 
 
 def _quantize(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...], files: list[str]) -> list[str]:
@@ -275,16 +297,6 @@ def find_onnx_file(name: str) -> Path | None:
         return path
     has_weights = path.is_dir() and any(path.glob("*.safetensors"))
     return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights else None
-
-
-def clip_shape(classifier: VideoClassifier) -> tuple[int, ...]:
-    """The shape of a clip as the classifier's processor reads it, `(frames, channels, height, width)`; of an image without frames."""
-    reader = classifier.processor
-    if classifier.media == "image":
-        return tuple(reader(np.zeros((64, 64, 3), np.uint8), return_tensors="pt").pixel_values.shape[1:])
-    video, rate = np.zeros((reader.num_frames, 64, 64, 3), np.uint8), {"fps": reader.fps or 25.0}
-    one_view = {"num_temporal_views": 1, "num_spatial_views": 1, "pad_mode": "last"}
-    return tuple(reader(video, video_metadata=rate, return_tensors="pt", **one_view).pixel_values_videos.shape[1:])
 
 
 def metadata(classifier: VideoClassifier, shape: tuple[int, ...], name: str, input_dtype: str) -> dict[str, str]:

@@ -14,14 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.video_processing_utils import BaseVideoProcessor
-
-from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
 
 from ..data.clip_sampling import UINT8
-from ..models.clip_processors import FamilyClipProcessor
 from ..models.loading import VideoClassifier, load_video_classifier
-from ..models.onnx_files import FILE_NAME, INPUT_NAMES, clip_shape, export_onnx, load_onnx_classifier
+from ..models.onnx_clips import clip_shape, describe_clips
+from ..models.onnx_files import FILE_NAME, INPUT_NAMES, export_onnx, load_onnx_classifier
 from ..models.onnx_quantization import quantize_weights
 from ..synthetic.moving_shapes import draw_clip, labels, random_scene
 from ..visualization.canvas import dimensions, tube_colors
@@ -32,7 +29,6 @@ from .npm_packages import copy_packages
 PAGE = Path(__file__).parent / "page"
 SETTINGS_FILE = "model.json"
 WEIGHTS = ("auto", "int8", "float32")
-FILTERS = {2: "bilinear", 3: "bicubic"}  # by PIL's number
 MAX_MODEL_BYTES = 1e9  # WebAssembly addresses 4 GB; the file, the model and its activations must fit
 NUM_COMPARED = 24  # drawn clips on which int8 and float32 weights are compared
 
@@ -78,80 +74,22 @@ def page_settings(classifier: VideoClassifier, name: str) -> dict[str, Any]:
     """
     What the page knows of the classifier: labels, sampling, sizes, and the tubes of a TubeViT. JSON values.
 
-    Raises `ValueError` for a classifier that the page cannot run: of images, of other frames than RGB, with another resize.
+    Raises `ValueError` for a classifier that the page cannot run, as `describe_clips`, and for one that is too large.
     """
-    if classifier.media != "video":
-        raise ValueError(f"{name} classifies {classifier.media}s; the web page classifies videos.")
-    reader, config = classifier.processor, classifier.model.config
-    num_frames, channels, height, width = clip_shape(classifier)
-    if channels != 3:
-        raise ValueError(f"{name} takes frames of {channels} channels; the web page gives RGB frames.")
+    config, clips = classifier.model.config, describe_clips(classifier, name)
     if sum(parameter.numel() * 4 for parameter in classifier.model.parameters()) > MAX_MODEL_BYTES:
         raise ValueError(
             f"{name} has more than {MAX_MODEL_BYTES / 1e9:g} GB of float32 weights, too many for a browser."
         )
-    crops = bool(reader.do_center_crop)
-    size = _size(reader, name)
-    if not crops and (size is None or "shortest_edge" in size):
-        raise ValueError(
-            f"The processor of {name} neither crops frames nor resizes them to one size: set do_center_crop=True."
-        )
-    is_float_resize = reader.resizes_as_float and reader.resample == 2
+    size = (clips["num_frames"], clips["height"], clips["width"])
     return {
         "name": name,
         "labels": [str(config.id2label[index]) for index in range(config.num_labels)],
         "label_groups": [list(each) for each in classifier.label_groups.items()],
         "multi_label": classifier.multi_label,
         "input": INPUT_NAMES["video"],
-        "num_frames": num_frames,
-        "height": height,
-        "width": width,
-        "sampling": _sampling(reader, name),
-        "size": size,
-        "filter": FILTERS.get(int(reader.resample), "bilinear"),
-        "antialias": not is_float_resize,
-        "crops_round_up": reader.crops_round_up,
-        "flip_channels": isinstance(reader, UniFormerV2VideoProcessor) and reader.do_flip_channel_order,
-        "tubes": _tubes(config, (num_frames, height, width)) if hasattr(config, "get_tubes") else [],
-    }
-
-
-def _size(reader: TubeViTVideoProcessor, name: str) -> dict[str, int] | None:
-    """The size of resized frames: `{"shortest_edge"}` or `{"height", "width"}`; `None` without resizing."""
-    if not reader.do_resize:
-        return None
-    size = {side: int(value) for side, value in dict(reader.size).items() if value}
-    if set(size) not in ({"shortest_edge"}, {"height", "width"}):
-        raise ValueError(
-            f"The processor of {name} has size={size}; the web page resizes to shortest_edge, or to height and width."
-        )
-    if int(reader.resample) not in FILTERS:
-        raise ValueError(
-            f"The processor of {name} has resample={int(reader.resample)}; the web page resizes with 2 (bilinear) or 3 (bicubic)."
-        )
-    return size
-
-
-def _sampling(reader: TubeViTVideoProcessor, name: str) -> dict[str, Any]:
-    """The rule by which `sampleFrames` of clips.js chooses the frames of the processor."""
-    if reader.clip_start == "random":
-        raise ValueError(f"The processor of {name} has clip_start='random': set clip_start='center' for the web page.")
-    kind = reader.sampling
-    if kind == "uniform" and isinstance(reader, FamilyClipProcessor):
-        if type(reader.own).sample_frames is not BaseVideoProcessor.sample_frames:
-            raise ValueError(
-                f"The web page does not know how the {type(reader.own).__name__} of {name} samples frames."
-            )
-        kind = "segment_starts"
-    elif kind == "uniform" and isinstance(reader, UniFormerV2VideoProcessor):
-        kind = "segments"
-    stride = reader.frame_stride if isinstance(reader, FactorizedViViTVideoProcessor) else None
-    return {
-        "kind": kind,
-        "fps": reader.fps,
-        "frame_stride": stride,
-        "clip_start": reader.clip_start,
-        "pad_mode": reader.pad_mode,
+        **clips,
+        "tubes": _tubes(config, size) if hasattr(config, "get_tubes") else [],
     }
 
 

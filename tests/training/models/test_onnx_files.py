@@ -93,6 +93,8 @@ def test_image_classifier_and_metadata(tmp_path, capsys):
     save_model(tmp_path / "model", TubeViTForImageClassification)
     TubeViTImageProcessor(size={"height": 16, "width": 16}, crop_size=16).save_pretrained(tmp_path / "model")
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 0
+    assert "No classify.py is written, because it could not prepare the input: " in capsys.readouterr().out
+    assert not (tmp_path / "out" / "classify.py").exists()
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     (pixels,) = session.get_inputs()
     assert (pixels.name, pixels.type, pixels.shape) == ("pixel_values", "tensor(uint8)", ["batch", 3, 16, 16])

@@ -29,7 +29,8 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.processing.video_decoding import TubeViTVideoMetadata
 from tubevit.training.cli import main
 from tubevit.training.models.loading import load_video_classifier
-from tubevit.training.models.onnx_files import clip_shape, export_onnx
+from tubevit.training.models.onnx_clips import clip_shape
+from tubevit.training.models.onnx_files import export_onnx
 from tubevit.training.web import npm_packages, web_page
 from tubevit.training.web.web_page import PAGE, page_settings
 
@@ -285,15 +286,17 @@ def test_classifiers_that_the_page_cannot_run_are_refused(tmp_path, capsys):
 
     save_model(tmp_path / "image", TubeViTForImageClassification)
     TubeViTImageProcessor(size={"height": 16, "width": 16}, crop_size=16).save_pretrained(tmp_path / "image")
-    assert "image classifies images; the web page classifies videos" in error("image")
+    assert "image classifies images, not videos" in error("image")
     save_tubevit(tmp_path / "gray", num_channels=1, image_mean=[0.5], image_std=[0.5])
     gray = {"do_convert_rgb": False, "image_mean": [0.5], "image_std": [0.5]}
     TubeViTVideoProcessor(num_frames=8, **SIZES, **gray).save_pretrained(tmp_path / "gray")
-    assert "takes frames of 1 channels; the web page gives RGB frames" in error("gray")
+    assert "takes frames of 1 channels, not of 3 (RGB)" in error("gray")
     save_tubevit(tmp_path / "long", processor={"size": {"shortest_edge": 20, "longest_edge": 40}})
-    assert "the web page resizes to shortest_edge" in error("long")
+    assert "has size={'shortest_edge': 20, 'longest_edge': 40}: set shortest_edge, or height and width" in error(
+        "long"
+    )
     save_tubevit(tmp_path / "random", processor={"clip_start": "random"})
-    assert "set clip_start='center' for the web page" in error("random")
+    assert "has clip_start='random': set clip_start='center'" in error("random")
     save_tubevit(tmp_path / "model")
     assert "--input is for ONNX files: give --format onnx too" in error("model", "--input", "uint8")
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--npm-packages", "a"]) != 0
