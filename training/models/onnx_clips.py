@@ -69,7 +69,7 @@ def _size(reader: TubeViTVideoProcessor, name: str) -> dict[str, int] | None:
     """The size of resized frames: `{"shortest_edge"}` or `{"height", "width"}`; `None` without resizing."""
     if not reader.do_resize:
         return None
-    size = {side: int(value) for side, value in dict(reader.size).items() if value}
+    size = {side: int(value) for side, value in sorted(dict(reader.size).items()) if value}
     if set(size) not in ({"shortest_edge"}, {"height", "width"}):
         raise ValueError(f"The processor of {name} has size={size}: set shortest_edge, or height and width.")
     if int(reader.resample) not in FILTERS:

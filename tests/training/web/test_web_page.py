@@ -292,7 +292,7 @@ def test_classifiers_that_the_page_cannot_run_are_refused(tmp_path, capsys):
     TubeViTVideoProcessor(num_frames=8, **SIZES, **gray).save_pretrained(tmp_path / "gray")
     assert "takes frames of 1 channels, not of 3 (RGB)" in error("gray")
     save_tubevit(tmp_path / "long", processor={"size": {"shortest_edge": 20, "longest_edge": 40}})
-    assert "has size={'shortest_edge': 20, 'longest_edge': 40}: set shortest_edge, or height and width" in error(
+    assert "has size={'longest_edge': 40, 'shortest_edge': 20}: set shortest_edge, or height and width" in error(
         "long"
     )
     save_tubevit(tmp_path / "random", processor={"clip_start": "random"})
