@@ -130,7 +130,7 @@ def crops(picture, clip):
         starts = [(view * max(0, slack[axis]) + (last - 1) * up) // last for view in range(views)]
         corners = [
             [start if side == axis and slack[side] >= 0 else corner[side] for side in (0, 1)]
-            for start, corner in zip(starts, corners)
+            for start, corner in zip(starts, corners, strict=True)
         ]
     return np.stack([crop(picture, sides, corner, clip) for corner in corners])
 
