@@ -109,7 +109,7 @@ def taps(before, after, first, count, cubic, antialias):
         weights = np.trunc(weights * 2**bits + np.copysign(0.5, weights)).astype(np.int32)
     else:  # linear interpolation of floats
         place = np.maximum(0, centers - 0.5)
-        places = place.astype(int) + [0, 1]
+        places = place.astype(int) + np.arange(2)
         weights = (1 - abs(place - places)).astype(np.float32)
     inside = wanted.clip(0, after - 1)
     return places[inside].clip(0, before - 1), weights[inside] * (wanted == inside)[:, None], bits
