@@ -34,9 +34,9 @@ def frame_times(path):
     ticks = []
     for stream, frame in decode(path):
         ticks.append(frame.pts)
+        rate, tick = float(stream.average_rate or stream.guessed_rate or 25), float(stream.time_base)
     if not ticks:
         raise ValueError("the video has no frames")
-    rate, tick = float(stream.average_rate or stream.guessed_rate or 25), float(stream.time_base)
     constant = np.arange(len(ticks)) / rate
     if None in ticks or len(set(ticks)) < len(ticks):
         return constant
