@@ -5,6 +5,7 @@ import argparse
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -97,8 +98,18 @@ def cache_id() -> str:
             new.unlink(missing_ok=True)
 
 
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+MATMUL_PRECISION_HELP = (
+    "precision inside float32 matrix products; high and medium may round their inputs to TF32 and bfloat16, and are faster on some "
+    "processors and GPUs, which `tubevit doctor` measures (default: torch's, highest)"
+)
+COMPILE_HELP = (
+    "compile the model with torch.compile: the first clip takes a minute, later clips less time (default: off)"
+)
+
+
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--device` (see `pick_device`) and `--dtype` of a command that runs a checkpoint."""
+    """`--device`, `--dtype`, `--matmul-precision` and `--compile` of a command that runs a checkpoint; see `select_device`."""
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -111,6 +122,42 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="data type of the weights (default: auto, the checkpoint's)",
     )
+
+    parser.add_argument("--matmul-precision", choices=MATMUL_PRECISIONS, help=MATMUL_PRECISION_HELP)
+    parser.add_argument("--compile", action="store_true", help=COMPILE_HELP)
+
+
+def select_device(args: argparse.Namespace) -> str:
+    """The device of the options of `add_device_arguments`; sets the precision of matrix products. Raises `ValueError`."""
+    set_matmul_precision(args.matmul_precision, args.dtype)
+    return pick_device(args.device)
+
+
+def set_matmul_precision(precision: str | None, dtype: str) -> None:
+    """Set torch's precision of float32 matrix products; `None` keeps it. Raises `ValueError` for weights of another `dtype`."""
+    import torch
+
+    if precision is None:
+        return
+    if dtype not in ("auto", "float32"):
+        raise ValueError(f"--matmul-precision {precision} has no effect on {dtype} weights: leave out one of the two.")
+    torch.set_float32_matmul_precision(precision)
+
+
+def compile_model(model: Any) -> None:
+    """
+    Compile the calls of a model in place; its weights keep their names. The number of clips per call may vary. Raises `ValueError` without
+    a C++ compiler, which torch needs on a CPU.
+    """
+    import torch
+    from torch.utils.cpp_extension import get_cxx_compiler
+
+    compiler = get_cxx_compiler()
+    if torch.device(model.device).type == "cpu" and shutil.which(compiler) is None:
+        raise ValueError(
+            f"--compile needs a C++ compiler, and there is no {compiler}: install one, or name it in the variable CXX."
+        )
+    model.compile()
 
 
 def pick_device(name: str) -> str:

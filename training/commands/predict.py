@@ -21,7 +21,7 @@ from tubevit.processing.frame_folders import list_frames
 
 from ..command_line import whole_number
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
-from ..environment import add_device_arguments, pick_device
+from ..environment import add_device_arguments, compile_model, select_device
 from ..errors import is_user_error
 from ..models.model_options import TOKEN_BUDGET_HELP
 from ..options import one_line
@@ -106,6 +106,9 @@ def run(args: argparse.Namespace) -> int:
     _take_model(args)
     if find_onnx_file(args.model) is None:
         load_config(args.model)  # a wrong model name raises before the search for files
+    elif args.compile or args.matmul_precision:
+        option = "--compile" if args.compile else "--matmul-precision"
+        raise ValueError(f"{option} has no effect on {args.model}, which runs in onnxruntime: leave it out.")
     clips = expand_clips(args.clips)
     quiet_libraries()
     views = {
@@ -120,10 +123,11 @@ def run(args: argparse.Namespace) -> int:
         kinds,
         args.top_k,
         views,
-        pick_device(args.device),
+        select_device(args),
         args.dtype,
         args.frame_folder_fps,
         args.token_budget,
+        args.compile,
     )
     results = []
     with progress_bar(clips, "predicting", unit="clip", leave=False) as progress:
@@ -219,6 +223,7 @@ def make_classifier(
     dtype: str = "auto",
     frame_folder_fps: float | None = None,
     token_budget: int | None = None,
+    compiles: bool = False,
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first. With label groups, the best of each group follow each
@@ -227,7 +232,7 @@ def make_classifier(
     kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
     device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
-    token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it.
+    token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it. compiles: whether to compile the model.
 
     Raises `ValueError` for a kind that the model does not classify, and for a token budget that has no effect.
     """
@@ -244,9 +249,11 @@ def make_classifier(
     else:
         family = family_of(load_config(model), model)
         if "video" in kinds:
-            pipelines["video"] = _make_video_classifier(model, family, views or {}, device, dtype, token_budget)
+            pipelines["video"] = _make_video_classifier(
+                model, family, views or {}, device, dtype, token_budget, compiles
+            )
         if "image" in kinds:
-            pipelines["image"] = _make_image_pipeline(model, family, device, dtype)
+            pipelines["image"] = _make_image_pipeline(model, family, device, dtype, compiles)
 
     def classify(clip: str) -> list[dict[str, Any]]:
         kind = kind_of(clip)
@@ -295,7 +302,13 @@ def format_result(result: dict[str, Any]) -> str:
 
 
 def _make_video_classifier(
-    name: str, family: Any, views: dict[str, int], device: str, dtype: str, token_budget: int | None
+    name: str,
+    family: Any,
+    views: dict[str, int],
+    device: str,
+    dtype: str,
+    token_budget: int | None,
+    compiles: bool,
 ) -> Any:
     from transformers import pipeline
 
@@ -308,9 +321,11 @@ def _make_video_classifier(
     check_frame_stride(type(processor), views)
     processor = load_processor(name, family, "video", **complete_sampling(views))
     if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
-        return _make_view_classifier(load_video_classifier(name, views, dtype, token_budget), device)
+        return _make_view_classifier(load_video_classifier(name, views, dtype, token_budget), device, compiles)
     model = load_model(name, family.classifier("video"), token_budget, dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
+    if compiles:
+        compile_model(model)
     # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
     return _with_label_groups(partial(classify, num_frames=processor.num_frames), model.config)
 
@@ -348,12 +363,14 @@ def _make_onnx_classifiers(
     return {classifier.media: _make_view_classifier(classifier, device)}
 
 
-def _make_view_classifier(classifier: Any, device: str) -> Any:
+def _make_view_classifier(classifier: Any, device: str, compiles: bool = False) -> Any:
     from transformers.image_utils import load_image
 
     from ..evaluation.metrics import best_labels, scores_of
 
     classifier.model.to(device)
+    if compiles:
+        compile_model(classifier.model)
     labels = classifier.model.config.id2label
 
     def classify(clip: str | dict[str, Any], top_k: int) -> list[dict[str, Any]]:
@@ -368,7 +385,7 @@ def _make_view_classifier(classifier: Any, device: str) -> Any:
     return classify
 
 
-def _make_image_pipeline(name: str, family: Any, device: str, dtype: str) -> Any:
+def _make_image_pipeline(name: str, family: Any, device: str, dtype: str, compiles: bool) -> Any:
     from transformers import pipeline
     from transformers.image_utils import load_image
 
@@ -377,6 +394,8 @@ def _make_image_pipeline(name: str, family: Any, device: str, dtype: str) -> Any
     model = load_model(name, family.classifier("image"), dtype=dtype)
     processor = load_processor(name, family, "image")
     classifier = pipeline("image-classification", model=model, image_processor=processor, device=device)
+    if compiles:
+        compile_model(model)
     classifier = _with_label_groups(classifier, model.config)
 
     def classify(clip: str, top_k: int) -> list[dict[str, Any]]:

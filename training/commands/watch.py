@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import whole_number
-from ..environment import add_device_arguments, pick_device
+from ..environment import add_device_arguments, compile_model, select_device
 from ..options import one_line
 from ..run_folder import check_new_folder
 
@@ -92,10 +92,17 @@ def run(args: argparse.Namespace) -> int:
     folder = None if args.output is None else Path(args.output)
     if folder is not None:
         check_new_folder(folder)
-    device = pick_device(args.device)
+    device = select_device(args)
     stream = TubeViTStream.from_pretrained(
-        args.model, device, args.dtype, window_stride=args.stride, window_seconds=args.window_seconds
+        args.model,
+        device,
+        args.dtype,
+        window_stride=args.stride,
+        window_seconds=args.window_seconds,
+        reuses_tokens=not args.compile,  # a compiled model has its tokenizer in one graph with its layers
     )
+    if args.compile:
+        compile_model(stream.classifier.model)
     truth = None if args.truth is None else read_truth(args.truth, stream.labels, args.ignore)
     step = stream.window_stride / stream.rate
     detector = EventDetector(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.data_config import DataConfig
+from ..environment import COMPILE_HELP, MATMUL_PRECISION_HELP, compile_model, set_matmul_precision
 from ..models.model_options import FRAME_STRIDE_HELP, TOKEN_BUDGET_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
@@ -31,6 +32,8 @@ class EvaluatedModel:
     )
 
     token_budget: Annotated[int, AT_LEAST_1] | None = option(None, TOKEN_BUDGET_HELP)
+    matmul_precision: Literal["highest", "high", "medium"] | None = option(None, MATMUL_PRECISION_HELP)
+    compile: bool = option(False, COMPILE_HELP)
 
     def __post_init__(self):
         check_ranges(self)
@@ -128,6 +131,7 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
 
     model, views, options = config["model"], config["views"], config["run"]
     log = accelerator.print
+    set_matmul_precision(model.matmul_precision, model.dtype)
     classifier = load_video_classifier(
         model.model_name_or_path, views.processor_settings(), model.dtype, model.token_budget
     )
@@ -139,6 +143,8 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
         log(message)
     log(_describe(classifier, data, views, accelerator.num_processes))
     classifier.model.to(accelerator.device)
+    if model.compile:
+        compile_model(classifier.model)
     predictions, throughput = predict_multi_view(
         classifier,
         data.rows,
