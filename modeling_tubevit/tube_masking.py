@@ -112,6 +112,11 @@ class SeededMasks:
             token_noise.append(torch.rand(len(self.cells), generator=generator))
         return choose_masked(self.cells, torch.stack(cell_noise), torch.stack(token_noise), self.mask_ratio)
 
+    @property
+    def cell_size(self) -> tuple[int, int]:
+        """Rows and columns of a cell in pixels."""
+        return cell_grid(self.tubes, self.size)[0]
+
     def fraction_of_targets(self, num_masks: int = 64) -> float:
         """The fraction of the masked tokens that share no pixel with a visible token, over `num_masks` masks."""
         masks = self(range(num_masks))

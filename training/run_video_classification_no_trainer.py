@@ -545,6 +545,8 @@ def check_supported(run: "TrainingRun | JointRun") -> None:
 
     if isinstance(run, JointRun):
         raise ValueError("train-loop trains on one data set; use `tubevit train` for datasets.")
+    if run.is_masked:
+        raise ValueError("train-loop trains classifiers; use `tubevit train` for task=masked.")
     training = run.training
     refused = {
         "early_stopping_patience": bool(training.early_stopping_patience),

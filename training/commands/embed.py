@@ -13,7 +13,7 @@ other columns. A run that was stopped goes on with `--resume`.
 import argparse
 import time
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -197,6 +197,7 @@ def load_data(config: DataConfig, options: EmbeddingRun) -> tuple[Any, list[str]
     """The data set and the splits to embed. Nothing is held out: videos without a validation split are the training split."""
     from dataclasses import replace
 
+    from ..data.unlabeled import read_unlabeled
     from ..data.video_datasets import load_video_dataset
 
     if options.unlabeled:
@@ -215,39 +216,6 @@ def load_data(config: DataConfig, options: EmbeddingRun) -> tuple[Any, list[str]
     if options.split not in data.splits:
         raise ValueError(f"There is no split {options.split!r}; the data have: {', '.join(data.splits)}.")
     return data, [options.split]
-
-
-def read_unlabeled(config: DataConfig) -> Any:
-    """
-    The videos and frame folders of the folder `data` as a `VideoData` with the split "all" and no labels; ids are paths in the folder.
-
-    Raises `OSError` or `ValueError` for a folder without videos, and for options that need annotations.
-    """
-    from ..data.dataset_columns import make_dataset
-    from ..data.holding_out import GroupPattern
-    from ..data.media_files import VIDEO_SUFFIXES, describe_left_out, frame_folders, scan_folder
-    from ..data.video_datasets import VideoData
-
-    used = ("data", "frame_folder_fps", "group_pattern")
-    if given := [
-        each.name for each in fields(config) if each.name not in used and getattr(config, each.name) != each.default
-    ]:
-        raise ValueError(
-            f"{given[0]} has no effect with unlabeled=true, which reads every video of the folder `data`."
-        )
-    folder = Path(config.data)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"unlabeled=true needs a folder of videos, and {folder} is none.")
-    tree = scan_folder(folder)
-    of_frames = [each.path for each in frame_folders(tree)]
-    paths = sorted([*tree.files(VIDEO_SUFFIXES, without=set(of_frames)), *of_frames])
-    if not paths:
-        raise ValueError(f"{folder} holds no videos.")
-    messages, ids = list(describe_left_out(tree, [])), [path.relative_to(folder).as_posix() for path in paths]
-    groups = None if config.group_pattern is None else GroupPattern(config.group_pattern).of_all(ids, messages)
-    fps = [config.frame_folder_fps if path in of_frames else None for path in paths] if of_frames else None
-    rows = make_dataset("video", list(map(str, paths)), [None] * len(paths), ids, None, fps=fps)
-    return VideoData({"all": rows}, [], "video", False, None, messages, {"all": groups or [None] * len(paths)})
 
 
 def _rows_of(data: Any, split: str) -> list[Any]:

@@ -109,12 +109,13 @@ class _Clips:
         max_corrupt_fraction: float = 0.05,
         corrupt_video_log: str | Path | None = None,
         label_groups: Mapping[str, int] | None = None,
+        is_labeled: bool = True,
     ):
         num_rows = len(rows) if hasattr(rows, "__len__") else None
         if num_rows == 0:
             raise ValueError("There are no videos to read: the split is empty.")
         self.rows, self.read, self.num_classes, self.multi_label = rows, read, num_classes, multi_label
-        self.label_groups = label_groups or {}
+        self.label_groups, self.is_labeled = label_groups or {}, is_labeled
         self.flipped_labels, self.seed, self.epoch = flipped_labels or {}, seed, SharedEpoch()
         self.corrupt_videos = CorruptVideos(num_rows, on_corrupt_video, max_corrupt_fraction, corrupt_video_log)
         self.members: dict[str, bytes | Exception] = {}  # of the current batch, by path
@@ -153,7 +154,7 @@ class _Clips:
             self.corrupt_videos.report(row["video_id"], row[self.read.media].get("path"), error)
         if len(self.seconds):
             self.seconds[slot] = max(float(self.seconds[slot]), time.perf_counter() - start)
-        label = None if clip is None else row["label"]
+        label = None if clip is None else row["label"] if self.is_labeled else 0
         copies = range(self.read.num_copies)
         if len(copies) == 1:
             labels, seeds = self._label(label, clip is not None and clip.is_mirrored), seed
@@ -197,6 +198,7 @@ class ClipDataset(_Clips, Dataset):
     read: `RandomClipReader`, `RandomImageReader` or `MultiViewReader`.
     num_classes, multi_label: number of classes, and whether labels become multi-hot vectors instead of class indices.
     label_groups: names and sizes of groups of classes, of each of which a video has one: labels are `(groups,)` class indices.
+    is_labeled: if false, the labels of the rows are ignored: that of a clip is 0, or -100 if it could not be read.
     flipped_labels: changes of labels by a horizontal flip, see `augmentation.flipped_labels`.
     seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.

@@ -266,7 +266,7 @@ def _load_samples(
     held_out: set[int] = set()
     if "train" in splits and "validation" not in splits:
         labels = [sample.label for sample in splits["train"]]
-        held_out = set(_hold_out(labels, files["train"], groups["train"], config, messages))
+        held_out = set(hold_out(labels, files["train"], groups["train"], config, messages))
         for by_split in (splits, groups, files) if held_out else ():
             values = by_split["train"]
             by_split["train"] = [value for index, value in enumerate(values) if index not in held_out]
@@ -330,7 +330,7 @@ def _sample_groups(samples: list[VideoSample], config: DataConfig, messages: lis
     return GroupPattern(config.group_pattern).of_all([sample.video_id for sample in samples], messages)
 
 
-def _hold_out(
+def hold_out(
     labels: list, files: list, groups: list[str | None], config: DataConfig, messages: list[str]
 ) -> list[int]:
     """Indices of the training rows that are held out for validation, see `holding_out`; empty if none can be."""
@@ -475,7 +475,7 @@ def _split_opened(data: VideoData, config: DataConfig) -> None:
     }
     train, held_out = data.splits.get("train"), []
     if train is not None and "validation" not in data.splits:
-        held_out = _hold_out(list(train["label"]), files["train"], groups["train"], config, data.messages)
+        held_out = hold_out(list(train["label"]), files["train"], groups["train"], config, data.messages)
         if held_out:
             rest = sorted(set(range(len(train))) - set(held_out))
             for split, indices in (("train", rest), ("validation", held_out)):

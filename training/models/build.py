@@ -297,7 +297,8 @@ def new_model(
     if source is None:
         messages.append(f"The {family.title} {config.preset} starts from random weights.")
         return model_class(family.get("build_preset")(config.preset, **settings))
-    messages.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new classifier.")
+    head = "decoder" if model_class is resolve(family.pretraining_class) else "classifier"
+    messages.append(f"{config.model_name_or_path}, an image model, becomes a {family.title} with a new {head}.")
     name, kwargs = config.model_name_or_path, {"source_kwargs": {**hub_options(config), "dtype": torch.float32}}
     if config.tube_checkpoint is None:
         return model_class.from_image_checkpoint(name, **kwargs, **settings)
@@ -370,6 +371,10 @@ def _load_classifier(
     backbone = f"{model.base_model_prefix}."
     has_head = keeps_classifier or rows is not None
     check_loaded(config, model, info, lambda key: has_head or key.startswith(backbone))
+    if not _has_classifier(source, data.media) and rows is None:
+        unused = sorted({key.split(".")[0] for key in info["unexpected_keys"]})
+        left_out = f"; its {', '.join(unused)} is left out" if unused else ""
+        messages.append(f"{name} has no classifier: it gets a new one{left_out}.")
     if rows is not None:
         model.classifier, model.num_labels = cut_classifier(model.classifier, rows), len(rows)
         model.config.id2label = dict(enumerate(data.class_names))

@@ -26,6 +26,10 @@ def export_checkpoint(
         if family.joint_class is None or not isinstance(model, family.get("joint_class")):
             raise ValueError(f"--dataset is for joint models, and {name} is a {type(model).__name__}.")
         model = model.to_classifier(data_set)
+    if with_code and family.pretraining_class is not None and type(model) is family.get("pretraining_class"):
+        raise ValueError(
+            f"{name} is a pretrained {type(model).__name__}, which classifies nothing: fine-tune it by `tubevit train model={name}`, then export that."
+        )
     combined = [each for each in processors if isinstance(each, ProcessorMixin)]
     single = [part for each in combined for part in (each.image_processor, each.video_processor)]
     for part in (*single, *processors, model):

@@ -42,6 +42,7 @@ class ModelFamily:
     title: its name in tables and messages (default: the model type).
     config_class, base_class: its config class, and the model without a head (`None` if no command needs it).
     classifiers: its classifier class by media, "video" or "image".
+    pretraining_class: its model for masked pretraining (`task=masked`), or `None`.
     joint_class: its classifier with a head for each of several data sets (section 3.5), or `None`.
     processors: its processor class by media; "combined" is a class with both processors. Processors of other media are loaded by the
         Auto classes.
@@ -82,6 +83,7 @@ class ModelFamily:
     config_class: Reference | None = None
     base_class: Reference | None = None
     classifiers: Mapping[str, Reference] = field(default_factory=dict)
+    pretraining_class: Reference | None = None
     joint_class: Reference | None = None
     processors: Mapping[str, Reference] = field(default_factory=dict)
     presets: Reference | None = None
@@ -136,7 +138,7 @@ class ModelFamily:
 
     def find_class(self, class_name: str) -> type | None:
         """Its model class with this name (of `config.architectures`), or `None`."""
-        references = [*self.classifiers.values(), self.joint_class, self.base_class]
+        references = [*self.classifiers.values(), self.pretraining_class, self.joint_class, self.base_class]
         classes = [resolve(reference) for reference in references if reference is not None]
         return next((each for each in classes if each.__name__ == class_name), None)
 
@@ -337,6 +339,7 @@ TUBEVIT = register_family(
             "video": "tubevit:TubeViTForVideoClassification",
             "image": "tubevit:TubeViTForImageClassification",
         },
+        pretraining_class="tubevit:TubeViTForPreTraining",
         joint_class="tubevit:TubeViTForJointClassification",
         processors={
             "video": "tubevit.processing:TubeViTVideoProcessor",

@@ -38,6 +38,11 @@ class ModelConfig:
 
     MORE_HELP: ClassVar[dict[str, Callable[[], str]]] = {"preset": describe_presets}
 
+    task: Literal["classification", "masked"] = option(
+        "classification",
+        "classification: train a classifier; masked: pretrain on videos without labels, by predicting what masked tubes read (TubeViT); "
+        "model_config.mask_ratio and model_config.mask_target (pixels, differences or features) set how",
+    )
     model_name_or_path: str | None = option(
         None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
     )

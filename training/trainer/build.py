@@ -30,6 +30,7 @@ from ..data.check_data import (
     write_report,
     writes_cache,
 )
+from ..data.class_names import describe_classes
 from ..data.clip_datasets import ClipCollator, ClipDataset, StreamedClips
 from ..data.clip_sampling import MultiViewReader, RandomClipReader, RandomImageReader
 from ..data.dataset_columns import check_frame_rates, count_labels, fingerprint_rows
@@ -144,6 +145,10 @@ class RunSetup:
             return training.max_steps * training.gradient_accumulation_steps
         return training.count_batches(len(self.train_clips), world_size)
 
+    def describe_task(self) -> dict[str, str]:
+        """Lines of the summary: title to text."""
+        return {"classes": describe_classes(self.class_names, self.data.label_groups)}
+
     @property
     def chance_loss(self) -> float | None:
         """Training loss of predicting the class frequencies, in nats; `None` for streamed data, whose labels are not counted."""
@@ -252,7 +257,12 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
     Raises `ValueError`, `TypeError` or `OSError` in one line for data, a model or options that cannot be used.
     """
     set_seed(run.training.seed)
-    setup = _build_joint(run, folder) if isinstance(run, JointRun) else _build_single(run, folder)
+    return add_notes(_build_joint(run, folder) if isinstance(run, JointRun) else _build_single(run, folder))
+
+
+def add_notes(setup: Any) -> Any:
+    """`setup` with messages on options without effect and on the evaluation."""
+    run = setup.run
     setup.messages += run.training.without_effect()
     if run.training.eval_strategy != "no" and setup.validation_clips is None:
         setup.messages.append("There are no validation videos to evaluate while training: the last model is saved.")
@@ -265,7 +275,7 @@ def build_run(run: TrainingRun | JointRun, folder: Path) -> RunSetup | JointSetu
 
 
 def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
-    listed = _check_same_rows(load_video_dataset(run.data))  # before a model is downloaded
+    listed = check_same_rows(load_video_dataset(run.data))  # before a model is downloaded
     source = load_run_config(run.model)
     listed = in_order_of(checkpoint_classes(source, listed.media), run, listed)
     check_metric(run.training.metric_for_best_model, metrics_of(listed), f"with {len(listed.class_names)} classes")
@@ -314,7 +324,7 @@ def _load_data(run: JointRun, name: str) -> VideoData:
         raise ValueError(
             "streaming=true gives no access to single samples, which joint training needs; set streaming=false."
         )
-    data = _check_same_rows(load_video_dataset(own_run.data))
+    data = check_same_rows(load_video_dataset(own_run.data))
     if kind not in (None, data.media):
         raise ValueError(f"kind={kind}, but the data are {data.media}s.")
     if data.label_groups:
@@ -346,7 +356,7 @@ def build_run_data(run: TrainingRun, listed: VideoData, data: VideoData, model: 
         list(model.processor.image_mean),
         data.label_groups,
     )
-    counts = {split: _count(listed.splits[split], data.splits[split]) for split in data.splits}
+    counts = {split: count_videos(listed.splits[split], data.splits[split]) for split in data.splits}
     label_counts, weights = balance_of(run.training, run.data.streaming, data)
     messages = [*data.messages, *model.messages, *_unscored(data)]
     if run.data.streaming and isinstance(train_clips, ClipDataset):
@@ -396,6 +406,7 @@ def make_clips(run: TrainingRun, data: VideoData, model: RunModel, skipped: Path
         "num_classes": len(data.class_names),
         "multi_label": data.multi_label,
         "label_groups": data.label_groups,
+        "is_labeled": not run.is_masked,
         "seed": run.training.seed,
         "on_corrupt_video": run.training.on_corrupt_video,
         "max_corrupt_fraction": run.training.max_corrupt_fraction,
@@ -448,7 +459,7 @@ def check_views(run: TrainingRun, model: RunModel) -> None:
 def in_order_of(theirs: list[str] | None, run: TrainingRun, data: VideoData) -> VideoData:
     """`data` with classes in the order of a checkpoint with the same classes. Raises `ValueError` without a training split."""
     if theirs != data.class_names and has_same_classes(data.class_names, theirs):
-        data = _check_same_rows(load_video_dataset(run.data, class_names=theirs))
+        data = check_same_rows(load_video_dataset(run.data, class_names=theirs))
         data.messages.append("Classes are in the checkpoint's order.")
     if "train" not in data.splits:
         raise ValueError("The data have no training split.")
@@ -505,7 +516,7 @@ def _check_files(data: VideoData) -> list[CorruptVideo]:
     return corrupt
 
 
-def _check_same_rows(data: VideoData) -> VideoData:
+def check_same_rows(data: VideoData) -> VideoData:
     """`data`. Raises `ValueError` if processes of the run have different rows or classes: their numbers of steps could differ."""
     if PartialState().num_processes > 1 and len(set(gather_on_cpu(fingerprint_rows(data)))) > 1:
         raise ValueError(
@@ -523,7 +534,7 @@ def _read_earlier_report(run: TrainingRun, file_name: str) -> list[CorruptVideo]
     return [] if run.training.corrupt_videos_file is None else read_report(run.training.corrupt_videos_file)
 
 
-def _count(listed: Any, used: Any) -> dict[str, int]:
+def count_videos(listed: Any, used: Any) -> dict[str, int]:
     if not hasattr(listed, "__len__"):
         return {}
     return {"listed": len(listed), "cannot_be_read": len(listed) - len(used), "used": len(used)}

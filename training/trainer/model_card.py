@@ -54,6 +54,9 @@ def write_model_card(
     repository: the run's name on the Hub, if it is uploaded. together_with: names of the other data sets of a joint run; the model
     is then in a subfolder of the repository.
     """
+    if setup.run.is_masked:
+        _write_masked_card(folder, setup, history)
+        return
     classes, media = setup.data.class_names, setup.data.media
     shown = ", ".join(classes[:MAX_CLASSES]) + (", ..." if len(classes) > MAX_CLASSES else "")
     groups = setup.data.label_groups
@@ -81,6 +84,37 @@ def write_model_card(
         _license(setup.run, license_name),
     ]
     write_card(folder, parts, setup, {"": setup}, {"": evaluation}, license_name)
+
+
+def _write_masked_card(folder: Path, setup: Any, history: list[dict]) -> None:
+    """`write_model_card` of a run without labels."""
+    name, license_name = folder.absolute().name, license_of(setup.run, None)
+    task = "\n".join(f"- {title}: {text}" for title, text in setup.describe_task().items())
+    losses = [(entry.get("epoch", 0), entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+    rows = "\n".join(f"| {epoch:g} | {step} | {loss:.4f} |" for epoch, step, loss in losses[-MAX_EVALUATIONS:])
+    parts = [
+        f"# {name}",
+        f"A TubeViT pretrained on videos without labels from {start_of(setup.run)} by `tubevit train --task masked`: masked tubes are predicted from "
+        "visible ones.",
+        "## Use",
+        "The model is a start for fine-tuning, and classifies nothing:",
+        f"```bash\ntubevit train model={name} data=VIDEOS output_dir=runs/fine-tuned\n```",
+        f'```python\nimport tubevit  # registers TubeViT with Transformers\nfrom transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{name}")\n```',
+        "## Pretraining",
+        task,
+        "## Data",
+        _data(setup),
+        "## Results",
+        "Loss on the validation videos, with the same masks in each evaluation; predicting the mean gives about 1."
+        if rows
+        else "The model was not evaluated.",
+        f"| epoch | step | loss |\n|---:|---:|---:|\n{rows}" if rows else "",
+        "## Recipe",
+        recipe(setup.run),
+        "## License",
+        _license(setup.run, license_name),
+    ]
+    write_card(folder, parts, setup, {}, {}, license_name, task="video-feature-extraction")
 
 
 def write_joint_card(
@@ -131,17 +165,18 @@ def write_card(
     data_sets: Mapping[str, Any],
     evaluations: Mapping[str, dict[str, Any] | None],
     license_name: str | None,
+    task: str | None = None,
 ) -> None:
     """
     Write `README.md` with metadata for the Hub.
 
     parts: paragraphs; empty ones are left out. data_sets: `RunSetup` of each data set. evaluations: for each data set the content
-    of its `metrics.json`, or `None`.
+    of its `metrics.json`, or `None`. task: the pipeline of the model (default: classification of the media of the data sets).
     """
     from huggingface_hub import ModelCard, ModelCardData
 
     base = setup.run.model.model_name_or_path
-    tasks = list(dict.fromkeys(f"{part.data.media}-classification" for part in data_sets.values()))
+    tasks = [task] if task else list(dict.fromkeys(f"{part.data.media}-classification" for part in data_sets.values()))
     results = [each for name, part in data_sets.items() for each in _eval_results(name, part, evaluations[name])]
     data = ModelCardData(
         library_name="transformers",

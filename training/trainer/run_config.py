@@ -73,6 +73,33 @@ def check_sharding(training: "VideoTrainingArguments", lora_rank: int, is_joint:
         )
 
 
+# Options that need labels, by block, and the values that stand for none.
+NEED_LABELS = {
+    "model": {"head_from": None, "ignore_mismatched_sizes": False, "lora_rank": 0},
+    "data": {"multi_label": None, "num_classes": None, "class_names_file": None, "label_column": None},
+    "augmentation": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0},
+    "training": {"class_weights": None, "sampler": "random"},
+}
+
+
+def check_masked(run: "TrainingRun") -> None:
+    """Raise a `ValueError` for an option that `task=masked` does not support."""
+    for block, names in NEED_LABELS.items():
+        for name, default in names.items():
+            if (value := getattr(getattr(run, block), name)) != default:
+                raise ValueError(f"{name}={value} is for classifiers, and task=masked trains none: leave it out.")
+    if run.augmentation.flip == "swap_labels":
+        raise ValueError("flip=swap_labels changes labels, and task=masked has none: set flip=on or off.")
+    if run.training.push_to_hub:
+        raise ValueError(
+            "push_to_hub uploads classifiers with their code: fine-tune the model first, or upload it by its push_to_hub in Python."
+        )
+    if run.model.preset is not None and run.model.model_config.get("mask_target") == "features":
+        raise ValueError(
+            "mask_target=features predicts the features of the checkpoint that training starts from: set model_name_or_path instead of preset."
+        )
+
+
 @dataclass
 class TrainingRun:
     """All blocks of a training run, as `options.read_config` returns them for `training_blocks()`."""
@@ -86,11 +113,18 @@ class TrainingRun:
     def __post_init__(self):
         self.training.complete_defaults(self.model.model_name_or_path is not None)
         check_sharding(self.training, self.model.lora_rank)
+        if self.is_masked:
+            check_masked(self)
         for name in SAMPLING_OF:
             if getattr(self.clips, name) is not None and self.augmentation.min_temporal_span is not None:
                 raise ValueError(
                     f"min_temporal_span applies to clips spread over the video, and {name} is {getattr(self.clips, name)}: give one of them."
                 )
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the run pretrains without labels."""
+        return self.model.task == "masked"
 
     @classmethod
     def of(cls, **options: Any) -> "TrainingRun":
@@ -185,6 +219,8 @@ class JointRun:
             raise ValueError("datasets is empty: give each data set a name and its data.")
         if self.training.corrupt_videos_file is not None:
             raise ValueError("corrupt_videos_file belongs to one data set: set datasets.NAME.corrupt_videos_file.")
+        if self.model.task == "masked":
+            raise ValueError("task=masked trains on one data set without labels: give data instead of datasets.")
         if self.model.head_from is not None:
             raise ValueError(
                 f"head_from={self.model.head_from} is for runs on one data set; a joint run keeps the heads of its checkpoint by name."

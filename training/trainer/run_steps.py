@@ -48,7 +48,7 @@ def train_run(
     run: TrainingRun | JointRun, dry_run: bool = False, evaluates_views: bool = True, quiet: bool = False
 ) -> TrainedRun | None:
     """
-    Train a model in this process with `VideoTrainer`, or with `JointTrainer` on several data sets.
+    Train a model in this process with `VideoTrainer`, with `JointTrainer` on several data sets, or with `MaskedTrainer` without labels.
 
     dry_run: make all checks and train on one batch, without writing files; the result is `None`.
     evaluates_views: evaluate the saved model on all views of the videos of `build.scored_split`, into `evaluation/`.
@@ -57,16 +57,19 @@ def train_run(
     Raises `ValueError`, `TypeError`, `OSError` or `ImportError` of one line for options, data or a model that cannot be used, and
     `TrainingStopped` if the loss becomes NaN or inf or stays at chance level.
     """
-    from .build import build_run
-
     is_joint = isinstance(run, JointRun)
+    is_masked = not is_joint and run.is_masked
+    if is_masked:
+        from .masked_run import build_masked_run as build
+    else:
+        from .build import build_run as build
     with ExitStack() as stack:
         if quiet:
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         reports = [run.report_of(name) for name in run.names] if is_joint else [CORRUPT_VIDEOS_FILE]
         with ExitStack() as claimed:
             folder = claim_folder(run, dry_run, claimed, reports)
-            setup = build_run(run, folder)
+            setup = build(run, folder)
             arguments = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
             trainer = make_trainer(setup, arguments)
             if dry_run:
@@ -75,7 +78,7 @@ def train_run(
             checkpoint = begin_or_resume(setup, folder, arguments)
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             trained = finish(trainer, folder, result)
-        return score_and_publish(setup, trained, arguments, evaluates_views)
+        return score_and_publish(setup, trained, arguments, evaluates_views and not is_masked)
 
 
 def score_and_publish(
@@ -103,6 +106,7 @@ def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArgume
     from accelerate import PartialState
 
     from .joint_trainer import JointTrainer
+    from .masked_run import MaskedSetup, MaskedTrainer
     from .summary import describe_clip, describe_inputs, joint_summary, start_summary
     from .video_trainer import VideoTrainer
 
@@ -114,7 +118,8 @@ def make_trainer(setup: "RunSetup | JointSetup", arguments: "VideoTrainingArgume
         print(summary(setup, arguments.world_size, arguments.device.type, clip), flush=True)
     if is_joint:
         return JointTrainer(setup, arguments, {name: 1e9 * each["gflops"] for name, each in clip.items()})
-    return VideoTrainer(setup, arguments, 1e9 * clip.get("gflops", 0.0))
+    trainer_class = MaskedTrainer if isinstance(setup, MaskedSetup) else VideoTrainer
+    return trainer_class(setup, arguments, 1e9 * clip.get("gflops", 0.0))
 
 
 def claim_folder(
@@ -230,6 +235,7 @@ def finish(trainer: "VideoTrainer", folder: Path, result: Any) -> TrainedRun:
         metrics["best_step"] = state.best_global_step
     if was_finished(folder, state.global_step - trainer.first_step):
         return TrainedRun(folder, read_metrics(folder), state.global_step, state.log_history, throughput)
+    metrics |= trainer.final_metrics()
     trainer.save_model()
     trainer.save_state()
     return record(setup, TrainedRun(folder, metrics, state.global_step, state.log_history, throughput))

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from ..data.class_names import describe_classes
 from ..data.clip_datasets import ClipDataset
-from ..models.model_size import count_parameters, describe, describe_image
+from ..models.model_size import count_flops, count_parameters, describe, describe_image
 from ..models.parameter_groups import LayerIds
 from .build import JointSetup, RunSetup
 from .class_balance import describe_sampler, describe_weights
@@ -24,7 +23,11 @@ def describe_clip(setup: RunSetup) -> dict[str, Any]:
     config = setup.model.model.config
     if setup.data.media == "image":
         return describe_image(config)
-    return describe(config, [setup.model.processor.num_frames])["clips"][0]
+    sizes = describe(config, [setup.model.processor.num_frames])["clips"][0]
+    if setup.run.is_masked:  # the encoder sees the visible tokens only
+        shape = (1, sizes["num_frames"], config.num_channels, *sizes["image_size"])
+        sizes["gflops"] = count_flops(setup.model.model, pixel_values_videos=torch.empty(shape)) / 1e9
+    return sizes
 
 
 def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int]:
@@ -70,7 +73,7 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     lines |= {} if setup.budgets is None else setup.budgets.describe()
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
-    lines["classes"] = describe_classes(setup.data.class_names, setup.data.label_groups)
+    lines |= setup.describe_task()
     if setup.class_weights is not None:
         weights = describe_weights(setup.class_weights, setup.class_names)
         lines["class weights"] = f"{training.class_weights}: {weights}"

@@ -222,6 +222,10 @@ class VideoTrainer(TrainerOverrides):
         self.average.copy_to_model()
         self.average = None
 
+    def final_metrics(self) -> dict[str, float]:
+        """Metrics of the trained model besides those of the evaluation on all views."""
+        return {}
+
     # Checkpoints
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
