@@ -35,6 +35,7 @@ from ..models.build import (
 )
 from ..models.clip_processors import measure_pixels
 from ..models.families import ModelFamily
+from ..models.model_size import count_flops
 from .build import (
     SKIPPED_VIDEOS_FILE,
     RunSetup,
@@ -91,13 +92,24 @@ class MaskedSetup(RunSetup):
     def evaluation_collator(self) -> ClipCollator:
         return ClipCollator(MaskedBatches(self.masks))
 
+    def count_clip_flops(self) -> int:
+        """FLOPs of a forward pass of the model on one clip: the visible tokens and the decoder."""
+        config, size = self.model.model.config, self.masks.size
+        inputs = {"pixel_values_videos": torch.empty(1, size[0], config.num_channels, *size[1:], device="meta")}
+        if self.teacher is not None:
+            inputs["target_features"] = torch.empty(1, len(self.masks.cells), config.hidden_size, device="meta")
+        return count_flops(self.model.model, **inputs)
+
     def describe_task(self) -> dict[str, str]:
         config, masks = self.model.model.config, self.masks
         (rows, columns), num_masked = masks.cell_size, int(masks([0]).sum())
+        target = config.mask_target
+        if self.teacher is not None:
+            target = "features of the whole clip by the model at the start of training (one more forward pass)"
         return {
             "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; {masks.fraction_of_targets():.0%} of them are "
             "targets, the others share a pixel with a visible token",
-            "target": f"{config.mask_target}; the decoder has {config.decoder_num_hidden_layers} layers of width {config.decoder_hidden_size}",
+            "target": f"{target}; the decoder has {config.decoder_num_hidden_layers} layers of width {config.decoder_hidden_size}",
         }
 
 

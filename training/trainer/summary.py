@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..data.clip_datasets import ClipDataset
-from ..models.model_size import count_flops, count_parameters, describe, describe_image
+from ..models.model_size import count_parameters, describe, describe_image
 from ..models.parameter_groups import LayerIds
 from .build import JointSetup, RunSetup
 from .class_balance import describe_sampler, describe_weights
@@ -25,8 +25,7 @@ def describe_clip(setup: RunSetup) -> dict[str, Any]:
         return describe_image(config)
     sizes = describe(config, [setup.model.processor.num_frames])["clips"][0]
     if setup.run.is_masked:  # the encoder sees the visible tokens only
-        shape = (1, sizes["num_frames"], config.num_channels, *sizes["image_size"])
-        sizes["gflops"] = count_flops(setup.model.model, pixel_values_videos=torch.empty(shape)) / 1e9
+        sizes["gflops"] = setup.count_clip_flops() / 1e9
     return sizes
 
 
