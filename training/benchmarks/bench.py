@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..command_line import whole_number
 from ..environment import pick_device
 from ..options import parse_names
 from .data_scale import format_data_scale, measure_data_scale
@@ -99,6 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)")
     budget = "tube tokens of a clip at most, of the TubeViT models in the forward pass and in --train (default: the preset's tubes)"
     add("--token-budget", type=int, metavar="N", help=budget)
+    dropped = "keep N random tube tokens of a clip after tokenization, the baseline of --token-budget (default: all)"
+    add("--random-tokens", type=whole_number(1), metavar="N", help=dropped)
     peers = "comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)"
     measure.add_argument("--against", metavar="MODELS", default="", help=peers)
     for name, text in SWITCHES.items():
@@ -155,6 +158,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     from tubevit.presets import PRESETS, preset_config
 
     from ..models.families import peers
+    from ..models.random_tokens import check_random_tokens
 
     for name in (*MODEL_SIZES, *NUMBERS):
         value = getattr(args, name.replace("-", "_"))
@@ -165,8 +169,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     config = preset_config(args.preset, num_frames=args.num_frames, image_size=args.image_size)
     if args.token_budget is not None:
         config.with_token_budget(args.token_budget)
-        if not {"forward", "training"} & set(selected_sections(args)):
-            raise ValueError(f"--token-budget {args.token_budget} has no effect without the forward pass or --train.")
+    check_random_tokens(f"TubeViT {args.preset}", config, "video", args.random_tokens, args.token_budget)
+    for name in ("token_budget", "random_tokens"):
+        value = getattr(args, name)
+        if value is not None and not {"forward", "training"} & set(selected_sections(args)):
+            raise ValueError(f"--{name.replace('_', '-')} {value} has no effect without the forward pass or --train.")
     _check_dtypes(args)
     num_layers = PRESETS[args.preset]["num_hidden_layers"]
     if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
@@ -209,6 +216,7 @@ def _measure_models(args: argparse.Namespace, device: str, rounds: int, train: b
         attn=args.attn,
         train=train,
         token_budget=args.token_budget,
+        random_tokens=args.random_tokens,
     )
     num_frozen_layers = args.frozen_layers if train else 0
     return measure_models(setup, parse_names(args.against), rounds, other_dtypes, num_frozen_layers)

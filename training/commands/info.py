@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"classes of the classifier of a UniFormerV2 or ViViT preset (default: {DEFAULT_CLASSES})",
     )
+    parser.add_argument(
+        "--token-budget",
+        type=whole_number(1),
+        metavar="N",
+        help="also list a TubeViT with at most N tube tokens per clip (default: all tokens alone)",
+    )
     parser.add_argument("--tubes", help="tubes of a TubeViT preset: main, core or charades (default: main)")
     parser.add_argument(
         "--interpolate-kernels",
@@ -54,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..models.families import TUBEVIT, family_of, preset_names
+    from ..models.loading import check_takes_budget
     from ..models.model_size import describe
 
     frames = None if args.num_frames is None else _parse_frames(args.num_frames)
@@ -70,7 +77,11 @@ def run(args: argparse.Namespace) -> int:
         accepted = {"accepted_num_frames": family.accepted_num_frames(config)}
         if hasattr(config, "interpolate_positions"):  # a ViViT
             accepted["interpolate_positions"] = config.interpolate_positions
-        reports.append({"model": name} | describe(config, frames or chosen) | accepted)
+        report = {"model": name} | describe(config, frames or chosen) | accepted
+        if args.token_budget is not None:
+            check_takes_budget(name, config, "video", args.token_budget)
+            report["clips"] = with_budget(config, report["clips"], args.token_budget)
+        reports.append(report)
     if args.json:
         import json
 
@@ -78,6 +89,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(format_reports(reports))
     return 0
+
+
+def with_budget(config: Any, clips: list[dict[str, Any]], token_budget: int) -> list[dict[str, Any]]:
+    """The clips of `describe`, each followed by the same clip with a token budget, `"token_budget"`."""
+    from ..models.model_size import describe
+
+    both = []
+    for clip in clips:
+        frames = clip["num_frames"]
+        own = config.with_tubes(config.tubes, num_frames=frames).with_token_budget(token_budget)
+        both += [clip, describe(own, [frames])["clips"][0] | {"token_budget": token_budget}]
+    return both
 
 
 def format_reports(reports: list[dict[str, Any]]) -> str:
@@ -97,6 +120,7 @@ def format_reports(reports: list[dict[str, Any]]) -> str:
         "takes frames": lambda report, clip: report["accepted_num_frames"],
         "positions": lambda report, clip: POSITIONS.get(report.get("interpolate_positions")),
         "clip": lambda report, clip: "x".join(map(str, [clip["num_frames"], *clip["image_size"]])),
+        "token budget": lambda report, clip: clip.get("token_budget"),
         "tokens": lambda report, clip: clip["tokens"],
         "per tube": lambda report, clip: "+".join(map(str, clip.get("tokens_per_tube", []))),
         "GFLOPs": lambda report, clip: _format_gflops(clip["gflops"]),

@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-frames", type=whole_number(2), metavar="N", help="frames of the clip, at least 2 (default: the model's)"
     )
+    parser.add_argument(
+        "--token-budget",
+        type=whole_number(1),
+        metavar="N",
+        help="tube tokens of a clip at most, for tubes, positions and attention of a TubeViT (default: the model's tubes)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="image file to write (default: PICTURE.png)")
 
 
@@ -63,6 +69,8 @@ def _draw(args: argparse.Namespace) -> Any:
     if args.picture == "positions":
         from ..visualization.positions import draw_positions
 
+        if args.token_budget is not None:
+            config = config.with_token_budget(args.token_budget)
         return draw_positions(config, (args.num_frames or config.num_frames, *config.image_height_width), model)
 
     from ..models.clip_processors import frame_size
@@ -82,7 +90,7 @@ def _draw(args: argparse.Namespace) -> Any:
         return draw_attention(model, clip, is_bgr=args.clip is not None and reads_bgr(config, args.model))
     from ..visualization.tubes import draw_tubes
 
-    return draw_tubes(clip, config)
+    return draw_tubes(clip, config, args.token_budget)
 
 
 def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
@@ -96,7 +104,7 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from ..models.families import family_of
-    from ..models.loading import load_config, load_model
+    from ..models.loading import check_takes_budget, load_config, load_model
 
     config = load_config(args.model)
     family = family_of(config, args.model)
@@ -104,10 +112,11 @@ def _find_model(args: argparse.Namespace) -> tuple[Any, Any]:
         raise ValueError(
             f"The picture {args.picture!r} cannot be drawn for {args.model}, a {family.title} model; possible: {', '.join(family.pictures)}."
         )
+    check_takes_budget(args.model, config, "video", args.token_budget)
     if args.picture == "tubes":
         return None, config
     logging.disable_progress_bar()
-    model = load_model(args.model)
+    model = load_model(args.model, token_budget=args.token_budget)
     return model, model.config
 
 
@@ -121,5 +130,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         )
     if args.clip is not None and args.picture not in OF_CLIPS:
         raise ValueError(f"--clip has no effect on {args.picture}: it is for {' and '.join(OF_CLIPS)}.")
-    if args.num_frames is not None and args.picture == "kernels":
-        raise ValueError("--num-frames has no effect on kernels: it is for tubes, positions and attention.")
+    for name in ("num_frames", "token_budget"):
+        if getattr(args, name) is not None and args.picture == "kernels":
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} has no effect on kernels: it is for tubes, positions and attention.")

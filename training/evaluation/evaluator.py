@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from ..data.data_config import DataConfig
 from ..environment import COMPILE_HELP, MATMUL_PRECISION_HELP, compile_model, set_matmul_precision
-from ..models.model_options import FRAME_STRIDE_HELP, TOKEN_BUDGET_HELP, check_sampling
+from ..models.model_options import FRAME_STRIDE_HELP, RANDOM_TOKENS_HELP, TOKEN_BUDGET_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
 
@@ -32,6 +32,7 @@ class EvaluatedModel:
     )
 
     token_budget: Annotated[int, AT_LEAST_1] | None = option(None, TOKEN_BUDGET_HELP)
+    random_tokens: Annotated[int, AT_LEAST_1] | None = option(None, RANDOM_TOKENS_HELP)
     matmul_precision: Literal["highest", "high", "medium"] | None = option(None, MATMUL_PRECISION_HELP)
     compile: bool = option(False, COMPILE_HELP)
 
@@ -126,6 +127,7 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
 def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> Any:
     """The `ScoredVideos`, after writing the result files to `folder`; without a folder those of one batch."""
     from ..models.loading import load_video_classifier
+    from ..models.random_tokens import check_random_tokens, keep_random_tokens
     from .multi_view import load_evaluation_data, predict_multi_view
     from .results import ScoredVideos
 
@@ -135,6 +137,10 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
     classifier = load_video_classifier(
         model.model_name_or_path, views.processor_settings(), model.dtype, model.token_budget
     )
+    name, config_of_model = Path(model.model_name_or_path).name, classifier.model.config
+    check_random_tokens(name, config_of_model, classifier.media, model.random_tokens, model.token_budget)
+    if model.random_tokens is not None:
+        keep_random_tokens(classifier.model, model.random_tokens)
     if classifier.media == "image":
         views = replace(views, num_temporal_views=1, num_spatial_views=1)
         config = {**config, "views": views}
@@ -190,7 +196,11 @@ def write_results(
     write_json(folder / "throughput.json", throughput)
     description = {
         "model": name,
-        **({} if config["model"].token_budget is None else {"token_budget": config["model"].token_budget}),
+        **{
+            each: getattr(config["model"], each)
+            for each in ("token_budget", "random_tokens")
+            if getattr(config["model"], each) is not None
+        },
         "data": config["data"].data or config["data"].validation_data or config["data"].test_data,
         "split": split,
         "num_classes": len(results.class_names),

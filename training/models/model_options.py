@@ -15,6 +15,7 @@ FRAME_STRIDE_HELP = (
     "stride, as ViViT's (default: the checkpoint's)"
 )
 TOKEN_BUDGET_HELP = "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)"
+RANDOM_TOKENS_HELP = "keep this number of tube tokens of each clip, chosen at random, and drop the others: the baseline of token_budget (default: all)"
 SAMPLING_OF = {"fps": "fixed_rate", "frame_stride": "frame_stride"}  # option to the sampling that it sets
 
 

@@ -76,6 +76,7 @@ def write_model_card(
         _data(setup),
         f"Classes: {shown}.",
         _about_groups(groups),
+        "" if setup.budgets is None else setup.budgets.usage(name),
         "## Results",
         _results(history, evaluation, media),
         "## Recipe",

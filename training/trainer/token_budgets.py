@@ -179,6 +179,14 @@ class TokenBudgets:
             )
         return lines
 
+    def usage(self, name: str) -> str:
+        """A paragraph of the model card. name: of the model's folder."""
+        lowest, highest = self.levels[0].num_tokens, self.levels[-1].num_tokens
+        return (
+            f"Trained for any number of tube tokens of a clip from {lowest} to {highest}; it has {self.config.num_tokens()}. "
+            f'`from_pretrained("{name}", token_budget=N)` and `--token-budget N` of the commands choose another.'
+        )
+
 
 def spread(lowest: int, highest: int) -> list[int]:
     """

@@ -103,7 +103,8 @@ def _spread(weights: np.ndarray, size: Size) -> np.ndarray:
 def tubevit_rows(model: Any, clip: np.ndarray) -> AttentionPicture:
     """The attention of a TubeViT's pooling: a row for each tube, and one for all. Raises the errors of `attention_weights`."""
     size = clip.shape[:3]
-    tubes, weights = applied_tubes(model.config, size), attention_weights(model, clip)
+    tubes = applied_tubes(model.config, size, model.get_input_embeddings().tubes)
+    weights = attention_weights(model, clip)
     num_tokens = sum(values.size for values in weights.values())
     relative = {index: values * num_tokens for index, values in weights.items()}
     rows = []
@@ -149,7 +150,8 @@ def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
         else:
             weights = outputs.attentions[-1]
     weights = weights[0, :, 0, config.num_prefix_tokens :].double().mean(0).cpu().numpy()
-    return _per_tube(weights / weights.sum(), applied_tubes(config, clip.shape[:3]), clip.shape[:3])
+    tubes = applied_tubes(config, clip.shape[:3], model.get_input_embeddings().tubes)
+    return _per_tube(weights / weights.sum(), tubes, clip.shape[:3])
 
 
 def _per_tube(weights: np.ndarray, tubes: Mapping[int, Any], size: Size) -> dict[int, np.ndarray]:

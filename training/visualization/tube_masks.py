@@ -7,7 +7,7 @@ applications into a token. The pixels of a token are therefore the product of th
 one frame is an image. Sizes are (frames, height, width) in frames and pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,14 +26,15 @@ class Box(NamedTuple):
     is_merged: bool
 
 
-def applied_tubes(config: Any, size: Size) -> dict[int, Any]:
+def applied_tubes(config: Any, size: Size, tubes: Sequence[Any] | None = None) -> dict[int, Any]:
     """
     The tubes that tokenize a clip or image of `size`, by their index in the `TubeViTConfig`. 2D tubes are returned without
-    their temporal offset for an image. Raises `ValueError` for a size that is too small.
+    their temporal offset for an image. tubes: of a model, which may have a token budget (default: those of the config). Raises
+    `ValueError` for a size that is too small.
     """
     from tubevit.tubes import select_tubes
 
-    tubes = dict(enumerate(config.get_tubes()))
+    tubes = dict(enumerate(config.get_tubes() if tubes is None or size[0] == 1 else tubes))
     if size[0] == 1:
         tubes = {index: tube.on_image() for index, tube in tubes.items() if tube.is_image_tube}
         if not tubes:

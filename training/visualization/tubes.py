@@ -30,16 +30,19 @@ STRIP_PIXELS = 400  # frames are enlarged to at least this height, so that outli
 HEAD, ROW_GAP, FOOT = 1.25, 0.1, 0.5
 
 
-def draw_tubes(clip: np.ndarray, config: Any) -> Any:
+def draw_tubes(clip: np.ndarray, config: Any, token_budget: int | None = None) -> Any:
     """
     A matplotlib `Figure` of the pixels that the tubes of a `TubeViTConfig` read from a clip: a row of frames for each tube,
     and a row for all tubes.
 
-    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. Raises `ValueError` for a clip that
-        is too small for the tubes.
+    clip: uint8 `(frames, height, width, 3)`, as the model sees it; one frame is an image. token_budget: as in
+        `TubeViTConfig.with_token_budget`.
+
+    Raises `ValueError` for a clip that is too small for the tubes, and for a budget that is too small.
     """
     size = clip.shape[:3]
-    tubes = applied_tubes(config, size)
+    budgeted = config if token_budget is None else config.with_token_budget(token_budget)
+    tubes = applied_tubes(budgeted, size)
     large, frames = enlarged(clip), some_frames(len(clip), NUM_FRAMES_SHOWN)
     colors = dict(zip(tubes, tube_colors(list(tubes)), strict=True))
     notes = {index: tube_notes(tube, size) for index, tube in tubes.items()}
@@ -49,7 +52,11 @@ def draw_tubes(clip: np.ndarray, config: Any) -> Any:
     full_height = HEAD + sum(steps) + (height + ROW_GAP if len(tubes) > 1 else 0) + FOOT
     canvas = Canvas(picture_width(len(frames), clip.shape), full_height)
     num_tokens = sum(tube.num_tokens(size) for tube in tubes.values())
-    canvas.heading("Tubes on a clip" if len(clip) > 1 else "Tubes on an image", _summary(size, num_tokens, tubes))
+    summary = _summary(size, num_tokens, tubes)
+    if token_budget is not None:
+        full = sum(tube.num_tokens(size) for tube in applied_tubes(config, size).values())
+        summary += f"; token budget {token_budget}, without it {full} tokens"
+    canvas.heading("Tubes on a clip" if len(clip) > 1 else "Tubes on an image", summary)
     name_frames(canvas, frames, HEAD - 0.08, clip.shape)
     top = HEAD
     for step, (index, tube) in zip(steps, tubes.items(), strict=True):

@@ -135,6 +135,26 @@ def test_info_prints_a_table_and_json(capsys, tmp_path):
     assert f"{tiny_config().num_tokens():,}" in capsys.readouterr().out
 
 
+def test_info_lists_clips_with_and_without_a_budget(capsys, tmp_path):
+    argv = ["info", "tiny", "--num-frames", "32,64", "--token-budget", "270"]
+    assert main([*argv, "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert [(clip["tokens"], clip.get("token_budget")) for clip in report["clips"]] == [
+        (539, None),
+        (270, 270),
+        (1176, None),
+        (270, 270),
+    ]
+    config = preset_config("tiny", num_frames=32).with_token_budget(270)
+    assert report["clips"][1]["gflops"] == pytest.approx(plain_gflops(config, 270), rel=1e-6)
+    assert main(argv) == 0
+    assert "token budget" in capsys.readouterr().out
+    assert main(["info", "tiny", "--token-budget", "3"]) == 2
+    assert "smallest possible budget of its 4 tubes is 4" in capsys.readouterr().err
+    assert main(["info", "vivit-b16x2", "--token-budget", "9"]) == 2
+    assert "token_budget=9 is for TubeViT" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "argv", [["info", "tiny", "--num-frames", "0"], ["info", "huuge"], ["experiments", "ablations", "99"]]
 )

@@ -169,6 +169,21 @@ def test_pooling_weights_reproduce_the_pooled_vector():
     assert model.config._attn_implementation == make_model(TubeViTForVideoClassification).config._attn_implementation
 
 
+@pytest.mark.parametrize("pooling", ["attention", "cls"])
+def test_attention_with_a_token_budget_is_that_of_its_tokens(pooling):
+    """As of a model whose config has the coarser tubes."""
+    model = make_model(TubeViTForVideoClassification, pooling=pooling)
+    tubes = model.config.with_token_budget(10).tubes
+    model.set_token_budget(10)
+    weights = attention_weights(model, random_clip())
+    assert sum(values.size for values in weights.values()) == 10
+    assert "10 tokens" in texts(draw_tubes(random_clip(), model.config, 10))
+    draw_attention(model, random_clip())
+    model.set_tubes(tubes)
+    for index, expected in attention_weights(model, random_clip()).items():
+        np.testing.assert_allclose(weights[index], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_registers"])
 def test_cls_weights_are_those_of_the_last_layer(pooling):
     model = make_model(TubeViTModel, pooling=pooling, num_register_tokens=2)
@@ -322,6 +337,8 @@ def test_tubes_picture_shows_token_counts_and_frames():
     assert "8 frames of 16\N{MULTIPLICATION SIGN}16 pixels" in said and f"{config.num_tokens()} tokens" in said
     assert all(f"{tube.num_tokens(SIZE)} tokens" in said for tube in config.get_tubes())
     assert len(figure.axes) == len(config.tubes) + 1
+    said = texts(draw_tubes(random_clip(), config, 13))
+    assert "13 tokens" in said and f"token budget 13, without it {config.num_tokens()} tokens" in said
     wide = draw_tubes(random_clip((8, 16, 32)), config)
     assert wide.get_figheight() < figure.get_figheight()
 
@@ -391,6 +408,10 @@ def test_pictures_of_presets_and_files_are_written(tmp_path):
     tubes, positions = tmp_path / "t.png", tmp_path / "p.png"
     assert main(["show", "tubes", *arguments, "--clip", str(tmp_path / "a.mp4"), "--output", str(tubes)]) == 0
     assert main(["show", "positions", *arguments, "--output", str(positions)]) == 0
+    for picture in ("tubes", "positions"):
+        file = tmp_path / f"{picture}.png"
+        assert main(["show", picture, *arguments, "--token-budget", "200", "--output", str(file)]) == 0
+        assert file.read_bytes() != {"tubes": tubes, "positions": positions}[picture].read_bytes()
     assert tubes.stat().st_size > 10_000 and positions.stat().st_size > 10_000
 
 
@@ -401,6 +422,8 @@ def test_pictures_of_presets_and_files_are_written(tmp_path):
         (["attention"], "Attention is learned: give a checkpoint with --model"),
         (["positions", "--clip", "a.mp4"], "--clip has no effect on positions: it is for tubes and attention"),
         (["kernels", "--model", "MODEL", "--num-frames", "9"], "--num-frames has no effect on kernels"),
+        (["kernels", "--model", "MODEL", "--token-budget", "9"], "--token-budget has no effect on kernels"),
+        (["attention", "--model", "MODEL", "--token-budget", "2"], "smallest possible budget of its 3 tubes is 3"),
         (["tubes", "--model", "MODEL", "--preset", "tiny"], "--preset and --tubes have no effect with a checkpoint"),
         (["tubes", "--preset", "tinny"], "Did you mean 'tiny'?"),
         (["tubes", "--preset", "tiny", "--tubes", "maine"], "Did you mean 'main'?"),

@@ -1,0 +1,69 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+Dropping tokens at random, the baseline of token budgets: a clip is tokenized with all tubes, gets its positions, and loses tokens.
+
+The cost of the tokenizer stays. A token budget, by comparison, has tokens that are spread evenly over the clip.
+"""
+
+from typing import Any
+
+import torch
+
+
+def check_random_tokens(
+    name: str, config: Any, media: str, random_tokens: int | None, token_budget: int | None
+) -> None:
+    """Raise `ValueError` for a model, media or number that `keep_random_tokens` does not take. name: of the model, for the message."""
+    if random_tokens is None:
+        return
+    option = f"random_tokens={random_tokens}"
+    if token_budget is not None:
+        raise ValueError(
+            f"{option} and token_budget={token_budget} are two ways to have fewer tokens: give one of them."
+        )
+    if not hasattr(config, "with_token_budget"):
+        raise ValueError(f"{option} is for TubeViT, and {name} is a {config.model_type} model.")
+    if media == "image":
+        raise ValueError(f"{option} is for clips, and {name} reads images here.")
+    if config.rope_theta is not None or config.position_embedding == "relative":
+        raise ValueError(
+            f"{option} needs positions that are added to the tokens, and {name} has them in its attention."
+        )
+    if random_tokens > (num_tokens := config.num_tokens()):
+        raise ValueError(f"{option}: a clip of {name} has {num_tokens} tube tokens.")
+
+
+def keep_random_tokens(model: Any, num_tokens: int) -> Any:
+    """
+    Keep `num_tokens` random tube tokens of each clip that `model`, a TubeViT, reads, and all CLS and register tokens.
+
+    The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. Returns the handle of
+    the hook, whose `remove()` brings all tokens back. `check_random_tokens` says which models it takes.
+    """
+
+    @torch.compiler.disable  # the seeds leave the device
+    def drop(embeddings: Any, args: tuple, kwargs: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
+        clips, num_prefix = kwargs["pixel_values_videos"], embeddings.num_prefix_tokens
+        if clips is None:  # images
+            return tokens
+        prefix, others = tokens[:, :num_prefix], tokens[:, num_prefix:]
+        if tokens.is_meta:  # FLOPs are counted
+            return torch.cat((prefix, others[:, :num_tokens]), dim=1)
+        rows = [_choose(seed, others.shape[1], num_tokens) for seed in _seeds(clips)]
+        kept = torch.stack(rows).to(tokens.device)[:, :, None].expand(-1, -1, tokens.shape[2])
+        return torch.cat((prefix, others.gather(1, kept)), dim=1)
+
+    return model.get_input_embeddings().register_forward_hook(drop, with_kwargs=True)
+
+
+def _seeds(clips: torch.Tensor) -> list[int]:
+    """A seed for each clip: the sum of its pixels, of floating-point pixels the sum of their bits."""
+    flat = clips.flatten(1)
+    if flat.is_floating_point():
+        flat = flat.float().view(torch.int32)
+    return flat.sum(dim=1, dtype=torch.int64).tolist()
+
+
+def _choose(seed: int, num_tokens: int, num_kept: int) -> torch.Tensor:
+    """Indices of the tokens that are kept, in their order."""
+    return torch.randperm(num_tokens, generator=torch.Generator().manual_seed(seed))[:num_kept].sort().values
