@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml
+from transformers.integrations.deepspeed import is_deepspeed_available
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -47,6 +48,11 @@ FSDP = (
     *("sync_module_states", "transformer_layer_cls_to_wrap", "use_orig_params", "version"),
     *("xla", "xla_fsdp_grad_ckpt", "xla_fsdp_settings", "xla_fsdp_v2"),
 )
+# Entries of DeepSpeed's configuration that replace options of the run.
+DEEPSPEED_OWN = {
+    "optimizer": "optim and layer_decay make the optimizer and its parameter groups",
+    "scheduler": "lr_scheduler_type makes the schedule",
+}
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -55,12 +61,18 @@ def check_before_init(arguments: Any) -> None:
     Checks of values that `TrainingArguments.__post_init__` reads.
 
     Raises `FileNotFoundError` for an option of `FILES` that names a file that does not exist, and `ValueError` for an entry that
-    `accelerator_config` does not have, or that must keep its default.
+    `accelerator_config` does not have, or that must keep its default, and `ImportError` without the package of DeepSpeed.
     """
     for name in FILES:
         value = getattr(arguments, name)
         if isinstance(value, str) and not value.lstrip().startswith("{") and not Path(value).is_file():
             raise FileNotFoundError(f"{name}={value}: there is no such file; give a JSON file or a mapping.")
+    if arguments.deepspeed == {}:
+        raise ValueError(
+            "deepspeed={} holds no settings: give zero_optimization, for example deepspeed.zero_optimization.stage=2."
+        )
+    if arguments.sharding == "DeepSpeed" and not is_deepspeed_available():
+        raise ImportError("DeepSpeed needs its package: pip install deepspeed, or train without deepspeed.")
 
     config, default = arguments.accelerator_config, AcceleratorConfig()
     if isinstance(config, str):
@@ -98,6 +110,47 @@ def check_entries(arguments: Any) -> None:
             raise ValueError(
                 f"torch_compile_backend must be one of {', '.join(backends)}, got {arguments.torch_compile_backend!r}."
             )
+
+
+def check_deepspeed(config: dict[str, Any], batch_size: int, mismatches: list[str]) -> None:
+    """
+    Raise a `ValueError` for a configuration that the installed DeepSpeed refuses, or that replaces options of the run.
+
+    config: DeepSpeed's configuration; DeepSpeed fills the entries "auto" when it starts.
+    batch_size: clips per device and forward pass.
+    mismatches: what Transformers notes of entries that contradict options of the run. It reports them when training starts.
+    """
+    for name, reason in DEEPSPEED_OWN.items():
+        if name in config:
+            raise ValueError(f"deepspeed: the entry {name!r} is not supported, because {reason}; leave it out.")
+    if config["zero_optimization"].get("stage") == 3:
+        raise ValueError(
+            "deepspeed: zero_optimization.stage=3 is not supported: set stage 2, or shard the weights by fsdp=true."
+        )
+    if mismatches:
+        raise ValueError(
+            f"deepspeed contradicts other options: {'; '.join(each.strip('- ') for each in mismatches)}. Set 'auto'."
+        )
+
+    import deepspeed
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+
+    known = _without_auto(config) | {"train_micro_batch_size_per_gpu": batch_size, "gradient_accumulation_steps": 1}
+    known.pop("train_batch_size", None)  # the product of both and the number of processes
+    try:
+        DeepSpeedConfig(known)
+    except (DeepSpeedConfigError, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"deepspeed: DeepSpeed {deepspeed.__version__} refuses the configuration: {one_line(error)}"
+        ) from error
+
+
+def _without_auto(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_auto(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if value != "auto"
+    }
 
 
 def _check_schedule(name: str, settings: dict[str, Any], learning_rate: float | None) -> None:

@@ -67,9 +67,10 @@ def check_sharding(training: "VideoTrainingArguments", lora_rank: int, is_joint:
         raise ValueError(
             f"Joint training does not work with {engine}: a batch leaves the heads of other data sets without gradients. Use DDP."
         )
-    if engine == "FSDP" and training.use_cpu:
+    if training.use_cpu:
         raise ValueError(
-            "FSDP needs GPUs: on CPUs, Accelerate trains with DDP in its place, and each process has all weights. Leave out fsdp."
+            f"{engine} needs GPUs: on CPUs, Accelerate trains with DDP in its place, and each process has all weights. Leave out "
+            f"{engine.lower()}."
         )
 
 

@@ -24,7 +24,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
-from .nested_options import check_before_init, check_entries
+from .nested_options import check_before_init, check_deepspeed, check_entries
 
 
 BELOW_1 = Range(0, 1, exclusive=("maximum",))
@@ -322,6 +322,9 @@ class VideoTrainingArguments(TrainingArguments):
                 "debug=tpu_metrics_debug is not supported: it needs a TPU; debug=underflow_overflow works."
             )
         check_entries(self)
+        if self.deepspeed_plugin is not None:
+            mismatches = self.hf_deepspeed_config.mismatches if self.deepspeed else []
+            check_deepspeed(self.deepspeed_plugin.deepspeed_config, self.per_device_train_batch_size, mismatches)
         self._check_budgets()
         entries = [each.partition("=") for each in (self.optim_args or "").replace(" ", "").split(",") if each]
         for name, equals, value in entries:

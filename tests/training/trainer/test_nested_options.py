@@ -2,13 +2,16 @@
 
 import inspect
 import re
+import sys
+from types import ModuleType
 
 import pytest
 from transformers import TrainingArguments
 from transformers.optimization import SchedulerType
 
 from tubevit.training.cli import main
-from tubevit.training.trainer.nested_options import FSDP
+from tubevit.training.trainer import nested_options
+from tubevit.training.trainer.nested_options import FSDP, check_deepspeed
 from tubevit.training.trainer.training_arguments import VideoTrainingArguments
 
 
@@ -18,6 +21,7 @@ WRONG = {
     "fsdp_config=foo.json": "fsdp_config=foo.json: there is no such file",
     "fsdp_config.foo=1": "fsdp_config has no entry 'foo'; there are: activation_checkpointing",
     "fsdp_config.cpu_ofload=true": "fsdp_config has no entry 'cpu_ofload'; the nearest is 'cpu_offload'",
+    "deepspeed={}": "deepspeed={} holds no settings: give zero_optimization",
     "lr_scheduler_kwargs.num_cycle=1": "no entry 'num_cycle' with lr_scheduler_type=cosine; the nearest is 'num_cycles'",
     "lr_scheduler_kwargs.num_cycles=foo": "lr_scheduler_kwargs={'num_cycles': 'foo'} does not fit lr_scheduler_type=cosine",
     "activation_checkpointing_kwargs.foo=1": "activation_checkpointing_kwargs has no entry 'foo'; there are: every_n_layers",
@@ -76,3 +80,72 @@ def test_entries_without_effect_are_named():
     messages = " ".join(arguments.without_effect())
     assert "fsdp_config={'fsdp_version': 2} has no effect with fsdp=none." in messages
     assert "has no effect with activation_checkpointing=false." in messages
+
+
+@pytest.mark.parametrize("is_option", [True, False])
+def test_deepspeed_without_its_package_is_refused(is_option, monkeypatch):
+    monkeypatch.setattr(nested_options, "is_deepspeed_available", lambda: False)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(not is_option).lower())
+    with pytest.raises(ImportError, match="^DeepSpeed needs its package: pip install deepspeed, or"):
+        VideoTrainingArguments(use_cpu=True, deepspeed=ZERO if is_option else None)
+
+
+ZERO = {"zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}, "gradient_clipping": "auto"}
+
+
+class DeepSpeedConfigError(Exception):
+    """As `deepspeed.runtime.config.DeepSpeedConfigError`."""
+
+
+@pytest.fixture
+def read_by_deepspeed(monkeypatch):
+    """The configurations that reach DeepSpeed, which is not installed where the tests run; it refuses `{"wrong": ...}`."""
+    read = []
+
+    def read_config(config):
+        read.append(config)
+        if "wrong" in config:
+            raise DeepSpeedConfigError("wrong is\nan error")
+
+    package, module = ModuleType("deepspeed"), ModuleType("deepspeed.runtime.config")
+    package.__version__, module.DeepSpeedConfig, module.DeepSpeedConfigError = "9.9", read_config, DeepSpeedConfigError
+    for name, each in (
+        ("deepspeed", package),
+        ("deepspeed.runtime", ModuleType("runtime")),
+        (module.__name__, module),
+    ):
+        monkeypatch.setitem(sys.modules, name, each)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("config", "mismatches", "message"),
+    [
+        (
+            {"optimizer": {"type": "AdamW"}},
+            [],
+            "entry 'optimizer' is not supported, because optim and layer_decay make",
+        ),
+        (
+            {"scheduler": {"type": "WarmupLR"}},
+            [],
+            "entry 'scheduler' is not supported, because lr_scheduler_type makes",
+        ),
+        ({"zero_optimization": {"stage": 3}}, [], "zero_optimization.stage=3 is not supported"),
+        (
+            {},
+            ["- ds gradient_clipping=7 vs hf max_grad_norm=1.0"],
+            "options: ds gradient_clipping=7 vs hf max_grad_norm=1.0. Set",
+        ),
+        ({"wrong": 1}, [], "DeepSpeed 9.9 refuses the configuration: wrong is an error"),
+    ],
+)
+def test_configuration_that_deepspeed_cannot_train_with_is_refused(config, mismatches, message, read_by_deepspeed):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_deepspeed({**ZERO, **config}, 4, mismatches)
+
+
+def test_the_installed_deepspeed_reads_the_configuration_without_what_it_fills_later(read_by_deepspeed):
+    check_deepspeed(ZERO, 4, [])
+    sizes = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 1}
+    assert read_by_deepspeed == [{"zero_optimization": {"stage": 2}, **sizes}]

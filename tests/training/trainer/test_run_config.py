@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.commands import launch
+from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from torch.distributed.fsdp import StateDictType
 from transformers import HfArgumentParser, TrainingArguments
 
 from tubevit import TubeViTConfig, TubeViTForVideoClassification
@@ -499,16 +503,31 @@ def test_old_recipe_names_work_with_a_warning(capsys):
     assert line.startswith("warning: --config kinetics600-base is now --config kinetics-base")
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(RECIPES).parent / "engine_configs").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_accelerate_reads_the_engine_configs(path):
-    from accelerate.commands.config.config_args import load_config_from_file
+SHARDING = {"multi_gpu": None, "fsdp": "FSDP", "deepspeed_zero2": "DeepSpeed"}  # by file
 
-    config = load_config_from_file(str(path))
-    assert config.num_processes == yaml.safe_load(path.read_text())["num_processes"]
-    wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
-    assert wrapped in (None, *TubeViTForVideoClassification._no_split_modules)
+
+@pytest.mark.parametrize("name", SHARDING)
+def test_accelerate_launch_starts_the_engine_of_each_file(name, monkeypatch):
+    path = Path(RECIPES).parent / "engine_configs" / f"{name}.yaml"
+    started = {}
+    for engine in ("multi_gpu", "deepspeed"):
+        monkeypatch.setattr(launch, f"{engine}_launcher", functools.partial(started.setdefault, engine))
+    options = ["--config_file", str(path), "--main_process_port", "0"]
+    launch.launch_command(launch.launch_command_parser().parse_args([*options, "train.py"]))
+    ((engine, arguments),) = started.items()
+    assert engine == ("deepspeed" if name == "deepspeed_zero2" else "multi_gpu")
+    assert (arguments.num_processes, arguments.mixed_precision, arguments.use_fsdp) == (8, "bf16", name == "fsdp")
+    found = prepare_multi_gpu_env(arguments) if engine == "multi_gpu" else prepare_deepspeed_cmd_env(arguments)[1]
+    for variable, value in found.items():
+        monkeypatch.setenv(variable, value)
+    assert VideoTrainingArguments.sharding.fget(argparse.Namespace(fsdp=None, deepspeed=None)) == SHARDING[name]
+    if name == "fsdp":
+        plugin = FullyShardedDataParallelPlugin()
+        assert (plugin.fsdp_version, plugin.transformer_cls_names_to_wrap) == (2, None)  # `_no_split_modules`
+        assert plugin.state_dict_type == StateDictType.FULL_STATE_DICT and plugin.reshard_after_forward is True
+    elif engine == "deepspeed":
+        config = DeepSpeedPlugin().deepspeed_config
+        assert config["zero_optimization"]["stage"] == 2 and not {"optimizer", "scheduler"} & config.keys()
 
 
 @pytest.mark.parametrize(
