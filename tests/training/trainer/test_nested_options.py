@@ -86,7 +86,7 @@ def test_entries_without_effect_are_named():
 def test_deepspeed_without_its_package_is_refused(is_option, monkeypatch):
     monkeypatch.setattr(nested_options, "is_deepspeed_available", lambda: False)
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(not is_option).lower())
-    with pytest.raises(ImportError, match="^DeepSpeed needs its package: pip install deepspeed, or"):
+    with pytest.raises(ImportError, match=r"^DeepSpeed needs its package: pip install deepspeed, or"):
         VideoTrainingArguments(use_cpu=True, deepspeed=ZERO if is_option else None)
 
 
