@@ -3,7 +3,7 @@
 `tubevit bench`: speed and memory of TubeViT on this machine, alone or compared with video models of Transformers.
 
 By default a forward pass is measured; `--against` adds other models. `--train`, `--tokenizer`, `--families`, `--decoding`,
-`--pipeline`, `--loader` and `--startup` select other measurements. Calls that are compared run interleaved in one process (see `timing`).
+`--pipeline`, `--loader`, `--runtime` and `--startup` select other measurements. Calls that are compared run interleaved in one process (see `timing`).
 """
 
 import argparse
@@ -24,6 +24,7 @@ from .tables import (
     format_forward,
     format_machine,
     format_pipelines,
+    format_runtimes,
     format_tokenizer,
     format_training,
 )
@@ -33,7 +34,7 @@ TRAINING_BATCH_SIZE = 2
 # Default number of rounds: fewer for slower measurements.
 ROUNDS = {
     **{"forward": 10, "training": 5, "tokenizer": 30, "families": 5},
-    **{"decoding": 5, "pipeline": 5, "loader": 3, "startup": 5, "data_scale": 1},
+    **{"decoding": 5, "pipeline": 5, "loader": 3, "startup": 5, "data_scale": 1, "runtime": 5},
 }
 DTYPES = ("float32", "bfloat16", "float16")
 PIPELINE_CLIPS = ("340_gop250.mp4", "720p_gop12.mp4", "ssv2_vp9.webm")  # of `decoding.CLIP_KINDS`
@@ -108,6 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         measure.add_argument(f"--{name}", action="store_true", help=text)
     for name, text in OF_FILES.items():
         measure.add_argument(f"--{name}", nargs="*", metavar="FILE", help=text)
+    runtime = (
+        "measure torch and onnxruntime (float32, int8) on the CPU with this video classifier, a folder or Hub name (default: --preset with "
+        "random weights)"
+    )
+    measure.add_argument("--runtime", nargs="?", const="", metavar="MODEL", help=runtime)
     frozen = "with --train: also measure TubeViT with its first N layers frozen, as in image-to-video scaling (default: 0, off)"
     measure.add_argument("--frozen-layers", type=int, default=0, metavar="N", help=frozen)
     rate = "with --decoding: frames per second of a clip (default: the frame rate of the video)"
@@ -147,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
 def selected_sections(args: argparse.Namespace) -> list[str]:
     """Names of the measurements that the arguments select, in the order in which they run."""
     parts = {name: getattr(args, name) for name in ("tokenizer", "families", "startup", "data_scale")}
-    parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader")}
+    parts |= {name: getattr(args, name) is not None for name in ("decoding", "pipeline", "loader", "runtime")}
     parts = [name for name, is_selected in parts.items() if is_selected]
     has_forward = args.against or not (parts or args.train)
     return (["forward"] if has_forward else []) + (["training"] if args.train else []) + parts
@@ -195,8 +201,9 @@ def _check_dtypes(args: argparse.Namespace) -> None:
             raise ValueError(f"--dtype {name}: unknown dtype; use {', '.join(DTYPES)}.")
     if len(set(names)) < len(names):
         raise ValueError(f"--dtype {args.dtype} names a dtype twice.")
-    if "families" in selected_sections(args) and names != ["float32"]:
-        raise ValueError(f"--families is measured in float32, got --dtype {args.dtype}.")
+    for section in ("families", "runtime"):
+        if section in selected_sections(args) and names != ["float32"]:
+            raise ValueError(f"--{section} is measured in float32, got --dtype {args.dtype}.")
     for section in ("tokenizer", "pipeline"):
         if len(names) > 1 and section in selected_sections(args):
             raise ValueError(f"--{section} takes a single dtype, got --dtype {args.dtype}.")
@@ -238,6 +245,13 @@ def _measure_families(args: argparse.Namespace, device: str, rounds: int) -> lis
     from .families import measure_families
 
     return measure_families(args.batch_size or 1, device, rounds)
+
+
+def _measure_runtimes(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
+    from .runtimes import measure_runtimes
+
+    sizes = (args.preset, args.num_frames, args.image_size)
+    return measure_runtimes(args.runtime or None, *sizes, args.batch_size or 1, rounds)
 
 
 def _measure_decoding(args: argparse.Namespace, device: str, rounds: int) -> list[dict[str, Any]]:
@@ -298,6 +312,7 @@ SECTIONS = {
     "decoding": (_measure_decoding, format_decoding),
     "pipeline": (_measure_pipeline, format_pipelines),
     "loader": (_measure_loader, _format_loader),
+    "runtime": (_measure_runtimes, format_runtimes),
     "startup": (lambda args, device, rounds: measure_startup(rounds), format_startup),
     "data_scale": (lambda args, device, rounds: measure_data_scale(args.data_videos), format_data_scale),
 }

@@ -27,6 +27,13 @@ PIPELINE_TITLES = {
     "videomae": "VideoMAE-B, first frames",
     "videomae_whole": "VideoMAE-B, frames of the whole video",
 }
+RUNTIME_TITLES = {
+    "torch": "torch, float32",
+    "float32": "onnxruntime, float32",
+    "int8_dynamic": "onnxruntime, int8, dynamic",
+    "int8_static": "onnxruntime, int8, static",
+    "openvino": "onnxruntime with OpenVINO, float32",
+}
 
 
 def format_machine(machine: dict[str, Any], device: str) -> str:
@@ -120,6 +127,28 @@ def format_pipelines(report: list[dict[str, Any]]) -> str:
         table = format_table(["", "ms", "min ms", "ratio", "of minima"], rows)
         tables.append(f"File to label: {video['title']}\n{table}")
     return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by VideoMAE-B's."
+
+
+def format_runtimes(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            RUNTIME_TITLES[name],
+            *_times(values),
+            *_ratios(values),
+            values.get("megabytes"),
+            values.get("difference"),
+            None if name == "torch" else f"{values['same_label']:.0%}",
+        ]
+        for name, values in report["rows"].items()
+    ]
+    table = format_table(["", "ms", "min ms", "ratio", "of minima", "MB", "difference", "same label"], rows)
+    size = "x".join(str(report["shape"][axis]) for axis in (0, 2, 3))
+    notes = "".join(f"\n{note}" for note in report["notes"])
+    return (
+        f"Raw pixels to logits on the CPU: {report['title']}, {size}, batch {report['batch_size']}\n{table}\n"
+        "Ratios: time divided by that of torch. Difference: the largest between logits; same label: as torch; both on drawn clips."
+        + notes
+    )
 
 
 def _model_table(rows: list[dict[str, Any]]) -> str:

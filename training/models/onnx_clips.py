@@ -8,10 +8,13 @@ A processor whose frames these programs cannot prepare is refused here, at the e
 from typing import Any
 
 import numpy as np
+import torch
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from tubevit.processing import FactorizedViViTVideoProcessor, TubeViTVideoProcessor, UniFormerV2VideoProcessor
 
+from ..data.clip_sampling import UINT8
+from ..synthetic.moving_shapes import draw_clip, labels, random_scene
 from .clip_processors import FamilyClipProcessor
 from .loading import VideoClassifier
 
@@ -63,6 +66,16 @@ def describe_clips(classifier: VideoClassifier, name: str) -> dict[str, Any]:
         "crops_round_up": reader.crops_round_up,
         "flip_channels": isinstance(reader, UniFormerV2VideoProcessor) and reader.do_flip_channel_order,
     }
+
+
+def drawn_clips(classifier: VideoClassifier, number: int) -> torch.Tensor:
+    """Clips of moving shapes as the classifier's processor reads one view of them, uint8 `(number, frames, channels, height, width)`."""
+    reader, rng, names = classifier.processor, np.random.default_rng(0), labels()
+    side = max(64, *clip_shape(classifier)[-2:])
+    videos = [draw_clip(random_scene(names[index % len(names)], rng), side=side) for index in range(number)]
+    one_view = {"num_temporal_views": 1, "num_spatial_views": 1}
+    rates = [{"fps": reader.fps or 25.0}] * number
+    return reader(videos, video_metadata=rates, return_tensors="pt", **one_view, **UINT8).pixel_values_videos
 
 
 def _size(reader: TubeViTVideoProcessor, name: str) -> dict[str, int] | None:

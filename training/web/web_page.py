@@ -12,15 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from ..data.clip_sampling import UINT8
 from ..models.loading import VideoClassifier, load_video_classifier
-from ..models.onnx_clips import clip_shape, describe_clips
+from ..models.onnx_clips import describe_clips, drawn_clips
 from ..models.onnx_files import FILE_NAME, INPUT_NAMES, export_onnx, load_onnx_classifier
 from ..models.onnx_quantization import quantize_weights
-from ..synthetic.moving_shapes import draw_clip, labels, random_scene
 from ..visualization.canvas import dimensions, tube_colors
 from ..visualization.tube_masks import applied_tubes
 from .npm_packages import copy_packages
@@ -115,7 +110,7 @@ def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -
     """The folder of the ONNX file to use, its weights, and the reason in words. exported: the folder of the float32 file."""
     if weights == "float32":
         return exported, weights, ""
-    quantized, clips = quantize_weights(exported), _drawn_clips(classifier)
+    quantized, clips = quantize_weights(exported), drawn_clips(classifier, NUM_COMPARED)
     ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     if weights == "auto" and num_same < len(clips):
@@ -134,13 +129,3 @@ def _copy_lean(source: Path, target: Path) -> int:
     del model.graph.value_info[:]
     onnx.save(model, target)
     return target.stat().st_size
-
-
-def _drawn_clips(classifier: VideoClassifier) -> torch.Tensor:
-    """Clips of moving shapes as the page gives them to the classifier, uint8."""
-    reader, rng, names = classifier.processor, np.random.default_rng(0), labels()
-    side = max(64, *clip_shape(classifier)[-2:])
-    videos = [draw_clip(random_scene(names[index % len(names)], rng), side=side) for index in range(NUM_COMPARED)]
-    one_view = {"num_temporal_views": 1, "num_spatial_views": 1}
-    rates = [{"fps": reader.fps or 25.0}] * len(videos)
-    return reader(videos, video_metadata=rates, return_tensors="pt", **one_view, **UINT8).pixel_values_videos

@@ -1,6 +1,7 @@
 """Benchmarks: counts, comparisons and arguments. No test checks a time, because times depend on the machine."""
 
 import argparse
+import importlib.util
 import json
 import re
 import sys
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from transformers import VideoMAEConfig
+from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
 
-from tubevit.training.benchmarks import bench, data_scale, families, startup
+from tubevit.training.benchmarks import bench, data_scale, families, runtimes, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -43,10 +45,13 @@ from tubevit.training.benchmarks.tables import (
     format_families,
     format_forward,
     format_pipelines,
+    format_runtimes,
     format_tokenizer,
     format_training,
 )
 from tubevit.training.cli import main
+from tubevit.training.models.loading import load_video_classifier
+from tubevit.training.models.onnx_clips import clip_shape
 from tubevit.training.options import parse_names
 from tubevit.training.timing import Timing, interleave, ratios, summarize
 
@@ -311,6 +316,7 @@ def test_command_prints_a_table_and_writes_numbers(tmp_path, capsys, monkeypatch
         (["--loader"], ["loader"]),
         (["--tokenizer", "--pipeline", "a.mp4"], ["tokenizer", "pipeline"]),
         (["--families"], ["families"]),
+        (["--runtime", "--loader"], ["loader", "runtime"]),
     ],
 )
 def test_arguments_choose_what_is_measured(arguments, sections):
@@ -337,6 +343,7 @@ def test_arguments_choose_what_is_measured(arguments, sections):
         (["--dtype", ""], "--dtype : unknown dtype"),
         (["--dtype", "float32,float32"], "names a dtype twice"),
         (["--dtype", "float32,bfloat16", "--tokenizer"], "--tokenizer takes a single dtype"),
+        (["--runtime", "--dtype", "bfloat16"], "--runtime is measured in float32, got --dtype bfloat16"),
         (["--dtype", "bfloat16", "--families"], "--families is measured in float32, got --dtype bfloat16"),
     ],
 )
@@ -345,6 +352,23 @@ def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
     error = capsys.readouterr().err.strip()
     assert message in error
     assert "\n" not in error
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="needs the extra onnx")
+def test_runtimes_are_compared_with_torch(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    file, model = tmp_path / "bench.json", save_tubevit(tmp_path / "model")
+    assert main(["bench", "--runtime", str(model), "--rounds", "1", "--batch-size", "2", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())["runtime"]
+    assert format_runtimes(report) in capsys.readouterr().out and report["batch_size"] == 2
+    rows = report["rows"]
+    assert list(rows)[:4] == ["torch", "float32", "int8_dynamic", "int8_static"]
+    assert rows["float32"]["difference"] < 1e-5 and rows["float32"]["same_label"] == 1
+    for name in ("int8_dynamic", "int8_static"):  # another file each, with other logits and fewer bytes
+        assert 1e-5 < rows[name]["difference"] < 1 and rows[name]["megabytes"] < rows["float32"]["megabytes"]
+    assert ("openvino" in rows) != any("OpenVINO is not measured" in note for note in report["notes"])
+    default = load_video_classifier(runtimes._random_model(tmp_path / "random", "tiny", 20, 32), {})
+    assert clip_shape(default) == (20, 3, 32, 32)
 
 
 def test_names_are_separated_by_commas():

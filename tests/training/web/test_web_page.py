@@ -29,7 +29,7 @@ from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.processing.video_decoding import TubeViTVideoMetadata
 from tubevit.training.cli import main
 from tubevit.training.models.loading import load_video_classifier
-from tubevit.training.models.onnx_clips import clip_shape
+from tubevit.training.models.onnx_clips import clip_shape, drawn_clips
 from tubevit.training.models.onnx_files import export_onnx
 from tubevit.training.web import npm_packages, web_page
 from tubevit.training.web.web_page import PAGE, page_settings
@@ -174,8 +174,8 @@ def test_the_page_converts_colors_as_ffmpeg(matrix, colorspace):
 @pytest.mark.parametrize("name", ["tubevit", *OWN, *PEERS])
 def test_weights_are_compared_on_clips_as_the_page_gives_them(name, tmp_path):
     classifier = save(tmp_path, name)
-    clips = web_page._drawn_clips(classifier)
-    assert clips.dtype == torch.uint8 and clips.shape == (web_page.NUM_COMPARED, *clip_shape(classifier))
+    clips = drawn_clips(classifier, 24)
+    assert clips.dtype == torch.uint8 and clips.shape == (24, *clip_shape(classifier))
     assert clips.float().std(dim=0).mean() > 1  # they differ
 
 
