@@ -1,5 +1,6 @@
 """Fixtures of all tests, and the import path of the helper modules in tests/helpers."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -19,6 +20,17 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 # pytest's importlib mode does not change sys.path, so the helper modules need this.
 sys.path.insert(0, str(TESTS / "helpers"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Exclude modules and collected tests from garbage collection, which costs 0.4 s of CPU time, after each training run for example."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,9 @@ def become(request: dict) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()
     for library in IMPORTED:
         importlib.import_module(library)
     gc.freeze()
+    gc.enable()
     become(serve())
