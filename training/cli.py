@@ -86,6 +86,10 @@ GROUPS = {
             "experiments.comparison",
             "compare TubeViT with video models of Transformers, trained with equal FLOPs",
         ),
+        "experiments budgets": (
+            "experiments.budgets",
+            "train one TubeViT for a range of token budgets, and compare it with models of one budget",
+        ),
         "experiments baselines": (
             "experiments.linear_baselines",
             "train and evaluate linear baselines on one frame and on motion energy",

@@ -35,6 +35,18 @@ REAL_DATA = {"min_temporal_span": 0.8, "rrc_scale_min": 0.64}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_comparison_arguments(parser, "default: 1600; gpu: 8000")
+    parser.add_argument(
+        "--equal",
+        choices=("flops", "steps"),
+        default="flops",
+        help="give all models the same FLOPs or the same number of steps (default: flops)",
+    )
+    add_run_arguments(parser)
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser, default_steps: str) -> None:
+    """Options of models, data and seeds. default_steps: for the help of `--steps`."""
     parser.add_argument(
         "--against",
         default=",".join(PEERS),
@@ -60,18 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=whole_number(1), default=3, metavar="N", help="runs per model, at least 1 (default: 3)"
     )
     parser.add_argument(
-        "--steps", type=whole_number(1), metavar="N", help="optimizer steps of TubeViT (default: 1600; gpu: 8000)"
-    )
-    parser.add_argument(
-        "--equal",
-        choices=("flops", "steps"),
-        default="flops",
-        help="give all models the same FLOPs or the same number of steps (default: flops)",
+        "--steps", type=whole_number(1), metavar="N", help=f"optimizer steps of TubeViT ({default_steps})"
     )
     parser.add_argument(
         "--rounds", type=whole_number(0), default=5, metavar="N", help="rounds of timing; 0 for none (default: 5)"
     )
-    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -273,9 +278,17 @@ def title_of(name: str) -> str:
 
 
 def find_speed(
-    label: dict[str, str], models: dict[str, dict[str, Any]], folder: Path, device: str, rounds: int
+    label: dict[str, str],
+    models: dict[str, dict[str, Any]],
+    folder: Path,
+    device: str,
+    rounds: int,
+    measure: Callable[..., dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The record of the speed of all models: measured unless `folder` has it with these settings."""
+    """
+    The record of the speed of all models: measured unless `folder` has it with these settings. measure: takes the arguments of
+    `measure_speed` (default: that).
+    """
     import torch
 
     from .records import Label, read_record, write_numbers
@@ -287,7 +300,7 @@ def find_speed(
     if path.is_file() and (known := read_record(path))["settings"] == settings:
         return known
     begin = time.perf_counter()
-    speed = measure_speed(models, SPEED_BATCH, device, rounds)
+    speed = (measure or measure_speed)(models, SPEED_BATCH, device, rounds)
     seconds = round(time.perf_counter() - begin, 2)
     return read_record(write_numbers(whole, folder, device, settings=settings, speed=speed, seconds=seconds))
 
@@ -315,11 +328,17 @@ def measure_speed(
 
 
 def build(model: dict[str, Any]) -> Any:
-    """A classifier with random weights."""
+    """A classifier with random weights; a TubeViT with its "token_budget" or "random_tokens", if `model` has one."""
     from ..models.families import family_of
+    from ..models.random_tokens import keep_random_tokens
 
     config = make_config(model)
-    return family_of(config).classifier(VIDEO)(config)
+    built = family_of(config).classifier(VIDEO)(config)
+    if "token_budget" in model:
+        built.set_token_budget(model["token_budget"])
+    if "random_tokens" in model:
+        keep_random_tokens(built, model["random_tokens"])
+    return built
 
 
 def make_step(model: Any, batch_size: int, device: str, train: bool) -> Callable[[], None]:

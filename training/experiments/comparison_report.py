@@ -117,9 +117,9 @@ def draw_comparison(path: Path, records: Sequence[dict[str, Any]], title: str) -
         kind, f"{data}; {models[0][0]['steps']:,} steps of TubeViT, {tflops:.3g} TFLOP of training; {seeds}"
     )
     with rc_context({"font.size": 9}):
-        accuracy = _panel(canvas, 0, "Accuracy, %, against GFLOP of a clip's forward pass")
+        accuracy = draw_panel(canvas, 0, "Accuracy, %, against GFLOP of a clip's forward pass")
         _draw_accuracy(accuracy, models, rows, colors, marks)
-        _draw_losses(_panel(canvas, 1, "Training loss against TFLOP spent on training"), models, colors, marks)
+        _draw_losses(draw_panel(canvas, 1, "Training loss against TFLOP spent on training"), models, colors, marks)
         handles, names = accuracy.get_legend_handles_labels()
         canvas.figure.legend(
             handles, names, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, labelcolor=colors
@@ -127,7 +127,8 @@ def draw_comparison(path: Path, records: Sequence[dict[str, Any]], title: str) -
     canvas.figure.savefig(path)
 
 
-def _panel(canvas: Canvas, index: int, caption: str) -> Any:
+def draw_panel(canvas: Canvas, index: int, caption: str) -> Any:
+    """The axes of the first or second panel of a picture, under its caption."""
     left = LEFT + index * (PANEL_WIDTH + GAP)
     canvas.text(left, TOP - 0.15, caption, size=11, weight="bold")
     axes = canvas.axes(left, TOP, PANEL_WIDTH, PANEL_HEIGHT)

@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from .budgets import PICTURE as BUDGETS_PICTURE
+from .budgets_report import budgets_cells, describe_budgets, panels_of, speed_cells
 from .comparison_report import comparison_cells, describe_comparison
 from .records import SPREAD_COLUMNS, Row, collect_rows, describe_order, read_record, table_cells
 from .run_records import without_seeds
@@ -27,7 +29,13 @@ SIZES = {
     "cpu": "small models, on CPU cores",
     "gpu": "on a GPU; a larger model, longer training, more data",
 }
-KINDS = ("train_", "baselines", "comparison_", "table_")  # prefixes of the names of groups, in the order of the page
+KINDS = (
+    "train_",
+    "baselines",
+    "comparison_",
+    "budgets_",
+    "table_",
+)  # prefixes of the names of groups, in the order of the page
 COMMIT_DIGITS = 10
 NO_LOOP = (
     "Made by a training loop for experiments that was removed in November 2026; the command is from that time. Since then "
@@ -81,7 +89,7 @@ def make_report(folder: Path, home: Path) -> str:
     for size, group in sorted(groups, key=group_order):
         members = groups[size, group]
         check_alike(members)
-        picture = folder / size / group / PICTURE
+        picture = folder / size / group / (BUDGETS_PICTURE if group.startswith("budgets_") else PICTURE)
         link = Path(os.path.relpath(picture.absolute(), home)).as_posix() if picture.is_file() else None
         parts.append(section(members, link))
     notes = read_notes(folder / NOTES)
@@ -168,6 +176,7 @@ def missing_experiments(groups: Collection[str]) -> list[str]:
         "train_": "runs of `tubevit train` (`tubevit experiments results FOLDER --add RUN` writes their records)",
         "baselines": "linear baselines (`tubevit experiments baselines --synthetic`)",
         "comparison_": "the equal-FLOPs comparison (`tubevit experiments compare`)",
+        "budgets_": "token budgets (`tubevit experiments budgets`)",
         **{
             f"table_{name}": f"{table.title} (`tubevit experiments ablations {name} --train`)"
             for name, table in TABLES.items()
@@ -196,6 +205,11 @@ def section(records: Sequence[dict[str, Any]], picture: str | None = None) -> st
         rows = collect_rows(runs)[""]
         parts += [markdown_table(*comparison_cells(runs, speed)), _chance(rows[0]), bullets(describe_comparison(rows))]
         parts += [f"![Accuracy against FLOPs]({picture})"] if picture else []
+    elif first["group"].startswith("budgets_") and runs:
+        row = next(iter(next(iter(panels_of(runs).values())).values()))
+        parts += [markdown_table(*budgets_cells(runs)), markdown_table(*speed_cells(runs, speed)), _chance(row)]
+        parts += [bullets(describe_budgets(runs))]
+        parts += [f"![Accuracy against tokens and speed]({picture})"] if picture else []
     else:
         is_train = first["group"].startswith("train_")
         for panel, rows in collect_rows(runs).items():

@@ -39,29 +39,39 @@ WITHOUT_EFFECT = {
 }
 
 
-def measure_classifier(config: Any, kind: str) -> dict[str, Any]:
-    """`{"tokens", "gflops", "parameters", "trained_parameters"}` of the classifier of clips or images that a config describes."""
+def measure_classifier(
+    config: Any, kind: str, token_budget: int | None = None, random_tokens: int | None = None
+) -> dict[str, Any]:
+    """
+    `{"tokens", "gflops", "parameters", "trained_parameters"}` of the classifier of clips or images that a config describes.
+    token_budget, random_tokens: of a TubeViT that reads clips, as for `tubevit eval`.
+    """
     import torch
 
     from ..models.families import family_of
     from ..models.model_size import count_parameters, describe, describe_image
+    from ..models.random_tokens import random_gflops
 
     family = family_of(config)
+    if token_budget is not None:
+        config = config.with_token_budget(token_budget)
     clip = describe_image(config) if kind == IMAGE else describe(config, [family.num_frames(config)])["clips"][0]
+    if random_tokens is not None:
+        clip |= {"tokens": random_tokens, "gflops": random_gflops(config, random_tokens)}
     with torch.device("meta"):
         total, trained = count_parameters(family.classifier(kind)(config), only_used=True)
     sizes = {"tokens": clip["tokens"], "gflops": clip["gflops"]}
     return sizes | {"parameters": total, "trained_parameters": trained}
 
 
-def measure_folder(folder: Path, kind: str) -> dict[str, Any]:
-    """As `measure_classifier`, of a saved classifier, for records."""
+def measure_folder(folder: Path, kind: str, **tokens: int) -> dict[str, Any]:
+    """As `measure_classifier`, of a saved classifier, for records. tokens: its options of fewer tokens."""
     from transformers import AutoConfig
 
     from ..models.loading import quiet_library
 
     with quiet_library():
-        sizes = measure_classifier(AutoConfig.from_pretrained(folder), kind)
+        sizes = measure_classifier(AutoConfig.from_pretrained(folder), kind, **tokens)
     return sizes | {"gflops": round(sizes["gflops"], 4)}
 
 

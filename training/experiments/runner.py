@@ -26,6 +26,9 @@ from .run_records import LOOP, measure_folder, read_score, read_training
 from .settings import MOTION, VIDEO, WORKING_FOLDERS, Experiment
 
 
+FEWER_TOKENS = ("token_budget", "random_tokens")  # options of `tubevit eval`
+
+
 @dataclass(frozen=True)
 class Run:
     """An experiment and the place of its record."""
@@ -194,7 +197,7 @@ def _train(experiment: Experiment, run_folder: Path, options: dict[str, Any]) ->
 
 
 def _evaluate(experiment: Experiment, folder: Path, name: str, changes: dict[str, Any], device: str) -> None:
-    """An additional evaluation of the clips, in `evaluation-<name>`, of the model with other tubes or with other views."""
+    """An additional evaluation of the clips, in `evaluation-<name>`: with other tubes, other views, or fewer tokens."""
     from ..data.data_config import DataConfig
     from ..evaluation.evaluator import EvaluatedModel, EvaluationRun, ViewConfig, evaluate
 
@@ -204,9 +207,10 @@ def _evaluate(experiment: Experiment, folder: Path, name: str, changes: dict[str
     shutil.rmtree(output, ignore_errors=True)
     if "tubes" in views:
         classifier = _with_tubes(classifier, name, views.pop("tubes"))
+    tokens = {option: views.pop(option) for option in FEWER_TOKENS if option in views}
     evaluate(
         {
-            "model": EvaluatedModel(str(classifier), "float32"),
+            "model": EvaluatedModel(str(classifier), "float32", **tokens),
             "data": DataConfig(**experiment.data.options(VIDEO, folder)),
             "views": ViewConfig(**views),
             "run": EvaluationRun(str(output), split="validation", use_cpu=device == "cpu"),
@@ -237,7 +241,11 @@ def _numbers(experiment: Experiment, folder: Path) -> dict[str, Any]:
             scores[kind] |= {name: sizes[kind][name] for name in ("tokens", "gflops")}
     for name, changes in experiment.evaluations.items():
         classifier = experiment.classifier_folder(VIDEO, folder)
-        own = measure_folder(classifier / f"tubes-{name}", VIDEO) if "tubes" in changes else sizes[VIDEO]
+        own = sizes[VIDEO]
+        if "tubes" in changes:
+            own = measure_folder(classifier / f"tubes-{name}", VIDEO)
+        elif tokens := {option: changes[option] for option in FEWER_TOKENS if option in changes}:
+            own = measure_folder(classifier, VIDEO, **tokens)
         num_views = changes.get("num_temporal_views", 1) * changes.get("num_spatial_views", 1)
         about = {"tokens": own["tokens"], "gflops": round(num_views * own["gflops"], 4)}
         scores[name] = read_score(classifier / f"{EVALUATION}-{name}") | about

@@ -88,7 +88,8 @@ class Experiment:
     initial: how the checkpoint that training starts from is made: its "kind", one of `initialization.BUILDERS`, and the arguments
         of that kind. `None` for random weights of the `preset` among the options.
     init_from: experiments whose trained models `initial` uses, by the role that they have in it.
-    evaluations: additional evaluations of the clips by name: "tubes", which replace the model's, or options of `tubevit eval`.
+    evaluations: additional evaluations of the clips by name: "tubes", which replace the model's, or options of `tubevit eval`, such as
+        "token_budget".
     """
 
     options: dict[str, Any]

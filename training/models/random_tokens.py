@@ -5,6 +5,7 @@ Dropping tokens at random, the baseline of token budgets: a clip is tokenized wi
 The cost of the tokenizer stays. A token budget, by comparison, has tokens that are spread evenly over the clip.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -54,6 +55,19 @@ def keep_random_tokens(model: Any, num_tokens: int) -> Any:
         return torch.cat((prefix, others.gather(1, kept)), dim=1)
 
     return model.get_input_embeddings().register_forward_hook(drop, with_kwargs=True)
+
+
+def random_gflops(config: Any, num_tokens: int) -> float:
+    """GFLOPs of a forward pass of a TubeViT without its classifier on one clip, of which `keep_random_tokens` keeps `num_tokens` tokens."""
+    from tubevit import TubeViTModel
+
+    from .model_size import count_flops
+
+    with torch.device("meta"):
+        model = TubeViTModel(copy.deepcopy(config))
+        clip = torch.empty(1, config.num_frames, config.num_channels, *config.image_height_width)
+    keep_random_tokens(model, num_tokens)
+    return count_flops(model, pixel_values_videos=clip) / 1e9
 
 
 def _seeds(clips: torch.Tensor) -> list[int]:
