@@ -16,6 +16,18 @@ from ..option_types import Range
 from ..options import parse_names
 from .ablation_tables import SIZES, Size, tubevit
 from .ablations import CHANGES, add_run_arguments, change_size, given_options
+from .budgets_report import (
+    ALONE,
+    DISTILLED,
+    FULL,
+    OTHERS,
+    PICTURE,
+    RANDOM,
+    RANGE,
+    TITLES,
+    draw_budgets,
+    format_budgets,
+)
 from .comparison import (
     PEERS,
     REAL_DATA,
@@ -34,17 +46,6 @@ from .settings import MOTION, VIDEO, Data, Experiment
 
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)  # of all tokens
-PICTURE = "budgets.png"  # beside the records
-# Panels of the table: what was trained, and how it is evaluated.
-RANGE, DISTILLED, ALONE, FULL = "range", "distilled", "alone", "full"
-TITLES = {
-    RANGE: "One checkpoint, trained for the range",
-    DISTILLED: "One checkpoint, with the full budget as teacher",
-    ALONE: "A checkpoint for each budget",
-    FULL: "A checkpoint trained with all tokens",
-}
-RANDOM = "{}, random tokens dropped"  # panel of a title
-OTHERS = "Models of the library, each with its own tokens"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..environment import pick_device
-    from .budgets_report import draw_budgets, format_budgets
     from .runner import run_all
 
     check_arguments(args)

@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from ..visualization.canvas import FAINT_INK, TUBE_COLORS, Canvas, darken
-from .budgets import ALONE, DISTILLED, FULL, OTHERS, RANDOM, RANGE, TITLES
-from .comparison_report import HEIGHT, LEGEND_COLUMNS, LEGEND_ROW, WIDTH, draw_panel
+from .comparison_report import HEIGHT, LEGEND_ROW, WIDTH, draw_panel
 from .records import Row, collect_rows, exceeds_spread, have_spread
 
 
+PICTURE = "budgets.png"  # beside the records
 MARKERS = "osD^vPX*"
+NUM_COLUMNS = 3  # of the legend
+# Panels of the table: what was trained, and how it is evaluated.
+RANGE, DISTILLED, ALONE, FULL = "range", "distilled", "alone", "full"
+TITLES = {
+    RANGE: "One checkpoint, trained for the range",
+    DISTILLED: "The same, with a teacher",
+    ALONE: "A checkpoint for each budget",
+    FULL: "Trained with all tokens",
+}
+RANDOM = "{}; random tokens"  # panel of a title
+OTHERS = "Models of the library, each with its own tokens"
 CHECKPOINTS = (RANGE, DISTILLED)  # trained for all budgets
 
 
@@ -49,7 +60,7 @@ def speed_cells(records: Sequence[dict[str, Any]], speed: dict[str, Any] | None)
     panels, measured = panels_of(records), (speed or {"speed": {}})["speed"]
     lines = []
     for kind, panel in (("tokens", TITLES[RANGE]), ("random", RANDOM.format(TITLES[RANGE]))):
-        title = "TubeViT" if kind == "tokens" else "TubeViT, random tokens dropped"
+        title = "TubeViT" if kind == "tokens" else "TubeViT, random"
         lines += [(f"{title}, {row.title}", f"{kind}_{number}", row) for number, row in panels[panel].items()]
     lines += [(row.title, name, row) for name, row in others_of(records).items()]
     columns = ["", "accuracy, %", "tokens", "GFLOP", *(["clips/s"] if speed else [])]
@@ -119,7 +130,7 @@ def draw_budgets(path: Path, records: Sequence[dict[str, Any]], speed: dict[str,
 
     panels, others = panels_of(records), others_of(records)
     lines = len(panels) + len(others)
-    canvas = Canvas(WIDTH, HEIGHT + LEGEND_ROW * -(-lines // LEGEND_COLUMNS))
+    canvas = Canvas(WIDTH, HEIGHT + LEGEND_ROW * -(-lines // NUM_COLUMNS))
     first = next(iter(next(iter(panels.values())).values()))
     number = len(first.scores)
     seeds = f"{number} seeds, bars from the lowest to the highest" if number > 1 else "one seed"
@@ -140,7 +151,7 @@ def draw_budgets(path: Path, records: Sequence[dict[str, Any]], speed: dict[str,
                 is_speed=True,
             )
         handles, names = axes.get_legend_handles_labels()
-        canvas.figure.legend(handles, names, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
+        canvas.figure.legend(handles, names, loc="lower center", ncols=NUM_COLUMNS, frameon=False)
     canvas.figure.savefig(path)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from .budgets import PICTURE as BUDGETS_PICTURE
+from .budgets_report import PICTURE as BUDGETS_PICTURE
 from .budgets_report import budgets_cells, describe_budgets, panels_of, speed_cells
 from .comparison_report import comparison_cells, describe_comparison
 from .records import SPREAD_COLUMNS, Row, collect_rows, describe_order, read_record, table_cells
