@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -119,6 +120,16 @@ def filesystem(location: str) -> tuple[Any, str]:
         return url_to_fs(location)
     except ImportError as error:
         raise ShardError(f"{location} cannot be opened: {error}.") from error
+
+
+def _forget_event_loop() -> None:
+    """In a forked process: fsspec 2025.3.0 keeps the event loop of the parent, whose thread is gone, and every read waits forever."""
+    if "fsspec.asyn" in sys.modules:
+        sys.modules["fsspec.asyn"].reset_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_event_loop)
 
 
 def read_file(location: str) -> bytes:
