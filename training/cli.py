@@ -94,6 +94,10 @@ GROUPS = {
             "experiments.linear_baselines",
             "train and evaluate linear baselines on one frame and on motion energy",
         ),
+        "experiments transfer": (
+            "experiments.transfer",
+            "from an image ViT to a classifier of clips, with folds, beside other models and probes",
+        ),
         "experiments results": ("experiments.results", "write RESULTS.md from result files and run folders"),
     },
 }

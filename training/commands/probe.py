@@ -260,7 +260,7 @@ def score_round(
     """A row per probe. Probes without randomness are scored once on a split, with seed 0."""
     import numpy as np
 
-    from ..evaluation.probes import attentive_probe, nearest_neighbors, ridge_probe
+    from ..evaluation.probes import attentive_probe, nearest_neighbors, pool, ridge_probe
 
     train, scored, labels = round_.train, round_.scored, examples.labels
     majority = np.bincount(labels[train]).argmax()
@@ -294,18 +294,6 @@ def score_round(
             "majority": round(float(np.mean(labels[scored] == majority)), 6),
             "penalty": penalty,
         }
-
-
-def pool(vectors: Any, pooling: str) -> Any:
-    """`(videos, *shape)` to `(videos, features)`, see the option `--pooling`."""
-    import numpy as np
-
-    if vectors.ndim == 2:
-        return vectors
-    if pooling == "concatenate":
-        return vectors.reshape(len(vectors), -1)
-    mean = vectors.mean(1)
-    return mean if pooling == "mean" else np.hstack([mean, np.abs(np.diff(vectors, axis=1)).mean(1)])
 
 
 def summarize(scores: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

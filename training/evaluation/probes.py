@@ -22,6 +22,16 @@ MAX_HEADS = 8  # of the attentive probe
 SMALLEST = 1e-9  # part of an example's own target in its fit that is left; avoids a division by 0
 
 
+def pool(vectors: np.ndarray, pooling: str) -> np.ndarray:
+    """`(videos, *shape)` to `(videos, features)`; pooling: as the option `--pooling` of `tubevit probe`."""
+    if vectors.ndim == 2:
+        return vectors
+    if pooling == "concatenate":
+        return vectors.reshape(len(vectors), -1)
+    mean = vectors.mean(1)
+    return mean if pooling == "mean" else np.hstack([mean, np.abs(np.diff(vectors, axis=1)).mean(1)])
+
+
 class RidgeResult(NamedTuple):
     """Class indices `(others,)`, and the chosen penalty in mean squared norms of an example."""
 

@@ -130,9 +130,7 @@ def comparison_data(size: Size, source: str | None, validation: str | None) -> D
     """The synthetic set, or clips from files."""
     if source is None:
         return size.data
-    unused = {"task": "", "level": 0, "num_train": 0, "num_validation": 0, "num_images": 0}
-    sizes = {"num_frames": size.data.num_frames, "image_size": size.data.image_size}
-    return Data(source=source, validation=validation, **sizes, **unused)
+    return Data.of_files(source, validation, size.data.num_frames, size.data.image_size)
 
 
 def comparison_models(size: Size, peers: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -61,9 +61,6 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     `config_at_size` takes them.
     """
     import torch
-    from transformers import AutoVideoProcessor
-
-    from tubevit.processing import TubeViTVideoProcessor
 
     from ..models.families import family_of
 
@@ -75,9 +72,22 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     model = family.classifier(media)(config)
     for kernel in patch_kernels(model):
         torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)
-    model.save_pretrained(target)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
-        return
+        model.save_pretrained(target)
+    else:
+        save_with_processor(model, target, statistics)
+
+
+def save_with_processor(model: Any, target: Path, statistics: dict[str, Any]) -> None:
+    """Save a video classifier, and a processor of its number and size of frames. statistics: `image_mean` and `image_std` of pixels."""
+    from transformers import AutoVideoProcessor
+
+    from tubevit.processing import TubeViTVideoProcessor
+
+    from ..models.families import family_of
+
+    model.save_pretrained(target)
+    config, family = model.config, family_of(model.config)
     side = getattr(config, family.size_field)
     processor = {
         "size": {"shortest_edge": side},
@@ -132,6 +142,13 @@ def config_at_size(
         family = get_family(name)
     sizes[family.size_field] = image_size
     return family.get("config_class")(**encoder | sizes, initializer_range=initializer_range(hidden_size))
+
+
+def build_converted(target: Path, trained: dict[str, Path], **arguments: Any) -> None:
+    """A classifier with the weights of an image ViT, see `image_vit.build_from_image_vit`."""
+    from .image_vit import build_from_image_vit
+
+    build_from_image_vit(target, **arguments)
 
 
 def build_with_extra_layers(target: Path, trained: dict[str, Path], num_extra_layers: int) -> None:
@@ -189,6 +206,7 @@ def _copy_processor(source: Path, target: Path) -> None:
 BUILDERS: dict[str, Callable[..., None]] = {
     "continue": continue_training,
     "random": build_random,
+    "image_vit": build_converted,
     "extra_layers": build_with_extra_layers,
     "scaled": build_scaled,
 }

@@ -5,6 +5,7 @@ Records: JSON files that hold the numbers of an experiment, and the rows over se
 A record holds the settings that decide its numbers, the numbers, and the command, commit, machine and day that they come from.
 """
 
+import hashlib
 import json
 import math
 import statistics
@@ -61,6 +62,11 @@ class Label:
         return parent / self.size / self.group
 
 
+def digest(settings: dict[str, Any]) -> str:
+    """Text that identifies settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """A record with all its fields. Raises a `ValueError` of one line for a file that is not a record."""
     record = read_json(path)
@@ -108,10 +114,10 @@ class Row:
     """
     A row of a table over all seeds.
 
-    scores: accuracy in %, one per seed. chance: accuracy in % of always answering the most frequent class. paper: the paper's
+    scores: accuracy in %, one per seed; of cross-validation over all folds. chance: accuracy in % of always answering the most frequent class. paper: the paper's
     number, `None` for a row that the paper does not have. tokens: of a clip or image. gflops: of the forward pass, over all views.
     seconds: of training, mean over seeds, without the runs that this one starts from. rate: GFLOP/s in training. number: of
-    validation examples.
+    validation examples of a seed. missing: seeds that lack a fold of the others, with the number of folds that they have.
     """
 
     title: str
@@ -123,6 +129,7 @@ class Row:
     seconds: float = 0.0
     rate: float | None = None
     number: int | None = None
+    missing: str = ""
 
     @property
     def mean(self) -> float:
@@ -156,20 +163,42 @@ def collect_rows(records: Sequence[dict[str, Any]]) -> dict[str, list[Row]]:
 
 def _make_row(members: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Row:
     row, first = members[0]
-    scores = [record["scores"][row["score"]] for row, record in members]
+    by_seed: dict[int, list[tuple[dict, dict]]] = {}
+    for member in members:
+        by_seed.setdefault(member[1]["settings"].get("seed", 0), []).append(member)
+    num_folds = max(map(len, by_seed.values()))
+    missing = [f"seed {seed}: {len(each)} of {num_folds}" for seed, each in by_seed.items() if len(each) < num_folds]
+    seeds = [each for each in by_seed.values() if len(each) == num_folds]
+    scores = [record["scores"][row["score"]] for row, record in seeds[0]]
     rates = [record["gflops_per_second"] for _, record in members if "gflops_per_second" in record]
     about = first | scores[0]  # an additional evaluation has its own tokens and GFLOPs
     return Row(
         row["title"],
-        tuple(100 * score["accuracy"] for score in scores),
-        100 * scores[0].get("chance", 0),
+        tuple(_accuracy(each) for each in seeds),
+        _mean([100 * score.get("chance", 0) for score in scores], scores),
         row.get("paper"),
         about.get("tokens"),
         about.get("gflops"),
-        statistics.fmean(record.get("training_seconds", record["seconds"]) for _, record in members),
+        statistics.fmean(
+            sum(record.get("training_seconds", record["seconds"]) for _, record in each) for each in seeds
+        ),
         statistics.fmean(rates) if len(rates) == len(members) else None,
-        scores[0].get("number"),
+        sum(score["number"] for score in scores) if all("number" in score for score in scores) else None,
+        "; ".join(missing),
     )
+
+
+def _accuracy(members: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> float:
+    """Accuracy in % of one seed: over the clips of all its folds."""
+    scores = [record["scores"][row["score"]] for row, record in members]
+    return _mean([100 * score["accuracy"] for score in scores], scores)
+
+
+def _mean(values: Sequence[float], scores: Sequence[dict[str, Any]]) -> float:
+    """The mean of values of several folds, weighted by their numbers of clips."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.fmean(values, [score["number"] for score in scores])
 
 
 def exceeds_spread(one: Row, other: Row) -> bool:
@@ -236,6 +265,7 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "paper": lambda row: "" if row.paper is None else f"{row.paper:g}",
         "ours, %": lambda row: f"{row.mean:.1f}",
         **SPREAD_COLUMNS,
+        "INCOMPLETE: folds": lambda row: row.missing,
         "tokens": lambda row: "" if row.tokens is None else f"{row.tokens:,}",
         "GFLOP": lambda row: "" if row.gflops is None else f"{row.gflops:.3g}",
         "training, s": lambda row: f"{row.seconds:.0f}" if row.seconds else "",

@@ -30,6 +30,7 @@ SIZES = {
     "gpu": "on a GPU; a larger model, longer training, more data",
 }
 KINDS = (
+    "transfer_",
     "train_",
     "baselines",
     "comparison_",
@@ -140,7 +141,7 @@ def read_notes(path: Path) -> list[dict[str, str]]:
 
 def group_order(key: tuple[str, str]) -> tuple:
     """
-    Sorts (size, group): runs of `tubevit train`, linear baselines, comparisons, the paper's tables by number, then all others; the
+    Sorts (size, group): transfer from an image ViT, runs of `tubevit train`, linear baselines, comparisons, the paper's tables by number, then all others; the
     sizes of a group next to each other.
 
     >>> sorted([("cpu", "table_14"), ("cpu", "table_7b"), ("cpu", "comparison_x"), ("cpu", "train_x")], key=group_order)
@@ -173,6 +174,7 @@ def missing_experiments(groups: Collection[str]) -> list[str]:
     from .ablation_tables import TABLES
 
     experiments = {
+        "transfer_": "from an image ViT to clips (`tubevit experiments transfer`)",
         "train_": "runs of `tubevit train` (`tubevit experiments results FOLDER --add RUN` writes their records)",
         "baselines": "linear baselines (`tubevit experiments baselines --synthetic`)",
         "comparison_": "the equal-FLOPs comparison (`tubevit experiments compare`)",

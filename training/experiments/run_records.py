@@ -16,8 +16,8 @@ from typing import Any
 from ..options import load_config_file
 from ..run_folder import CONFIG_FILE, EVALUATION, METRICS_FILE
 from ..trainer.run_config import all_blocks
-from .records import Label, read_record, write_record
-from .settings import IMAGE, VIDEO, digest
+from .records import Label, digest, read_record, write_record
+from .settings import IMAGE, VIDEO
 
 
 ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/~-])(file://)?/[^\s"',}\]]+""")  # in a word of a command line
@@ -242,9 +242,14 @@ def describe_chain(root: Path) -> dict[str, Any]:
 
 
 def without_seeds(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the seed of the run and of the runs that it starts from. The seed of the data stays."""
+    """
+    Settings without the seed of the run and of the runs that it starts from, and without the fold of cross-validation. The seed of the
+    data stays.
+    """
     starts = settings.get("init_from") or settings.get("starts") or {}
     others = {name: value for name, value in settings.items() if name not in ("seed", "init_from", "starts")}
+    if isinstance(data := others.get("data"), dict):
+        others["data"] = {name: value for name, value in data.items() if name != "fold"}
     return others | {"init_from": {role: without_seeds(start) for role, start in starts.items()}}
 
 

@@ -23,7 +23,7 @@ from ..run_folder import EVALUATION
 from .initialization import initial_checkpoint
 from .records import Label, read_json, read_record, write_record
 from .run_records import LOOP, measure_folder, read_score, read_training
-from .settings import MOTION, VIDEO, WORKING_FOLDERS, Experiment
+from .settings import INITIAL, MOTION, VIDEO, WORKING_FOLDERS, Experiment
 
 
 FEWER_TOKENS = ("token_budget", "random_tokens")  # options of `tubevit eval`
@@ -37,16 +37,26 @@ class Run:
     label: Label
 
     def path(self, folder: Path) -> Path:
-        return self.label.folder(folder) / f"{self.label.name}-seed{self.experiment.seed}.json"
+        return (
+            self.label.folder(folder)
+            / f"{self.label.name}-seed{self.experiment.seed}{self.experiment.data.suffix}.json"
+        )
 
 
 def run_all(
-    runs: Sequence[Run], folder: Path, device: str, jobs: int, threads: int | None = None
+    runs: Sequence[Run],
+    folder: Path,
+    device: str,
+    jobs: int,
+    threads: int | None = None,
+    keep_weights: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    The records of `runs`. Those that `folder` does not hold are trained, `jobs` at a time, each in its own process.
+    The records of `runs`. Those that `folder` does not hold are trained, `jobs` at a time, each in its own process; a record is written
+    when its run is finished.
 
-    threads: of torch in each process (default: the cores divided by `jobs`).
+    threads: of torch in each process (default: the cores divided by `jobs`). keep_weights: whether to keep the weights of a run with a
+    record.
 
     Raises `FileExistsError`, before any training, where a record with other settings is in the place of a run.
     """
@@ -63,14 +73,29 @@ def run_all(
         print(f"{total} runs to train. Records are in {folder}; a run with a record is not repeated.", flush=True)
         data = {(each.data, kind) for wave in waves for each in wave for kind in each.kinds}
         for each, kind in sorted(data, key=str):
-            each.write_synthetic(kind, folder)
+            each.write(kind, folder)
+
+    def write_finished() -> None:
+        for run in [each for each in missing if _finished_file(each.experiment, folder).is_file()]:
+            missing.remove(run)
+            write_record(run.path(folder), asdict(run.label) | _numbers(run.experiment, folder))
+            if not keep_weights:
+                _remove_weights(run.experiment, folder)
+
+    write_finished()
     with progress_bar(description="runs", total=total, unit="run") as progress:
         for wave in waves:
             for _ in _in_processes([(each, folder, device, threads) for each in wave], jobs):
                 progress.update()
-    for run in missing:
-        write_record(run.path(folder), asdict(run.label) | _numbers(run.experiment, folder))
+                write_finished()
     return [read_record(run.path(folder)) for run in runs]
+
+
+def _remove_weights(experiment: Experiment, folder: Path) -> None:
+    """Remove the weights that a run started from and ended with. Configs, logs and evaluations stay."""
+    for path in [folder / INITIAL / experiment.key, experiment.run_folder(folder)]:
+        for weights in path.glob("**/*.safetensors"):
+            weights.unlink()
 
 
 def check_places(runs: Sequence[Run], folder: Path) -> None:

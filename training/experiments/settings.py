@@ -5,7 +5,6 @@ An experiment: options of `tubevit train`, a data set and a seed. Together they 
 Experiments are data: a record holds the settings that made it, and a run whose record exists is not run again.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any
 
 from ..options import load_config_file
 from ..trainer.run_config import RECIPES, all_blocks
+from .folds import FOLDS, Fold
+from .records import digest
 
 
 MOTION = "motion"  # the synthetic motion set; any other source is a folder or an annotation file
 VIDEO, IMAGE = "video", "image"
 RUNS, INITIAL, SYNTHETIC = "runs", "initial", "synthetic"  # folders beside the records
-WORKING_FOLDERS = (RUNS, INITIAL, SYNTHETIC, "starts")  # "starts": of records made before November 2026
+WORKING_FOLDERS = (RUNS, INITIAL, SYNTHETIC, FOLDS, "starts")  # "starts": of records made before November 2026
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,19 @@ class Data:
     image_size: int = 64
     seed: int = 0
 
+    @classmethod
+    def of_files(cls, source: str, validation: str | None, num_frames: int, image_size: int) -> "Data":
+        """Clips from files, for models of clips of this size."""
+        unused = {"task": "", "level": 0, "num_train": 0, "num_validation": 0, "num_images": 0}
+        return cls(source=source, validation=validation, num_frames=num_frames, image_size=image_size, **unused)
+
+    @property
+    def suffix(self) -> str:
+        """Part of the file name of a record."""
+        return ""
+
     def options(self, kind: str, folder: Path) -> dict[str, Any]:
-        """The options of `tubevit train` that name the data; synthetic files are in `folder`, see `write_synthetic`."""
+        """The options of `tubevit train` that name the data; synthetic files are in `folder`, see `write`."""
         if self.source == MOTION:
             return {"data": str(self.synthetic_folder(kind, folder))}
         if self.validation is None:
@@ -54,7 +66,7 @@ class Data:
     def synthetic_folder(self, kind: str, folder: Path) -> Path:
         return folder / SYNTHETIC / f"{kind}-{digest(asdict(self))}"
 
-    def write_synthetic(self, kind: str, folder: Path) -> None:
+    def write(self, kind: str, folder: Path) -> None:
         """
         Write the files of the synthetic clips or images, unless they exist.
 
@@ -84,6 +96,7 @@ class Data:
 class Experiment:
     """
     options: of `tubevit train` by their names, see `with_recipe`; without data, seed and folder.
+    data: the clips, or one fold of them.
     kinds: "video", "image", or both for joint training.
     initial: how the checkpoint that training starts from is made: its "kind", one of `initialization.BUILDERS`, and the arguments
         of that kind. `None` for random weights of the `preset` among the options.
@@ -93,7 +106,7 @@ class Experiment:
     """
 
     options: dict[str, Any]
-    data: Data
+    data: Data | Fold
     kinds: tuple[str, ...] = (VIDEO,)
     seed: int = 0
     initial: dict[str, Any] | None = None
@@ -124,10 +137,6 @@ class Experiment:
         for start in self.init_from.values():
             ordered |= {each.key: each for each in [*start.prerequisites(), start]}
         return list(ordered.values())
-
-
-def digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def with_recipe(recipe: str, **options: Any) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def test_a_loss_of_nan_stops_the_run_and_leaves_no_record(tmp_path):
 def test_images_beside_clips_of_files_are_refused(tmp_path):
     data = replace(TINY_DATA, source="clips")
     with pytest.raises(ValueError, match="no images"):
-        data.write_synthetic("image", tmp_path)
+        data.write("image", tmp_path)
 
 
 def test_other_tubes_and_views_at_evaluation_leave_the_trained_ones(trained, tmp_path):

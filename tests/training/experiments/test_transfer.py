@@ -1,0 +1,283 @@
+"""`tubevit experiments transfer`: folds by group, rows with equal training FLOPs, exact conversions, and a report from records."""
+
+import csv
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from tiny_experiments import invented_record
+from transformers import AutoModelForVideoClassification, Dinov2Config, Dinov2Model, ViTImageProcessor
+from video_files import moving_frames, write_video
+
+from tubevit.training.cli import main
+from tubevit.training.experiments import transfer_rows
+from tubevit.training.experiments.folds import Fold, read_groups
+from tubevit.training.experiments.image_vit import as_vit_model, build_from_image_vit, plain_vit
+from tubevit.training.experiments.records import collect_rows, read_record
+from tubevit.training.experiments.results import make_report
+from tubevit.training.experiments.transfer_rows import ROWS_FOLDER, Transfer, TransferRow, find_rows, load_row
+
+
+SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+RECIPE = {
+    "model_name_or_path": "unused",
+    "num_frozen_layers": 1,
+    "model_config": {"tubes": [{"kernel_size": [4, 8, 8], "stride": [4, 8, 8]}], "pooling": "mean"},
+    **{"num_frames": 8, "image_size": 16, "short_side": 16, "num_train_epochs": 1, "per_device_train_batch_size": 4},
+    **{"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no", "chance_loss_patience": 0},
+    **{"num_temporal_views": 1, "num_spatial_views": 1, "logging_steps": 1, "mixed_precision": "no"},
+}
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    """A DINOv2 with LayerScale factors that differ from 1, as trained ones do."""
+    torch.manual_seed(0)
+    model = Dinov2Model(Dinov2Config(**SIZES, mlp_ratio=2)).eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(torch.rand_like(value) + 0.5 if "lambda1" in name else torch.randn_like(value) * 0.3)
+    folder = tmp_path_factory.mktemp("vit")
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder, model
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """12 clips of two classes; each group has clips of both classes, and the last two have none."""
+    folder = tmp_path_factory.mktemp("clips")
+    rows = []
+    for index in range(12):
+        label = ("left", "right")[index % 2]
+        path = folder / "train" / label / f"{index}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, moving_frames(8, height=16, width=16, seed=index))
+        rows.append((path.relative_to(folder).as_posix(), label, "train", f"film {index // 2}" if index < 10 else ""))
+    with open(folder / "MANIFEST.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file", "label", "split", "source"), *rows])
+    return folder
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch):
+    def with_tiny_recipe(recipe, **options):
+        merged = {**RECIPE, **{k: {**RECIPE[k], **v} if isinstance(v, dict) else v for k, v in options.items()}}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    monkeypatch.setattr(transfer_rows, "with_recipe", with_tiny_recipe)
+    transfer_rows.recipe_options.cache_clear()
+    yield
+    transfer_rows.recipe_options.cache_clear()
+
+
+def test_a_group_is_in_one_fold_and_clips_without_a_group_are_never_scored(clips, tmp_path):
+    found = read_groups(str(clips), "source", 3, 0)
+    assert set(found.folds) == {0, 1, 2, None} and found.folds[10:] == (None, None)
+    assert all(found.folds[index] == found.folds[index + 1] for index in range(0, 10, 2))
+    scored = []
+    for fold in range(3):
+        data = Fold(str(clips), "source", 3, fold)
+        data.write("video", tmp_path)
+        options = data.options("video", tmp_path)
+        sides = []
+        for name in ("train_data", "validation_data"):
+            with open(options[name], newline="") as file:
+                sides.append([row["path"] for row in csv.DictReader(file)])
+        assert not set(sides[0]) & set(sides[1]) and len(sides[0]) + len(sides[1]) == 12
+        assert {found.paths[10], found.paths[11]} <= set(sides[0])
+        scored += sides[1]
+    assert sorted(scored) == sorted(found.paths[:10])
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def build(vit, folder, name, **changes):
+    sizes = {**SIZES, "intermediate_size": 48, "num_frames": 2, "image_size": 16, **changes}
+    build_from_image_vit(folder, str(vit), name, 3, **sizes, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return AutoModelForVideoClassification.from_pretrained(folder).eval()
+
+
+@torch.no_grad()
+def test_a_plain_vit_has_the_tokens_of_its_source(vit, image):
+    folder, source = vit
+    plain = as_vit_model(*plain_vit(str(folder), (16, 16)), (16, 16))
+    expected = source(image).last_hidden_state
+    torch.testing.assert_close(plain(image).last_hidden_state, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("vivit", 2), ("timesformer", 1), ("vivit_fe", 2)])
+@torch.no_grad()
+def test_a_clip_of_one_token_in_time_has_the_tokens_of_the_image_vit(vit, image, tmp_path, name, frames):
+    folder, source = vit
+    model = build(folder, tmp_path, name, num_frames=frames)
+    assert model.config.num_labels == 3
+    clip, expected = image[:, None].expand(-1, frames, -1, -1, -1), source(image).last_hidden_state
+    if (
+        name == "vivit_fe"
+    ):  # the class token of Model 2 is new, and changes the other tokens: without it, each frame is the ViT's
+        state = {key: value for key, value in model.state_dict().items() if ".spatial_layers." in key}
+        plain = as_vit_model(*plain_vit(str(folder), (16, 16)), (16, 16)).state_dict()
+        assert len(state) == sum(key.startswith("layers.") for key in plain)
+        for key, value in state.items():
+            torch.testing.assert_close(value, plain["layers." + key.partition(".spatial_layers.")[2]])
+        return
+    output = model.base_model(clip).last_hidden_state
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_videomae_differs_from_the_image_vit_in_positions_and_class_token_only(vit, image, tmp_path):
+    folder, _ = vit
+    model = build(folder, tmp_path, "videomae")
+    weights, fields = plain_vit(str(folder), (16, 16))
+    model.videomae.embeddings.position_embeddings = weights["positions"]
+    plain = as_vit_model(weights, fields, (16, 16))
+    tokens = plain.embeddings(image)[:, 1:]
+    for layer in plain.layers:
+        tokens = layer(tokens)
+        tokens = tokens[0] if isinstance(tokens, tuple) else tokens
+    output = model.videomae(image[:, None].expand(-1, 2, -1, -1, -1)).last_hidden_state
+    torch.testing.assert_close(output, tokens, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.fc_norm.weight, plain.layernorm.weight)
+
+
+def test_every_trained_row_has_the_training_flops_of_the_recipe_to_within_half_a_step(vit, tiny_recipe):
+    setup = Transfer(str(vit[0]), 2, 400, 10)
+    rows = [TransferRow("tubevit", "base", 0), TransferRow("random", "random", 1, weights="random")]
+    rows += [TransferRow(name, name, 2, model=name) for name in ("videomae", "timesformer")]
+    budget = setup.base_steps * setup.training_gflops(rows[0])
+    assert setup.steps(rows[0]) == setup.base_steps == 1000
+    for row in rows:
+        assert abs(setup.steps(row) * setup.training_gflops(row) - budget) <= setup.training_gflops(row) / 2
+    # One of two layers is frozen: a forward pass, and half of the backward pass.
+    assert setup.training_gflops(rows[1]) == pytest.approx(1.5 * setup.training_gflops(rows[0]))
+    with pytest.raises(ValueError, match="fewer FLOPs than one step of timesformer: raise --epochs"):
+        Transfer(str(vit[0]), 2, 1, 1).steps(rows[3])
+
+
+def test_rows_of_the_package_are_in_order_and_start_with_the_recipe():
+    rows = find_rows(None)
+    assert rows[0].is_base and len({row.position for row in rows}) == len(rows)
+    assert {row.name for row in rows} == {path.stem for path in ROWS_FOLDER.glob("*.yaml")}
+    assert {row.probe for row in rows} == {None, "ridge", "attentive"}
+    assert [row.name for row in find_rows(["ridge", "tubevit"])] == ["tubevit", "ridge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("title: a", "must have title and position"),
+        ("{title: a, position: 1, seeds: 3}", "it has title, position, seeds"),
+        ("{title: a, position: 1, model: uniformerv2}", "cannot start from an image ViT exactly"),
+        ("{title: a, position: 1, model: resnet}", "model='resnet'; there are tubevit"),
+        ("{title: a, position: 1, probe: knn}", "there are ridge, attentive"),
+        ("title: [", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_row_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "row.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_row(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folds", "9"], "5 groups do not fill 9 folds"),
+        (["--folds", "3", "--group-column", "camera"], "camera"),
+        (["--folds", "3", "--data", "train"], "has no groups of clips"),
+        (["--folds", "split"], "has no split validation"),
+        (["--folds", "3", "--rows", "tubvit"], "no such row"),
+        (["--folds", "3", "--model", "clip"], "is a videomae model, not an image ViT"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_is_written(vit, clips, tmp_path, capsys, arguments, message):
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "config.json").write_text(json.dumps({"model_type": "videomae"}))
+    given = {"--data": str(clips), "--model": str(vit[0]), "--output": str(tmp_path / "results")}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    given["--data"] = str(clips / "train") if given["--data"] == "train" else given["--data"]
+    given["--model"] = str(wrong) if given["--model"] == "clip" else given["--model"]
+    assert main(["experiments", "transfer", *(word for pair in given.items() for word in pair)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and not (tmp_path / "results").exists()
+
+
+def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(vit, clips, tmp_path, tiny_recipe, capsys):
+    output = tmp_path / "results"
+    command = ["experiments", "transfer", "--data", str(clips), "--model", str(vit[0]), "--folds", "2", "--seeds", "1"]
+    command += [
+        "--rows",
+        "tubevit",
+        "tubevit_random",
+        "ridge",
+        "attentive",
+        "--output",
+        str(output),
+        "--device",
+        "cpu",
+    ]
+    assert main(command) == 0
+    paths = sorted(output.glob("cpu/transfer_*/*.json"))
+    assert [path.name for path in paths] == [
+        f"{row}-seed0-fold{fold}.json"
+        for row in ("attentive", "ridge", "tubevit", "tubevit_random")
+        for fold in (0, 1)
+    ]
+    records = [read_record(path) for path in paths]
+    assert all(
+        sum(r["scores"]["video"]["number"] for r in records if r["name"] == name) == 10
+        for name in ("ridge", "tubevit")
+    )
+    assert not list(output.glob("**/*.safetensors"))
+    times = [path.stat().st_mtime_ns for path in paths]
+    assert main(command) == 0
+    assert [path.stat().st_mtime_ns for path in paths] == times
+    shown = capsys.readouterr().out
+    assert "TubeViT from random weights" in shown and "frozen ViT, ridge" in shown
+    report = make_report(output, tmp_path)
+    assert "## From an image ViT to" in report and "10 validation examples" in report
+    options = yaml.safe_load(next(output.glob("runs/*/resolved_config.yaml")).read_text())
+    assert options["training"]["load_best_model_at_end"] is False
+
+
+def record(name, seed, fold, correct, number):
+    settings = {"seed": seed, "data": {"source": "fight", "fold": fold}}
+    score = {"accuracy": correct / number, "correct": correct, "number": number, "chance": 0.5}
+    return invented_record(
+        "transfer_fight_2folds", name, seed, settings=settings, scores={"video": score}, seconds=10.0 + fold
+    )
+
+
+def test_a_score_is_over_the_clips_of_all_folds_and_a_seed_without_a_fold_is_left_out():
+    members = [record("a", 0, 0, 1, 10), record("a", 0, 1, 20, 30), record("a", 1, 0, 5, 10)]
+    (row,) = collect_rows(members)[""]
+    assert row.scores == (pytest.approx(100 * 21 / 40),) and row.number == 40 and row.seconds == 21
+    assert row.missing == "seed 1: 1 of 2"
+
+
+def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_set_differs(tmp_path):
+    from argparse import Namespace
+
+    from tubevit.training.experiments.records import write_record
+    from tubevit.training.experiments.transfer import make_label
+
+    args = Namespace(data="fight", model="vit", folds=2, group_column="source", seeds=1, epochs=None)
+    label = make_label(args)
+    for fold in range(2):
+        write_record(tmp_path / f"cpu/{label['group']}/a-seed0-fold{fold}.json", record("a", 0, fold, 8, 10) | label)
+    write_record(tmp_path / "cpu/table_7a/one-seed0.json", invented_record())
+    report = make_report(tmp_path, tmp_path)
+    headings = [line for line in report.splitlines() if line.startswith("## ")]
+    assert headings[0] == "## From an image ViT to fight (cpu)" and "Table 7a" in headings[1]
+    assert "91.1 %" in report and "not comparable" in report
+    assert "--data fight --model vit --folds 2 --seeds 1" in report

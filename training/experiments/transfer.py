@@ -1,0 +1,341 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`tubevit experiments transfer`: from an image ViT to a classifier of clips, on a few hundred clips.
+
+    tubevit experiments transfer --data data/fight --model facebook/dinov2-small --folds 5 --seeds 3
+    tubevit experiments transfer --data data/ut --model facebook/dinov2-small --folds split --rows tubevit ridge
+
+TubeViT from the image ViT is trained with the recipe `finetune-transfer`. Beside it, with the same training FLOPs and on the same
+folds: the same model from random weights, probes of the frozen ViT, other video models from the same ViT and from random weights,
+and changes of single parts (`transfer_rows`). The last weights of a run are scored once, so no clip that is scored chooses anything.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..command_line import whole_number
+from .ablations import add_run_arguments, format_table_report, given_options
+from .folds import GroupedClips, load_clips, read_groups, read_split, splits_of
+
+
+SPLIT = "split"
+GROUP = "transfer_"  # the prefix of the groups of records
+# What must stand beside the numbers of a data set, by the name of its folder.
+ABOUT_DATA = {
+    "fight": "The published numbers on this set (91.1 % for mc3_18, pretrained on Kinetics-400) are of another split of 45 clips, which has "
+    "clips of one source on both sides: they are not comparable with the numbers here.",
+}
+EMBEDDING_BATCH = 4  # clips
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="annotation file, or folder with MANIFEST.csv or class folders; clips prepared by `tubevit data prepare --short-side 128` decode "
+        "fastest; required",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL", help="image ViT to start from: folder or Hub name; required"
+    )
+    parser.add_argument(
+        "--folds",
+        type=_folds,
+        default=5,
+        metavar="N",
+        help="folds of cross-validation over the splits train and validation, whole groups of clips in one fold; split: train on the split "
+        "train and score the split validation (default: 5)",
+    )
+    parser.add_argument(
+        "--group-column",
+        default="source",
+        metavar="NAME",
+        help="column of a person, camera or film in the annotation file; its clips are in one fold, and clips without a group are in "
+        "the training clips of all folds (default: source)",
+    )
+    parser.add_argument(
+        "--seeds", type=whole_number(1), default=3, metavar="N", help="runs per row and fold, at least 1 (default: 3)"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="FILE",
+        help="rows of the table: names of rows of the package, or YAML files of your own (default: all rows of the package)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=_positive,
+        metavar="X",
+        help="epochs of TubeViT, whose FLOPs all rows have (default: those of the recipe finetune-transfer)",
+    )
+    parser.add_argument("--keep-weights", action="store_true", help="keep the trained weights of all runs")
+    add_run_arguments(parser)
+
+
+def _folds(text: str) -> int | str:
+    return SPLIT if text == SPLIT else whole_number(2)(text)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..environment import pick_device
+    from .runner import run_all
+    from .transfer_rows import Transfer, find_rows, recipe_options
+
+    rows = find_rows(args.rows)
+    check_model(args.model)
+    clips = read_clips(args)
+    epochs = args.epochs or recipe_options()["num_train_epochs"]
+    setup = Transfer(args.model, len(clips.class_names), num_train(clips), epochs)
+    folds, device = make_folds_of(args), pick_device(args.device)
+    label = make_label(args)
+    trained = [row for row in rows if row.probe is None]
+    runs = make_runs(setup, trained, folds, args.seeds, label)
+    records = score_probes([row for row in rows if row.probe], args, clips, folds, label, device)
+    if runs:
+        print(describe_budget(setup, trained), flush=True)
+        records += run_all(runs, args.output, device, args.jobs, args.threads, args.keep_weights)
+    records.sort(key=lambda record: record["position"])
+    print(format_table_report(label["title"], records))
+    print(f"Records are in {args.output}; `tubevit experiments results {args.output}` makes a report of them.")
+    return 0
+
+
+def check_model(name: str) -> None:
+    """Raise a `ValueError` for a checkpoint that is not an image ViT that TubeViT starts from, an `OSError` if there is none."""
+    from ..models.families import TUBEVIT, resolve
+    from ..models.loading import load_config
+
+    config = load_config(name)
+    if not TUBEVIT.converts(config.model_type):
+        raise ValueError(
+            f"--model {name} is a {config.model_type} model, not an image ViT; TubeViT starts from one of "
+            f"{', '.join(resolve(TUBEVIT.image_sources))}."
+        )
+
+
+def read_clips(args: argparse.Namespace) -> GroupedClips:
+    """
+    The clips with their folds; of a split, fold 0.
+
+    Raises `ValueError` for data without groups or with fewer groups than folds, and for data without a validation split.
+    """
+    if args.folds == SPLIT:
+        return read_split(args.data)
+    return read_groups(args.data, args.group_column, args.folds, 0)
+
+
+def num_train(clips: GroupedClips) -> int:
+    """Training clips of a run, the mean over folds."""
+    folds = [fold for fold in clips.folds if fold is not None]
+    return len(clips.folds) - round(len(folds) / len(set(folds)))
+
+
+def make_folds_of(args: argparse.Namespace) -> list[Any]:
+    """The data of the experiments: one for each fold, or one of the splits."""
+    from .settings import Data, Fold
+    from .transfer_rows import recipe_options
+
+    if args.folds == SPLIT:
+        options = recipe_options()
+        return [Data.of_files(args.data, None, options["num_frames"], options["image_size"])]
+    return [Fold(args.data, args.group_column, args.folds, fold) for fold in range(args.folds)]
+
+
+def make_label(args: argparse.Namespace) -> dict[str, str]:
+    """The fields of `records.Label` that all records have in common."""
+    path = Path(args.data).resolve()
+    name = path.parent.name if path.is_file() else path.name
+    is_split = args.folds == SPLIT
+    where = "the splits of the data" if is_split else f"{args.folds} folds by {args.group_column}"
+    command = f"tubevit experiments transfer{given_options(args, ('data', 'model', 'folds'))}"
+    if not is_split and args.group_column != "source":
+        command += given_options(args, ("group_column",))
+    command += f" --seeds {args.seeds}{given_options(args, ('epochs',))}"
+    about = (
+        f"From {Path(args.model).name}. The recipe finetune-transfer, {where}, the last weights scored once. All trained rows have the same "
+        "training FLOPs; probes compute the features of each clip once. A score is over the clips of all folds of a seed, and training "
+        "seconds are those of all folds."
+    )
+    return {
+        "group": f"{GROUP}{name}_{'split' if is_split else f'{args.folds}folds'}",
+        "title": f"From an image ViT to {name}",
+        "size": "cpu",
+        "command": command,
+        "about": " ".join(filter(None, [about, ABOUT_DATA.get(name)])),
+    }
+
+
+def make_runs(setup: Any, rows: Sequence[Any], folds: Sequence[Any], num_seeds: int, label: dict) -> list[Any]:
+    """A run per seed, fold and row."""
+    from .runner import Run
+
+    return [
+        Run(setup.experiment(row, data, seed), row_label(label, row))
+        for seed in range(num_seeds)
+        for row in rows
+        for data in folds
+    ]
+
+
+def row_label(label: dict[str, str], row: Any) -> Any:
+    from .records import Label
+    from .settings import VIDEO
+
+    panel = {"panel": row.panel} if row.panel else {}
+    shown = {"name": row.name, "title": row.title, "score": VIDEO, **panel}
+    return Label(**label, name=row.name, rows=[shown], position=row.position)
+
+
+def describe_budget(setup: Any, rows: Sequence[Any]) -> str:
+    """A line per row: tokens are in the report, here are the GFLOPs of a training step on one clip, and the steps."""
+    from ..tables import format_table
+
+    cells = [[row.title, f"{setup.training_gflops(row):.1f}", f"{setup.steps(row):,}"] for row in rows]
+    return format_table(["", "GFLOP per clip and training step", "steps"], cells)
+
+
+# Probes
+
+
+def score_probes(
+    rows: Sequence[Any],
+    args: argparse.Namespace,
+    clips: GroupedClips,
+    folds: Sequence[Any],
+    label: dict[str, str],
+    device: str,
+) -> list[dict[str, Any]]:
+    """
+    The records of probes, one for each row, seed and fold. The features of all clips are computed once, if a record is missing.
+
+    Raises `FileExistsError` where a record with other settings is in the place of one.
+    """
+    from ..environment import describe_machine, provenance
+    from .records import read_json, read_record, write_record
+    from .settings import VIDEO
+
+    records, features = [], {}
+    for row in rows:
+        own = row_label(label, row)
+        for seed, (fold, data) in product(range(args.seeds), enumerate(folds)):
+            path = own.folder(args.output) / f"{row.name}-seed{seed}{data.suffix}.json"
+            settings = probe_settings(row, args.model, data, seed)
+            if path.is_file() and read_json(path).get("settings") != settings:
+                raise FileExistsError(
+                    f"{path} is of a run with other settings: name another --output, or move it away."
+                )
+            if not path.is_file():
+                if row.frames not in features:
+                    features[row.frames] = embed_frames(args, row.frames, device)
+                embedded, begin = features[row.frames], time.perf_counter()
+                score = score_probe(row.probe, embedded.vectors, clips, fold, seed, device)
+                seconds = time.perf_counter() - begin
+                numbers = {
+                    "settings": settings,
+                    "scores": {VIDEO: score},
+                    "gflops": embedded.gflops,
+                    "training_seconds": round(seconds, 2),
+                    "seconds": round(seconds + embedded.seconds / (len(folds) * args.seeds), 2),
+                }
+                write_record(path, asdict(own) | numbers | provenance(describe_machine(device)))
+            records.append(read_record(path))
+    return records
+
+
+def probe_settings(row: Any, model: str, data: Any, seed: int) -> dict[str, Any]:
+    """What decides the numbers of a probe, as JSON holds it."""
+    from .transfer_rows import recipe_options
+
+    pixels = {name: recipe_options()[name] for name in ("image_size", "short_side")}
+    settings = {"probe": row.probe, "frames": row.frames, "model": model, **pixels, "data": asdict(data), "seed": seed}
+    return json.loads(json.dumps(settings))
+
+
+class FrameFeatures(NamedTuple):
+    """
+    vectors: the class token of each frame, `(clips, frames, width)`, clips in the order of `GroupedClips`. seconds: of computing them.
+    gflops: of the forward passes of one clip.
+    """
+
+    vectors: Any
+    seconds: float
+    gflops: float
+
+
+def embed_frames(args: argparse.Namespace, num_frames: int, device: str) -> FrameFeatures:
+    """
+    The features of all clips by the frozen ViT. Frames are resized and cropped as those of TubeViT.
+
+    Raises `ValueError` for a clip that cannot be read.
+    """
+    import numpy as np
+    import torch
+    from accelerate import Accelerator
+
+    from ..evaluation.multi_view import iterate_predictions
+    from ..models.encoders import load_encoder
+    from ..models.model_size import count_flops
+    from .transfer_rows import recipe_options
+
+    begin, options = time.perf_counter(), recipe_options()
+    data = load_clips(args.data, None if args.folds == SPLIT else args.group_column)
+    side = options["image_size"]
+    settings = {"num_frames": num_frames, "sampling": "uniform", "num_temporal_views": 1, "num_spatial_views": 1}
+    settings |= {"size": {"shortest_edge": options["short_side"]}, "crop_size": {"height": side, "width": side}}
+    encoder = load_encoder(args.model, "video", "frame", {**settings, "do_center_crop": True})
+    accelerator = Accelerator(cpu=device == "cpu")
+    encoder.model.to(accelerator.device)
+    vectors = []
+    for split in splits_of(data):
+        batches = iterate_predictions(
+            encoder, data.splits[split], accelerator, EMBEDDING_BATCH, 0, f"features of {split}"
+        )
+        for each in (prediction for batch, _ in batches for prediction in batch):
+            if each.logits is None:
+                raise ValueError(f"{each.path or each.video_id} cannot be read: {each.reason}")
+            vectors.append(each.logits.mean(0))
+    flops = count_flops(encoder.model, pixel_values=torch.empty(num_frames, 3, side, side, device="meta"))
+    return FrameFeatures(np.stack(vectors), time.perf_counter() - begin, round(flops / 1e9, 4))
+
+
+def score_probe(
+    probe: str, vectors: Any, clips: GroupedClips, fold: int, seed: int, device: str
+) -> dict[str, int | float]:
+    """The score of a probe on one fold. Ridge regression takes the mean and mean absolute difference of frames; both have the same clips."""
+    import numpy as np
+
+    from ..evaluation.probes import attentive_probe, pool, ridge_probe
+
+    labels = np.array([clips.class_names.index(label) for label in clips.labels])
+    is_scored = np.array([each == fold for each in clips.folds])
+    if probe == "ridge":
+        pooled = pool(vectors, "mean_difference")
+        groups = [group for group, scored in zip(clips.groups, is_scored, strict=True) if not scored]
+        predicted = ridge_probe(pooled[~is_scored], labels[~is_scored], pooled[is_scored], groups).predicted
+    else:
+        changes = np.abs(np.diff(vectors, axis=1, prepend=vectors[:, :1]))
+        tokens = np.concatenate([vectors, changes], axis=2)
+        predicted = attentive_probe(tokens[~is_scored], labels[~is_scored], tokens[is_scored], seed, device=device)
+    right, number = int((predicted == labels[is_scored]).sum()), int(is_scored.sum())
+    most_frequent = np.bincount(labels[is_scored]).max()
+    return {
+        "accuracy": right / number,
+        "correct": right,
+        "number": number,
+        "listed": number,
+        "chance": float(most_frequent / number),
+    }
