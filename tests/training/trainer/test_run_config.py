@@ -329,7 +329,9 @@ def test_recipes_build_a_run_and_a_model(path):
         before = TrainingRun(**read("--config", "figures", "data=figures"))
         assert run.clips == before.clips and run.model.model_name_or_path == "./runs/figures"
         settings = dict(before.model.model_config)
-    assert settings.pop("tube_init", "average") == "average"  # an argument of from_image_checkpoint, not a field of the config
+    assert (
+        settings.pop("tube_init", "average") == "average"
+    )  # an argument of from_image_checkpoint, not a field of the config
     tubes = settings.pop("tubes", None)
     if tubes is not None:
         settings["tubes"] = tubes
