@@ -17,20 +17,20 @@ UniFormerV2 is not converted: its layers expect CLIP's layer norm in front of th
 
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from .initialization import config_at_size, save_with_processor
 from .settings import VIDEO
 
 
 Weights = dict[str, Any]
+# Fields of a `FactorizedViViTConfig` that a ViT does not determine.
+OWN_FIELDS = ("num_frames", "tubelet_size", "factorization", "temporal_num_hidden_layers", "image_mean", "image_std")
 
 
-def build_from_image_vit(target: Path, source: str, name: str, num_labels: int, **sizes: Any) -> None:
+def from_image_vit(source: str, name: str, config: Any) -> Any:
     """
-    The classifier of the design `name` of `families.designs` with the weights of the image ViT `source`, and its processor. sizes: as
-    `initialization.build_random` takes them.
+    The classifier of the design `name` of `families.designs` with this config and the weights of the image ViT `source`. The config gets
+    the activation and the epsilon of the source's norms.
 
     Raises `ValueError` for a design without a conversion, and for an image model that is not a plain ViT.
     """
@@ -43,28 +43,23 @@ def build_from_image_vit(target: Path, source: str, name: str, num_labels: int, 
             f"{designs()[name][1].title} has no conversion from an image ViT that keeps its function; those with one are "
             f"{', '.join(converted())}."
         )
-    statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
-    sides = sizes["image_size"], sizes["image_size"]
-    vit, fields = plain_vit(source, sides)
-    config = config_at_size(name, **sizes)
-    config.num_labels = num_labels
+    family = family_of(config)
+    side = getattr(config, family.size_field)
+    vit, fields = plain_vit(source, (side, side))
     for field in ("layer_norm_eps", "hidden_act"):
         setattr(config, field, fields[field])
-    family = family_of(config)
     model_class = family.classifier(VIDEO)
-    if name in CONVERSIONS:
-        model = model_class(config)
-        weights = CONVERSIONS[name](vit, config)
-        wrong = model.load_state_dict(weights, strict=False)
-        lost = [each for each in wrong.missing_keys if not each.startswith(("classifier.", "fc_norm."))]
-        if lost or wrong.unexpected_keys:
-            raise ValueError(f"{source} does not fit a {name}: {', '.join([*lost, *wrong.unexpected_keys][:3])}.")
-    else:
+    if name not in CONVERSIONS:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-            as_vit_model(vit, fields, sides).save_pretrained(folder)
-            own = {key: value for key, value in config.to_diff_dict().items() if key in family_fields(config)}
-            model = model_class.from_image_checkpoint(folder, num_labels=num_labels, **own)
-    save_with_processor(model, target, statistics)
+            as_vit_model(vit, fields, (side, side)).save_pretrained(folder)
+            own = {key: value for key, value in config.to_diff_dict().items() if key in OWN_FIELDS}
+            return model_class.from_image_checkpoint(folder, num_labels=config.num_labels, **own)
+    model = model_class(config)
+    missing, unexpected = model.load_state_dict(CONVERSIONS[name](vit, config), strict=False)
+    lost = [each for each in missing if not each.startswith("classifier.")]
+    if lost or unexpected:
+        raise ValueError(f"{source} does not fit a {name}: {', '.join([*lost, *unexpected][:3])}.")
+    return model
 
 
 def converted() -> list[str]:
@@ -72,11 +67,6 @@ def converted() -> list[str]:
     from ..models.families import designs
 
     return [name for name, (family, _) in designs().items() if name in CONVERSIONS or family.converts("vit")]
-
-
-def family_fields(config: Any) -> tuple[str, ...]:
-    """Fields of a `FactorizedViViTConfig` that a ViT does not determine."""
-    return ("num_frames", "tubelet_size", "factorization", "temporal_num_hidden_layers", "image_mean", "image_std")
 
 
 def plain_vit(source: str, image_size: tuple[int, int]) -> tuple[Weights, dict[str, Any]]:

@@ -66,10 +66,8 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
 
     statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
     config = config_at_size(name, **sizes)
-    family = family_of(config)
-    if family.normalizes_pixels:
-        config.image_mean, config.image_std = statistics.values()
-    model = family.classifier(media)(config)
+    set_statistics(config, statistics)
+    model = family_of(config).classifier(media)(config)
     for kernel in patch_kernels(model):
         torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
@@ -144,11 +142,28 @@ def config_at_size(
     return family.get("config_class")(**encoder | sizes, initializer_range=initializer_range(hidden_size))
 
 
-def build_converted(target: Path, trained: dict[str, Path], **arguments: Any) -> None:
-    """A classifier with the weights of an image ViT, see `image_vit.build_from_image_vit`."""
-    from .image_vit import build_from_image_vit
+def build_converted(
+    target: Path, trained: dict[str, Path], source: str, name: str, num_labels: int, **sizes: Any
+) -> None:
+    """
+    The classifier of a design with the weights of the image ViT `source` (`image_vit`), and its processor. name, sizes: as in
+    `build_random`.
+    """
+    from .image_vit import from_image_vit
 
-    build_from_image_vit(target, **arguments)
+    statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
+    config = config_at_size(name, **sizes)
+    config.num_labels = num_labels
+    set_statistics(config, statistics)
+    save_with_processor(from_image_vit(source, name, config), target, statistics)
+
+
+def set_statistics(config: Any, statistics: dict[str, Any]) -> None:
+    """Set mean and standard deviation of pixels in the config of a model that normalizes them."""
+    from ..models.families import family_of
+
+    if family_of(config).normalizes_pixels:
+        config.image_mean, config.image_std = statistics["image_mean"], statistics["image_std"]
 
 
 def build_with_extra_layers(target: Path, trained: dict[str, Path], num_extra_layers: int) -> None:

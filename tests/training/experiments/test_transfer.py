@@ -14,7 +14,8 @@ from video_files import moving_frames, write_video
 from tubevit.training.cli import main
 from tubevit.training.experiments import transfer_rows
 from tubevit.training.experiments.folds import Fold, read_groups
-from tubevit.training.experiments.image_vit import as_vit_model, build_from_image_vit, plain_vit
+from tubevit.training.experiments.image_vit import as_vit_model, plain_vit
+from tubevit.training.experiments.initialization import build_converted
 from tubevit.training.experiments.records import collect_rows, read_record
 from tubevit.training.experiments.results import make_report
 from tubevit.training.experiments.transfer_rows import ROWS_FOLDER, Transfer, TransferRow, find_rows, load_row
@@ -99,7 +100,7 @@ def image():
 
 def build(vit, folder, name, **changes):
     sizes = {**SIZES, "intermediate_size": 48, "num_frames": 2, "image_size": 16, **changes}
-    build_from_image_vit(folder, str(vit), name, 3, **sizes, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    build_converted(folder, {}, str(vit), name, 3, **sizes, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     return AutoModelForVideoClassification.from_pretrained(folder).eval()
 
 
