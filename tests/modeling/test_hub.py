@@ -159,7 +159,7 @@ NOT_FOR_INFERENCE = {
     *("conversion_report", "image_to_video_scaling", "presets", "joint_classification", "auto_registration"),
     *("configuration_uniformerv2", "modeling_uniformerv2", "uniformerv2_conversion", "uniformerv2_from_clip"),
     *("configuration_factorized_vivit", "modeling_factorized_vivit", "vivit_conversion", "vivit_from_vit"),
-    *("checkpoint_files", "state_mapping", "pixel_normalization"),
+    *("checkpoint_files", "state_mapping", "pixel_normalization", "masked_pretraining"),
 }
 
 
