@@ -163,6 +163,10 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
     def __init__(self, config: TubeViTConfig):
         if config.heads:
             raise ValueError("TubeViTForPreTraining has no heads: set heads=None in the config of the joint model.")
+        if config.mask_target == "differences" and all(tube.is_image_tube for tube in config.get_tubes()):
+            raise ValueError(
+                "mask_target='differences' needs a tube whose kernel spans several frames, and config.tubes has none."
+            )
         super().__init__(config)
         self.tubevit = TubeViTModel(config)
         is_features = config.mask_target == "features"
@@ -275,11 +279,13 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
                 raise ValueError(f"target_features must be {shape}, got {tuple(target_features.shape)}.")
             features = target_features.to(torch.promote_types(target_features.dtype, torch.float32))
             return nn.functional.layer_norm(features, features.shape[-1:])
-        values = torch.cat([self._read(pixel_values_videos, tube, size) for tube in tubes], dim=1)
+        parts = [self._read(pixel_values_videos, tube, size) for tube in tubes]
+        values = torch.cat(parts, dim=1)
         if target == "pixels":
             return _standardize(values, values, (-1,)).flatten(2)
+        of_3d = [part for part, tube in zip(parts, tubes, strict=True) if not tube.is_image_tube]
         spans = self._spans_frames(tubes, size, values.device)
-        return (_standardize(values, values[:, spans], (1, 2, 3)) * spans[:, None, None]).flatten(2)
+        return (_standardize(values, torch.cat(of_3d, dim=1), (1, 2, 3)) * spans[:, None, None]).flatten(2)
 
     def _read(self, video: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:
         """The pixels of each token of a tube (0 to 1), or their differences, averaged to the grid: `(batch, tokens, channels, GRID_VALUES)`."""
@@ -293,9 +299,8 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
                 for values in self.config.get_pixel_statistics()
             )
             pixels = pixels.to(dtype) * std + mean
-        is_2d = tube.kernel_size[0] == 1
         if self.config.mask_target == "differences":
-            pixels = torch.zeros_like(pixels) if is_2d else frame_differences(pixels)
+            pixels = torch.zeros_like(pixels) if tube.is_image_tube else frame_differences(pixels)
         num_channels, (kt, kh, kw), (ft, fh, fw) = pixels.shape[2], tube.kernel_size, tube.space_to_depth
         merged = merge_applications(pixels.flatten(2), tube, size).unflatten(2, (ft, fh, fw, num_channels, kt, kh, kw))
         # (batch, tokens, ft, fh, fw, channels, kt, kh, kw) -> (batch * tokens, channels, ft * kt, fh * kh, fw * kw)
@@ -310,7 +315,7 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
     @staticmethod
     def _spans_frames(tubes: tuple[Tube, ...], size: Size, device: torch.device) -> torch.Tensor:
         """Whether the kernel of a token's tube spans several frames, bool `(tokens,)`."""
-        parts = [torch.full((tube.num_tokens(size),), tube.kernel_size[0] > 1, device=device) for tube in tubes]
+        parts = [torch.full((tube.num_tokens(size),), not tube.is_image_tube, device=device) for tube in tubes]
         return torch.cat(parts)
 
 

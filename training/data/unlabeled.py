@@ -1,6 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """Videos without labels: every video and frame folder of a folder, for embeddings and for pretraining."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -43,13 +44,14 @@ def load_unlabeled(config: DataConfig) -> VideoData:
 
     Raises `ValueError` or `OSError` of one line, also for images.
     """
-    is_folder = config.data is not None and Path(config.data).is_dir() and config.data_format == AUTO
+    given = {"train": config.train_data, "validation": config.validation_data, "test": config.test_data}
+    folders = {split: Path(name) for split, name in given.items() if name} or {"": Path(str(config.data))}
     try:
         data = load_video_dataset(config)
     except ValueError as error:
-        if not is_folder or config.streaming:
+        if config.streaming or config.data_format != AUTO or not all(folder.is_dir() for folder in folders.values()):
             raise
-        return _read_folder(config, str(error))
+        return _read_folders(folders, config, str(error))
     if data.media != "video":
         raise ValueError(f"task=masked needs videos, and the data are {data.media}s.")
     if data.class_names:
@@ -60,21 +62,23 @@ def load_unlabeled(config: DataConfig) -> VideoData:
     return data
 
 
-def _read_folder(config: DataConfig, reason: str) -> VideoData:
-    folder = Path(str(config.data))
-    tree = scan_folder(folder)
-    found = splits_of_folders([each.name for each in tree.media_folders])
-    trees = {found[each.name]: each for each in tree.media_folders if each.name in found}
-    if "train" not in trees or len(trees) < len(tree.media_folders) or tree.media:
-        trees = {"train": tree}
+def _read_folders(folders: dict[str, Path], config: DataConfig, reason: str) -> VideoData:
+    """folders: those of the splits, or one under the name "". reason: why no labels are read."""
+    trees = {split: scan_folder(folder) for split, folder in folders.items()}
+    if "" in trees:
+        tree = trees.pop("")
+        found = splits_of_folders([each.name for each in tree.media_folders])
+        trees = {found[each.name]: each for each in tree.media_folders if each.name in found}
+        if "train" not in trees or len(trees) < len(tree.media_folders) or tree.media:
+            trees = {"train": tree}
     paths = {split: _list_videos(each) for split, each in trees.items()}
     counts = ", ".join(f"{split} {len(each):,}" for split, each in paths.items())
     messages = [
         f"Videos are read without labels: {counts}. ({reason.partition(':')[0].rstrip('.')}.)",
-        *describe_left_out(tree, []),
+        *(message for each in trees.values() for message in describe_left_out(each, [])),
     ]
-    data = _make_data(paths, folder, config, messages)
-    if "validation" not in paths:
+    data = _make_data(paths, folders.get("", Path()), config, messages)
+    if "train" in paths and "validation" not in paths:
         rows, groups = data.splits["train"], data.groups["train"]
         files = real_paths([str(path) for path, _ in paths["train"]])
         held_out = hold_out([""] * len(rows), files, groups, config, data.messages)
@@ -98,7 +102,7 @@ def _make_data(
 ) -> VideoData:
     data = VideoData({}, [], "video", False, "folder without labels", messages)
     for split, videos in splits.items():
-        ids = [path.relative_to(folder).as_posix() for path, _ in videos]
+        ids = [Path(os.path.relpath(path, folder)).as_posix() for path, _ in videos]
         pattern = config.group_pattern
         groups = [None] * len(ids) if pattern is None else GroupPattern(pattern).of_all(ids, messages)
         fps = [config.frame_folder_fps if is_folder else None for _, is_folder in videos]

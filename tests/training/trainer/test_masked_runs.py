@@ -169,6 +169,8 @@ def test_layouts_without_and_with_labels(videos, flat, tmp_path):
         "train": ["train/a.mp4", "train/b.mp4"],
         "validation": ["val/c.mp4"],
     }
+    alone = load_unlabeled(DataConfig(train_data=str(flat), validation_data=str(tmp_path / "splits" / "val")))
+    assert {split: len(rows) for split, rows in alone.splits.items()} == {"train": 18, "validation": 1}
     data = load_unlabeled(DataConfig(data=str(videos)))
     assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 12, "validation": 6}
     assert "The labels (3 classes) are ignored: task=masked trains without labels." in data.messages
