@@ -487,6 +487,7 @@ def test_every_model_of_the_paper_has_a_recipe():
         "ablations-cpu",
         "ablations-gpu",
         "finetune-figures",
+        "pretrain-masked",
     }
 
 
