@@ -134,7 +134,7 @@ class TubeViTDecoder(nn.Module):
         Returns `(batch, masked, values)`.
         """
         memory = self.encoder_to_decoder(tokens)
-        positions = self.positions(tubes, indices, size, memory)
+        positions = self.positions(tubes, indices, size, self.mask_tokens)  # in full precision, also under autocast
         prefix, of_tubes = memory[:, : self.num_prefix_tokens], memory[:, self.num_prefix_tokens :]
         of_tubes = of_tubes + select_tokens(positions, visible)
         memory = torch.cat((self.pooled_to_decoder(pooled)[:, None], prefix, of_tubes), dim=1)
@@ -179,6 +179,19 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, TubeViTDecoder):
             init.trunc_normal_(module.mask_tokens, mean=0.0, std=self.config.initializer_range)
+
+    def set_tubes(
+        self,
+        tubes: list[dict],
+        num_frames: int | None = None,
+        image_size: int | list[int] | tuple[int, int] | None = None,
+    ) -> None:
+        """As in the base class. Raises `ValueError` for another number of tubes, because each has a mask token."""
+        if len(tubes) != len(self.decoder.mask_tokens):
+            raise ValueError(
+                f"A TubeViTForPreTraining has a mask token for each of its {len(self.decoder.mask_tokens)} tubes: give as many tubes, got {len(tubes)}."
+            )
+        super().set_tubes(tubes, num_frames, image_size)
 
     @can_return_tuple
     @auto_docstring

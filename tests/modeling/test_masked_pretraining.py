@@ -310,6 +310,19 @@ def test_accumulated_batches_train_as_one(tmp_path):
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
 
 
+def test_other_strides_keep_the_weights():
+    model = make_model(TubeViTForPreTraining, interpolate_kernels=True, interpolated_kernel_size=[4, 4, 4])
+    finer = [{**tube, "stride": [2, 4, 4]} for tube in TINY_TUBES]
+    model.set_tubes(finer)
+    masked = model(tiny_clips()).bool_masked_pos
+    assert (
+        masked.shape[1] == model.config.num_tokens() > 20
+        and masked.sum(1).tolist() == [round(0.8 * masked.shape[1])] * 2
+    )
+    with pytest.raises(ValueError, match="a mask token for each of its 3 tubes"):
+        model.set_tubes([*finer, finer[0]])
+
+
 ERRORS = {
     "bool_masked_pos must be (batch, tube tokens) = (2, 20), got (2, 19)": {
         "mask": torch.ones(2, 19, dtype=torch.bool)

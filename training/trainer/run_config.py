@@ -79,7 +79,7 @@ NEED_LABELS = {
     "model": {"head_from": None, "ignore_mismatched_sizes": False, "lora_rank": 0},
     "data": {"multi_label": None, "num_classes": None, "class_names_file": None, "label_column": None},
     "augmentation": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0},
-    "training": {"class_weights": None, "sampler": "random"},
+    "training": {"class_weights": None, "sampler": "random", "token_budget_range": None},
 }
 
 

@@ -184,6 +184,7 @@ REFUSED = {
     "mixup_alpha=0.3 is for classifiers": {"mixup_alpha": 0.3},
     "sampler=balanced is for classifiers": {"sampler": "balanced"},
     "lora_rank=2 is for classifiers": {"lora_rank": 2},
+    "token_budget_range=[8, 20] is for classifiers": {"token_budget_range": [8, 20]},
     "flip=swap_labels changes labels": {"flip": "swap_labels"},
     "push_to_hub uploads classifiers": {"push_to_hub": True},
     "mask_target=features predicts the features of the checkpoint": {"model_config": {"mask_target": "features"}},
