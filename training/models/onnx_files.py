@@ -9,6 +9,7 @@ import importlib.util
 import json
 import logging
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ from .loading import (
     media_of,
 )
 from .onnx_clips import clip_shape, describe_clips
+from .onnx_frames import any_num_frames, fixed_frames_reason, least_num_frames
 from .onnx_quantization import quantize as quantize_file
 
 
@@ -124,6 +126,7 @@ def export_onnx(
     dtype: str = "float32",
     quantize: str | None = None,
     calibration: Path | None = None,
+    dynamic_frames: bool = True,
 ) -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch. For videos
@@ -133,6 +136,7 @@ def export_onnx(
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
     quantize: "int8" for matrix products in int8 (`onnx_quantization.quantize`): dynamic, or static with the clips of the folder
         `calibration`, whose subfolders may have any names. A float32 file is compared with torch before.
+    dynamic_frames: whether clips of a TubeViT may have any number of frames, where its positions allow it (`fixed_frames_reason`).
 
     Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
     with `input_dtype="float32"`, if onnxruntime and torch disagree, and for options of quantization that contradict each other.
@@ -154,18 +158,24 @@ def export_onnx(
     logging.getLogger("onnxscript").setLevel(
         logging.ERROR
     )  # it warns of each operation whose constants it does not fold
-    program = torch.onnx.export(
-        PixelsToLogits(model, classifier.processors, shape).eval(),
-        (torch.zeros(2, *shape, dtype=getattr(torch, input_dtype)),),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[input_name],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
+    axes: list[str | int] = ["batch", *shape]
+    dims, reason = {0: torch.export.Dim("batch")}, fixed_frames_reason(model)
+    if has_any_frames := dynamic_frames and classifier.media == "video" and reason is None:
+        axes[1], dims[1] = "frames", torch.export.Dim("frames", min=least_num_frames(model))
+    graph = PixelsToLogits(model, classifier.processors, shape).eval()
+    with any_num_frames(model) if has_any_frames else nullcontext():
+        program = torch.onnx.export(
+            graph,
+            (torch.zeros(2, *shape, dtype=getattr(torch, input_dtype)),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[input_name],
+            output_names=["logits"],
+            dynamic_shapes=(dims,),
+            verbose=False,
+        )
     assert program is not None  # it is None without dynamo only
-    program.model.metadata_props.update(metadata(classifier, shape, name, input_dtype))
+    program.model.metadata_props.update(metadata(classifier, axes, name, input_dtype))
     try:
         clips = describe_clips(classifier, name) | _normalization(classifier, shape, input_dtype)
     except ValueError as error:
@@ -184,18 +194,23 @@ def export_onnx(
     own.save_pretrained(folder)
     if "clip" in program.model.metadata_props:
         shutil.copyfile(Path(__file__).with_name("onnx_classify.py"), folder / SCRIPT_NAME)
-    sizes = ", ".join(["batch", *map(str, shape)])
+    sizes = ", ".join(map(str, axes))
     pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
     messages = [
         f"Input {input_name}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {model.config.num_labels})."
     ]
+    if has_any_frames:
+        messages.append(f"Clips may have {least_num_frames(model)} frames or more; the processor's have {shape[0]}.")
+    elif dynamic_frames and classifier.media == "video":
+        messages.append(f"The number of frames is fixed: {reason}.")
     if resizes_as_float and input_dtype == "uint8":
         messages.append(
             "The processor resizes frames as floats: as uint8, resized pixels are rounded to whole gray levels."
         )
     if importlib.util.find_spec("onnxruntime") is None:
         return [*messages, "The file was not compared with torch: onnxruntime is not installed.", about_script]
-    messages.append(compare(classifier, folder, shape))
+    other_shape = (2 * shape[0] + 1, *shape[1:]) if has_any_frames else shape
+    messages.append(compare(classifier, folder, (shape, other_shape)))
     if quantize is not None:
         messages += _quantize(classifier, folder, shape, files)
     return [*messages, about_script]
@@ -299,8 +314,8 @@ def find_onnx_file(name: str) -> Path | None:
     return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights else None
 
 
-def metadata(classifier: VideoClassifier, shape: tuple[int, ...], name: str, input_dtype: str) -> dict[str, str]:
-    """The metadata of a file. Lists and settings are JSON."""
+def metadata(classifier: VideoClassifier, axes: list[str | int], name: str, input_dtype: str) -> dict[str, str]:
+    """The metadata of a file whose input has these axes. Lists and settings are JSON."""
     own, config = classifier.processors.own, classifier.model.config
     labels = [str(config.id2label[index]) for index in range(config.num_labels)]
     return {
@@ -310,21 +325,21 @@ def metadata(classifier: VideoClassifier, shape: tuple[int, ...], name: str, inp
         "label_groups": json.dumps(classifier.label_groups),
         "problem_type": config.problem_type or "single_label_classification",
         "input_dtype": input_dtype,
-        "input_shape": json.dumps(["batch", *shape]),
+        "input_shape": json.dumps(axes),
         "processor": own.to_json_string(),  # sampling, sizes, crop, views and normalization
     }
 
 
-def compare(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...]) -> str:
+def compare(classifier: VideoClassifier, folder: Path, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
     """
-    A sentence on the largest difference between onnxruntime and torch on random pixels, for batches of one and of two clips. Raises
-    `ValueError` if it is more than rounding.
+    A sentence on the largest difference between onnxruntime and torch on random pixels, for one clip of the first of `shapes`, and for two
+    clips of the second. Raises `ValueError` if it is more than rounding.
     """
     import onnxruntime
 
     exported, generator = load_onnx_classifier(folder / FILE_NAME, {}), torch.Generator().manual_seed(0)
     difference = largest = 0.0
-    for batch in (1, 2):
+    for batch, shape in enumerate(shapes, 1):
         clips = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
         expected = classifier(clips)
         difference = max(difference, (exported(clips) - expected).abs().max().item())

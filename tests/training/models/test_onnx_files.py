@@ -7,16 +7,17 @@ import re
 import pytest
 import torch
 from saved_models import LABELS, save_model
-from tiny_models import tiny_clips
+from tiny_models import make_model, tiny_clips
 from video_classifiers import OWN, PEERS, save_own, save_peer, save_tubevit
 from video_files import moving_frames, write_video
 
-from tubevit import TubeViTForImageClassification
+from tubevit import TubeViTForImageClassification, TubeViTForVideoClassification
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.training.cli import main
 from tubevit.training.models import onnx_files
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.onnx_files import load_onnx_classifier
+from tubevit.training.models.onnx_frames import ClipTokens, any_num_frames, fixed_frames_reason, least_num_frames
 
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -60,9 +61,49 @@ def test_onnxruntime_equals_torch_for_any_batch(name, options, tmp_path, capsys)
     )
     frames = theirs.processor.num_frames
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if "float16" not in options else {"rtol": 0.02, "atol": 0.02}
-    for batch in (1, 3):
-        clips = tiny_clips(batch, frames, dtype=torch.uint8, seed=batch)
+    has_any_frames = name == "tubevit"
+    assert ("Clips may have" in printed, "The number of frames is fixed: " in printed) == (
+        has_any_frames,
+        not has_any_frames,
+    )
+    for batch, num_frames in ((1, frames), (3, frames + 5 * has_any_frames)):
+        clips = tiny_clips(batch, num_frames, dtype=torch.uint8, seed=batch)
         torch.testing.assert_close(ours(clips), theirs(clips), **tolerance)
+
+
+ROPE = {"position_embedding": "transfer", "rope_theta": 100.0, "hidden_size": 32}
+TUBE = {"kernel_size": [2, 8, 8], "stride": [2, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({}, None),
+        ({"position_embedding": "none", "pooling": "mean", "num_register_tokens": 2}, None),
+        ({"position_embedding": "learned"}, "do not depend on the number of frames"),
+        ({"position_embedding": "relative"}, "do not depend on the number of frames"),
+        ({"position_embedding": "fixed_without_stride"}, "do not depend on the number of frames"),
+        (ROPE, "without rotary positions"),
+        ({"use_frame_differences": True}, "use_frame_differences=True needs"),
+        ({"tubes": [{**TUBE, "space_to_depth": [1, 2, 2]}]}, "space_to_depth merges"),
+        ({"allow_missing_tubes": True}, "allow_missing_tubes=True"),
+    ],
+)
+def test_tokens_of_any_number_of_frames_are_those_of_the_model(config, reason):
+    model = make_model(TubeViTForVideoClassification, **config)
+    found = fixed_frames_reason(model)
+    assert (found is None) == (reason is None) and (reason is None or reason in found)
+    if reason is not None:
+        return
+    with torch.inference_mode():
+        for frames in (least_num_frames(model), 8, 21):
+            clips = {"pixel_values_videos": tiny_clips(2, frames, dtype=torch.uint8)}
+            expected = model(**clips).logits
+            with any_num_frames(model):
+                found = model(**clips).logits
+                assert type(model.get_input_embeddings()) is ClipTokens
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            assert type(model.get_input_embeddings()) is not ClipTokens
 
 
 @needs_onnx

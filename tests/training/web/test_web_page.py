@@ -205,7 +205,9 @@ def exported(tmp_path_factory):
     export_onnx(str(folder / "model"), folder / "onnx", "uint8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            web_page, "export_onnx", lambda name, target, dtype: shutil.copytree(folder / "onnx", target) and []
+            web_page,
+            "export_onnx",
+            lambda name, target, dtype, dynamic_frames: shutil.copytree(folder / "onnx", target) and [],
         )
         yield folder
 
