@@ -22,6 +22,33 @@ CONTAINERS = ("model_state", "state_dict", "model", "module")  # keys under whic
 # Packages whose objects some files hold beside the weights. They are replaced by objects that do nothing.
 IGNORED_PACKAGES = ("mmengine", "numpy")
 MAX_HEADER = 100 * 2**20  # bytes, as in safetensors
+BLOCK = 2**24  # bytes that are read at a time
+
+
+# A part of the name of a tensor, what a file with this tensor is, and what reads it.
+KINDS = (
+    (
+        r"transformer\.(temporal_cls_token$|dec\.0\.)",
+        "a UniFormerV2: UniFormerV2ForVideoClassification.from_reference reads it",
+    ),
+    (r"^(uniformerv2|factorized_vivit|tubevit|vivit)\.", "a model of Transformers: from_pretrained reads its folder"),
+    (
+        r"(Spatial|Temporal)Transformer/encoderblock_0/",
+        "a ViViT of Scenic: FactorizedViViTForVideoClassification.from_scenic reads it",
+    ),
+    (
+        r"Transformer/encoderblock_0/",
+        "a ViT or ViViT of Scenic: FactorizedViViTForVideoClassification.from_image_checkpoint or from_scenic reads it",
+    ),
+    (
+        r"(^|\.)embeddings\.class_embedding$",
+        "a CLIP of Transformers: UniFormerV2ForVideoClassification.from_image_checkpoint reads the model or its folder",
+    ),
+    (
+        r"^(visual\.)?class_embedding$",
+        "a CLIP image encoder: UniFormerV2ForVideoClassification.from_image_checkpoint reads it",
+    ),
+)
 
 
 class Ignored:
@@ -42,7 +69,8 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     The tensors of a checkpoint file, or of the one checkpoint file in a folder, by name.
 
     Flax's trees have names with slashes. Raises `FileNotFoundError` for no file and `ValueError` for a file that is empty, damaged,
-    not a checkpoint, or holds code.
+    not a checkpoint, or holds code. Changed bytes of weights are noticed in PyTorch's zip archives, which have checksums; safetensors,
+    Flax's files and the format before PyTorch 1.6 have none.
     """
     path = find_checkpoint(path)
     with open(path, "rb") as file:
@@ -56,6 +84,14 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     if start[8:9] == b"{":
         return _read_safetensors(path, int.from_bytes(start[:8], "little"))
     return flatten_tree(read_flax_tree(path))
+
+
+def describe_state(state: Mapping[str, Any]) -> str:
+    """What the checkpoint of another model is and what reads it, or the names of its first tensors: the end of an error message."""
+    for pattern, kind in KINDS:
+        if any(re.search(pattern, key) for key in state):
+            return f"it is {kind}"
+    return f"its tensors are {', '.join([*list(state)[:3], '...'])}" if state else "it holds no tensors"
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
@@ -87,9 +123,13 @@ def _read_safetensors(path: Path, header_size: int) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
-    """The object of a PyTorch file. Raises `ValueError` for a damaged file and for one that needs code to be loaded."""
+    """The object in a PyTorch file. Raises `ValueError` for a damaged file and for one that needs code to be loaded."""
     try:
-        allowed = _inert_globals(path)
+        allowed: list[Any] = []
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+            allowed = _inert_globals(path)
+        # The globals of the format before PyTorch 1.6 cannot be listed: weights_only refuses all but those of tensors.
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _TorchScript:
@@ -120,13 +160,24 @@ class _TorchScript(Exception):
     """The file is a TorchScript archive."""
 
 
-def _inert_globals(path: Path) -> list[Any]:
-    """Stand-ins for the objects of `IGNORED_PACKAGES` in a file. Raises `_UnsafeFile` if it refers to anything else."""
-    if not zipfile.is_zipfile(path):
-        return []  # the format before PyTorch 1.6, whose globals cannot be listed: weights_only refuses unknown ones
+def _check_archive(path: Path) -> None:
+    """
+    Raise `_TorchScript` for an archive with code, and `zipfile.BadZipFile` for a record that does not have its CRC-32: `torch.load` loads
+    changed weights without an error.
+    """
     with zipfile.ZipFile(path) as archive:
         if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
             raise _TorchScript
+        for record in archive.infolist():
+            if not record.CRC:
+                continue  # PyTorch writes 0 for every record after torch.serialization.set_crc32_options(False)
+            with archive.open(record) as content:
+                while content.read(BLOCK):  # compares the CRC at the end
+                    pass
+
+
+def _inert_globals(path: Path) -> list[Any]:
+    """Stand-ins for the objects of `IGNORED_PACKAGES` in an archive. Raises `_UnsafeFile` if it refers to anything else."""
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     refused = [name for name in names if name.split(".")[0] not in IGNORED_PACKAGES]
     if refused:
@@ -205,11 +256,13 @@ def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]
 
 
 def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
-    """The arrays of a tree as tensors, by their path with slashes."""
+    """The arrays of a tree as tensors, by their path with slashes. Raises `ValueError` for an array of another kind than numbers."""
     tensors: dict[str, torch.Tensor] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             tensors |= flatten_tree(value, f"{prefix}{key}/")
         elif isinstance(value, np.ndarray):
+            if value.dtype.kind not in "fiub":
+                raise ValueError(f"The array {prefix}{key} has the dtype {value.dtype}, and weights are numbers.")
             tensors[f"{prefix}{key}"] = torch.from_numpy(value.copy())
     return tensors

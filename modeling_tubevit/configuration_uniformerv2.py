@@ -202,11 +202,12 @@ class UniFormerV2Config(CheckedConfig):
         return num_frames // self.temporal_stride * self.tokens_per_frame
 
     def check_num_frames(self, num_frames: int) -> None:
-        """Raise `ValueError`, with the nearest number that works, for a number of frames that the patch embedding does not fit."""
-        if num_frames % self.temporal_stride or num_frames < 1:
-            nearest = max(self.temporal_stride, num_frames + 1)
+        """Raise `ValueError`, with a number that works, for a number of frames that the patch embedding does not fit."""
+        if num_frames < 1:
+            raise ValueError(f"The number of frames must be at least {self.temporal_stride}, got {num_frames}.")
+        if num_frames % self.temporal_stride:
             raise ValueError(
-                f"temporal_downsampling=True needs an even number of frames, got {num_frames}: use {nearest}."
+                f"temporal_downsampling=True needs an even number of frames, got {num_frames}: use {num_frames + 1}."
             )
 
     def validate_architecture(self):
@@ -223,6 +224,10 @@ class UniFormerV2Config(CheckedConfig):
         if self.local_reduction > self.hidden_size:
             raise ValueError(
                 f"local_reduction must be at most hidden_size {self.hidden_size}, got {self.local_reduction}."
+            )
+        if self.global_intermediate_size < 1:
+            raise ValueError(
+                f"global_mlp_ratio must be at least 1 / hidden_size, {1 / self.hidden_size:.3g}, got {self.global_mlp_ratio}."
             )
         self._validate_global_layers()
         self.check_num_frames(self.num_frames)

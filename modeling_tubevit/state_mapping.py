@@ -58,7 +58,7 @@ def build_state(
     targets: our tensors by name; only their shapes and dtypes are read. sources: the tensors of the other layout. dtype: dtype of the
     floating-point results; batch norms stay float32. names: names of the sources for errors and the report. report: a `ConversionReport` to fill.
 
-    Raises `ValueError` that names every tensor (the first few) that is missing, additional or of a wrong shape.
+    Raises `ValueError` that names the tensors (the first few) that are missing or additional, or the one with a wrong shape or dtype.
     """
     names = names or {}
     located = {target: mapping.source_name(target) for target in targets}
@@ -81,6 +81,11 @@ def build_state(
             raise ValueError(
                 f"The tensor {names.get(source, source)} has the shape {tuple(tensor.shape)}, and the model needs {tuple(whole)}."
             )
+        if targets[target].is_floating_point() and not tensor.is_floating_point():
+            raise ValueError(
+                f"The tensor {names.get(source, source)} has the dtype {_name(tensor.dtype)}, and the model needs floating-point numbers: "
+                "a quantized file cannot be converted."
+            )
         piece = tensor if part is None else tensor.chunk(3)[part]
         piece = mapping.from_source(source, piece, shape)
         kept_dtype = torch.float32 if ".batch_norm." in target else dtype  # half precision would round its statistics
@@ -97,7 +102,7 @@ def load_converted(
     config: Any,
     sources: Mapping[str, torch.Tensor],
     mapping: StateMapping,
-    dtype: torch.dtype,
+    dtype: torch.dtype | str,
     names: Mapping[str, str] | None = None,
     report: Any = None,
     head: str = "",
@@ -106,9 +111,11 @@ def load_converted(
     """
     A model with the tensors of another layout, in evaluation mode. The arguments that `build_state` has are the same.
 
+    dtype: also its name, such as "bfloat16".
     head: prefix of the classifier in `sources`, which a model without a head drops. all_names: names in the file; the report lists
         those that are not used.
     """
+    dtype = _floating_dtype(dtype)
     with torch.device("meta"):
         targets = model_class(config).state_dict()
     if head and not any(name.startswith("classifier.") for name in targets):
@@ -122,11 +129,42 @@ def load_converted(
     return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
 
 
-def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise `ValueError` that names the first few tensors with NaN or inf."""
+def check_tensors(tensors: Mapping[str, Any]) -> None:
+    """Raise `ValueError` that names a value that is no dense tensor, a tensor of 8-bit floats, or the first few tensors with NaN or inf."""
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise ValueError(f"{name} must be a dense tensor, got {_kind(value)}.")
+        if value.is_floating_point() and value.element_size() == 1:
+            raise ValueError(
+                f"The tensor {name} has the dtype {_name(value.dtype)}, whose scales are not known: give float16, bfloat16 or float32 weights."
+            )
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         raise ValueError(f"{len(bad)} tensors hold NaN or inf: {_list(bad)}.")
+
+
+def check_overrides(overrides: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an override of a config that contradicts a field which the weights of an image model determine."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels"):
+        if name in overrides and overrides[name] != fields[name]:
+            raise ValueError(f"{name}={overrides[name]!r} does not fit the source, which has {fields[name]}.")
+
+
+def _kind(value: Any) -> str:
+    return (
+        f"a {_name(value.layout)} one" if isinstance(value, torch.Tensor) else f"an object of {type(value).__name__}"
+    )
+
+
+def _floating_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype must be float32, float16 or bfloat16, or their torch.dtype, got {dtype!r}.")
+    return found
+
+
+def _name(of_torch: Any) -> str:
+    return str(of_torch).removeprefix("torch.")
 
 
 def _list(names: list[str], at_most: int = 3) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from .checkpoint_files import read_state
+from .checkpoint_files import describe_state, read_state
 from .configuration_uniformerv2 import UniFormerV2Config
-from .state_mapping import StateMapping, check_finite, load_converted
+from .state_mapping import StateMapping, check_tensors, load_converted
 
 
 PREFIX = "backbone."
@@ -104,7 +104,7 @@ def normalize_reference(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, to
 
 def is_reference_state(state: Mapping[str, Any]) -> bool:
     """Whether the names of a file are those of a UniFormerV2 in the layout of the authors' code or of MMAction2."""
-    return any(WRAPPERS.sub("", key).endswith("transformer.temporal_cls_token") for key in state)
+    return any(re.search(r"\btransformer\.(temporal_cls_token$|dec\.0\.)", WRAPPERS.sub("", key)) for key in state)
 
 
 def is_mmaction_state(state: Mapping[str, Any]) -> bool:
@@ -188,10 +188,10 @@ def load_reference(model_class: Any, source: Any, report: Any = None, **override
     if not is_reference_state(state):
         raise ValueError(
             f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a UniFormerV2 in the layout of the "
-            "authors' code: it has no tensor transformer.temporal_cls_token."
+            f"authors' code, which has tensors transformer.dec.*: {describe_state(state)}."
         )
     tensors, names = normalize_reference(state)
-    check_finite(tensors)
+    check_tensors(tensors)
     config = infer_config(tensors, **overrides)
     return load_converted(
         model_class, config, tensors, UniFormerV2Mapping(), dtype, names, report, "transformer.proj.2.", state

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import read_state
+from .checkpoint_files import describe_state, read_state
 from .configuration_uniformerv2 import UniFormerV2Config
 from .source_checkpoints import load_complete, without_warnings
-from .state_mapping import check_finite
+from .state_mapping import check_overrides, check_tensors
 from .uniformerv2_conversion import HEAD_DIM, UniFormerV2Mapping
 
 
@@ -68,12 +68,14 @@ def load_clip(
     source_kwargs: for `from_pretrained` of the source, such as `{"revision": "main"}`.
     config_overrides: fields of `UniFormerV2Config`, such as `num_labels`.
 
-    Returns the model. Raises `ValueError` for another source, for missing tensors or ones that are not finite, and for an unknown design.
+    Returns the model. Raises `ValueError` for another source, for missing tensors or ones that are not finite, for an unknown design, and for
+    an override that contradicts the source.
     """
     if design not in DESIGNS:
         raise ValueError(f"design must be one of {', '.join(DESIGNS)}, got {design!r}.")
-    state, fields = read_clip(source, source_kwargs or {})
-    check_finite(state)
+    state, fields = read_clip(source, source_kwargs or {}, config_overrides.get("num_attention_heads"))
+    check_tensors(state)
+    check_overrides(config_overrides, fields)
     num_layers = fields["num_hidden_layers"]
     first = num_layers // 3 if design == "full" else max(0, num_layers - 4)
     values = {**fields, **DESIGNS[design], "global_layers": list(range(first, num_layers))}
@@ -89,10 +91,12 @@ def load_clip(
         return model_class.from_pretrained(None, config=config, state_dict=weights).eval()
 
 
-def read_clip(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_clip(
+    source: Any, source_kwargs: Mapping[str, Any], num_heads: int | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """
     The tensors of a CLIP image encoder by OpenAI's names, without those that UniFormerV2 drops, and the fields of the config that they
-    determine. source: as in `load_clip`.
+    determine. source: as in `load_clip`. num_heads: attention heads of a file, which does not hold them (default: heads of width 64).
     """
     fields: dict[str, Any] = {}
     is_file = isinstance(source, (str, os.PathLike)) and Path(source).is_file()
@@ -104,7 +108,9 @@ def read_clip(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, 
         state, fields = _from_library(source, source_kwargs)
     for name in ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.mlp.c_fc.weight"):
         if name not in state:
-            raise ValueError(f"This is not a CLIP image encoder: the tensor {name} is missing.")
+            raise ValueError(
+                f"This is not a CLIP image encoder: the tensor {name} is missing; {describe_state(state)}."
+            )
     for name, ranks in (("class_embedding", (1,)), ("positional_embedding", (2,)), ("conv1.weight", (4, 5))):
         if state[name].dim() not in ranks:
             raise ValueError(
@@ -118,14 +124,17 @@ def read_clip(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, 
             f"positional_embedding has {positions + 1} positions, which are not a class token and a square grid."
         )
     layers = {int(match[1]) for key in state if (match := re.match(r"transformer\.resblocks\.(\d+)\.", key))}
-    if "num_attention_heads" not in fields and width % HEAD_DIM:
+    if "num_attention_heads" not in fields and num_heads is None and width % HEAD_DIM:
         raise ValueError(
             f"The file does not hold the number of heads, and its width {width} is not a multiple of {HEAD_DIM}, the width of CLIP's "
-            "heads."
+            "heads: give num_attention_heads."
         )
     inferred = {
         **{"hidden_size": width, "num_hidden_layers": len(layers), "patch_size": patch, "image_size": grid * patch},
-        **{"num_attention_heads": max(1, width // HEAD_DIM), "num_channels": state["conv1.weight"].shape[1]},
+        **{
+            "num_attention_heads": num_heads or max(1, width // HEAD_DIM),
+            "num_channels": state["conv1.weight"].shape[1],
+        },
         "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
     }
     return {name: value.float() for name, value in state.items()}, inferred | fields

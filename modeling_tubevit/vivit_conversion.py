@@ -8,14 +8,14 @@ Scenic's Model 4 has the names and shapes of its Model 1 without a class token, 
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from .checkpoint_files import read_state
+from .checkpoint_files import describe_state, read_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .source_checkpoints import load_complete
-from .state_mapping import StateMapping, check_finite, load_converted
+from .state_mapping import StateMapping, check_tensors, load_converted
 
 
 # Our names of a stack of layers with its positions, norm and class token, and Scenic's name of the encoder.
@@ -119,7 +119,7 @@ def is_scenic_state(state: Mapping[str, Any]) -> bool:
 def scenic_names(state: Mapping[str, Any]) -> dict[str, str] | None:
     """
     The names of a file by the paths of the parameters, without a prefix such as `optimizer/target/` and without the optimizer's state;
-    `None` if the file has no patch kernel beside encoder blocks.
+    `None` if the file has no encoder blocks.
 
     Raises `ValueError` if the file has the parameters of several models.
     """
@@ -135,11 +135,16 @@ def scenic_names(state: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
-    """What precedes the paths of a model's parameters, of each model in the file."""
+    """What precedes the paths of a model's parameters, of each model in the file: first of those with a patch kernel."""
     kernels = [key for key in state if f"/{key}".endswith(f"/{PATCHES}") and not _is_of_optimizer(key)]
-    blocks = [re.split(r"(?:Spatial|Temporal)?Transformer/encoderblock_0/", key) for key in state]
+    blocks = [
+        re.split(r"(?:Spatial|Temporal)?Transformer/encoderblock_0/", key)
+        for key in state
+        if not _is_of_optimizer(key)
+    ]
     encoders = {parts[0] for parts in blocks if len(parts) > 1}
-    return [prefix for key in kernels if (prefix := key.removesuffix(PATCHES)) in encoders]
+    complete = [prefix for key in kernels if (prefix := key.removesuffix(PATCHES)) in encoders]
+    return complete or sorted(encoders)
 
 
 def _is_of_optimizer(key: str) -> bool:
@@ -190,10 +195,17 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
         "num_channels": channels,
         "num_labels": shape("output_projection/kernel", 2)[1],
     }
-    if not (is_encoder or has_two or has_cls) and "factorization" not in overrides:
+    given = overrides.get("factorization")
+    is_ambiguous = not (is_encoder or has_two or has_cls)
+    if is_ambiguous and given is None:
         raise ValueError(
             "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
             "'dot_product'."
+        )
+    fitting = ("spacetime", "dot_product") if is_ambiguous else (fields["factorization"],)
+    if given is not None and given not in fitting:
+        raise ValueError(
+            f"factorization={given!r} does not fit the arrays, which are those of {' or '.join(map(repr, fitting))}."
         )
     if not has_two and overrides.get("attention_order") is not None:
         raise ValueError(
@@ -222,14 +234,21 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
     is_encoder = fields["factorization"] == "encoder"
     if not is_encoder and "num_frames" not in fields and "image_size" not in fields:
         raise ValueError(f"The arrays hold {positions} positions, and not their grid: give num_frames or image_size.")
+    frames = _whole_tubelets("num_frames", fields["num_frames"], time_unit) if "num_frames" in fields else None
     if "image_size" in fields:
         size = fields["image_size"]
-        height, width = (size, size) if isinstance(size, int) else size
+        sides = [size, size] if isinstance(size, int) else size
+        if not isinstance(sides, (list, tuple)) or len(sides) != 2:
+            raise ValueError(f"image_size must be one integer or (height, width), got {size!r}.")
+        height, width = (
+            _whole_tubelets("image_size", side, unit)
+            for side, unit in zip(sides, (row_unit, column_unit), strict=True)
+        )
         per_index = (height // row_unit) * (width // column_unit)
-        if not is_encoder and "num_frames" not in fields:
-            fields["num_frames"] = max(1, positions // max(1, per_index)) * time_unit
+        if not is_encoder and frames is None:
+            fields["num_frames"] = frames = max(1, positions // per_index) * time_unit
     else:
-        per_index = positions if is_encoder else positions // max(1, fields["num_frames"] // time_unit)
+        per_index = positions if is_encoder else positions // (cast(int, frames) // time_unit)
         rows = round(per_index**0.5)
         if rows**2 != per_index or row_unit != column_unit:
             raise ValueError(
@@ -237,7 +256,7 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
             )
         height = width = rows * row_unit
         fields["image_size"] = height
-    time = 1 if is_encoder else fields["num_frames"] // time_unit
+    time = 1 if is_encoder else cast(int, frames) // time_unit
     expected = time * (height // row_unit) * (width // column_unit)
     if expected != positions:
         raise ValueError(
@@ -245,6 +264,16 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
             f"with tubelets of {fields['tubelet_size']} make {expected}."
         )
     return fields
+
+
+def _whole_tubelets(name: str, size: Any, unit: int) -> int:
+    """A given size, which must be a multiple of the tubelet's."""
+    if not isinstance(size, int) or size < unit or size % unit:
+        nearest = f": use {max(1, round(size / unit)) * unit}" if isinstance(size, int) else ""
+        raise ValueError(
+            f"{name} must be a multiple of {unit}, the size of the file's tubelets, got {size!r}{nearest}."
+        )
+    return size
 
 
 def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: Any) -> Any:
@@ -262,11 +291,11 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     names = scenic_names(state)
     if names is None:
         raise ValueError(
-            f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a ViViT of Scenic: it has no array "
-            f"{PATCHES} beside encoder blocks."
+            f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a ViViT of Scenic, which has arrays "
+            f"Transformer/encoderblock_0/ or SpatialTransformer/encoderblock_0/: {describe_state(state)}."
         )
     tensors = {name: state[key] for name, key in names.items()}
-    check_finite(tensors)
+    check_tensors(tensors)
     config = infer_config(tensors, **overrides)
     return load_converted(
         model_class, config, tensors, ScenicMapping(config), dtype, names, report, "output_projection/", state
@@ -339,5 +368,5 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
     config = FactorizedViViTConfig(**fields | overrides)
     dropped = ("vivit.pooler.",) if has_head else ("vivit.pooler.", "classifier.")
     tensors = {name: value for name, value in source.state_dict().items() if not name.startswith(dropped)}
-    check_finite(tensors)
+    check_tensors(tensors)
     return load_converted(model_class, config, tensors, LibraryMapping(), dtype, report=report)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import read_state
+from .checkpoint_files import describe_state, read_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .source_checkpoints import load_complete, without_warnings
-from .state_mapping import check_finite
+from .state_mapping import check_overrides, check_tensors
 
 
 KERNEL_INITS = ("central", "average")
@@ -57,7 +57,8 @@ def load_vit(
     source_kwargs: for `from_pretrained` of the source.
     config_overrides: fields of `FactorizedViViTConfig`, such as `factorization` and `num_labels`.
 
-    Returns the model. Raises `ValueError` for another source, an unknown choice, and positions that do not fit.
+    Returns the model. Raises `ValueError` for another source, an unknown choice, an override that contradicts the source, and positions that
+    do not fit.
     """
     for name, value, allowed in (
         ("kernel_init", kernel_init, KERNEL_INITS),
@@ -67,7 +68,8 @@ def load_vit(
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     state, fields = read_vit(source, source_kwargs or {})
-    check_finite(state)
+    check_tensors(state)
+    check_overrides(config_overrides, fields)
     rows, columns = state["patch.weight"].shape[2:]
     fields |= {"tubelet_size": [tubelet_frames, rows, columns]}
     config = FactorizedViViTConfig(**fields | config_overrides)
@@ -204,8 +206,8 @@ def _from_scenic(arrays: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Te
     from .vivit_conversion import PATCHES, PROJECTIONS, ScenicMapping, scenic_names
 
     names = scenic_names(arrays)
-    if names is None or arrays[names[PATCHES]].dim() != 4:
-        raise ValueError(f"This is not a Scenic ViT: it has no 2D patch kernel {PATCHES}.")
+    if names is None or PATCHES not in names or arrays[names[PATCHES]].dim() != 4:
+        raise ValueError(f"This is not a Scenic ViT, which has a 2D patch kernel {PATCHES}: {describe_state(arrays)}.")
     tensors = {name: arrays[key].float() for name, key in names.items()}
     state = {
         "patch.weight": tensors["embedding/kernel"].permute(3, 2, 0, 1),

@@ -19,7 +19,7 @@ from tubevit import (
     UniFormerV2ForVideoClassification,
     UniFormerV2VideoProcessor,
 )
-from tubevit.checkpoint_files import find_checkpoint, read_state, write_flax_tree
+from tubevit.checkpoint_files import describe_state, find_checkpoint, read_state, write_flax_tree
 from tubevit.conversion_report import ConversionReport
 from tubevit.uniformerv2_conversion import is_mmaction_state, is_reference_state
 from tubevit.vivit_conversion import is_scenic_state
@@ -99,7 +99,7 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
         model, order, messages = _vivit(state, options, report)
         report.source_class = "ViViT of Scenic"
     else:
-        raise ValueError(f"{file} is no {KNOWN_LAYOUTS}: its tensors are {', '.join(list(state)[:3])}, ...")
+        raise ValueError(f"{file} is no {KNOWN_LAYOUTS}: {describe_state(state)}.")
     report.target_class = type(model).__name__
     messages += _set_classes(model, options, order)
     return Converted(model, _processor(model, options, messages), report, messages)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import struct
 
 import numpy as np
@@ -218,6 +219,33 @@ def test_what_does_not_fit_is_refused_in_a_line(arguments, message, tmp_path, ca
     assert convert(tmp_path / "k600.pyth", tmp_path / "out", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "kinetics400"], "has 4 rows, and kinetics400 in the order of scenic has 400 classes"),
+        (["--labels", "kinetics700"], "order of the kinetics700 classes in classifiers of scenic is not known"),
+        (["--labels", "labels.txt"], "has 4 rows, and labels.txt has 3 classes"),
+        (["--head", "kinetics400"], "--head has no effect on a ViViT of Scenic"),
+        (["--num-heads", "2"], "--num-heads has no effect on a ViViT of Scenic"),
+        (["--global-layers", "1"], "--global-layers has no effect on a ViViT of Scenic"),
+        (["--label-order", "scenic"], "--label-order has no effect without --labels or --head"),
+        (["--num-frames", "7"], "num_frames must be a multiple of 2, the size of the file's tubelets, got 7: use 8"),
+        (["--image-size", "48"], "hold 4 positions; num_frames=8 and image_size=48"),
+        (["--attention-order", "space_time"], "attention_order='space_time' has no effect"),
+        (["--factorization", "dot_product"], "factorization='dot_product' does not fit the arrays"),
+        (["--tube-init", "average"], "--tube-init is for image models"),
+    ],
+)
+def test_what_does_not_fit_a_scenic_file_is_refused_in_a_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    write_flax_tree(tmp_path / "checkpoint", {f"params/{name}": value for name, value in vivit().to_scenic().items()})
+    assert convert("checkpoint", "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and "Traceback" not in error
     assert not (tmp_path / "out").exists()
 
 

@@ -5,6 +5,7 @@ import torch
 from tiny_models import tiny_clips
 from video_classifiers import CLASSES, OWN, PEERS, save_own, save_peer, save_tubevit
 
+from tubevit import UniFormerV2ForVideoClassification
 from tubevit.training.data.video_datasets import VideoData
 from tubevit.training.models.build import load_run_config, make_model
 from tubevit.training.models.model_options import ClipConfig, ModelConfig
@@ -38,6 +39,16 @@ def test_every_trained_tensor_receives_a_gradient(name, num_frozen, tmp_path):
     assert any(each.startswith("LoRA: ") for each in run.messages) == bool(
         num_frozen or name in ("vjepa2", "uniformerv2")  # unused layers; batch norms
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_adapters_and_base_of_a_half_precision_checkpoint_are_float32(dtype, tmp_path):
+    """PEFT alone would train the classifier in half precision."""
+    save_own(tmp_path, "uniformerv2")
+    UniFormerV2ForVideoClassification.from_pretrained(tmp_path, dtype=dtype).save_pretrained(tmp_path)
+    parameters = dict(adapted(tmp_path).model.named_parameters())
+    assert {parameter.dtype for parameter in parameters.values()} == {torch.float32}
+    assert any("lora_A" in name for name in parameters)
 
 
 def test_a_model_without_trained_linear_layers_raises(tmp_path):
