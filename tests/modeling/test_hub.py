@@ -16,6 +16,7 @@ from transformers import (
     ViTForImageClassification,
     pipeline,
 )
+from video_classifiers import OWN, save_own
 from video_files import moving_frames, write_video
 from warm_processes import run_python
 
@@ -152,6 +153,46 @@ def test_exported_folder_loads_without_the_package(tmp_path, clip):
     pixels = AutoVideoProcessor.from_pretrained(folder)(clip, return_tensors="pt")
     scores = [float(value) for value in result.stdout.split("scores")[1].split()]
     torch.testing.assert_close(torch.tensor(scores), model(**pixels).logits[0].softmax(-1), atol=1e-5, rtol=0)
+
+
+OTHERS_WITHOUT_PACKAGE = (
+    WITHOUT_PACKAGE.split("folder, clip")[0]
+    + """
+import torch
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+clip, *folders = sys.argv[1:]
+for folder in folders:
+    model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
+    pixels = AutoVideoProcessor.from_pretrained(folder, trust_remote_code=True)(clip, return_tensors="pt")
+    probabilities = model(**pixels).logits[0].softmax(-1)
+    for result in pipeline("video-classification", model=folder, trust_remote_code=True)(clip, top_k=5):
+        assert abs(result["score"] - probabilities[model.config.label2id[result["label"]]].item()) < 1e-5
+    try:
+        (model.from_reference if hasattr(model, "from_reference") else model.from_scenic)("file")
+        raise AssertionError("the conversions are not exported")
+    except ImportError as error:
+        assert "needs the `tubevit` package" in str(error)
+    print("scores", *(f"{value:.6f}" for value in probabilities.tolist()))
+assert "tubevit" not in sys.modules
+"""
+)
+
+
+def test_exported_models_of_other_families_load_without_the_package(tmp_path, clip):
+    folders = [save_own(tmp_path / f"{name} model", name) for name in OWN]
+    for folder in folders:
+        model, processor = (
+            auto.from_pretrained(folder) for auto in (AutoModelForVideoClassification, AutoVideoProcessor)
+        )
+        for saved in (model, processor):
+            saved.save_pretrained(folder.with_suffix(".export"), with_code=True)
+    exports = [folder.with_suffix(".export") for folder in folders]
+    result = run_python("-c", OTHERS_WITHOUT_PACKAGE, clip, *exports, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    for folder, line in zip(folders, result.stdout.split("scores")[1:], strict=True):
+        pixels = AutoVideoProcessor.from_pretrained(folder)(clip, return_tensors="pt")
+        expected = AutoModelForVideoClassification.from_pretrained(folder)(**pixels).logits[0].softmax(-1)
+        torch.testing.assert_close(torch.tensor([float(each) for each in line.split()]), expected, atol=1e-5, rtol=0)
 
 
 NOT_FOR_INFERENCE = {

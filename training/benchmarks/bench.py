@@ -163,9 +163,15 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise `ValueError` or `FileNotFoundError` for invalid arguments that argparse accepts."""
     from tubevit.presets import PRESETS, preset_config
 
-    from ..models.families import peers
+    from ..models.families import TUBEVIT, family_of_preset, peers
     from ..models.random_tokens import check_random_tokens
 
+    family = family_of_preset(args.preset)
+    if family is not TUBEVIT:
+        raise ValueError(
+            f"--preset {args.preset} is of {family.title}, and --preset takes sizes of TubeViT: {', '.join(PRESETS)}. `tubevit bench --families` "
+            "measures UniFormerV2 and ViViT."
+        )
     for name in (*MODEL_SIZES, *NUMBERS):
         value = getattr(args, name.replace("-", "_"))
         if value is not None and value < 1:
