@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from .option_names import RENAMED, current_name, unknown_key
-from .option_types import BOOLEANS, MAX_LISTED_CHOICES, Range, is_kind, kinds_of, option_ranges
+from .option_types import BOOLEANS, MAX_LISTED_CHOICES, Range, field_kinds, is_kind, kinds_of, option_ranges
 from .options import UNNAMED, Blocks
 
 
@@ -31,6 +31,7 @@ METAVARS = {
     r"_pattern$": "REGEX",
     r"_token$": "TOKEN",
     r"_budget_range$": "[N,N]",
+    r"^output$|^class_weights$": "FILE",
 }
 
 
@@ -140,7 +141,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
         hidden = vars(block).get("UNSUPPORTED", ())
         group = parser.add_argument_group(name, (block.__doc__ or "").strip().splitlines()[0])
         inherited = None
-        of_name, ranges = {each.name: each for each in fields(block)}, option_ranges(block)
+        of_name, ranges, kinds = {each.name: each for each in fields(block)}, option_ranges(block), field_kinds(block)
         for action in HfArgumentParser(block, add_help=False)._actions:
             if action.dest in RENAMED or action.dest in hidden:
                 action.help = argparse.SUPPRESS
@@ -149,15 +150,16 @@ def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> Non
                     f"{name}, more", "Further fields of Transformers' TrainingArguments."
                 )
             more = vars(block).get("MORE_HELP", {}).get(action.dest)
-            _describe_action(action, of_name[action.dest], ranges.get(action.dest), f"; {more()}" if more else "")
+            allowed, more = ranges.get(action.dest), f"; {more()}" if more else ""
+            _describe_action(action, of_name[action.dest], kinds[action.dest], allowed, more)
             (group if action.dest in own or inherited is None else inherited)._add_action(action)
 
 
-def _describe_action(action: argparse.Action, each: Field, allowed: Range | None, more: str) -> None:
+def _describe_action(action: argparse.Action, each: Field, kinds: tuple, allowed: Range | None, more: str) -> None:
     """
     Leave conversion and defaults to `make_config`; show choices, range and default in the help, each once.
 
-    more: text after the field's help, by the function that the block's `MORE_HELP` names for the option.
+    kinds: types of the field's values. more: text after the field's help, by the function that the block's `MORE_HELP` names for the option.
     """
     action.option_strings = action.option_strings[:1]  # `parse_arguments` accepts dashes as well
     choices = [str(getattr(choice, "value", choice)) for choice in action.choices or ()]
@@ -165,15 +167,14 @@ def _describe_action(action: argparse.Action, each: Field, allowed: Range | None
     if action.nargs == 0:
         action.help = f"same as --{each.name}=false"
         return
-    kinds = kinds_of(each.type)
-    action.const = each.metadata.get("const", "true" if bool in kinds else None)
+    action.const = each.metadata.get("const", "true" if bool in kinds_of(each.type) else None)
     action.nargs = None if action.const is None else "?"
     if action.help is argparse.SUPPRESS:
         return
     action.metavar = _metavar(each.name, kinds, choices)
     text = " ".join(str(each.metadata.get("help", "")).split()) + more
     if len(choices) > MAX_LISTED_CHOICES and not all(f"{choice}: " in text for choice in choices):
-        text += f"; choices: {', '.join(choices)}"
+        text = f"{text.rstrip('.')}; choices: {', '.join(choices)}"
     if "default:" not in text and "efaults to" not in text and "default is" not in text:
         text += f" (default: {_default_text(each)})"
     if allowed is not None:
@@ -185,7 +186,7 @@ def _metavar(name: str, kinds: tuple, choices: list[str]) -> str:
     """The kind of value that an option takes, for its help."""
     if 0 < len(choices) <= MAX_LISTED_CHOICES:
         return "{" + ",".join(choices) + "}"
-    if kinds[0] in NUMBER_METAVARS:
+    if kinds[0] in NUMBER_METAVARS and str not in kinds:
         return NUMBER_METAVARS[kinds[0]]
     if any(is_kind(kind, dict) for kind in kinds):
         return "JSON"
@@ -195,7 +196,9 @@ def _metavar(name: str, kinds: tuple, choices: list[str]) -> str:
 def _default_text(each: Field) -> Any:
     value = each.default if each.default is not MISSING else each.default_factory()
     value = value.value if isinstance(value, Enum) else value
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value in (None, "", []) else str(value).lower() if isinstance(value, bool) else value
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:

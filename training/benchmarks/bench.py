@@ -73,7 +73,7 @@ SWITCHES = {
     "families": "measure UniFormerV2-B/16 against its published formulation, and the layers of ViViT-B/16x2, Models 1 to 4, against "
     "Transformers' ViViT",
     "startup": "measure the CPU seconds of processes that show help or import the package (default: off)",
-    "data-scale": "measure the start of runs on a data set of the size of Kinetics, of empty files (default: off)",
+    "data-scale": "measure how long a run takes to read the annotations of as many (empty) video files as in Kinetics (default: off)",
 }
 OF_FILES = {
     "decoding": "measure the video processor (file to clip), compared with Transformers (default: generated videos)",
@@ -99,9 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--dtype", metavar="DTYPES", default="float32", help=types)
     add("--attn", default="sdpa", help="attention backend: sdpa, eager, flash_attention_2, ... (default: sdpa)")
-    budget = "tube tokens of a clip at most, of the TubeViT models in the forward pass and in --train (default: the preset's tubes)"
+    budget = "largest number of tube tokens per clip, for TubeViT in the forward pass and in --train (default: the preset's tubes)"
     add("--token-budget", type=int, metavar="N", help=budget)
-    dropped = "keep N random tube tokens of a clip after tokenization, the baseline of --token-budget (default: all)"
+    dropped = "keep N random tube tokens of a clip after tokenization, the baseline for --token-budget (default: all)"
     add("--random-tokens", type=whole_number(1), metavar="N", help=dropped)
     peers = "comma-separated models of Transformers to compare with, e.g. videomae,vivit,timesformer,vjepa2 (default: none)"
     measure.add_argument("--against", metavar="MODELS", default="", help=peers)

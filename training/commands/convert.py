@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-frames",
         type=int,
-        help="frames per clip (default: 32; a published checkpoint: its own, where its tensors hold it)",
+        metavar="N",
+        help="frames per clip (default: 32; for a published checkpoint the number that its tensors determine)",
     )
     parser.add_argument(
         "--labels",
@@ -88,40 +89,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     published.add_argument(
         "--label-order",
         metavar="NAME|FILE",
-        help="order of the classes; reference: of the UniFormerV2 authors; mmaction2; scenic; or a file with a name per line (default: "
-        "that of the file's layout)",
+        help="order of the classes in the checkpoint's classifier; reference: the order of the UniFormerV2 authors; mmaction2; scenic; or a file with a "
+        "name per line (default: the order of the code that wrote the checkpoint)",
     )
     published.add_argument(
         "--head",
         choices=("kinetics400", "kinetics600", "kinetics700"),
         help="keep the rows of a Kinetics-710 classifier that classify this data set",
     )
-    published.add_argument("--attention-order", choices=("time_space", "space_time"), help="of ViViT's Model 3")
+    published.add_argument(
+        "--attention-order",
+        choices=("time_space", "space_time"),
+        help="order of the two attentions in ViViT's Model 3",
+    )
     published.add_argument(
         "--factorization",
         choices=("spacetime", "dot_product"),
-        help="ViViT's Model 1 or 4, if the file does not tell the two apart",
+        help="spacetime: ViViT's Model 1; dot_product: Model 4; required if the file can be either",
     )
     published.add_argument(
         "--num-heads",
         metavar="N[,N]",
-        help="attention heads, and those of the global blocks if they differ (default: width / 64)",
+        help="number of attention heads, and that of the global blocks if it differs (default: width / 64)",
     )
     published.add_argument(
         "--global-layers",
         metavar="N,N,...",
-        help="layers with a global block (default: as many of the last ones as there are)",
+        help="indices of the layers with a global block (default: the last layers, one per global block of the file)",
     )
     published.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
-        help="type of the converted weights (default: %(default)s)",
+        help="data type of the converted weights (default: %(default)s)",
     )
     published.add_argument(
         "--to",
         choices=("reference", "scenic"),
-        help="the other way: write the weights of a UniFormerV2 or ViViT of this package as a file of its authors' code",
+        help="convert in the opposite direction: write the weights of a UniFormerV2 or ViViT of this package in the format of its authors' code",
     )
     parser.add_argument(
         "--report", type=Path, metavar="FILE.json", help="write a JSON file with the conversion of each tensor"

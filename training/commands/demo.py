@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="do not train: classify a few drawn clips with the weights that the package ships",
+        help="do not train: classify a few synthetic clips with the weights that the package ships",
     )
     parser.add_argument("--steps", type=whole_number(1), help="optimizer steps (default: 1400)")
     parser.add_argument(

@@ -70,7 +70,7 @@ class EmbeddingRun:
 
     output: str | None = option(
         None,
-        "file to write: .parquet, or .npy with ids and labels in a .json file beside it; it must not exist; required",
+        "file to write: .parquet, or .npy with ids and labels in a .json file beside it; required; an existing file needs --resume",
     )
     split: str | None = option(None, "split to embed (default: all splits, named in the column `split`)")
     unlabeled: bool = option(False, "embed every video and frame folder of the folder DATA, without labels")

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web-weights",
         choices=("auto", "int8", "float32"),
-        help="weights of the model in the web page (default: auto, int8 if drawn clips keep their labels)",
+        help="weights of the model in the web page (default: auto, int8 if it changes no label of some synthetic clips)",
     )
     parser.add_argument(
         "--npm-packages",

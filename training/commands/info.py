@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-budget",
         type=whole_number(1),
         metavar="N",
-        help="also list a TubeViT with at most N tube tokens per clip (default: all tokens alone)",
+        help="list a TubeViT also with at most N tube tokens per clip (default: only with all tokens)",
     )
     parser.add_argument("--tubes", help="tubes of a TubeViT preset: main, core or charades (default: main)")
     parser.add_argument(

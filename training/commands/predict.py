@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frame-stride",
         type=whole_number(1),
         metavar="N",
-        help="distance between the frames of a clip, in frames of the video, for models whose processor has a frame stride, as ViViT's "
+        help="distance between the frames of a clip, in frames of the video, for models whose processor has a frame stride, such as ViViT "
         "(default: the checkpoint's)",
     )
     parser.add_argument(

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-pattern",
         metavar="REGEX",
-        help="regular expression whose parentheses find the group in video_id, such as '_(g\\d+)_'",
+        help="regular expression with a capture group that matches the group in video_id, such as '_(g\\d+)_'",
     )
     parser.add_argument("--label-column", default="label", metavar="NAME", help="column of labels (default: label)")
     parser.add_argument(

@@ -21,52 +21,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     views.add_argument("--spatial-views", type=whole_number(1), metavar="N", help="crops per clip")
     work = parser.add_argument_group("throughput")
     work.add_argument(
-        "--max-batch-size", type=whole_number(1), default=8, metavar="N", help="videos of a batch (default: 8)"
+        "--max-batch-size",
+        type=whole_number(1),
+        default=8,
+        metavar="N",
+        help="largest number of videos in a batch (default: 8)",
     )
     work.add_argument(
         "--max-wait-ms",
         type=whole_number(0),
         default=5,
         metavar="MS",
-        help="time that a video waits for others to form a batch (default: 5)",
+        help="longest time that a video waits for others to form a batch (default: 5)",
     )
     work.add_argument(
         "--workers", type=whole_number(1), metavar="N", help="processes that decode (default: one per core)"
     )
     limits = parser.add_argument_group(
-        "limits", "A request beyond a limit is answered with a status from 400 to 499 and a reason."
+        "limits", "A request that exceeds a limit is answered with a status from 400 to 499 and a reason."
     )
     limits.add_argument(
-        "--max-requests", type=whole_number(1), default=64, metavar="N", help="requests in work (default: 64)"
+        "--max-requests",
+        type=whole_number(1),
+        default=64,
+        metavar="N",
+        help="largest number of requests at the same time (default: 64)",
     )
     limits.add_argument(
-        "--max-megabytes", type=whole_number(1), default=100, metavar="N", help="size of a file (default: 100)"
+        "--max-megabytes", type=whole_number(1), default=100, metavar="N", help="largest size of a file (default: 100)"
     )
     limits.add_argument(
         "--max-total-megabytes",
         type=whole_number(1),
         metavar="N",
-        help="size of the files of all requests that are not decoded yet (default: 512, or --max-megabytes if larger)",
+        help="largest total size of the files that wait for decoding (default: 512, or --max-megabytes if larger)",
     )
     limits.add_argument(
-        "--max-duration", type=whole_number(1), default=600, metavar="S", help="seconds of video (default: 600)"
+        "--max-duration",
+        type=whole_number(1),
+        default=600,
+        metavar="S",
+        help="longest video, in seconds (default: 600)",
     )
     limits.add_argument(
         "--max-pixels",
         type=whole_number(1),
         default=4096 * 2304,
         metavar="N",
-        help="height times width of a frame (default: %(default)s)",
+        help="largest frame, height times width in pixels (default: %(default)s)",
     )
     limits.add_argument(
-        "--decode-seconds", type=whole_number(1), default=30, metavar="S", help="time to decode a file (default: 30)"
+        "--decode-seconds",
+        type=whole_number(1),
+        default=30,
+        metavar="S",
+        help="longest time to decode a file (default: 30)",
     )
     limits.add_argument(
         "--upload-seconds",
         type=whole_number(1),
         default=60,
         metavar="S",
-        help="time for a file to arrive (default: 60)",
+        help="longest time to receive a file (default: 60)",
     )
     limits.add_argument(
         "--allow-url",

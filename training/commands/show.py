@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-budget",
         type=whole_number(1),
         metavar="N",
-        help="tube tokens of a clip at most, for tubes, positions and attention of a TubeViT (default: the model's tubes)",
+        help="largest number of tube tokens per clip, for tubes, positions and attention of a TubeViT (default: the model's tubes)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="image file to write (default: PICTURE.png)")
 

@@ -29,18 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window-seconds",
         type=float,
         metavar="S",
-        help="length of a window (default: num_frames / fps of the checkpoint's processor; required if it spreads frames over the "
-        "whole video)",
+        help="length of a window (default: num_frames / fps of the checkpoint's processor; required if that processor spreads frames "
+        "over the whole video)",
     )
     windows.add_argument(
         "--stride",
         type=whole_number(1),
         metavar="N",
-        help="frames of the clip between two windows (default: an eighth of a window)",
+        help="distance between the starts of two windows, in frames of a clip (default: an eighth of a window)",
     )
     events = parser.add_argument_group("events")
     events.add_argument(
-        "--high", type=float, default=0.6, metavar="X", help="score that an event reaches (default: 0.6)"
+        "--high",
+        type=float,
+        default=0.6,
+        metavar="X",
+        help="score that an event must reach to be reported (default: 0.6)",
     )
     events.add_argument(
         "--low", type=float, default=0.4, metavar="X", help="score below which an event ends (default: 0.4)"
@@ -52,15 +56,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="windows whose scores are averaged (default: 3)",
     )
-    events.add_argument("--min-seconds", type=float, default=0.0, metavar="S", help="shortest event (default: 0)")
     events.add_argument(
-        "--ignore", action="append", default=[], metavar="LABEL", help="a class that is no event; repeat for more"
+        "--min-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="length of the shortest event that is reported (default: 0)",
+    )
+    events.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="class that is never reported as an event; can be repeated",
     )
     events.add_argument(
         "--truth",
         type=Path,
         metavar="FILE",
-        help="events that the video has, as an events.json or a CSV with label, start and end in seconds: print frame accuracy and event F1",
+        help="ground-truth events, an events.json or a CSV with label, start and end in seconds: print frame accuracy and event F1",
     )
     live = parser.add_argument_group("live sources")
     live.add_argument(
@@ -68,13 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0),
         default=5,
         metavar="N",
-        help="attempts in a row to open it again (default: 5)",
+        help="consecutive attempts to reopen a lost live source (default: 5)",
     )
     live.add_argument(
-        "--stall-seconds", type=float, default=10.0, metavar="S", help="without data, it counts as lost (default: 10)"
+        "--stall-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time without data after which a live source counts as lost (default: 10)",
     )
     parser.add_argument(
-        "--duration", type=float, metavar="S", help="stop after this many seconds of video (default: at the end)"
+        "--duration",
+        type=float,
+        metavar="S",
+        help="stop after this many seconds of video (default: the end of the source)",
     )
     add_device_arguments(parser)
 

@@ -44,8 +44,8 @@ class AugmentationConfig:
     )
     rrc_ratio_max: Annotated[float, Range(1)] = option(
         4 / 3,
-        "random-resized crop: largest factor by which a clip is stretched; 1 = the crop has the proportions of the model's "
-        "frames, and all shapes keep theirs",
+        "random-resized crop: largest change of the aspect ratio, as a factor; 1 = the crop has the aspect ratio of the model's frames, so "
+        "nothing is stretched",
     )
     flip: Literal["auto", "on", "off", "swap_labels"] = option(
         "auto",
@@ -54,18 +54,20 @@ class AugmentationConfig:
     )
     scale_jitter_min: Annotated[float, POSITIVE] | None = option(
         None,
-        "with scale_jitter_max: resize height and width by two random factors from this one to scale_jitter_max, relative to short_side, "
-        "then crop at a random place; replaces the random-resized crop",
+        "scale jitter: smallest factor by which height and width are resized at random, relative to short_side, before a crop at a random "
+        "position; needs scale_jitter_max; replaces the random-resized crop",
     )
-    scale_jitter_max: Annotated[float, POSITIVE] | None = option(None, "largest factor, see scale_jitter_min")
+    scale_jitter_max: Annotated[float, POSITIVE] | None = option(
+        None, "scale jitter: largest factor by which height and width are resized at random; needs scale_jitter_min"
+    )
     augmentation_repeats: Annotated[int, AT_LEAST_1] = option(
         1,
-        "augmented copies of each clip in a batch (repeated augmentation); the copies have the same frames, and crop, flip and pixel "
-        "augmentation of their own; per_device_train_batch_size does not count them",
+        "augmented copies of each clip in a batch (repeated augmentation); the copies have the same frames, each with its own crop, flip "
+        "and pixel augmentation; per_device_train_batch_size does not count them",
     )
     min_temporal_span: Annotated[float, ABOVE_0_TO_1] | None = option(
         None,
-        "clips without fps: take evenly spaced frames of a random part of the video, whose length is at least this fraction "
+        "sampling=uniform: take evenly spaced frames of a random part of the video, whose length is at least this fraction "
         "of the video (default: a random frame of each of num_frames equal segments, TSN)",
     )
     color_jitter: Annotated[float, FRACTION] = option(

@@ -27,7 +27,7 @@ class DataConfig:
     )
     num_classes: Annotated[int, AT_LEAST_1] | None = option(
         None,
-        "required number of classes (default: the numbers that the annotation format defines; any number if it defines none)",
+        "number of classes that the data must have (default: that of the annotation format, such as 400, 600 or 700 for kinetics; else any number)",
     )
     multi_label: bool | None = option(
         None, "read several labels per video (default: determined by the format or by the label column)"
@@ -41,8 +41,8 @@ class DataConfig:
     )
     streaming: bool = option(
         False,
-        "stream a data set from the Hub instead of downloading it first; of shards with videos, train on one shard after the other "
-        "(for remote storage) and find corrupt videos while training",
+        "data set on the Hub: stream it instead of downloading it first; shards of videos: read one shard after the other, for remote storage; "
+        "corrupt videos are then found during training",
     )
     shuffle_buffer_size: Annotated[int, AT_LEAST_1] = option(
         256, "size of the shuffle buffer of a streamed training split, in videos"
@@ -53,16 +53,17 @@ class DataConfig:
     )
     split_seed: Annotated[int, SEED] = option(0, "random seed for the choice of the held-out videos")
     frame_folder_fps: Annotated[float, POSITIVE] | None = option(
-        None, "frame rate of videos that are folders of pictures, in frames per second; sampling at a rate needs it"
+        None,
+        "frame rate of videos that are stored as folders of pictures, in frames per second; required for sampling=fixed_rate",
     )
     group_column: str | None = option(
         None,
-        "column of a person, camera or film whose videos are held out together (default: none, only rows of one file are)",
+        "column of a person, camera or film whose videos are held out together (default: none; rows of the same file are always held out together)",
     )
     group_pattern: str | None = option(
         None,
-        "regular expression whose parentheses find the group in the name of a video, such as '_g(\\d+)_' for UCF101; videos of one "
-        "group are held out together",
+        "regular expression with a capture group that matches the person, camera or film in the name of a video, such as '_g(\\d+)_' for "
+        "UCF101; videos with the same match are held out together",
     )
 
     def __post_init__(self):

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         choices=("video", "frames"),
         default="video",
-        help="what a copy is: a video, or a folder of numbered pictures (default: video)",
+        help="format of a copy: a video, or a folder of numbered pictures (default: video)",
     )
     parser.add_argument(
         "--frame-format",

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--container",
         choices=CONTAINERS,
         default="tar",
-        help="kind of the shards: tar (WebDataset) or parquet (default: tar)",
+        help="format of the shards: tar (WebDataset) or parquet (default: tar)",
     )
     parser.add_argument(
         "--shard-size", type=float, default=256.0, metavar="MIB", help="size of a shard in MiB (default: 256)"
@@ -82,7 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as-is", action="store_true", help="store the files as they are, instead of re-encoding them"
     )
     add_encoder_arguments(parser)
-    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="seed of the order (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="random seed of the order of the videos (default: 0)",
+    )
     parser.add_argument(
         "--workers", type=whole_number(1), metavar="N", help="number of processes (default: one per CPU core)"
     )

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.5,
         metavar="X",
-        help="budget_distillation of the second model of the range; 0 leaves it out (default: 0.5)",
+        help="budget_distillation of a second model for the range of budgets; 0 trains no second model (default: 0.5)",
     )
     add_run_arguments(parser)
 

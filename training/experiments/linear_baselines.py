@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="write records there, for `tubevit experiments results FOLDER`"
     )
-    group = parser.add_argument_group("synthetic data", "The sets of `tubevit data synthesize`, drawn in memory.")
+    group = parser.add_argument_group("synthetic data", "The sets of `tubevit data synthesize`, generated in memory.")
     group.add_argument(
         "--synthetic",
         "--made",

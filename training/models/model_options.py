@@ -11,11 +11,11 @@ from .families import describe_presets
 
 
 FRAME_STRIDE_HELP = (
-    "distance between the frames of a clip, in frames of the video; sets sampling=frame_stride; for models whose processor has a frame "
-    "stride, as ViViT's (default: the checkpoint's)"
+    "distance between the frames of a clip, in frames of the video; sets sampling=frame_stride; only for models whose processor has a "
+    "frame stride, such as ViViT (default: the checkpoint's)"
 )
-TOKEN_BUDGET_HELP = "tube tokens of a clip at most, for TubeViT: the strides become coarser, the weights stay (default: the checkpoint's tubes)"
-RANDOM_TOKENS_HELP = "keep this number of tube tokens of each clip, chosen at random, and drop the others: the baseline of token_budget (default: all)"
+TOKEN_BUDGET_HELP = "TubeViT: largest number of tube tokens per clip; the tubes get larger strides, the weights do not change (default: the checkpoint's tubes)"
+RANDOM_TOKENS_HELP = "TubeViT: keep this number of random tube tokens per clip and drop the others; the baseline for token_budget (default: all tokens)"
 SAMPLING_OF = {"fps": "fixed_rate", "frame_stride": "frame_stride"}  # option to the sampling that it sets
 
 
@@ -41,8 +41,8 @@ class ModelConfig:
 
     task: Literal["classification", "masked"] = option(
         "classification",
-        "classification: train a classifier; masked: pretrain on videos without labels, by predicting what masked tubes read (TubeViT); "
-        "model_config.mask_ratio and model_config.mask_target (pixels, differences or features) set how",
+        "classification: train a classifier; masked: masked pretraining of a TubeViT on videos without labels; model_config.mask_ratio is the "
+        "fraction of masked tokens, and model_config.mask_target what is predicted for them: pixels, differences (of frames) or features",
     )
     model_name_or_path: str | None = option(
         None, "checkpoint to start from: a TubeViT, an image ViT, or another video classifier; folder or Hub name"
@@ -66,11 +66,12 @@ class ModelConfig:
     )
     head_from: Literal["k710"] | None = option(
         None,
-        "initial classifier for classes of Kinetics-400, 600 or 700; k710: the rows of these classes, by name, in the checkpoint's "
-        "classifier of Kinetics-710 (default: the checkpoint's classifier if it has the classes of the data)",
+        "initial classifier for data with classes of Kinetics-400, 600 or 700; k710: the rows of these classes in the checkpoint's "
+        "Kinetics-710 classifier, matched by class name (default: the checkpoint's classifier if it has the classes of the data)",
     )
     drop_path_rate: Annotated[float, Range(0, 1, exclusive=("maximum",))] | None = option(
-        None, "stochastic depth: probability to skip a residual branch of the last layer (default: the model's)"
+        None,
+        "stochastic depth: probability of dropping a residual branch in the last layer, linearly smaller in earlier layers (default: the model's)",
     )
     num_frozen_layers: Annotated[int, AT_LEAST_0] | None = option(
         None, "number of layers to freeze, counted from the first; the tokenizer is then frozen too"

@@ -159,8 +159,8 @@ class JointConfig:
     datasets: dict | str | None = field(
         default=None,
         metadata={
-            "help": "name to options of a data set (options of data and augmentation, kind, weight, loss_weight, "
-            "per_device_train_batch_size) as a mapping or JSON, or one by one: datasets.NAME.data=FOLDER"
+            "help": "mapping from the name of each data set to its options (those of data and augmentation, and kind, weight, loss_weight, "
+            "per_device_train_batch_size), as JSON, or one by one: datasets.NAME.data=FOLDER"
         },
     )
 

@@ -169,15 +169,15 @@ class VideoTrainingArguments(TrainingArguments):
     token_budget_range: list[int] | None = field(
         default=None,
         metadata={
-            "help": "for TubeViT: smallest and largest number of tube tokens of a clip in training, such as [128,512]; each step has one "
-            "of up to 8 numbers from this range, by coarser strides; the trained model takes any token_budget of the range (default: "
-            "all tokens in each step)"
+            "help": "TubeViT: smallest and largest number of tube tokens per clip in training, such as [128,512]; each step uses one of up to 8 "
+            "numbers from this range, by larger strides of the tubes; the trained model can be run with any token_budget in this range "
+            "(default: all tokens in each step)"
         },
     )
     budget_distillation: Annotated[float, FRACTION] = option(
         0.0,
-        "with token_budget_range: weight of the divergence from the model's own logits at the largest budget, in place of that much of "
-        "the loss of the labels; adds a forward pass to each step below the largest budget; 0 = off",
+        "with token_budget_range: weight w of self-distillation; the loss of a step below the largest budget is (1 - w) times the label loss plus "
+        "w times the KL divergence from the model's own logits at the largest budget, which cost a forward pass; 0 = off",
     )
     sync_batch_norm: bool = option(
         True,
@@ -245,14 +245,14 @@ class VideoTrainingArguments(TrainingArguments):
     hub_model_id: str | None = option(None, "name of the model on the Hub (default: the name of output_dir)")
     hub_private_repo: bool = option(True, "upload to a private repository; false = everyone can read it")
     hub_license: str | None = option(
-        None, "license of the model in its card, such as apache-2.0 (default: that in the card of the checkpoint)"
+        None, "license of the model in its card, such as apache-2.0 (default: the license in the checkpoint's card)"
     )
 
     # Data
     sampler: Literal["random", "balanced", "sqrt"] = option(
         "random",
-        "training clips of an epoch; random: one of each video; balanced: as many of each class; sqrt: of each class in proportion to "
-        "the square root of its number of videos",
+        "training clips of an epoch; random: one clip of each video; balanced: the same number of clips of each class; sqrt: a number of clips "
+        "of each class in proportion to the square root of its number of videos",
     )
     dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes per device that decode clips")
     remove_unused_columns: bool = False

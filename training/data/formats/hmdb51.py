@@ -60,7 +60,7 @@ def read_hmdb51(path: Path, context: ReadContext) -> list[VideoSample]:
 register_format(
     AnnotationFormat(
         name="hmdb51",
-        description="HMDB51, <class>_test_split1.txt; one file stands for all classes",
+        description="HMDB51, <class>_test_split1.txt; from one of these files the lists of all classes are found",
         sniff=sniff_hmdb51,
         read=read_hmdb51,
         priority=32,
