@@ -1,8 +1,10 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Throughput of training: clips per second, and the fraction of the time spent waiting for the DataLoader."""
+"""Throughput of training: clips per second, of the model alone too, and the fraction of the time spent waiting for the DataLoader."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -67,3 +69,41 @@ class DataLoaderTimer:
             "share_of_time_waiting_for_data": self.seconds_waiting / seconds,
             "dataloader_num_workers": num_workers,
         }
+
+
+class ModelClock:
+    """
+    Measures the clips per second that a model takes on one device: forward and backward passes, without the wait for data.
+
+    num_warmup: calls of `measure` that are not timed. num_timed: calls after them, whose median time counts; the device finishes its
+    work before and after each.
+    """
+
+    def __init__(self, has_accelerator: bool, num_warmup: int = 2, num_timed: int = 3):
+        self.has_accelerator, self.num_warmup, self.num_timed = has_accelerator, num_warmup, num_timed
+        self.num_calls, self.seconds_per_clip = 0, []
+
+    @contextmanager
+    def measure(self, num_clips: int) -> Iterator[None]:
+        is_timed = self.num_warmup <= self.num_calls < self.num_warmup + self.num_timed
+        self.num_calls += 1
+        if is_timed:
+            start = self._now()
+        yield
+        if is_timed:
+            self.seconds_per_clip.append((self._now() - start) / num_clips)
+
+    def pop_rate(self) -> float | None:
+        """Clips per second, once when it is measured; otherwise `None`."""
+        if len(self.seconds_per_clip) < self.num_timed:
+            return None
+        rate = 1 / statistics.median(self.seconds_per_clip)
+        self.seconds_per_clip = []
+        return rate
+
+    def _now(self) -> float:
+        if self.has_accelerator:
+            import torch
+
+            torch.accelerator.synchronize()
+        return time.perf_counter()

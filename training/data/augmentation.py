@@ -8,7 +8,8 @@ Defaults follow the paper (table 10) where it gives a value: random crops and Ra
 the scale of the magnitude 10; torchvision's scale is 0 to 30.
 
 Crop and flip are applied while a clip is read (`clip_sampling`). The other augmentations are applied to a batch
-(`BatchAugmentation`), in the collator or on the GPU, because RandAugment takes several times the CPU time of reading a clip.
+(`BatchAugmentation`), in the collator or on the GPU, because RandAugment may take more CPU time than reading a clip. On the CPU,
+`clip_kernels` computes the slow operations.
 Random parameters are the same in the collator and on the GPU.
 """
 
@@ -24,6 +25,7 @@ from torchvision.transforms.v2 import functional
 
 from ..option_types import AT_LEAST_0, AT_LEAST_1, FRACTION, POSITIVE, Range, check_ranges, option
 from .class_names import flip_pairs, has_left_right
+from .clip_kernels import as_clip, map_values
 from .rng import fork_rng, sample_seed
 
 
@@ -193,7 +195,7 @@ class TimmRandAugment:
             if torch.rand(()) >= 0.5:
                 continue
             magnitude = self.magnitude + self.magnitude_std * float(torch.randn(()))
-            clip = TIMM_OPERATIONS[name](clip, min(max(magnitude, 0.0), limit) / limit, self.fill)
+            clip = as_clip(TIMM_OPERATIONS[name](clip, min(max(magnitude, 0.0), limit) / limit, self.fill))
         return clip
 
 
@@ -229,13 +231,18 @@ def _posterize(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tenso
 
 def _solarize(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
     """Invert the pixels from a threshold of 256 to 0."""
-    return torch.where(clip.to(torch.int16) >= 256 - int(256 * level), 255 - clip, clip)
+    threshold = 256 - int(256 * level)
+    return map_values(clip, lambda values: torch.where(values.to(torch.int16) >= threshold, 255 - values, values))
 
 
 def _solarize_add(clip: torch.Tensor, level: float, fill: list[int]) -> torch.Tensor:
     """Add 0 to 110 to the darker half of the values."""
-    brighter = (clip.to(torch.int16) + int(110 * level)).clamp(max=255).to(torch.uint8)
-    return torch.where(clip < 128, brighter, clip)
+    return map_values(
+        clip,
+        lambda values: torch.where(
+            values < 128, (values.to(torch.int16) + int(110 * level)).clamp(max=255), values
+        ).to(torch.uint8),
+    )
 
 
 # Functions of (clip, level from 0 to 1, fill).
@@ -291,8 +298,8 @@ class ClipAugmentation:
         # Crop and flip used `seed` itself: with the same random numbers, only flipped clips would be erased.
         with fork_rng(sample_seed(seed, 0, "augmentation")):
             for transform in self.transforms:
-                clip = transform(clip)
-        return clip
+                clip = transform(as_clip(clip))
+        return clip.as_subclass(torch.Tensor)
 
 
 class BatchAugmentation:

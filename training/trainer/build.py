@@ -81,6 +81,7 @@ class RunSetup:
     label_counts: training videos of each class, and training videos with a label; `None` for a stream.
     class_weights: weight of each class in the training loss, float32 `(classes,)`; `None` for equal weights.
     budgets: token budgets of the steps; `None` for all tokens in each step.
+    loading_rate: clips per second that one loader worker feeds, measured for the start summary; `None` if it was not measured.
     """
 
     run: TrainingRun
@@ -94,6 +95,7 @@ class RunSetup:
     label_counts: tuple[np.ndarray, int] | None = None
     class_weights: torch.Tensor | None = None
     budgets: TokenBudgets | None = None
+    loading_rate: float | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -168,12 +170,14 @@ class JointSetup:
     Model and data of a joint run, with the attributes of `RunSetup`.
 
     parts: for each data set the `RunSetup` of a run on it alone, with the joint model.
+    loading_rate: `None`, because the data sets differ in the time that a clip takes.
     """
 
     run: JointRun
     model: RunModel
     parts: dict[str, RunSetup]
     messages: list[str] = field(default_factory=list)
+    loading_rate: float | None = None
 
     def __post_init__(self):
         self.train_clips = JointClips({name: part.train_clips for name, part in self.parts.items()})

@@ -217,6 +217,28 @@ def describe_metrics(metrics: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
+def compare_rates(model_rate: float, loading_rate: float, num_workers: int) -> str:
+    """
+    What a model takes and what loader workers feed, in clips per second. loading_rate: of one worker.
+
+    >>> compare_rates(40.0, 20.0, 4)
+    'The model takes 40 clips/s (forward and backward passes on one device), and its 4 workers feed 80 clips/s.'
+    >>> print(compare_rates(40.0, 9.0, 0))
+    The model takes 40 clips/s (forward and backward passes on one device), and the training process reads 9 clips/s between the \
+steps: 5 workers would feed as many clips (dataloader_num_workers).
+    """
+    text = f"The model takes {model_rate:.3g} clips/s (forward and backward passes on one device), and "
+    if num_workers:
+        workers = "worker feeds" if num_workers == 1 else f"{num_workers} workers feed"
+        text += f"its {workers} {loading_rate * num_workers:.3g} clips/s"
+    else:
+        text += f"the training process reads {loading_rate:.3g} clips/s between the steps"
+    needed = math.ceil(model_rate / loading_rate)
+    if needed <= num_workers:
+        return f"{text}."
+    return f"{text}: {needed} worker{'s' if needed > 1 else ''} would feed as many clips (dataloader_num_workers)."
+
+
 class ShowProgress(TrainerCallback):
     """Shows the `TrainingProgress` of a `VideoTrainer`."""
 
@@ -246,6 +268,8 @@ class ShowProgress(TrainerCallback):
     def on_step_end(self, args, state, control, lr_scheduler=None, **kwargs):
         self.num_batches = 0
         trainer, learning_rate = self.trainer, max(lr_scheduler.get_last_lr())
+        if (rate := trainer.clock.pop_rate()) is not None and trainer.setup.loading_rate is not None:
+            self.progress.lines.write(compare_rates(rate, trainer.setup.loading_rate, args.dataloader_num_workers))
         self.progress.update(state.global_step, trainer.loss_sum.item, learning_rate, trainer.batches.num_clips)
 
     def on_prediction_step(self, args, state, control, **kwargs):

@@ -201,21 +201,28 @@ def begin_or_resume(
 
 def try_batches(trainer: "VideoTrainer", folder: Path) -> None:
     """
-    Train on the first batch, of a joint run on the first batch of each data set, without an optimizer step; then save the model and
+    Train twice on the first batch, of a joint run on the first batch of each data set, without an optimizer step; then save the model and
     its processors in the temporary `folder`, because a config that cannot be saved would stop the run at its first checkpoint.
     """
     import torch
     from accelerate import PartialState
+
+    from ..throughput import ModelClock
+    from .callbacks import compare_rates
 
     state = PartialState()
     model = trainer.prepare_step()
     trainer.current_gradient_accumulation_steps = 1
     for name, batch in trainer.first_batches():
         batches, num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
-        loss = trainer.training_step(model, batches[0], num_items)
+        trainer.clock = ModelClock(trainer.args.device.type != "cpu", num_warmup=1, num_timed=1)
+        loss, _ = (trainer.training_step(model, batches[0], num_items) for _ in range(2))
         if not torch.isfinite(loss):
             raise ValueError(f"The loss of the first batch{name} is {loss.item()}.")
         state.print(f"Dry run: the loss of the first batch{name} is {loss.item():.4f}.")
+        if trainer.setup.loading_rate is not None:
+            workers = trainer.args.dataloader_num_workers
+            state.print("Dry run: " + compare_rates(trainer.clock.pop_rate(), trainer.setup.loading_rate, workers))
     trainer.save_model(str(folder))
     trainer.setup.model.save_processors(str(folder))
     state.print("Dry run: the model was saved in a temporary folder. Nothing was written.")

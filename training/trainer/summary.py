@@ -41,7 +41,7 @@ def count_steps(setup: RunSetup, num_processes: int) -> tuple[int, int]:
 
 def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[str, Any]) -> str:
     """
-    Model, data, batch and number of steps of a run.
+    Model, data, batch and number of steps of a run. Measures `setup.loading_rate`.
 
     clip: as `describe_clip` returns it.
     """
@@ -84,8 +84,9 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
     )
     lines["steps"] = f"{steps:,}"
-    if (rate := measure_loading(setup, device)) is not None:
-        lines["data loading"] = describe_loading(rate, training.dataloader_num_workers)
+    setup.loading_rate = measure_loading(setup, device)
+    if setup.loading_rate is not None:
+        lines["data loading"] = describe_loading(setup.loading_rate, training.dataloader_num_workers)
     return format_lines(lines)
 
 

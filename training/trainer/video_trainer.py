@@ -27,7 +27,7 @@ from tubevit.classification import classification_loss
 from ..models.batch_norm import StatisticsOfForward
 from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..models.parameter_groups import parameter_groups
-from ..throughput import DataLoaderTimer
+from ..throughput import DataLoaderTimer, ModelClock
 from .build import RunSetup
 from .callbacks import SetEpoch, ShowProgress, StopAtChanceLoss, check_loss, check_weights
 from .class_balance import label_weights, weighted_loss
@@ -49,6 +49,7 @@ class VideoTrainer(TrainerOverrides):
         self.model_config = setup.model.model.config
         augments_batches = args.device.type != "cpu"
         self.batches = DataLoaderTimer(setup.augment if augments_batches else None)
+        self.clock = ModelClock(augments_batches)
         self.average: EMA | None = None
         self.teacher_logits: torch.Tensor | None = None  # of the current batch
         self.first_step, self.losses_before = 0, 0.0  # step and sum of losses at the start of this call
@@ -121,10 +122,11 @@ class VideoTrainer(TrainerOverrides):
         self.statistics.save()
         return loss
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         budgets = self.setup.budgets
         with nullcontext() if budgets is None else budgets.of_step(self.state.global_step):
-            loss = super().training_step(*args, **kwargs)
+            with self.clock.measure(len(inputs["labels"])):
+            loss = super().training_step(model, inputs, *args, **kwargs)
         self.statistics.restore()
         self.loss_sum += loss.detach()
         return loss

@@ -191,6 +191,29 @@ def test_colors_are_jittered_and_dropped_with_their_probabilities():
     assert gray / 600 == pytest.approx(0.1, abs=0.05) and unchanged / 600 == pytest.approx(0.18, abs=0.06)
 
 
+SPACES = {
+    "torchvision": {"rand_augment_layers": 3, "rand_augment_magnitude": 21},
+    "timm": {"rand_augment_space": "timm", "rand_augment_layers": 6, "rand_augment_magnitude_std": 0.5},
+}
+
+
+@pytest.mark.parametrize("shape", [(9, 3, 19, 22), (3, 18, 17)], ids=["clip", "image"])
+@pytest.mark.parametrize("space", SPACES)
+def test_fast_operations_equal_those_of_torchvision_bit_for_bit(space, shape, monkeypatch):
+    augment = ClipAugmentation(AugmentationConfig(**SPACES[space], random_erasing_prob=0.2), [127, 102, 76])
+    rng = np.random.default_rng(0)
+    clips = [torch.from_numpy(rng.integers(20, 230, shape, dtype=np.uint8))]
+    clips += [clips[0].mT.contiguous().mT, clips[0][..., :1].expand(shape), torch.full(shape, 200, dtype=torch.uint8)]
+    copies = [clip.clone() for clip in clips]
+    cases = [(clip, seed) for clip in clips for seed in range(30)]
+    found = [augment(clip, seed) for clip, seed in cases]
+    monkeypatch.setattr(augmentation, "as_clip", lambda clip: clip)
+    for (clip, seed), pixels in zip(cases, found, strict=True):
+        expected = augment(clip, seed)
+        assert type(pixels) is torch.Tensor and torch.equal(pixels, expected), seed
+    assert all(torch.equal(clip, copy) for clip, copy in zip(clips, copies, strict=True))
+
+
 def test_erased_pixels_get_the_mean_color():
     augment = batch_augmentation(random_erasing_prob=1.0)
     batch = a_batch([1], size=32)

@@ -19,6 +19,7 @@ from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
 
 from tubevit import TubeViTForVideoClassification
+from tubevit.training import throughput
 from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.models.build import load_run_config, make_model
@@ -108,6 +109,7 @@ def test_webm_files_from_the_command_line(tmp_path, capsys):
         "classes",
         "effective batch",
         "data loading",
+        "(forward and backward passes on one device), and the training process reads",
         "saved in",
     ):
         assert words in shown
@@ -128,8 +130,22 @@ def test_dry_run_includes_one_save(command, videos, tmp_path, capsys, monkeypatc
 
 def test_dry_run_writes_nothing(videos, tmp_path, capsys):
     assert main(["train", *arguments(videos, tmp_path / "a" / "run"), "--dry-run"]) == 0
-    assert "loss of the first batch is" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "loss of the first batch is" in shown
+    assert re.search(r"Dry run: The model takes [\d.e+]+ clips/s .* reads [\d.e+]+ clips/s between the steps", shown)
     assert not list(tmp_path.iterdir())
+
+
+def test_model_clock_leaves_out_warmup_and_waiting(monkeypatch):
+    now = iter([10.0, 10.5, 30.0, 31.0, 50.0, 50.4])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(now))
+    clock = throughput.ModelClock(has_accelerator=False, num_warmup=2, num_timed=3)
+    rates = []
+    for _ in range(7):
+        with clock.measure(2):
+            pass
+        rates.append(clock.pop_rate())
+    assert rates == [*[None] * 4, 4.0, None, None] and next(now, None) is None
 
 
 def test_corrupt_videos_are_dropped_and_counted(tmp_path, capsys):
