@@ -124,8 +124,8 @@ class VideoTrainer(TrainerOverrides):
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         budgets = self.setup.budgets
-        with nullcontext() if budgets is None else budgets.of_step(self.state.global_step):
-            with self.clock.measure(len(inputs["labels"])):
+        budget = nullcontext() if budgets is None else budgets.of_step(self.state.global_step)
+        with budget, self.clock.measure(len(inputs["labels"])):
             loss = super().training_step(model, inputs, *args, **kwargs)
         self.statistics.restore()
         self.loss_sum += loss.detach()

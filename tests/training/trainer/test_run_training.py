@@ -98,7 +98,7 @@ def test_output_files_are_complete_and_correct(videos, trained):
 
 def test_webm_files_from_the_command_line(tmp_path, capsys):
     data = make_videos(tmp_path / "videos", 2, 1, suffix=".webm")
-    argv = arguments(data, tmp_path / "run", num_train_epochs=1, **ONE_VIEW)
+    argv = arguments(data, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=1, **ONE_VIEW)
     assert main(["train", *argv]) == 0
     shown = capsys.readouterr().out
     for words in (
