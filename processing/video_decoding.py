@@ -120,7 +120,7 @@ def decode_video(
     if folder is not None:
         return _decode_folder(folder, source, sample_indices_fn, frame_transform)
     av = import_av()
-    num_threads = _default_num_threads() if num_threads is None else num_threads
+    num_threads = default_num_threads() if num_threads is None else num_threads
     if num_threads < 1:
         raise ValueError(f"num_threads must be 1 or more, or None for the default, got {num_threads}.")
     file, name = resolve_source(source)
@@ -189,18 +189,26 @@ class _FrameSelector:
         return indices.astype(np.int64)
 
 
-def _default_num_threads() -> int:
+def default_num_threads() -> int:
     return 1 if torch.utils.data.get_worker_info() is not None else min(num_cores(), MAX_THREADS)
+
+
+def set_decoder_threads(codec, num_threads: int) -> None:
+    """
+    Let the codec context `codec` decode with at most `num_threads` threads, where threads are safe.
+
+    With FFmpeg's logging on (torchvision 0.25 turns it on), closing the file can deadlock: it waits for the decoder threads while it holds
+    Python's GIL, which a thread needs to log. One thread is used then, and for codecs whose threads wait for lost frames.
+    """
+    codec.thread_type = "AUTO"  # prefers one frame per thread, because most pictures have a single slice
+    is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
+    codec.thread_count = num_threads if is_safe else 1
 
 
 def _configure_decoder(stream, num_threads: int, is_strict: bool = True, limits: DecodeLimits | None = None) -> None:
     """Prepare the decoder of `stream` to report all damage, with at most `num_threads` threads, and to refuse larger frames."""
     codec = stream.codec_context
-    codec.thread_type = "AUTO"  # prefers one frame per thread, because most pictures have a single slice
-    # With FFmpeg logging on, closing the file can deadlock: it waits for the decoder threads while it holds Python's GIL, which
-    # a thread needs to log.
-    is_safe = codec.name in THREADED_CODECS and import_av().logging.get_level() is None
-    codec.thread_count = num_threads if is_safe else 1
+    set_decoder_threads(codec, num_threads)
     # A stream may change its size. FFmpeg counts the pixels of its buffers, whose sides are padded, so its limit is looser.
     options = {} if limits is None else {"max_pixels": str(2 * limits.pixels + 2**16)}
     if is_strict and (codec.name in STRICT_CODECS or codec.thread_count > 1):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tubevit.processing import VideoDecodeError
-from tubevit.processing.video_decoding import FrameToRGB
+from tubevit.processing.video_decoding import FrameToRGB, default_num_threads, set_decoder_threads
 from tubevit.processing.video_source import import_av, open_container, reason, resolve_source
 
 
@@ -114,7 +114,7 @@ class VideoSource:
 
     def _frames(self, container: Any, stream: Any) -> Iterator[SourceFrame]:
         """Frames in presentation order. A damaged packet or frame is left out and counted."""
-        stream.thread_type = "AUTO"
+        set_decoder_threads(stream.codec_context, default_num_threads())
         convert: FrameToRGB | None = None
         first = latest = None
         base = stream.time_base or Fraction(1, 90_000)

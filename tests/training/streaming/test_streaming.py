@@ -185,6 +185,20 @@ def test_frames_with_gaps_are_shown_until_the_next(tmp_path):
         stream.push(frames[0], 5.9)
 
 
+def test_no_decoder_threads_that_could_deadlock(video, monkeypatch):
+    counts, frames_of = [], VideoSource._frames
+
+    def note(source, container, stream):
+        for frame in frames_of(source, container, stream):
+            counts.append(stream.codec_context.thread_count)
+            yield frame
+
+    monkeypatch.setattr(VideoSource, "_frames", note)
+    monkeypatch.setattr(av.logging, "get_level", lambda: av.logging.ERROR)
+    next(iter(VideoSource(str(video))))
+    assert counts == [1]
+
+
 def test_a_file_gives_the_frames_of_decode_video(video):
     frames, metadata = decode_video(str(video))
     found = list(VideoSource(str(video)))
