@@ -105,7 +105,7 @@ def test_experiments_without_results_are_named(tmp_path):
     assert "Table 7a" not in line and "Table 14" not in line and "tubevit experiments compare" not in line
     for name in TABLES:
         write_all(tmp_path, [invented_record(f"table_{name}", "one")])
-    for group in ("baselines", "train_clips"):
+    for group in ("baselines", "train_clips", "transfer_clips", "budgets_clips"):
         label = Label(group, group, "cpu", group, [], "tubevit", 0)
         write_numbers(label, tmp_path, "cpu", settings={}, seconds=0)
     assert "No records yet" not in make_report(tmp_path, tmp_path)
