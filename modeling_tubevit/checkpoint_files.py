@@ -251,8 +251,21 @@ def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        node[leaf] = pack(tensor.detach().cpu().contiguous())
-    Path(path).write_bytes(msgpack.packb(tree, use_bin_type=True))
+        node[leaf] = tensor
+    packer = msgpack.Packer(use_bin_type=True)
+
+    def write(node: Any) -> None:
+        """One array at a time: packed as a whole, a tree needs several times its size in memory."""
+        if isinstance(node, torch.Tensor):
+            file.write(packer.pack(pack(node.detach().cpu().contiguous())))
+            return
+        file.write(packer.pack_map_header(len(node)))
+        for key, value in node.items():
+            file.write(packer.pack(key))
+            write(value)
+
+    with open(path, "wb") as file:
+        write(tree)
 
 
 def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from .config_checks import CheckedConfig
 
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
 
 class SafetensorsOnlyMixin(PreTrainedModel):

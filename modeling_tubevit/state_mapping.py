@@ -130,7 +130,7 @@ def load_converted(
 
 
 def check_tensors(tensors: Mapping[str, Any]) -> None:
-    """Raise `ValueError` that names a value that is no dense tensor, a tensor of 8-bit floats, or the first few tensors with NaN or inf."""
+    """Raise `ValueError` for a value that is not a dense tensor, for a tensor of 8-bit floats, and for tensors with NaN or inf."""
     for name, value in tensors.items():
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise ValueError(f"{name} must be a dense tensor, got {_kind(value)}.")

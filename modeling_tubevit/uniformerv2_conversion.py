@@ -84,8 +84,7 @@ def normalize_reference(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, to
     """
     The tensors of a file by the names of the authors' code, without a prefix.
 
-    Returns the tensors and the names of the file by these names. Raises `ValueError` if this is no UniFormerV2 state, or if two
-    tensors of the file have one name.
+    Returns the tensors and the names of the file by these names. Raises `ValueError` if two tensors of the file have one name.
     """
     tensors: dict[str, torch.Tensor] = {}
     names: dict[str, str] = {}
@@ -180,7 +179,7 @@ def load_reference(model_class: Any, source: Any, report: Any = None, **override
 
     source: a file, or its tensors by name. overrides: as in `infer_config`. report: a `ConversionReport` to fill.
 
-    Raises `ValueError` for a file that is none, is damaged or holds another model, and for missing, additional, non-finite or
+    Raises `ValueError` for a file that is not a checkpoint, is damaged or holds another model, and for missing, additional, non-finite or
     wrongly shaped tensors.
     """
     dtype = overrides.pop("dtype", torch.float32)

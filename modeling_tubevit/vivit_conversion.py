@@ -252,7 +252,7 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
         rows = round(per_index**0.5)
         if rows**2 != per_index or row_unit != column_unit:
             raise ValueError(
-                f"The arrays hold {per_index} positions per frame, which are no square grid: give image_size."
+                f"The arrays hold {per_index} positions per frame, which do not form a square grid: give image_size."
             )
         height = width = rows * row_unit
         fields["image_size"] = height
@@ -283,7 +283,7 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     source: a file of Flax, or its arrays as tensors by their paths with slashes. overrides: as in `infer_config`. report: a
     `ConversionReport` to fill.
 
-    Raises `ValueError` for a file that is none, is damaged or holds another model, and for missing, additional, non-finite or
+    Raises `ValueError` for a file that is not a checkpoint, is damaged or holds another model, and for missing, additional, non-finite or
     wrongly shaped arrays.
     """
     dtype = overrides.pop("dtype", torch.float32)

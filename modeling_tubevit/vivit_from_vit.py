@@ -134,7 +134,7 @@ def _positions(state: Mapping[str, torch.Tensor], has_cls: bool, grid: tuple[int
     prefix, table = table[: int(source_has_cls)], table[int(source_has_cls) :]
     side = round(len(table) ** 0.5)
     if side**2 != len(table):
-        raise ValueError(f"The source has {len(table)} positions, which are no square grid.")
+        raise ValueError(f"The source has {len(table)} positions, which do not form a square grid.")
     time, rows, columns = grid
     if how == "resize":
         total = math.prod(grid)

@@ -103,7 +103,7 @@ def test_a_missing_tensor_is_named(family, left_out, message):
         (
             "SpatialTransformer/posembed_input/pos_embedding",
             torch.ones(1, 7, 24),
-            "6 positions per frame, which are no square",
+            "6 positions per frame, which do not form a square",
         ),
         (
             "SpatialTransformer/extra/kernel",
@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_reads_it():
     [
         ({"num_frames": 7}, "num_frames must be a multiple of 2, .* got 7: use 8"),
         ({"num_frames": 0}, "num_frames must be a multiple of 2, .* got 0: use 2"),
-        ({"num_frames": 6}, "5 positions per frame, which are no square grid: give image_size"),
+        ({"num_frames": 6}, "5 positions per frame, which do not form a square grid: give image_size"),
         ({"image_size": 33}, "image_size must be a multiple of 16, .* got 33: use 32"),
         ({"image_size": [32]}, r"image_size must be one integer or \(height, width\), got \[32\]"),
         ({"image_size": "32"}, "image_size must be one integer"),

@@ -169,8 +169,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     family = family_of_preset(args.preset)
     if family is not TUBEVIT:
         raise ValueError(
-            f"--preset {args.preset} is of {family.title}, and --preset takes sizes of TubeViT: {', '.join(PRESETS)}. `tubevit bench --families` "
-            "measures UniFormerV2 and ViViT."
+            f"--preset {args.preset} is of {family.title}, and --preset takes sizes of TubeViT: {', '.join(PRESETS)}. --runtime MODEL measures "
+            "a checkpoint of any family, and --families the published sizes of UniFormerV2 and ViViT."
         )
     for name in (*MODEL_SIZES, *NUMBERS):
         value = getattr(args, name.replace("-", "_"))

@@ -237,7 +237,7 @@ def _check_arguments(args: argparse.Namespace) -> int | None:
     for name in PUBLISHED_OPTIONS:
         if getattr(args, name) is not None:
             raise ValueError(
-                f"--{name.replace('_', '-')} is for published checkpoints of UniFormerV2 and ViViT, and {args.model} is none."
+                f"--{name.replace('_', '-')} is for published checkpoints of UniFormerV2 and ViViT, and {args.model} is not one."
             )
     if args.labels is None:
         return None

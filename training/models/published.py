@@ -31,7 +31,7 @@ from .published_classes import LISTS, assumed_class, class_names, cut_classifier
 
 SOMETHING_SOMETHING = ("ssv1", "ssv2")
 SOMETHING_SOMETHING_CLASSES = 174
-KNOWN_LAYOUTS = "UniFormerV2 of its authors (.pyth) or of MMAction2 (.pth), or ViViT of Scenic (a Flax checkpoint)"
+KNOWN_LAYOUTS = "a UniFormerV2 of its authors (.pyth) or of MMAction2 (.pth), or a ViViT of Scenic (a Flax checkpoint)"
 
 
 @dataclass
@@ -99,7 +99,7 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
         model, order, messages = _vivit(state, options, report)
         report.source_class = "ViViT of Scenic"
     else:
-        raise ValueError(f"{file} is no {KNOWN_LAYOUTS}: {describe_state(state)}.")
+        raise ValueError(f"{file} is not {KNOWN_LAYOUTS}: {describe_state(state)}.")
     report.target_class = type(model).__name__
     messages += _set_classes(model, options, order)
     return Converted(model, _processor(model, options, messages), report, messages)

@@ -44,7 +44,7 @@ def class_names(labels: str, order: str, num_labels: int) -> list[str]:
     if path is not None:
         names, source = read_class_list(path), str(path)
         if labels in LISTS and (unknown := set(names) - _all_names(labels)):
-            raise ValueError(f"{path} names {sorted(unknown)[0]!r}, which is no class of {labels}.")
+            raise ValueError(f"{path} names {sorted(unknown)[0]!r}, which is not a class of {labels}.")
     else:
         names, source = read_class_list(FOLDER / f"{_list_of(labels, order)}.txt"), f"{labels} in the order of {order}"
     if len(names) != num_labels:
