@@ -1,5 +1,6 @@
 """Python processes that start in milliseconds: they are forked from a process that has imported torch and Transformers, and nothing of
-this project. An import of both takes six seconds of CPU time, for each process of each test.
+this project. An import of both takes six seconds of CPU time, for each process of each test. For tests of imports, the process has
+imported torch only.
 
 A test whose subject is the start of a process (imports, `torchrun`, streams of the real command) starts a real process instead.
 """
@@ -20,22 +21,27 @@ import time
 from pathlib import Path
 
 
+TORCH_ONLY = ("torch", "torchvision.transforms.v2")
+ALL_LIBRARIES = (*TORCH_ONLY, "accelerate", "transformers.trainer", "transformers.pipelines")
 # Libraries read these when they are imported; a process that is forked later cannot have others.
-READ_ON_IMPORT = ("HF_", "TRANSFORMERS_", "OMP_", "MKL_", "TORCH_", "PYTHON")
-IMPORTED = ("torch", "torchvision.transforms.v2", "accelerate", "transformers.trainer", "transformers.pipelines")
+READ_BY_TORCH = ("OMP_", "MKL_", "TORCH_", "PYTHON")
+READ_ON_IMPORT = {TORCH_ONLY: READ_BY_TORCH, ALL_LIBRARIES: (*READ_BY_TORCH, "HF_", "TRANSFORMERS_")}
 STANDARD = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TIME_LIMIT = 300  # seconds
 
 
-def run_python(*arguments: str | Path, ranks: int = 0, cwd=None) -> subprocess.CompletedProcess:
-    """As `python *arguments`, where they begin with the path of a script, `-m` and a module, or `-c` and code.
+def run_python(
+    *arguments: str | Path, ranks: int = 0, cwd=None, imported: tuple = ALL_LIBRARIES, variables: dict | None = None
+) -> subprocess.CompletedProcess:
+    """As `python *arguments`, where they begin with the path of a script, `-m` and a module, or `-c` and code. `imported` is
+    `ALL_LIBRARIES` or `TORCH_ONLY`; `variables` are added to the environment.
 
     With `ranks`, this number of processes, as `torchrun --standalone --nproc-per-node` starts them: when one fails, the others are
     ended. stdout and stderr are then those of all ranks, and the exit status is that of the first rank that failed.
     """
-    server, started_with = start_server()
-    environment = {**os.environ, **STANDARD}
-    differing = read_on_import(environment).items() ^ started_with.items()
+    server, started_with = start_server(imported)
+    environment = {**os.environ, **STANDARD, **(variables or {})}
+    differing = read_on_import(environment, imported).items() ^ started_with.items()
     assert not differing, f"needs a real process: {differing}"
     environments = [environment]
     if ranks:
@@ -61,18 +67,22 @@ def free_port() -> int:
 
 
 @functools.cache
-def start_server() -> tuple[subprocess.Popen, dict[str, str]]:
+def start_server(imported: tuple[str, ...]) -> tuple[subprocess.Popen, dict[str, str]]:
     """The process that is forked, one in each process that runs tests, and the variables that its libraries have read."""
     environment = {**os.environ, **STANDARD}
     server = subprocess.Popen(
-        [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, *imported],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     atexit.register(server.kill)
-    return server, read_on_import(environment)
+    return server, read_on_import(environment, imported)
 
 
-def read_on_import(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_ON_IMPORT)}
+def read_on_import(environment: dict[str, str], imported: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_ON_IMPORT[imported])}
 
 
 def serve() -> dict:
@@ -133,7 +143,7 @@ def become(request: dict) -> None:
 
 if __name__ == "__main__":
     gc.disable()
-    for library in IMPORTED:
+    for library in sys.argv[1:]:
         importlib.import_module(library)
     gc.freeze()
     gc.enable()

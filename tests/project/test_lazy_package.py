@@ -1,13 +1,13 @@
 """`import tubevit` imports neither torch nor Transformers, and still registers every class with the Auto classes."""
 
 import ast
-import os
 import pickle
 import subprocess
 import sys
 
 import pytest
 from repository import ROOT
+from warm_processes import TORCH_ONLY, run_python
 
 import tubevit
 import tubevit.processing
@@ -51,21 +51,20 @@ FIRST_IMPORTS = {
 }
 
 
-def run_python(code: str, cwd, *options: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *options, "-c", code]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+def run_code(code: str, cwd) -> subprocess.CompletedProcess:
+    """Run code in a process that has imported torch, and neither Transformers nor this project."""
+    return run_python("-c", code, cwd=cwd, imported=TORCH_ONLY)
 
 
 @pytest.mark.parametrize("first", FIRST_IMPORTS.values(), ids=FIRST_IMPORTS)
 def test_the_auto_classes_know_the_package_in_any_order_of_imports(tmp_path, first):
-    result = run_python(USE_ALL.format(first=first), tmp_path)
+    result = run_code(USE_ALL.format(first=first), tmp_path)
     assert result.returncode == 0, result.stderr
 
 
 def test_importing_the_package_loads_no_library():
     code = f"import tubevit, tubevit.processing, tubevit.training, sys; print(*sorted({HEAVY} & set(sys.modules)))"
-    result = run_python(code, ROOT, "-W", "error")
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")
 
 
@@ -92,14 +91,14 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_modules_are_found_as_attributes():
     code = "import tubevit; print(tubevit.processing.decode_video.__module__, tubevit.presets.__name__)"
-    result = run_python(code, ROOT)
+    result = run_code(code, ROOT)
     assert result.stdout.split() == ["tubevit.processing.video_decoding", "tubevit.presets"], result.stderr
 
 
 def test_a_pickled_class_loads_in_a_fresh_process(tmp_path):
     (tmp_path / "class.pickle").write_bytes(pickle.dumps(tubevit.TubeViTForVideoClassification))
     code = "import pickle; print(pickle.load(open('class.pickle', 'rb')).__qualname__)"
-    result = run_python(code, tmp_path)
+    result = run_code(code, tmp_path)
     assert result.stdout.strip() == "TubeViTForVideoClassification", result.stderr
 
 
@@ -120,5 +119,5 @@ threads = [threading.Thread(target=each) for each in (auto, model, processing)]
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 print(type(AutoModelForVideoClassification._model_mapping[tubevit.TubeViTConfig]).__name__)
 """
-    result = run_python(code, tmp_path)
+    result = run_code(code, tmp_path)
     assert (result.stdout.strip(), result.stderr) == ("type", "")

@@ -3,11 +3,11 @@
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
+from warm_processes import free_port, run_python
 
 from tubevit.training.cli import main
 from tubevit.training.command_line import parse_arguments
@@ -115,7 +115,7 @@ def test_a_started_process_leaves_its_error_to_the_launcher(tmp_path, monkeypatc
 
 PROCESSES_THAT_END = """
 import os, sys, time
-import torch  # before the fork: one import for both processes
+import torch
 from tubevit.training.launch import end_processes, gather_on_cpu
 rank = 0 if os.fork() else 1
 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
@@ -136,13 +136,6 @@ assert rank or os.wait()[1] == 0
 
 def test_processes_end_together(tmp_path):
     """Also those without a launcher, whose store is rank 0's."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-c", PROCESSES_THAT_END, str(tmp_path / "rank 0 is done")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    done = run_python("-c", PROCESSES_THAT_END, tmp_path / "rank 0 is done", variables=variables)
     assert done.returncode == 0, done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as connection:
-        connection.bind(("127.0.0.1", 0))
-        return connection.getsockname()[1]

@@ -1,9 +1,7 @@
 """push_to_hub: the repository is created before training, and the finished run is uploaded. The Hub is a folder."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +11,7 @@ import pytest
 import torch
 from tiny_runs import CLASSES, ONE_VIEW, SHADES, arguments, make_images, make_run, make_videos
 from transformers import AutoModelForVideoClassification
+from warm_processes import TORCH_ONLY, run_python
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
@@ -93,9 +92,8 @@ def check_nothing_private(files: dict[str, bytes], *secrets: Path | str) -> None
 
 
 def labels_elsewhere(cache: Path, *models: Path | str) -> list[list[str]]:
-    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", ELSEWHERE, *map(str, models)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cache)
+    variables = {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    done = run_python("-c", ELSEWHERE, *models, cwd=cache, imported=TORCH_ONLY, variables=variables)
     assert done.returncode == 0, done.stderr[-3000:]
     return [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("labels: ")]
 
