@@ -35,8 +35,8 @@ from .launch import (
 from .option_names import nearest_names
 
 
-# Title of a group in the help to its sub-commands: name, module under tubevit.training, summary.
 OUTPUT_CLOSED = 141  # exit code after SIGPIPE, as shells report it
+# Title of a group in the help to its commands: name to module under tubevit.training and summary.
 GROUPS = {
     "everyday": {
         "train": ("run_video_classification", "fine-tune a classifier of videos, of images, or of both together"),

@@ -76,9 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="N|NAME|FILE|FOLDER",
-        help="image model: create a new classifier with N labels (default: keep the source's classifier). Published checkpoint: the names of "
-        "its classes, of kinetics400, kinetics600, kinetics700, kinetics710, ssv1, ssv2 or mit, from a file with a name per line, or from the folder of EPIC_100_noun_classes_v2.csv and "
-        "EPIC_100_verb_classes.csv",
+        help="image model: create a new classifier with N labels (default: keep the source's classifier). Published checkpoint: class "
+        "names; kinetics400, kinetics600, kinetics700, kinetics710, ssv1, ssv2 or mit, a file with a name per line, or a folder with "
+        "EPIC_100_noun_classes_v2.csv and EPIC_100_verb_classes.csv",
     )
     parser.add_argument(
         "--image-size",
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     published.add_argument(
         "--head",
         choices=("kinetics400", "kinetics600", "kinetics700"),
-        help="keep the rows of a Kinetics-710 classifier that classify this data set",
+        help="keep the rows of a Kinetics-710 classifier for the classes of this data set",
     )
     published.add_argument(
         "--attention-order",

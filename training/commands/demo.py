@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument(
         "--gradio",
         action="store_true",
-        help="serve the page for the model in --output, or for the shipped weights if there is none; needs the extra gradio",
+        help="serve the page for the model in --output, or for the weights in the package if there is none; needs the extra gradio",
     )
     page.add_argument(
         "--model",

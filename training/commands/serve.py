@@ -10,9 +10,13 @@ from ..environment import add_device_arguments, compile_model, select_device
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="checkpoint of a video classifier: a folder, or a name on the Hub")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0: all network interfaces (default: 127.0.0.1)",
     )
-    parser.add_argument("--port", type=whole_number(0), default=8000, help="port; 0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--port", type=whole_number(0), default=8000, help="port to listen on; 0: any free port (default: 8000)"
+    )
     add_device_arguments(parser)
     views = parser.add_argument_group(
         "views", "Clips per video whose predictions are averaged; default: the checkpoint's."
@@ -32,10 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0),
         default=5,
         metavar="MS",
-        help="longest time that a video waits for others to form a batch (default: 5)",
+        help="longest time that a video waits for a batch to fill, in milliseconds (default: 5)",
     )
     work.add_argument(
-        "--workers", type=whole_number(1), metavar="N", help="processes that decode (default: one per core)"
+        "--workers",
+        type=whole_number(1),
+        metavar="N",
+        help="number of processes that decode videos (default: one per core)",
     )
     limits = parser.add_argument_group(
         "limits", "A request that exceeds a limit is answered with a status from 400 to 499 and a reason."
@@ -48,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest number of requests at the same time (default: 64)",
     )
     limits.add_argument(
-        "--max-megabytes", type=whole_number(1), default=100, metavar="N", help="largest size of a file (default: 100)"
+        "--max-megabytes",
+        type=whole_number(1),
+        default=100,
+        metavar="N",
+        help="largest size of a file, in MiB (default: 100)",
     )
     limits.add_argument(
         "--max-total-megabytes",
@@ -75,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=30,
         metavar="S",
-        help="longest time to decode a file (default: 30)",
+        help="longest time to decode a file, in seconds (default: 30)",
     )
     limits.add_argument(
         "--upload-seconds",

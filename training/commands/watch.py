@@ -22,14 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, help="checkpoint of a video classifier: a folder, or a name on the Hub"
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", help="new folder for events.json, .csv, .vtt, windows.csv and timeline.png"
+        "--output",
+        metavar="FOLDER",
+        help="new folder for events.json, events.csv, events.vtt, windows.csv and timeline.png",
     )
     windows = parser.add_argument_group("windows")
     windows.add_argument(
         "--window-seconds",
         type=float,
         metavar="S",
-        help="length of a window (default: num_frames / fps of the checkpoint's processor; required if that processor spreads frames "
+        help="duration of a window, in seconds (default: num_frames / fps of the checkpoint's processor; required if that processor spreads frames "
         "over the whole video)",
     )
     windows.add_argument(
@@ -47,14 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score that an event must reach to be reported (default: 0.6)",
     )
     events.add_argument(
-        "--low", type=float, default=0.4, metavar="X", help="score below which an event ends (default: 0.4)"
+        "--low",
+        type=float,
+        default=0.4,
+        metavar="X",
+        help="an event starts and ends where its score crosses X (default: 0.4)",
     )
     events.add_argument(
         "--smoothing",
         type=whole_number(1),
         default=3,
         metavar="N",
-        help="windows whose scores are averaged (default: 3)",
+        help="number of successive windows whose scores are averaged (default: 3)",
     )
     events.add_argument(
         "--min-seconds",

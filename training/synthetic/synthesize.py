@@ -16,7 +16,7 @@ FIGURES = "figures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "target", metavar="OUT", help="folder for the files; a call that was interrupted is continued by the same call"
+        "target", metavar="OUT", help="folder to write to; the same command continues after an interruption"
     )
     parser.add_argument(
         "--task",

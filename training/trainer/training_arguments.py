@@ -259,7 +259,7 @@ class VideoTrainingArguments(TrainingArguments):
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU")
     check_data: bool = option(True, "try to open every file before training")
     corrupt_videos_file: str | None = option(
-        None, "report of `tubevit data check`; its files are skipped, and no file is checked again"
+        None, "report of `tubevit data check`: the files that it lists are skipped, and check_data is not repeated"
     )
     on_corrupt_video: Literal["skip", "raise"] = option(
         "skip", "skip videos that cannot be decoded, or stop with an error"

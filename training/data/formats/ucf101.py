@@ -82,7 +82,7 @@ def _label(match: re.Match) -> str:
 register_format(
     AnnotationFormat(
         name="ucf101",
-        description="UCF101, or paths in class folders, one per line",
+        description="UCF101, one path CLASS/VIDEO per line",
         sniff=sniff_ucf101,
         read=read_ucf101,
         priority=34,
