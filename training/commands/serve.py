@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=60,
         metavar="S",
-        help="longest time to receive a file (default: 60)",
+        help="longest time to receive a file, in seconds (default: 60)",
     )
     limits.add_argument(
         "--allow-url",

@@ -1,11 +1,11 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Choice of the videos that are held out for validation: a fraction of each class, and no group on both sides. Folds of
+Choice of the videos that are held out for validation: a fraction of each class, and all or none of the videos of a group. Folds of
 cross-validation keep groups together in the same way.
 
-A group is a file, or everything that one person, camera or film gave (`group_column`, `group_pattern`). With several labels per
-video the rarest class is served first (Sechidis et al., 2011, "On the Stratification of Multi-Label Data"), so that each class
-with two groups is on both sides if possible.
+A group is a file, or all videos of one person, camera or film (`group_column`, `group_pattern`). With several labels per video the
+rarest class is split first (Sechidis et al., 2011, "On the Stratification of Multi-Label Data"), so that each class with two or more
+groups is in both splits if possible.
 """
 
 import os
@@ -19,15 +19,15 @@ from .media_files import shorten
 from .recorded_inputs import record_folder
 
 
-# Names of groups in the files of UCF101 and of sets that are named alike: v_Basketball_g07_c02.avi.
+# Groups in the file names of UCF101 and of data sets with the same naming scheme: v_Basketball_g07_c02.avi.
 USUAL_GROUPS = r"_(g\d+)_c\d+"
 SHOWN = 5  # number of names listed in a message
 
 
 def choose_held_out(labels: Sequence[Any], groups: Sequence[Hashable], fraction: float, seed: int) -> list[int]:
     """
-    Indices of the rows that are held out, ascending: of each class about `fraction`, at least one, whole groups only. One group
-    of each class is never held out.
+    Ascending indices of the rows that are held out: about `fraction` of each class, at least one row, whole groups only. At least one
+    group of each class is not held out.
 
     labels: of each row; a tuple or list for several labels.
     groups: of each row; rows of equal groups stay together.

@@ -1,9 +1,9 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-A pool of processes that works on many files, with a progress bar, and survives files that crash or stop their process.
+A pool of processes that works on many files with a progress bar. A file that crashes or blocks its process does not end the task.
 
-A damaged video may crash FFmpeg, exhaust the memory, or keep the decoder busy for ever. In a run over 240,000 files, such a video
-must be one line in a report and not end the run.
+A damaged video may crash FFmpeg, exhaust the memory, or keep the decoder busy forever. In a run over 240,000 files, this video
+must become one line in a report.
 """
 
 import os

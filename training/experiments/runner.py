@@ -52,13 +52,13 @@ def run_all(
     keep_weights: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    The records of `runs`. Those that `folder` does not hold are trained, `jobs` at a time, each in its own process; a record is written
+    The records of `runs`. Runs without a record in `folder` are trained, `jobs` at a time, each in its own process; a record is written
     when its run is finished.
 
-    threads: of torch in each process (default: the cores divided by `jobs`). keep_weights: whether to keep the weights of a run with a
-    record.
+    threads: number of torch's threads in each process (default: the cores divided by `jobs`). keep_weights: whether to keep the weights
+        of a run with a record.
 
-    Raises `FileExistsError`, before any training, where a record with other settings is in the place of a run.
+    Raises `FileExistsError` before any training if the file of a run's record holds a record with other settings.
     """
     from tubevit.processing.cpu_cores import num_cores
 
@@ -102,7 +102,9 @@ def check_places(runs: Sequence[Run], folder: Path) -> None:
     """Raise `FileExistsError` where a record with other settings would be overwritten."""
     for path, experiment in ((run.path(folder), run.experiment) for run in runs):
         if path.is_file() and read_json(path).get("settings") != experiment.settings():
-            raise FileExistsError(f"{path} is of a run with other settings: name another --output, or move it away.")
+            raise FileExistsError(
+                f"{path} is the record of a run with other settings: choose another --output, or move the file."
+            )
 
 
 def record_paths(folder: Path) -> list[Path]:
@@ -113,7 +115,7 @@ def record_paths(folder: Path) -> list[Path]:
 
 
 def _without_known(runs: Sequence[Run], folder: Path) -> list[Run]:
-    """The runs without a record. Numbers that this or another table has already are written under the label of the run."""
+    """The runs without a record. A run whose settings another record already has gets a record with the same numbers."""
     labels = {each.name for each in fields(Label)}
     known = {}
     for record in map(read_json, record_paths(folder)):
@@ -172,7 +174,7 @@ def _call(call: tuple) -> None:
 
 
 def train_experiment(experiment: Experiment, folder: Path, device: str, threads: int) -> None:
-    """Train and evaluate an experiment in its run folder. What it prints goes to `log.txt` in that folder."""
+    """Train and evaluate an experiment in its run folder. Its output is written to `<run folder>.log`."""
     import torch
 
     from ..logging_utils import quiet_libraries
@@ -188,7 +190,7 @@ def train_experiment(experiment: Experiment, folder: Path, device: str, threads:
             experiment.classifier_folder(kind, folder) / EVALUATION / "metrics.json" for kind in experiment.kinds
         ]
         if not all(path.is_file() for path in scores):
-            shutil.rmtree(run_folder, ignore_errors=True)  # of a run that was interrupted
+            shutil.rmtree(run_folder, ignore_errors=True)  # left by an interrupted run
             _train(experiment, run_folder, run_options(experiment, folder) | {"use_cpu": device == "cpu"})
         for name, changes in experiment.evaluations.items():
             _evaluate(experiment, folder, name, changes, device)

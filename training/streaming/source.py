@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Frames of a file, a camera or a network stream, one after the other; a live source that breaks off or stalls is opened again."""
+"""Frames of a file, a camera or a network stream, in order. A live source that disconnects or stalls is reopened."""
 
 import platform
 import re
@@ -43,8 +43,9 @@ class VideoSource:
     The frames of a source, as an iterator of `SourceFrame`.
 
     name: a path or URL of a file; `camera:0`; a URL of a live stream (rtsp, rtmp, rtp, udp, tcp, srt).
-    max_reconnects: attempts in a row to open a live source again. stall_seconds: without data, after which a live source counts as broken.
-    on_message: called with a line for each break.
+    max_reconnects: consecutive attempts to reopen a live source. stall_seconds: seconds without data after which a live source counts as
+        lost.
+    on_message: called with one line each time a live source is lost.
 
     num_damaged: frames left out because FFmpeg reports damage. Raises `VideoDecodeError` if a file cannot be read to its end, or if a live
     source cannot be opened (again).

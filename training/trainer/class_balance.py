@@ -25,10 +25,8 @@ from ..data.text_tables import read_json, read_table
 
 
 BALANCED = "balanced"
-POWERS = {
-    "balanced": 1.0,
-    "sqrt": 0.5,
-}  # of 1 / (videos of the class), to which the probability of a video is proportional
+# A video is sampled with a probability proportional to (number of videos of its class) ** -power.
+POWERS = {"balanced": 1.0, "sqrt": 0.5}
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:
@@ -126,9 +124,9 @@ def class_probabilities(sampler: str, counts: np.ndarray) -> np.ndarray:
 
 class BalancedOrder(Sampler):
     """
-    The clips of an epoch, sampled by their class: as many as there are videos. With "balanced" each class has the same number of clips,
-    with "sqrt" one that is proportional to the square root of its number of videos. Each class and each video has this number
-    to within one clip (systematic sampling). The order depends on the seed and the epoch of `clips` only.
+    The clips of an epoch, sampled by their class; an epoch has as many clips as there are videos. With "balanced" each class has the
+    same number of clips, with "sqrt" a number proportional to the square root of its number of videos. The numbers of clips per class and
+    per video are exact to within one clip (systematic sampling). The order depends only on the seed and on the epoch of `clips`.
 
     labels: class of each video, -1 if it is unknown; such a video is not sampled.
     """
@@ -136,8 +134,10 @@ class BalancedOrder(Sampler):
     def __init__(self, clips: ClipDataset, labels: np.ndarray, sampler: str, seed: int):
         self.clips, self.labels, self.seed = clips, labels, seed
         counts = np.bincount(labels[labels >= 0])
-        share = class_probabilities(sampler, counts) / np.maximum(counts, 1)
-        self.expected = np.where(labels >= 0, share[labels], 0.0) * len(labels)  # clips of each video in an epoch
+        probabilities = class_probabilities(sampler, counts) / np.maximum(counts, 1)  # of one video of each class
+        self.expected = np.where(labels >= 0, probabilities[labels], 0.0) * len(
+            labels
+        )  # clips of each video in an epoch
 
     def __len__(self) -> int:
         return len(self.labels)
