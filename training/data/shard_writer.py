@@ -3,8 +3,8 @@
 `tubevit data shard`: writes the videos of a data set into shards, tar files of the WebDataset convention or Parquet files, with
 their labels, ids and segments, and a manifest (`shards`).
 
-Videos are re-encoded as by `tubevit data prepare`, in random order, which is stored: a shard is then a random sample of its
-split. A video that several clips refer to is stored once. A stopped run can be continued: first all copies are encoded, then
+Videos are re-encoded as by `tubevit data prepare` and stored in a random order, so that a shard is a random sample of its split.
+A video that several clips refer to is stored once. A stopped run can be continued: first all copies are encoded, then
 they are packed, each shard under a temporary name until it is complete.
 """
 
@@ -43,8 +43,8 @@ SHARDS_PER_PROCESS = 1  # a shard is worth a process
 
 class Video(NamedTuple):
     """
-    A file to store. path: of the original. copy: of the file whose bytes are stored. split: of its clips. key: its name in a shard,
-    without suffix. clips: the samples that refer to it, with their positions in the data set.
+    A file to store. path: path of the original. copy: path of the file whose bytes are stored. split: split of its clips. key: its name
+    in a shard, without suffix. clips: the samples that refer to it, with their positions in the data set.
     """
 
     path: str

@@ -23,9 +23,9 @@ from .decoding import ClipDecoder, Limits, UnreadableFile
 
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # bounds of the histograms
-RECENT = 1_000  # requests of which quantiles are computed
+RECENT = 1_000  # number of the last requests whose latency quantiles are reported
 STAGES = ("receive", "decode", "model")
-HEADER_BYTES = 2**16  # of a form, or of {"url": ...}, beside the file
+HEADER_BYTES = 2**16  # allowed in a body in addition to the file: headers of a form, or {"url": ...}
 BODY = {
     "required": True,
     "content": {
@@ -48,17 +48,17 @@ ERRORS = {
     408: "the body did not arrive in time",
     413: "the body is too large",
     422: "the file cannot be read, or exceeds a limit; `detail` says why",
-    429: "too many requests, or too many bytes, are in work",
+    429: "too many requests are in progress, or too many bytes wait to be decoded",
 }
 
 
 @dataclass
 class ServiceSettings:
     """
-    limits: of the files, see `Limits`. max_bytes: of a body, or of the file behind a URL. max_total_bytes: of the files of all requests in
-    work that are not decoded yet. max_requests: accepted at the same time; more requests, or bytes, are answered with 429.
-    upload_seconds: time for a body to arrive, or for a URL to be fetched. url_hosts: hosts from which files are fetched; none by
-    default. num_decoders: processes that decode. max_batch_size, max_wait: see `Batcher`.
+    limits: limits of a file, see `Limits`. max_bytes: size of a body, or of the file at a URL. max_total_bytes: total size of the files that
+    wait to be decoded. max_requests: requests in progress; more requests or bytes are answered with status 429. upload_seconds: time to
+    receive a body, or to fetch a URL. url_hosts: hosts from which files are fetched; none by default. num_decoders: number of processes
+    that decode. max_batch_size, max_wait: see `Batcher`.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -80,9 +80,9 @@ class ServiceSettings:
 
 class Uploads:
     """
-    The bytes of the files that the service holds. Each request counts its own with `Upload`.
+    The number of bytes of the files in memory. Each request adds its own with `Upload`.
 
-    settings: with `max_bytes` of a file and `max_total_bytes` of all.
+    settings: limits the bytes of one file (`max_bytes`) and of all (`max_total_bytes`).
     """
 
     def __init__(self, settings: ServiceSettings):
@@ -90,7 +90,7 @@ class Uploads:
 
 
 class Upload:
-    """The bytes of the file of one request; they count until the end of the `with` block. `add` raises 413 and 429."""
+    """Counts the bytes of the file of one request until the end of the `with` block. `add` raises `HTTPException` 413 or 429."""
 
     def __init__(self, uploads: Uploads):
         self.uploads, self.num_bytes = uploads, 0

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""The model behind a queue: clips of requests that wait at the same time are one batch."""
+"""Dynamic batching: clips of concurrent requests wait in a queue and go through the model together."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from ..evaluation.metrics import LogitsNotFinite, scores_of
 
 class Batcher:
     """
-    Scores of clips, computed in batches by one thread.
+    Computes the scores of clips in batches, in one thread.
 
-    classifier: a `VideoClassifier` on its device. max_batch_size: videos of a batch. max_wait: seconds that the first video of a batch
-    waits for others; videos that arrive while a batch is computed form the next one without waiting.
+    classifier: a `VideoClassifier` on its device. max_batch_size: maximum number of videos per batch. max_wait: seconds that the
+    first video of a batch waits for others; videos that arrive while a batch is computed form the next batch without waiting.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Batcher:
         self.task = asyncio.create_task(self._work())
 
     async def close(self) -> None:
-        """Stop after the batch in work. No request may be waiting."""
+        """Stop after the current batch. No request may be waiting."""
         if self.task is not None:
             self.task.cancel()
         self.thread.shutdown()
@@ -80,7 +80,7 @@ class Batcher:
 
     def _score_all(self, videos: list[torch.Tensor]) -> list[np.ndarray | LogitsNotFinite]:
         """
-        Scores of each video, or the reason why it has none. Videos of equal shape go through the model together; without a center crop,
+        Scores of each video, or the error of a video without scores. Videos of equal shape go through the model together; without a center crop,
         shapes may differ.
         """
         scores: list[Any] = [None] * len(videos)

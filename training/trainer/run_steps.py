@@ -30,10 +30,9 @@ class TrainedRun:
     """
     Results of a training run.
 
-    metrics: the content of `train_metrics.json` (`train_loss`, `steps`, `best_<metric>`, `best_step`). steps: optimizer steps
-    of the whole run. log_history: Trainer's log entries. throughput: as `DataLoaderTimer.throughput`, and
-    `slowest_files`, path to seconds. exit_code: 1 if
-    videos could not be scored in the evaluation, else 0.
+    metrics: the content of `train_metrics.json` (`train_loss`, `steps`, `best_<metric>`, `best_step`). steps: optimizer steps of the
+    whole run. log_history: Trainer's log entries. throughput: the result of `DataLoaderTimer.throughput`, and `slowest_files`, a mapping
+    from path to seconds. exit_code: 1 if videos could not be scored in the evaluation, else 0.
     """
 
     folder: Path
