@@ -53,7 +53,8 @@ FIRST_IMPORTS = {
 
 def run_code(code: str, cwd) -> subprocess.CompletedProcess:
     """Run code in a process that has imported torch, and neither Transformers nor this project."""
-    return run_python("-c", code, cwd=cwd, imported=TORCH_ONLY)
+    check = "import sys\nassert not {'transformers', 'huggingface_hub', 'tubevit'} & set(sys.modules)\n"
+    return run_python("-c", check + code, cwd=cwd, imported=TORCH_ONLY)
 
 
 @pytest.mark.parametrize("first", FIRST_IMPORTS.values(), ids=FIRST_IMPORTS)
@@ -119,5 +120,7 @@ threads = [threading.Thread(target=each) for each in (auto, model, processing)]
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 print(type(AutoModelForVideoClassification._model_mapping[tubevit.TubeViTConfig]).__name__)
 """
-    result = run_code(code, tmp_path)
+    # A process that imports torch here: if torch is loaded, all threads import Transformers at the same moment, and
+    # `from transformers import X` then fails in Transformers, whose package replaces itself in sys.modules at the end of its import.
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (result.stdout.strip(), result.stderr) == ("type", "")
