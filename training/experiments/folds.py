@@ -7,6 +7,7 @@ clips without a group are always trained on. The folds do not depend on the seed
 """
 
 import csv
+import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,7 +68,7 @@ class Fold:
         (files / "classes.txt").write_text("\n".join(clips.class_names) + "\n", encoding="utf-8")
         for split in SPLITS:
             rows = [
-                (path, label)
+                (os.path.abspath(path), label)  # a path in an annotation file is relative to that file
                 for path, label, fold in zip(*clips[:3], strict=True)
                 if (fold == self.fold) == (split == "validation")
             ]

@@ -213,9 +213,12 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(vit, clips,
     assert message in lines[-1] and not (tmp_path / "results").exists()
 
 
-def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(vit, clips, tmp_path, tiny_recipe, capsys):
+def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(
+    vit, clips, tmp_path, tiny_recipe, capsys, monkeypatch
+):
+    monkeypatch.chdir(clips.parent)  # a relative path, as users type it
     output = tmp_path / "results"
-    command = ["experiments", "transfer", "--data", str(clips), "--model", str(vit[0]), "--folds", "2", "--seeds", "1"]
+    command = ["experiments", "transfer", "--data", clips.name, "--model", str(vit[0]), "--folds", "2", "--seeds", "1"]
     command += [
         "--rows",
         "tubevit",
