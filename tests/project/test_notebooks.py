@@ -27,13 +27,14 @@ def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_five():
+def test_there_are_six():
     assert NAMES == [
         "01_quickstart",
         "02_from_image_vit",
         "03_tubes_by_hand",
         "04_fine_tuning",
         "05_published_weights",
+        "06_transfer",
     ]
 
 
