@@ -395,6 +395,6 @@ def test_processes_with_other_rows_do_not_start(indexed_set, tmp_path, monkeypat
     assert prints[0] == prints[1] != prints[2]
     monkeypatch.setattr(build, "PartialState", lambda: SimpleNamespace(num_processes=2))
     monkeypatch.setattr(build, "gather_on_cpu", lambda own: [own, prints[0]])
-    assert build._check_same_rows(read) is read
+    assert build.check_same_rows(read) is read
     with pytest.raises(ValueError, match="The processes of the run read different annotations"):
-        build._check_same_rows(load(folder))
+        build.check_same_rows(load(folder))
