@@ -130,8 +130,10 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
 
 def _is_misspelling(name: str, known: str) -> bool:
     """Whether the names begin with the same letter and differ in one or two letters, in long names in more."""
+    if name[:1] != known[:1]:
+        return False
     num_different = (len(name) + len(known)) * (1 - difflib.SequenceMatcher(None, name, known).ratio())
-    return name[:1] == known[:1] and num_different <= max(2, min(len(name), len(known)) // 3) + 1e-9
+    return num_different <= max(2, min(len(name), len(known)) // 3) + 1e-9
 
 
 def _added_words(first: list[str], second: list[str]) -> list[str] | None:

@@ -124,12 +124,12 @@ def option_names(parser: argparse.ArgumentParser) -> set[str]:
 
 def test_the_nearest_option_is_plausible(parsers):
     """For all commands and all options of the other commands: names that share only letters are not near."""
+    options = {command: option_names(parser) for command, parser in parsers.items()}
     suggested = {
         (name, near)
-        for parser in parsers.values()
-        for other in parsers.values()
-        for name in option_names(other) - option_names(parser)
-        for near in nearest_names(name, option_names(parser))
+        for own in options.values()
+        for name in set().union(*options.values()) - own
+        for near in nearest_names(name, own)
     }
     unlike = {(name, near) for name, near in suggested if name.rstrip("s").split("_")[-1] not in near}
     assert unlike == {("device", "use_cpu"), ("output_dir", "output")} and ("output", "output_dir") in suggested
