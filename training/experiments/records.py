@@ -166,9 +166,11 @@ def _make_row(members: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Row:
     by_seed: dict[int, list[tuple[dict, dict]]] = {}
     for member in members:
         by_seed.setdefault(member[1]["settings"].get("seed", 0), []).append(member)
-    num_folds = max(map(len, by_seed.values()))
+    data = first["settings"].get("data")
+    num_folds = data.get("num_folds", 1) if isinstance(data, dict) else 1
     missing = [f"seed {seed}: {len(each)} of {num_folds}" for seed, each in by_seed.items() if len(each) < num_folds]
-    seeds = [each for each in by_seed.values() if len(each) == num_folds]
+    # Without a seed that has all folds, the row shows what there is, and says so in its column of missing folds.
+    seeds = [each for each in by_seed.values() if len(each) >= num_folds] or list(by_seed.values())
     scores = [record["scores"][row["score"]] for row, record in seeds[0]]
     rates = [record["gflops_per_second"] for _, record in members if "gflops_per_second" in record]
     about = first | scores[0]  # an additional evaluation has its own tokens and GFLOPs

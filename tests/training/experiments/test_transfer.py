@@ -255,7 +255,7 @@ def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(
 
 
 def record(name, seed, fold, correct, number):
-    settings = {"seed": seed, "data": {"source": "fight", "fold": fold}}
+    settings = {"seed": seed, "data": {"source": "fight", "num_folds": 2, "fold": fold}}
     score = {"accuracy": correct / number, "correct": correct, "number": number, "chance": 0.5}
     return invented_record(
         "transfer_fight_2folds", name, seed, settings=settings, scores={"video": score}, seconds=10.0 + fold
@@ -267,6 +267,8 @@ def test_a_score_is_over_the_clips_of_all_folds_and_a_seed_without_a_fold_is_lef
     (row,) = collect_rows(members)[""]
     assert row.scores == (pytest.approx(100 * 21 / 40),) and row.number == 40 and row.seconds == 21
     assert row.missing == "seed 1: 1 of 2"
+    (row,) = collect_rows(members[:1])[""]
+    assert row.scores == (10,) and row.missing == "seed 0: 1 of 2"
 
 
 def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_set_differs(tmp_path):
