@@ -47,7 +47,7 @@ class TubeViTForPreTrainingOutput(ModelOutput):
     logits (`torch.Tensor` of shape `(batch_size, num_masked, values)`):
         Predicted targets of the masked tokens, in the order of the tokens.
     clip_losses (`torch.Tensor` of shape `(batch_size,)`):
-        Loss of each clip: mean over the targets of their mean squared errors.
+        Loss of each clip: mean over the targets of their mean squared errors; 0 for a clip without targets.
     bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`):
         The masked tokens.
     """
