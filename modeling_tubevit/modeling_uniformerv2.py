@@ -107,7 +107,8 @@ class ScaledLinear(nn.Linear):
 
     def forward(self, inputs: torch.Tensor, scale: float = 1.0, bias_scale: float = 1.0) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`."""
-        if type(self.weight) is not nn.Parameter:  # quantized weights ignore the scales of `addmm`
+        is_plain = type(self.weight) is nn.Parameter or torch.compiler.is_exporting()  # whose weights are stand-ins
+        if not is_plain:  # quantized weights ignore the scales of `addmm`
             return nn.functional.linear(scale * inputs, self.weight, bias_scale * self.bias)
         rows = torch.addmm(self.bias, inputs.flatten(0, -2), self.weight.t(), beta=bias_scale, alpha=scale)
         return rows.unflatten(0, inputs.shape[:-1])
