@@ -10,7 +10,7 @@ DATA ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix fuzz bench-data lint typecheck docs recipes release-check clean FORCE
+.PHONY: help demo test test-matrix fuzz bench-data bench-gpu lint typecheck docs recipes release-check clean FORCE
 
 help:
 	@echo "make demo               train a tiny TubeViT on moving shapes: 5 minutes on 2 idle cores, writes demo/report.png"
@@ -20,6 +20,7 @@ help:
 	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre, 7 GB each"
 	@echo "make fuzz               decode randomly damaged videos for 10 minutes (make fuzz SECONDS=60 SEED=1); keeps the files that fail"
 	@echo "make bench-data         measure the start of runs on 240,000 videos, and the memory of a loader worker over 5,000 clips: 20 minutes"
+	@echo "make bench-gpu          measure training, memory and inference of TubeViT-B on a GPU, below 10 minutes; writes bench-gpu.json"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"
@@ -90,6 +91,11 @@ CLIPS ?= 5000
 bench-data: $(READY)
 	$(BIN)/tubevit bench --data-scale --data-videos $(VIDEOS)
 	$(BIN)/tubevit bench --loader --loader-clips $(CLIPS) --loader-workers 1 --rounds 1 --preset tiny
+
+# GPU_ARGS="--preset large --batch-sizes 4 8" for other sizes.
+GPU_ARGS ?=
+bench-gpu: $(READY)
+	$(BIN)/python -m tubevit.training.benchmarks.gpu $(GPU_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from transformers import VideoMAEConfig
 from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
 
-from tubevit.training.benchmarks import bench, data_scale, families, runtimes, startup
+from tubevit.training.benchmarks import bench, data_scale, decoding, families, gpu, runtimes, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -370,6 +370,50 @@ def test_runtimes_are_compared_with_torch(tmp_path, capsys):
     assert ("openvino" in rows) != any("OpenVINO is not measured" in note for note in report["notes"])
     default = load_video_classifier(runtimes._random_model(tmp_path / "random", "tiny", 20, 32), {})
     assert clip_shape(default) == (20, 3, 32, 32)
+
+
+def test_the_gpu_benchmark_records_every_measurement(tmp_path, monkeypatch, capsys):
+    """On a CPU and a small scale; the commands that it starts run in this process."""
+    argvs, own = [], torch.nn.Module.compile
+
+    def run(*arguments):
+        argvs.append(list(map(str, arguments)))
+        assert main(argvs[-1]) == 0
+
+    def refuse(setup, compiles):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(gpu, "run_tubevit", run)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: own(self, backend="eager"))
+    monkeypatch.setattr(decoding, "CLIP_KINDS", (ClipKind("a.mp4", "a", 48, 64, 24, 12, "libx264", 12, ()),))
+    monkeypatch.setattr(gpu, "NUM_COPIES", 8)
+    monkeypatch.setattr(gpu, "PEAK_TFLOPS", {"": 2.0})
+    small = ["--preset", "tiny", "--num-frames", "20", "--image-size", "32", "--device", "cpu", "--workers", "0"]
+    argv = [*small, "--rounds", "1", "--file-steps", "1", "--output", str(tmp_path / "out.json")]
+    assert gpu.main([*argv, "--batch-sizes", "2"]) == 0
+    record = json.loads((tmp_path / "out.json").read_text())
+    kinds = [(row["what"], row["compiled"], row["batch_size"]) for row in record["rows"]]
+    assert kinds == [
+        ("training step", False, 2),
+        ("training from files", False, 2),
+        ("training step", True, 2),
+        ("forward pass", False, 2),
+        ("forward pass", True, 2),
+    ]
+    for row in record["rows"]:
+        passes = 1 if row["what"] == "forward pass" else 3
+        tflops = passes * record["settings"]["gflops"] * row["batch_size"] / row["median_ms"]
+        assert row["tflops"] == pytest.approx(tflops) and row["mfu"] == pytest.approx(tflops / 2)
+    assert argvs[0][:2] == ["data", "prepare"] and argvs[1][0] == "train" and record["commit"]
+    assert any("flash_attention_2 is not measured" in note for note in record["notes"])
+
+    monkeypatch.setattr(gpu, "train_step", refuse)
+    monkeypatch.setattr(gpu, "forward", refuse)
+    monkeypatch.setattr(gpu, "measure_files", lambda *arguments: pytest.fail("the time is over"))
+    capsys.readouterr()
+    assert gpu.measure(replace(SMALL, train=True), False, 1)["error"] == "out of memory"
+    assert gpu.main([*argv, "--batch-sizes", "1", "--minutes", "0"]) == 0
+    assert "Not measured, because the time was over: training from files." in capsys.readouterr().out
 
 
 def test_names_are_separated_by_commas():
