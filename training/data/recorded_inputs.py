@@ -9,7 +9,7 @@ The functions that read a file or list a folder of a data set call `record_file`
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -18,7 +18,7 @@ from pathlib import Path
 
 MAX_HASHED_BYTES = 1 << 28  # a larger file is compared by its size and time of change
 MISSING = "missing"
-FILE, FOLDER, FRAMES, SHARD = "file", "folder", "frame folder", "shard"
+FILE, FOLDER, FRAMES, SHARD, REMOTE_SHARDS = "file", "folder", "frame folder", "shard", "remote folder of shards"
 
 
 def fingerprint_file(path: str | Path) -> str:
@@ -70,18 +70,24 @@ def size_and_time(path: str | Path) -> str:
     return f"{status.st_size}/{status.st_mtime_ns}"
 
 
-FINGERPRINTS = {FILE: fingerprint_file, FOLDER: fingerprint_folder, FRAMES: time_of_change, SHARD: size_and_time}
+# `shards` adds the function of REMOTE_SHARDS.
+FINGERPRINTS: dict[str, Callable[[str], str]] = {
+    FILE: fingerprint_file,
+    FOLDER: fingerprint_folder,
+    FRAMES: time_of_change,
+    SHARD: size_and_time,
+}
 
 
 class RecordedInputs:
-    """Files and folders with their fingerprints: `entries` maps (kind, absolute path) to a fingerprint."""
+    """Files and folders with their fingerprints: `entries` maps (kind, absolute path or URL) to a fingerprint."""
 
     def __init__(self, entries: dict[tuple[str, str], str] | None = None):
         self.entries = {} if entries is None else entries
         self.begin = time.time_ns()
 
     def add(self, kind: str, path: str | Path) -> None:
-        key = (kind, os.path.abspath(path))
+        key = (kind, str(path) if kind == REMOTE_SHARDS else os.path.abspath(path))
         if key not in self.entries:
             self.entries[key] = FINGERPRINTS[kind](key[1])
 
@@ -145,3 +151,9 @@ def record_shard(path: str | Path) -> None:
     """Called before a shard is read: its size and time of change are recorded."""
     if (inputs := _CURRENT.get()) is not None:
         inputs.add(SHARD, path)
+
+
+def record_remote_shards(url: str) -> None:
+    """Called before a folder of shards with a manifest is read in remote storage."""
+    if (inputs := _CURRENT.get()) is not None:
+        inputs.add(REMOTE_SHARDS, url)

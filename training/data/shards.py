@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .recorded_inputs import record_file, record_shard
+from .recorded_inputs import FINGERPRINTS, MISSING, REMOTE_SHARDS, record_file, record_remote_shards, record_shard
 from .segments import Segment
 
 
@@ -310,6 +310,8 @@ def read_manifest(location: str) -> Manifest | None:
     path = join(folder, MANIFEST)
     if not is_remote(path):
         record_file(path)
+    else:
+        record_remote_shards(folder)
     try:
         content = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -353,10 +355,9 @@ def read_clips(manifest: Manifest) -> Iterator[tuple[Address, Clip]]:
 def _check_sizes(manifest: Manifest) -> None:
     """Raise `ShardError` for a shard that is missing or has another size. Storage without a listing (http) is not checked."""
     if is_remote(manifest.folder):
-        fs, root = filesystem(manifest.folder)
-        if "http" in fs.protocol:
+        listed = _list_remote(manifest.folder)
+        if listed is None:
             return
-        listed = {path.rpartition("/")[2]: info["size"] for path, info in fs.find(root, detail=True).items()}
     else:
         with os.scandir(manifest.folder) as entries:
             listed = {
@@ -373,3 +374,24 @@ def _check_sizes(manifest: Manifest) -> None:
                 f"The shard {join(manifest.folder, name)} has {listed[name]:,} bytes, not {size:,} as {MANIFEST} states: it is "
                 "cut off or was changed; copy it again."
             )
+
+
+def _list_remote(folder: str) -> dict[str, int] | None:
+    """Name and size of the files of a folder in remote storage; `None` for storage without a listing (http)."""
+    fs, root = filesystem(folder)
+    if "http" in fs.protocol:
+        return None
+    return {path.rpartition("/")[2]: info["size"] for path, info in fs.find(root, detail=True).items()}
+
+
+def _fingerprint_remote(folder: str) -> str:
+    """A hash of the manifest, which holds the checksums of shards and index, and of the listing; `MISSING` without a manifest."""
+    try:
+        content = read_file(join(folder, MANIFEST))
+        listed = sorted((_list_remote(folder) or {}).items())
+    except OSError:
+        return MISSING
+    return hashlib.sha256(content + json.dumps(listed).encode()).hexdigest()
+
+
+FINGERPRINTS[REMOTE_SHARDS] = _fingerprint_remote

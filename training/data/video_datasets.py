@@ -53,7 +53,7 @@ from .holding_out import (
 )
 from .media_files import MEDIA_SUFFIXES, describe_frames, shorten
 from .recorded_inputs import record_inputs
-from .shards import is_remote
+from .shards import as_location, is_remote, read_manifest
 from .text_tables import LIST_SEPARATOR
 
 
@@ -84,7 +84,7 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
         with record_inputs() as inputs:
             sources, entry, messages = _find_sources(reader, class_names)
             messages += _check_options(config, entry)
-            if entry.is_indexed and not any(is_remote(source.path) for source in sources):
+            if entry.is_indexed and all(map(_has_fingerprint, sources)):
                 data = _load_samples(reader, sources, entry, class_names, messages)
                 return index.store(data, inputs, time.perf_counter() - start)
     if entry.open_splits is None:
@@ -92,6 +92,12 @@ def load_video_dataset(config: DataConfig, class_names: list[str] | None = None)
     data = _load_opened(config, sources, entry, class_names)
     data.messages[:0] = messages
     return data
+
+
+def _has_fingerprint(source: Source) -> bool:
+    """Whether a change of the source can be told without reading it: not for tar files without a manifest in remote storage."""
+    location = as_location(source.path)
+    return not is_remote(location) or read_manifest(location) is not None
 
 
 class ListedSplits(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, skip_first_batches
 from dataset_files import add_clip, add_table, class_folders, clip_bytes, error_of, load
 from small_processors import video_processor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from video_files import full_decode, moving_frames, write_video
 
 from tubevit.processing import decode_video
@@ -27,6 +27,7 @@ from tubevit.training.data.augmentation import AugmentationConfig
 from tubevit.training.data.check_data import ReadableFiles, check_videos, file_key
 from tubevit.training.data.clip_datasets import ClipDataset
 from tubevit.training.data.clip_sampling import RandomClipReader, video_source
+from tubevit.training.data.formats import shards as shard_format
 from tubevit.training.data.shard_order import ShardOrder, shard_order
 from tubevit.training.data.shards import Address, ShardError, read_manifest, read_member
 from tubevit.training.data.tar_scan import scan_tars
@@ -165,7 +166,7 @@ def test_encoded_copies_segments_labels_and_failed_videos(tmp_path, capsys):
 
 
 def test_frames_equal_files_and_shards(tmp_path):
-    """Lossless pictures of a video, and the shards that are made of them without loss, show the same pixels."""
+    """Lossless pictures of a video, and a shard that holds the video as it is, show the pixels of the file."""
     path = write_video(add_clip(tmp_path / "v" / "a" / "x.mp4"), moving_frames(10, 32, 40), fps=10)
     add_clip(tmp_path / "v" / "b" / "y.mp4")
     target = tmp_path / "frames"
@@ -173,7 +174,12 @@ def test_frames_equal_files_and_shards(tmp_path):
     assert main([*command, "--frame-format", "png"]) == 0
     assert sorted(each.name for each in (target / "a" / "x").iterdir())[:2] == ["img_00001.png", "img_00002.png"]
     data = load(data=target, frame_folder_fps=10, validation_fraction=0.0)
-    assert torch.equal(decode_video({**data.splits["train"][0]["video"], "fps": 10})[0], full_decode(path))
+    expected = full_decode(path)
+    assert torch.equal(decode_video({**data.splits["train"][0]["video"], "fps": 10})[0], expected)
+    assert main(["data", "shard", str(tmp_path / "v"), str(tmp_path / "shards"), "--as-is", *SMALL]) == 0
+    rows = {row["video_id"]: row for row in load(data=tmp_path / "shards", validation_fraction=0.0).splits["train"]}
+    (row,) = (row for name, row in rows.items() if "x" in name)
+    assert torch.equal(decode_video(video_source(row["video"]))[0], expected)
     assert main([*command[:4], *command[4:], "--frame-format", "png"]) == 0  # nothing is left to do
 
 
@@ -234,6 +240,30 @@ def test_every_clip_once_per_epoch_and_exact_resume(ranks, num_shards):
     assert len(read) <= num_steps * size * ranks, (
         "clips that complete the last batches of an epoch are all that is read twice"
     )
+
+
+class Indices(Dataset):
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_shards", [1, 9])
+def test_loader_workers_of_each_rank_keep_the_order(num_shards, workers):
+    """In the real loader of 1 to 4 ranks, from the start and after a resume."""
+    shards, size = np.repeat(np.arange(num_shards), 23 // num_shards), 2
+    for ranks in range(1, 5):
+        order = shard_order(shards, np.arange(len(shards)), size, ranks, 5, (1, 0)).tolist()
+        read = []
+        for rank in range(ranks):
+            batches = BatchSamplerShard(BatchSampler(order, size, False), ranks, rank)
+            found = list(DataLoader(Indices(), batch_sampler=batches, num_workers=workers, collate_fn=list))
+            assert found == list(batches)
+            read += found
+        assert {index for batch in read for index in batch} == set(order) == set(range(len(shards)))
+        if rank == 0:
+            loader = DataLoader(Indices(), batch_sampler=batches, num_workers=workers, collate_fn=list)
+            assert list(skip_first_batches(loader, 3)) == found[3:]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -530,6 +560,7 @@ class Ranges(Quiet):
 
 @pytest.mark.parametrize("kind", ["memory", "http with ranges", "http"])
 def test_shards_in_remote_storage(kind, address_of, files, monkeypatch):
+    monkeypatch.setattr(annotation_index, "MIN_ROWS", 1)
     together, read_members = [], clip_datasets.read_members
     monkeypatch.setattr(
         clip_datasets, "read_members", lambda paths: together.append(list(paths)) or read_members(together[-1])
@@ -551,6 +582,16 @@ def test_shards_in_remote_storage(kind, address_of, files, monkeypatch):
     assert [len(each) for each in together] == ([4] if kind == "memory" else []), (
         "a batch is read at once, in the worker"
     )
+    # A later run maps the rows from the index of the first one, until the shards change.
+    assert list(map(without_place, load(data=url, streaming=True).splits["train"])) == list(
+        map(without_place, expected)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_format, "read_clips", lambda manifest: pytest.fail("the clips are read again"))
+        assert "are mapped from the index" in load(data=url, streaming=True).messages[-1]
+    if kind == "memory":
+        fsspec.filesystem("memory").rm("/bucket/set/train-000000.tar")
+        assert "lacks the shard train-000000.tar" in error_of(data=url, streaming=True)
 
 
 def test_remote_tars_without_a_manifest_and_errors(shards):
