@@ -250,7 +250,7 @@ class Indices(Dataset):
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_loader_workers_of_each_rank_keep_the_order(workers):
     """In the real loader of a rank alone and of three ranks, from the start and after a resume."""
-    shards, size = np.repeat(np.arange(9), 3), 2
+    shards, size = np.repeat(np.arange(9), 4), 2
     for ranks in (1, 3):
         order = shard_order(shards, np.arange(len(shards)), size, ranks, 5, (1, 0)).tolist()
         read = []
