@@ -19,7 +19,7 @@ PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classificatio
 FLOAT16_MAX = 65504
 JOINT_GROUP = "action"  # name of the metrics of all label groups together
 Range = tuple[tuple[str, ...], str, Callable[[float], bool]]  # names of fields, allowed values in words, and the test
-# Arguments of a config that are no dataclass fields: Transformers reads them, or saves them in config.json.
+# Arguments of a config that are not dataclass fields: Transformers reads them, or saves them in config.json.
 LIBRARY_NAMES = {
     *(
         "num_labels",
@@ -276,7 +276,7 @@ def check_pixel_range(
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number; `True` is none."""
+    """Whether `value` is a finite number; `True` and `False` are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     # math.isfinite raises OverflowError for an integer beyond the range of a float.

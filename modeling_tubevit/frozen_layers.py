@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Layers that are not trained, for any model family whose config has `num_frozen_layers`."""
+"""Frozen layers, for any model family whose config has `num_frozen_layers`."""
 
 import os
 from typing import Any, cast

@@ -28,7 +28,7 @@ class ModelCodeExportMixin(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, with_code: bool = False, **kwargs):
         """
-        As in the base class.
+        `PreTrainedModel.save_pretrained` with one more option.
 
         with_code: also write the modules that define the model, so that a machine without this package loads the folder
             with `trust_remote_code=True`.
@@ -37,14 +37,14 @@ class ModelCodeExportMixin(PreTrainedModel):
             return super().save_pretrained(save_directory, *args, **kwargs)
 
     def push_to_hub(self, *args, with_code: bool = False, **kwargs):  # type: ignore[override]  # a decorator wraps the base's
-        """As in the base class. with_code: as in `save_pretrained`."""
+        """`PreTrainedModel.push_to_hub`. with_code: see `save_pretrained`."""
         with marked_for_export(self) if with_code else nullcontext():
             return super().push_to_hub(*args, **kwargs)
 
 
 def import_conversion(module: str) -> Any:
     """
-    The module `tubevit.<module>`, which converts weights of other codes. Raises `ImportError` without the `tubevit` package: code
+    The module `tubevit.<module>`, which converts weights of other implementations. Raises `ImportError` without the `tubevit` package: code
     exported to the Hub does not contain the conversions.
     """
     try:
@@ -70,7 +70,7 @@ def marked_for_export(model: ModelCodeExportMixin) -> Iterator[None]:
     config_attributes = vars(model.config)
     saved = {"auto_map": config_attributes["auto_map"]} if "auto_map" in config_attributes else {}
     config_attributes["auto_map"] = auto_map
-    # The library reads both attributes from the instance; the class stays unmarked.
+    # Transformers reads both attributes from the instance, so the class does not change.
     vars(model).update(_auto_class=model_class.auto_class, is_remote_code=lambda: True)
     try:
         yield

@@ -1,7 +1,7 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Self-supervised pretraining on clips without labels: tubes are masked, the encoder sees the visible tubes only, and a light decoder predicts what
-the masked tubes read. Ours; the paper pretrains on labels only.
+Self-supervised pretraining on clips without labels: tubes are masked, the encoder sees the visible tubes only, and a light decoder predicts the
+pixels of the masked tubes, or a function of them. Ours; the paper pretrains on labels only.
 
 The design is that of masked autoencoders ("VideoMAE", NeurIPS 2022), with three differences. Columns of overlapping tubes are masked together, see
 `tube_masking`. The decoder is that of "CrossMAE" (2024): the masked tubes are queries that attend to the encoder's tokens and not to each other, so it
@@ -31,10 +31,10 @@ from .tubes import Size, Tube
 from .vit_layers import VisionCrossAttention, VisionMLP
 
 
-# What a masked tube reads is averaged to this many frames, rows and columns: 2D tubes, and the others.
+# The pixels of a masked tube are averaged to this grid of frames, rows and columns: of a 2D tube, and of a 3D tube.
 GRID_OF_2D_TUBE, GRID_OF_3D_TUBE = (1, 8, 8), (4, 4, 4)
 GRID_VALUES = 64  # per channel, for both
-# Added to variances of pixels (0 to 1) before the division by their root: structure of less than about 2.5 gray levels is not amplified.
+# Added to the variance of pixels (0 to 1) before its root divides them: contrasts below about 2.5 gray levels are not amplified.
 VARIANCE_FLOOR = 1e-4
 
 
@@ -151,7 +151,7 @@ class TubeViTDecoder(nn.Module):
 
 @auto_docstring(
     custom_intro="""
-    TubeViT with a decoder that predicts what masked tubes read, for self-supervised pretraining on clips without labels.
+    TubeViT with a decoder that predicts the pixels of masked tubes, or features, for self-supervised pretraining on clips without labels.
     """
 )
 class TubeViTForPreTraining(TubeViTPreTrainedModel):
@@ -272,7 +272,7 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         target_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        What each tube token reads, `(batch, tokens, values)` in at least float32. A value is a mean over a block of the tube's pixels, in a grid of 4x4x4
+        The target of each tube token, `(batch, tokens, values)` in at least float32. A value is a mean over a block of the tube's pixels, in a grid of 4x4x4
         (frames, rows, columns), of 8x8 for a 2D tube:
 
         - "pixels": for each token and channel minus the mean over the grid, divided by the standard deviation (VideoMAE's `norm_pix_loss`);

@@ -3,7 +3,7 @@
 Pooling of the output tokens to one vector per clip (fig. 1). The paper names attention pooling but not its kind; we use the
 multi-head attention pooling ("MAP") head of Zhai et al., "Scaling Vision Transformers", as SigLIP does.
 
-The other poolings are those of image models that initialize a TubeViT. Tokens are in the order of the embeddings: an optional
+The other poolings are those of the image models from which a TubeViT can be initialized. Tokens are in the order of the embeddings: an optional
 CLS token, register tokens, then the tokens of the tubes.
 """
 

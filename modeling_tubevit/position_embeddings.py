@@ -145,9 +145,9 @@ class TubeViTRelativePositions(nn.Module):
     A learned bias on the attention scores, which depends only on the displacement between the centers of two tokens.
 
     The paper does not define its relative positions (table 7a). Ours have a table per axis with a value for each head and
-    displacement; the bias of a query and a key is the sum over time, height and width. A bias per displacement is Swin's and
-    T5's, the sum over axes MViTv2's. As in T5, all layers share the tables. Centers are those of the fixed positions,
-    multiples of half a frame or pixel. A displacement that exceeds the configured clip has the value of the largest one in it.
+    displacement; the bias of a query and a key is the sum over time, height and width. The bias per displacement follows Swin and
+    T5, the sum over axes MViTv2. As in T5, all layers share the tables. Centers are those of the fixed positions,
+    multiples of half a frame or pixel. A displacement larger than the configured clip uses the value of the largest displacement in it.
     """
 
     def __init__(self, config: TubeViTConfig):

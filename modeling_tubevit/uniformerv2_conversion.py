@@ -84,7 +84,8 @@ def normalize_reference(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, to
     """
     The tensors of a file by the names of the authors' code, without a prefix.
 
-    Returns the tensors and the names of the file by these names. Raises `ValueError` if two tensors of the file have one name.
+    Returns the tensors by these names, and the names in the file by these names. Raises `ValueError` if two tensors of the file have
+    the same name.
     """
     tensors: dict[str, torch.Tensor] = {}
     names: dict[str, str] = {}

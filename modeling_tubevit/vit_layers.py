@@ -3,7 +3,7 @@
 The encoder blocks of image ViTs, for any model family: pre-norm blocks `y = MSA(LN(z)) + z`, `z' = MLP(LN(y)) + y` (eqs. 1
 and 2 of the TubeViT paper).
 
-Every config can be used that has the fields `hidden_size`, `num_attention_heads`, `intermediate_size`, `hidden_act`,
+Any config works that has the fields `hidden_size`, `num_attention_heads`, `intermediate_size`, `hidden_act`,
 `layer_norm_eps`, `qkv_bias`, `hidden_dropout_prob` and `attention_probs_dropout_prob`; `layerscale_value` is read only by
 LayerScale's initialization. Parameter names are those of Transformers' ViT, so image checkpoints map one to one. LayerScale,
 gated MLPs and rotary positions carry the names of Transformers' DINOv2 and DINOv3.
@@ -99,7 +99,7 @@ class VisionMultiHeadAttention(nn.Module):
         to the scores before the softmax; `None` for no bias.
 
         Returns the output `(batch, queries, hidden_size)` and the attention weights `(batch, heads, queries, tokens)`, which
-        are `None` unless the backend is "eager". Raises `ValueError` for a bias with a backend that does not take one per head.
+        are `None` unless the backend is "eager". Raises `ValueError` for a bias with a backend that does not accept a bias per head.
         """
         backend = self.config._attn_implementation
         if attention_bias is not None and backend not in BACKENDS_WITH_BIAS:

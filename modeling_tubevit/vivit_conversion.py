@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Weights of ViViT's Models 1 to 4 between Scenic's layout and ours, in both directions without a loss.
+Weights of ViViT's Models 1 to 4 between Scenic's layout and ours, exactly in both directions.
 
 Scenic's Model 4 has the names and shapes of its Model 1 without a class token, so the file does not tell the two apart.
 """
@@ -135,7 +135,7 @@ def scenic_names(state: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
-    """What precedes the paths of a model's parameters, of each model in the file: first of those with a patch kernel."""
+    """The prefix of the parameter paths of each model in the file; models with a patch kernel come first."""
     kernels = [key for key in state if f"/{key}".endswith(f"/{PATCHES}") and not _is_of_optimizer(key)]
     blocks = [
         re.split(r"(?:Spatial|Temporal)?Transformer/encoderblock_0/", key)
@@ -339,7 +339,7 @@ def load_library_vivit(model_class: Any, source: Any, report: Any = None, **over
     from transformers import VivitForVideoClassification
 
     dtype = overrides.pop("dtype", torch.float32)
-    has_head = not hasattr(model_class, "frozen_modules")  # as only the model without a head has
+    has_head = not hasattr(model_class, "frozen_modules")  # only the backbone class has this attribute
     if not isinstance(source, VivitForVideoClassification):
         may_lack = r"pooler\." if has_head else r"pooler\.|classifier\."
         source = load_complete(VivitForVideoClassification, source, ("vivit",), may_lack=may_lack, dtype=dtype)

@@ -22,7 +22,7 @@ from .video_processing_tubevit import TubeViTVideoProcessor
 
 
 MAX_PATH = 4096  # characters
-ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")  # PIL's formats that may hold a video; pages of a TIFF are none
+ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")  # PIL's formats that may hold a video; the pages of a TIFF are not a video
 
 
 class TubeViTProcessor(ProcessorMixin):

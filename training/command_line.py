@@ -116,7 +116,7 @@ def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> l
 def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> None:
     """
     Add `--config`, `option=value` and the options of each dataclass, as `HfArgumentParser` declares them, in groups. An option
-    that is not given is absent from the result, so that `read_config` can tell it from one that is.
+    that is not given is absent from the result, so that `read_config` knows which options were given.
     """
     from transformers.hf_argparser import HfArgumentParser
 

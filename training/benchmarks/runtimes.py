@@ -3,7 +3,7 @@
 A video classifier in torch and in onnxruntime on the CPU: time of raw pixels to logits, size of the file, and difference of the logits.
 
 The ONNX files are those of `tubevit export --format onnx`: float32, and int8 with dynamic and with static quantization. Static quantization is
-calibrated on drawn clips, and logits are compared on other drawn clips; both say little of real videos.
+calibrated on synthetic clips, and logits are compared on other synthetic clips; neither represents real videos.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def measure_runtimes(
     """
     `{"title", "batch_size", "rows": {name: times in ms, "megabytes", "difference", "same_label"}, "notes": sentences}` with the names of
     `tables.RUNTIME_TITLES`. Ratios are a runtime's time divided by that of torch; "difference" is the largest between logits, "same_label" the fraction
-    of drawn clips that keep their label.
+    of synthetic clips that keep their label.
 
     checkpoint: a video classifier of any family; by default a TubeViT of `preset` with random weights, for clips of `num_frames` frames
         of `image_size`.

@@ -84,7 +84,7 @@ def send_all(send: Callable[[int], int], number: int, concurrency: int) -> tuple
 
 
 def malformed(videos: list[bytes], seed: int) -> dict:
-    """A request with a damaged video, random bytes, or a body that is no form or no JSON."""
+    """A request with a damaged video, random bytes, or a body that is neither a form nor JSON."""
     rng = random.Random(seed)
     data = bytearray(rng.choice(videos))
     kind = seed % 8

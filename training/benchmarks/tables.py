@@ -146,7 +146,7 @@ def format_runtimes(report: dict[str, Any]) -> str:
     notes = "".join(f"\n{note}" for note in report["notes"])
     return (
         f"Raw pixels to logits on the CPU: {report['title']}, {size}, batch {report['batch_size']}\n{table}\n"
-        "Ratios: time divided by that of torch. Difference: the largest between logits; same label: as torch; both on drawn clips."
+        "Ratios: time divided by that of torch. Difference: the largest difference of logits; same label: the fraction of clips with the label of torch; both on synthetic clips."
         + notes
     )
 

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Fill in the defaults of options of the training. Raises `ValueError` for options without effect."""
+    """Fill in the defaults of the training options. Raises `ValueError` for options without effect."""
     mode = "--gradio" if args.gradio else "--quick" if args.quick else None
     if args.gradio and args.quick:
         raise ValueError(
@@ -114,7 +114,7 @@ def _run_training(args: argparse.Namespace) -> int:
     from ..evaluation.metrics import chance_warning
 
     start = time.monotonic()
-    logging.disable_progress_bar()  # of loading weights, which takes no time for this model
+    logging.disable_progress_bar()  # this model loads at once
     folders = _find_demo_clips(args)
     print_step(2, "Check that all files can be read")
     clip_list = args.output / CLIP_LIST

@@ -86,7 +86,9 @@ def run(args: argparse.Namespace) -> None:
             existed = args.output.exists()
             try:
                 export(args, args.model if args.dataset is None else folder)
-            except BaseException:  # half an export is none, and would refuse the next one; the folder was new or empty
+            except (
+                BaseException
+            ):  # an incomplete export is useless and would block the next one; the folder was new or empty
                 shutil.rmtree(args.output, ignore_errors=True)
                 if existed:
                     args.output.mkdir()

@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit demo --quick`: the shipped weights of a `tubevit demo` on freshly drawn clips, a label within seconds.
+`tubevit demo --quick`: the shipped weights of a `tubevit demo` on newly generated clips, a label within seconds.
 
 `demo_weights/` holds the model of a demo with int8 kernels and matrices, at most 2 MB. Before rounding it is right for 97 % of 300 held-out clips.
 To write it anew:
@@ -119,7 +119,7 @@ def run_quick(output: Path, seed: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the shipped weights anew from the model of a demo."""
+    """Replace the shipped weights by those of a demo's model."""
     (model_folder,) = sys.argv[1:] if argv is None else argv
     pack_weights(Path(model_folder), SHIPPED)
     print(f"{SHIPPED / INT8_WEIGHTS}: {(SHIPPED / INT8_WEIGHTS).stat().st_size:,} bytes")

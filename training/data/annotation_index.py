@@ -119,7 +119,7 @@ class AnnotationIndex:
         except OSError as error:
             self.error = f"{self.root} cannot be written ({error.strerror or error})"
         if self.error is not None:
-            data.messages.append(f"{self.error}: each process reads the annotations anew at each start.")
+            data.messages.append(f"{self.error}: each process reads the annotations again at each start.")
             return data
         mapped = _map_rows(file)
         reason = f", because {self.reason}" if self.reason else ""

@@ -40,8 +40,10 @@ REPORT_COLUMNS = ("split", "video_id", "path", "reason")
 ON_CORRUPT_VIDEO = ("skip", "raise")
 BLOCKS = {"data": DataConfig}
 SECONDS_PER_FILE = 300.0
-FILES_PER_EXCHANGE = 64  # of each process of a run; a run that is killed loses the results of at most so many files
-NUM_UNSORTED = 1 << 14  # results that `ReadableFiles` has in memory as Python objects
+FILES_PER_EXCHANGE = 64  # after which each process of a run shares its results; a killed run loses at most these
+NUM_UNSORTED = (
+    1 << 14
+)  # largest number of results that `ReadableFiles` holds as Python objects before it sorts them into arrays
 
 
 class CorruptVideo(NamedTuple):
@@ -126,9 +128,9 @@ def check_videos(
 
     num_workers: number of processes that decode; by default one per core.
     seconds_per_file: time limit, after which a file counts as unreadable.
-    readable_files: files that an earlier check could read, which are not opened again. The main process adds the others to them.
-    is_shared: whether all processes of a distributed run call this function. Each checks its share of the files, and the result is
-        that of all files in each of them.
+    readable_files: files that an earlier check could read, which are not opened again. The main process adds the newly checked ones.
+    is_shared: whether all processes of a distributed run call this function. Each process checks a part of the files, and all return
+        the result of all files.
 
     Raises `ValueError` for streamed splits, which cannot be read by index.
     """
@@ -169,7 +171,7 @@ def check_videos(
 
 
 def _rank() -> tuple[int, int]:
-    """Number of this process of a distributed run, and how many there are."""
+    """Rank of this process in a distributed run, and the number of processes."""
     from accelerate import PartialState
 
     state = PartialState()
@@ -292,8 +294,8 @@ def read_report(path: str | Path) -> list[CorruptVideo]:
 def find_earlier_check(data: VideoData) -> tuple[list[CorruptVideo], float] | None:
     """
     The corrupt videos that an earlier check of all videos of the index found, and the time of that check. `None` without an index or
-    a check, after a change of the decoder, and if the file of a corrupt video has changed. Other files are not looked at: files that
-    were replaced under their names since are found while training.
+    a check, for another version of the decoder, and if the file of a corrupt video has changed. Other files are not compared: a file
+    that was replaced by a corrupt file of the same name is found during training.
     """
     if data.index is None or not (path := _path_of_check(data.index)).is_file():
         return None
@@ -334,9 +336,9 @@ def _status_of(path: str) -> list[int] | None:
 
 def file_key(source: dict[str, Any]) -> int | None:
     """
-    64 bits of a hash of what identifies an unchanged file: its source, size and time of change; for a video in a shard those of the
-    shard, or the CRC-32 in its address, which is compared at each read. `None` for what cannot be told to be unchanged: bytes,
-    addresses on the web, folders of frames, and members of remote shards without a manifest.
+    A 64-bit hash that changes with the file: of its source, size and modification time; for a video in a shard, those of the shard or
+    the CRC-32 in its address, which is compared at each read. `None` for sources whose change cannot be detected: bytes, web addresses,
+    folders of frames, and members of remote shards without a manifest.
     """
     path = source.get("path")
     if source.get("bytes") is not None or path is None:
@@ -354,12 +356,12 @@ def file_key(source: dict[str, Any]) -> int | None:
 
 class ReadableFiles:
     """
-    The files that earlier checks could read, in a file of this user. Files that could not be read are checked again.
+    A cache file that lists the files that earlier checks could read. Files that could not be read are checked again.
 
-    path: of the file, 16 bytes for each readable file: its `file_key` and its duration in seconds. By default it is in `cache_folder`.
-        Its name has the versions of PyAV and TubeViT: another decoder may find other damage. A record that is incomplete, because its
-        run was killed, has a key that no file has.
-    is_writer: whether this process writes to the file; one process of those that see the same cache.
+    path: path of the cache file, by default in `cache_folder`. It has 16 bytes for each readable file: its `file_key` and its duration
+        in seconds. Its name contains the versions of PyAV and TubeViT, because another decoder may find other damage. If a killed run
+        leaves an incomplete record, no file has the key in it.
+    is_writer: whether this process writes to the cache file; exactly one of the processes that share the cache does.
     num_used: number of files that were not opened again.
     error: why results could not be written, or `None`.
     """

@@ -71,7 +71,7 @@ class CorruptVideos:
         self.corrupt = torch.zeros(num_counters, dtype=torch.int64).share_memory_()
 
     def count(self, counters: torch.Tensor, slot: int) -> None:
-        """Count a video in `read` or `corrupt`. slot: index of its row, or of the worker that reads a stream."""
+        """Count a video in `read` or `corrupt`. slot: index of the video's row; for a stream, index of the worker that reads it."""
         counters[slot] = counters[slot] + 1 if self.num_rows is None else 1
 
     def report(self, video_id: str, path: str | None, error: Exception) -> None:
@@ -133,7 +133,7 @@ class _Clips:
         return int(self.corrupt_videos.corrupt.sum())
 
     def slowest_files(self, number: int) -> list[tuple[str, float]]:
-        """The files whose clips took longest to read, in this process and its workers, and these times in seconds; none of a stream."""
+        """The files whose clips took the longest time to read, in this process and its workers, each with its time in seconds; empty for a stream."""
         seconds, indices = self.seconds.topk(min(number, len(self.seconds)))
         read = [(index, time) for index, time in zip(indices.tolist(), seconds.tolist(), strict=True) if time]
         rows = [(self.rows[index], time) for index, time in read]
@@ -197,8 +197,8 @@ class ClipDataset(_Clips, Dataset):
     rows: a split of `VideoData`.
     read: `RandomClipReader`, `RandomImageReader` or `MultiViewReader`.
     num_classes, multi_label: number of classes, and whether labels become multi-hot vectors instead of class indices.
-    label_groups: names and sizes of groups of classes, of each of which a video has one: labels are `(groups,)` class indices.
-    is_labeled: if false, the labels of the rows are ignored: that of a clip is 0, or -100 if it could not be read.
+    label_groups: names and sizes of groups of classes; a video has one class of each group, and its labels are `(groups,)` class indices.
+    is_labeled: if false, the labels of the rows are ignored; the label of a clip is 0, or -100 if the clip could not be read.
     flipped_labels: changes of labels by a horizontal flip, see `augmentation.flipped_labels`.
     seed: random parameters depend on the seed, the epoch and the video.
     on_corrupt_video, max_corrupt_fraction, corrupt_video_log: see `CorruptVideos`.
@@ -209,7 +209,9 @@ class ClipDataset(_Clips, Dataset):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.is_remote = is_in_remote_shard(self.rows[0][self.read.media].get("path"))  # as of all other rows
+        self.is_remote = is_in_remote_shard(
+            self.rows[0][self.read.media].get("path")
+        )  # all rows are in the same place
 
     def __len__(self) -> int:
         return len(self.rows)

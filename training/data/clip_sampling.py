@@ -29,7 +29,7 @@ from .shards import Address, read_member
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
-NUM_MEASURED = 32  # videos or images of `pixel_statistics`
+NUM_MEASURED = 32  # videos or images that `pixel_statistics` reads
 REMOTE = ("http://", "https://")  # the decoder downloads these URLs
 
 
@@ -232,7 +232,7 @@ class RandomCrops:
     """
     The random crops and flips of clips: a random-resized crop, or with `scale_jitter_min` a random resize and a crop of fixed size.
 
-    processor: its `crop_size` is the size of the clips; with scale jitter, its `size` is the size of the frames before.
+    processor: its `crop_size` is the size of the clips; with scale jitter, its `size` is the size of the frames before the jitter.
     antialias: whether crops are resized with antialiasing.
 
     Raises `ValueError` if the smallest frames of scale jitter are smaller than the crop.
@@ -258,7 +258,7 @@ class RandomCrops:
                 )
 
     def shape_of(self, *shape: int) -> tuple[int, ...]:
-        """The shape of all copies of a clip. shape: of a clip without height and width."""
+        """The shape of all copies of a clip. shape: shape of one clip, without height and width."""
         return (*([self.num_copies] if self.num_copies > 1 else []), *shape, *self.crop.size)
 
     def random_flips(self, mirror: bool) -> list[bool]:
@@ -285,8 +285,8 @@ class RandomCrops:
 
 class ScaleJitter(NamedTuple):
     """
-    Random factors from `low` to `high` for height and width (Scenic). short_side: of the frames before, in pixels; `None` if frames
-    are stretched.
+    Random factors from `low` to `high` for height and width (Scenic). short_side: short side of the frames before the jitter, in
+    pixels; `None` if frames are stretched.
     """
 
     low: float
@@ -320,7 +320,7 @@ class SameCrop:
         return self.crop.transform(frames, self.params)
 
     def _jittered_params(self, height: int, width: int) -> dict[str, int]:
-        """The rectangle of the frame that a crop of the resized frame shows."""
+        """The rectangle of the original frame that a random crop of the randomly resized frame shows."""
         assert self.jitter is not None
         factors = torch.empty(2, dtype=torch.float64).uniform_(self.jitter.low, self.jitter.high).tolist()
         params: dict[str, int] = {}
@@ -348,7 +348,7 @@ class SameCrop:
         return self.crop.make_params([torch.empty(1, 1, 1, 1).expand(1, 1, height, width)])
 
     def _whole_pixels(self, params: dict[str, int], height: int, width: int) -> dict[str, int]:
-        """`params` with sides in the proportion of the crop, if it has one; RandomResizedCrop rounds each side by itself."""
+        """`params` with the aspect ratio of the crop, if that is fixed; RandomResizedCrop rounds height and width separately."""
         lowest, highest = self.crop.ratio
         if lowest != highest:
             return params

@@ -297,7 +297,7 @@ def time_decoding(
     step = max(1, len(pairs) // NUM_TIMED)
     medians: dict[str, list[float]] = {"original": [], "copy": []}
     for original, copy in pairs[::step][:NUM_TIMED]:
-        # A rate that is not the true one takes as many frames of a folder.
+        # The number of frames read from a folder does not depend on this rate.
         sources = {
             "original": source_of(original, frame_folder_fps),
             "copy": source_of(copy, frame_folder_fps or FOLDER_FPS),

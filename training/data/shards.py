@@ -4,7 +4,7 @@ Shards: tar or Parquet files that hold many videos each, on a disk or in remote 
 
 A video of a shard is read at its place in the file. Its path is an address such as `train-000003.tar#1536+48213:8f3a2b1c:x.mp4`:
 shard, offset and size in bytes, CRC-32, name of the member. A data set in shards is therefore read by index like a folder of
-files: splits, the check of the files, evaluation and the resume of a run need no code of their own.
+files: splits, the check of the files, evaluation and resuming a run need no special code.
 
 `tubevit data shard` (`shard_writer`) writes two files beside the shards: `shards.json` with settings, counts and checksums, and
 `shards.parquet` with a row per clip. Tar files without them are scanned once (`tar_scan`).
@@ -28,17 +28,15 @@ from .segments import Segment
 
 
 MANIFEST, INDEX = "shards.json", "shards.parquet"
-UNFINISHED = "unfinished"  # folder of a writer that is not done, in the folder of the shards
+UNFINISHED = "unfinished"  # folder of shards that are still written, in the folder of the shards
 FORMAT, VERSION = "tubevit shards", 1
 TAR_BLOCK = 512  # bytes; the header of a member is in the block before its content
-NUM_TRIES, SECONDS_BETWEEN_TRIES = 3, 1.0  # of a read from remote storage
-NUM_THREADS = 16  # of reads from remote storage at a time
+NUM_TRIES, SECONDS_BETWEEN_TRIES = 3, 1.0  # for a read from remote storage
+NUM_THREADS = 16  # that read from remote storage
 ADDRESS = re.compile(r"(?P<shard>.+)#(?P<offset>\d+)\+(?P<size>\d+):(?P<crc>[0-9a-f]{8}|-):(?P<name>[^/]+)", re.DOTALL)
-SERIES = re.compile(r"\{(\d+)\.\.(\d+)\}")  # of numbers, in "train-{000..127}.tar"
+SERIES = re.compile(r"\{(\d+)\.\.(\d+)\}")  # range of numbers, as in "train-{000..127}.tar"
 PATTERN = re.compile(r"[*?\[]")
-REMOTE = re.compile(
-    r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/"
-)  # also of a URL that `Path` has stripped of its second slash
+REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash suffices, because `Path` removes the second one
 
 
 class ShardError(ValueError):

@@ -29,7 +29,7 @@ def read_unlabeled(config: DataConfig) -> VideoData:
         )
     folder = Path(str(config.data))
     if not folder.is_dir():
-        raise NotADirectoryError(f"unlabeled=true needs a folder of videos, and {folder} is none.")
+        raise NotADirectoryError(f"unlabeled=true needs a folder of videos, and {folder} is not a folder.")
     tree = scan_folder(folder)
     return _make_data({"all": _list_videos(tree)}, folder, config, list(describe_left_out(tree, [])))
 

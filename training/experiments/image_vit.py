@@ -95,7 +95,7 @@ def plain_vit(source: str, image_size: tuple[int, int]) -> tuple[Weights, dict[s
     ):
         if getattr(config, field) != value:
             raise ValueError(
-                f"{source} is no plain ViT ({field}={getattr(config, field)!r}): the other families cannot take its weights exactly."
+                f"{source} is not a plain ViT ({field}={getattr(config, field)!r}): the other families cannot take its weights exactly."
             )
     (index,) = [each for each, tube in enumerate(config.get_tubes()) if tube.is_image_tube]
     embeddings = model.embeddings

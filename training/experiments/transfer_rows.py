@@ -25,7 +25,7 @@ TUBEVIT = "tubevit"
 PROBES = ("ridge", "attentive")
 # Random weights have no layers to freeze, and need the same rate in all layers, see `training_arguments`.
 FROM_RANDOM = {"num_frozen_layers": None, "layer_decay": 1.0, "learning_rate": 5e-4}
-# Fields of a TubeViT that are no part of its size and design, or that the run sets.
+# Fields of a TubeViT that do not belong to its size and design, or that the run sets.
 NOT_IN_CONFIG = {
     *(
         "architectures",

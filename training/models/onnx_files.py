@@ -103,7 +103,7 @@ class OnnxModel:
         self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
         if self.input_dtype not in INPUT_DTYPES:
             raise ValueError(
-                f"{path} is no file of `tubevit export --format onnx`: it does not say which pixels it takes."
+                f"{path} was not written by `tubevit export --format onnx`: its metadata do not state the type of the input pixels."
             )
 
     def __call__(self, **inputs: torch.Tensor) -> SimpleNamespace:

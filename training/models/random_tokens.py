@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Dropping tokens at random, the baseline of token budgets: a clip is tokenized with all tubes, gets its positions, and loses tokens.
+Dropping tokens at random, the baseline for token budgets: a clip is tokenized with all tubes, gets its positions, and loses tokens.
 
-The cost of the tokenizer stays. A token budget, by comparison, has tokens that are spread evenly over the clip.
+The tokenizer costs as much as before. With a token budget, in contrast, the tokens are spread evenly over the clip.
 """
 
 import copy
@@ -39,16 +39,16 @@ def keep_random_tokens(model: Any, num_tokens: int) -> Any:
     Keep `num_tokens` random tube tokens of each clip that `model`, a TubeViT, reads, and all CLS and register tokens.
 
     The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. Returns the handle of
-    the hook, whose `remove()` brings all tokens back. `check_random_tokens` says which models it takes.
+    the hook; its `remove()` restores all tokens. `check_random_tokens` checks the model first.
     """
 
-    @torch.compiler.disable  # the seeds leave the device
+    @torch.compiler.disable  # the seeds are copied to the CPU
     def drop(embeddings: Any, args: tuple, kwargs: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
         clips, num_prefix = kwargs["pixel_values_videos"], embeddings.num_prefix_tokens
-        if clips is None:  # images
+        if clips is None:  # the batch holds images
             return tokens
         prefix, others = tokens[:, :num_prefix], tokens[:, num_prefix:]
-        if tokens.is_meta:  # FLOPs are counted
+        if tokens.is_meta:  # meta tensors: the caller counts FLOPs
             return torch.cat((prefix, others[:, :num_tokens]), dim=1)
         rows = [_choose(seed, others.shape[1], num_tokens) for seed in _seeds(clips)]
         kept = torch.stack(rows).to(tokens.device)[:, :, None].expand(-1, -1, tokens.shape[2])

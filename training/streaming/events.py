@@ -73,7 +73,7 @@ class EventDetector:
         return time, smoothed, [event for event in ended if event is not None]
 
     def finish(self) -> list[Event]:
-        """The events that are open when the stream ends or breaks off. The detector begins anew."""
+        """The events that are open when the stream ends or breaks off. The detector then starts again."""
         ended = [self._close(index) for index in list(self.open)]
         self.recent.clear()
         return [event for event in ended if event is not None]

@@ -114,7 +114,7 @@ class TubeViTStream:
         return cls(classifier, **kwargs)
 
     def reset(self) -> None:
-        """Begin anew: the next frame is the first of a video, at 0 seconds."""
+        """Start again: the next frame is the first frame of a video, at 0 seconds."""
         self.origin: float | None = None
         self.latest: tuple[Frame, float] | None = None  # the newest frame and its time
         self.mean_gap = 0.0  # seconds between two frames

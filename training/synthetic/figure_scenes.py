@@ -21,7 +21,7 @@ TEXTURE_CELLS = (2, 4, 9, 24)  # per side, of the layers of a backdrop
 MAX_EDGES = 2  # straight lines in a backdrop: kerbs, poles
 PASSERS_BY = (0.76, 0.12, 0.12)  # how often nobody, one or two people pass by
 SHAKING = 0.35  # fraction of clips with a shaking camera
-GREY = 0.45  # brightness that low contrast leaves as it is
+GRAY = 0.45  # brightness that low contrast leaves as it is
 GRAINY = 0.5  # fraction of clips with noise
 CUT_OFF = {"punching": 0.6, "pushing": 0.6}  # fraction of clips in which the person who steps back may leave the frame
 HEADROOM = 1.04  # height of the view relative to the tallest person: the rest is a margin
@@ -30,7 +30,7 @@ HEADROOM = 1.04  # height of the view relative to the tallest person: the rest i
 @dataclass(frozen=True)
 class Look:
     """
-    Colours are RGB in [0, 1], `(3,)`. build: width of trunk and limbs, about 1. has_sleeves: down to the wrists.
+    Colors are RGB in [0, 1], `(3,)`. build: width of trunk and limbs, about 1. has_sleeves: down to the wrists.
     """
 
     shirt: np.ndarray
@@ -90,7 +90,7 @@ class FigureScene:
 
 
 def random_figure_scene(action: str, rng: np.random.Generator, num_frames: int) -> FigureScene:
-    """A scene of an action, one of `ACTIONS`, at the centres of `num_frames` equal parts of the clip."""
+    """A scene of an action, one of `ACTIONS`, at the centers of `num_frames` equal parts of the clip."""
     uniform = rng.uniform
     times = (np.arange(num_frames) + 0.5) / num_frames
     actors = act(action, rng, times)
@@ -106,7 +106,7 @@ def random_figure_scene(action: str, rng: np.random.Generator, num_frames: int) 
         backdrop=backdrop,
         shake=random_shake(rng, num_frames),
         gain=gain,
-        offset=GREY * (1 - gain) + uniform(-0.15, 0.1),
+        offset=GRAY * (1 - gain) + uniform(-0.15, 0.1),
         grain=uniform(0, 0.015) if uniform() < GRAINY else 0.0,
         is_mirrored=bool(uniform() < 0.5),
     )
@@ -170,7 +170,7 @@ UPPER_ARM_RADIUS, FOREARM_RADIUS, NECK_RADIUS, HEAD_RADIUS = 0.03, 0.024, 0.03, 
 HIP_RISE, SHOULDER_DROP = 0.02, 0.03  # where the trunk's capsule begins and ends, off the joints
 
 
-FACE = (0.02, 0.012)  # from the centre of the head to the chin, down and forwards
+FACE = (0.02, 0.012)  # from the center of the head to the chin, down and forwards
 
 
 HAIR = ((-0.02, -0.012), (-0.01, -0.02))  # ends of its capsule: upwards and backwards
@@ -191,7 +191,7 @@ class Capsule:
 
 class Grid:
     """
-    The centres of pixels, in body heights.
+    The centers of pixels, in body heights.
 
     shift: by how many pixels the picture is moved in each frame, integers `(frames, 2)`.
     """
@@ -281,7 +281,7 @@ def draw_capsule(canvas: np.ndarray, capsule: Capsule, grid: Grid) -> None:
     """
     Draw a capsule into each frame of `canvas`, float32 `(frames, size, size, 3)`, in place.
 
-    A pixel whose centre is d from the edge, inwards, is covered by 1/2 + d / (a pixel's mean side), from 0 to 1.
+    A pixel whose center is d from the edge, inwards, is covered by 1/2 + d / (a pixel's mean side), from 0 to 1.
     """
     start, end = capsule.start, capsule.end
     reach = capsule.radius + grid.blur / 2

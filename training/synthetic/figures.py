@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-# Lengths of a body of height 1, from the ankle to the centre of the head.
+# Lengths of a body of height 1, from the ankle to the center of the head.
 SOLE, SHIN, THIGH, TRUNK, NECK, UPPER_ARM, FOREARM, FOOT = 0.02, 0.25, 0.25, 0.33, 0.085, 0.165, 0.17, 0.05
 SHOULDER = 0.93  # where on the trunk, from the hip (0) to the neck (1)
 NOD = 0.1  # angle of the head ahead of that of the trunk

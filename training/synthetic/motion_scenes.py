@@ -17,7 +17,7 @@ class: no histogram, no mean, median, minimum or maximum over time, no learned f
 
 One frame tells nothing either, wherever in the clip it is, not even the task. Picture, sizes and turns are circles without
 an end: shapes leave at one side and return at the opposite one, and each place, size and turn begins at a uniformly random
-point of its circle, which motion leaves uniform. In every frame of every task the centres of the two shapes are
+point of its circle, which motion leaves uniform. In every frame of every task the centers of the two shapes are
 independent and uniform, as are the logarithms of their radii, and each is bright, dark or neither, once in three.
 
 So the best guess is right once in as many times as there are classes, of one task or, from one frame, of all: once in 14. The
@@ -136,7 +136,7 @@ class Scene:
 
 @dataclass
 class PairMotion:
-    """What the two shapes do: centres `(2, frames, 2)`, radii and tones `(2, frames)`; and `Scene.orders`."""
+    """The motion of the two shapes: centers `(2, frames, 2)`, radii and tones `(2, frames)`; and `Scene.orders`."""
 
     centers: np.ndarray
     radii: np.ndarray
@@ -263,7 +263,7 @@ def frame_step(num_frames: int) -> int:
 def random_look(
     rng: np.random.Generator, hues: tuple[float, float] = (0, 1)
 ) -> tuple[tuple[Rgb, Rgb], tuple[float, float, float]]:
-    """Colours of a shape between two `hues`, and its stripes: `Sprite.colors` and `Sprite.stripes`."""
+    """Colors of a shape between two `hues`, and its stripes: `Sprite.colors` and `Sprite.stripes`."""
     hue = rng.uniform(*hues)
     colors = tuple(
         colorsys.hsv_to_rgb((hue + rng.uniform(-0.05, 0.05)) % 1.0, rng.uniform(0.6, 1.0), value)

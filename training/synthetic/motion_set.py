@@ -1,8 +1,8 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Clips whose class is decided by motion alone, and images of the same shapes, drawn at the first access and cached in memory.
+Clips whose class is decided by motion alone, and images of the same shapes, generated at the first access and cached in memory.
 
-`motion_scenes` has the classes, and the reason why neither one frame nor all frames without their order show the class.
+`motion_scenes` defines the classes, and explains why neither one frame nor all frames without their order show the class.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class DrawnSet(Dataset):
     labels: class index of each example.
     """
 
-    key: str  # of the pixels in an example
+    key: str  # key of the pixels in an example
     unit: str  # "clip" or "image"
 
     def __init__(self, class_names: Iterable[str], number: int, split: str, image_size: int, seed: int):
@@ -60,7 +60,7 @@ class DrawnSet(Dataset):
         return np.random.default_rng([self.seed, SPLITS.index(self.split), UNITS.index(self.unit), index])
 
     def draw(self, index: int) -> np.ndarray:
-        """The pixels of an example, uint8, drawn anew."""
+        """Generate the pixels of an example, uint8."""
         raise NotImplementedError
 
 
@@ -69,9 +69,9 @@ class MotionSet(DrawnSet):
     Clips, as `{"pixel_values_videos": uint8 (frames, 3, height, width), "labels": int}`.
 
     task: one of `TASKS`, or "all", whose classes are those of all tasks.
-    level: from 1, a plain background, over 2, a moving texture, and 3, with distractors, to 4, with a shaking camera.
+    level: 1, a plain background; 2, a moving texture; 3, also distractors; 4, also a shaking camera.
     split: "train" or "validation"; they have no clip in common.
-    num_frames: from 8 on. image_size: pixels of a side, from 16 on.
+    num_frames: at least 8. image_size: height and width in pixels, at least 16.
 
     Raises `ValueError` for an unknown setting.
     """
@@ -94,7 +94,7 @@ class MotionSet(DrawnSet):
         self.task, self.level, self.num_frames = task, level, num_frames
         names = {name: (own, place) for own in TASKS for place, name in enumerate(TASKS[own]) if task in (own, "all")}
         super().__init__(names, num_clips, split, image_size, seed)
-        self._classes = [names[name] for name in self.class_names]  # task of each class, and its place there
+        self._classes = [names[name] for name in self.class_names]  # (task, index among the task's classes)
 
     def draw(self, index: int) -> np.ndarray:
         task, place = self._classes[self.labels[index]]

@@ -1,5 +1,5 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""A labelled set of small mp4 files to try a video model on: shapes that move over a smooth background.
+"""A labeled set of small mp4 files to try a video model on: shapes that move over a smooth background.
 
 The label is a shape and the direction of its motion ("circle moving left"), and one frame is not enough to tell it:
 the picture is a torus, so a shape that leaves at one side returns at the opposite one, and start position, speed, size
@@ -34,7 +34,7 @@ GENERATOR_VERSION = 2  # raise when the drawing changes, so that old sets are no
 class Scene:
     """Everything that is in a clip. Lengths are in units of the picture's side, colors are RGB in [0, 1].
 
-    `start` is the shape's centre `(y, x)` in frame 0, `speed` its step per frame, `radius` the radius of the circle
+    `start` is the shape's center `(y, x)` in frame 0, `speed` its step per frame, `radius` the radius of the circle
     with the shape's area. `background` holds the four corner colors that are blended over the picture.
     """
 
@@ -166,7 +166,7 @@ def _draw_frame(scene: Scene, frame: int, background: np.ndarray, contrast: np.n
     """
     side = len(background)
     pixel_centers = (np.arange(side, dtype=np.float32) + 0.5) / side
-    # Offset to the shape's centre by the shorter way around the torus, in [-0.5, 0.5).
+    # Offset to the shape's center by the shorter way around the torus, in [-0.5, 0.5).
     y, x = ((pixel_centers - center + 0.5) % 1.0 - 0.5 for center in scene.center(frame))
     distance = distance_to_edge(scene.shape, y[:, None], x[None, :], scene.radius)
     coverage = np.clip(0.5 - distance * side, 0, 1)[..., None]
@@ -184,7 +184,7 @@ def _rgb(hue: float, saturation: float, value: float) -> Rgb:
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
-# How far a shape reaches from its centre along the axes, in radii (rounded up).
+# How far a shape reaches from its center along the axes, in radii (rounded up).
 REACH = {"circle": 1.0, "ring": 1.16, "square": 0.89, "diamond": 1.26, "cross": 1.19, "triangle": 1.56}
 
 

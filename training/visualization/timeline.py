@@ -23,8 +23,8 @@ def draw_timeline(
     duration: float,
 ) -> None:
     """
-    A row per class with the score as an area and the events as bars below it: the classes with events, then those with the largest
-    scores, at most `MAX_CLASSES`.
+    Draw a row per class, with the score as an area and the events as bars below it. The first rows are the classes with events, then
+    the classes with the largest scores, at most `MAX_CLASSES` together.
 
     times: seconds, `(columns,)`. scores: from 0 to 1, `(columns, classes)`. events: label, start and end in seconds.
     """

@@ -25,7 +25,7 @@ PAGE = Path(__file__).parent / "page"
 SETTINGS_FILE = "model.json"
 WEIGHTS = ("auto", "int8", "float32")
 MAX_MODEL_BYTES = 1e9  # WebAssembly addresses 4 GB; the file, the model and its activations must fit
-NUM_COMPARED = 24  # drawn clips on which int8 and float32 weights are compared
+NUM_COMPARED = 24  # synthetic clips on which int8 and float32 weights are compared
 
 
 def export_web(
@@ -34,7 +34,7 @@ def export_web(
     """
     Write the page of a classifier to a new or empty `folder`.
 
-    weights: "int8", "float32", or "auto", int8 if all `NUM_COMPARED` drawn clips keep their label. npm_packages: a folder with the archives
+    weights: "int8", "float32", or "auto", int8 if all `NUM_COMPARED` synthetic clips keep their label. npm_packages: a folder with the archives
         of `npm_packages.PACKAGES`. title: name of the model in the page (default: the last part of `name`).
 
     Returns sentences for the user. Raises `ImportError` without the packages of the extra onnx; `ValueError` for a classifier that the
@@ -114,8 +114,12 @@ def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -
     ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     if weights == "auto" and num_same < len(clips):
-        return exported, "float32", f"; with int8 weights only {num_same} of {len(clips)} drawn clips keep their label"
-    return quantized, "int8", f"; {num_same} of {len(clips)} drawn clips keep their label"
+        return (
+            exported,
+            "float32",
+            f"; with int8 weights only {num_same} of {len(clips)} synthetic clips keep their label",
+        )
+    return quantized, "int8", f"; {num_same} of {len(clips)} synthetic clips keep their label"
 
 
 def _copy_lean(source: Path, target: Path) -> int:

@@ -197,7 +197,7 @@ def test_annotation_files_beside_folders_are_read(tmp_path, name, columns):
     add(tmp_path, {name: written(Path(name).suffix, columns), "corrupt_videos.csv": "path,reason\ncam1/a.mp4,x\n"})
     data = load(data=tmp_path, validation_fraction=0.0)
     assert labels(data) == CLASSES_OF_ROWS
-    assert "The folders cam1/, cam2/ are no classes" in data.messages[0]
+    assert "The folders cam1/, cam2/ are not classes" in data.messages[0]
 
 
 def test_parquet_json_objects_and_lists_beside_folders_are_read(tmp_path):

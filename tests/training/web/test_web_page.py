@@ -234,7 +234,9 @@ def test_the_folder_has_every_file_that_the_page_names(exported, tmp_path, capsy
         r"http://localhost:8000|<code>file://</code>", "", "".join(texts.values())
     )  # no other host
     settings = json.loads((out / "model.json").read_text(encoding="utf-8"))
-    assert settings["labels"] == CLASSES and settings["weights"] == "int8" and "24 of 24 drawn clips keep" in printed
+    assert (
+        settings["labels"] == CLASSES and settings["weights"] == "int8" and "24 of 24 synthetic clips keep" in printed
+    )
     assert settings["model_bytes"] == (out / "model.onnx").stat().st_size
 
     shutil.rmtree(out)

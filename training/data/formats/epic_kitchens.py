@@ -100,7 +100,7 @@ def _segment_of(cells: dict[str, str], is_frame_folder: bool, where: str) -> Seg
     if is_frame_folder and cells.get("start_frame") and cells.get("stop_frame"):
         start, end = cells["start_frame"], cells["stop_frame"]
         if not (start.isdecimal() and end.isdecimal() and int(start) <= int(end)):
-            raise ValueError(f"{where}: the frames {start!r} to {end!r} are no segment.")
+            raise ValueError(f"{where}: the frames {start!r} to {end!r} are not a segment.")
         return Segment(start_frame=max(0, int(start) - 1), end_frame=max(1, int(end)))
     start, end = (parse_seconds(cells[name], name, where) for name in ("start_timestamp", "stop_timestamp"))
     if not start < end:

@@ -123,7 +123,7 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
         if differing:
             others = shorten(sorted({f"{name}/" for name in folder_of.values()}))
             verb = "give" if len(differing) > 1 else "gives"
-            layout.messages.insert(0, f"The folders {others} are no classes, because {names} {verb} other labels.")
+            layout.messages.insert(0, f"The folders {others} are not classes, because {names} {verb} other labels.")
         return layout
     return classes._replace(
         messages=[

@@ -134,7 +134,7 @@ def _read_scanned(location: str, context: ReadContext) -> list[VideoSample]:
             f"The shard {first.shard} holds {first.video.name} without a label, and {len(without):,} of {len(samples):,} videos "
             f"have none: add {first.key}{min(labels)}."
         )
-    repeats = len({sample.key for sample in samples}) < len(samples)  # numbers that begin anew in each shard
+    repeats = len({sample.key for sample in samples}) < len(samples)  # numbers that start again in each shard
     read = _LabelReader(context)
     return [read(sample, f"{Path(sample.shard).stem}/{sample.key}" if repeats else sample.key) for sample in samples]
 
