@@ -199,7 +199,7 @@ def test_a_file_of_another_origin_is_refused(tmp_path, capsys):
         torch.nn.Identity(), (torch.zeros(1),), tmp_path / "model" / "other.onnx", dynamo=True, verbose=False
     )
     assert main(["predict", "--model", str(tmp_path / "model" / "other.onnx"), "a.mp4"]) == 2
-    assert "other.onnx is no file of `tubevit export --format onnx`" in capsys.readouterr().err
+    assert "other.onnx was not written by `tubevit export --format onnx`" in capsys.readouterr().err
 
 
 def test_wrong_options_are_errors_of_one_line(tmp_path, capsys, monkeypatch):
