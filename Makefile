@@ -20,7 +20,7 @@ help:
 	@echo "                        Transformers if there is one: environments .venv-oldest, .venv-newest, .venv-pre, 7 GB each"
 	@echo "make fuzz               decode randomly damaged videos for 10 minutes (make fuzz SECONDS=60 SEED=1); keeps the files that fail"
 	@echo "make bench-data         measure the start of runs on 240,000 videos, and the memory of a loader worker over 5,000 clips: 20 minutes"
-	@echo "make bench-gpu          measure training, memory and inference of TubeViT-B on a GPU, below 10 minutes; writes bench-gpu.json"
+	@echo "make bench-gpu          measure training, memory and inference of TubeViT-B on a GPU: 10 minutes; writes bench-gpu.json"
 	@echo "make lint               check style and format"
 	@echo "make typecheck          check the types of modeling_tubevit/ and processing/ with mypy"
 	@echo "make docs               build the documentation, site/index.html; a warning of Sphinx is an error"

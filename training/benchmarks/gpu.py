@@ -1,6 +1,6 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`make bench-gpu`: what one GPU does with TubeViT in less than 10 minutes.
+`make bench-gpu`: what one GPU does with TubeViT; no measurement starts after 9 minutes.
 
     python -m tubevit.training.benchmarks.gpu --output bench-gpu.json
 

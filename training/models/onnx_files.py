@@ -160,6 +160,8 @@ def export_onnx(
     )  # it warns of each operation whose constants it does not fold
     axes: list[str | int] = ["batch", *shape]
     dims, reason = {0: torch.export.Dim("batch")}, fixed_frames_reason(model)
+    if quantize is not None:
+        reason = "the tokenizer for any number of frames has convolutions, which stay float32 in int8 files"
     if has_any_frames := dynamic_frames and classifier.media == "video" and reason is None:
         axes[1], dims[1] = "frames", torch.export.Dim("frames", min=least_num_frames(model))
     graph = PixelsToLogits(model, classifier.processors, shape).eval()
