@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
 from transformers import AutoModel, AutoModelForPreTraining, Trainer, TrainingArguments
 
@@ -251,6 +252,9 @@ def test_checkpoints_load_as_every_class(tmp_path):
         model.save_pretrained(tmp_path / "code", with_code=True)
 
 
+@pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.13"), reason="torch 2.12 cannot trace the selection of visible tokens"
+)
 def test_compiled_equals_eager():
     model = make_model(
         TubeViTForPreTraining,
