@@ -218,7 +218,11 @@ def section(records: Sequence[dict[str, Any]], picture: str | None = None) -> st
             parts += [f"**{panel[0].upper()}{panel[1:]}**"] if panel else []
             own = [record for record in runs if any(row.get("panel", "") == panel for row in record["rows"])]
             cells = run_cells(own) if is_train else table_cells(rows)
-            parts += [markdown_table(*cells), _chance(rows[0]), bullets(describe_order(rows))]
+            parts += [
+                markdown_table(*cells),
+                _chance(max(rows, key=lambda row: row.number or 0)),
+                bullets(describe_order(rows)),
+            ]
     joined: dict[tuple[str, ...], list[list[str]]] = {}  # tables with the same columns become one
     for table in (record["table"] for record in records if "table" in record):
         joined.setdefault(tuple(table["columns"]), []).extend(table["rows"])

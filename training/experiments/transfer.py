@@ -246,6 +246,7 @@ def score_probes(
                 seconds = time.perf_counter() - begin
                 numbers = {
                     "settings": settings,
+                    "loop": "probe",  # a record without a loop is of an old one
                     "scores": {VIDEO: score},
                     "gflops": embedded.gflops,
                     "training_seconds": round(seconds, 2),
