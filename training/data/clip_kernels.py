@@ -49,6 +49,12 @@ def adjust_brightness(clip: Clip, brightness_factor: float) -> torch.Tensor:
     return map_values(clip, lambda values: functional.adjust_brightness(values, brightness_factor))
 
 
+@register_kernel(functional.rgb_to_grayscale, Clip)
+def rgb_to_grayscale(clip: Clip, num_output_channels: int = 1) -> torch.Tensor:
+    """torchvision has no kernel for videos, and its transforms return an input without a kernel unchanged."""
+    return functional.rgb_to_grayscale(clip.as_subclass(torch.Tensor), num_output_channels).as_subclass(Clip)
+
+
 @register_kernel(functional.solarize, Clip)
 def solarize(clip: Clip, threshold: float) -> torch.Tensor:
     return map_values(clip, lambda values: functional.solarize(values, threshold))
