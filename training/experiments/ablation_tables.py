@@ -326,10 +326,11 @@ SCALING = (
 TABLES = {
     "5": Table(
         "Table 5: joint training",
-        "As many batches of clips in every row but the second, and as many of images again where there are images. The row with "
-        "twice the steps is ours: it has the steps of joint training, and more arithmetic, since a clip has more tokens than an "
-        "image. 2D patches are taken of every eighth frame; the paper's inflated patches are left out. Images are counted as in "
-        "the paper's ImageNet results of TubeViT-B.",
+        "Every row trains on the same number of batches of clips, except the row with twice the steps. Rows with images train "
+        "on the same number of batches of images in addition. The row with twice the steps is ours: it has the number of steps "
+        "of joint training, and more FLOPs, since a clip has more tokens than an image. 2D patches are read from every eighth "
+        "frame. The paper's inflated patches are left out. The paper's column is the ImageNet accuracy of TubeViT-B where a row "
+        "is scored on images.",
         _runs_5,
     ),
     "6": Table(
@@ -352,8 +353,8 @@ TABLES = {
     ),
     "8": Table(
         "Table 8: extra attention layers",
-        "The start was trained on images alone, as the paper's ViT was; extra layers are random. Their number is the paper's, in an "
-        "encoder of fewer layers.",
+        "Each run starts from a model that was trained on images alone, as the paper's ViT was. The added layers have random "
+        "weights. Their number is the paper's; our encoder has fewer layers.",
         _runs_8,
     ),
     "9": Table(

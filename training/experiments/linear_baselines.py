@@ -258,7 +258,7 @@ def check_files(folder: Path, args: argparse.Namespace) -> None:
     for name, settings in describe_settings(args).items():
         path = make_label(name, settings, args).folder(folder) / f"{name}.json"
         if path.is_file() and read_record(path)["settings"] != settings:
-            raise FileExistsError(f"{path} has other settings: name another --output, or move it away.")
+            raise FileExistsError(f"{path} has other settings: choose another --output, or move the file.")
 
 
 def write_baselines(results: Sequence[dict[str, Any]], folder: Path, args: argparse.Namespace) -> list[Path]:

@@ -236,7 +236,7 @@ def score_probes(
             settings = probe_settings(row, args.model, data, seed)
             if path.is_file() and read_json(path).get("settings") != settings:
                 raise FileExistsError(
-                    f"{path} is of a run with other settings: name another --output, or move it away."
+                    f"{path} is of a run with other settings: choose another --output, or move the file."
                 )
             if not path.is_file():
                 if row.frames not in features:
