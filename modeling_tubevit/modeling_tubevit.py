@@ -347,6 +347,7 @@ class TubeViTModel(TubeViTPreTrainedModel):
     ) -> tuple[torch.Tensor, Rotary | None, torch.Tensor | None]:
         """CLS, register and visible tokens, with their rotary positions `(batch, 1, tokens, head_dim)` and bias `(batch, heads, tokens, tokens)`."""
         num_prefix = self.config.num_prefix_tokens
+        bool_masked_pos = bool_masked_pos.to(tokens.device, torch.bool)  # `~` of integers is not their negation
         if num_visible is None:
             num_tokens = tokens.shape[1] - num_prefix
             expected = count_visible(num_tokens, self.config.mask_ratio)

@@ -117,11 +117,20 @@ class SeededMasks:
         """Rows and columns of a cell in pixels."""
         return cell_grid(self.tubes, self.size)[0]
 
-    def fraction_of_targets(self, num_masks: int = 64) -> float:
-        """The fraction of the masked tokens that share no pixel with a visible token, over `num_masks` masks."""
+    def fraction_of_targets(self, only_3d: bool = False, num_masks: int = 64) -> float:
+        """
+        The fraction of the masked tokens that share no pixel with a visible token, over `num_masks` masks.
+
+        only_3d: count the tokens of 2D tubes as no targets, as `mask_target="differences"` does.
+        """
         masks = self(range(num_masks))
         overlaps = _overlaps((), self.size, torch.device("cpu"), *self.tubes)
-        return float((masks & ((~masks).float() @ overlaps == 0)).sum() / masks.sum())
+        targets = masks & ((~masks).float() @ overlaps == 0)
+        if only_3d:
+            targets = targets & torch.cat(
+                [torch.full((tube.num_tokens(self.size),), not tube.is_image_tube) for tube in self.tubes]
+            )
+        return float(targets.sum() / masks.sum())
 
 
 def check_masks(bool_masked_pos: torch.Tensor, shape: tuple[int, int], num_expected: int) -> int:

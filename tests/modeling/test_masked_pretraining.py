@@ -185,6 +185,7 @@ def test_visible_tokens_are_encoded_as_if_the_others_did_not_exist(fields):
     model = make_model(TubeViTModel, image_size=32, attn_implementation="eager", **fields).double()
     clips, mask = tiny_clips(size=32, dtype=torch.float64), masks_of(model.config)
     found = model(clips, bool_masked_pos=mask).last_hidden_state
+    assert torch.equal(found, model(clips, bool_masked_pos=mask.long()).last_hidden_state)
     hidden = model.embeddings(pixel_values_videos=clips)
     rotary, bias = (each(hidden, None, clips) for each in (model.embeddings.rotary, model.embeddings.attention_bias))
     visible = torch.cat((torch.ones(2, model.config.num_prefix_tokens, dtype=torch.bool), ~mask), dim=1)
@@ -205,6 +206,7 @@ def test_masks_are_columns_of_the_frame():
     assert len({tuple(row) for row in per_cell.tolist()}) == 16
     assert torch.equal(masks[3:5], draw([3, 4]))  # a mask depends on its seed only
     assert draw.fraction_of_targets() > 0.99
+    assert 0.62 < draw.fraction_of_targets(only_3d=True) < 0.65  # 4 of 11 tokens are of 2D tubes
     # Masked independently of each other, a quarter of the masked tokens shares a pixel with a visible one.
     noise = torch.rand(16, 539, generator=torch.Generator().manual_seed(0))
     independent = choose_masked(torch.arange(539), noise, torch.zeros_like(noise), 0.8)

@@ -51,6 +51,10 @@ def load_unlabeled(config: DataConfig) -> VideoData:
     except ValueError as error:
         if config.streaming or config.data_format != AUTO or not all(folder.is_dir() for folder in folders.values()):
             raise
+        if config.group_column is not None:  # without it, one person could be in both splits
+            raise ValueError(
+                f"group_column={config.group_column} needs annotations, which cannot be read: {error}"
+            ) from error
         return _read_folders(folders, config, str(error))
     if data.media != "video":
         raise ValueError(f"task=masked needs videos, and the data are {data.media}s.")

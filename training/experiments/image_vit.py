@@ -63,7 +63,7 @@ def from_image_vit(source: str, name: str, config: Any) -> Any:
 
 
 def converted() -> list[str]:
-    """The names of designs that `build_from_image_vit` takes."""
+    """The names of designs that `from_image_vit` takes."""
     from ..models.families import designs
 
     return [name for name, (family, _) in designs().items() if name in CONVERSIONS or family.converts("vit")]

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     epochs = args.epochs or recipe_options()["num_train_epochs"]
     setup = Transfer(args.model, len(clips.class_names), num_train(clips), epochs)
     folds, device = make_folds_of(args), pick_device(args.device)
-    label = make_label(args)
+    label = make_label(args, device)
     trained = [row for row in rows if row.probe is None]
     runs = make_runs(setup, trained, folds, args.seeds, label)
     records = score_probes([row for row in rows if row.probe], args, clips, folds, label, device)
@@ -155,8 +155,8 @@ def make_folds_of(args: argparse.Namespace) -> list[Any]:
     return [Fold(args.data, args.group_column, args.folds, fold) for fold in range(args.folds)]
 
 
-def make_label(args: argparse.Namespace) -> dict[str, str]:
-    """The fields of `records.Label` that all records have in common."""
+def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
+    """The fields of `records.Label` that all records have in common. device: "cpu" or "cuda"."""
     path = Path(args.data).resolve()
     name = path.parent.name if path.is_file() else path.name
     is_split = args.folds == SPLIT
@@ -173,7 +173,7 @@ def make_label(args: argparse.Namespace) -> dict[str, str]:
     return {
         "group": f"{GROUP}{name}_{'split' if is_split else f'{args.folds}folds'}",
         "title": f"From an image ViT to {name}",
-        "size": "cpu",
+        "size": "gpu" if device == "cuda" else "cpu",
         "command": command,
         "about": " ".join(filter(None, [about, ABOUT_DATA.get(name)])),
     }

@@ -103,12 +103,14 @@ class MaskedSetup(RunSetup):
     def describe_task(self) -> dict[str, str]:
         config, masks = self.model.model.config, self.masks
         (rows, columns), num_masked = masks.cell_size, int(masks([0]).sum())
+        only_3d = config.mask_target == "differences"
+        others = "share a pixel with a visible token" + (" or are of 2D tubes" if only_3d else "")
         target = config.mask_target
         if self.teacher is not None:
             target = "features of the whole clip by the model at the start of training (one more forward pass)"
         return {
-            "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; {masks.fraction_of_targets():.0%} of them are "
-            "targets, the others share a pixel with a visible token",
+            "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; {masks.fraction_of_targets(only_3d):.0%} of them are "
+            f"targets, the others {others}",
             "target": f"{target}; the decoder has {config.decoder_num_hidden_layers} layers of width {config.decoder_hidden_size}",
         }
 
@@ -129,9 +131,11 @@ def build_masked_run(run: TrainingRun, folder: Path) -> MaskedSetup:
     config, crop = model.model.config, model.processor.crop_size
     tubes = model.model.get_input_embeddings().tubes
     masks = SeededMasks(tubes, (model.processor.num_frames, crop["height"], crop["width"]), config.mask_ratio)
-    if (fraction := masks.fraction_of_targets()) < MIN_TARGETS:
+    only_3d = config.mask_target == "differences"
+    if (fraction := masks.fraction_of_targets(only_3d)) < MIN_TARGETS:
         raise ValueError(
-            f"mask_ratio={config.mask_ratio:g} leaves {fraction:.1%} of the masked tokens as targets: the others share pixels with visible tokens. Raise "
+            f"mask_ratio={config.mask_ratio:g} leaves {fraction:.1%} of the masked tokens as targets: the others share pixels with visible tokens"
+            f"{' or are of 2D tubes' if only_3d else ''}. Raise "
             "model_config.mask_ratio, or use tubes that overlap less."
         )
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
@@ -206,7 +210,7 @@ class MaskedTrainer(VideoTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if self.setup.teacher is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():  # the precision of the trained model
                 outputs = self.setup.teacher(pixel_values_videos=inputs["pixel_values_videos"])
             num_prefix = self.model_config.num_prefix_tokens
             inputs = {**inputs, "target_features": outputs.last_hidden_state[:, num_prefix:]}

@@ -278,7 +278,8 @@ def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_se
     from tubevit.training.experiments.transfer import make_label
 
     args = Namespace(data="fight", model="vit", folds=2, group_column="source", seeds=1, epochs=None)
-    label = make_label(args)
+    label = make_label(args, "cpu")
+    assert make_label(args, "cuda")["size"] == "gpu"
     for fold in range(2):
         write_record(tmp_path / f"cpu/{label['group']}/a-seed0-fold{fold}.json", record("a", 0, fold, 8, 10) | label)
     write_record(tmp_path / "cpu/table_7a/one-seed0.json", invented_record())

@@ -188,6 +188,7 @@ REFUSED = {
     "flip=swap_labels changes labels": {"flip": "swap_labels"},
     "push_to_hub uploads classifiers": {"push_to_hub": True},
     "mask_target=features predicts the features of the checkpoint": {"model_config": {"mask_target": "features"}},
+    "group_column=person needs annotations, which cannot be read: ": {"group_column": "person"},
     "metric_for_best_model must be one of loss": {"metric_for_best_model": "accuracy"},
     "task=masked is for TubeViT": {"preset": "vivit-b16x2", "model_config": {"num_hidden_layers": 1, "hidden_size": 24}},
     "mask_ratio must be above 0 and below 1": {"model_config": {**OPTIONS["model_config"], "mask_ratio": 1.5}},
