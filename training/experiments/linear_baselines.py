@@ -26,7 +26,7 @@ from ..data.video_datasets import DataConfig, load_video_dataset
 from ..options import option_values, read_config
 from ..synthetic.motion_scenes import LEVELS, MIN_IMAGE_SIZE
 from ..synthetic.synthesize import TASK_NAMES
-from .records import Label, read_record, write_numbers
+from .records import Label, check_place, write_numbers
 from .run_records import as_name, portable
 
 
@@ -256,9 +256,7 @@ def describe_settings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def check_files(folder: Path, args: argparse.Namespace) -> None:
     """Raise `FileExistsError` where a record with other settings would be overwritten."""
     for name, settings in describe_settings(args).items():
-        path = make_label(name, settings, args).folder(folder) / f"{name}.json"
-        if path.is_file() and read_record(path)["settings"] != settings:
-            raise FileExistsError(f"{path} has other settings: choose another --output, or move the file.")
+        check_place(make_label(name, settings, args).folder(folder) / f"{name}.json", settings)
 
 
 def write_baselines(results: Sequence[dict[str, Any]], folder: Path, args: argparse.Namespace) -> list[Path]:

@@ -106,6 +106,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_place(path: Path, settings: dict[str, Any]) -> None:
+    """Raise `FileExistsError` if the file of a record holds a record with other settings, which would be overwritten."""
+    if path.is_file() and read_json(path).get("settings") != settings:
+        raise FileExistsError(f"{path} has other settings: choose another --output, or move the file.")
+
+
 # Rows over seeds
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from ..environment import describe_machine, provenance
 from ..run_folder import EVALUATION
 from .initialization import initial_checkpoint
-from .records import Label, read_json, read_record, write_record
+from .records import Label, check_place, read_json, read_record, write_record
 from .run_records import LOOP, measure_folder, read_score, read_training
 from .settings import INITIAL, MOTION, VIDEO, WORKING_FOLDERS, Experiment
 
@@ -100,11 +100,8 @@ def _remove_weights(experiment: Experiment, folder: Path) -> None:
 
 def check_places(runs: Sequence[Run], folder: Path) -> None:
     """Raise `FileExistsError` where a record with other settings would be overwritten."""
-    for path, experiment in ((run.path(folder), run.experiment) for run in runs):
-        if path.is_file() and read_json(path).get("settings") != experiment.settings():
-            raise FileExistsError(
-                f"{path} is the record of a run with other settings: choose another --output, or move the file."
-            )
+    for run in runs:
+        check_place(run.path(folder), run.experiment.settings())
 
 
 def record_paths(folder: Path) -> list[Path]:

@@ -92,7 +92,8 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from ..environment import pick_device
-    from .runner import run_all
+    from .records import check_place
+    from .runner import check_places, run_all
     from .transfer_rows import Transfer, find_rows, recipe_options
 
     rows = find_rows(args.rows)
@@ -104,7 +105,11 @@ def run(args: argparse.Namespace) -> int:
     label = make_label(args, device)
     trained = [row for row in rows if row.probe is None]
     runs = make_runs(setup, trained, folds, args.seeds, label)
-    records = score_probes([row for row in rows if row.probe], args, clips, folds, label, device)
+    probes = make_probes([row for row in rows if row.probe], args, folds, label)
+    check_places(runs, args.output)
+    for probe in probes:
+        check_place(probe.path, probe.settings)
+    records = score_probes(probes, args, clips, len(folds), device)
     if runs:
         print(describe_budget(setup, trained), flush=True)
         records += run_all(runs, args.output, device, args.jobs, args.threads, args.keep_weights)
@@ -211,50 +216,56 @@ def describe_budget(setup: Any, rows: Sequence[Any]) -> str:
 # Probes
 
 
-def score_probes(
-    rows: Sequence[Any],
-    args: argparse.Namespace,
-    clips: GroupedClips,
-    folds: Sequence[Any],
-    label: dict[str, str],
-    device: str,
-) -> list[dict[str, Any]]:
-    """
-    The records of probes, one for each row, seed and fold. The features of all clips are computed once, if a record is missing.
+class Probe(NamedTuple):
+    """A probe of one row, seed and fold. label: fields of the record. path: of the record. settings: what decides its numbers."""
 
-    Raises `FileExistsError` where a record with other settings is in the place of one.
-    """
+    row: Any
+    seed: int
+    fold: int
+    label: Any
+    path: Path
+    settings: dict[str, Any]
+
+
+def make_probes(
+    rows: Sequence[Any], args: argparse.Namespace, folds: Sequence[Any], label: dict[str, str]
+) -> list[Probe]:
+    """A probe for each row, seed and fold."""
+    probes = []
+    for row, seed, (fold, data) in product(rows, range(args.seeds), enumerate(folds)):
+        own = row_label(label, row)
+        path = own.folder(args.output) / f"{row.name}-seed{seed}{data.suffix}.json"
+        probes.append(Probe(row, seed, fold, own, path, probe_settings(row, args.model, data, seed)))
+    return probes
+
+
+def score_probes(
+    probes: Sequence[Probe], args: argparse.Namespace, clips: GroupedClips, num_folds: int, device: str
+) -> list[dict[str, Any]]:
+    """The records of probes. The features of all clips are computed once, if a record is missing."""
     from ..environment import describe_machine, provenance
-    from .records import read_json, read_record, write_record
+    from .records import read_record, write_record
     from .settings import VIDEO
 
-    records, features = [], {}
-    for row in rows:
-        own = row_label(label, row)
-        for seed, (fold, data) in product(range(args.seeds), enumerate(folds)):
-            path = own.folder(args.output) / f"{row.name}-seed{seed}{data.suffix}.json"
-            settings = probe_settings(row, args.model, data, seed)
-            if path.is_file() and read_json(path).get("settings") != settings:
-                raise FileExistsError(
-                    f"{path} is of a run with other settings: choose another --output, or move the file."
-                )
-            if not path.is_file():
-                if row.frames not in features:
-                    features[row.frames] = embed_frames(args, row.frames, device)
-                embedded, begin = features[row.frames], time.perf_counter()
-                score = score_probe(row.probe, embedded.vectors, clips, fold, seed, device)
-                seconds = time.perf_counter() - begin
-                numbers = {
-                    "settings": settings,
-                    "loop": "probe",  # a record without a loop is of an old one
-                    "scores": {VIDEO: score},
-                    "gflops": embedded.gflops,
-                    "training_seconds": round(seconds, 2),
-                    "seconds": round(seconds + embedded.seconds / (len(folds) * args.seeds), 2),
-                }
-                write_record(path, asdict(own) | numbers | provenance(describe_machine(device)))
-            records.append(read_record(path))
-    return records
+    features = {}
+    for row, seed, fold, label, path, settings in probes:
+        if path.is_file():
+            continue
+        if row.frames not in features:
+            features[row.frames] = embed_frames(args, row.frames, device)
+        embedded, begin = features[row.frames], time.perf_counter()
+        score = score_probe(row.probe, embedded.vectors, clips, fold, seed, device)
+        seconds = time.perf_counter() - begin
+        numbers = {
+            "settings": settings,
+            "loop": "probe",  # a record without a loop is of an old one
+            "scores": {VIDEO: score},
+            "gflops": embedded.gflops,
+            "training_seconds": round(seconds, 2),
+            "seconds": round(seconds + embedded.seconds / (num_folds * args.seeds), 2),
+        }
+        write_record(path, asdict(label) | numbers | provenance(describe_machine(device)))
+    return [read_record(probe.path) for probe in probes]
 
 
 def probe_settings(row: Any, model: str, data: Any, seed: int) -> dict[str, Any]:

@@ -268,7 +268,7 @@ class ShowProgress(TrainerCallback):
     def on_step_end(self, args, state, control, lr_scheduler=None, **kwargs):
         self.num_batches = 0
         trainer, learning_rate = self.trainer, max(lr_scheduler.get_last_lr())
-        if (rate := trainer.clock.pop_rate()) is not None and trainer.setup.loading_rate is not None:
+        if (rate := trainer.clock.pop_rate()) is not None:
             self.progress.lines.write(compare_rates(rate, trainer.setup.loading_rate, args.dataloader_num_workers))
         self.progress.update(state.global_step, trainer.loss_sum.item, learning_rate, trainer.batches.num_clips)
 

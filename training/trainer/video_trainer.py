@@ -125,7 +125,9 @@ class VideoTrainer(TrainerOverrides):
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         budgets = self.setup.budgets
         budget = nullcontext() if budgets is None else budgets.of_step(self.state.global_step)
-        with budget, self.clock.measure(len(inputs["labels"])):
+        # The device waits for the clock, so it runs only where its result is shown.
+        clock = nullcontext() if self.setup.loading_rate is None else self.clock.measure(len(inputs["labels"]))
+        with budget, clock:
             loss = super().training_step(model, inputs, *args, **kwargs)
         self.statistics.restore()
         self.loss_sum += loss.detach()
