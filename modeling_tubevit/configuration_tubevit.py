@@ -73,6 +73,9 @@ class TubeViTConfig(CheckedConfig):
     position_interpolation (`str`, *optional*, defaults to `"bicubic"`):
         Interpolation of the grid of `position_grid`: `"bicubic"` (ViT, DeiT, DINOv2, SigLIP, CLIP), `"bicubic_antialias"`
         (DINOv2 with registers) or `"bilinear_antialias"` (SigLIP 2), as in the source's code for other image sizes.
+    temporal_position_scale (`float`, *optional*, defaults to 1.0):
+        Factor of the temporal code of `position_embedding="transfer"`, whose channels reach 2 at the factor 1. Tokens of a DINOv2 have a
+        root mean square of 0.07, so that this code hides them from its layers; 0 leaves the code out.
     rope_theta (`float`, *optional*):
         Base of DINOv3's rotary spatial positions, which every layer applies to queries and keys; `None` disables them.
     use_cls_token (`bool`, *optional*):
@@ -185,6 +188,7 @@ class TubeViTConfig(CheckedConfig):
     position_temperature: float | int = 10000.0
     position_grid: list[int] | tuple[int, int] | None = None
     position_interpolation: Literal["bicubic", "bicubic_antialias", "bilinear_antialias"] = "bicubic"
+    temporal_position_scale: float | int = 1.0
     rope_theta: float | int | None = None
     use_cls_token: bool | None = None
     num_register_tokens: int = 0

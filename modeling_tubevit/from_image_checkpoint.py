@@ -41,6 +41,7 @@ class ConversionChoices:
     positions: str
     tube_init: str
     tubes: list[dict] | None
+    add_patch_tube: bool
     num_frames: int
     pooling: str
     image_size: int | tuple[int, int] | None
@@ -59,6 +60,7 @@ def convert_image_checkpoint(
     positions: str | None = None,
     tube_init: str = "central",
     tubes: list[dict] | None = None,
+    add_patch_tube: bool = True,
     num_frames: int = 32,
     pooling: str = "source",
     image_size: int | tuple[int, int] | None = None,
@@ -76,12 +78,13 @@ def convert_image_checkpoint(
     model_class: class of the TubeViT.
     name_or_path: folder of the image model, or its name on the Hub; the weights must be safetensors.
     positions: `"transfer"`, the source's spatial positions at the tubes' centers plus the fixed temporal code minus its value
-        at t = 0 (`position_embedding="transfer"`); or `"fixed"`, the paper's position embedding. By default "transfer"; "fixed" if
+        at t = 0 (`position_embedding="transfer"`), which the config field `temporal_position_scale` multiplies; or `"fixed"`, the paper's position embedding. By default "transfer"; "fixed" if
         the config field `position_embedding="fixed"` is given.
     tube_init: initialization of 3D kernels: `"central"`, the patch kernel at the central frame and zeros at the others;
         `"average"`, the patch kernel divided by the number of frames at every frame; or `"random"`. The patch kernel is
         resized to the tube's rows and columns.
-    tubes: the tubes; by default the 3D tubes of the main configuration. The source's patch is added as the 2D tube.
+    tubes: the tubes; by default the 3D tubes of the main configuration.
+    add_patch_tube: add the source's patch as the 2D tube unless `tubes` has it. Without a 2D tube the model takes no images.
     num_frames: number of frames of the configured clip.
     pooling: `"source"`, the pooling of the source (of its classifier if the model has one), or any `config.pooling`;
         `"attention"` uses SigLIP's pooling head if the source has it.
@@ -100,7 +103,7 @@ def convert_image_checkpoint(
     """
     if positions is None:
         positions = "fixed" if config_overrides.get("position_embedding") == "fixed" else "transfer"
-    choices = ConversionChoices(positions, tube_init, tubes, num_frames, pooling, image_size)
+    choices = ConversionChoices(positions, tube_init, tubes, add_patch_tube, num_frames, pooling, image_size)
     source = load_image_source(name_or_path, hasattr(model_class, "classify"), **source_kwargs or {})
     _refuse_unknown(config_overrides)
     keeps_labels = bool(source.pooling.classifiers) and not {"num_labels", "id2label"} & set(config_overrides)
@@ -161,7 +164,7 @@ def make_config(
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )
-    return _with_patch_tube(values | dict(overrides), choices.tubes, patch)
+    return _with_patch_tube(values | dict(overrides), choices.tubes, patch, choices.add_patch_tube)
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
@@ -183,16 +186,18 @@ def _pooling_fields(source: ImageSource, pooling: str) -> dict[str, str]:
     return dict(own) if pooling in ("source", own["pooling"]) else {"pooling": pooling}
 
 
-def _with_patch_tube(values: dict[str, Any], tubes: list[dict] | None, patch: tuple[int, int]) -> TubeViTConfig:
+def _with_patch_tube(
+    values: dict[str, Any], tubes: list[dict] | None, patch: tuple[int, int], is_added: bool
+) -> TubeViTConfig:
     """
-    The config with `tubes`, by default the 3D tubes of the main configuration. The image model's patch is appended as the 2D
-    tube if `tubes` has no 2D tube. Raises `ValueError` if `tubes` has another 2D tube.
+    The config with `tubes`, by default the 3D tubes of the main configuration. With `is_added`, the image model's patch is appended as
+    the 2D tube if `tubes` has no 2D tube. Raises `ValueError` if `tubes` has another 2D tube.
     """
     patch_tube = {"kernel_size": [1, *patch], "stride": [32, *patch]}
     if tubes is None:
-        tubes = [*(tube for tube in MAIN_TUBES if tube["kernel_size"][0] > 1), patch_tube]
+        tubes = [*(tube for tube in MAIN_TUBES if tube["kernel_size"][0] > 1), *([patch_tube] if is_added else [])]
     config = TubeViTConfig(**values, tubes=tubes)
-    if not config.get_image_tubes():
+    if is_added and not config.get_image_tubes():
         return TubeViTConfig(**values, tubes=[*tubes, patch_tube])
     for tube in config.get_image_tubes():
         if tube.kernel_size[1:] != patch or tube.stride[1:] != patch or tube.num_merged > 1 or any(tube.offset):

@@ -5,7 +5,8 @@ The spatial positions of an image checkpoint at the centers of tubes: `position_
 Learned positions are a grid with one vector per patch. The grid is stretched over the frame and interpolated at every tube's
 spatial center, as the checkpoint's own code does at other image sizes. Rotary positions (DINOv3) rotate queries and keys in
 every layer. Image checkpoints have no temporal positions, so the temporal channels of the fixed code (eq. 7) minus their value
-at t = 0 are added to the tokens. The first frame, and with it every image, therefore has exactly the checkpoint's positions.
+at t = 0 are added to the tokens, times `config.temporal_position_scale`. The first frame, and with it every image, therefore has
+exactly the checkpoint's positions.
 """
 
 import math
@@ -30,6 +31,12 @@ def patch_coordinates(centers: list[float], extent: int, patch: int | None) -> t
     """
     patch = extent if patch is None else min(patch, extent)
     return [(2 * center + 1) / (2 * patch) for center in centers], extent // patch
+
+
+def position_patch(config: TubeViTConfig) -> tuple[int, int]:
+    """Rows and columns of the patch in which positions are counted: the 2D tube's kernel, without a 2D tube the first tube's kernel."""
+    _, rows, columns = config.get_tubes()[0].kernel_size
+    return config.get_patch_size() or (rows, columns)
 
 
 def interpolation_weights(coordinates: list[float], count: int, points: int, mode: str) -> torch.Tensor:
@@ -123,8 +130,8 @@ class TubeViTTransferredPositions(nn.Module):
             self.grid_shape = rows, columns
             self.grid = nn.Parameter(torch.empty(1, rows * columns, config.hidden_size))
         self.table_settings = (
-            *(config.get_patch_size(), self.grid_shape, config.position_interpolation),
-            *(config.hidden_size, float(config.position_temperature)),
+            *(position_patch(config), self.grid_shape, config.position_interpolation),
+            *(config.hidden_size, float(config.position_temperature), float(config.temporal_position_scale)),
         )
 
     def forward(self, tubes: tuple[Tube, ...], indices: list[int], size: Size, tokens: torch.Tensor) -> torch.Tensor:
@@ -143,13 +150,13 @@ class TubeViTTransferredPositions(nn.Module):
 
 @constant_tables(max_cached=64)
 def _transfer_tables(
-    settings: tuple[tuple[int, int] | None, tuple[int, int] | None, str, int, float],
+    settings: tuple[tuple[int, int] | None, tuple[int, int] | None, str, int, float, float],
     size: Size,
     device: torch.device,
     tube: Tube,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The temporal code `(frames, dim)`, and the weights of rows and of columns; `None` if they are the grid's own."""
-    patch, grid_shape, mode, dim, temperature = settings
+    patch, grid_shape, mode, dim, temperature, scale = settings
     # Devices without float64 use float32: the code is added to tokens of at most that precision.
     dtype = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
     centers = tube.centers(size)
@@ -165,7 +172,7 @@ def _transfer_tables(
             return None
         return interpolation_weights(coordinates, count, points, mode).to(device, dtype)
 
-    return temporal_code(centers[0], dim, temperature).to(device, dtype), weights(0), weights(1)
+    return (scale * temporal_code(centers[0], dim, temperature)).to(device, dtype), weights(0), weights(1)
 
 
 def rotary_angles(
@@ -204,7 +211,7 @@ class TubeViTRotaryPositions(nn.Module):
             raise ValueError("TubeViTRotaryPositions needs config.rope_theta, which is None.")
         head_dim = config.hidden_size // config.num_attention_heads
         self.table_settings = (
-            *(config.get_patch_size(), head_dim, float(config.rope_theta)),
+            *(position_patch(config), head_dim, float(config.rope_theta)),
             config.num_prefix_tokens,
         )
 

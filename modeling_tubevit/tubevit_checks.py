@@ -42,6 +42,7 @@ RANGES = (
     ),
     (("initializer_range", "layer_norm_eps", "rescale_factor", "image_std"), "above 0", lambda value: value > 0),
     (("position_temperature", "rope_theta"), "above 1", lambda value: value > 1),
+    (("temporal_position_scale",), "at least 0", lambda value: value >= 0),
     (("mask_ratio",), "above 0 and below 1", lambda value: 0 < value < 1),
     # The position code has groups of 6 channels.
     (("decoder_hidden_size",), "from 6 to 1,000,000", lambda value: 6 <= value <= 1_000_000),
@@ -124,6 +125,10 @@ def _check_positions(config: "TubeViTConfig") -> None:
         raise ValueError(
             "position_embedding='transfer' needs either position_grid, for learned positions, or rope_theta, for rotary "
             f"positions, got {config.position_grid!r} and {config.rope_theta!r}."
+        )
+    if config.position_embedding != "transfer" and config.temporal_position_scale != 1:
+        raise ValueError(
+            f"temporal_position_scale={config.temporal_position_scale!r} needs position_embedding='transfer', got {config.position_embedding!r}."
         )
     head_dim = config.hidden_size // config.num_attention_heads
     if config.rope_theta is not None and head_dim % 4:

@@ -207,6 +207,37 @@ def test_the_first_frame_of_a_video_gets_the_positions_of_an_image(name, tmp_pat
     assert torch.equal(of_clip, of_image)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit", "dinov2 registers", "dinov3"])
+def test_without_the_patch_tube_the_3d_tubes_keep_their_tokens(name, tmp_path):
+    _, model, report = convert(tmp_path, name, add_patch_tube=False, tubes=[{**TUBES[0], "kernel_size": [4, 8, 8]}])
+    assert [tube["kernel_size"] for tube in model.config.tubes] == [[4, 8, 8]] and set(report.target) == set(
+        model.state_dict()
+    )
+    _, both, _ = convert(tmp_path, name, tubes=[{**TUBES[0], "kernel_size": [4, 8, 8]}])
+    clip, num_prefix = tiny_clips(size=32), model.config.num_prefix_tokens
+    tokens = model.embeddings(pixel_values_videos=clip)
+    assert torch.equal(tokens, both.embeddings(pixel_values_videos=clip)[:, : tokens.shape[1]])
+    assert tokens.shape[1] == num_prefix + model.config.num_tokens()
+    with pytest.raises(ValueError, match="takes no images: it has no tube whose kernel spans one frame"):
+        model.config.num_image_tokens()
+    with pytest.raises(ValueError, match="An image classifier needs a tube whose kernel spans one frame"):
+        convert(tmp_path, name, TubeViTForImageClassification, add_patch_tube=False, num_labels=2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit", "dinov3"])
+def test_the_temporal_code_has_a_scale(name, tmp_path):
+    clip, tokens = tiny_clips(size=32), {}
+    for scale in (0, 0.5, 1):
+        _, model, _ = convert(tmp_path, name, temporal_position_scale=scale)
+        tokens[scale] = model.embeddings(pixel_values_videos=clip)
+    assert (tokens[1] - tokens[0]).abs().max() > 1
+    torch.testing.assert_close(tokens[0.5] - tokens[0], (tokens[1] - tokens[0]) / 2, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="temporal_position_scale=0 needs position_embedding='transfer', got 'fixed'"):
+        convert(tmp_path, name, positions="fixed", temporal_position_scale=0)
+
+
 def test_preprocessor_determines_pixel_statistics_and_size(tmp_path):
     make_source("dinov2 swiglu").save_pretrained(tmp_path / "source")
     settings = {"size": {"height": 24, "width": 16}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
