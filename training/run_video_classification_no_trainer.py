@@ -102,6 +102,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     from tubevit.training.trainer.build import build_run
     from tubevit.training.trainer.callbacks import check_loss, check_weights
     from tubevit.training.trainer.ema import EMA
+    from tubevit.training.trainer.ridge_start import set_ridge_classifier
     from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, score_and_publish
     from tubevit.training.trainer.summary import count_steps, describe_clip, start_summary
 
@@ -114,6 +115,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         accelerator = make_accelerator(args, folder)
         train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)
         num_steps = count_steps(setup, accelerator.num_processes)[1]
+        if run.model.classifier_init is not None and not (dry_run or run.training.is_resumed):
+            set_ridge_classifier(setup, accelerator)
         model, optimizer, scheduler = make_optimizer(setup, args, num_steps)
         accelerator.print("\n".join(setup.messages))
         summary = start_summary(setup, accelerator.num_processes, accelerator.device.type, describe_clip(setup))

@@ -175,12 +175,13 @@ class Throughput:
 
 
 def predict_multi_view(
-    classifier: VideoClassifier,
+    classifier: ClipModel,
     rows: Any,
     accelerator: Any,
     batch_size: int = 16,
     num_workers: int = 0,
     max_batches: int | None = None,
+    description: str = "scoring",
 ) -> tuple[list[VideoPrediction], Throughput]:
     """
     A prediction for each row of a split, in the order of the rows. Every process returns all predictions.
@@ -190,12 +191,13 @@ def predict_multi_view(
     batch_size: clips (views) per forward pass.
     num_workers: decoding processes per device.
     max_batches: stop after this number of batches, for a dry run.
+    description: of the progress bar.
     """
     from accelerate.utils import gather_object
 
     predictions: list[VideoPrediction] = []
     start, waited = time.perf_counter(), 0.0
-    batches = iterate_predictions(classifier, rows, accelerator, batch_size, num_workers, "scoring")
+    batches = iterate_predictions(classifier, rows, accelerator, batch_size, num_workers, description)
     with closing(batches):
         for scored, seconds in islice(batches, max_batches):
             waited += seconds

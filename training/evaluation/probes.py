@@ -32,6 +32,53 @@ def pool(vectors: np.ndarray, pooling: str) -> np.ndarray:
     return mean if pooling == "mean" else np.hstack([mean, np.abs(np.diff(vectors, axis=1)).mean(1)])
 
 
+class RidgeFit(NamedTuple):
+    """
+    Ridge regression of one-hot labels, `(features - mean) @ weight + offset`.
+
+    mean: `(features,)`. weight: `(features, classes)`. offset: `(classes,)`, the frequencies of the classes. penalty: in mean squared norms of an
+    example. left_out: predictions `(examples, classes)` for the training examples, each by the fit to the examples of the other groups.
+    """
+
+    mean: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    penalty: float
+    left_out: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """`(examples, features)` to `(examples, classes)`."""
+        return (features - self.mean) @ self.weight + self.offset
+
+
+def fit_ridge(
+    features: np.ndarray, labels: np.ndarray, num_classes: int, groups: Sequence[Hashable] | None = None
+) -> RidgeFit:
+    """
+    Ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
+
+    The penalty is the one of `PENALTIES` with the smallest squared error when each group of training examples is left out in turn,
+    which follows from one eigendecomposition. labels: class indices `(examples,)`. groups: of each training example (default: each is a
+    group of its own).
+    """
+    # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
+    mean = features.mean(0)
+    examples, targets = (features - mean).astype(np.float64), np.eye(num_classes)[labels]
+    offset = targets.mean(0)
+    values, vectors = _eigenvectors(examples)
+    rotated = vectors.T @ (targets - offset)
+    unit, best = max(values.sum() / len(labels), 1e-12), None
+    for penalty in PENALTIES:
+        shrunk = values / (values + penalty * unit)
+        residuals = targets - offset - vectors @ (shrunk[:, None] * rotated)
+        left_out = left_out_residuals(vectors, shrunk, residuals, groups)
+        error = np.mean(left_out**2)
+        if best is None or error < best[0]:
+            best = error, penalty, vectors @ (rotated / (values + penalty * unit)[:, None]), targets - left_out
+    assert best is not None  # there are penalties
+    return RidgeFit(mean, examples.T @ best[2], offset, best[1], best[3])
+
+
 class RidgeResult(NamedTuple):
     """Class indices `(others,)`, and the chosen penalty in mean squared norms of an example."""
 
@@ -42,28 +89,9 @@ class RidgeResult(NamedTuple):
 def ridge_probe(
     features: np.ndarray, labels: np.ndarray, others: np.ndarray, groups: Sequence[Hashable] | None = None
 ) -> RidgeResult:
-    """
-    Classify `others` `(others, features)` by ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
-
-    The penalty is the one of `PENALTIES` with the smallest squared error when each group of training examples is left out in turn,
-    which follows from one eigendecomposition. groups: of each training example (default: each is a group of its own).
-    """
-    # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
-    mean = features.mean(0)
-    examples, others = (features - mean).astype(np.float64), others - mean
-    targets = np.eye(labels.max() + 1)[labels]
-    offset = targets.mean(0)
-    values, vectors = _eigenvectors(examples)
-    rotated = vectors.T @ (targets - offset)
-    unit, best = max(values.sum() / len(labels), 1e-12), None
-    for penalty in PENALTIES:
-        shrunk = values / (values + penalty * unit)
-        residuals = targets - offset - vectors @ (shrunk[:, None] * rotated)
-        error = np.mean(left_out_residuals(vectors, shrunk, residuals, groups) ** 2)
-        if best is None or error < best[0]:
-            best = error, penalty, vectors @ (rotated / (values + penalty * unit)[:, None])
-    assert best is not None  # there are penalties
-    return RidgeResult((others @ (examples.T @ best[2]) + offset).argmax(1), best[1])
+    """Classify `others` `(others, features)` by `fit_ridge` on the training examples."""
+    fit = fit_ridge(features, labels, labels.max() + 1, groups)
+    return RidgeResult(fit.predict(others).argmax(1), fit.penalty)
 
 
 def _eigenvectors(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,7 @@ class Fold:
             "train_data": str(files / "train.csv"),
             "validation_data": str(files / "validation.csv"),
             "class_names_file": str(files / "classes.txt"),
+            "group_column": "group",
         }
 
     def write(self, kind: str, folder: Path) -> None:
@@ -68,12 +69,12 @@ class Fold:
         (files / "classes.txt").write_text("\n".join(clips.class_names) + "\n", encoding="utf-8")
         for split in SPLITS:
             rows = [
-                (os.path.abspath(path), label)  # a path in an annotation file is relative to that file
-                for path, label, fold in zip(*clips[:3], strict=True)
+                (os.path.abspath(path), label, group)  # a path in an annotation file is relative to that file
+                for path, label, fold, group in zip(*clips[:4], strict=True)
                 if (fold == self.fold) == (split == "validation")
             ]
             with open(files / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("path", "label"), *rows])
+                csv.writer(file).writerows([("path", "label", "group"), *rows])
 
     def _folder(self, folder: Path) -> Path:
         return folder / FOLDS / digest(asdict(self))

@@ -78,9 +78,15 @@ class VideoEncoder(ClipModel):
             )
         self._classifier_input: torch.Tensor | None = None
         self._hidden: torch.Tensor | None = None
+        self._hooks: list[Any] = []
         if pooling == "classifier":
-            model.classifier.register_forward_pre_hook(self._keep_classifier_input)
-            model.base_model.register_forward_hook(self._keep_hidden)
+            self._hooks.append(model.classifier.register_forward_pre_hook(self._keep_classifier_input))
+            self._hooks.append(model.base_model.register_forward_hook(self._keep_hidden))
+
+    def remove_hooks(self) -> None:
+        """Leave the model as it was before. The encoder cannot be used any more."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _keep_classifier_input(self, module: Any, args: tuple) -> None:
         self._classifier_input = args[0]

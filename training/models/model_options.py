@@ -69,6 +69,12 @@ class ModelConfig:
         "initial classifier for data with classes of Kinetics-400, 600 or 700; k710: the rows of these classes in the checkpoint's "
         "Kinetics-710 classifier, matched by class name (default: the checkpoint's classifier if it has the classes of the data)",
     )
+    classifier_init: Literal["ridge"] | None = option(
+        None,
+        "initial classifier; ridge: ridge regression on the features of the training videos, which are computed once, without augmentation, by the "
+        "starting model; training then begins with the accuracy of a linear probe (LP-FT; Kumar et al., 2022) (default: the checkpoint's "
+        "classifier if it has the classes of the data, else random weights)",
+    )
     drop_path_rate: Annotated[float, Range(0, 1, exclusive=("maximum",))] | None = option(
         None,
         "stochastic depth: probability of dropping a residual branch in the last layer, linearly smaller in earlier layers (default: the model's)",
@@ -97,6 +103,10 @@ class ModelConfig:
         check_ranges(self)
         if self.tube_checkpoint is not None and self.model_name_or_path is None:
             raise ValueError("tube_checkpoint needs model_name_or_path, the large image model.")
+        if self.head_from is not None and self.classifier_init is not None:
+            raise ValueError(
+                f"head_from={self.head_from} and classifier_init={self.classifier_init} both set the initial classifier: give one of them."
+            )
         if self.head_from is not None and self.model_name_or_path is None:
             raise ValueError(
                 f"head_from={self.head_from} needs model_name_or_path, a checkpoint with a classifier of Kinetics-710."

@@ -53,6 +53,7 @@ from ..models.build import (
 )
 from ..models.clip_processors import measure_pixels
 from .class_balance import BalancedOrder, balance_of, chance_loss, class_probabilities, label_array
+from .ridge_start import check_ridge_start
 from .run_config import CORRUPT_VIDEOS_FILE, JointRun, TrainingRun
 from .token_budgets import TokenBudgets, budgets_of
 
@@ -291,6 +292,7 @@ def _build_single(run: TrainingRun, folder: Path) -> RunSetup:
         synchronize_batch_norms(model.model, run.training.device.type)
     check_views(run, model)
     budgets = budgets_of(run.training, model, listed.media)
+    check_ridge_start(run, listed, model)
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     setup = build_run_data(run, listed, data, model, folder / SKIPPED_VIDEOS_FILE)
     setup.budgets = budgets

@@ -76,7 +76,7 @@ def check_sharding(training: "VideoTrainingArguments", lora_rank: int, is_joint:
 
 # Options that need labels, by block, and the values that stand for none.
 NEED_LABELS = {
-    "model": {"head_from": None, "ignore_mismatched_sizes": False, "lora_rank": 0},
+    "model": {"head_from": None, "classifier_init": None, "ignore_mismatched_sizes": False, "lora_rank": 0},
     "data": {"multi_label": None, "num_classes": None, "class_names_file": None, "label_column": None},
     "augmentation": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "label_smoothing": 0.0},
     "training": {"class_weights": None, "sampler": "random", "token_budget_range": None},
@@ -225,6 +225,10 @@ class JointRun:
         if self.model.head_from is not None:
             raise ValueError(
                 f"head_from={self.model.head_from} is for runs on one data set; a joint run keeps the heads of its checkpoint by name."
+            )
+        if self.model.classifier_init is not None:
+            raise ValueError(
+                f"Joint training does not support classifier_init={self.model.classifier_init}; train on one data set."
             )
         for name, default in (("class_weights", None), ("sampler", "random")):
             if getattr(self.training, name) != default:

@@ -75,6 +75,10 @@ def train_run(
                 try_batches(trainer, folder)
                 return None
             checkpoint = begin_or_resume(setup, folder, arguments)
+            if checkpoint is None and run.model.classifier_init is not None:
+                from .ridge_start import set_ridge_classifier
+
+                set_ridge_classifier(setup, trainer.accelerator)
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             trained = finish(trainer, folder, result)
         return score_and_publish(setup, trained, arguments, evaluates_views and not is_masked)

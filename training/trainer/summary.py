@@ -73,6 +73,10 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
     for split, counts in setup.counts.items():
         lines[f"{split} {media}s"] = describe_counts(counts)
     lines |= setup.describe_task()
+    if setup.run.model.classifier_init is not None:
+        lines["classifier"] = (
+            "starts as ridge regression on the features of the training videos (classifier_init=ridge)"
+        )
     if setup.class_weights is not None:
         weights = describe_weights(setup.class_weights, setup.class_names)
         lines["class weights"] = f"{training.class_weights}: {weights}"

@@ -11,7 +11,7 @@ import pytest
 from tubevit.training.cli import main
 from tubevit.training.evaluation import probes
 from tubevit.training.evaluation.embeddings import as_lists
-from tubevit.training.evaluation.probes import PENALTIES, attentive_probe, nearest_neighbors, ridge_probe
+from tubevit.training.evaluation.probes import PENALTIES, attentive_probe, fit_ridge, nearest_neighbors, ridge_probe
 
 
 @pytest.mark.parametrize("width", [40, 8], ids=["wide", "narrow"])
@@ -29,13 +29,16 @@ def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups, widt
         return (others - mean) @ weights + offset
 
     scale = np.mean(np.sum((examples - examples.mean(0)) ** 2, axis=1))
-    errors, codes = {}, np.arange(25) if groups is None else groups
+    errors, left_out_by, codes = {}, {}, np.arange(25) if groups is None else groups
     for penalty in PENALTIES:
         left_out = np.empty_like(targets)
         for code in set(codes):
             inside = codes == code
             left_out[inside] = predict(examples[~inside], targets[~inside], examples[inside], penalty * scale)
-        errors[penalty] = np.mean((targets - left_out) ** 2)
+        errors[penalty], left_out_by[penalty] = np.mean((targets - left_out) ** 2), left_out
+    fit = fit_ridge(examples, labels, 4, groups)
+    np.testing.assert_allclose(fit.left_out[:, :3], left_out_by[fit.penalty], atol=1e-6)
+    assert not fit.predict(others)[:, 3].any()  # a class without examples
     result = ridge_probe(examples, labels, others, groups)
     assert result.penalty == min(errors, key=errors.get)
     expected = predict(examples, targets, others, result.penalty * scale).argmax(1)

@@ -1,0 +1,131 @@
+# Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
+"""
+`classifier_init=ridge`: the classifier starts as ridge regression on the features of the training clips, so that training begins with the
+accuracy of a linear probe, and its first gradients do not distort the features (Kumar et al., "Fine-Tuning can Distort Pretrained
+Features and Underperform Out-of-Distribution", ICLR 2022).
+
+The starting model computes the input of its classifier for each training clip once, without augmentation; each process reads its part of
+the clips, and all processes fit the same classifier to all of them. The penalty and the scale of the logits follow from predictions for
+clips that were left out, in whole groups if the data have groups (`group_column`).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.dataset_columns import source_keys
+from ..data.holding_out import join_groups
+from ..data.video_datasets import VideoData
+from ..evaluation.multi_view import predict_multi_view
+from ..evaluation.probes import RidgeFit, fit_ridge
+from ..models.build import RunModel
+from ..models.encoders import VideoEncoder
+from .run_config import TrainingRun
+
+
+if TYPE_CHECKING:
+    from .build import RunSetup
+
+SCALES = (0.1, 100.0)  # smallest and largest factor of the regression's outputs
+
+
+def check_ridge_start(run: TrainingRun, data: VideoData, model: RunModel) -> None:
+    """Raise a `ValueError` for data, a model or options that `classifier_init=ridge` does not support."""
+    if run.model.classifier_init is None:
+        return
+    classifier = getattr(model.model, "classifier", None)
+    for is_refused, reason in (
+        (data.media != "video", f"is for videos, and the data are {data.media}s"),
+        (data.multi_label, "needs one label per video, and these data have several"),
+        (
+            bool(data.label_groups),
+            f"needs one label per video, and these have one of each of {', '.join(data.label_groups)}",
+        ),
+        (
+            run.data.streaming,
+            "reads the training videos before training, and streaming=true reads them once: set streaming=false",
+        ),
+        (bool(run.model.lora_rank), "does not work with lora_rank: freeze layers instead, num_frozen_layers=N"),
+        (
+            run.training.sharding is not None,
+            f"does not work with {run.training.sharding}, which divides the weights: use DDP",
+        ),
+        (
+            not isinstance(classifier, nn.Linear) or classifier.bias is None,
+            f"sets a linear layer `classifier` with a bias, which {type(model.model).__name__} does not have",
+        ),
+    ):
+        if is_refused:
+            raise ValueError(f"classifier_init={run.model.classifier_init} {reason}.")
+
+
+def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
+    """
+    Set weight and bias of the model's classifier, and print a line about them. The model stays on the accelerator's device. Called by
+    all processes before the optimizer has read the weights.
+
+    Raises `ValueError` if no training clip can be read, or all that can be have one class.
+    """
+    run, model = setup.run, setup.model.model
+    rows = setup.data.splits["train"]
+    was_training = model.training
+    encoder = VideoEncoder(
+        model.to(accelerator.device).eval(), setup.model.processors, setup.model.family, "classifier"
+    )
+    size, num_workers = run.training.per_device_eval_batch_size, run.training.dataloader_num_workers
+    try:
+        predictions, _ = predict_multi_view(encoder, rows, accelerator, size, num_workers, description="features")
+    finally:
+        encoder.remove_hooks()
+        model.train(was_training)
+    used = [index for index, each in enumerate(predictions) if each.logits is not None and each.label is not None]
+    labels = np.array([predictions[index].label for index in used], dtype=int)
+    if len(set(labels)) < 2:
+        raise ValueError(
+            f"classifier_init=ridge needs training videos of two classes, and {len(used)} of {len(predictions)} can be used, of "
+            f"{len(set(labels))} classes."
+        )
+    groups = join_groups(source_keys(rows, setup.data.media), setup.data.groups.get("train", [None] * len(rows)))
+    features = np.stack([predictions[index].logits.mean(0) for index in used])
+    fit = fit_ridge(features, labels, len(setup.class_names), [groups[index] for index in used])
+    scale = softmax_scale(fit.left_out, labels)
+    copy_to_classifier(fit, scale, model.classifier)
+    has_groups = any(group is not None for group in setup.data.groups.get("train", []))
+    right = (fit.left_out.argmax(1) == labels).mean()
+    lost = f", {len(predictions) - len(used):,} videos could not be used" if len(used) < len(predictions) else ""
+    if accelerator.is_main_process:
+        print(
+            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{lost}: right on {right:.1%} of them "
+            f"when the videos of one {'group' if has_groups else 'file'} at a time are left out (penalty {fit.penalty:g}, scale {scale:.3g}).",
+            flush=True,
+        )
+
+
+def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """
+    The factor of `predictions` `(examples, classes)` within `SCALES` whose softmax has the smallest cross-entropy for `labels`
+    `(examples,)`. Labels are smoothed as if there were one more example of each class, so that predictions which are all right do not
+    give probabilities of 1.
+    """
+    number, num_classes = predictions.shape
+    smoothing = num_classes / (number + num_classes)
+    own = (1 - smoothing) * predictions[np.arange(number), labels].mean() + smoothing * predictions.mean()
+    low, high = np.log(SCALES)
+    for _ in range(
+        50
+    ):  # the cross-entropy is convex: its slope is the mean prediction of the softmax less that of the labels
+        middle = (low + high) / 2
+        weights = np.exp(np.exp(middle) * (predictions - predictions.max(1, keepdims=True)))
+        expected = ((weights * predictions).sum(1) / weights.sum(1)).mean()
+        low, high = (low, middle) if expected > own else (middle, high)
+    return float(np.exp((low + high) / 2))
+
+
+@torch.no_grad()
+def copy_to_classifier(fit: RidgeFit, scale: float, classifier: nn.Linear) -> None:
+    """Give `classifier` the outputs of the regression times `scale`."""
+    bias = fit.offset - fit.mean.astype(np.float64) @ fit.weight
+    for target, value in ((classifier.weight, fit.weight.T), (classifier.bias, bias)):
+        target.copy_(torch.from_numpy(scale * value))
