@@ -58,13 +58,14 @@ def continue_training(target: Path, trained: dict[str, Path]) -> None:
 def build_random(target: Path, trained: dict[str, Path], name: str, media: str = VIDEO, **sizes: Any) -> None:
     """
     A classifier with random weights, and its processor. name: a design of `families.designs`, or another model type. sizes: as
-    `config_at_size` takes them.
+    `config_at_size` takes them, the pixel statistics, and `resize_mode` as `save_with_processor` takes it.
     """
     import torch
 
     from ..models.families import family_of
 
     statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
+    resize_mode = sizes.pop("resize_mode", "crop")
     config = config_at_size(name, **sizes)
     set_statistics(config, statistics)
     model = family_of(config).classifier(media)(config)
@@ -73,11 +74,14 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
         model.save_pretrained(target)
     else:
-        save_with_processor(model, target, statistics)
+        save_with_processor(model, target, statistics, resize_mode)
 
 
-def save_with_processor(model: Any, target: Path, statistics: dict[str, Any]) -> None:
-    """Save a video classifier, and a processor of its number and size of frames. statistics: `image_mean` and `image_std` of pixels."""
+def save_with_processor(model: Any, target: Path, statistics: dict[str, Any], resize_mode: str = "crop") -> None:
+    """
+    Save a video classifier, and a processor of its number and size of frames. statistics: `image_mean` and `image_std` of pixels.
+    resize_mode: "crop" or "stretch", as the option of this name.
+    """
     from transformers import AutoVideoProcessor
 
     from tubevit.processing import TubeViTVideoProcessor
@@ -88,7 +92,7 @@ def save_with_processor(model: Any, target: Path, statistics: dict[str, Any]) ->
     config, family = model.config, family_of(model.config)
     side = getattr(config, family.size_field)
     processor = {
-        "size": {"shortest_edge": side},
+        "size": {"shortest_edge": side} if resize_mode == "crop" else {"height": side, "width": side},
         "crop_size": {"height": side, "width": side},
         "do_center_crop": True,
         **statistics,
@@ -152,10 +156,11 @@ def build_converted(
     from .image_vit import from_image_vit
 
     statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
+    resize_mode = sizes.pop("resize_mode", "crop")
     config = config_at_size(name, **sizes)
     config.num_labels = num_labels
     set_statistics(config, statistics)
-    save_with_processor(from_image_vit(source, name, config), target, statistics)
+    save_with_processor(from_image_vit(source, name, config), target, statistics, resize_mode)
 
 
 def set_statistics(config: Any, statistics: dict[str, Any]) -> None:

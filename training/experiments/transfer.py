@@ -13,6 +13,7 @@ and changes of single parts (`transfer_rows`). The last weights of a run are sco
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     check_places(runs, args.output)
     for probe in probes:
         check_place(probe.path, probe.settings)
-    records = score_probes(probes, args, clips, len(folds), device)
+    records = score_probes(probes, args, clips, device)
     if runs:
         print(describe_budget(setup, trained), flush=True)
         records += run_all(runs, args.output, device, args.jobs, args.threads, args.keep_weights)
@@ -240,14 +241,18 @@ def make_probes(
 
 
 def score_probes(
-    probes: Sequence[Probe], args: argparse.Namespace, clips: GroupedClips, num_folds: int, device: str
+    probes: Sequence[Probe], args: argparse.Namespace, clips: GroupedClips, device: str
 ) -> list[dict[str, Any]]:
-    """The records of probes. The features of all clips are computed once, if a record is missing."""
+    """
+    The records of probes. The features of all clips are computed once, if a record is missing, and their time is divided among the probes
+    that use them.
+    """
     from ..environment import describe_machine, provenance
     from .records import read_record, write_record
     from .settings import VIDEO
 
-    features = {}
+    features: dict[int, FrameFeatures] = {}
+    num_users = Counter(probe.row.frames for probe in probes if not probe.path.is_file())
     for row, seed, fold, label, path, settings in probes:
         if path.is_file():
             continue
@@ -262,7 +267,7 @@ def score_probes(
             "scores": {VIDEO: score},
             "gflops": embedded.gflops,
             "training_seconds": round(seconds, 2),
-            "seconds": round(seconds + embedded.seconds / (num_folds * args.seeds), 2),
+            "seconds": round(seconds + embedded.seconds / num_users[row.frames], 2),
         }
         write_record(path, asdict(label) | numbers | provenance(describe_machine(device)))
     return [read_record(probe.path) for probe in probes]
@@ -272,7 +277,7 @@ def probe_settings(row: Any, model: str, data: Any, seed: int) -> dict[str, Any]
     """What decides the numbers of a probe, as JSON holds it."""
     from .transfer_rows import recipe_options
 
-    pixels = {name: recipe_options()[name] for name in ("image_size", "short_side")}
+    pixels = {name: recipe_options().get(name) for name in ("image_size", "short_side", "resize_mode")}
     settings = {"probe": row.probe, "frames": row.frames, "model": model, **pixels, "data": asdict(data), "seed": seed}
     return json.loads(json.dumps(settings))
 
@@ -299,6 +304,7 @@ def embed_frames(args: argparse.Namespace, num_frames: int, device: str) -> Fram
     from accelerate import Accelerator
 
     from ..evaluation.multi_view import iterate_predictions
+    from ..models.clip_processors import crop_sizes
     from ..models.encoders import load_encoder
     from ..models.model_size import count_flops
     from .transfer_rows import recipe_options
@@ -307,7 +313,7 @@ def embed_frames(args: argparse.Namespace, num_frames: int, device: str) -> Fram
     data = load_clips(args.data, None if args.folds == SPLIT else args.group_column)
     side = options["image_size"]
     settings = {"num_frames": num_frames, "sampling": "uniform", "num_temporal_views": 1, "num_spatial_views": 1}
-    settings |= {"size": {"shortest_edge": options["short_side"]}, "crop_size": {"height": side, "width": side}}
+    settings |= crop_sizes(side, side, options.get("short_side"), options.get("resize_mode") == "stretch")
     encoder = load_encoder(args.model, "video", "frame", {**settings, "do_center_crop": True})
     accelerator = Accelerator(cpu=device == "cpu")
     encoder.model.to(accelerator.device)

@@ -160,9 +160,11 @@ class Transfer:
         else:
             kind = {"kind": "random"} if row.weights == "random" else {"kind": "image_vit", "source": self.model}
             initial = {**kind, "name": row.model, **self.sizes(), **self.statistics()}
+            initial["resize_mode"] = options.get("resize_mode") or "crop"
             if row.weights == "image_vit":
                 initial["num_labels"] = self.num_labels
-            options |= dict.fromkeys(("model_config", "num_frames", "image_size"))  # those of the checkpoint
+            own = ("model_config", "num_frames", "image_size", "short_side", "resize_mode")
+            options |= dict.fromkeys(own)  # those of the checkpoint
         return Experiment(
             {name: each for name, each in options.items() if each is not None}, data, (VIDEO,), seed, initial
         )
@@ -228,12 +230,18 @@ class Transfer:
 
     def sizes(self) -> dict[str, int]:
         """The sizes of the other families' models, as `initialization.config_at_size` takes them."""
+        from tubevit.image_families import grid_and_patch
+
+        from ..models.loading import load_config
+
         config, options = self.tubevit_config(TransferRow(TUBEVIT, "", 0)), recipe_options()
+        source = load_config(self.model)
+        _, (patch_size, _) = grid_and_patch(getattr(source, "vision_config", source))
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         return {
             "num_frames": options["num_frames"],
             "image_size": options["image_size"],
-            "patch_size": config.get_patch_size()[0],
+            "patch_size": patch_size,
             **{name: getattr(config, name) for name in names},
         }
 

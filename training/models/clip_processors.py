@@ -264,7 +264,10 @@ def new_processor(family: ModelFamily, config: Any, clips: ClipConfig, image_set
     sampling = sampling_settings(clips)
     sampling.pop("num_frames", None)
     check_frame_stride(processor_class, sampling)
-    settings = {**_sizes(height, width, clips.short_side, clips.resize_mode == "stretch"), **(image_settings or {})}
+    settings = {
+        **crop_sizes(height, width, clips.short_side, clips.resize_mode == "stretch"),
+        **(image_settings or {}),
+    }
     if not issubclass(processor_class, TubeViTVideoProcessor):
         # Transformers refuses a processor that has both: with a rate, the model's config holds the number of frames.
         fps = sampling.get("fps")
@@ -304,13 +307,13 @@ def clip_settings(own: Any, clips: ClipConfig, name: str) -> dict[str, Any]:
         short_side = clips.short_side
         if short_side is None and clips.image_size is None:
             short_side = min(own_size.values())
-        settings |= _sizes(
+        settings |= crop_sizes(
             height, width, short_side, is_stretched if clips.resize_mode is None else clips.resize_mode == "stretch"
         )
     return settings
 
 
-def _sizes(height: int, width: int, short_side: int | None, is_stretched: bool) -> dict[str, Any]:
+def crop_sizes(height: int, width: int, short_side: int | None, is_stretched: bool) -> dict[str, Any]:
     """Settings for crops of this height and width from frames with this shorter side (default: that of the crop), in pixels."""
     short_side = short_side or min(height, width)
     scale = short_side / min(height, width)

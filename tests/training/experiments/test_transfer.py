@@ -1,9 +1,11 @@
 """`tubevit experiments transfer`: folds by group, rows with equal training FLOPs, exact conversions, and a report from records."""
 
+import argparse
 import csv
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,8 +13,9 @@ from tiny_experiments import invented_record
 from transformers import AutoModelForVideoClassification, Dinov2Config, Dinov2Model, ViTImageProcessor
 from video_files import moving_frames, write_video
 
+from tubevit.presets import preset_config
 from tubevit.training.cli import main
-from tubevit.training.experiments import transfer_rows
+from tubevit.training.experiments import transfer, transfer_rows
 from tubevit.training.experiments.folds import Fold, read_groups
 from tubevit.training.experiments.image_vit import as_vit_model, plain_vit
 from tubevit.training.experiments.initialization import build_converted
@@ -219,24 +222,11 @@ def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(
     monkeypatch.chdir(clips.parent)  # a relative path, as users type it
     output = tmp_path / "results"
     command = ["experiments", "transfer", "--data", clips.name, "--model", str(vit[0]), "--folds", "2", "--seeds", "1"]
-    command += [
-        "--rows",
-        "tubevit",
-        "tubevit_random",
-        "ridge",
-        "attentive",
-        "--output",
-        str(output),
-        "--device",
-        "cpu",
-    ]
+    rows = ("attentive", "ridge", "tubevit", "videomae")
+    command += ["--rows", *rows, "--output", str(output), "--device", "cpu"]
     assert main(command) == 0
     paths = sorted(output.glob("cpu/transfer_*/*.json"))
-    assert [path.name for path in paths] == [
-        f"{row}-seed0-fold{fold}.json"
-        for row in ("attentive", "ridge", "tubevit", "tubevit_random")
-        for fold in (0, 1)
-    ]
+    assert [path.name for path in paths] == [f"{row}-seed0-fold{fold}.json" for row in rows for fold in (0, 1)]
     records = [read_record(path) for path in paths]
     assert all(
         sum(r["scores"]["video"]["number"] for r in records if r["name"] == name) == 10
@@ -247,11 +237,37 @@ def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(
     assert main(command) == 0
     assert [path.stat().st_mtime_ns for path in paths] == times
     shown = capsys.readouterr().out
-    assert "TubeViT from random weights" in shown and "frozen ViT, ridge" in shown
+    assert "VideoMAE from the image ViT" in shown and "frozen ViT, ridge" in shown
     report = make_report(output, tmp_path)
     assert "## From an image ViT to" in report and "10 validation examples" in report
     options = yaml.safe_load(next(output.glob("runs/*/resolved_config.yaml")).read_text())
-    assert options["training"]["load_best_model_at_end"] is False
+    assert options["training"]["load_best_model_at_end"] is False and options["data"]["group_column"] == "group"
+
+
+def test_the_time_of_features_is_divided_among_the_probes_that_use_them(
+    vit, clips, tmp_path, tiny_recipe, monkeypatch
+):
+    features = transfer.FrameFeatures(np.random.default_rng(0).normal(size=(12, 8, 6)), 1000.0, 1.0)
+    monkeypatch.setattr(transfer, "embed_frames", lambda *_: features)
+    args = argparse.Namespace(
+        data=str(clips), model=str(vit[0]), folds=2, group_column="source", seeds=2, epochs=None, output=tmp_path
+    )
+    label, found = transfer.make_label(args, "cpu"), read_groups(str(clips), "source", 2, 0)
+    probes = transfer.make_probes(find_rows(["ridge", "attentive"]), args, transfer.make_folds_of(args), label)
+    records = transfer.score_probes(probes, args, found, "cpu")
+    assert len(records) == 8
+    assert sum(each["seconds"] - each["training_seconds"] for each in records) == pytest.approx(1000, abs=0.1)
+
+
+def test_random_weights_have_the_design_of_the_converted_model(vit, tiny_recipe, clips):
+    design = {"add_patch_tube": False, "temporal_position_scale": 0}
+    setup = Transfer(str(vit[0]), 2, 10, 1)
+    row = TransferRow("random", "", 0, weights="random", options={"model_config": design})
+    options = setup.experiment(row, Fold(str(clips), "source", 2, 0), 0).options
+    random, converted = preset_config("small", **options["model_config"], image_size=16), setup.tubevit_config(row)
+    for name in ("tubes", "temporal_position_scale", "position_grid", "hidden_size", "pooling", "layerscale_value"):
+        assert getattr(random, name) == getattr(converted, name), name
+    assert not random.get_image_tubes() and setup.sizes()["patch_size"] == 8
 
 
 def record(name, seed, fold, correct, number):
