@@ -7,6 +7,9 @@ therefore registers at once only with the Auto classes that are already loaded. 
 registers the families when the process imports them. The hook waits until the outermost import of a module of Transformers
 or of this package ends, because before that a module that a model needs may be incomplete: `transformers.modeling_layers`
 imports the Auto classes, and models import `transformers.modeling_layers`.
+
+The hook also mends an import of Transformers by several threads at once. At the end of its import the package puts another module
+into `sys.modules`; a thread that waited for the import holds the first module, in which `from transformers import X` finds nothing.
 """
 
 import sys
@@ -19,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 
+TRANSFORMERS = "transformers"
 AUTO_PACKAGE = "transformers.models.auto"
 # Module of `AUTO_PACKAGE` that defines an Auto class; all others are in modeling_auto.
 AUTO_MODULES = {
@@ -77,9 +81,8 @@ class _RegistrationHook(MetaPathFinder):
 
     def is_watched(self, name: str) -> bool:
         """Whether the module belongs to Transformers or to this package without its training code, which no model imports."""
-        return name.startswith(("transformers.", f"{self.package}.")) and not name.startswith(
-            f"{self.package}.training"
-        )
+        is_ours = name.startswith(f"{self.package}.") and not name.startswith(f"{self.package}.training")
+        return is_ours or name == TRANSFORMERS or name.startswith(f"{TRANSFORMERS}.")
 
     def execute(self, loader: Loader, module: ModuleType) -> None:
         name = module.__name__
@@ -144,10 +147,20 @@ class _ReportingLoader(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
-        self.hook.execute(self.loader, module)
+        if module.__name__ == TRANSFORMERS:
+            self.loader.exec_module(module)
+            _forward_names(module)
+        else:
+            self.hook.execute(self.loader, module)
 
     def __getattr__(self, name: str) -> Any:  # the other methods of the loader: get_source, get_code, is_package
         return getattr(self.loader, name)
+
+
+def _forward_names(replaced: ModuleType) -> None:
+    """Let a module that was replaced in `sys.modules` find the names of its replacement."""
+    if (current := sys.modules[replaced.__name__]) is not replaced:
+        replaced.__getattr__ = lambda name: getattr(current, name)  # type: ignore[method-assign]
 
 
 def _register(auto_class: Any, config: Any, registered: Any) -> None:

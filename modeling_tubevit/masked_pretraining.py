@@ -200,16 +200,22 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         bool_masked_pos: torch.Tensor | None = None,
         target_features: torch.Tensor | None = None,
+        num_visible_tokens: int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TubeViTForPreTrainingOutput:
         r"""
         pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
             Clips, either normalized floats or raw uint8, which the model normalizes.
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`, *optional*):
-            Whether a tube token is masked (CLS and register tokens are not counted). Each clip must have the same number of masked tokens; under
-            `torch.compile` that of `config.mask_ratio`. By default the model masks random columns, see `tubevit.tube_masking`.
+            Whether a tube token is masked (CLS and register tokens are not counted). Each clip must have the same number of masked
+            tokens; under `torch.compile` that of `config.mask_ratio`, or of `num_visible_tokens`. By default the model masks random
+            columns, see `tubevit.tube_masking`.
         target_features (`torch.Tensor` of shape `(batch_size, num_tokens, hidden_size)`, *optional*):
-            Features of all tube tokens, for `config.mask_target="features"`, such as the last hidden state of a frozen TubeViT on the whole clip.
+            Features of all tube tokens, for `config.mask_target="features"`, such as the last hidden state of a frozen TubeViT on
+            the whole clip.
+        num_visible_tokens (`int`, *optional*):
+            Number of tube tokens of a clip that `bool_masked_pos` does not mask, if the caller knows it. By default they are
+            counted, and a GPU then waits for the result in each step.
 
         Returns:
             [`TubeViTForPreTrainingOutput`]. The loss counts the masked tokens that share no pixel with a visible one.
@@ -233,10 +239,15 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         num_tokens = sum(tube.num_tokens(size) for tube in tubes)
         num_visible = count_visible(num_tokens, self.config.mask_ratio)
         if bool_masked_pos is None:
+            if num_visible_tokens is not None:
+                raise ValueError(
+                    "num_visible_tokens has no effect without bool_masked_pos: config.mask_ratio decides."
+                )
             bool_masked_pos = random_masks(pixel_values_videos, embeddings, size, tubes, self.config.mask_ratio)
         else:
             bool_masked_pos = bool_masked_pos.to(pixel_values_videos.device, torch.bool)
-            num_visible = check_masks(bool_masked_pos, (pixel_values_videos.shape[0], num_tokens), num_visible)
+            shape = (pixel_values_videos.shape[0], num_tokens)
+            num_visible = check_masks(bool_masked_pos, shape, num_visible, num_visible_tokens)
         outputs = self.tubevit(
             pixel_values_videos=pixel_values_videos,
             bool_masked_pos=bool_masked_pos,

@@ -297,10 +297,11 @@ class TubeViTModel(TubeViTPreTrainedModel):
         pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`, *optional*):
             Images, either normalized floats or raw uint8. Only the 2D tubes tokenize them.
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tube_tokens)`, *optional*):
-            Whether a tube token is masked: the layers and the pooling see the others only, see [`TubeViTForPreTraining`]. Each clip must have the
-            same number of masked tokens.
+            Whether a tube token is masked: the layers and the pooling see the others only, see [`TubeViTForPreTraining`].
+            Each clip must have the same number of masked tokens.
         num_visible_tokens (`int`, *optional*):
-            Number of tube tokens that are not masked; by default they are counted.
+            Number of tube tokens of a clip that are not masked, if the caller knows it. By default they are counted, and a GPU
+            then waits for the result.
 
         Returns:
             [`~modeling_outputs.BaseModelOutputWithPooling`] with `last_hidden_state` of shape
@@ -318,6 +319,10 @@ class TubeViTModel(TubeViTPreTrainedModel):
             if bool_masked_pos is not None:
                 hidden_states, rotary, bias = self._keep_visible(
                     bool_masked_pos, num_visible_tokens, hidden_states, rotary, bias
+                )
+            elif num_visible_tokens is not None:
+                raise ValueError(
+                    f"num_visible_tokens={num_visible_tokens} has no effect without bool_masked_pos: give both, or leave it out."
                 )
             hidden_states = encoder_input = self.pre_layernorm(hidden_states)
         for index, layer in enumerate(self.layers):
@@ -345,13 +350,15 @@ class TubeViTModel(TubeViTPreTrainedModel):
         rotary: Rotary | None,
         bias: torch.Tensor | None,
     ) -> tuple[torch.Tensor, Rotary | None, torch.Tensor | None]:
-        """CLS, register and visible tokens, with their rotary positions `(batch, 1, tokens, head_dim)` and bias `(batch, heads, tokens, tokens)`."""
+        """
+        CLS, register and visible tokens, with their rotary positions `(batch, 1, tokens, head_dim)` and bias
+        `(batch, heads, tokens, tokens)`.
+        """
         num_prefix = self.config.num_prefix_tokens
         bool_masked_pos = bool_masked_pos.to(tokens.device, torch.bool)  # `~` of integers is not their negation
-        if num_visible is None:
-            num_tokens = tokens.shape[1] - num_prefix
-            expected = count_visible(num_tokens, self.config.mask_ratio)
-            num_visible = check_masks(bool_masked_pos, (tokens.shape[0], num_tokens), expected)
+        num_tokens = tokens.shape[1] - num_prefix
+        expected = count_visible(num_tokens, self.config.mask_ratio)
+        num_visible = check_masks(bool_masked_pos, (tokens.shape[0], num_tokens), expected, num_visible)
         visible, _ = split_tokens(bool_masked_pos, num_visible)
         prefix = torch.arange(num_prefix, device=visible.device).expand(visible.shape[0], -1)
         kept = torch.cat((prefix, visible + num_prefix), dim=1)

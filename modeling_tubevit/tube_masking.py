@@ -113,6 +113,11 @@ class SeededMasks:
         return choose_masked(self.cells, torch.stack(cell_noise), torch.stack(token_noise), self.mask_ratio)
 
     @property
+    def num_visible(self) -> int:
+        """Number of tokens of a clip that are not masked."""
+        return count_visible(len(self.cells), self.mask_ratio)
+
+    @property
     def cell_size(self) -> tuple[int, int]:
         """Rows and columns of a cell in pixels."""
         return cell_grid(self.tubes, self.size)[0]
@@ -133,31 +138,54 @@ class SeededMasks:
         return float(targets.sum() / masks.sum())
 
 
-def check_masks(bool_masked_pos: torch.Tensor, shape: tuple[int, int], num_expected: int) -> int:
+def check_masks(
+    bool_masked_pos: torch.Tensor, shape: tuple[int, int], num_expected: int, num_visible: int | None = None
+) -> int:
     """
-    Number of visible tokens of each clip. Raises `ValueError` for masks of another shape than `(batch, tokens)`, for clips with different numbers, and for
-    masks of no or of all tokens.
+    Number of visible tokens of each clip.
+
+    shape: `(batch, tube tokens)`. num_expected: the number that a compiled graph assumes. num_visible: the number that the caller
+    states. With it a GPU does not wait: CUDA compares the number with the masks when it reaches the check.
+
+    Raises `ValueError` for masks of another shape, for clips with different numbers of visible tokens, for masks of no or of all
+    tokens, and for another `num_visible` than that of the masks; on CUDA the last is a `RuntimeError` of a later call.
     """
     if tuple(bool_masked_pos.shape) != shape:
         raise ValueError(
-            f"bool_masked_pos must be (batch, tube tokens) = {shape}, got {tuple(bool_masked_pos.shape)}; CLS and register tokens are not counted."
+            f"bool_masked_pos must be (batch, tube tokens) = {shape}, got {tuple(bool_masked_pos.shape)}; CLS and register "
+            "tokens are not counted."
+        )
+    if num_visible is not None and (type(num_visible) is not int or not 0 < num_visible < shape[1]):
+        raise ValueError(
+            f"num_visible_tokens must be a whole number from 1 to {shape[1] - 1}, because a clip has {shape[1]} tube tokens, "
+            f"got {num_visible!r}."
         )
     numbers = (~bool_masked_pos).sum(dim=1)
     if torch.compiler.is_compiling():  # the number must be known
+        assumed = num_expected if num_visible is None else num_visible
+        source = "of mask_ratio" if num_visible is None else "of num_visible_tokens"
         torch_compilable_check(
-            (numbers == num_expected).all(), "bool_masked_pos needs the number of masked tokens of mask_ratio."
+            (numbers == assumed).all(), f"bool_masked_pos needs the number of masked tokens {source}."
         )
-        return num_expected
+        return assumed
+    if num_visible is not None and numbers.device.type == "cuda":
+        message = f"bool_masked_pos leaves another number of tokens visible than num_visible_tokens={num_visible}."
+        torch._assert_async((numbers == num_visible).all(), message)
+        return num_visible
+    if num_visible is not None and numbers.device.type == "meta":  # for counting FLOPs; there is nothing to count
+        return num_visible
     found = sorted(set(numbers.tolist()))
     if len(found) > 1:
         raise ValueError(
-            f"Each clip of a batch must have the same number of masked tokens, and bool_masked_pos masks from {shape[1] - found[-1]} to "
-            f"{shape[1] - found[0]} of {shape[1]}."
+            "Each clip of a batch must have the same number of masked tokens, and bool_masked_pos masks from "
+            f"{shape[1] - found[-1]} to {shape[1] - found[0]} of {shape[1]}."
         )
     if not 0 < found[0] < shape[1]:
         raise ValueError(
             f"bool_masked_pos must mask some and not all of the {shape[1]} tokens, and masks {shape[1] - found[0]}."
         )
+    if num_visible not in (None, found[0]):
+        raise ValueError(f"num_visible_tokens={num_visible}, but bool_masked_pos leaves {found[0]} tokens visible.")
     return found[0]
 
 

@@ -31,10 +31,12 @@ INTERRUPTED = 130  # exit code of a program that SIGINT (Ctrl-C) ends
 DAYS_FOR_EXCHANGE = 30  # that a process waits in `gather_on_cpu`: longer than any check of files
 SECONDS_TO_END = 600  # that a process waits in `end_processes` for the others, which may still upload files
 
+TASKS_OF_STEP = "SLURM_STEP_NUM_TASKS"  # number of the tasks that one `srun` started
+RANK_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE"})  # of which a launcher of torch sets all
 # Environment variable with the number of processes, to the name of the launcher.
 LAUNCHERS = {
     "WORLD_SIZE": "torchrun or accelerate launch",
-    "SLURM_STEP_NUM_TASKS": "srun",
+    TASKS_OF_STEP: "srun",
     "SLURM_NTASKS": "SLURM",
     "OMPI_COMM_WORLD_SIZE": "mpirun",
 }
@@ -73,7 +75,6 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--num_processes",
         type=whole_number(1),
-        default=1,
         metavar="N",
         help="number of processes on all machines together (default: 1)",
     )
@@ -99,8 +100,31 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pop_launch_options(args: argparse.Namespace) -> LaunchOptions:
-    """Remove the options of `add_launch_arguments` from `args`. Raises `ValueError` if they contradict each other."""
-    return LaunchOptions(**{name: vars(args).pop(name) for name in LaunchOptions.__dataclass_fields__})
+    """
+    Remove the options of `add_launch_arguments` from `args`.
+
+    Raises `ValueError` if they contradict each other, and if `srun` started several processes that know nothing of each other.
+    """
+    given = {name: vars(args).pop(name) for name in LaunchOptions.__dataclass_fields__}
+    if given["num_processes"] is None:
+        _check_tasks()
+        given["num_processes"] = LaunchOptions.num_processes
+    return LaunchOptions(**given)
+
+
+def _check_tasks() -> None:
+    """
+    Refuse several tasks of one `srun` without the variables of torchrun, which neither `srun` nor Accelerate sets: each task would
+    train alone, into the same folder. `SLURM_NTASKS` does not tell, because `salloc` and `sbatch` set it for the whole job.
+    """
+    number = os.environ.get(TASKS_OF_STEP, "1")
+    if not number.isdecimal() or int(number) == 1 or not RANK_VARIABLES.isdisjoint(os.environ):
+        return
+    raise ValueError(
+        f"srun started {number} tasks ({TASKS_OF_STEP}={number}), which would run without each other: start one task per machine with "
+        "--num_processes N --num_machines M, or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in each task (see "
+        "docs/guides/several-machines.md); --num_processes 1 runs each task on its own."
+    )
 
 
 def should_launch(options: LaunchOptions) -> bool:

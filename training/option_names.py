@@ -111,12 +111,14 @@ def unknown_key(name: str, known: Sequence[str] | Mapping[str, Any] | set[str]) 
 
 def nearest_names(name: str, known: Iterable[str]) -> list[str]:
     """
-    The names in `known` that `name` probably means, at most three: a misspelling of it, another tool's name for it, or a name that
-    differs in words such as `num` and `per_device` only.
+    The names in `known` that `name` probably means, at most three: a misspelling of it, another tool's name for it, a name that
+    differs in words such as `num` and `per_device` only, or one whose words begin as those of `name`.
 
     >>> options = ["learning_rate", "num_train_epochs", "output_dir", "pad_mode", "per_device_train_batch_size"]
     >>> [nearest_names(each, options) for each in ("lerning_rate", "epochs", "output", "batch_size", "lr", "model")]
     [['learning_rate'], ['num_train_epochs'], ['output_dir'], ['per_device_train_batch_size'], ['learning_rate'], []]
+    >>> nearest_names("num-val", ["num_train", "num_validation"]), nearest_names("val_data", ["data", "validation_data"])
+    (['num_validation'], ['validation_data'])
     """
     name, known = str(name).lower().replace("-", "_"), list(known)
     spelled = difflib.get_close_matches(name, filter(partial(_is_misspelling, name), known), n=1, cutoff=0)
@@ -125,6 +127,7 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
     missing = {each: _added_words(_words(name), _words(each)) for each in known}
     missing = {each: words for each, words in missing.items() if words is not None}
     found = [each for each, words in missing.items() if len(words) == min(map(len, missing.values()))]
+    found = found or [each for each in known if _begins_as(name, each)]
     return found if len(found) <= 3 else []
 
 
@@ -146,6 +149,13 @@ def _added_words(first: list[str], second: list[str]) -> list[str] | None:
         "s"
     )  # `frames` and `num_frames`, not `train` and `num_train`
     return added if is_number and set(added) not in ({"train"}, {"eval"}) else None
+
+
+def _begins_as(name: str, known: str) -> bool:
+    """Whether each word of a shortened name begins the word of `known` at its place."""
+    words, whole = name.split("_"), known.lower().replace("-", "_").split("_")
+    pairs = zip(words, whole, strict=False)
+    return len(name) >= 3 and len(words) <= len(whole) and all(word and each.startswith(word) for word, each in pairs)
 
 
 def _words(name: str) -> list[str]:

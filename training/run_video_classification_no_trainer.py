@@ -111,6 +111,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         # Data, model and devices. `args` has the fields of Transformers' TrainingArguments.
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
+        if setup.budgets is not None:
+            stack.enter_context(setup.budgets.enough_recompiles())
         args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
         accelerator = make_accelerator(args, folder)
         train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from packaging.version import Version
 from tiny_models import TINY_TUBES, make_model, tiny_clips, tiny_config
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from transformers import AutoModel, AutoModelForPreTraining, Trainer, TrainingArguments
+from transformers.initialization import no_init_weights
 
 from tubevit import TubeViTConfig, TubeViTForPreTraining, TubeViTForVideoClassification, TubeViTModel
 from tubevit.presets import TUBES
@@ -327,6 +329,39 @@ def test_other_strides_keep_the_weights():
     )
     with pytest.raises(ValueError, match="a mask token for each of its 3 tubes"):
         model.set_tubes([*finer, finer[0]])
+
+
+WRONG_NUMBERS = {
+    0: "num_visible_tokens must be a whole number from 1 to 19, because a clip has 20 tube tokens, got 0",
+    -3: "got -3",
+    20: "got 20",
+    4.0: "got 4.0",
+    True: "got True",
+    5: "num_visible_tokens=5, but bool_masked_pos leaves 4 tokens visible",
+}
+
+
+@pytest.mark.parametrize(("number", "message"), WRONG_NUMBERS.items())
+def test_a_wrong_number_of_visible_tokens_is_refused(number, message):
+    model, clips = make_model(TubeViTForPreTraining), tiny_clips()
+    mask = masks_of(model.config, size=(8, 16, 16))
+    assert torch.equal(model(clips, mask, num_visible_tokens=4).loss, model(clips, mask).loss)
+    for each in (model, model.tubevit):
+        with pytest.raises(ValueError) as error:
+            each(clips, bool_masked_pos=mask, num_visible_tokens=number)
+        assert message in str(error.value) and "\n" not in str(error.value)
+        with pytest.raises(ValueError, match="has no effect without bool_masked_pos"):
+            each(clips, num_visible_tokens=4)
+
+
+def test_no_step_waits_for_a_gpu_if_the_number_is_stated():
+    """Under `FakeTensorMode` reading a value of a GPU raises an error. The test needs no GPU."""
+    with no_init_weights(), FakeTensorMode(), torch.device("cuda"):
+        model = TubeViTForPreTraining(tiny_config(mask_target="differences")).train()
+        clips, mask = torch.zeros(2, 8, 3, 16, 16, dtype=torch.uint8), torch.zeros(2, 20, dtype=torch.bool)
+        assert model(clips, mask, num_visible_tokens=4).loss.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):
+            model(clips, mask)
 
 
 ERRORS = {

@@ -120,7 +120,7 @@ threads = [threading.Thread(target=each) for each in (auto, model, processing)]
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 print(type(AutoModelForVideoClassification._model_mapping[tubevit.TubeViTConfig]).__name__)
 """
-    # A process that imports torch here: if torch is loaded, all threads import Transformers at the same moment, and
-    # `from transformers import X` then fails in Transformers, whose package replaces itself in sys.modules at the end of its import.
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.stdout.strip(), result.stderr) == ("type", "")
+    result = run_code(code, tmp_path)  # with torch loaded, all threads import Transformers at the same moment
     assert (result.stdout.strip(), result.stderr) == ("type", "")

@@ -9,7 +9,7 @@ import sys
 import pytest
 from warm_processes import free_port, run_python
 
-from tubevit.training.cli import main
+from tubevit.training.cli import IN_SEVERAL_PROCESSES, main
 from tubevit.training.command_line import parse_arguments
 from tubevit.training.launch import (
     LAUNCHERS,
@@ -66,6 +66,31 @@ def test_a_process_of_another_launcher_starts_no_others(variable, command, monke
 def test_one_process_per_machine_may_be_started_by_slurm(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
     assert should_launch(LaunchOptions(8, num_machines=2, main_process_ip="10.0.0.1"))
+
+
+@pytest.mark.parametrize("command", IN_SEVERAL_PROCESSES)
+def test_tasks_of_srun_that_know_nothing_of_each_other_are_refused(command, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert main([command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "srun started 4 tasks" in line and "--num_machines M" in line and "WORLD_SIZE" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "argv"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "1"}, []),
+        ({"SLURM_NTASKS": "8"}, []),  # in the shell of `salloc` and in the script of `sbatch`
+        ({"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1"}, []),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, ["--num_processes", "1"]),
+    ],
+)
+def test_one_task_and_tasks_with_ranks_run(given, argv, monkeypatch):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    parser = argparse.ArgumentParser()
+    add_launch_arguments(parser)
+    assert not should_launch(pop_launch_options(parse_arguments(parser, argv)))
 
 
 def test_an_error_is_printed_once(tmp_path):

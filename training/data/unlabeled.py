@@ -7,23 +7,29 @@ from pathlib import Path
 
 from .data_config import DataConfig, VideoData
 from .dataset_columns import make_dataset
+from .formats.folder_layout import NoLabelsError, find_sources
 from .formats.registry import AUTO
 from .formats.samples import splits_of_folders
 from .holding_out import GroupPattern, real_paths
 from .media_files import VIDEO_SUFFIXES, MediaFolder, describe_left_out, frame_folders, scan_folder
-from .video_datasets import hold_out, load_video_dataset
+from .video_datasets import AnnotationReader, hold_out, load_video_dataset
+
+
+# Options that folders of videos without labels have.
+OPTIONS_OF_FOLDERS = (
+    *("data", "train_data", "validation_data", "test_data"),
+    *("frame_folder_fps", "group_pattern", "validation_fraction", "split_seed"),
+)
 
 
 def read_unlabeled(config: DataConfig) -> VideoData:
     """
-    The videos and frame folders of the folder `data` as a `VideoData` with the split "all" and no labels; ids are paths in the folder.
+    The videos and frame folders of the folder `data` as a `VideoData` with the split "all" and no labels; ids are paths in the
+    folder.
 
     Raises `OSError` or `ValueError` for a folder without videos, and for options that need annotations.
     """
-    used = ("data", "frame_folder_fps", "group_pattern")
-    if given := [
-        each.name for each in fields(config) if each.name not in used and getattr(config, each.name) != each.default
-    ]:
+    if given := _given_options(config, without=("data", "frame_folder_fps", "group_pattern")):
         raise ValueError(
             f"{given[0]} has no effect with unlabeled=true, which reads every video of the folder `data`."
         )
@@ -38,23 +44,26 @@ def load_unlabeled(config: DataConfig) -> VideoData:
     """
     The splits of a data set for training without labels.
 
-    Annotations and class folders are read as `load_video_dataset` reads them, for their splits and segments, and `class_names` is then empty; the
-    rows keep their labels. A local folder without readable labels is read as a whole: all its videos, or those of its folders `train`, `val` and
-    `test`. Without a validation split, `validation_fraction` of the videos is held out.
+    Annotations and class folders are read as `load_video_dataset` reads them, for their splits and segments, and `class_names` is
+    then empty; the rows keep their labels. A local folder without annotation files and without usable class folders is read as a
+    whole: all its videos, or those of its folders `train`, `val` and `test`. Without a validation split, `validation_fraction` of
+    the videos is held out.
 
-    Raises `ValueError` or `OSError` of one line, also for images.
+    Raises `ValueError` or `OSError` of one line for annotations that cannot be read, for options that need annotations where there
+    are none, and for images.
     """
     given = {"train": config.train_data, "validation": config.validation_data, "test": config.test_data}
     folders = {split: Path(name) for split, name in given.items() if name} or {"": Path(str(config.data))}
     try:
         data = load_video_dataset(config)
     except ValueError as error:
-        if config.streaming or config.data_format != AUTO or not all(folder.is_dir() for folder in folders.values()):
+        if config.data_format != AUTO or any(
+            not each.is_dir() or _has_annotations(each, config) for each in folders.values()
+        ):
             raise
-        if config.group_column is not None:  # without it, one person could be in both splits
-            raise ValueError(
-                f"group_column={config.group_column} needs annotations, which cannot be read: {error}"
-            ) from error
+        if given := _given_options(config, without=OPTIONS_OF_FOLDERS):
+            value = getattr(config, given[0])
+            raise ValueError(f"{given[0]}={value} needs annotations, and there are none: {error}") from error
         return _read_folders(folders, config, str(error))
     if data.media != "video":
         raise ValueError(f"task=masked needs videos, and the data are {data.media}s.")
@@ -64,6 +73,21 @@ def load_unlabeled(config: DataConfig) -> VideoData:
         )
     data.class_names, data.multi_label, data.label_groups = [], False, {}
     return data
+
+
+def _has_annotations(folder: Path, config: DataConfig) -> bool:
+    """Whether there are annotations of the videos of a folder, apart from class folders. Raises `ValueError` if that is not clear."""
+    try:
+        sources, _ = find_sources(str(folder), {}, AUTO, AnnotationReader(config))
+    except NoLabelsError:
+        return False
+    return any(source.folder is None for source in sources)
+
+
+def _given_options(config: DataConfig, without: tuple[str, ...]) -> list[str]:
+    """Names of the options that differ from their defaults."""
+    names = [each.name for each in fields(config) if getattr(config, each.name) != each.default]
+    return [name for name in names if name not in without]
 
 
 def _read_folders(folders: dict[str, Path], config: DataConfig, reason: str) -> VideoData:

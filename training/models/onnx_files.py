@@ -37,7 +37,10 @@ from .onnx_quantization import quantize as quantize_file
 
 
 FILE_NAME = "model.onnx"
-SCRIPT_NAME = "classify.py"  # a copy of onnx_classify.py
+SCRIPT_NAME = "classify.py"  # a copy of this file:
+SCRIPT = Path(__file__).with_name("onnx_classify.py")
+SAME_START = 150  # bytes at the start of the script that are the same in each release: copyright and purpose
+SETTINGS_FILES = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 OPSET = 18
 INPUT_DTYPES = ("uint8", "float32")
 INPUT_NAMES = {"video": "pixel_values_videos", "image": "pixel_values"}
@@ -130,7 +133,7 @@ def export_onnx(
 ) -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch. For videos
-    also `classify.py`, which runs the file without torch and Transformers.
+    also `classify.py`, which runs the file without torch and Transformers. The files of an earlier export to the folder are removed.
 
     input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels; by default the pixels that the
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
@@ -191,11 +194,15 @@ def export_onnx(
             f"--quantize {quantize} is for models below {MAX_FILE_BYTES / 1e9:g} GB of weights, {name} has {num_bytes / 1e9:.1f} GB."
         )
     folder.mkdir(parents=True, exist_ok=True)
+    remove_export(folder)
     program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
     model.config.save_pretrained(folder)
     own.save_pretrained(folder)
     if "clip" in program.model.metadata_props:
-        shutil.copyfile(Path(__file__).with_name("onnx_classify.py"), folder / SCRIPT_NAME)
+        if (folder / SCRIPT_NAME).exists():
+            about_script = f"No {SCRIPT_NAME} is written: the folder has another file of this name, which stays."
+        else:
+            shutil.copyfile(SCRIPT, folder / SCRIPT_NAME)
     sizes = ", ".join(map(str, axes))
     pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
     messages = [
@@ -236,7 +243,7 @@ def _quantize(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...],
     ours, theirs = (torch.cat([model(clip[None]) for clip in clips]) for model in (exported, classifier))
     difference = (ours - theirs).abs().max().item()
     if not np.isfinite(difference):
-        path.unlink()
+        remove_export(folder)
         raise ValueError("The int8 file gives logits that are not finite, and is deleted: leave out --quantize.")
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     return [
@@ -305,6 +312,20 @@ def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifie
     return VideoClassifier(model, dataclasses.replace(processors, normalizer=normalizer))
 
 
+def remove_export(folder: Path) -> None:
+    """
+    Remove what `export_onnx` wrote to a folder: graph, weights, script, config and processor. Other files stay, also a `classify.py`
+    of another origin, and the config and processor of a checkpoint that has its own weights in the folder.
+    """
+    names, script = [FILE_NAME, f"{FILE_NAME}.data"], folder / SCRIPT_NAME
+    if script.is_file() and script.read_bytes().startswith(SCRIPT.read_bytes()[:SAME_START]):
+        names.append(SCRIPT_NAME)
+    if (folder / FILE_NAME).is_file() and not any(folder.glob("*.safetensors")):
+        names += SETTINGS_FILES
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def find_onnx_file(name: str) -> Path | None:
     """The ONNX file that a name stands for: a file, or a folder with one and without other weights. `None` for any other name."""
     path = Path(name).expanduser()
@@ -351,8 +372,7 @@ def compare(classifier: VideoClassifier, folder: Path, shapes: tuple[tuple[int, 
         f"logit: {largest:.3g})."
     )
     if not difference <= TOLERANCES[classifier.model.dtype] * largest:
-        for path in folder.glob(f"{FILE_NAME}*"):  # also the weights in a file beside the graph
-            path.unlink()
+        remove_export(folder)
         raise ValueError(f"The ONNX file was wrong, and is deleted: on random pixels, {result}")
     return f"Compared on random pixels: {result}"
 

@@ -69,7 +69,9 @@ class MaskedBatches:
             batch = self.augment(batch)
         masks = self.masks([sample_seed(seed, 0, "mask") for seed in seeds])
         batch = {name: value for name, value in batch.items() if name != "sample_seeds"}
-        return {**batch, "bool_masked_pos": masks.to(batch["labels"].device)}
+        device = batch["labels"].device
+        masks = masks.pin_memory() if device.type == "cuda" else masks  # else the copy would wait for the GPU
+        return {**batch, "bool_masked_pos": masks.to(device, non_blocking=True)}
 
 
 @dataclass
@@ -209,6 +211,8 @@ class MaskedTrainer(VideoTrainer):
         return (losses * is_read).sum() / torch.as_tensor(number, device=losses.device).clamp(min=1)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # The number is known, so the model need not count it on the GPU, for which each step would wait.
+        inputs = {**inputs, "num_visible_tokens": self.setup.masks.num_visible}
         if self.setup.teacher is not None:
             with torch.no_grad(), self.accelerator.autocast():  # the precision of the trained model
                 outputs = self.setup.teacher(pixel_values_videos=inputs["pixel_values_videos"])

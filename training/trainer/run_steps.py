@@ -69,6 +69,8 @@ def train_run(
         with ExitStack() as claimed:
             folder = claim_folder(run, dry_run, claimed, reports)
             setup = build(run, folder)
+            if setup.budgets is not None:
+                claimed.enter_context(setup.budgets.enough_recompiles())
             arguments = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
             trainer = make_trainer(setup, arguments)
             if dry_run:

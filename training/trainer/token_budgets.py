@@ -12,11 +12,13 @@ for dense tokens; the teacher inside the step is that of universally slimmable n
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from tubevit.classification import classification_loss, label_groups_of
 
@@ -83,9 +85,14 @@ class TokenBudgets:
         # Two budgets may have the same number of tokens, where no combination of strides gives one in between.
         self.levels = list({level.num_tokens: level for level in self.levels}.values())
         self.level = self.teacher = self.levels[-1]
-        if is_compiled:  # for each level: the two batch sizes of an epoch, in training and in evaluation mode
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 4 * (len(self.levels) + 1))
+        self.is_compiled = is_compiled
+
+    def enough_recompiles(self) -> AbstractContextManager:
+        """Within the context torch.compile may compile a graph for each budget, and afterwards as many as before."""
+        if not self.is_compiled:
+            return nullcontext()
+        needed = 4 * (len(self.levels) + 1)  # the two batch sizes of an epoch, in training and in evaluation mode
+        return torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, needed))
 
     def _level(self, budget: int) -> Level:
         config = self.config.with_token_budget(budget)
@@ -134,29 +141,36 @@ class TokenBudgets:
         """
         `(1 - w) loss(labels) + w T^2 KL(teacher || student)` with w = `distillation`.
 
-        The divergence is that of the clips with a label. Both parts are sums over the clips divided by the same number, so they do
-        not depend on how a step is split into batches. Arguments as for `classification_loss`; teacher: logits.
+        The divergence counts what has a label: clips, of a clip the label groups, and of several labels the classes. Both parts
+        are sums divided by the same number, so they do not depend on how a step is split into batches. Arguments as for
+        `classification_loss`; teacher: logits.
         """
         loss = classification_loss(labels, logits, self.config, num_items)
-        targets = self._probabilities(teacher / TEMPERATURE)
-        known = labels != IGNORED_LABEL
-        if labels.shape != targets.shape:  # class indices
-            known = known.reshape(len(labels), -1).all(dim=1, keepdim=True)
-            # `num_items` counts the elements of the labels, which are fewer than those of the targets.
-            num_items = None if num_items is None else num_items * targets.numel() / labels.numel()
-        targets = torch.where(known, targets, IGNORED_LABEL)
-        # The cross-entropy with the teacher's probabilities, less its smallest value, is the divergence.
-        student, smallest = (
-            classification_loss(targets, each / TEMPERATURE, self.config, num_items) for each in (logits, teacher)
-        )
-        return (1 - self.distillation) * loss + self.distillation * TEMPERATURE**2 * (student - smallest)
+        known = (labels != IGNORED_LABEL).reshape(len(labels), -1)
+        divergences = self._divergences(logits, teacher)
+        if known.shape != divergences.shape:  # soft labels (clips, classes), and divergences (clips, groups)
+            num_items = None if num_items is None else num_items * divergences.shape[1] / known.shape[1]
+            known = torch.stack([each.all(dim=1) for each in known.split(self._group_sizes(logits), dim=1)], dim=1)
+        number = torch.as_tensor(known.sum() if num_items is None else num_items, device=loss.device).clamp(min=1)
+        divergence = (divergences * known).sum() / number
+        return (1 - self.distillation) * loss + self.distillation * TEMPERATURE**2 * divergence
 
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        logits = logits.float()
+    def _divergences(self, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """`KL(teacher || student)`: `(clips, groups)`, with one group without label groups; `(clips, classes)` of several labels."""
+        student, teacher = (
+            each.to(torch.promote_types(each.dtype, torch.float32)) / TEMPERATURE for each in (logits, teacher)
+        )
         if self.config.problem_type == "multi_label_classification":
-            return logits.sigmoid()
-        sizes = list(label_groups_of(self.config).values()) or [logits.shape[-1]]
-        return torch.cat([group.softmax(dim=-1) for group in logits.split(sizes, dim=-1)], dim=-1)
+            cross_entropy = partial(nn.functional.binary_cross_entropy_with_logits, reduction="none")
+            targets = teacher.sigmoid()
+            return cross_entropy(student, targets) - cross_entropy(teacher, targets)
+        groups = (each.split(self._group_sizes(logits), dim=-1) for each in (student, teacher))
+        divergence = partial(nn.functional.kl_div, reduction="none", log_target=True)
+        each_class = [divergence(one.log_softmax(-1), two.log_softmax(-1)) for one, two in zip(*groups, strict=True)]
+        return torch.stack([each.sum(dim=-1) for each in each_class], dim=1)
+
+    def _group_sizes(self, logits: torch.Tensor) -> list[int]:
+        return list(label_groups_of(self.config).values()) or [logits.shape[-1]]
 
     def step_flops(self) -> float:
         """FLOPs of the current step for one clip: forward and backward passes, and the teacher's forward pass."""

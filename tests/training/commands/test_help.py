@@ -138,6 +138,7 @@ def test_the_nearest_option_is_plausible(parsers):
 @pytest.mark.parametrize(
     ("command", "option", "message"),
     [
+        ("data synthesize", "--num-val", "there is no option --num-val, the nearest is --num-validation"),
         ("predict", "--modle", "there is no option --modle, the nearest is --model"),
         ("info", "--modle", "there is no option --modle, the nearest is --models ("),
         ("bench", "--model", "there is no option --model (`tubevit bench --help` lists the options)"),

@@ -299,7 +299,7 @@ def test_json_of_the_kinetics_archives(tmp_path):
         add(tmp_path, {f"kinetics400/{split}.csv": "\n".join([header, *lines]) + "\n"})
     both = load(data=tmp_path, num_classes=2)
     assert rows_of(both) == expected and any(
-        "Not read: " in message and "train.json" in message for message in both.messages
+        "Left out: other annotation files" in message and "train.json" in message for message in both.messages
     )
 
 

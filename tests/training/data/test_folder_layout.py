@@ -279,7 +279,9 @@ def test_annotations_that_agree_with_class_folders_add_their_splits(tmp_path):
     make(tmp_path, *names)
     add(tmp_path, {"labels.csv": written(".csv", rows=[(name, name.split("/")[0]) for name in names])})
     data = load(data=tmp_path, validation_fraction=0.0)
-    assert data.data_format == "class_folders" and any("labels.csv, which agrees" in each for each in data.messages)
+    assert data.data_format == "class_folders" and any(
+        "; labels.csv gives the same ones (data=" in each for each in data.messages
+    )
     rows = [f"{name},{name.split('/')[0]},{split}" for name, split in zip(names, ["train", "val"] * 2, strict=True)]
     add(tmp_path, {"labels.csv": "\n".join(["path,label,split", *rows])})
     assert {split: len(rows) for split, rows in load(data=tmp_path).splits.items()} == {"train": 2, "validation": 2}

@@ -126,6 +126,20 @@ def test_predictions_of_the_file_are_those_of_the_checkpoint(name, tmp_path, cap
     assert "--dtype float16 has no effect" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_an_earlier_export_is_removed_as_one_set(has_checkpoint, tmp_path):
+    settings = {"config.json", "preprocessor_config.json"}
+    own = {"notes.txt", "model.onnx.bak", *({"model.safetensors", *settings} if has_checkpoint else ())}
+    for name in {*own, *settings, "model.onnx", "model.onnx.data"}:
+        (tmp_path / name).write_text("")
+    (tmp_path / "classify.py").write_bytes(onnx_files.SCRIPT.read_bytes() + b"# of an earlier release")
+    onnx_files.remove_export(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == own
+    (tmp_path / "classify.py").write_text("print('mine')")
+    onnx_files.remove_export(tmp_path)
+    assert (tmp_path / "classify.py").exists()
+
+
 @needs_onnx
 def test_image_classifier_and_metadata(tmp_path, capsys):
     import onnxruntime
@@ -133,8 +147,12 @@ def test_image_classifier_and_metadata(tmp_path, capsys):
 
     save_model(tmp_path / "model", TubeViTForImageClassification)
     TubeViTImageProcessor(size={"height": 16, "width": 16}, crop_size=16).save_pretrained(tmp_path / "model")
-    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 0
-    assert "No classify.py is written, because it could not prepare the input: " in capsys.readouterr().out
+    (tmp_path / "out").mkdir()
+    for name, content in (("classify.py", onnx_files.SCRIPT.read_text()), ("model.onnx", ""), ("notes.txt", "mine")):
+        (tmp_path / "out" / name).write_text(content)  # of an earlier export of a classifier of videos
+    messages = onnx_files.export_onnx(str(tmp_path / "model"), tmp_path / "out")
+    assert any("No classify.py is written, because it could not prepare the input: " in each for each in messages)
+    assert (tmp_path / "out" / "notes.txt").exists()
     assert not (tmp_path / "out" / "classify.py").exists()
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     (pixels,) = session.get_inputs()

@@ -174,6 +174,17 @@ def test_layouts_without_and_with_labels(videos, flat, tmp_path):
     data = load_unlabeled(DataConfig(data=str(videos)))
     assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 12, "validation": 6}
     assert "The labels (3 classes) are ignored: task=masked trains without labels." in data.messages
+    # Class folders that are of no use to a classifier are folders of videos; an annotation file is read or refused.
+    for split, name in (("train", "monday"), ("train", "tuesday"), ("val", "friday")):
+        shutil.copytree(next((videos / split).iterdir()), tmp_path / "uploads" / split / name)
+    data = load_unlabeled(DataConfig(data=str(tmp_path / "uploads")))
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 8, "validation": 2}
+    assert any("Videos are read without labels: train 8, validation 2." in each for each in data.messages)
+    (tmp_path / "splits" / "labels.csv").write_text("file_name,colour\na.mp4,red\nb.mp4,red\n")
+    with pytest.raises(
+        ValueError, match=r"labels\.csv names videos of the folder, but not in a format that can be read"
+    ):
+        load_unlabeled(DataConfig(data=str(tmp_path / "splits")))
     with pytest.raises(ValueError, match="task=masked needs videos, and the data are images"):
         load_unlabeled(DataConfig(data=str(make_images(tmp_path / "images", 2, 1))))
     with pytest.raises(FileNotFoundError, match="no file or folder"):
@@ -188,7 +199,8 @@ REFUSED = {
     "flip=swap_labels changes labels": {"flip": "swap_labels"},
     "push_to_hub uploads classifiers": {"push_to_hub": True},
     "mask_target=features predicts the features of the checkpoint": {"model_config": {"mask_target": "features"}},
-    "group_column=person needs annotations, which cannot be read: ": {"group_column": "person"},
+    "group_column=person needs annotations, and there are none: ": {"group_column": "person"},
+    "num_classes=3 needs annotations, and there are none: ": {"num_classes": 3},
     "metric_for_best_model must be one of loss": {"metric_for_best_model": "accuracy"},
     "task=masked is for TubeViT": {"preset": "vivit-b16x2", "model_config": {"num_hidden_layers": 1, "hidden_size": 24}},
     "mask_ratio must be above 0 and below 1": {"model_config": {**OPTIONS["model_config"], "mask_ratio": 1.5}},

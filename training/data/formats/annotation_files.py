@@ -207,7 +207,8 @@ def use_annotations(tree: MediaFolder, found: list[Annotations]) -> Layout:
     messages = [f"Labels are read from {names}."] if tree.media_folders else []
     unused = [each for each in found if each not in chosen]
     if unused:
-        messages.append(f"Not read: {shorten(str(each.path.relative_to(tree.path)) for each in unused)}.")
+        others = shorten(str(each.path.relative_to(tree.path)) for each in unused)
+        messages.append(f"Left out: other annotation files ({others}); data=FILE, or train_data=FILE, reads one.")
     listed = {sample.path for each in chosen for sample in each.samples}
     has_images = any(os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES for path in listed)
     files = tree.paths(IMAGE_SUFFIXES if has_images else VIDEO_SUFFIXES)

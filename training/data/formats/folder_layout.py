@@ -17,6 +17,10 @@ from .registry import AUTO, HUB_NAME, Source, get_format, list_formats, marked_f
 from .samples import VideoSample
 
 
+class NoLabelsError(ValueError):
+    """A folder has videos, and neither class folders nor annotation files."""
+
+
 def find_sources(
     data: str | None,
     split_files: dict[str, str],
@@ -33,7 +37,8 @@ def find_sources(
     read: reads the samples of a source in a format.
     known_classes: names of classes, of a checkpoint: a folder with one of these names is a class.
 
-    Raises `FileNotFoundError` for a missing path, and `ValueError` for a folder without labels or with several readings.
+    Raises `FileNotFoundError` for a missing path, `NoLabelsError` for a folder without labels, and `ValueError` for a folder with
+    several readings.
     """
     known = frozenset(map(normalize_label, known_classes))
     if data is not None:
@@ -78,7 +83,7 @@ def _find_labels(name: str, data_format: str, read: ReadSamples, known: frozense
         return Layout([Source(name, None)], [])
     if given is not None:
         return Layout([Source(name, None)], [])  # the format tells what it needs
-    raise ValueError(classes)
+    raise NoLabelsError(classes)
 
 
 def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Layout:
@@ -90,7 +95,8 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
     """
     lost = [each for each in found if each.is_usual and not each.num_found and any(map(_has_media_name, each.samples))]
     messages = [
-        f"Not read: {each.path.name}, none of whose {len(each.samples)} videos is found ({each.samples[0].path})."
+        f"Left out: the annotation file {each.path.name}, because none of its {len(each.samples)} videos is found "
+        f"({each.samples[0].path}); video_root sets their folder."
         for each in lost
     ]
     found = [each for each in found if each.num_found]
@@ -129,7 +135,10 @@ def _choose(classes: Layout, tree: MediaFolder, found: list[Annotations]) -> Lay
         messages=[
             *classes.messages,
             *messages,
-            *(f"Not read: {each.path.name}, which agrees with the class folders." for each in found),
+            *(
+                f"The labels are the names of the class folders; {each.path.name} gives the same ones (data={each.path} reads it)."
+                for each in found
+            ),
         ]
     )
 
