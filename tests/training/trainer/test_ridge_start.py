@@ -40,17 +40,21 @@ def start(data, folder, **options):
 
 @pytest.mark.parametrize("has_groups", [False, True], ids=["files", "films"])
 @torch.no_grad()
-def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(has_groups, videos, tmp_path, capsys):
+def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
+    has_groups, videos, tmp_path, capsys, monkeypatch
+):
     data = {"validation_fraction": 0.0, "group_column": "film"} if has_groups else {}
     # In training mode the features would be random.
     dropout = {"model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.5, "classifier_dropout": 0.5}}
+    groups_of_fits = []
+    monkeypatch.setattr(ridge_start, "fit_ridge", lambda *args: groups_of_fits.append(args[3]) or fit_ridge(*args))
     setup = start(videos / "films.csv" if has_groups else videos, tmp_path, **data, **dropout)
+    assert len(set(groups_of_fits[0])) == (3 if has_groups else 12)
     model, rows = setup.model.model.eval(), setup.data.splits["train"]
     read = MultiViewReader(setup.model.processor)
     clips = torch.stack([read(row["video"]).pixels for row in rows])
     features = model.tubevit(pixel_values_videos=clips).pooler_output
     groups = setup.data.groups["train"] if has_groups else None
-    assert not has_groups or len(set(groups)) == 3
     fit = fit_ridge(features.numpy(), np.array(rows["label"]), 3, groups)
     expected = softmax_scale(fit.left_out, np.array(rows["label"])) * fit.predict(features.numpy())
     logits = model(pixel_values_videos=clips).logits
