@@ -197,6 +197,8 @@ class WeightConverter:
         if ".pooler." in f".{name}" or ".head." in f".{name}":
             return f"pooling is {self.config.pooling!r}"
         own = name.removeprefix(self.tower)
+        if own.startswith(f"{self.family.patch}."):
+            return "the kernels of all tubes are new"
         if own == self.family.positions:
             return f"positions are {self.config.position_embedding!r}"
         if own == self.family.registers:

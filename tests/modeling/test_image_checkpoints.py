@@ -219,6 +219,10 @@ def test_without_the_patch_tube_the_3d_tubes_keep_their_tokens(name, tmp_path):
     tokens = model.embeddings(pixel_values_videos=clip)
     assert torch.equal(tokens, both.embeddings(pixel_values_videos=clip)[:, : tokens.shape[1]])
     assert tokens.shape[1] == num_prefix + model.config.num_tokens()
+    _, _, report = convert(tmp_path, name, add_patch_tube=False, tube_init="random")
+    assert {"the kernels of all tubes are new"} == {
+        entry["how"] for source, entry in report.source.items() if "patch_embed" in source
+    }
     with pytest.raises(ValueError, match="takes no images: it has no tube whose kernel spans one frame"):
         model.config.num_image_tokens()
     with pytest.raises(ValueError, match="An image classifier needs a tube whose kernel spans one frame"):

@@ -165,6 +165,23 @@ def test_every_trained_row_has_the_training_flops_of_the_recipe_to_within_half_a
         Transfer(str(vit[0]), 2, 1, 1).steps(rows[3])
 
 
+def test_each_row_of_the_package_has_a_config_with_the_real_recipe(tmp_path):
+    """12 layers and patches of 14 pixels, as the recipe expects."""
+    transfer_rows.recipe_options.cache_clear()
+    sizes = {**SIZES, "num_hidden_layers": 12, "image_size": 70, "patch_size": 14}
+    Dinov2Model(Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(tmp_path)
+    setup, changes = Transfer(str(tmp_path), 2, 190, 6), {}
+    for row in find_rows(None):
+        if row.model == "tubevit" and row.weights == "image_vit" and row.probe is None:
+            changes[row.name] = setup.tubevit_config(row).to_diff_dict(), setup.options(row).get("classifier_init")
+    assert len(changes) == 15 and [name for name, (_, start) in changes.items() if start != "ridge"] == [
+        "random_classifier"
+    ]
+    same = [name for name, (config, _) in changes.items() if config == changes["tubevit"][0]]
+    # Kernels, frozen layers and classifiers are not in this config.
+    assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_10", "random_classifier"]
+
+
 def test_rows_of_the_package_are_in_order_and_start_with_the_recipe():
     rows = find_rows(None)
     assert rows[0].is_base and len({row.position for row in rows}) == len(rows)
