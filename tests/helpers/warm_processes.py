@@ -1,6 +1,6 @@
-"""Python processes that start in milliseconds: they are forked from a process that has imported torch and Transformers, and nothing of
-this project. An import of both takes six seconds of CPU time, for each process of each test. For tests of imports, the process has
-imported torch only.
+"""Python processes that start in milliseconds: they are forked from a process that has imported torch, Transformers and the libraries
+that draw and decode, and nothing of this project. An import of these takes seven seconds of CPU time, for each process of each test.
+For tests of imports, the process has imported torch only.
 
 A test whose subject is the start of a process (imports, `torchrun`, streams of the real command) starts a real process instead.
 """
@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -22,7 +23,8 @@ from pathlib import Path
 
 
 TORCH_ONLY = ("torch", "torchvision.transforms.v2")
-ALL_LIBRARIES = (*TORCH_ONLY, "accelerate", "transformers.trainer", "transformers.pipelines")
+ALL_LIBRARIES = (*TORCH_ONLY, "accelerate", "transformers.trainer", "transformers.pipelines", "matplotlib.figure")
+ALL_LIBRARIES += ("matplotlib.backends.backend_agg", "av")
 # Libraries read these when they are imported; a process that is forked later cannot have others.
 READ_BY_TORCH = ("OMP_", "MKL_", "TORCH_", "PYTHON")
 READ_ON_IMPORT = {TORCH_ONLY: READ_BY_TORCH, ALL_LIBRARIES: (*READ_BY_TORCH, "HF_", "TRANSFORMERS_")}
@@ -39,25 +41,57 @@ def run_python(
     With `ranks`, this number of processes, as `torchrun --standalone --nproc-per-node` starts them: when one fails, the others are
     ended. stdout and stderr are then those of all ranks, and the exit status is that of the first rank that failed.
     """
-    server, started_with = start_server(imported)
-    environment = {**os.environ, **STANDARD, **(variables or {})}
-    differing = read_on_import(environment, imported).items() ^ started_with.items()
-    assert not differing, f"needs a real process: {differing}"
-    environments = [environment]
-    if ranks:
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
-        shared["LOCAL_WORLD_SIZE"] = str(ranks)
-        environments = [{**environment, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-    with tempfile.TemporaryDirectory() as folder:
-        request = {"arguments": list(map(str, arguments)), "cwd": str(cwd or os.getcwd()), "folder": folder}
-        server.stdin.write(json.dumps({**request, "environments": environments}) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        stdout, stderr = (
-            "".join(path.read_text() for path in sorted(Path(folder).glob(f"*.{stream}")))
-            for stream in ("stdout", "stderr")
-        )
-    return subprocess.CompletedProcess(request["arguments"], status, stdout, stderr)
+    running = Running(
+        *arguments, ranks=ranks, cwd=cwd, imported=imported, environment={**os.environ, **(variables or {})}
+    )
+    status = running.wait()
+    return subprocess.CompletedProcess(running.arguments, status, *running.read_output())
+
+
+class Running:
+    """A process of `run_python` that runs beside the test, with what users of `subprocess.Popen` need. One runs at a time."""
+
+    stdin = stdout = stderr = None  # no pipes
+
+    def __init__(self, *arguments, ranks: int = 0, cwd=None, imported: tuple = ALL_LIBRARIES, environment=os.environ):
+        self.server, started_with = start_server(imported)
+        environment = {**environment, **STANDARD}
+        differing = read_on_import(environment, imported).items() ^ started_with.items()
+        assert not differing, f"needs a real process: {differing}"
+        environments = [environment]
+        if ranks:
+            shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+            shared["LOCAL_WORLD_SIZE"] = str(ranks)
+            environments = [
+                {**environment, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)
+            ]
+        self.arguments, self.folder = list(map(str, arguments)), tempfile.TemporaryDirectory()
+        self.returncode = None
+        request = {"arguments": self.arguments, "cwd": str(cwd or os.getcwd()), "folder": self.folder.name}
+        self.server.stdin.write(json.dumps({**request, "environments": environments}).encode() + b"\n")
+        self.pid = int(self.server.stdout.readline())  # of the first rank
+
+    def poll(self) -> int | None:
+        is_over = self.returncode is None and select.select([self.server.stdout], [], [], 0)[0]
+        return self.wait() if is_over else self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = int(self.server.stdout.readline())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def stderr_so_far(self) -> str:
+        return Path(self.folder.name, "0.stderr").read_text()
+
+    def read_output(self) -> list[str]:
+        """stdout and stderr of a process that has ended. Removes their files."""
+        with self.folder as folder:
+            paths = [sorted(Path(folder).glob(f"*.{stream}")) for stream in ("stdout", "stderr")]
+            return ["".join(path.read_text() for path in each) for each in paths]
 
 
 def free_port() -> int:
@@ -75,7 +109,7 @@ def start_server(imported: tuple[str, ...]) -> tuple[subprocess.Popen, dict[str,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # `Running.poll` must not miss a line in a buffer
     )
     atexit.register(server.kill)
     return server, read_on_import(environment, imported)
@@ -86,7 +120,10 @@ def read_on_import(environment: dict[str, str], imported: tuple[str, ...]) -> di
 
 
 def serve() -> dict:
-    """Fork for each request of stdin and answer with the exit status. Only the forked processes return: with what they shall run."""
+    """
+    Fork for each request of stdin. Answer with the ID of the first process, then with the exit status. Only the forked processes
+    return: with what they shall run.
+    """
     for line in sys.stdin:
         request = json.loads(line)
         ranks = {}
@@ -94,7 +131,10 @@ def serve() -> dict:
             pid = os.fork()
             if pid == 0:
                 return {**request, "environment": environment, "rank": rank}
+            os.setpgid(pid, pid)  # Jupyter ends the process group of a kernel
+            os.close(os.open(f"{request['folder']}/{rank}.stderr", os.O_CREAT | os.O_WRONLY))
             ranks[pid] = rank
+        print(min(ranks, key=ranks.get), flush=True)
         print(wait(ranks), flush=True)
     sys.exit()
 

@@ -63,6 +63,7 @@ SMALLER = {
     "google/vit-base-patch16-224": "vit",
     "path/to/tiny-tubevit": "tubevit",
     'preset_config("small"': 'preset_config("tiny"',
+    "torch.rand(2, 32, 3, 224, 224)": "torch.rand(2, 8, 3, 32, 32)",
     "num_train_epochs=10": "max_steps=1, use_cpu=True, report_to='none', disable_tqdm=True",
 }
 

@@ -15,6 +15,7 @@ from transformers import VideoMAEConfig
 from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
 
+from tubevit.presets import PRESETS
 from tubevit.training.benchmarks import bench, data_scale, decoding, families, gpu, runtimes, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
@@ -383,6 +384,7 @@ def test_the_gpu_benchmark_records_every_measurement(tmp_path, monkeypatch, caps
     def refuse(setup, compiles):
         raise torch.OutOfMemoryError
 
+    monkeypatch.setitem(PRESETS, "tiny", {**PRESETS["tiny"], "num_hidden_layers": 2})  # each layer is compiled
     monkeypatch.setattr(gpu, "run_tubevit", run)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: own(self, backend="eager"))
     monkeypatch.setattr(decoding, "CLIP_KINDS", (ClipKind("a.mp4", "a", 48, 64, 24, 12, "libx264", 12, ()),))

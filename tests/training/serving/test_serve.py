@@ -3,12 +3,13 @@
 import asyncio
 import http.server
 import os
+import re
 import signal
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 
 import httpx2 as httpx
 import numpy as np
@@ -17,6 +18,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_models import make_model, tiny_config
 from video_files import moving_frames, write_video
+from warm_processes import Running
 
 from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
 from tubevit.training.commands.predict import make_classifier
@@ -26,6 +28,19 @@ from tubevit.training.serving.decoding import ClipDecoder, Limits
 
 
 LABELS = dict(enumerate(["walk", "run", "jump", "sit", "stand"]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_fork_server():
+    """
+    Decoders of this module are forked from a server of this module, which imports torch once. A server that an earlier test has started
+    has imported what the processes of that test needed, and each decoder would import torch for itself.
+    """
+    server = forkserver.ForkServer()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect_to_new_process", "ensure_running", "set_forkserver_preload"):
+            patch.setattr(forkserver, name, getattr(server, name))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -303,26 +318,22 @@ def test_urls_of_allowed_hosts_are_fetched(files):
 
 def test_a_stop_answers_what_was_accepted(files):
     """The real command, in a process of its own, which gets SIGTERM while it holds requests."""
-    command = [sys.executable, "-m", "tubevit.training.cli", "serve", str(files / "model")]
-    options = ["--port", "0", "--workers", "1", "--max-wait-ms", "1500", "--max-batch-size", "64"]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    command = ["-m", "tubevit.training.cli", "serve", files / "model", "--port", "0", "--workers", "1"]
+    process = Running(*command, "--max-wait-ms", "1500", "--max-batch-size", "64")
     try:
-        lines = []
-        while not (lines and "Uvicorn running on" in lines[-1]):
-            lines.append(process.stderr.readline())
-            assert lines[-1], "".join(lines)
-        address = lines[-1].split("Uvicorn running on ")[1].split()[0]
+        while not (address := re.search(r"Uvicorn running on (\S+) .*\n", process.stderr_so_far())):
+            assert process.poll() is None, process.stderr_so_far()
+            time.sleep(0.05)
         data = (files / "0.mp4").read_bytes()
         with ThreadPoolExecutor(3) as pool:
-            answers = [pool.submit(httpx.post, f"{address}/classify", content=data, timeout=60) for _ in range(3)]
-            while httpx.get(f"{address}/metrics").text.count("tubevit_requests_in_work 3.0") == 0:
+            answers = [pool.submit(httpx.post, f"{address[1]}/classify", content=data, timeout=60) for _ in range(3)]
+            while httpx.get(f"{address[1]}/metrics").text.count("tubevit_requests_in_work 3.0") == 0:
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert [answer.result().status_code for answer in answers] == [200] * 3
-        assert process.wait(60) in (0, -signal.SIGTERM)
+        assert process.wait() in (0, -signal.SIGTERM)
     finally:
-        process.kill()
-        process.stderr.close()
+        process.send_signal(signal.SIGKILL)
 
 
 def test_the_command_names_what_it_needs(files, monkeypatch, capsys):

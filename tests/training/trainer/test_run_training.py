@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,9 +12,10 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from small_image_models import make_source
-from tiny_runs import CLASSES, ONE_VIEW, TINY_MODEL, UNEVEN, arguments, environment, make_run, make_videos
+from tiny_runs import CLASSES, ONE_VIEW, TINY_MODEL, UNEVEN, arguments, make_run, make_videos
 from transformers import AutoModelForVideoClassification, pipeline
 from video_classifiers import PEERS, save_peer, save_tubevit
+from warm_processes import run_python
 
 from tubevit import TubeViTForVideoClassification
 from tubevit.training import throughput
@@ -202,9 +201,10 @@ def test_gradient_accumulation_equals_a_larger_batch(many_videos, whole_batches,
 def test_two_processes_equal_one(many_videos, tmp_path):
     """With weights of classes and a sampler by class; `test_no_trainer.py` compares two processes without them."""
     assert train(make_run(many_videos, tmp_path / "one", per_device_train_batch_size=16, **SPLIT, **UNEVEN)) == 0
-    command = [sys.executable, "-m", "tubevit.training.cli", "train", "--num_processes", "2"]
-    command += arguments(many_videos, tmp_path / "run", per_device_train_batch_size=8, **SPLIT, **UNEVEN)
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    given = arguments(many_videos, tmp_path / "run", per_device_train_batch_size=8, **SPLIT, **UNEVEN)
+    result = run_python(
+        "-m", "tubevit.training.cli", "train", "--num_processes", "2", *given
+    )  # torchrun starts real ones
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same_course(tmp_path / "run", tmp_path / "one")
     assert "16 clips: 8 on each of 2 cpu devices, 1 batch per step" in result.stdout
