@@ -113,9 +113,8 @@ def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:
     smoothing = num_classes / (number + num_classes)
     own = (1 - smoothing) * predictions[np.arange(number), labels].mean() + smoothing * predictions.mean()
     low, high = np.log(SCALES)
-    for _ in range(
-        50
-    ):  # the cross-entropy is convex: its slope is the mean prediction of the softmax less that of the labels
+    # The cross-entropy is convex: its slope is the mean prediction of the softmax less that of the labels.
+    for _ in range(50):
         middle = (low + high) / 2
         weights = np.exp(np.exp(middle) * (predictions - predictions.max(1, keepdims=True)))
         expected = ((weights * predictions).sum(1) / weights.sum(1)).mean()
