@@ -1,11 +1,15 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Self-supervised pretraining on clips without labels: tubes are masked, the encoder sees the visible tubes only, and a light decoder predicts the
-pixels of the masked tubes, or a function of them. Ours; the paper pretrains on labels only.
+Self-supervised pretraining on clips without labels: tubes are masked, the encoder sees the visible tubes only, and a light decoder
+predicts the pixels of the masked tubes, or a function of them. Ours; the paper pretrains on labels only.
 
-The design is that of masked autoencoders ("VideoMAE", NeurIPS 2022), with three differences. Columns of overlapping tubes are masked together, see
-`tube_masking`. The decoder is that of "CrossMAE" (2024): the masked tubes are queries that attend to the encoder's tokens and not to each other, so it
-costs little. The decoder also attends to the pooled vector, so the pooling is trained too, and the checkpoint holds every weight of the backbone.
+The design is that of masked autoencoders ("VideoMAE", NeurIPS 2022), with three differences:
+
+- Columns of overlapping tubes are masked together, see `tube_masking`.
+- The decoder is that of "CrossMAE" (2024): the masked tubes are queries that attend to the encoder's tokens and not to each other,
+  which costs little.
+- The decoder also attends to the pooled vector. So the pooling is trained too, and the checkpoint holds every weight of the
+  backbone.
 """
 
 from dataclasses import dataclass
@@ -34,7 +38,8 @@ from .vit_layers import VisionCrossAttention, VisionMLP
 # The pixels of a masked tube are averaged to this grid of frames, rows and columns: of a 2D tube, and of a 3D tube.
 GRID_OF_2D_TUBE, GRID_OF_3D_TUBE = (1, 8, 8), (4, 4, 4)
 GRID_VALUES = 64  # per channel, for both
-# Added to the variance of pixels (0 to 1) before its root divides them: contrasts below about 2.5 gray levels are not amplified.
+# Added to the variance of pixels (0 to 1) before its root divides them: contrasts below about 2.5 gray levels are not
+# amplified.
 VARIANCE_FLOOR = 1e-4
 
 
@@ -98,8 +103,8 @@ class TubeViTDecoderLayer(GradientCheckpointingLayer):
 
 class TubeViTDecoder(nn.Module):
     """
-    Predicts the targets of the masked tokens. A query is the mask token of the tube plus the fixed position of the token's center; the memory is the
-    encoder's tokens, those of tubes with their positions, and the pooled vector.
+    Predicts the targets of the masked tokens. A query is the mask token of the tube plus the fixed position of the token's center.
+    The memory is the encoder's tokens, those of tubes with their positions, and the pooled vector.
     """
 
     def __init__(self, config: TubeViTConfig, num_values: int):
@@ -128,8 +133,8 @@ class TubeViTDecoder(nn.Module):
         size: Size,
     ) -> torch.Tensor:
         """
-        tokens: the encoder's output `(batch, prefix + visible, hidden_size)`. pooled: `(batch, pooled_size)`. visible, masked: of `split_tokens`.
-        tubes, indices: the tubes that tokenize the clip, and their indices in the config. size: of the clip.
+        tokens: the encoder's output `(batch, prefix + visible, hidden_size)`. pooled: `(batch, pooled_size)`. visible, masked: of
+        `split_tokens`. tubes, indices: the tubes that tokenize the clip, and their indices in the config. size: of the clip.
 
         Returns `(batch, masked, values)`.
         """
@@ -151,7 +156,8 @@ class TubeViTDecoder(nn.Module):
 
 @auto_docstring(
     custom_intro="""
-    TubeViT with a decoder that predicts the pixels of masked tubes, or features, for self-supervised pretraining on clips without labels.
+    TubeViT with a decoder that predicts the pixels of masked tubes, or features, for self-supervised pretraining on clips without
+    labels.
     """
 )
 class TubeViTForPreTraining(TubeViTPreTrainedModel):
@@ -189,7 +195,8 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         """As in the base class. Raises `ValueError` for another number of tubes, because each has a mask token."""
         if len(tubes) != len(self.decoder.mask_tokens):
             raise ValueError(
-                f"A TubeViTForPreTraining has a mask token for each of its {len(self.decoder.mask_tokens)} tubes: give as many tubes, got {len(tubes)}."
+                f"A TubeViTForPreTraining has a mask token for each of its {len(self.decoder.mask_tokens)} tubes: give as many "
+                f"tubes, got {len(tubes)}."
             )
         super().set_tubes(tubes, num_frames, image_size)
 
@@ -208,7 +215,7 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
             Clips, either normalized floats or raw uint8, which the model normalizes.
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`, *optional*):
             Whether a tube token is masked (CLS and register tokens are not counted). Each clip must have the same number of masked
-            tokens; under `torch.compile` that of `config.mask_ratio`, or of `num_visible_tokens`. By default the model masks random
+            tokens; under `torch.compile` that of `config.mask_ratio` or `num_visible_tokens`. By default the model masks random
             columns, see `tubevit.tube_masking`.
         target_features (`torch.Tensor` of shape `(batch_size, num_tokens, hidden_size)`, *optional*):
             Features of all tube tokens, for `config.mask_target="features"`, such as the last hidden state of a frozen TubeViT on
@@ -226,7 +233,9 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         >>> import torch
         >>> from tubevit import TubeViTConfig, TubeViTForPreTraining
 
-        >>> config = TubeViTConfig(hidden_size=48, num_attention_heads=3, intermediate_size=96, num_hidden_layers=2, image_size=64)
+        >>> config = TubeViTConfig(
+        ...     hidden_size=48, num_attention_heads=3, intermediate_size=96, num_hidden_layers=2, image_size=64
+        ... )
         >>> model = TubeViTForPreTraining(config)
         >>> outputs = model(torch.rand(2, 32, 3, 64, 64))
         >>> outputs.logits.shape  # 80 % of the 44 tokens of a clip are masked; 8x8 values of 3 channels each
@@ -283,12 +292,13 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         target_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        The target of each tube token, `(batch, tokens, values)` in at least float32. A value is a mean over a block of the tube's pixels, in a grid of 4x4x4
-        (frames, rows, columns), of 8x8 for a 2D tube:
+        The target of each tube token, `(batch, tokens, values)` in at least float32. A value is a mean over a block of the tube's
+        pixels, in a grid of 4x4x4 (frames, rows, columns), of 8x8 for a 2D tube:
 
-        - "pixels": for each token and channel minus the mean over the grid, divided by the standard deviation (VideoMAE's `norm_pix_loss`);
-        - "differences": absolute differences between frames (`frame_differences`), minus their mean over all 3D tubes of the clip, divided by their standard
-          deviation; 0 for 2D tubes, which are no targets;
+        - "pixels": for each token and channel minus the mean over the grid, divided by the standard deviation (VideoMAE's
+          `norm_pix_loss`);
+        - "differences": absolute differences between frames (`frame_differences`), minus their mean over all 3D tubes of the clip,
+          divided by their standard deviation; 0 for 2D tubes, which are not targets;
         - "features": `target_features`, normalized over the channels.
 
         Raises `ValueError` if `target_features` are missing, of another shape, or given for another target.
@@ -312,7 +322,10 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         return (_standardize(values, torch.cat(of_3d, dim=1), (1, 2, 3)) * spans[:, None, None]).flatten(2)
 
     def _read(self, video: torch.Tensor, tube: Tube, size: Size) -> torch.Tensor:
-        """The pixels of each token of a tube (0 to 1), or their differences, averaged to the grid: `(batch, tokens, channels, GRID_VALUES)`."""
+        """
+        The pixels of each token of a tube (0 to 1), or their differences, averaged to the grid:
+        `(batch, tokens, channels, GRID_VALUES)`.
+        """
         pixels = gather_tube(video, tube)
         dtype = torch.promote_types(pixels.dtype, torch.float32)
         if video.dtype == torch.uint8:

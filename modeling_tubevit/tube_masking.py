@@ -1,13 +1,17 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-Masks of tube tokens for masked pretraining. Ours; the rule is VideoMAE's tube masking ("VideoMAE", NeurIPS 2022), for tubes that overlap.
+Masks of tube tokens for masked pretraining. Ours; the rule is VideoMAE's tube masking ("VideoMAE", NeurIPS 2022), for tubes that
+overlap.
 
-A pixel is read by several tubes: with the main configuration and 80 % of the tokens masked independently of each other, 25 % of the masked tokens
-share a pixel with a visible token (with the tubes for Charades 66 %), and could partly be copied from it. So whole columns are masked: the frame is
-divided into cells as large as the largest stride, and the tokens whose centers lie in a cell are masked together, in all frames. The tubes of the main
-configuration do not cross the borders of these cells. Other tubes may, and the last visible cell is cut off at the number of visible tokens. A masked
-token that still shares a pixel with a visible one (0.3 % of them with the main configuration, 17 % with the tubes for Charades) is no target of the loss
-(`find_targets`). So the encoder sees no pixel of a target.
+Several tubes read the same pixel. If 80 % of the tokens of the main configuration are masked independently of each other, 25 % of
+the masked tokens share a pixel with a visible token (66 % with the tubes for Charades), and could partly be copied from it.
+Therefore whole columns are masked: the frame is divided into cells as large as the largest stride, and the tokens whose centers
+lie in a cell are masked together, in all frames.
+
+The tubes of the main configuration do not cross the borders of these cells. Other tubes may, and the last visible cell is cut off
+at the number of visible tokens. A masked token that still shares a pixel with a visible one is not a target of the loss
+(`find_targets`), so the encoder sees no pixel of a target. These are 0.3 % of the masked tokens with the main configuration, and
+17 % with the tubes for Charades.
 """
 
 import math
@@ -32,7 +36,8 @@ def count_visible(num_tokens: int, mask_ratio: float) -> int:
 
 def cell_grid(tubes: tuple[Tube, ...], size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
     """
-    Rows and columns of a cell in pixels, and the numbers of cells along the two axes of a frame, for a clip of `size` = (frames, height, width).
+    Rows and columns of a cell in pixels, and the numbers of cells along the two axes of a frame, for a clip of
+    `size` = (frames, height, width).
 
     Raises `ValueError` if there is only one cell.
     """
@@ -40,8 +45,8 @@ def cell_grid(tubes: tuple[Tube, ...], size: Size) -> tuple[tuple[int, int], tup
     num_rows, num_columns = -(-size[1] // rows), -(-size[2] // columns)
     if num_rows * num_columns < 2:
         raise ValueError(
-            f"Masked pretraining hides columns of {rows}x{columns} pixels, the largest strides of the tubes, and a frame of {size[1]}x{size[2]} is "
-            f"one column: use frames larger than {rows}x{columns}, or smaller strides."
+            f"Masked pretraining hides columns of {rows}x{columns} pixels, the largest strides of the tubes, and a frame of "
+            f"{size[1]}x{size[2]} is one column: use frames larger than {rows}x{columns}, or smaller strides."
         )
     return (rows, columns), (num_rows, num_columns)
 
@@ -66,8 +71,8 @@ def choose_masked(
     """
     Masks of clips: the cells with the least noise are visible, up to the number of visible tokens.
 
-    cells: `(tokens,)`, of `mask_cells`. cell_noise: `(batch, cells)`. token_noise: `(batch, tokens)`, from 0 to 1; it chooses the visible tokens of
-    the last visible cell.
+    cells: `(tokens,)`, of `token_cells`. cell_noise: `(batch, cells)`. token_noise: `(batch, tokens)`, from 0 to 1; it chooses the
+    visible tokens of the last visible cell.
 
     Returns bool `(batch, tokens)`, true for masked tokens; each row has the same number of them.
     """
@@ -81,7 +86,7 @@ def random_masks(
     tokens: torch.Tensor, owner: torch.nn.Module, size: Size, tubes: tuple[Tube, ...], mask_ratio: float
 ) -> torch.Tensor:
     """
-    Masks `(batch, tokens)` of torch's global random numbers, as `choose_masked`.
+    Masks `(batch, tokens)` from torch's global random numbers, as `choose_masked`.
 
     tokens: `(batch, ...)`, for the batch size and the device. owner: a module with `table_settings`, for the cache of tables.
     """
@@ -126,7 +131,7 @@ class SeededMasks:
         """
         The fraction of the masked tokens that share no pixel with a visible token, over `num_masks` masks.
 
-        only_3d: count the tokens of 2D tubes as no targets, as `mask_target="differences"` does.
+        only_3d: leave tokens of 2D tubes out of the targets, as `mask_target="differences"` does.
         """
         masks = self(range(num_masks))
         overlaps = _overlaps((), self.size, torch.device("cpu"), *self.tubes)
@@ -200,7 +205,11 @@ def split_tokens(bool_masked_pos: torch.Tensor, num_visible: int) -> tuple[torch
 
 
 def select_tokens(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """`tokens` `(batch, tokens, channels)`, or `(tokens, channels)` for all clips, at `indices` `(batch, n)`: `(batch, n, channels)`."""
+    """
+    The tokens at `indices` `(batch, n)`: `(batch, n, channels)`.
+
+    tokens: `(batch, tokens, channels)`, or `(tokens, channels)` for all clips.
+    """
     if tokens.dim() == 2:
         return tokens[indices]
     return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
@@ -223,8 +232,8 @@ def _overlaps(settings: tuple, size: Size, device: torch.device, *tubes: Tube) -
     """
     Whether two tokens read a common pixel of a clip of `size`: `(tokens, tokens)`, float32 0 or 1.
 
-    The pixels of a token are a product of the frames, rows and columns that it reads, also with space-to-depth, so two tokens have a common pixel
-    if they have a common frame, row and column.
+    The pixels of a token are a product of the frames, rows and columns that it reads, also with space-to-depth. So two tokens have
+    a common pixel if they have a common frame, row and column.
     """
     reads = [[_indices_read(tube, size, axis) for axis in range(3)] for tube in tubes]
     rows = []

@@ -76,7 +76,7 @@ def load_unlabeled(config: DataConfig) -> VideoData:
 
 
 def _has_annotations(folder: Path, config: DataConfig) -> bool:
-    """Whether there are annotations of the videos of a folder, apart from class folders. Raises `ValueError` if that is not clear."""
+    """Whether a folder has annotations other than class folders. Raises `ValueError` if that is not clear."""
     try:
         sources, _ = find_sources(str(folder), {}, AUTO, AnnotationReader(config))
     except NoLabelsError:

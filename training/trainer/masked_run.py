@@ -2,10 +2,10 @@
 """
 `task=masked`: pretraining without labels, with the options, checkpoints and summaries of every other run.
 
-- A clip has the label 0, or -100 if it could not be read. The loss of a step is the mean over its clips that were read, on all processes and
-  accumulated batches.
-- The mask of a clip depends on the seed, the epoch and the video only. A resumed run therefore ends with the weights of an uninterrupted one. Validation
-  clips have the same mask in each evaluation.
+- A clip has the label 0, or -100 if it could not be read. The loss of a step is the mean over its clips that were read, on all
+  processes and accumulated batches.
+- The mask of a clip depends on the seed, the epoch and the video only. A resumed run therefore ends with the weights of an
+  uninterrupted one. Validation clips have the same mask in each evaluation.
 - `mask_target=features`: the targets are the features that the checkpoint of the start gives for the whole clip.
 """
 
@@ -111,9 +111,10 @@ class MaskedSetup(RunSetup):
         if self.teacher is not None:
             target = "features of the whole clip by the model at the start of training (one more forward pass)"
         return {
-            "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; {masks.fraction_of_targets(only_3d):.0%} of them are "
-            f"targets, the others {others}",
-            "target": f"{target}; the decoder has {config.decoder_num_hidden_layers} layers of width {config.decoder_hidden_size}",
+            "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; "
+            f"{masks.fraction_of_targets(only_3d):.0%} of them are targets, the others {others}",
+            "target": f"{target}; the decoder has {config.decoder_num_hidden_layers} layers of width "
+            f"{config.decoder_hidden_size}",
         }
 
 
@@ -136,9 +137,9 @@ def build_masked_run(run: TrainingRun, folder: Path) -> MaskedSetup:
     only_3d = config.mask_target == "differences"
     if (fraction := masks.fraction_of_targets(only_3d)) < MIN_TARGETS:
         raise ValueError(
-            f"mask_ratio={config.mask_ratio:g} leaves {fraction:.1%} of the masked tokens as targets: the others share pixels with visible tokens"
-            f"{' or are of 2D tubes' if only_3d else ''}. Raise "
-            "model_config.mask_ratio, or use tubes that overlap less."
+            f"mask_ratio={config.mask_ratio:g} leaves {fraction:.1%} of the masked tokens as targets: the others share pixels "
+            f"with visible tokens{' or are of 2D tubes' if only_3d else ''}. Raise model_config.mask_ratio, or use tubes that "
+            "overlap less."
         )
     data = without_corrupt_videos(run, listed, folder)  # last: it may take an hour
     train_clips, validation_clips = make_clips(run, data, model, folder / SKIPPED_VIDEOS_FILE)
@@ -171,7 +172,8 @@ def make_masked_model(run: TrainingRun) -> RunModel:
     family, is_new = starting_family(config, source)
     if family.pretraining_class is None:
         raise ValueError(
-            f"task=masked is for TubeViT, and {config.model_name_or_path or config.preset} is a {family.title}: start from a TubeViT or an image model."
+            f"task=masked is for TubeViT, and {config.model_name_or_path or config.preset} is a {family.title}: start from a "
+            "TubeViT or an image model."
         )
     return finish_model(
         config,
