@@ -50,6 +50,11 @@ MAX_GROUP_BYTES = 2 * 2**20
 # Frames per second of a video that states neither frame times nor a rate.
 DEFAULT_FRAME_RATE = 25.0
 
+# Decodes the frames of a reliable index in place of PyAV: called as `other_decoder(file, index, frame, aspect_ratio, indices,
+# frame_transform)` with the first frame of the video and distinct indices. Returns the frames and the (height, width) of a
+# picture, or None to let PyAV decode.
+other_decoder: Callable | None = None
+
 # Sample aspect ratios outside of this range are ignored: below 1 % they come from encoders that round the size to even
 # numbers, above 8 from damaged files (no camera or disc has such pixels).
 MIN_SAMPLE_ASPECT_RATIO_CHANGE = 1.01
@@ -137,7 +142,7 @@ def decode_video(
             if index.unreliable_reason is not None:
                 break
             with suppress(IndexMismatch, av.FFmpegError):
-                return _decode_by_index(index, container, stream, select, frame_transform)
+                return _decode_by_index(index, file, container, stream, select, frame_transform)
             if stream.codec_context.thread_count == 1:
                 break
     with open_container(file, name) as (container, stream):
@@ -322,10 +327,20 @@ def _decode_animation(animation: WebPAnimation, sample_indices_fn: Callable | No
 # Decoding by the index
 
 
-def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelector, frame_transform):
+def _decode_by_index(index: VideoIndex, file, container, stream, select: _FrameSelector, frame_transform):
     """Decode the selected frames only. Raises IndexMismatch, or an error of FFmpeg, if the stream differs from the index."""
     metadata = _metadata(index, [index.headers[packet].pts for packet in index.frame_packets])
     indices = select(metadata)
+    if other_decoder is not None:
+        with closing(_indexed_frames(index, [0], container, stream)) as frames:
+            first = next(frames)
+        ratio = index.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        distinct, inverse = np.unique(indices, return_inverse=True)
+        if (decoded := other_decoder(file, index, first, ratio, distinct, frame_transform)) is not None:
+            clip, (metadata.height, metadata.width) = decoded
+            metadata.frames_indices = indices.tolist()
+            return clip[torch.from_numpy(inverse)], metadata
+        stream.codec_context.flush_buffers()
     frames = _indexed_frames(index, np.unique(indices).tolist(), container, stream)
     first = next(frames)  # before it, the decoder may not know the sample aspect ratio
     aspect_ratio = index.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
@@ -573,9 +588,7 @@ class FrameToRGB:
     """
 
     def __init__(self, width: int, height: int, sample_aspect_ratio: Fraction | None):
-        ratio = sample_aspect_ratio or 1
-        if not MIN_SAMPLE_ASPECT_RATIO_CHANGE <= max(ratio, 1 / ratio) <= MAX_SAMPLE_ASPECT_RATIO_CHANGE:
-            ratio = 1
+        ratio = sample_aspect_ratio if sample_aspect_ratio and is_stretched(sample_aspect_ratio) else 1
         self.size = {"width": max(1, math.floor(width * ratio + Fraction(1, 2))), "height": height}
         # One reformatter for all frames caches its conversion tables; `VideoFrame.to_ndarray` computes them for each frame.
         self.reformatter = import_av().video.reformatter.VideoReformatter()
@@ -590,13 +603,29 @@ class FrameToRGB:
         return picture
 
 
+def is_stretched(sample_aspect_ratio: Fraction) -> bool:
+    """Whether pixels of this width over height are shown as such; other ratios are ignored."""
+    change = max(sample_aspect_ratio, 1 / sample_aspect_ratio) if sample_aspect_ratio else 1
+    return MIN_SAMPLE_ASPECT_RATIO_CHANGE <= change <= MAX_SAMPLE_ASPECT_RATIO_CHANGE
+
+
 def _upright(picture: np.ndarray, frame) -> np.ndarray:
     """Rotate and flip a picture `(height, width, 3)` by the display matrix of the frame."""
+    is_transposed, is_flipped, is_mirrored = upright_steps(frame)
+    if not (is_transposed or is_flipped or is_mirrored):
+        return picture
+    picture = picture.swapaxes(0, 1) if is_transposed else picture
+    return np.ascontiguousarray(picture[:: -1 if is_flipped else 1, :: -1 if is_mirrored else 1])
+
+
+def upright_steps(frame) -> tuple[bool, bool, bool]:
+    """By the display matrix of a frame: whether its rows become columns, and whether then rows and columns are reversed."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return picture
+        return False, False, False
     # A stored pixel (x, y) is displayed at (a x + c y, b x + d y), up to scale; y points down.
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):  # a rotation by 90 degrees: rows become columns
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    is_transposed = abs(b) + abs(c) > abs(a) + abs(d)  # a rotation by 90 degrees
+    if is_transposed:
+        a, d = c, b
+    return is_transposed, d < 0, a < 0

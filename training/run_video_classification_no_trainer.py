@@ -103,12 +103,13 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     from tubevit.training.trainer.callbacks import check_loss, check_weights
     from tubevit.training.trainer.ema import EMA
     from tubevit.training.trainer.ridge_start import set_ridge_classifier
-    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, score_and_publish
+    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, decoder_of, score_and_publish
     from tubevit.training.trainer.summary import count_steps, describe_clip, start_summary
 
     check_supported(run)
     with ExitStack() as stack:
         # Data, model and devices. `args` has the fields of Transformers' TrainingArguments.
+        stack.enter_context(decoder_of(run.training))
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
         if setup.budgets is not None:
@@ -212,10 +213,12 @@ def make_loaders(setup: Any, args: Any, accelerator: Any) -> tuple[Any, Any, Any
     from torch.utils.data import DataLoader
 
     from tubevit.training.data.clip_datasets import StreamedClips
+    from tubevit.training.data.torchcodec_decoding import start_method
     from tubevit.training.throughput import DataLoaderTimer
 
     on_cpu = accelerator.device.type == "cpu"
     workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
+    workers["multiprocessing_context"] = start_method(args.dataloader_num_workers)
     order = setup.train_order(accelerator.num_processes)
     train_loader = DataLoader(
         setup.train_clips,

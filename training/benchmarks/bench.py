@@ -11,9 +11,10 @@ import json
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..command_line import whole_number
+from ..data.data_config import DECODER_HELP, Decoder
 from ..environment import pick_device
 from ..options import parse_names
 from .data_scale import format_data_scale, measure_data_scale
@@ -118,6 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     measure.add_argument("--frozen-layers", type=int, default=0, metavar="N", help=frozen)
     rate = "with --decoding: frames per second of a clip (default: the frame rate of the video)"
     measure.add_argument("--clip-fps", type=float, metavar="FPS", help=rate)
+    decoder = f"with --loader: {DECODER_HELP} (default: av)"
+    measure.add_argument("--decoder", choices=get_args(Decoder), default="av", help=decoder)
     _add_numbers(measure, NUMBERS)
     parser.add_argument("--json", metavar="FILE", help="also write all numbers to this file as JSON (default: none)")
 
@@ -277,11 +280,17 @@ def _measure_pipeline(args: argparse.Namespace, device: str, rounds: int) -> lis
 def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
     from tubevit.processing.cpu_cores import num_cores
 
+    from ..data.torchcodec_decoding import use_decoder
     from .loader import measure_growth, measure_loader, measure_waiting
 
     batch_size, num_workers = args.batch_size or TRAINING_BATCH_SIZE, args.loader_workers or num_cores()
-    with _clips(args, args.loader, LOADER_CLIPS) as files:
+    if is_on_gpu := args.decoder == "torchcodec-cuda":
+        num_workers = args.loader_workers or 0
+        if args.loader_clips:
+            raise ValueError("--loader-clips measures a forked worker, which cannot use --decoder torchcodec-cuda.")
+    with use_decoder(args.decoder, num_workers), _clips(args, args.loader, LOADER_CLIPS) as files:
         report = {"videos": measure_loader(files, args.num_frames, device, rounds)}
+        report |= {"decoder": args.decoder, "clock": "median_ms" if is_on_gpu else "cpu_ms"}
         report["waiting"] = measure_waiting(
             files[0][1], args.preset, args.num_frames, device, batch_size, num_workers, rounds
         )
@@ -292,7 +301,9 @@ def _format_loader(report: dict[str, Any]) -> str:
     from .loader import format_growth, format_loader, format_stages, format_waiting
 
     memory = [format_growth(report["memory"])] if "memory" in report else []
-    tables = [f"{format_loader(report['videos'])}\n", f"{format_stages(report['videos'])}\n"]
+    tables = [f"Decoder: {report['decoder']}", f"{format_loader(report['videos'], report['clock'])}\n"]
+    if report["clock"] == "cpu_ms":  # the stages are of the CPU
+        tables.append(f"{format_stages(report['videos'])}\n")
     return "\n".join([*tables, format_waiting(report["waiting"]), *memory])
 
 

@@ -188,19 +188,22 @@ def format_growth(memory: list[tuple[int, float]]) -> str:
     return f"Memory of a worker in MiB: {points} clips{growth}."
 
 
-def format_loader(report: list[dict[str, Any]]) -> str:
-    """The result of `measure_loader` as a text table."""
+def format_loader(report: list[dict[str, Any]], clock: str = "cpu_ms") -> str:
+    """
+    The result of `measure_loader` as a text table. clock: "cpu_ms", or "median_ms" for the elapsed time, where a GPU decodes.
+    """
     has_gpu = any("augment_gpu" in video for video in report)
     columns = ["", "original ms", "clips/s", "prepared ms", "clips/s", "faster", "RandAugment ms", "fraction"]
     rows = []
     for video in report:
-        original, prepared, augment = (video[name]["cpu_ms"] for name in ("original", "prepared", "augment"))
+        original, prepared, augment = (video[name][clock] for name in ("original", "prepared", "augment"))
         row = [video["title"], original, 1e3 / original, prepared, 1e3 / prepared, original / prepared]
         row += [augment, augment / (augment + prepared)]
         rows.append(row + ([video["augment_gpu"]["median_ms"]] if has_gpu else []))
     table = format_table(columns + (["on the GPU ms"] if has_gpu else []), rows)
     return (
-        f"Training clip of {report[0]['num_frames']} frames in a DataLoader worker: CPU time of its thread\n"
+        f"Training clip of {report[0]['num_frames']} frames in a DataLoader worker: "
+        f"{'CPU time of its thread' if clock == 'cpu_ms' else 'elapsed time'}\n"
         f"{table}\nReading includes the random crop. fraction: RandAugment's part of the time that a worker needs to read and "
         "augment a prepared clip."
     )

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tubevit.processing.frame_folders import list_frames
 
 from ..command_line import whole_number
+from ..data.data_config import DECODER_HELP, Decoder
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
 from ..environment import add_device_arguments, compile_model, select_device
 from ..errors import is_user_error
@@ -92,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FPS",
         help="frame rate of folders of numbered pictures; a model that samples frames at a rate needs it",
     )
+    parser.add_argument("--decoder", choices=get_args(Decoder), default="av", help=f"{DECODER_HELP} (default: av)")
     add_device_arguments(parser)
 
 
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Print predictions of all clips that can be read. Returns the exit code, 1 if a clip could not be read."""
     from tqdm.auto import tqdm
 
+    from ..data.torchcodec_decoding import chosen_decoder, use_decoder
     from ..logging_utils import progress_bar, quiet_libraries
     from ..models.loading import load_config
     from ..models.onnx_files import find_onnx_file
@@ -130,7 +133,11 @@ def run(args: argparse.Namespace) -> int:
         args.compile,
     )
     results = []
-    with progress_bar(clips, "predicting", unit="clip", leave=False) as progress:
+    with (
+        use_decoder(args.decoder),
+        chosen_decoder(),
+        progress_bar(clips, "predicting", unit="clip", leave=False) as progress,
+    ):
         for clip in progress:
             results.append(predict_one(classify, clip))
             if not (args.json or args.csv):

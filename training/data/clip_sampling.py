@@ -26,6 +26,7 @@ from .augmentation import AugmentationConfig
 from .dataset_columns import row_source
 from .rng import fork_rng
 from .shards import Address, read_member
+from .torchcodec_decoding import chosen_decoder
 
 
 UINT8 = {"do_rescale": False, "do_normalize": False}
@@ -96,7 +97,7 @@ class RandomClipReader:
 
     def __call__(self, video: dict[str, Any], seed: int) -> Clip:
         """video: a source of `row_source`. Raises the errors of `decode_video`."""
-        with fork_rng(seed):
+        with fork_rng(seed), chosen_decoder():
             mirrored = self.crops.random_flips(self.mirror)
             pixels, _ = decode_video(
                 video_source(video),
@@ -184,7 +185,9 @@ class MultiViewReader:
         if self.media == "image":
             pixels = self.processor(read_image(video), return_tensors="pt", **self.settings).pixel_values[0]
         else:
-            pixels = self.processor(video_source(video), return_tensors="pt", **self.settings).pixel_values_videos[0]
+            with chosen_decoder():
+                outputs = self.processor(video_source(video), return_tensors="pt", **self.settings)
+            pixels = outputs.pixel_values_videos[0]
         return Clip(pixels, False)
 
 

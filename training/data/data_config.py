@@ -5,11 +5,19 @@ The options of a data set, `DataConfig`, and the data set as `video_datasets.loa
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ..option_types import AT_LEAST_1, POSITIVE, SEED, Range, check_ranges, option
 from .formats.registry import AUTO, data_format_metadata, get_format
 from .holding_out import GroupPattern
+
+
+# The option `decoder`, see `torchcodec_decoding`.
+Decoder = Literal["av", "torchcodec-cpu", "torchcodec-cuda"]
+DECODER_HELP = (
+    "decoder of videos; av: PyAV; torchcodec-cuda: torchcodec on an NVIDIA GPU, without loader workers or in spawned ones; "
+    "torchcodec-cpu: torchcodec on the CPU, to compare"
+)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..data.data_config import DataConfig
+from ..data.data_config import DECODER_HELP, DataConfig, Decoder
 from ..environment import COMPILE_HELP, MATMUL_PRECISION_HELP, compile_model, set_matmul_precision
 from ..models.model_options import FRAME_STRIDE_HELP, RANDOM_TOKENS_HELP, TOKEN_BUDGET_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
@@ -94,6 +94,7 @@ class EvaluationRun:
         16, "clips per forward pass and device; a video has num_temporal_views x num_spatial_views clips"
     )
     dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes that decode videos, per device")
+    decoder: Decoder = option("av", DECODER_HELP)  # noqa: RUF009  (an alias of Literal)
     use_cpu: bool = option(False, "run on the CPU even if there is a GPU")
     allow_incomplete: bool = option(False, "exit with code 0 even if videos could not be scored")
 
@@ -113,13 +114,15 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     """
     from accelerate import Accelerator
 
+    from ..data.torchcodec_decoding import use_decoder
     from ..run_folder import check_new_folder, ensure_writable_dir
 
     folder = Path(config["run"].output_dir)
     accelerator = Accelerator(cpu=config["run"].use_cpu)
     if accelerator.is_main_process:
         check_new_folder(folder)
-    with ensure_writable_dir(folder) if accelerator.is_main_process else nullcontext():
+    decoding = use_decoder(config["run"].decoder, config["run"].dataloader_num_workers, "spawn")  # see `start_method`
+    with decoding, ensure_writable_dir(folder) if accelerator.is_main_process else nullcontext():
         results = _evaluate(config, accelerator, None if dry_run else folder)
     return 0 if results.counts()["is_complete"] or config["run"].allow_incomplete else INCOMPLETE
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,7 @@ def train_run(
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         reports = [run.report_of(name) for name in run.names] if is_joint else [CORRUPT_VIDEOS_FILE]
         with ExitStack() as claimed:
+            claimed.enter_context(decoder_of(run.training))
             folder = claim_folder(run, dry_run, claimed, reports)
             setup = build(run, folder)
             if setup.budgets is not None:
@@ -84,6 +85,13 @@ def train_run(
             result = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             trained = finish(trainer, folder, result)
         return score_and_publish(setup, trained, arguments, evaluates_views and not is_masked)
+
+
+def decoder_of(training: "VideoTrainingArguments") -> AbstractContextManager:
+    """The context in which the clips of a run are decoded, see `use_decoder`."""
+    from ..data.torchcodec_decoding import use_decoder
+
+    return use_decoder(training.decoder, training.dataloader_num_workers, training.dataloader_multiprocessing_context)
 
 
 def score_and_publish(
@@ -335,6 +343,7 @@ def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") ->
             split=split,
             batch_size=views.per_device_eval_batch_size,
             dataloader_num_workers=run.training.dataloader_num_workers,
+            decoder=run.training.decoder,
             use_cpu=run.training.use_cpu,
             allow_incomplete=may_skip,
         ),

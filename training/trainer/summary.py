@@ -88,7 +88,10 @@ def start_summary(setup: RunSetup, num_processes: int, device: str, clip: dict[s
         f"{training.per_device_train_batch_size}", num_processes, device, training.gradient_accumulation_steps
     )
     lines["steps"] = f"{steps:,}"
-    setup.loading_rate = measure_loading(setup, device)
+    if training.decoder != "av":
+        lines["decoder"] = f"{training.decoder}; PyAV for videos that it would show otherwise"
+    # The CPU time of a thread says nothing of a decoder on the GPU.
+    setup.loading_rate = None if training.decoder == "torchcodec-cuda" else measure_loading(setup, device)
     if setup.loading_rate is not None:
         lines["data loading"] = describe_loading(setup.loading_rate, training.dataloader_num_workers)
     return format_lines(lines)

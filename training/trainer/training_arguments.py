@@ -23,6 +23,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 
+from ..data.data_config import DECODER_HELP, Decoder
 from ..option_types import AT_LEAST_0, AT_LEAST_1, BOOLEANS, FRACTION, POSITIVE, SEED, Range, check_ranges, option
 from .nested_options import check_before_init, check_deepspeed, check_entries
 
@@ -255,6 +256,7 @@ class VideoTrainingArguments(TrainingArguments):
         "of each class in proportion to the square root of its number of videos",
     )
     dataloader_num_workers: Annotated[int, AT_LEAST_0] = option(0, "processes per device that decode clips")
+    decoder: Decoder = option("av", DECODER_HELP)  # noqa: RUF009  (an alias of Literal)
     remove_unused_columns: bool = False
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU")
     check_data: bool = option(True, "try to open every file before training")
