@@ -142,7 +142,7 @@ def decode_video(
             if index.unreliable_reason is not None:
                 break
             with suppress(IndexMismatch, av.FFmpegError):
-                return _decode_by_index(index, file, container, stream, select, frame_transform)
+                return _decode_by_index(index, container, stream, select, frame_transform, file)
             if stream.codec_context.thread_count == 1:
                 break
     with open_container(file, name) as (container, stream):
@@ -327,7 +327,7 @@ def _decode_animation(animation: WebPAnimation, sample_indices_fn: Callable | No
 # Decoding by the index
 
 
-def _decode_by_index(index: VideoIndex, file, container, stream, select: _FrameSelector, frame_transform):
+def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelector, frame_transform, file):
     """Decode the selected frames only. Raises IndexMismatch, or an error of FFmpeg, if the stream differs from the index."""
     metadata = _metadata(index, [index.headers[packet].pts for packet in index.frame_packets])
     indices = select(metadata)

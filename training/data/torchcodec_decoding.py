@@ -4,8 +4,8 @@ The option `decoder`: torchcodec in place of PyAV, on the CPU or on an NVIDIA GP
 
 The frames of a clip are chosen as always, from the index of the file. torchcodec then decodes them, and they are cropped and
 resized where they were decoded; the clip is returned in the memory of the CPU. PyAV decodes a video that torchcodec would show
-otherwise: one with pixels that are not square, a mirrored one, one with an odd width or height or more than 8 bits per color
-(torchcodec's colors differ by up to 58 gray levels there), one whose index is not reliable, and one whose frames have other times
+otherwise: one with pixels that are not square, a mirrored one, one with an odd height or more than 8 bits per color (torchcodec's
+colors differ by up to 62 gray levels there), one whose index is not reliable, and one whose frames have other times
 than in the index. A message says so once for each reason. torchcodec conceals damage within frames without a report;
 `tubevit data check` finds it.
 
@@ -129,8 +129,8 @@ class TorchcodecDecoder:
         """
         if aspect_ratio is not None and video_decoding.is_stretched(aspect_ratio):
             return self._leave("its pixels are not square")
-        if first.width % 2 or first.height % 2:
-            return self._leave("its width or height is odd")
+        if first.height % 2:
+            return self._leave("its height is odd")
         if any(each.bits != 8 for each in first.format.components):
             return self._leave("its colors do not have 8 bits")
         is_transposed, is_flipped, is_mirrored = upright_steps(first)
