@@ -52,7 +52,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser, default_steps: str
         default=",".join(PEERS),
         metavar="MODELS",
         help="models to compare with, separated by commas: videomae, vivit, timesformer, vjepa2, uniformerv2, uniformerv2_full, vivit_fe, "
-        "vivit_fsa, vivit_fdp; empty: TubeViT alone (default: %(default)s)",
+        "vivit_fe_mean, vivit_fsa, vivit_fdp; empty: TubeViT alone (default: %(default)s)",
     )
     parser.add_argument(
         "--data", metavar="PATH", help="class folders or annotations (default: the synthetic motion set)"

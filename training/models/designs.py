@@ -79,9 +79,11 @@ def uniformerv2_full_fields(num_hidden_layers: int, **sizes: int) -> dict[str, A
     }
 
 
-def factorized_vivit_fields(factorization: str) -> Callable[..., dict[str, Any]]:
+def factorized_vivit_fields(factorization: str, **changes: Any) -> Callable[..., dict[str, Any]]:
+    """`Design.fields` of a factorized ViViT. changes: config fields that differ from the published model."""
+
     def fields(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, **sizes: int) -> dict[str, Any]:
-        found = {**vivit_fields(**sizes), "factorization": factorization}
+        found = {**vivit_fields(**sizes), "factorization": factorization, **changes}
         if factorization == "encoder":  # 4 after 12 in the base model
             found["temporal_num_hidden_layers"] = max(1, round(num_hidden_layers / 3))
         if factorization == "dot_product":  # half of the heads attend over time
@@ -104,6 +106,12 @@ UNIFORMERV2_DESIGNS = {
 }
 VIVIT_DESIGNS = {
     "vivit_fe": Design(title="ViViT Model 2", num_frames=32, fields=factorized_vivit_fields("encoder")),
+    "vivit_fe_mean": Design(
+        title="ViViT Model 2, mean pooling",
+        num_frames=32,
+        fields=factorized_vivit_fields("encoder", pooling="mean"),
+        note="ViViT Model 2 has class tokens, as in its paper, or takes the mean of the tokens of each encoder.",
+    ),
     "vivit_fsa": Design(title="ViViT Model 3", num_frames=32, fields=factorized_vivit_fields("self_attention")),
     "vivit_fdp": Design(
         title="ViViT Model 4",
