@@ -348,7 +348,7 @@ def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelecto
     return _assemble_clip(chain([first], frames), convert, frame_transform, indices, metadata)
 
 
-def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -> Iterator:
+def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -> Generator:
     """Decode the frames `selected` (ascending), one by one. Raises IndexMismatch if they differ from the index."""
     for run in index.runs(selected):
         selected_times = {index.headers[packet].pts for packet in run.selected}
