@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 from video_files import moving_frames, write_video
 
 from tubevit.training.data.video_datasets import DataConfig, VideoData, load_video_dataset
@@ -99,3 +100,16 @@ def error_of(**config) -> str:
         load(**config)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def read_all(loader: DataLoader) -> list:
+    """
+    The batches of a loader, whose worker processes end at once also if one fails. Otherwise, the garbage collector would close the queues
+    of the workers before it tells the workers to end, and the test in which it does so would wait for five seconds.
+    """
+    iterator = iter(loader)
+    try:
+        return list(iterator)
+    finally:
+        if loader.num_workers:
+            iterator._shutdown_workers()

@@ -200,7 +200,10 @@ COMPILED = {
     "grid": {"position_embedding": "transfer", "position_grid": [3, 3]},
     "rotary": {"position_embedding": "transfer", "rope_theta": 100.0, "num_attention_heads": 2, "pooling": "cls"},
     "relative": {"position_embedding": "relative"},
-    "joint": {"heads": {"v": {"modality": "video", "num_labels": 4}, "i": {"modality": "image", "num_labels": 3}}},
+    "joint": {
+        "heads": {"v": {"modality": "video", "num_labels": 4}, "i": {"modality": "image", "num_labels": 3}},
+        "tubes": TINY_TUBES[::2],  # the gradient of each tube is compiled, for several seconds
+    },
 }
 
 

@@ -1,14 +1,12 @@
 """A message for the user is one line that names --traceback; a programming error shows its traceback."""
 
 import multiprocessing
-import os
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from dataset_files import read_all
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoConfig, TrainingArguments
 from warm_processes import run_python
@@ -35,7 +33,7 @@ class Rows(Dataset):
 
 
 def in_data_loader(is_mistake: bool):
-    return list(DataLoader(Rows(is_mistake), num_workers=1))
+    return read_all(DataLoader(Rows(is_mistake), num_workers=1))
 
 
 def in_pool(function, *arguments):
@@ -142,15 +140,14 @@ sys.exit(cli.main(["info"]))
 
 
 def test_command_ends_quietly_when_the_reader_of_its_output_is_gone():
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tubevit.training.cli", "experiments", "ablations"],
-            stdout=write_end,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    finally:
-        os.close(write_end)
+    code = """
+import os, runpy, sys
+read_end, write_end = os.pipe()
+os.close(read_end)
+os.dup2(write_end, 1)
+sys.stdout.reconfigure(line_buffering=False)  # as that of any command whose output is a pipe
+sys.argv = ["tubevit", "experiments", "ablations"]
+runpy.run_module("tubevit.training.cli", run_name="__main__")
+"""
+    done = run_python("-c", code)
     assert (done.returncode, done.stderr) == (OUTPUT_CLOSED, "")

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import pytest
 from dataset_files import add_clip, add_table, class_folders, clip_bytes
 from PIL import Image
 from pool_functions import fail_at, sleep_long_for_3, square_unless_deadly
+from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.data import annotation_index, check_data, dataset_columns
@@ -192,7 +191,7 @@ def test_script_without_main_guard(tmp_path):
         f"data = load_video_dataset(DataConfig(data={str(tmp_path / 'data')!r}, validation_fraction=0.0))\n"
         "print('found', check_videos(data, num_workers=2))\n"
     )
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    ended = run_python(script)
     assert "found ([], 4" in ended.stdout, ended.stderr
     assert (tmp_path / "runs").read_text() == "run "
 

@@ -1,6 +1,9 @@
 """ONNX files: classifiers of all families compute in onnxruntime what they compute in torch, from raw and from normalized pixels."""
 
+import contextlib
+import functools
 import importlib.util
+import io
 import json
 import re
 
@@ -40,6 +43,21 @@ def save(folder, name):
         (save_own if name in OWN else save_peer)(folder, name)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A function that exports a checkpoint once for all tests. It returns the folder with `model` and `out`, and what was printed."""
+
+    @functools.cache
+    def export(name: str, *options: str):
+        folder = tmp_path_factory.mktemp(name)
+        save(folder / "model", name)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main(["export", str(folder / "model"), str(folder / "out"), "--format", "onnx", *options]) == 0
+        return folder, printed.getvalue()
+
+    return export
+
+
 def predictions(capsys, model, clip, *options):
     capsys.readouterr()
     assert main(["predict", "--model", str(model), str(clip), "--json", *options]) == 0
@@ -49,15 +67,13 @@ def predictions(capsys, model, clip, *options):
 
 @needs_onnx
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_onnxruntime_equals_torch_for_any_batch(name, options, tmp_path, capsys):
-    save(tmp_path / "model", name)
-    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx", *options]) == 0
-    printed = capsys.readouterr().out
+def test_onnxruntime_equals_torch_for_any_batch(name, options, exported):
+    folder, printed = exported(name, *options)
     difference = float(re.search(r"largest difference .* is (\S+) \(largest logit", printed)[1])
     assert difference < (0.01 if "float16" in options else 1e-5 if name != "vjepa2" else 1e-4)
     ours, theirs = (
-        load_onnx_classifier(tmp_path / "out" / "model.onnx", {}),
-        load_video_classifier(str(tmp_path / "model"), {}),
+        load_onnx_classifier(folder / "out" / "model.onnx", {}),
+        load_video_classifier(str(folder / "model"), {}),
     )
     frames = theirs.processor.num_frames
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if "float16" not in options else {"rtol": 0.02, "atol": 0.02}
@@ -108,21 +124,20 @@ def test_tokens_of_any_number_of_frames_are_those_of_the_model(config, reason):
 
 @needs_onnx
 @pytest.mark.parametrize("name", ["tubevit", "uniformerv2"])
-def test_predictions_of_the_file_are_those_of_the_checkpoint(name, tmp_path, capsys):
+def test_predictions_of_the_file_are_those_of_the_checkpoint(name, exported, tmp_path, capsys):
     clip, views = tmp_path / "a.mp4", ("--temporal-views", "2", "--spatial-views", "3")
     write_video(clip, moving_frames(12, 32, 40))
-    save(tmp_path / "model", name)
-    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]) == 0
+    folder, _ = exported(name)
     for options in ((), views):
-        expected = predictions(capsys, tmp_path / "model", clip, *options)
-        for model in (tmp_path / "out", tmp_path / "out" / "model.onnx"):
+        expected = predictions(capsys, folder / "model", clip, *options)
+        for model in (folder / "out", folder / "out" / "model.onnx"):
             found = predictions(capsys, model, clip, *options)
             assert found == pytest.approx(expected, abs=1e-5) and list(found) == list(expected)
     picture = tmp_path / "a.png"
     picture.write_bytes(b"")
-    assert main(["predict", "--model", str(tmp_path / "out"), str(picture)]) == 2
+    assert main(["predict", "--model", str(folder / "out"), str(picture)]) == 2
     assert "classifies videos, and images were given" in capsys.readouterr().err
-    assert main(["predict", "--model", str(tmp_path / "out"), str(clip), "--dtype", "float16"]) == 2
+    assert main(["predict", "--model", str(folder / "out"), str(clip), "--dtype", "float16"]) == 2
     assert "--dtype float16 has no effect" in capsys.readouterr().err
 
 
