@@ -155,6 +155,59 @@ class VisionCrossAttention(VisionMultiHeadAttention):
         return self.attend(queries, tokens, **kwargs)
 
 
+class LinearOfActivation(torch.autograd.Function):
+    """
+    A linear layer of `activated = activation(hidden)` that does not keep `activated` for the backward pass, which computes it again from
+    `hidden`. The activation keeps `hidden` anyway. Gradients are the same, also second derivatives.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        activated: torch.Tensor,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: Callable,
+    ) -> torch.Tensor:
+        return nn.functional.linear(activated, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
+        _, hidden, weight, _, ctx.activation = inputs
+        ctx.save_for_backward(hidden, weight)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight = ctx.saved_tensors
+        rows = grad.flatten(0, -2)
+        activated = ctx.activation(hidden).flatten(0, -2).to(grad.dtype)  # under autocast, `grad` is in half precision
+        grad_activated = grad @ weight.to(grad.dtype) if ctx.needs_input_grad[0] else None
+        grad_bias = rows.sum(0) if ctx.needs_input_grad[3] else None
+        return grad_activated, None, rows.t() @ activated, grad_bias, None
+
+
+def activate_and_project(hidden: torch.Tensor, activation: Callable, linear: nn.Module) -> torch.Tensor:
+    """
+    `linear(activation(hidden))`, in training with less memory (`LinearOfActivation`). `torch.compile` saves this memory by itself. A layer that
+    is no plain linear layer (LoRA, quantized weights), has hooks (DeepSpeed ZeRO-3) or is frozen is called as it is.
+    """
+    activated = activation(hidden)
+    if (
+        linear.training
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and type(linear) is nn.Linear
+        and type(linear.weight) is nn.Parameter
+        and linear.weight.requires_grad
+        and not (linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks)
+        and "forward" not in vars(linear)
+    ):
+        return LinearOfActivation.apply(activated, hidden, linear.weight, linear.bias, activation)
+    return linear(activated)
+
+
 class VisionMLP(nn.Module):
     """
     Two linear layers with an activation between them.
@@ -171,7 +224,7 @@ class VisionMLP(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(..., hidden_size)` to the same shape."""
-        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+        return activate_and_project(self.fc1(hidden_states), self.activation_fn, self.fc2)
 
 
 class VisionGatedMLP(nn.Module):

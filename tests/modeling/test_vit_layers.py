@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from transformers import ViTConfig
 from transformers.models.vit.modeling_vit import ViTLayer
 
-from tubevit.vit_layers import VisionAttention, VisionGatedMLP, VisionLayer, drop_path_rates
+from tubevit.vit_layers import VisionAttention, VisionGatedMLP, VisionLayer, VisionMLP, drop_path_rates
 
 
 SIZES = {"hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 40}
@@ -62,6 +63,62 @@ def test_a_family_can_use_its_own_attention_and_mlp():
     assert not torch.allclose(layer(states)[:, 5:], layer(changed)[:, 5:])
     layer(states).sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+def gradients(mlp, inputs, device_type="cpu", **autocast):
+    mlp.zero_grad()
+    inputs.grad = None
+    with torch.autocast(device_type, **autocast):
+        outputs = mlp(inputs)
+    outputs.float().pow(2).sum().backward()
+    return [outputs.detach(), inputs.grad, *(parameter.grad.clone() for parameter in mlp.parameters())]
+
+
+def num_saved(mlp, inputs):
+    """The number of tensors of the width between the layers that the backward pass keeps."""
+    saved = {}
+
+    def pack(tensor):
+        saved[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        mlp(inputs)
+    return sum(tensor.numel() == 2 * 7 * SIZES["intermediate_size"] for tensor in saved.values())
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_pytorch_tanh", "quick_gelu", "relu"])
+def test_an_mlp_in_training_computes_its_activation_again_and_has_the_same_gradients(hidden_act):
+    torch.manual_seed(0)
+    mlp, inputs = VisionMLP(ViTConfig(**SIZES, hidden_act=hidden_act)), torch.randn(2, 7, 24, requires_grad=True)
+    for autocast in ({"enabled": False}, {"dtype": torch.bfloat16}):
+        expected, found = gradients(mlp.eval(), inputs, **autocast), gradients(mlp.train(), inputs, **autocast)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    if hidden_act.startswith("gelu"):
+        assert (num_saved(mlp.eval(), inputs), num_saved(mlp.train(), inputs)) == (2, 1)
+    mlp, inputs = mlp.double(), inputs.detach()[:1, :2].double().requires_grad_()
+
+    parameters = dict(mlp.named_parameters())
+
+    def outputs(inputs, *weights):
+        return torch.func.functional_call(mlp, dict(zip(parameters, weights, strict=True)), inputs)
+
+    assert torch.autograd.gradcheck(outputs, (inputs, *parameters.values()))
+    assert torch.autograd.gradgradcheck(outputs, (inputs, *parameters.values()))
+
+
+def test_other_linear_layers_hooks_and_frozen_weights_are_left_alone():
+    torch.manual_seed(0)
+    mlp, inputs = VisionMLP(ViTConfig(**SIZES)).train(), torch.randn(2, 7, 24, requires_grad=True)
+    calls = []
+    handle = mlp.fc2.register_forward_hook(lambda *_: calls.append(1))
+    assert num_saved(mlp, inputs) == 2 and calls
+    handle.remove()
+    assert num_saved(mlp, inputs) == 1
+    mlp.fc2.weight.requires_grad_(False)
+    assert num_saved(mlp, inputs) == 1  # the linear layer needs none of its inputs
+    mlp.fc2 = nn.Sequential(mlp.fc2.requires_grad_())
+    assert num_saved(mlp, inputs) == 2
 
 
 @pytest.mark.parametrize(("layers", "rates"), [(1, [0.0]), (3, [0.0, 0.2, 0.4])])

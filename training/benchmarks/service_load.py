@@ -5,8 +5,8 @@ A load test of `tubevit serve`, on this machine only.
     python -m tubevit.training.benchmarks.service_load MODEL VIDEO ...
 
 It starts the service twice, with batches of 1 and of several videos, sends videos to both in alternating rounds, and prints requests
-per second, their ratio and latencies. Then it sends malformed requests, and prints the statuses and the memory of the service before and
-after. The exit code is 1 if a request was answered with a status of 500 or above, or not at all.
+per second, their ratio and latencies. Then it sends malformed requests, and prints the statuses, and the memory of the service after each
+1,000 requests. The exit code is 1 if a request was answered with a status of 500 or above, or not at all.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from .memory import memory_of
 
 
 ROUNDS = 3
+MEMORY_STEP = 1000  # malformed requests between two measurements of memory
 
 
 class Service:
@@ -147,16 +148,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         service = services[sizes[1]]
         send_malformed = lambda index: service.post(**malformed(videos, index))  # noqa: E731
-        warm = min(500, args.malformed // 10)
-        _, _, statuses = send_all(send_malformed, warm, args.concurrency)
-        before = service.memory()
-        _, _, more = send_all(lambda index: send_malformed(warm + index), args.malformed - warm, args.concurrency)
-        statuses += more
-        after = service.memory()
+        statuses, memory = Counter(), {}
+        for number in range(0, args.malformed, MEMORY_STEP):
+            count = min(MEMORY_STEP, args.malformed - number)
+            statuses += send_all(lambda index, first=number: send_malformed(first + index), count, args.concurrency)[2]
+            memory[number + count] = service.memory()
         print(
             f"{args.malformed:,} malformed requests: " + ", ".join(f"{n:,} x {s}" for s, n in sorted(statuses.items()))
         )
-        print(f"memory of the service: {before:,.0f} MiB after {warm:,} requests, {after:,.0f} MiB at the end")
+        print("MiB of the service after requests: " + ", ".join(f"{n:,}: {mib:,.0f}" for n, mib in memory.items()))
         failed += sum(count for status, count in statuses.items() if status == 0 or status >= 500)
         failed += service.post(content=videos[0]) != 200
     finally:
