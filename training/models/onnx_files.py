@@ -151,36 +151,87 @@ def export_onnx(
     if quantize is not None and dtype != "float32":
         raise ValueError(f"--quantize {quantize} starts from float32 weights, got --dtype {dtype}: give one of them.")
     classifier = load_video_classifier(name, {}, dtype)
-    files = [] if calibration is None else calibration_files(calibration, classifier.media)
-    model, own, input_name = classifier.model, classifier.processors.own, INPUT_NAMES[classifier.media]
+    files = ([], []) if calibration is None else calibration_files(calibration, classifier.media)
+    num_bytes = sum(parameter.nbytes for parameter in classifier.model.parameters())
+    if quantize is not None and num_bytes > MAX_FILE_BYTES:
+        raise ValueError(
+            f"--quantize {quantize} is for models below {MAX_FILE_BYTES / 1e9:g} GB of weights, {name} has {num_bytes / 1e9:.1f} GB."
+        )
+    input_dtype, messages = _choose_input_dtype(classifier, input_dtype, name)
+    shape, reason = clip_shape(classifier), fixed_frames_reason(classifier.model)
+    if quantize is not None:
+        reason = "the tokenizer for any number of frames has convolutions, which stay float32 in int8 files"
+    least_frames = None
+    if dynamic_frames and classifier.media == "video":
+        if reason is None:
+            least_frames = least_num_frames(classifier.model)
+            about = f"Clips may have {least_frames} frames or more; the processor's have {shape[0]}."
+        else:
+            about = f"The number of frames is fixed: {reason}."
+        messages.insert(0, about)
+    axes = ["batch", *shape] if least_frames is None else ["batch", "frames", *shape[1:]]
+    program = _make_graph(classifier, shape, input_dtype, least_frames)
+    program.model.metadata_props.update(metadata(classifier, axes, name, input_dtype))
+    about_script = _write_folder(program, classifier, folder, name, shape, input_dtype)
+    sizes = ", ".join(map(str, axes))
+    pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
+    messages.insert(
+        0,
+        f"Input {INPUT_NAMES[classifier.media]}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {classifier.model.config.num_labels}).",
+    )
+    if importlib.util.find_spec("onnxruntime") is None:
+        return [*messages, "The file was not compared with torch: onnxruntime is not installed.", about_script]
+    other_shape = shape if least_frames is None else (2 * shape[0] + 1, *shape[1:])
+    messages.append(compare(classifier, folder, (shape, other_shape)))
+    if quantize is not None:
+        messages += _quantize(classifier, folder, shape, *files)
+    return [*messages, about_script]
+
+
+def _choose_input_dtype(classifier: VideoClassifier, input_dtype: str | None, name: str) -> tuple[str, list[str]]:
+    """The type of the input pixels, and sentences on what it changes. Raises `ValueError` for normalized pixels of a processor of raw ones."""
+    own = classifier.processors.own
     resizes_as_float = getattr(classifier.processor, "resizes_as_float", False)  # images and clips of Transformers: no
     input_dtype = input_dtype or ("float32" if resizes_as_float else "uint8")
     if input_dtype == "float32" and not (own.do_rescale or own.do_normalize):
         raise ValueError(f"The processor of {name} gives raw pixels, which the model normalizes: use --input uint8.")
-    shape = clip_shape(classifier)
+    if resizes_as_float and input_dtype == "uint8":
+        return input_dtype, [
+            "The processor resizes frames as floats: as uint8, resized pixels are rounded to whole gray levels."
+        ]
+    return input_dtype, []
+
+
+def _make_graph(
+    classifier: VideoClassifier, shape: tuple[int, ...], input_dtype: str, least_frames: int | None
+) -> Any:
+    """The ONNX program of a classifier, for any batch, and for any number of frames from `least_frames` on unless it is `None`."""
     logging.getLogger("onnxscript").setLevel(
         logging.ERROR
     )  # it warns of each operation whose constants it does not fold
-    axes: list[str | int] = ["batch", *shape]
-    dims, reason = {0: torch.export.Dim("batch")}, fixed_frames_reason(model)
-    if quantize is not None:
-        reason = "the tokenizer for any number of frames has convolutions, which stay float32 in int8 files"
-    if has_any_frames := dynamic_frames and classifier.media == "video" and reason is None:
-        axes[1], dims[1] = "frames", torch.export.Dim("frames", min=least_num_frames(model))
-    graph = PixelsToLogits(model, classifier.processors, shape).eval()
-    with any_num_frames(model) if has_any_frames else nullcontext():
+    dims = {0: torch.export.Dim("batch")}
+    if least_frames is not None:
+        dims[1] = torch.export.Dim("frames", min=least_frames)
+    graph = PixelsToLogits(classifier.model, classifier.processors, shape).eval()
+    with nullcontext() if least_frames is None else any_num_frames(classifier.model):
         program = torch.onnx.export(
             graph,
             (torch.zeros(2, *shape, dtype=getattr(torch, input_dtype)),),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[input_name],
+            input_names=[INPUT_NAMES[classifier.media]],
             output_names=["logits"],
             dynamic_shapes=(dims,),
             verbose=False,
         )
     assert program is not None  # it is None without dynamo only
-    program.model.metadata_props.update(metadata(classifier, axes, name, input_dtype))
+    return program
+
+
+def _write_folder(
+    program: Any, classifier: VideoClassifier, folder: Path, name: str, shape: tuple[int, ...], input_dtype: str
+) -> str:
+    """Write the graph, the config, the processor and, if it can prepare the clips, the script. Returns a sentence on the script."""
     try:
         clips = describe_clips(classifier, name) | _normalization(classifier, shape, input_dtype)
     except ValueError as error:
@@ -188,57 +239,44 @@ def export_onnx(
     else:
         program.model.metadata_props["clip"] = json.dumps(clips)
         about_script = f"Without torch and Transformers: python {folder / SCRIPT_NAME} CLIP ... (needs numpy, av and onnxruntime)."
-    num_bytes = sum(parameter.nbytes for parameter in model.parameters())
-    if quantize is not None and num_bytes > MAX_FILE_BYTES:
-        raise ValueError(
-            f"--quantize {quantize} is for models below {MAX_FILE_BYTES / 1e9:g} GB of weights, {name} has {num_bytes / 1e9:.1f} GB."
-        )
     folder.mkdir(parents=True, exist_ok=True)
     remove_export(folder)
+    num_bytes = sum(parameter.nbytes for parameter in classifier.model.parameters())
     program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
-    model.config.save_pretrained(folder)
-    own.save_pretrained(folder)
+    classifier.model.config.save_pretrained(folder)
+    classifier.processors.own.save_pretrained(folder)
     if "clip" in program.model.metadata_props:
         if (folder / SCRIPT_NAME).exists():
-            about_script = f"No {SCRIPT_NAME} is written: the folder has another file of this name, which stays."
-        else:
-            shutil.copyfile(SCRIPT, folder / SCRIPT_NAME)
-    sizes = ", ".join(map(str, axes))
-    pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
-    messages = [
-        f"Input {input_name}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {model.config.num_labels})."
-    ]
-    if has_any_frames:
-        messages.append(f"Clips may have {least_num_frames(model)} frames or more; the processor's have {shape[0]}.")
-    elif dynamic_frames and classifier.media == "video":
-        messages.append(f"The number of frames is fixed: {reason}.")
-    if resizes_as_float and input_dtype == "uint8":
-        messages.append(
-            "The processor resizes frames as floats: as uint8, resized pixels are rounded to whole gray levels."
-        )
-    if importlib.util.find_spec("onnxruntime") is None:
-        return [*messages, "The file was not compared with torch: onnxruntime is not installed.", about_script]
-    other_shape = (2 * shape[0] + 1, *shape[1:]) if has_any_frames else shape
-    messages.append(compare(classifier, folder, (shape, other_shape)))
-    if quantize is not None:
-        messages += _quantize(classifier, folder, shape, files)
-    return [*messages, about_script]
+            return f"No {SCRIPT_NAME} is written: the folder has another file of this name, which stays."
+        shutil.copyfile(SCRIPT, folder / SCRIPT_NAME)
+    return about_script
 
 
-def _quantize(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...], files: list[str]) -> list[str]:
-    """Replace the float32 file of an export by one in int8, static with `files`. Returns sentences for the user."""
-    path = folder / FILE_NAME
+def _quantize(
+    classifier: VideoClassifier, folder: Path, shape: tuple[int, ...], files: list[str], others: list[str]
+) -> list[str]:
+    """
+    Replace the float32 file of an export by one in int8, static with `files`, and compare it with torch on `others`, or on `files` if there
+    are no others. Returns sentences for the user.
+    """
+    path, media = folder / FILE_NAME, classifier.media
     exported, messages = load_onnx_classifier(path, {}), []
     if files:
         clips, messages = _read_clips(exported, files)
+        if not clips:
+            raise ValueError(messages[0])
         of_graph = [next(iter(exported.processors.prepare(clip[None], torch.float32).values())) for clip in clips]
         messages.append(quantize_file(path, [each.numpy() for each in of_graph]))
-        source = f"{len(clips)} {classifier.media}s of the calibration folder"
+        source = f"the {media}s of the calibration; other {media}s may differ more"
+        other_clips, unread = _read_clips(exported, others)
+        messages += unread
+        if other_clips:
+            clips, source = other_clips, f"other {media}s of the calibration folder"
     else:
         generator = torch.Generator().manual_seed(0)
-        clips = torch.randint(0, 256, (NUM_RANDOM_CLIPS, *shape), dtype=torch.uint8, generator=generator)
+        clips = list(torch.randint(0, 256, (NUM_RANDOM_CLIPS, *shape), dtype=torch.uint8, generator=generator))
         messages.append(quantize_file(path))
-        source = f"{NUM_RANDOM_CLIPS} {classifier.media}s of random pixels, which say little of real ones: give --calibration FOLDER"
+        source = f"{media}s of random pixels, which say little of real ones: give --calibration FOLDER"
     exported = load_onnx_classifier(path, {})
     ours, theirs = (torch.cat([model(clip[None]) for clip in clips]) for model in (exported, classifier))
     difference = (ours - theirs).abs().max().item()
@@ -253,8 +291,11 @@ def _quantize(classifier: VideoClassifier, folder: Path, shape: tuple[int, ...],
     ]
 
 
-def calibration_files(folder: Path, media: str) -> list[str]:
-    """At most `NUM_CALIBRATION_CLIPS` videos or images of a folder and its subfolders, evenly spread. Raises `ValueError` without any."""
+def calibration_files(folder: Path, media: str) -> tuple[list[str], list[str]]:
+    """
+    At most `NUM_CALIBRATION_CLIPS` videos or images of a folder and its subfolders, evenly spread, and as many of the others. Raises
+    `FileNotFoundError` without the folder, `ValueError` without videos or images in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"--calibration {folder}: there is no such folder.")
     tree = scan_folder(folder)
@@ -265,12 +306,17 @@ def calibration_files(folder: Path, media: str) -> list[str]:
         raise ValueError(
             f"--calibration {folder} holds no {media}s; give a folder with {media}s that the model is for."
         )
-    number = min(len(files), NUM_CALIBRATION_CLIPS)
+    chosen = _evenly(files, NUM_CALIBRATION_CLIPS)
+    return chosen, _evenly(sorted({*files} - {*chosen}), NUM_CALIBRATION_CLIPS)
+
+
+def _evenly(files: list[str], number: int) -> list[str]:
+    number = min(len(files), number)
     return [files[index * len(files) // number] for index in range(number)]
 
 
-def _read_clips(classifier: VideoClassifier, files: list[str]) -> tuple[torch.Tensor, list[str]]:
-    """One view of each file that can be read, and a sentence on the others. Raises `ValueError` if no file can be read."""
+def _read_clips(classifier: VideoClassifier, files: list[str]) -> tuple[list[torch.Tensor], list[str]]:
+    """One view of each file that can be read, and a sentence on the other files."""
     views = {"num_temporal_views": 1, "num_spatial_views": 1} if classifier.media == "video" else {}
     clips, errors = [], []
     for file in files:
@@ -281,12 +327,10 @@ def _read_clips(classifier: VideoClassifier, files: list[str]) -> tuple[torch.Te
             errors.append(f"{file}: {str(error).splitlines()[0]}")
         else:
             clips.append(pixels[0])
-    if not clips:
-        raise ValueError(f"No {classifier.media} of the calibration folder can be read; the first: {errors[0]}")
     skipped = (
         [f"{len(errors)} of {len(files)} calibration files cannot be read; the first: {errors[0]}"] if errors else []
     )
-    return torch.stack(clips), skipped
+    return clips, skipped
 
 
 def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifier:

@@ -181,7 +181,7 @@ def test_image_classifier_and_metadata(tmp_path, capsys):
 
 
 @needs_onnx
-def test_int8_files_are_smaller_keep_labels_and_refuse_contradictions(tmp_path, capsys):
+def test_int8_files_are_smaller_keep_labels_and_refuse_contradictions(tmp_path, capsys, monkeypatch):
     import onnx
 
     save(tmp_path / "model", "tubevit")
@@ -201,10 +201,18 @@ def test_int8_files_are_smaller_keep_labels_and_refuse_contradictions(tmp_path, 
         same, number = re.search(r"top-1 agreement (\d+) of (\d+)", printed).groups()
         assert int(number) == (3 if options else 16) and int(same) >= 0.75 * int(number)
         assert ("1 of 4 calibration files cannot be read" in printed) == bool(options)
+        assert ("on the videos of the calibration; other videos may differ more" in printed) == bool(options)
         graph = onnx.load(tmp_path / kind / "model.onnx").graph
         operators = {node.op_type for node in graph.node}
         assert ("MatMulInteger" if kind == "dynamic" else "QuantizeLinear") in operators
         assert predictions(capsys, tmp_path / kind, clip) == pytest.approx(expected, abs=0.05)
+
+    monkeypatch.setattr(onnx_files, "NUM_CALIBRATION_CLIPS", 2)  # of 3, so the third is compared
+    chosen, others = onnx_files.calibration_files(clip.parent, "video")
+    assert (len(chosen), len(others)) == (2, 1) and not {*chosen} & {*others}
+    assert main([*base, str(tmp_path / "other"), "--quantize", "int8", "--calibration", str(clip.parent)]) == 0
+    printed = capsys.readouterr().out
+    assert "of 1 (" in printed and "on other videos of the calibration folder" in printed
 
     def error(*options):
         assert main([*base, str(tmp_path / "no"), *options]) == 2 and not (tmp_path / "no").exists()
