@@ -267,7 +267,10 @@ def _quantize(
             raise ValueError(messages[0])
         of_graph = [next(iter(exported.processors.prepare(clip[None], torch.float32).values())) for clip in clips]
         messages.append(quantize_file(path, [each.numpy() for each in of_graph]))
-        source = f"the {media}s of the calibration; other {media}s may differ more"
+        source = (
+            f"the {media}s of the calibration (other {media}s may differ several times as much: a folder of more than "
+            f"{NUM_CALIBRATION_CLIPS} gives better ranges, and the others are compared)"
+        )
         other_clips, unread = _read_clips(exported, others)
         messages += unread
         if other_clips:
