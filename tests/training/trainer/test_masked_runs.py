@@ -200,7 +200,7 @@ REFUSED = {
     "push_to_hub uploads classifiers": {"push_to_hub": True},
     "mask_target=features predicts the features of the checkpoint": {"model_config": {"mask_target": "features"}},
     "group_column=person needs annotations, and there are none: ": {"group_column": "person"},
-    "num_classes=3 needs annotations, and there are none: ": {"num_classes": 3},
+    "video_root=elsewhere needs annotations, and there are none: ": {"video_root": "elsewhere"},
     "metric_for_best_model must be one of loss": {"metric_for_best_model": "accuracy"},
     "task=masked is for TubeViT": {"preset": "vivit-b16x2", "model_config": {"num_hidden_layers": 1, "hidden_size": 24}},
     "mask_ratio must be above 0 and below 1": {"model_config": {**OPTIONS["model_config"], "mask_ratio": 1.5}},
