@@ -113,7 +113,11 @@ def memory_line(samples: list[tuple[float, float]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s MODEL FOLDER --output FOLDER [option ...] [-- option of tubevit watch ...]",
+    )
     parser.add_argument("model", help="checkpoint of a video classifier: a folder, or a name on the Hub")
     parser.add_argument("data", help="folder of labeled clips, as for tubevit demo --data")
     parser.add_argument(
@@ -126,8 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--size", type=whole_number(16), nargs=2, default=(80, 80), metavar=("HEIGHT", "WIDTH"), help="default: 80 80"
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the order of clips (default: 0)")
-    parser.add_argument("watch", nargs="*", metavar="-- OPTION", help="options of tubevit watch, after --")
-    args = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    args, of_watch = parser.parse_args(own), argv[len(own) + 1 :]
     if any(side % 2 for side in args.size):
         raise ValueError(f"H.264 needs an even height and width, got {args.size[0]} {args.size[1]}.")
     check_new_folder(args.output)
@@ -143,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = f"{__package__.rpartition('.')[0]}.cli"
     command = [sys.executable, "-m", module, "watch", str(video), "--model", args.model]
     lines, samples = watch(
-        [*command, "--truth", str(truth / "events.json"), "--output", str(args.output / "found"), *args.watch]
+        [*command, "--truth", str(truth / "events.json"), "--output", str(args.output / "found"), *of_watch]
     )
     print("\n".join(line for line in lines if " windows of " in line or line.startswith(("Windows of", "Compared"))))
     print(memory_line(samples))

@@ -19,6 +19,7 @@ from tubevit.processing import VideoDecodeError, decode_video
 from tubevit.training.cli import main
 from tubevit.training.commands.watch import read_truth
 from tubevit.training.data.demo_clips import LabeledClip
+from tubevit.training.streaming import long_video
 from tubevit.training.streaming.events import (
     Event,
     EventDetector,
@@ -413,6 +414,19 @@ def test_a_long_video_has_the_events_of_its_clips(tmp_path):
         middle = frames[round(5 * (event.start + event.end)), :, 16, 16].float()
         assert middle.mean() == pytest.approx(levels[event.label], abs=6)
     assert frames[round(10 * next(event.start for event in events if event.label == "bright")), :, 2, 16].max() < 20
+
+
+def test_options_of_watch_follow_after_two_dashes(tmp_path, monkeypatch, capsys):
+    for label, level in (("dark", 20), ("bright", 220)):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        write_video(tmp_path / "clips" / label / "0.mp4", np.full((8, 32, 32, 3), level, np.uint8), fps=20)
+    commands = []
+    monkeypatch.setattr(long_video, "watch", lambda command: (commands.append(command), ([], []))[1])
+    paths = ["m", str(tmp_path / "clips"), "--output", str(tmp_path / "long")]
+    assert long_video.main([*paths, "--hours", "0.001", "--size", "32", "32", "--", "--stride", "4"]) == 0
+    (command,) = commands
+    assert command[-2:] == ["--stride", "4"] and command[command.index("--model") + 1] == "m"
+    assert "events." in capsys.readouterr().out
 
 
 def test_the_command_writes_a_timeline(tmp_path, video, capsys):
