@@ -78,8 +78,8 @@ def convert_image_checkpoint(
     model_class: class of the TubeViT.
     name_or_path: folder of the image model, or its name on the Hub; the weights must be safetensors.
     positions: `"transfer"`, the source's spatial positions at the tubes' centers plus the fixed temporal code minus its value
-        at t = 0 (`position_embedding="transfer"`), which the config field `temporal_position_scale` multiplies; or `"fixed"`, the paper's position embedding. By default "transfer"; "fixed" if
-        the config field `position_embedding="fixed"` is given.
+        at t = 0, times the config field `temporal_position_scale` (`position_embedding="transfer"`); or `"fixed"`, the paper's
+        position embedding. By default "transfer"; "fixed" if the config field `position_embedding="fixed"` is given.
     tube_init: initialization of 3D kernels: `"central"`, the patch kernel at the central frame and zeros at the others;
         `"average"`, the patch kernel divided by the number of frames at every frame; or `"random"`. The patch kernel is
         resized to the tube's rows and columns.

@@ -19,17 +19,17 @@ from .configuration_tubevit import TubeViTConfig
 from .tubes import Centers, Size, Tube
 
 
-def patch_coordinates(centers: list[float], extent: int, patch: int | None) -> tuple[list[float], int]:
+def patch_coordinates(centers: list[float], extent: int, patch: int) -> tuple[list[float], int]:
     """
     Coordinates of centers along an axis in units of patches: `i + 0.5` is the middle of patch `i`.
 
     centers: indices of rows or columns, as from `Tube.centers`. extent: number of rows or columns of the frame. patch:
-    rows or columns of a patch; `None` makes the frame one patch.
+    rows or columns of a patch; a larger patch is as large as the frame.
 
     Returns the coordinates and the number of whole patches. Pixels after the last whole patch are outside of the grid, as
     they are in the source model.
     """
-    patch = extent if patch is None else min(patch, extent)
+    patch = min(patch, extent)
     return [(2 * center + 1) / (2 * patch) for center in centers], extent // patch
 
 
@@ -150,7 +150,7 @@ class TubeViTTransferredPositions(nn.Module):
 
 @constant_tables(max_cached=64)
 def _transfer_tables(
-    settings: tuple[tuple[int, int] | None, tuple[int, int] | None, str, int, float, float],
+    settings: tuple[tuple[int, int], tuple[int, int] | None, str, int, float, float],
     size: Size,
     device: torch.device,
     tube: Tube,
@@ -165,9 +165,7 @@ def _transfer_tables(
         if grid_shape is None:
             return None
         points = grid_shape[axis]
-        coordinates, count = patch_coordinates(
-            centers[axis + 1], size[axis + 1], None if patch is None else patch[axis]
-        )
+        coordinates, count = patch_coordinates(centers[axis + 1], size[axis + 1], patch[axis])
         if count == points and coordinates == [index + 0.5 for index in range(points)]:
             return None
         return interpolation_weights(coordinates, count, points, mode).to(device, dtype)
@@ -175,9 +173,7 @@ def _transfer_tables(
     return (scale * temporal_code(centers[0], dim, temperature)).to(device, dtype), weights(0), weights(1)
 
 
-def rotary_angles(
-    centers: Centers, size: Size, patch: tuple[int, int] | None, head_dim: int, theta: float
-) -> torch.Tensor:
+def rotary_angles(centers: Centers, size: Size, patch: tuple[int, int], head_dim: int, theta: float) -> torch.Tensor:
     """
     Rotation angles of the queries and keys of one tube's tokens, as DINOv3 has them.
 
@@ -193,7 +189,7 @@ def rotary_angles(
     grid = [len(axis) for axis in centers]
 
     def angles(axis: int) -> torch.Tensor:
-        coordinates, count = patch_coordinates(centers[axis], size[axis], None if patch is None else patch[axis - 1])
+        coordinates, count = patch_coordinates(centers[axis], size[axis], patch[axis - 1])
         scaled = 2 * torch.tensor(coordinates, dtype=torch.float64) / count - 1
         return 2 * math.pi * scaled[:, None] * frequencies
 
@@ -227,7 +223,7 @@ class TubeViTRotaryPositions(nn.Module):
 
 @constant_tables(max_cached=32)
 def _rotary_tables(
-    settings: tuple[tuple[int, int] | None, int, float, int],
+    settings: tuple[tuple[int, int], int, float, int],
     size: Size,
     device: torch.device,
     dtype: torch.dtype,

@@ -181,17 +181,24 @@ class LinearOfActivation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
-        activated = ctx.activation(hidden).flatten(0, -2).to(grad.dtype)  # under autocast, `grad` is in half precision
+        rows = grad.reshape(-1, grad.shape[-1])
+        activated = ctx.activation(hidden).reshape(-1, hidden.shape[-1])
+        activated = activated.to(grad.dtype)  # under autocast, `grad` is in half precision
         grad_activated = grad @ weight.to(grad.dtype) if ctx.needs_input_grad[0] else None
         grad_bias = rows.sum(0) if ctx.needs_input_grad[3] else None
         return grad_activated, None, rows.t() @ activated, grad_bias, None
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(own) or nn.modules.module._has_any_global_hook()
+
+
 def activate_and_project(hidden: torch.Tensor, activation: Callable, linear: nn.Module) -> torch.Tensor:
     """
-    `linear(activation(hidden))`, in training with less memory (`LinearOfActivation`). `torch.compile` saves this memory by itself. A layer that
-    is no plain linear layer (LoRA, quantized weights), has hooks (DeepSpeed ZeRO-3) or is frozen is called as it is.
+    `linear(activation(hidden))`, in training with less memory (`LinearOfActivation`). `torch.compile` saves this memory by itself. The
+    layer is called as usual if it is no plain linear layer (LoRA, quantized weights), has hooks (DeepSpeed ZeRO-3) or is frozen, and for
+    forward-mode derivatives.
     """
     activated = activation(hidden)
     if (
@@ -201,8 +208,9 @@ def activate_and_project(hidden: torch.Tensor, activation: Callable, linear: nn.
         and type(linear) is nn.Linear
         and type(linear.weight) is nn.Parameter
         and linear.weight.requires_grad
-        and not (linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks)
+        and not _has_hooks(linear)
         and "forward" not in vars(linear)
+        and torch.autograd.forward_ad.unpack_dual(hidden).tangent is None
     ):
         return LinearOfActivation.apply(activated, hidden, linear.weight, linear.bias, activation)
     return linear(activated)

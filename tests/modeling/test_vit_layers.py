@@ -121,6 +121,28 @@ def test_other_linear_layers_hooks_and_frozen_weights_are_left_alone():
     assert num_saved(mlp, inputs) == 2
 
 
+def test_hooks_forward_derivatives_and_single_vectors_work_in_training():
+    torch.manual_seed(0)
+    mlp, inputs = VisionMLP(ViTConfig(**SIZES)).train(), torch.randn(2, 7, 24, requires_grad=True)
+    calls = []
+    handle = mlp.fc2.register_full_backward_pre_hook(lambda *_: calls.append("own"))
+    mlp(inputs).sum().backward()
+    handle.remove()
+    handle = nn.modules.module.register_module_forward_pre_hook(
+        lambda module, _: calls.append("global") if module is mlp.fc2 else None
+    )
+    mlp(inputs)
+    handle.remove()
+    assert calls == ["own", "global"] and num_saved(mlp, inputs) == 1
+    vector = inputs.detach()[0, 0]
+    found, expected = (torch.func.jvp(each, (vector,), (vector,))[1] for each in (mlp.train(), mlp.eval()))
+    torch.testing.assert_close(found, expected)
+    gradients_of_vector = [
+        gradients(each, vector.requires_grad_(), enabled=False) for each in (mlp.eval(), mlp.train())
+    ]
+    torch.testing.assert_close(*gradients_of_vector)
+
+
 @pytest.mark.parametrize(("layers", "rates"), [(1, [0.0]), (3, [0.0, 0.2, 0.4])])
 def test_stochastic_depth_grows_linearly(layers, rates):
     assert drop_path_rates(0.4, layers) == pytest.approx(rates)
