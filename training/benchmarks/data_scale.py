@@ -1,11 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
-`tubevit bench --data-scale`: start of a run on a data set of the size of Kinetics: 240,000 empty files and their annotations.
+`tubevit bench --data-scale`: start of a run on a data set of the size of Kinetics, 240,000 empty files and their annotations, and the
+start and the resumption of a stream of 1,000 small shards.
 
 Each case runs in fresh processes, as the ranks of a run. CPU time and memory are those of reading or mapping the annotations, without
 the import of the libraries; memory is the growth of the resident set. Of several processes the highest value counts.
 
-`python -m tubevit.training.benchmarks.data_scale FOLDER` is one process: it prints its numbers as JSON.
+`python -m tubevit.training.benchmarks.data_scale FOLDER` is one process: it prints its numbers as JSON. With `BATCHES` as the second
+argument, it resumes a stream of the shards in FOLDER behind that number of batches.
 """
 
 import csv
@@ -19,12 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..tables import format_table
 
 
 NUM_CLASSES, VALIDATION = 400, 0.08  # fraction of the validation split
 MANY_NAMES = 21_841  # the classes of ImageNet-21k
 RANKS = 4
+NUM_SHARDS, CLIPS_PER_SHARD = 1_000, 8
+BATCH_SIZE = 8  # clips of the stream
 STATUS = Path("/proc/self/status")
 
 
@@ -70,12 +76,97 @@ def measure_data_scale(num_videos: int) -> dict[str, Any]:
                     report["cases"][-1]["seconds"] = seconds
         report["count_cpu_seconds"] = max(each["count_cpu_seconds"] for each in results)
         report["class_names_cpu_seconds"] = _measure_names()
+        report["stream"] = measure_stream(Path(folder) / "stream", NUM_SHARDS)
     return report
 
 
-def _run_processes(data: Path, cache: Path, number: int) -> tuple[list[dict[str, float]], float]:
+def measure_stream(folder: Path, num_shards: int) -> dict[str, Any]:
+    """
+    Of a stream of small shards in `folder`: the numbers of `shards` and `clips`, and by case, "begin" and "resume" in the middle of the
+    epoch, the numbers of `measure_resume`. The index of the shards exists, as in a resumed run.
+    """
+    shards = write_shards(folder, num_shards)
+    clips = num_shards * CLIPS_PER_SHARD
+    report: dict[str, Any] = {"shards": len(list(shards.glob("*.tar"))), "clips": clips}
+    for case, batches in (("index", 0), ("begin", 0), ("resume", clips // BATCH_SIZE // 2)):
+        (report[case],), _ = _run_processes(shards, folder / "cache", 1, str(batches))
+    del report["index"]
+    return report
+
+
+def write_shards(folder: Path, num_shards: int) -> Path:
+    """`num_shards` tars with `CLIPS_PER_SHARD` copies of a short video each, written by `tubevit data shard`. Returns their folder."""
+    from ..data.shard_writer import MIB, TAR_BLOCK
+    from ..synthetic.moving_shapes import write_clip
+
+    videos = folder / "videos" / "train" / "one"
+    videos.mkdir(parents=True)
+    (folder / "videos" / "train" / "two").mkdir()
+    first = videos / "0.mp4"
+    write_clip(first, np.zeros((16, 32, 32, 3), np.uint8))
+    for index in range(1, num_shards * CLIPS_PER_SHARD):
+        os.link(first, videos.with_name(("one", "two")[index % 2]) / f"{index}.mp4")
+    mib = CLIPS_PER_SHARD * (first.stat().st_size + 4 * TAR_BLOCK) / MIB
+    command = [
+        sys.executable,
+        "-m",
+        "tubevit.training.cli",
+        "data",
+        "shard",
+        str(folder / "videos"),
+        str(folder / "shards"),
+    ]
+    subprocess.run([*command, "--as-is", "--shard-size", f"{mib}"], check=True, stdout=subprocess.PIPE)
+    return folder / "shards"
+
+
+def measure_resume(shards: Path, num_batches: int) -> dict[str, float]:
+    """
+    Of a stream (`streaming=true`) from its start to its first batch behind `num_batches` batches of an epoch, as a resumed run skips
+    them: `seconds` and `cpu_seconds` without the import of the libraries, and `clips_read`.
+    """
+    import datasets  # noqa: F401  # the import is not counted
+    from accelerate import skip_first_batches
+    from torch.utils.data import DataLoader
+
+    from tubevit.processing import TubeViTVideoProcessor
+
+    from ..data.augmentation import AugmentationConfig
+    from ..data.clip_datasets import ClipCollator, ClipDataset
+    from ..data.clip_sampling import RandomClipReader
+    from ..data.shard_order import ShardOrder
+    from ..data.video_datasets import DataConfig, load_video_dataset
+
+    cpu, start = _cpu_seconds(), time.perf_counter()
+    config = DataConfig(data=str(shards), streaming=True)
+    loaded = load_video_dataset(config)
+    processor = TubeViTVideoProcessor(num_frames=8, sampling="uniform", size={"shortest_edge": 32}, crop_size=(32, 32))
+    read = CountingReader(RandomClipReader(processor, AugmentationConfig(), mirror=False))
+    clips = ClipDataset(loaded.splits["train"], read, len(loaded.class_names))
+    order = ShardOrder(clips, BATCH_SIZE, 1, config.shuffle_buffer_size, 0)
+    loader = DataLoader(clips, BATCH_SIZE, sampler=order, collate_fn=ClipCollator())
+    next(iter(skip_first_batches(loader, num_batches)))
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "clips_read": read.number}
+
+
+class CountingReader:
+    """A reader of clips that counts them in `number`."""
+
+    def __init__(self, reader: Any):
+        self.reader, self.number = reader, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reader, name)
+
+    def __call__(self, *args: Any) -> Any:
+        self.number += 1
+        return self.reader(*args)
+
+
+def _run_processes(data: Path, cache: Path, number: int, *arguments: str) -> tuple[list[dict[str, float]], float]:
     environment = {**os.environ, "TUBEVIT_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command, start = [sys.executable, "-m", __name__, str(data)], time.perf_counter()
+    command, start = [sys.executable, "-m", __name__, str(data), *arguments], time.perf_counter()
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(number)]
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
@@ -141,9 +232,24 @@ def format_data_scale(report: dict[str, Any]) -> str:
             format_table(columns, rows),
             f"counts of the training labels, for the chance loss: {report['count_cpu_seconds']:.3f} CPU s",
             f"{MANY_NAMES:,} class names: {report['class_names_cpu_seconds']:.2f} CPU s",
+            "",
+            _format_stream(report["stream"]),
         ]
     )
 
 
+def _format_stream(stream: dict[str, Any]) -> str:
+    columns = [f"stream of {stream['shards']:,} shards, {stream['clips']:,} clips", "CPU s", "s", "clips read"]
+    rows = [
+        [title, round(each["cpu_seconds"], 2), round(each["seconds"], 2), each["clips_read"]]
+        for title, each in (
+            ("from the start to the first batch", stream["begin"]),
+            ("from a resumption in the middle of the epoch to the first batch", stream["resume"]),
+        )
+    ]
+    return format_table(columns, rows)
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure_process(Path(sys.argv[1]))))
+    path, *batches = sys.argv[1:]
+    print(json.dumps(measure_resume(Path(path), int(batches[0])) if batches else measure_process(Path(path))))

@@ -449,7 +449,18 @@ def test_start_on_many_videos_is_measured(monkeypatch, tmp_path, capsys):
         "seconds": 5.0,
     }
     report = {"videos": 1200, "cases": [case], "count_cpu_seconds": 0.01, "class_names_cpu_seconds": 0.1}
+    resumed = {"seconds": 0.3, "cpu_seconds": 0.2, "clips_read": 8}
+    report["stream"] = {"shards": 1000, "clips": 8000, "begin": resumed, "resume": resumed}
     monkeypatch.setitem(bench.SECTIONS, "data_scale", (lambda *args: report, data_scale.format_data_scale))
     assert main(["bench", "--data-scale"]) == 0
     shown = capsys.readouterr().out
     assert "1,200 videos" in shown and "class folders, later start" in shown and "21,841 class names" in shown
+    assert re.search(r"stream of 1,000 shards, 8,000 clips.*\n.*first batch +0.200 +0.300 +8", shown)
+
+
+def test_a_resumed_stream_reads_no_clip_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUBEVIT_CACHE", str(tmp_path / "cache"))
+    shards = data_scale.write_shards(tmp_path, 6)
+    assert len(list(shards.glob("*.tar"))) == 6
+    for batches in (0, 3):
+        assert data_scale.measure_resume(shards, batches)["clips_read"] == data_scale.BATCH_SIZE
