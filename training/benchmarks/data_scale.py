@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..tables import format_table
+from .startup import CLI
 
 
 NUM_CLASSES, VALIDATION = 400, 0.08  # fraction of the validation split
@@ -107,16 +108,8 @@ def write_shards(folder: Path, num_shards: int) -> Path:
     for index in range(1, num_shards * CLIPS_PER_SHARD):
         os.link(first, videos.with_name(("one", "two")[index % 2]) / f"{index}.mp4")
     mib = CLIPS_PER_SHARD * (first.stat().st_size + 4 * TAR_BLOCK) / MIB
-    command = [
-        sys.executable,
-        "-m",
-        "tubevit.training.cli",
-        "data",
-        "shard",
-        str(folder / "videos"),
-        str(folder / "shards"),
-    ]
-    subprocess.run([*command, "--as-is", "--shard-size", f"{mib}"], check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, *CLI, "data", "shard", str(folder / "videos"), str(folder / "shards"), "--as-is"]
+    subprocess.run([*command, "--shard-size", f"{mib}"], check=True, stdout=subprocess.PIPE)
     return folder / "shards"
 
 
