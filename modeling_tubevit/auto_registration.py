@@ -134,7 +134,10 @@ class _RegistrationHook(MetaPathFinder):
 
 
 class _ReportingLoader(Loader):
-    """Executes a module by `hook.execute`. The module's `__loader__` and `__spec__.loader` are its original loader."""
+    """
+    Executes a module by `hook.execute`, and the package `transformers`, which imports no Auto class, by the original loader. The
+    module's `__loader__` and `__spec__.loader` are its original loader.
+    """
 
     def __init__(self, loader: Loader, hook: _RegistrationHook) -> None:
         self.loader = loader

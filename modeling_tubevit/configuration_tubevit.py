@@ -74,8 +74,8 @@ class TubeViTConfig(CheckedConfig):
         Interpolation of the grid of `position_grid`: `"bicubic"` (ViT, DeiT, DINOv2, SigLIP, CLIP), `"bicubic_antialias"`
         (DINOv2 with registers) or `"bilinear_antialias"` (SigLIP 2), as in the source's code for other image sizes.
     temporal_position_scale (`float`, *optional*, defaults to 1.0):
-        Factor of the temporal code of `position_embedding="transfer"`, whose channels reach 2 at the factor 1. Tokens of a DINOv2 have a
-        root mean square of 0.07, so that this code hides them from its layers; 0 leaves the code out.
+        Factor of the temporal code of `position_embedding="transfer"`; 0 leaves the code out. With 1 the channels of the code reach 2.
+        Tokens of a DINOv2 have a root mean square of 0.07, and the layers hardly see them beside this code.
     rope_theta (`float`, *optional*):
         Base of DINOv3's rotary spatial positions, which every layer applies to queries and keys; `None` disables them.
     use_cls_token (`bool`, *optional*):

@@ -190,6 +190,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         if value is not None and not {"forward", "training"} & set(selected_sections(args)):
             raise ValueError(f"--{name.replace('_', '-')} {value} has no effect without the forward pass or --train.")
     _check_dtypes(args)
+    if args.decoder != "av" and args.loader is None:
+        raise ValueError(f"--decoder {args.decoder} has no effect without --loader.")
+    for name in ("loader_workers", "loader_clips"):
+        if args.decoder == "torchcodec-cuda" and getattr(args, name):
+            option = f"--{name.replace('_', '-')} {getattr(args, name)}"
+            raise ValueError(f"{option} forks workers, which cannot use --decoder torchcodec-cuda: leave it out.")
     num_layers = PRESETS[args.preset]["num_hidden_layers"]
     if args.frozen_layers and not (args.train and 0 < args.frozen_layers <= num_layers):
         raise ValueError(f"--frozen-layers needs --train and is at most {num_layers}, got {args.frozen_layers}.")
@@ -285,9 +291,7 @@ def _measure_loader(args: argparse.Namespace, device: str, rounds: int) -> dict[
 
     batch_size, num_workers = args.batch_size or TRAINING_BATCH_SIZE, args.loader_workers or num_cores()
     if is_on_gpu := args.decoder == "torchcodec-cuda":
-        num_workers = args.loader_workers or 0
-        if args.loader_clips:
-            raise ValueError("--loader-clips measures a forked worker, which cannot use --decoder torchcodec-cuda.")
+        num_workers = 0
     with use_decoder(args.decoder, num_workers), _clips(args, args.loader, LOADER_CLIPS) as files:
         report = {"videos": measure_loader(files, args.num_frames, device, rounds)}
         report |= {"decoder": args.decoder, "clock": "median_ms" if is_on_gpu else "cpu_ms"}

@@ -336,6 +336,11 @@ def test_arguments_choose_what_is_measured(arguments, sections):
         (["--random-tokens", "6", "--token-budget", "6"], "are two ways to have fewer tokens"),
         (["--random-tokens", "540"], "random_tokens=540: a clip of TubeViT base has 539 tube tokens"),
         (["--random-tokens", "6", "--startup"], "--random-tokens 6 has no effect without the forward pass or --train"),
+        (["--decoder", "torchcodec-cpu"], "--decoder torchcodec-cpu has no effect without --loader"),
+        (
+            ["--decoder", "torchcodec-cuda", "--loader", "--loader-workers", "2"],
+            "--loader-workers 2 forks workers, which cannot use --decoder torchcodec-cuda: leave it out",
+        ),
         (["--preset", "uniformerv2-b16"], "is of UniFormerV2, and --preset takes sizes of TubeViT: tiny, small"),
         (["--num-frames", "4"], "does not fit a clip of 4x224x224"),
         (["--decoding", "missing.mp4"], "The file missing.mp4 does not exist"),
