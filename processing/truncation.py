@@ -4,12 +4,16 @@ Detection of video files that are truncated (an interrupted download, a full dis
 reports no error.
 
 Some formats state their length in the first bytes, which is compared with the size of the file; others end with a marker. After
-damage, FFmpeg's Matroska reader searches for the next cluster and skips the frames before it.
+damage, FFmpeg's Matroska reader searches for the next cluster and skips the frames before it. Its MP4 reader applies tables that
+contradict each other, which gives frames the times of others.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
 
 
 HEAD_BYTES, PNG_TAIL_BYTES = 128, 4096
@@ -27,6 +31,23 @@ IN_SEGMENT = ANYWHERE | {
 }
 # Timestamp, silent tracks, position, previous size, simple block, block group, encrypted block.
 IN_CLUSTER = ANYWHERE | {bytes.fromhex(name) for name in ("e7", "5854", "a7", "ab", "a3", "a0", "af")}
+
+# Boxes of an MP4 or MOV file that hold the tables of a track, and the tables that standards define (ISO 14496-12, QuickTime).
+MP4_CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+MP4_TABLES = set(
+    b"stsd stts ctts cslg stsc stsz stz2 stco co64 stss stps stsh stdp padb sdtp sbgp sgpd csgp subs saiz saio "
+    b"free skip uuid udta".split()
+)
+MAX_MP4_BOXES = 10_000
+
+
+class Mp4Fault(NamedTuple):
+    """
+    A fault in the tables of an MP4 or MOV file. `is_damage` is False if the file may be healthy: a table is short or unknown.
+    """
+
+    text: str
+    is_damage: bool
 
 
 def is_truncated(file) -> bool:
@@ -153,3 +174,68 @@ def _element(data, position: int) -> tuple[bytes, int | None, int]:
     num_bytes = 9 - head[0].bit_length() if head else 9
     size, length = _ebml_number(head, num_bytes)
     return head[:num_bytes], size, position + length
+
+
+def find_mp4_fault(file) -> Mp4Fault | None:
+    """
+    A fault in the tables of an MP4 or MOV file that may give frames the times of others. `None` without a fault, and for other
+    formats.
+
+    file: `"file:PATH"`, or a binary file object; its position changes.
+    """
+    with open(file.removeprefix("file:"), "rb") if isinstance(file, str) else nullcontext(file) as data:
+        num_bytes = data.seek(0, os.SEEK_END)
+        data.seek(0)
+        if data.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return None
+        tracks: list[dict[bytes, int | None]] = []  # number of frames that each table states
+        for parent, name, start, end in _mp4_boxes(data, num_bytes):
+            if name == b"stbl":
+                tracks.append({})
+            elif parent == b"stbl":
+                tracks[-1][name] = _frames_of_mp4_table(data, name, start, end)
+    unknown = None
+    for counts in tracks:
+        num_timed, num_frames = counts.get(b"ctts"), counts.get(b"stsz", counts.get(b"stz2"))
+        if num_timed is not None and num_frames is not None and num_timed != num_frames:
+            text = f"its table of presentation times lists {num_timed:,} frames, that of sizes {num_frames:,}"
+            return Mp4Fault(text, is_damage=num_timed > num_frames)  # some encoders omit the last frames
+        unknown = next((name for name in counts if name not in MP4_TABLES), unknown)
+    if unknown is None:
+        return None
+    is_name = all(32 <= byte < 127 for byte in unknown)
+    return Mp4Fault(f"its index has an unknown table {unknown!r}", is_damage=not is_name)
+
+
+def _frames_of_mp4_table(data, name: bytes, start: int, end: int) -> int | None:
+    data.seek(start)
+    if name in (b"stsz", b"stz2"):
+        return int.from_bytes(data.read(12)[8:], "big")
+    if (
+        name == b"ctts"
+    ):  # after 8 bytes, runs of frames: their number, and the distance of presentation and decoding time
+        head = data.read(8)
+        num_runs = min(int.from_bytes(head[4:], "big"), max(0, end - start - 8) // 8)
+        return int(np.frombuffer(data.read(8 * num_runs), ">u4")[::2].sum(dtype=np.int64))
+    return None
+
+
+def _mp4_boxes(data, num_bytes: int) -> Iterator[tuple[bytes, bytes, int, int]]:
+    """`(name of the parent, name, start of the content, end)` of the boxes up to the end of the index, `moov`."""
+    pending = [(b"", 0, num_bytes)]  # parent, position of its next box, end
+    for _ in range(MAX_MP4_BOXES):
+        parent, position, parent_end = pending.pop()
+        data.seek(position)
+        head = data.read(16)
+        size, name, start = int.from_bytes(head[:4], "big"), head[4:8], position + 8
+        if size == 1:
+            size, start = int.from_bytes(head[8:], "big"), position + 16
+        end = parent_end if size == 0 else position + size
+        if start <= end <= parent_end:
+            yield parent, name, start, end
+            if end + 8 <= parent_end and name != b"moov":
+                pending.append((parent, end, parent_end))
+            if name in MP4_CONTAINERS and start + 8 <= end:
+                pending.append((name, start, end))
+        if not pending:
+            return

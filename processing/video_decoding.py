@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 
@@ -23,8 +23,8 @@ from transformers.video_utils import VideoMetadata
 from .animated_webp import WebPAnimation, is_animated_webp
 from .cpu_cores import num_cores
 from .frame_folders import FrameReader, list_frames
-from .truncation import find_matroska_damage, is_truncated
-from .video_index import IndexMismatch, Run, VideoIndex, build_index, has_format, is_disposable
+from .truncation import Mp4Fault, find_matroska_damage, find_mp4_fault, is_truncated
+from .video_index import IndexMismatch, Run, VideoIndex, build_index, has_format, is_disposable, jpeg_is_complete
 from .video_segments import SegmentSampler, VideoSegment
 from .video_source import DecodeLimits, VideoDecodeError, import_av, open_container, reason, resolve_source
 
@@ -37,6 +37,9 @@ STRICT_CODECS = {"mjpeg", "mpeg1video", "mpeg2video"}
 # decodes a frame before it. For a damaged packet, these codecs raise an error with `err_detect=explode`, or return no frame. Not
 # HEVC: its frame threads may wait forever for a frame that is lost, and its threads within a frame decode damage in another way.
 THREADED_CODECS = {"h264", "vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
+
+# Pictures after which FFmpeg's MPEG-4 decoder knows whether the encoder pads pictures rightly: three, and one more where it cannot tell.
+NUM_MPEG4_PICTURES = 4
 
 # FFmpeg's own default limit: each thread delays the first frame by one frame and buffers a few pictures.
 MAX_THREADS = 16
@@ -131,14 +134,15 @@ def decode_video(
     file, name = resolve_source(source)
     if is_animated_webp(file):
         return _decode_animation(WebPAnimation(file, name, limits), sample_indices_fn, frame_transform)
-    file_is_truncated = is_truncated(file)  # before FFmpeg reads a file object, whose position this changes
+    # Before FFmpeg reads a file object, whose position these change.
+    file_is_truncated, mp4_fault = is_truncated(file), find_mp4_fault(file)
     select = _FrameSelector(sample_indices_fn, name)
     # If the frames differ from the index, or may be damaged, one thread decides by the same packets, and if they differ again,
     # decoding in order, which finds the actual frames or reports the damage.
     for max_threads in (num_threads, 1):
         with open_container(file, name, probe=False) as (container, stream):
             _configure_decoder(stream, max_threads, limits=limits)
-            index = _build_index(container, stream, file, file_is_truncated, name, allow_partial, limits)
+            index = _build_index(container, stream, file, file_is_truncated, mp4_fault, name, allow_partial, limits)
             if index.unreliable_reason is not None:
                 break
             with suppress(IndexMismatch, av.FFmpegError):
@@ -146,7 +150,7 @@ def decode_video(
             if stream.codec_context.thread_count == 1:
                 break
     with open_container(file, name) as (container, stream):
-        index = _build_index(container, stream, file, file_is_truncated, name, allow_partial, limits)
+        index = _build_index(container, stream, file, file_is_truncated, mp4_fault, name, allow_partial, limits)
     try:
         return _decode_in_order(index, file, name, allow_partial, select, frame_transform, limits)
     except av.FFmpegError as error:  # not damage, but an unsupported color matrix such as ICtCp
@@ -223,7 +227,14 @@ def _configure_decoder(stream, num_threads: int, is_strict: bool = True, limits:
 
 
 def _build_index(
-    container, stream, file, file_is_truncated: bool, name: str, allow_partial: bool, limits: DecodeLimits | None
+    container,
+    stream,
+    file,
+    file_is_truncated: bool,
+    mp4_fault: Mp4Fault | None,
+    name: str,
+    allow_partial: bool,
+    limits: DecodeLimits | None,
 ) -> VideoIndex:
     try:
         index = build_index(container, stream, file_is_truncated)
@@ -241,7 +252,11 @@ def _build_index(
         limits.check_duration(name, _duration_of_packets(index))
     if not allow_partial:
         _check_container(index, container, file, name)
-    return index
+        if mp4_fault is not None and mp4_fault.is_damage:
+            raise VideoDecodeError(
+                f"{name} is damaged: {mp4_fault.text}. allow_partial=True decodes its frames, whose times may be wrong."
+            )
+    return index if mp4_fault is None else replace(index, unreliable_reason=mp4_fault.text)
 
 
 def _duration_of_packets(index: VideoIndex) -> float:
@@ -350,7 +365,10 @@ def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelecto
 
 def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -> Generator:
     """Decode the frames `selected` (ascending), one by one. Raises IndexMismatch if they differ from the index."""
-    for run in index.runs(selected):
+    runs = index.runs(selected)
+    if stream.codec_context.name == "mpeg4" and runs[0].first:
+        _prepare_mpeg4(index, container, stream)
+    for run in runs:
         selected_times = {index.headers[packet].pts for packet in run.selected}
         key_time, latest = index.headers[run.first].time, None
         decoded: list[int] = []
@@ -377,6 +395,17 @@ def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -
             raise IndexMismatch("a packet gives no frame")
 
 
+def _prepare_mpeg4(index: VideoIndex, container, stream) -> None:
+    """
+    Decode the first pictures of the stream, from which FFmpeg's MPEG-4 decoder learns whether the encoder pads its pictures rightly.
+    Until then it takes damage for wrong padding, and flags no frame.
+    """
+    stream.codec_context.open(strict=False)
+    with suppress(import_av().FFmpegError):  # far from the selected frames
+        for _, packet in index.read(Run(0, min(len(index.headers), NUM_MPEG4_PICTURES) - 1, set()), container, stream):
+            stream.codec_context.decode(packet)
+
+
 def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[int]) -> Iterator:
     """Decode the packets of a run. Appends the positions of those that must give a frame to `decoded`."""
     codec = stream.codec_context
@@ -385,6 +414,10 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
         codec.flush_buffers()  # leaves the drained state and drops the reference frames of the previous run
     latest = index.headers[run.first].time
     for position, packet in index.read(run, container, stream):
+        if codec.name == "mjpeg" and position in run.selected:
+            first_packet = packet if index.packets is None else index.packets[0]
+            if not jpeg_is_complete(packet, first_packet):
+                raise IndexMismatch("a picture uses tables of the pictures before it")
         # Pictures from which no other is predicted need not be decoded unless selected. Encoders place them before a picture that is
         # decoded earlier; damage may claim it of others.
         time = index.headers[position].time
@@ -419,13 +452,9 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
                 cached = cached if num_cached_bytes <= MAX_CACHED_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    # Unknown for interlaced video, where a packet may be one field of a frame. Frames before the first decoded one do not count,
-    # because a decoder may start at a later frame than the stream does.
-    start = pts[0] if pts and not is_interlaced else None
-    has_lost_frames = False
-    if start is not None and index.unreliable_reason is None and len(pts) < len(index.frame_packets):
-        times, decoded_times = index.guaranteed_times(range(len(index.headers))), set(pts)
-        has_lost_frames = any(time >= start and time not in decoded_times for time in times)
+    # Unknown for interlaced video, where a packet may be one field of a frame.
+    may_have_lost = not is_interlaced and index.unreliable_reason is None and len(pts) < len(index.frame_packets)
+    has_lost_frames = may_have_lost and bool(index.lost_times(pts))
     _check_decoded(index, name, len(pts), has_lost_frames, error, first_damaged, allow_partial)
     metadata = _metadata(index, pts)
     indices = select(metadata)

@@ -32,6 +32,10 @@ ORDERED_CODECS = {"vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 PICTURE_HEADER_BYTES = 1024
 START_CODE = re.compile(rb"\x00\x00\x01(...)", re.DOTALL)
 
+# Markers of segments of a JPEG picture.
+JPEG_QUANTIZATION, JPEG_HUFFMAN, JPEG_SCAN = 0xDB, 0xC4, 0xDA
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # baseline, extended, progressive, lossless, JPEG-LS
+
 # By the first 3 bytes of a unit of the stream: whether it is a picture from which no other picture is predicted; None for other
 # units. Decoders of other codecs have no such pictures, or skip them rarely enough to decode them all.
 DISPOSABLE_PICTURES: dict[str, Callable[[bytes], bool | None]] = {
@@ -106,6 +110,19 @@ class VideoIndex:
             if header.is_shown and header.time >= key_time and header.size >= MIN_PICTURE_BYTES:
                 times.add(header.time)
         return times
+
+    def lost_times(self, decoded: Iterable[int | None]) -> set[int]:
+        """
+        Presentation times at which an undamaged, progressive video must have a frame, and a decode of the whole video, which gives
+        frames at the times `decoded`, has none.
+
+        Excluded are packets of a few bytes, which may be placeholders, and times before the first frame, because leading pictures of
+        the first key frame may lack their references.
+        """
+        times = {time for time in decoded if time is not None}
+        expected = {header.time for header in self.headers if header.is_shown and header.size >= MIN_PICTURE_BYTES}
+        first = min(times, default=0)
+        return {time for time in expected - times if time > first}
 
     def has_gaps(self, duration: float | None) -> bool:
         """
@@ -268,9 +285,24 @@ def _unreliable_reason(container, stream, headers: list[PacketHeader]) -> str | 
     if has_format(container, "avi"):
         reordered = codec.has_b_frames or any(header.pts != header.dts for header in headers)
         return "AVI numbers packets in decoding order, and frames are reordered" if reordered else None
+    if has_format(container, "mov") and _breaks_rate(headers):
+        return "decoding times have a constant rate, and presentation times do not"
     if not (has_format(container, "mov") or has_format(container, "matroska")):
         return "only MP4, MOV, Matroska, WebM and AVI are known to store one frame per packet"
     return None
+
+
+def _breaks_rate(headers: list[PacketHeader]) -> bool:
+    """
+    Whether decoding times have a constant distance and presentation times do not. In a healthy file both are the same set of times,
+    up to a delay.
+    """
+    decoding = [header.dts for header in headers if header.dts is not None]
+    times = [header.time for header in headers]
+    if decoding == times or len(decoding) < len(times):
+        return False
+    distances = np.diff(decoding)
+    return bool((distances == distances[0]).all() and (np.diff(np.sort(times)) != distances[0]).any())
 
 
 def _disorder(shown: list[int], max_distance: int) -> str | None:
@@ -283,6 +315,74 @@ def _disorder(shown: list[int], max_distance: int) -> str | None:
 def has_format(container, name: str) -> bool:
     """Whether FFmpeg's name for the format of `container` is `name`: "mov" includes MP4, "matroska" includes WebM."""
     return name in container.format.name.split(",")
+
+
+def jpeg_is_complete(packet, first_packet) -> bool:
+    """
+    Whether a JPEG picture states its size and all tables that its first scan uses. If damage removes them, FFmpeg's decoder uses those
+    of a picture that it decoded before.
+
+    first_packet: of the stream. Motion JPEG may omit the Huffman tables of all pictures and use the standard ones.
+    """
+    tables: set[tuple[int, int]] = set()  # (marker, number) of those that the picture defines
+    used: set[tuple[int, int]] = set()
+    frame = None  # marker of the frame header: baseline, extended, progressive, lossless, JPEG-LS
+    for marker, content in _jpeg_segments(packet):
+        if marker in (JPEG_QUANTIZATION, JPEG_HUFFMAN):
+            tables |= {(marker, number) for number in _jpeg_table_numbers(marker, content)}
+        elif marker in JPEG_FRAMES:
+            frame = marker
+            if marker in JPEG_FRAMES[:3]:  # the lossless ones do not quantize
+                used |= {(JPEG_QUANTIZATION, content[position]) for position in range(8, len(content), 3)}
+        elif marker == JPEG_SCAN and frame is not None:
+            numbers = content[2 : 1 + 2 * content[0] : 2]  # of each component: high bits for DC, low bits for AC codes
+            if frame in JPEG_FRAMES[:4]:
+                used |= {(JPEG_HUFFMAN, number >> 4) for number in numbers}
+            if frame in JPEG_FRAMES[:2]:  # the first scan of a progressive picture has no AC codes
+                used |= {(JPEG_HUFFMAN, 16 | number & 15) for number in numbers}
+            if not _has_huffman_tables(packet) and not _has_huffman_tables(first_packet):
+                used = {table for table in used if table[0] != JPEG_HUFFMAN}
+            return used <= tables
+    return False
+
+
+def _has_huffman_tables(packet) -> bool:
+    return any(marker == JPEG_HUFFMAN for marker, _ in _jpeg_segments(packet))
+
+
+def _jpeg_table_numbers(marker: int, content: memoryview) -> Iterator[int]:
+    """Numbers of the tables in a segment; that of a Huffman table includes a bit for AC codes."""
+    position = 0
+    while position < len(content):
+        first = content[position]
+        if marker == JPEG_QUANTIZATION:
+            yield first & 15
+            position += 1 + (128 if first >> 4 else 64)  # words or bytes
+        else:
+            yield first
+            position += 17 + sum(
+                content[position + 1 : position + 17]
+            )  # the number of codes of each length, and the codes
+
+
+def _jpeg_segments(packet) -> Iterator[tuple[int, memoryview]]:
+    """`(marker, content)` of the segments of a JPEG picture up to its first scan, or up to damage."""
+    data = memoryview(packet)
+    position = 2
+    if bytes(data[:2]) != b"\xff\xd8":
+        return
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if not position + 4 < end <= len(data):
+            return
+        yield marker, data[position + 4 : end]
+        if marker == JPEG_SCAN:
+            return
+        position = end
 
 
 def is_disposable(packet, codec) -> bool:

@@ -14,6 +14,7 @@ import itertools
 import os
 import random
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,7 +194,37 @@ def test_random_damage_gives_right_frames_or_an_error(tmp_path, capsys):
     assert not failures, "\n".join(failures)
 
 
+# Files of earlier runs of `make fuzz` with a wrong answer: the seed, and the attempts for a container.
+FOUND = [
+    (7, "mpeg4_b.mp4", [60, 136, 230]),  # FFmpeg flagged no damage soon after the start of decoding
+    (7, "mpeg4_b.mp4", [130, 173, 174, 421]),  # presentation times
+    (7, "h264_b.mov", [296]),
+    (7, "h265_b.mp4", [298]),
+    (7, "mpeg4_b.mp4", [271]),  # lost frames between a key frame and the frame before it
+    (7, "motion_jpeg.mov", [98, 123, 159]),  # tables of another picture
+    (7, "motion_jpeg.avi", [337]),
+]
+
+
+@pytest.mark.parametrize(("seed", "name", "attempts"), FOUND)
+def test_damage_that_gave_wrong_frames(tmp_path, seed, name, attempts):
+    data = write_video(tmp_path / name, **{"frames": FRAMES, **KINDS[name]}).read_bytes()
+    healthy = decode_sequentially(data)
+    for attempt in attempts:
+        rng = random.Random(f"{seed} {attempt}_{name}")
+        assert violations(damage(data, rng), healthy, rng) == [], attempt
+
+
 # Kinds of damage
+
+
+def assert_same_alone(data: bytes, indices) -> None:
+    """The frames alone are those of the whole video, or an error. A frame that exists in the whole video exists alone."""
+    whole = decode(data, None)
+    for index in indices:
+        alone = decode(data, [index])
+        assert alone is None or (whole is not None and alone.pictures[index] == whole.pictures[index]), index
+        assert whole is None or alone is not None, index
 
 
 def packets_of(path) -> list[tuple[int, int]]:
@@ -250,6 +281,50 @@ def test_a_reference_that_damage_calls_disposable_is_decoded(tmp_path, name, set
     for index in range(5, 12):
         result = decode(bytes(data), [index])
         assert result is None or result.pictures[index] == right[index], index
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("clip.mp4", {"codec": "mpeg4"}), ("clip.mov", {}), ("hevc.mp4", {"codec": "libx265"})],
+)
+def test_tables_of_presentation_times(tmp_path, name, settings):
+    """MP4 lists the distance of presentation from decoding times in `ctts`: pairs of a number of frames and their distance."""
+    healthy = write_video(tmp_path / name, FRAMES, b_frames=2, fps=Fraction(30000, 1001), **settings).read_bytes()
+    table, right = healthy.index(b"ctts"), decode(healthy, None).pictures
+
+    def changed(offset: int, content: bytes) -> bytes:
+        return healthy[: table + offset] + content + healthy[table + offset + len(content) :]
+
+    for data, message in (
+        (changed(12, (17).to_bytes(4, "big")), r"presentation times lists \d\d frames, that of sizes 24"),
+        (changed(0, b"ct\xf4s"), "unknown table"),
+    ):
+        for selection in ([0], [12], None):
+            with pytest.raises(VideoDecodeError, match=message):
+                decode_video(data, None if selection is None else lambda metadata, chosen=selection: chosen)
+        assert len(decode_video(data, allow_partial=True)[0]) >= 20
+    assert_same_alone(changed(0, b"cuts"), range(20))
+    for entry in range(3, 9):  # a single frame is late by some frames, and not at the time of another
+        distance = int.from_bytes(healthy[table + 16 + 8 * entry : table + 20 + 8 * entry], "big")
+        result = [
+            decode(changed(16 + 8 * entry, (distance ^ 4096).to_bytes(4, "big")), [index]) for index in range(12)
+        ]
+        assert [one.pictures[index] for index, one in enumerate(result)] == [right[index] for index in range(12)]
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "clip.mov"])
+def test_a_jpeg_picture_without_its_tables(tmp_path, name):
+    """Damage removes the marker of the quantization tables of picture 11."""
+    healthy = write_video(tmp_path / name, FRAMES, codec="mjpeg", pix_fmt="yuvj420p").read_bytes()
+    position, size = packets_of(tmp_path / name)[11]
+    place = healthy.index(b"\xff\xdb", healthy.index(b"\xff\xd8", position - 8))
+    assert place < position + size
+    for content in (b"\xfb", b"\0"):
+        data = healthy[:place] + content + healthy[place + 1 :]
+        assert_same_alone(data, [11])
+        assert decode(data, [3, 20]) == Result(
+            {index: decode(healthy, [index]).pictures[index] for index in (3, 20)}, decode(healthy, [3, 20]).times
+        )
 
 
 def test_packets_that_the_container_marks_as_corrupt(tmp_path):
