@@ -38,8 +38,8 @@ STRICT_CODECS = {"mjpeg", "mpeg1video", "mpeg2video"}
 # HEVC: its frame threads may wait forever for a frame that is lost, and its threads within a frame decode damage in another way.
 THREADED_CODECS = {"h264", "vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 
-# Pictures after which FFmpeg's MPEG-4 decoder knows whether the encoder pads pictures rightly: three, and one more where it cannot tell.
-NUM_MPEG4_PICTURES = 4
+# Pictures after which FFmpeg's MPEG-4 decoder knows whether the encoder pads pictures rightly.
+NUM_MPEG4_PICTURES = 3
 
 # FFmpeg's own default limit: each thread delays the first frame by one frame and buffers a few pictures.
 MAX_THREADS = 16
@@ -397,13 +397,16 @@ def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -
 
 def _prepare_mpeg4(index: VideoIndex, container, stream) -> None:
     """
-    Decode the first pictures of the stream, from which FFmpeg's MPEG-4 decoder learns whether the encoder pads its pictures rightly.
-    Until then it takes damage for wrong padding, and flags no frame.
+    Let FFmpeg's MPEG-4 decoder learn from the first key frame whether the encoder pads its pictures rightly. Until it has seen a few
+    pictures it takes damage for wrong padding, and flags no frame. The pictures after the key frame would do as well, but more of them
+    may be damaged themselves.
     """
-    stream.codec_context.open(strict=False)
+    codec = stream.codec_context
+    codec.open(strict=False)
     with suppress(import_av().FFmpegError):  # far from the selected frames
-        for _, packet in index.read(Run(0, min(len(index.headers), NUM_MPEG4_PICTURES) - 1, set()), container, stream):
-            stream.codec_context.decode(packet)
+        for _, packet in index.read(Run(0, 0, set()), container, stream):
+            for _ in range(NUM_MPEG4_PICTURES):
+                codec.decode(packet)
 
 
 def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[int]) -> Iterator:
@@ -422,6 +425,7 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
         # decoded earlier; damage may claim it of others.
         time = index.headers[position].time
         is_decoded = position in run.selected or time > latest or not is_disposable(packet, codec)
+        is_decoded |= codec.name == "mpeg4" and position <= NUM_MPEG4_PICTURES  # from which the decoder learns
         latest = max(latest, time)
         codec.skip_frame = "DEFAULT" if is_decoded else "NONREF"
         if is_decoded:

@@ -197,6 +197,8 @@ def test_random_damage_gives_right_frames_or_an_error(tmp_path, capsys):
 # Files of earlier runs of `make fuzz` with a wrong answer: the seed, and the attempts for a container.
 FOUND = [
     (7, "mpeg4_b.mp4", [60, 136, 230]),  # FFmpeg flagged no damage soon after the start of decoding
+    (101, "mpeg4_b.mp4", [19]),  # damage in the first frames, and none in those selected
+    (202, "mpeg4_b.mp4", [5, 89]),
     (7, "mpeg4_b.mp4", [130, 173, 174, 421]),  # presentation times
     (7, "h264_b.mov", [296]),
     (7, "h265_b.mp4", [298]),
