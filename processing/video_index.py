@@ -85,6 +85,7 @@ class VideoIndex:
     packets: list | None  # the packets; None if they exceed MAX_CACHED_PACKET_BYTES
     frame_packets: list[int]  # position of the packet of frame i; meaningless if the index is unreliable
     key_packets: list[int]  # positions of the key frames
+    can_drop_leading: bool  # whether the decoder drops leading pictures in the middle of a healthy, joined video
     unreliable_reason: str | None  # why packets and frames may not correspond; None if the index is reliable
     is_truncated: bool  # the file is shorter than it states
     corrupt_packets: list[int]  # positions of the packets that the container marks as corrupt
@@ -111,18 +112,16 @@ class VideoIndex:
                 times.add(header.time)
         return times
 
-    def lost_times(self, decoded: Iterable[int | None]) -> set[int]:
+    def lost_times(self, decoded: list[int | None]) -> set[int]:
         """
         Presentation times at which an undamaged, progressive video must have a frame, and a decode of the whole video, which gives
-        frames at the times `decoded`, has none.
-
-        Excluded are packets of a few bytes, which may be placeholders, and times before the first frame, because leading pictures of
-        the first key frame may lack their references.
+        frames at the times `decoded`, has none. Times before the first frame do not count: a decoder may start at a later frame.
         """
-        times = {time for time in decoded if time is not None}
-        expected = {header.time for header in self.headers if header.is_shown and header.size >= MIN_PICTURE_BYTES}
-        first = min(times, default=0)
-        return {time for time in expected - times if time > first}
+        times = self.guaranteed_times(range(len(self.headers)))
+        if not self.can_drop_leading:
+            times |= {header.time for header in self.headers if header.is_shown and header.size >= MIN_PICTURE_BYTES}
+        first = decoded[0] if decoded else None
+        return {time for time in times - set(decoded) if first is not None and time > first}
 
     def has_gaps(self, duration: float | None) -> bool:
         """
@@ -218,6 +217,7 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
         packets=packets,
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
+        can_drop_leading=codec_name != "mpeg4",  # whose decoder drops them only if their times are damaged
         unreliable_reason=unreliable_reason,
         is_truncated=is_truncated,
         corrupt_packets=[packet for packet in corrupt if not _is_joint(headers, packet)],
