@@ -74,7 +74,8 @@ SWITCHES = {
     "families": "measure UniFormerV2-B/16 against its published formulation, and the layers of ViViT-B/16x2, Models 1 to 4, against "
     "Transformers' ViViT",
     "startup": "measure the CPU seconds of processes that show help or import the package (default: off)",
-    "data-scale": "measure how long a run takes to read the annotations of as many (empty) video files as in Kinetics (default: off)",
+    "data-scale": "measure how long a run takes to read the annotations of as many (empty) video files as in Kinetics, and to start "
+    "and resume a stream of 1,000 shards (default: off)",
 }
 OF_FILES = {
     "decoding": "measure the video processor (file to clip), compared with Transformers (default: generated videos)",

@@ -63,7 +63,8 @@ def write_listing(folder: Path, num_videos: int) -> dict[str, Path]:
 def measure_data_scale(num_videos: int) -> dict[str, Any]:
     """
     For each layout and case: the highest `cpu_seconds` and `mib` of a process, and `seconds` from the start of the processes to the end of
-    the last, imports included. And CPU seconds to count the labels and to match 21,841 class names.
+    the last, imports included. Also CPU seconds to count the labels and to match 21,841 class names, and under "stream" the numbers of
+    `measure_stream`.
     """
     report: dict[str, Any] = {"videos": num_videos, "cases": []}
     with tempfile.TemporaryDirectory() as folder:
