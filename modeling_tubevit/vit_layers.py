@@ -158,7 +158,8 @@ class VisionCrossAttention(VisionMultiHeadAttention):
 class LinearOfActivation(torch.autograd.Function):
     """
     A linear layer of `activated = activation(hidden)` that does not keep `activated` for the backward pass, which computes it again from
-    `hidden`. The activation keeps `hidden` anyway. Gradients are the same, also second derivatives.
+    `hidden`. The activation keeps `hidden` anyway. Gradients are the same, also second derivatives. `activated` and
+    `hidden` are `(rows, channels)`.
     """
 
     generate_vmap_rule = True
@@ -181,12 +182,10 @@ class LinearOfActivation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight = ctx.saved_tensors
-        rows = grad.reshape(-1, grad.shape[-1])
-        activated = ctx.activation(hidden).reshape(-1, hidden.shape[-1])
-        activated = activated.to(grad.dtype)  # under autocast, `grad` is in half precision
+        activated = ctx.activation(hidden).to(grad.dtype)  # under autocast, `grad` is in half precision
         grad_activated = grad @ weight.to(grad.dtype) if ctx.needs_input_grad[0] else None
-        grad_bias = rows.sum(0) if ctx.needs_input_grad[3] else None
-        return grad_activated, None, rows.t() @ activated, grad_bias, None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[3] else None
+        return grad_activated, None, grad.t() @ activated, grad_bias, None
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -212,7 +211,10 @@ def activate_and_project(hidden: torch.Tensor, activation: Callable, linear: nn.
         and "forward" not in vars(linear)
         and torch.autograd.forward_ad.unpack_dual(hidden).tangent is None
     ):
-        return LinearOfActivation.apply(activated, hidden, linear.weight, linear.bias, activation)
+        # Reshaped outside of the function: an output that is a view made inside it could not be changed in place.
+        rows = [each.reshape(-1, hidden.shape[-1]) for each in (activated, hidden)]
+        outputs = LinearOfActivation.apply(*rows, linear.weight, linear.bias, activation)
+        return outputs.reshape(*hidden.shape[:-1], outputs.shape[-1])
     return linear(activated)
 
 

@@ -121,7 +121,7 @@ def test_other_linear_layers_hooks_and_frozen_weights_are_left_alone():
     assert num_saved(mlp, inputs) == 2
 
 
-def test_hooks_forward_derivatives_and_single_vectors_work_in_training():
+def test_hooks_changes_in_place_forward_derivatives_and_single_vectors_work_in_training():
     torch.manual_seed(0)
     mlp, inputs = VisionMLP(ViTConfig(**SIZES)).train(), torch.randn(2, 7, 24, requires_grad=True)
     calls = []
@@ -134,6 +134,10 @@ def test_hooks_forward_derivatives_and_single_vectors_work_in_training():
     mlp(inputs)
     handle.remove()
     assert calls == ["own", "global"] and num_saved(mlp, inputs) == 1
+    expected = torch.autograd.grad(mlp(inputs).sum(), [*mlp.parameters()])
+    in_place = torch.autograd.grad(mlp(inputs).add_(1).sum(), [*mlp.parameters()])
+    torch.testing.assert_close(in_place, expected)
+    assert mlp(inputs[:0]).shape == (0, 7, 24)
     vector = inputs.detach()[0, 0]
     found, expected = (torch.func.jvp(each, (vector,), (vector,))[1] for each in (mlp.train(), mlp.eval()))
     torch.testing.assert_close(found, expected)
