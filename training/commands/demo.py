@@ -225,6 +225,7 @@ def _remove_model(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not any((folder / name).is_file() for name in (CONFIG_FILE, "config.json", "corrupt_videos.csv")):
             raise FileExistsError(f"{folder} holds files that are not a model: empty it or name another --output.")
+        print(f"Replacing the model of an earlier demo in {folder}.")
         shutil.rmtree(folder)
 
 

@@ -172,8 +172,8 @@ def _map_rows(file: Path) -> VideoData:
         data.groups[split], data.splits[split] = rows[GROUP], without_group(rows)
         start += number
     data.messages.append(
-        f"The annotations are mapped from the index of {time.strftime('%Y-%m-%d %H:%M', time.localtime(created))} ({file}): their "
-        "files, the names in their folders and the options have not changed."
+        f"The annotations are mapped from the index of {time.strftime('%Y-%m-%d %H:%M', time.localtime(created))} ({file}): "
+        "files, folders and options are unchanged."
     )
     return data
 

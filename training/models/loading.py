@@ -194,6 +194,12 @@ def load_config(name: str, **kwargs: Any) -> Any:
             return AutoConfig.from_pretrained(name, **kwargs)
     except ValueError as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        if Path(name).expanduser().is_dir() or name in str(error):
+            raise
+        raise OSError(
+            f"{name} is not a folder on this machine, and it cannot be loaded from the Hub: {' '.join(str(error).split())}"
+        ) from error
 
 
 def check_model_name(name: str) -> None:

@@ -230,6 +230,7 @@ def license_of(run: Any, repository: str | None) -> str | None:
     """`hub_license`, or the license in the card of the checkpoint that the run starts from; `None` if neither is known."""
     from huggingface_hub import ModelCard
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging as hub_logging
     from yaml import YAMLError
 
     base = run.model.model_name_or_path
@@ -240,11 +241,15 @@ def license_of(run: Any, repository: str | None) -> str | None:
         not is_local(base) and repository is None
     ):  # a local run asks no network
         return None
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()  # a card without metadata states no license, and is no reason for a warning
     try:
         return ModelCard.load(card if is_local(base) else base).data.license
     except (OSError, ValueError, YAMLError, HfHubHTTPError) as error:
         print(f"The license of {base} is not known: its card cannot be read ({' '.join(str(error).split())[:200]}).")
         return None
+    finally:
+        hub_logging.set_verbosity(verbosity)
 
 
 def _license(run: Any, license_name: str | None) -> str:
