@@ -91,7 +91,7 @@ def test_moments_in_time(tmp_path):
     # The folders hold the same labels, so they are read if the format is not given, and the files are named.
     guessed = load(data=root)
     assert guessed.data_format == "class_folders" and len(guessed.splits["train"]) == 2
-    assert any("trainingSet.csv, which agrees" in message for message in guessed.messages)
+    assert any("trainingSet.csv gives the same ones" in message for message in guessed.messages)
 
 
 # Something-Something V1
