@@ -66,7 +66,7 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
     Set weight and bias of the model's classifier, and print a line about them. The model stays on the accelerator's device. Called by
     all processes before the optimizer has read the weights.
 
-    Raises `ValueError` if no training clip can be read, or all that can be have one class.
+    Raises `ValueError` if no training clip can be read, or all that can be have one class or are of one group.
     """
     run, model = setup.run, setup.model.model
     rows = setup.data.splits["train"]
@@ -88,6 +88,11 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
             f"{len(set(labels))} classes."
         )
     groups = join_groups(source_keys(rows, setup.data.media), setup.data.groups.get("train", [None] * len(rows)))
+    if len({groups[index] for index in used}) < 2:
+        raise ValueError(
+            f"classifier_init=ridge leaves out one group of videos at a time, and all {len(used)} training videos are of one group: leave out "
+            "group_column."
+        )
     features = np.stack([predictions[index].logits.mean(0) for index in used])
     fit = fit_ridge(features, labels, len(setup.class_names), [groups[index] for index in used])
     scale = softmax_scale(fit.left_out, labels)

@@ -118,6 +118,13 @@ def test_models_without_a_linear_classifier_and_sharded_weights_are_refused(vide
         ridge_start.check_ridge_start(run, data, model)
 
 
+def test_videos_of_one_group_are_refused(videos, tmp_path):
+    text = (videos / "films.csv").read_text().replace("film 1", "film 0").replace("film 2", "film 0")
+    (videos / "one_film.csv").write_text(text)
+    with pytest.raises(ValueError, match="all 12 training videos are of one group: leave out group_column"):
+        start(videos / "one_film.csv", tmp_path, validation_fraction=0.0, group_column="film")
+
+
 def test_the_scale_has_the_smallest_cross_entropy():
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=60)
