@@ -75,8 +75,11 @@ class Running:
         is_over = self.returncode is None and select.select([self.server.stdout], [], [], 0)[0]
         return self.wait() if is_over else self.returncode
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status. timeout: in seconds, after which it raises `TimeoutError`."""
         if self.returncode is None:
+            if not select.select([self.server.stdout], [], [], timeout)[0]:
+                raise TimeoutError(f"{' '.join(self.arguments)} runs after {timeout:g} s.")
             self.returncode = int(self.server.stdout.readline())
         return self.returncode
 

@@ -331,7 +331,7 @@ def test_a_stop_answers_what_was_accepted(files):
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert [answer.result().status_code for answer in answers] == [200] * 3
-        assert process.wait() in (0, -signal.SIGTERM)
+        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
     finally:
         process.send_signal(signal.SIGKILL)
 
