@@ -30,7 +30,7 @@ from .configuration_tubevit import TubeViTConfig
 from .modeling_tubevit import TubeViTModel, TubeViTPreTrainedModel
 from .position_embeddings import TubeViTFixedPositions
 from .tube_embeddings import frame_differences, gather_tube, merge_applications
-from .tube_masking import check_masks, count_visible, find_targets, random_masks, select_tokens, split_tokens
+from .tube_masking import count_visible, find_targets, random_masks, select_tokens, split_tokens
 from .tubes import Size, Tube
 from .vit_layers import VisionCrossAttention, VisionMLP
 
@@ -245,25 +245,23 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
         ```"""
         embeddings = self.tubevit.embeddings
         indices, tubes, size = embeddings.clip_tubes(pixel_values_videos)
-        num_tokens = sum(tube.num_tokens(size) for tube in tubes)
-        num_visible = count_visible(num_tokens, self.config.mask_ratio)
         if bool_masked_pos is None:
             if num_visible_tokens is not None:
                 raise ValueError(
                     "num_visible_tokens has no effect without bool_masked_pos: config.mask_ratio decides."
                 )
             bool_masked_pos = random_masks(pixel_values_videos, embeddings, size, tubes, self.config.mask_ratio)
-        else:
-            bool_masked_pos = bool_masked_pos.to(pixel_values_videos.device, torch.bool)
-            shape = (pixel_values_videos.shape[0], num_tokens)
-            num_visible = check_masks(bool_masked_pos, shape, num_visible, num_visible_tokens)
+            num_visible_tokens = count_visible(bool_masked_pos.shape[1], self.config.mask_ratio)
+        bool_masked_pos = bool_masked_pos.to(pixel_values_videos.device, torch.bool)
         outputs = self.tubevit(
             pixel_values_videos=pixel_values_videos,
             bool_masked_pos=bool_masked_pos,
-            num_visible_tokens=num_visible,
+            num_visible_tokens=num_visible_tokens,
             return_dict=True,
             **kwargs,
         )
+        # The encoder has checked the masks, and its output has the visible tokens after the prefix.
+        num_visible = outputs.last_hidden_state.shape[1] - self.config.num_prefix_tokens
         visible, masked = split_tokens(bool_masked_pos, num_visible)
         logits = self.decoder(outputs.last_hidden_state, outputs.pooler_output, visible, masked, tubes, indices, size)
         with torch.no_grad():
