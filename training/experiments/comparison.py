@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import whole_number
+from ..option_types import POSITIVE
 from ..options import parse_names
 from .ablation_tables import SIZES, Size, tubevit
 from .ablations import CHANGES, add_data_arguments, add_run_arguments, change_size, given_options
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("flops", "steps"),
         default="flops",
         help="give all models the same FLOPs or the same number of steps (default: flops)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="peak learning rate of all models (default: 2e-3; gpu: 1e-3)",
     )
     add_run_arguments(parser)
 
@@ -87,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from .runner import run_all
 
     check_arguments(args)
+    if args.learning_rate is not None and args.learning_rate not in POSITIVE:
+        raise ValueError(f"--learning-rate must be a number above 0, got {args.learning_rate:g}.")
     size, device = change_size(SIZES[args.size], args), pick_device(args.device)
     steps = size.steps if args.steps else LONGER * size.steps
     if args.threads:
@@ -95,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     peers = parse_names(args.against)
     label = comparison_label(data, size.name, comparison_command(args), args.equal, peers)
     models = comparison_models(size, peers)
-    runs = comparison_runs(size, models, data, steps, args.seeds, args.equal, label)
+    changes = {} if args.learning_rate is None else {"learning_rate": args.learning_rate}
+    runs = comparison_runs(size, models, data, steps, args.seeds, args.equal, label, changes)
     records = run_all(runs, args.output, device, args.jobs, args.threads)
     speed = find_speed(label, models, args.output, device, args.rounds) if args.rounds else None
     print(format_comparison(records, speed))
@@ -213,14 +223,24 @@ def _enumerate(names: Sequence[str]) -> str:
 def comparison_command(args: argparse.Namespace) -> str:
     against = "" if args.against == ",".join(PEERS) else given_options(args, ["against"])
     equal = "" if args.equal == "flops" else f" --equal {args.equal}"
-    options = given_options(args, ("data", "validation_data", *CHANGES))
+    options = given_options(args, ("data", "validation_data", *CHANGES, "learning_rate"))
     return f"tubevit experiments compare --size {args.size} --seeds {args.seeds}{against}{equal}{options}"
 
 
 def comparison_runs(
-    size: Size, models: dict[str, dict[str, Any]], data: Data, steps: int, num_seeds: int, equal: str, label: dict
+    size: Size,
+    models: dict[str, dict[str, Any]],
+    data: Data,
+    steps: int,
+    num_seeds: int,
+    equal: str,
+    label: dict[str, str],
+    changes: dict[str, Any] | None = None,
 ) -> list[Any]:
-    """A run per model and seed. The steps of the peers follow from TubeViT's training FLOPs."""
+    """
+    A run per model and seed. The steps of the peers follow from TubeViT's training FLOPs. changes: options of `tubevit train` that
+    replace those of the recipe.
+    """
     from ..models.families import designs
     from .records import Label
     from .runner import Run
@@ -229,7 +249,7 @@ def comparison_runs(
         name: position for position, name in enumerate([*OURS, *designs()])
     }  # also beside records of other models
     budgets = dict.fromkeys(models, steps) if equal == "steps" else equal_steps(models, steps)
-    changes = {} if data.source == MOTION else REAL_DATA
+    changes = ({} if data.source == MOTION else REAL_DATA) | (changes or {})
     runs = []
     for seed in range(num_seeds):
         for name, model in models.items():

@@ -67,6 +67,11 @@ def test_models_of_a_seed_have_the_same_data_and_recipe():
     assert {run.experiment.options["model_config"].get("pooling") for run in same[:2]} == {None, "mean"}
 
 
+def test_a_learning_rate_replaces_that_of_the_recipe_for_all_models():
+    runs = comparison_runs(SIZES["cpu"], MODELS, SIZES["cpu"].data, 100, 1, "steps", LABEL, {"learning_rate": 1e-3})
+    assert {run.experiment.options["learning_rate"] for run in runs} == {1e-3}
+
+
 def test_speed_and_memory_are_measured():
     speed = measure_speed({"videomae": MODELS["videomae"]}, 2, "cpu", rounds=1)
     assert list(speed) == ["videomae"]
@@ -196,6 +201,8 @@ def test_the_command_compares_on_class_folders(tmp_path, capsys):
         ["--data", "no/such/folder"],
         ["--data", ".", "--level", "2"],
         ["--validation-data", "."],
+        ["--learning-rate", "0"],
+        ["--learning-rate", "nan"],
     ],
 )
 def test_bad_arguments_are_one_line(argv, tmp_path, capsys):
