@@ -160,7 +160,9 @@ def check_masks(
             f"bool_masked_pos must be (batch, tube tokens) = {shape}, got {tuple(bool_masked_pos.shape)}; CLS and register "
             "tokens are not counted."
         )
-    if num_visible is not None and (type(num_visible) is not int or not 0 < num_visible < shape[1]):
+    # An exporter with dynamic shapes gives a number that follows from a shape as SymInt.
+    is_number = isinstance(num_visible, (int, torch.SymInt)) and not isinstance(num_visible, bool)
+    if num_visible is not None and not (is_number and 0 < num_visible < shape[1]):
         raise ValueError(
             f"num_visible_tokens must be a whole number from 1 to {shape[1] - 1}, because a clip has {shape[1]} tube tokens, "
             f"got {num_visible!r}."

@@ -14,7 +14,7 @@ from transformers.initialization import no_init_weights
 
 from tubevit import TubeViTConfig, TubeViTForPreTraining, TubeViTForVideoClassification, TubeViTModel
 from tubevit.presets import TUBES
-from tubevit.tube_masking import SeededMasks, choose_masked, count_visible, find_targets
+from tubevit.tube_masking import SeededMasks, check_masks, choose_masked, count_visible, find_targets, split_tokens
 from tubevit.tubes import Tube
 
 
@@ -352,6 +352,22 @@ def test_a_wrong_number_of_visible_tokens_is_refused(number, message):
         assert message in str(error.value) and "\n" not in str(error.value)
         with pytest.raises(ValueError, match="has no effect without bool_masked_pos"):
             each(clips, num_visible_tokens=4)
+
+
+class VisibleTokens(torch.nn.Module):
+    """Indices of the visible tokens, whose number is that of the rows of a tensor."""
+
+    def forward(self, masks, rows):
+        return split_tokens(masks, check_masks(masks, (2, 20), 4, rows.shape[0]))[0]
+
+
+def test_a_number_that_follows_from_a_shape_is_exported():
+    masks = {number: torch.arange(20).expand(2, 20) >= number for number in (4, 6)}
+    dynamic = {"masks": None, "rows": {0: torch.export.Dim.DYNAMIC}}
+    given = (masks[4], torch.zeros(4))
+    exported = torch.export.export(VisibleTokens(), given, dynamic_shapes=dynamic, strict=False).module()
+    for number, each in masks.items():
+        assert torch.equal(exported(each, torch.zeros(number)), torch.arange(number).expand(2, -1))
 
 
 def test_no_step_waits_for_a_gpu_if_the_number_is_stated():
