@@ -102,7 +102,7 @@ def _make_optional(parser: argparse.ArgumentParser, action: argparse.Action) -> 
 
 
 def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> list[str]:
-    """An option as `action` reads it; nothing for a switch that is given as false."""
+    """An option as `action` reads it. For a switch that is given as false: its negation, or nothing if it has none."""
     text = next(
         each for each in action.option_strings if each.lstrip("-").replace("-", "_") == name or name == action.dest
     )
@@ -110,7 +110,11 @@ def _as_option(action: argparse.Action, name: str, equals: str, value: str) -> l
         return [f"{text}{equals}{value}"]
     if value.lower() not in BOOLEANS:
         raise ValueError(f"{name} must be true or false, got {value!r}.")
-    return [text] if BOOLEANS[value.lower()] else []
+    if BOOLEANS[value.lower()]:
+        return [text]
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return [each for each in action.option_strings if each.startswith("--no-") != text.startswith("--no-")][:1]
+    return []
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, blocks: Blocks) -> None:

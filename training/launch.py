@@ -31,15 +31,16 @@ INTERRUPTED = 130  # exit code of a program that SIGINT (Ctrl-C) ends
 DAYS_FOR_EXCHANGE = 30  # that a process waits in `gather_on_cpu`: longer than any check of files
 SECONDS_TO_END = 600  # that a process waits in `end_processes` for the others, which may still upload files
 
-TASKS_OF_STEP = "SLURM_STEP_NUM_TASKS"  # number of the tasks that one `srun` started
 RANK_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE"})  # of which a launcher of torch sets all
-# Environment variable with the number of processes, to the name of the launcher.
-LAUNCHERS = {
-    "WORLD_SIZE": "torchrun or accelerate launch",
-    TASKS_OF_STEP: "srun",
-    "SLURM_NTASKS": "SLURM",
-    "OMPI_COMM_WORLD_SIZE": "mpirun",
+# Environment variable with the number of tasks that one call started, to the name of the launcher, which sets no `RANK_VARIABLES`.
+TASK_LAUNCHERS = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",  # Open MPI
+    "PMI_SIZE": "mpirun",  # MPICH, Intel MPI; `srun --mpi=pmi2` sets it too
+    "MV2_COMM_WORLD_SIZE": "mpirun",  # MVAPICH2
 }
+# The same with other launchers. `SLURM_NTASKS` is of the whole job: `salloc` and `sbatch` set it.
+LAUNCHERS = {"WORLD_SIZE": "torchrun or accelerate launch", **TASK_LAUNCHERS, "SLURM_NTASKS": "SLURM"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def pop_launch_options(args: argparse.Namespace) -> LaunchOptions:
     """
     Remove the options of `add_launch_arguments` from `args`.
 
-    Raises `ValueError` if they contradict each other, and if `srun` started several processes that know nothing of each other.
+    Raises `ValueError` if they contradict each other, and if `srun` or `mpirun` started several processes without ranks.
     """
     given = {name: vars(args).pop(name) for name in LaunchOptions.__dataclass_fields__}
     if given["num_processes"] is None:
@@ -114,17 +115,19 @@ def pop_launch_options(args: argparse.Namespace) -> LaunchOptions:
 
 def _check_tasks() -> None:
     """
-    Refuse several tasks of one `srun` without the variables of torchrun, which neither `srun` nor Accelerate sets: each task would
-    train alone, into the same folder. `SLURM_NTASKS` does not tell, because `salloc` and `sbatch` set it for the whole job.
+    Refuse several tasks of one `srun` or `mpirun` without the variables of torchrun: on GPUs each task would train alone, into the
+    same folder. (On CPUs Accelerate reads the ranks of MPI. It reads those of torchrun as well, so one rule holds for both.)
     """
-    number = os.environ.get(TASKS_OF_STEP, "1")
-    if not number.isdecimal() or int(number) == 1 or not RANK_VARIABLES.isdisjoint(os.environ):
+    if not RANK_VARIABLES.isdisjoint(os.environ):
         return
-    raise ValueError(
-        f"srun started {number} tasks ({TASKS_OF_STEP}={number}), which would run without each other: start one task per machine with "
-        "--num_processes N --num_machines M, or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in each task (see "
-        "docs/guides/several-machines.md); --num_processes 1 runs each task on its own."
-    )
+    for variable, launcher in TASK_LAUNCHERS.items():
+        number = os.environ.get(variable, "1")
+        if number.isdecimal() and int(number) > 1:
+            raise ValueError(
+                f"{launcher} started {number} tasks ({variable}={number}), which would run without each other: start one task per machine "
+                "with --num_processes N --num_machines M, or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in each task "
+                "(see docs/guides/several-machines.md); --num_processes 1 runs each task on its own."
+            )
 
 
 def should_launch(options: LaunchOptions) -> bool:

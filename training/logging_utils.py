@@ -115,9 +115,7 @@ def describe_count(count: int, total: int | None) -> str:
     >>> describe_count(1200, 5000)
     '1,200 of 5,000 (24 %)'
     """
-    return (
-        f"{count:,}" if total is None else f"{count:,} of {total:,} ({count / max(total, 1):.0%})".replace("%", " %")
-    )
+    return f"{count:,}" if total is None else f"{count:,} of {total:,} ({100 * count / max(total, 1):.0f} %)"
 
 
 def describe_rate(per_second: float, unit: str) -> str:

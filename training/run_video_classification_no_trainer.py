@@ -103,7 +103,13 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
     from tubevit.training.trainer.callbacks import check_loss, check_weights
     from tubevit.training.trainer.ema import EMA
     from tubevit.training.trainer.ridge_start import set_ridge_classifier
-    from tubevit.training.trainer.run_steps import begin_or_resume, claim_folder, decoder_of, score_and_publish
+    from tubevit.training.trainer.run_steps import (
+        begin_or_resume,
+        check_resumed,
+        claim_folder,
+        decoder_of,
+        score_and_publish,
+    )
     from tubevit.training.trainer.summary import count_steps, describe_clip, start_summary
 
     check_supported(run)
@@ -112,6 +118,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         stack.enter_context(decoder_of(run.training))
         folder = claim_folder(run, dry_run, stack)
         setup = build_run(run, folder)
+        check_resumed(setup)
         if setup.budgets is not None:
             stack.enter_context(setup.budgets.enough_recompiles())
         args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)

@@ -225,3 +225,15 @@ def test_text_files_are_utf8_on_every_platform():
                 if is_text and "encoding" not in {each.arg for each in node.keywords}:
                     missing.append(f"{path}:{node.lineno}")
     assert not missing
+
+
+def test_percentages_have_a_space():
+    """One form in all output, that of RESULTS.md: `50.0 %`. The format code `%` writes `50.0%`."""
+    formatted = [
+        f"{path}:{node.lineno}"
+        for folder in (*HUB_FOLDERS, "training")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FormattedValue) and node.format_spec and ast.unparse(node.format_spec).endswith("%'")
+    ]
+    assert formatted == []

@@ -10,6 +10,7 @@ from tubevit.training.cli import IN_SEVERAL_PROCESSES, main
 from tubevit.training.command_line import parse_arguments
 from tubevit.training.launch import (
     LAUNCHERS,
+    TASK_LAUNCHERS,
     LaunchOptions,
     _first_failure,
     add_launch_arguments,
@@ -65,12 +66,14 @@ def test_one_process_per_machine_may_be_started_by_slurm(monkeypatch):
     assert should_launch(LaunchOptions(8, num_machines=2, main_process_ip="10.0.0.1"))
 
 
+@pytest.mark.parametrize("variable", TASK_LAUNCHERS)
 @pytest.mark.parametrize("command", IN_SEVERAL_PROCESSES)
-def test_tasks_of_srun_that_know_nothing_of_each_other_are_refused(command, monkeypatch, capsys):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+def test_tasks_without_ranks_are_refused(command, variable, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "4")
     assert main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "srun started 4 tasks" in line and "--num_machines M" in line and "WORLD_SIZE" in line
+    assert f"{TASK_LAUNCHERS[variable]} started 4 tasks ({variable}=4)" in line
+    assert "--num_machines M" in line and "WORLD_SIZE" in line
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,9 @@ def test_tasks_of_srun_that_know_nothing_of_each_other_are_refused(command, monk
         ({"SLURM_STEP_NUM_TASKS": "1"}, []),
         ({"SLURM_NTASKS": "8"}, []),  # in the shell of `salloc` and in the script of `sbatch`
         ({"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1"}, []),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, ["--num_processes", "1"]),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1"}, []),
+        ({"SLURM_STEP_NUM_TASKS": "4", "PMI_SIZE": "4"}, ["--num_processes", "1"]),
     ],
 )
 def test_one_task_and_tasks_with_ranks_run(given, argv, monkeypatch):

@@ -192,7 +192,7 @@ def format_row(row: dict[str, Any]) -> str:
         ("of_mm", "of torch.mm"),
         ("waiting_for_data", "of the time waiting for data"),
     ):
-        text += f", {row[name]:.1%} {words}" if row.get(name) is not None else ""
+        text += f", {100 * row[name]:.1f} % {words}" if row.get(name) is not None else ""
     return text + (f", {row['peak_gib']:.1f} GiB" if "peak_gib" in row else "")
 
 

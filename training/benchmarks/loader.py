@@ -289,6 +289,6 @@ def format_waiting(report: dict[str, Any]) -> str:
     """The result of `measure_waiting` as a sentence."""
     return (
         f"Training steps of TubeViT {report['preset']} ({report['batch_size']} clips of the first video, "
-        f"{report['num_workers']} DataLoader workers that read and augment) wait for data {report['original']:.0%} of the time with "
-        f"the original and {report['prepared']:.0%} with the prepared copy ({report['steps']} steps)."
+        f"{report['num_workers']} DataLoader workers that read and augment) wait for data {100 * report['original']:.0f} % of the time with "
+        f"the original and {100 * report['prepared']:.0f} % with the prepared copy ({report['steps']} steps)."
     )

@@ -137,7 +137,7 @@ def format_runtimes(report: dict[str, Any]) -> str:
             *_ratios(values),
             values.get("megabytes"),
             values.get("difference"),
-            None if name == "torch" else f"{values['same_label']:.0%}",
+            None if name == "torch" else f"{100 * values['same_label']:.0f} %",
         ]
         for name, values in report["rows"].items()
     ]

@@ -19,6 +19,8 @@ IMAGE_DEFAULTS = {
     "positions": "transfer",
     "tube_init": "central",
     "pooling": "source",
+    "temporal_position_scale": None,
+    "add_patch_tube": True,
 }
 # Settings that the processors of this package and those of Transformers have in common.
 SHARED_SETTINGS = (
@@ -53,6 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="transfer",
         help="position embeddings; transfer: the source's spatial ones with TubeViT's temporal ones; fixed: the paper's (default: "
         "%(default)s)",
+    )
+    parser.add_argument(
+        "--temporal-position-scale",
+        type=float,
+        metavar="X",
+        help="factor of the temporal positions that --positions transfer adds, at least 0; 0 leaves them out. At 1 they hide the tokens of "
+        "a DINOv2 from its layers: choose a small number for a model that is frozen or trained on few clips (default: 1)",
+    )
+    parser.add_argument(
+        "--add-patch-tube",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add the source's patch as the 2D tube; without it the model takes no images (default: add it)",
     )
     parser.add_argument(
         "--tube-init",
@@ -154,16 +169,17 @@ def run(args: argparse.Namespace) -> None:
         _convert_image(args, family, num_labels)
         return
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
-    labels = {} if num_labels is None else {"num_labels": num_labels}
+    given = {"num_labels": num_labels, "temporal_position_scale": args.temporal_position_scale}
     model, report = model_class.from_image_checkpoint(
         args.model,
         positions=args.positions,
         tube_init=args.tube_init,
         pooling=args.pooling,
+        add_patch_tube=args.add_patch_tube,
         num_frames=32 if args.num_frames is None else args.num_frames,
         image_size=_image_size(args.image_size),
         output_report=True,
-        **labels,
+        **{name: value for name, value in given.items() if value is not None},
     )
     processor = make_processor(args.model, model.config, resize=args.image_size is not None)
     model.save_pretrained(args.output)
@@ -239,6 +255,12 @@ def _check_arguments(args: argparse.Namespace) -> int | None:
             raise ValueError(
                 f"--{name.replace('_', '-')} is for published checkpoints of UniFormerV2 and ViViT, and {args.model} is not one."
             )
+    if args.temporal_position_scale is not None and args.positions != "transfer":
+        raise ValueError(
+            f"--temporal-position-scale has no effect with --positions {args.positions}: give --positions transfer, or leave it out."
+        )
+    if args.task == "image" and not args.add_patch_tube:
+        raise ValueError("--no-add-patch-tube gives a model that takes no images: leave it out, or give --task video.")
     if args.labels is None:
         return None
     if not args.labels.isdecimal() or int(args.labels) < 1:

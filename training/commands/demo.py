@@ -130,7 +130,7 @@ def _run_training(args: argparse.Namespace) -> int:
     name = "moving shapes" if args.data is None else args.data.resolve().name
     report, summary = (
         args.output / "report.png",
-        f"{metrics['accuracy']:.1%} of {len(folders.val)} {evaluated_on} correct",
+        f"{100 * metrics['accuracy']:.1f} % of {len(folders.val)} {evaluated_on} correct",
     )
     classify_and_draw(
         model_folder,
@@ -144,7 +144,7 @@ def _run_training(args: argparse.Namespace) -> int:
     if (warning := chance_warning(metrics, metrics["num_scored"])) is not None:
         print(f"\n{warning}")
     print(
-        f"\n{summary}; always predicting the most frequent class: {metrics['majority_class_rate']:.1%}. Took {minutes} min "
+        f"\n{summary}; always predicting the most frequent class: {100 * metrics['majority_class_rate']:.1f} %. Took {minutes} min "
         f"{seconds} s.\n"
         f"  model   {model_folder}\n"
         f"  report  {report}\n"

@@ -44,7 +44,7 @@ def classify_and_draw(
     config = classifier.model.config
     size, tubes = (config.num_frames, *config.image_height_width), config.get_tubes()
     fraction = read_mask(tubes, size).mean()
-    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {fraction:.0%} of its pixels"
+    texts["subtitle"] += f"  ·  {config.num_tokens()} tokens per clip, which read {100 * fraction:.0f} % of its pixels"
     draw_report(path, report_clips, tubes, size, **texts)
     return sum(clip.is_correct for clip in report_clips)
 

@@ -4,6 +4,7 @@
 import argparse
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -86,12 +87,12 @@ def run(args: argparse.Namespace) -> None:
             existed = args.output.exists()
             try:
                 export(args, args.model if args.dataset is None else folder)
-            except (
-                BaseException
-            ):  # an incomplete export is useless and would block the next one; the folder was new or empty
-                shutil.rmtree(args.output, ignore_errors=True)
-                if existed:
-                    args.output.mkdir()
+            except BaseException:
+                # An incomplete export is useless and would block the next one. The folder was new or empty, and may be a link.
+                with suppress(OSError):
+                    _remove_files(args.output)
+                    if not existed:
+                        args.output.rmdir()
                 raise
         return
     model, processors = export_checkpoint(args.model, args.output, args.dataset)
@@ -102,6 +103,14 @@ def run(args: argparse.Namespace) -> None:
         f'  processor = {auto_class(processors[0])}.from_pretrained("{args.output}", trust_remote_code=True)\n'
         f'  outputs = model(**processor("{file}", return_tensors="pt"))'
     )
+
+
+def _remove_files(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
 
 
 def _export_onnx(args: argparse.Namespace, model: str) -> None:

@@ -97,7 +97,7 @@ def run_quick(output: Path, seed: int) -> int:
 
     def show(clip: LabeledClip, best: tuple[str, float]) -> None:
         mark = "correct" if best[0] == clip.label else f"wrong: {clip.label}"
-        print(f"{time.monotonic() - start:5.1f} s  {clip.path}: {best[0]} ({best[1]:.0%}), {mark}", flush=True)
+        print(f"{time.monotonic() - start:5.1f} s  {clip.path}: {best[0]} ({100 * best[1]:.0f} %), {mark}", flush=True)
 
     report = output / "report.png"
     num_correct = classify_and_draw(

@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     scores = None if truth is None or watcher.time == 0 else compare(watcher.events, truth, watcher.time)
     if scores is not None:
         print(
-            f"Compared with the events of {args.truth}: frame accuracy {scores['frame_accuracy']:.1%}, event F1 {scores['f1']:.3f} "
+            f"Compared with the events of {args.truth}: frame accuracy {100 * scores['frame_accuracy']:.1f} %, event F1 {scores['f1']:.3f} "
             f"(precision {scores['precision']:.3f}, recall {scores['recall']:.3f}; {scores['num_expected']:,} events expected)."
         )
     if folder is not None:

@@ -79,7 +79,7 @@ def hold_out(clips: list[LabeledClip], fraction: float, seed: int) -> ClassFolde
     messages = []
     if val:
         messages.append(
-            f"There is no val/ folder: {len(val)} of {len(clips)} clips are held out, {fraction:.0%} of each class."
+            f"There is no val/ folder: {len(val)} of {len(clips)} clips are held out, {100 * fraction:.0f} % of each class."
         )
     if single and val:
         messages.append(f"Classes with a single clip are not evaluated: {', '.join(single)}.")

@@ -191,7 +191,7 @@ def write_results(
     if results.has_labels and not results.multi_label:
         for group, (matrix, names) in results.confusions().items():
             accuracy = metrics[f"{group}_accuracy" if group else "accuracy"]
-            subtitle = f"{accuracy:.1%} of {counts['num_scored'] - counts['num_without_label']} videos correct"
+            subtitle = f"{100 * accuracy:.1f} % of {counts['num_scored'] - counts['num_without_label']} videos correct"
             file = folder / (f"confusion_matrix_{group}.png" if group else "confusion_matrix.png")
             title = f"{Path(name).name}, {group}" if group else Path(name).name
             if (note := draw_confusion_matrix(file, matrix, names, title, subtitle)) is not None:
@@ -254,7 +254,7 @@ def _print_results(
 
     counts = results.counts()
     for name, value in results.metrics().items():
-        print(f"  {name.replace('_', ' '):<24}{value:>9.2%}")
+        print(f"  {name.replace('_', ' '):<24}{100 * value:>8.2f} %")
     if not results.has_labels:
         print(f"None of the {media}s has a label: predictions are written, metrics are not.")
     if (warning := results.chance_warning()) is not None:
@@ -262,7 +262,7 @@ def _print_results(
     print(
         f"  {counts['num_scored']:,} of {counts['num_videos']:,} {media}s scored, {counts['num_missing']:,} missing, "
         f"{counts['num_skipped']:,} skipped; {throughput['seconds']:.1f} s, "
-        f"{throughput['clips_per_second']:.1f} clips/s, {throughput['share_of_time_waiting_for_data']:.0%} of the "
+        f"{throughput['clips_per_second']:.1f} clips/s, {100 * throughput['share_of_time_waiting_for_data']:.0f} % of the "
         "time waiting for data"
     )
     for message in waiting_messages(throughput["seconds"], throughput["share_of_time_waiting_for_data"], num_workers):

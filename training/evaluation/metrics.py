@@ -389,8 +389,8 @@ def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
         error = (chance * (1 - chance) / max(1, num_videos)) ** 0.5
         if score <= chance + error:
             return (
-                f"WARNING: the {name.replace('_', ' ')}, {score:.1%}, is at chance level: {what} reaches {chance:.1%}, with a "
-                f"standard error of {error:.1%} on {num_videos:,} videos. The model has learned little or nothing."
+                f"WARNING: the {name.replace('_', ' ')}, {100 * score:.1f} %, is at chance level: {what} reaches {100 * chance:.1f} %, with a "
+                f"standard error of {100 * error:.1f} % on {num_videos:,} videos. The model has learned little or nothing."
             )
     return None
 

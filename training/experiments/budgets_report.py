@@ -95,7 +95,7 @@ def describe_budgets(records: Sequence[dict[str, Any]]) -> list[str]:
             random = panels[RANDOM.format(title)][number]
             strided = panels[TITLES[FULL]][number]
             sentences.append(
-                f"{title}: {number} tokens ({number / full:.0%}) cost {whole.mean - row.mean:.1f} points; "
+                f"{title}: {number} tokens ({100 * number / full:.0f} %) cost {whole.mean - row.mean:.1f} points; "
                 f"{_distance(row, alone[number], 'a checkpoint of that budget alone')}; "
                 f"{_distance(row, random, 'random tokens')}; {_distance(row, strided, 'a checkpoint trained with all tokens')}."
             )

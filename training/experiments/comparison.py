@@ -31,7 +31,8 @@ OURS = {"tubevit": "TubeViT", "tubevit_mean": "TubeViT, mean pooling"}
 SPEED_BATCH = 8
 LONGER = 4  # times the steps of the ablations, so that the models that see fewer clips learn something
 PICTURE = "comparison.png"  # beside the records
-# Of other data than the synthetic set.
+# Augmentation of clips from files: the product's crops, of 64 to 100 % of the area. The recipe demo has crops of the evaluated size (notes in
+# RESULTS.md), but one run of each differed by about one standard error, and a change would make the records of other runs incomparable.
 REAL_DATA = {"min_temporal_span": 0.8, "rrc_scale_min": 0.64}
 
 

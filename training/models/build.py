@@ -10,13 +10,16 @@ A joint run (section 3.5) has one backbone and a head for each data set. The che
 the same classes.
 """
 
+import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import nn
 
 from tubevit.classification import label_groups_of
@@ -49,6 +52,7 @@ from .parameter_groups import freeze_layers
 from .published_classes import cut_classifier, rows_of_classes
 
 
+MIN_PEFT = "0.18"  # the oldest with which the tests of lora_rank pass; the extra `lora` asks for the same
 # Fields of a model's config that the entries of `model_config` may not set, with the reason.
 NOT_IN_MODEL_CONFIG = {
     **dict.fromkeys(
@@ -435,12 +439,22 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     )
 
 
+def _import_peft() -> Any:
+    """PEFT. Raises an `ImportError` of one line if it is missing or older than `MIN_PEFT`."""
+    try:
+        installed = version("peft")
+        if Version(installed) < Version(MIN_PEFT):  # first, because an old one may not import with a new Transformers
+            raise ImportError(f"{installed} is installed")
+        return importlib.import_module("peft")
+    except ImportError as error:
+        raise ImportError(
+            f'lora_rank needs PEFT {MIN_PEFT} or newer: pip install "peft>={MIN_PEFT}" ({error}).'
+        ) from error
+
+
 def _with_adapters(config: ModelConfig, model: Any, family: ModelFamily, messages: list[str]) -> Any:
     """The model with LoRA adapters on its trained linear layers. A frozen or unused layer would give an adapter no gradient."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ImportError("lora_rank needs PEFT: pip install peft.") from error
+    peft = _import_peft()
     layers = {
         name: module.weight.requires_grad and not re.search(family.unused_parameters or "$^", f"{name}.weight")
         for name, module in model.named_modules()
@@ -454,9 +468,10 @@ def _with_adapters(config: ModelConfig, model: Any, family: ModelFamily, message
     if num_fixed := fix_batch_norms(model):
         messages.append(f"LoRA: the {num_fixed} batch norms keep the checkpoint's statistics.")
     alpha = config.lora_alpha or 2.0 * config.lora_rank
-    return get_peft_model(
-        model, LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"])
+    adapters = peft.LoraConfig(
+        r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"]
     )
+    return peft.get_peft_model(model, adapters)
 
 
 def _lora_targets(given: str, layers: dict[str, bool], model: Any) -> list[str]:

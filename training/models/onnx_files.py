@@ -133,7 +133,8 @@ def export_onnx(
 ) -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch. For videos
-    also `classify.py`, which runs the file without torch and Transformers. The files of an earlier export to the folder are removed.
+    also `classify.py`, which runs the file without torch and Transformers. The files of an earlier export to the folder are removed. The
+    folder may be that of the checkpoint.
 
     input_dtype: "uint8", raw pixels that the graph normalizes, or "float32", normalized pixels; by default the pixels that the
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
@@ -142,10 +143,13 @@ def export_onnx(
     dynamic_frames: whether clips of a TubeViT may have any number of frames, where its positions allow it (`fixed_frames_reason`).
 
     Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
-    with `input_dtype="float32"`, if onnxruntime and torch disagree, and for options of quantization that contradict each other.
+    with `input_dtype="float32"`, if onnxruntime and torch disagree, and for options of quantization that contradict each other;
+    `FileExistsError` for a folder with another checkpoint, whose config would be replaced.
     """
     for package in ("onnx", "onnxscript", *(["onnxruntime"] if quantize else [])):
         _require(package)
+    if _has_weights(folder) and folder.resolve() != Path(name).expanduser().resolve():
+        raise FileExistsError(f"{folder} holds another checkpoint, whose config would be replaced: name a new folder.")
     if quantize is None and calibration is not None:
         raise ValueError("--calibration is for int8: give --quantize int8 too.")
     if quantize is not None and dtype != "float32":
@@ -289,7 +293,7 @@ def _quantize(
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     return [
         *messages,
-        f"int8 against torch in float32: top-1 agreement {num_same} of {len(clips)} ({num_same / len(clips):.1%}), the largest difference "
+        f"int8 against torch in float32: top-1 agreement {num_same} of {len(clips)} ({100 * num_same / len(clips):.1f} %), the largest difference "
         f"between logits is {difference:.1e} (largest logit: {theirs.abs().max().item():.3g}), on {source}.",
     ]
 
@@ -367,10 +371,15 @@ def remove_export(folder: Path) -> None:
     names, script = [FILE_NAME, f"{FILE_NAME}.data"], folder / SCRIPT_NAME
     if script.is_file() and script.read_bytes().startswith(SCRIPT.read_bytes()[:SAME_START]):
         names.append(SCRIPT_NAME)
-    if (folder / FILE_NAME).is_file() and not any(folder.glob("*.safetensors")):
+    if (folder / FILE_NAME).is_file() and not _has_weights(folder):
         names += SETTINGS_FILES
     for name in names:
         (folder / name).unlink(missing_ok=True)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a folder has the weights of a checkpoint of torch; false for a folder that does not exist."""
+    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
 def find_onnx_file(name: str) -> Path | None:
@@ -380,8 +389,7 @@ def find_onnx_file(name: str) -> Path | None:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {name}.")
         return path
-    has_weights = path.is_dir() and any(path.glob("*.safetensors"))
-    return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights else None
+    return path / FILE_NAME if (path / FILE_NAME).is_file() and not _has_weights(path) else None
 
 
 def metadata(classifier: VideoClassifier, axes: list[str | int], name: str, input_dtype: str) -> dict[str, str]:

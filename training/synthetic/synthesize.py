@@ -100,7 +100,7 @@ def describe(args: argparse.Namespace) -> str:
         note = ", and one frame shows no more than that"
     lines = [
         f"{args.target}: {args.num_train:,} {kind} for training and {args.num_validation:,} for validation",
-        f"{num_classes} classes; chance is {1 / num_classes:.1%}{note}",
+        f"{num_classes} classes; chance is {100 / num_classes:.1f} %{note}",
     ]
     return "\n".join([*lines, next_command(args)])
 

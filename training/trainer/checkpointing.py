@@ -77,6 +77,7 @@ FREE_ON_RESUME = {
     "on_corrupt_video",
     "max_corrupt_fraction",
 }
+MEASURED = ("image_mean", "image_std")  # entries of `model_config` that `measure_pixels` sets
 BYTES_PER_GB = 1e9
 
 
@@ -139,17 +140,29 @@ def check_same_run(
     """Raise a `ValueError` that names what differs from the run whose files are in `folder`."""
     # First, because options may depend on the data: the pixel statistics of a preset.
     for file, content in (("label_map.json", label_map(class_names)), ("dataset.json", counts)):
-        if json.loads((folder / file).read_text(encoding="utf-8")) != json.loads(json.dumps(content)):
+        if _read_json(folder / file) != json.loads(json.dumps(content)):
             raise ValueError(
                 f"The data differ from those of the run in {folder}, see its {file}: resume it with the same data, or name another "
                 "output_dir."
             )
+    check_same_options(folder, config)
+
+
+def check_same_options(folder: Path, config: Mapping[str, Any], before_data: bool = False) -> None:
+    """
+    Raise a `ValueError` for an option, or a number of processes, that differs from that of the run whose files are in `folder`.
+
+    before_data: `config` is without the entries of `model_config` that are measured on the data.
+    """
     blocks = {name: type(block) for name, block in config.items()}
     path = folder / CONFIG_FILE
     options = convert_options(load_config_file(str(path), blocks), blocks)
     current = {name: value for block in config.values() for name, value in as_options(block).items()}
     current = convert_options(current, blocks)
-    is_stream = counts.get("train") == {}  # `datasets` divides a stream among the workers
+    if before_data:
+        measured = {name: options["model_config"][name] for name in MEASURED if name in options["model_config"]}
+        current["model_config"] = {**measured, **current["model_config"]}
+    is_stream = _read_json(folder / "dataset.json").get("train") == {}  # `datasets` divides a stream among the workers
     free = FREE_ON_RESUME - ({"dataloader_num_workers"} if is_stream else set())
     for name in sorted(options.keys() - free):
         saved, now = options[name], current[name]
@@ -159,15 +172,16 @@ def check_same_run(
                 f"The run in {folder} has {name}={saved!r}, not {now!r}: resume it with its "
                 f"own options (--config {path}), or name another output_dir."
             )
-    saved, current = (
-        json.loads((folder / "environment.json").read_text(encoding="utf-8"))["num_processes"],
-        num_processes(),
-    )
+    saved, current = _read_json(folder / "environment.json")["num_processes"], num_processes()
     if saved != current:
         raise ValueError(
             f"The run in {folder} was started with {saved} processes; with {current} the batches would differ: resume it with "
             f"{saved}."
         )
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def last_checkpoint(folder: Path, with_average: bool, messages: list[str], named: Path | None = None) -> Path:

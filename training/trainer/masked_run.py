@@ -112,7 +112,7 @@ class MaskedSetup(RunSetup):
             target = "features of the whole clip by the model at the start of training (one more forward pass)"
         return {
             "masked tokens": f"{num_masked:,} of {len(masks.cells):,}, in columns of {rows}x{columns} pixels; "
-            f"{masks.fraction_of_targets(only_3d):.0%} of them are targets, the others {others}",
+            f"{100 * masks.fraction_of_targets(only_3d):.0f} % of them are targets, the others {others}",
             "target": f"{target}; the decoder has {config.decoder_num_hidden_layers} layers of width "
             f"{config.decoder_hidden_size}",
         }
@@ -137,7 +137,7 @@ def build_masked_run(run: TrainingRun, folder: Path) -> MaskedSetup:
     only_3d = config.mask_target == "differences"
     if (fraction := masks.fraction_of_targets(only_3d)) < MIN_TARGETS:
         raise ValueError(
-            f"mask_ratio={config.mask_ratio:g} leaves {fraction:.1%} of the masked tokens as targets: the others share pixels "
+            f"mask_ratio={config.mask_ratio:g} leaves {100 * fraction:.1f} % of the masked tokens as targets: the others share pixels "
             f"with visible tokens{' or are of 2D tubes' if only_3d else ''}. Raise model_config.mask_ratio, or use tubes that "
             "overlap less."
         )

@@ -414,7 +414,7 @@ def _joint_data(setup: Any) -> str:
     rows = ["| data set | media | classes | fraction of batches | split | listed | cannot be read | used |"]
     rows.append("|---|---|---:|---:|---|---:|---:|---:|")
     for name, part in setup.parts.items():
-        about = f"{name} | {part.data.media}s | {len(part.class_names)} | {setup.fractions[name]:.1%}"
+        about = f"{name} | {part.data.media}s | {len(part.class_names)} | {100 * setup.fractions[name]:.1f} %"
         for split, counts in part.counts.items():
             rows.append(f"| {about} | {split} | {counts['listed']} | {counts['cannot_be_read']} | {counts['used']} |")
     return "\n".join(rows)

@@ -102,7 +102,7 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
     lost = f", {len(predictions) - len(used):,} videos could not be used" if len(used) < len(predictions) else ""
     if accelerator.is_main_process:
         print(
-            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{lost}: right on {right:.1%} of them "
+            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{lost}: right on {100 * right:.1f} % of them "
             f"when the videos of one {'group' if has_groups else 'file'} at a time are left out (penalty {fit.penalty:g}, scale {scale:.3g}).",
             flush=True,
         )

@@ -70,6 +70,7 @@ def train_run(
             claimed.enter_context(decoder_of(run.training))
             folder = claim_folder(run, dry_run, claimed, reports)
             setup = build(run, folder)
+            check_resumed(setup)
             if setup.budgets is not None:
                 claimed.enter_context(setup.budgets.enough_recompiles())
             arguments = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
@@ -146,12 +147,14 @@ def claim_folder(
     from accelerate import PartialState
 
     from ..run_folder import ensure_writable_dir
-    from .checkpointing import check_output_folder
+    from .checkpointing import check_output_folder, check_same_options
 
     folder, resume = Path(run.training.output_dir), run.training.is_resumed
     state = PartialState()
     if state.is_main_process or dry_run:
         check_output_folder(folder, resume, may_hold=reports)
+        if resume:
+            check_same_options(folder, vars(run), before_data=True)
     if dry_run:
         stack.enter_context(ensure_writable_dir(folder))
         return Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -162,6 +165,15 @@ def claim_folder(
                 (folder / name).unlink(missing_ok=True)
     state.wait_for_everyone()
     return folder
+
+
+def check_resumed(setup: "RunSetup | JointSetup") -> None:
+    """Raise a `ValueError` that names what differs from a run that is resumed. Called before anything of the run is printed."""
+    from .checkpointing import check_same_run
+
+    training = setup.run.training
+    if training.is_resumed:
+        check_same_run(Path(training.output_dir), vars(setup.run), setup.class_names, setup.counts)
 
 
 def begin_or_resume(
@@ -180,7 +192,7 @@ def begin_or_resume(
     from ..data.worker_processes import gpu_messages, worker_messages
     from ..models.model_size import count_parameters
     from ..run_folder import write_run_files
-    from .checkpointing import check_disk_space, check_same_run, count_checkpoints, last_checkpoint
+    from .checkpointing import check_disk_space, count_checkpoints, last_checkpoint
     from .hub_upload import make_repository
 
     run = setup.run
@@ -189,7 +201,6 @@ def begin_or_resume(
     total, trained = count_parameters(setup.model.model)
     checkpoint = None
     if run.training.is_resumed:
-        check_same_run(folder, config, setup.class_names, setup.counts)
         find = find_checkpoint or last_checkpoint
         checkpoint = find(folder, run.training.ema_decay > 0, messages, run.training.checkpoint_to_resume)
         messages.append(f"Resuming from {checkpoint}.")

@@ -175,7 +175,7 @@ def end_summary(metrics: dict[str, Any], throughput: dict[str, Any], folder: Pat
     lines = {name.removeprefix("eval_").replace("_", " "): _number(value) for name, value in metrics.items()}
     lines["training"] = (
         f"{throughput['seconds']:.0f} s, {throughput['clips_per_second']:.1f} clips/s, "
-        f"{throughput['share_of_time_waiting_for_data']:.0%} of the time waiting for clips"
+        f"{100 * throughput['share_of_time_waiting_for_data']:.0f} % of the time waiting for clips"
     )
     if slowest := throughput.get("slowest_files"):
         lines["slowest files"] = ", ".join(f"{path} {seconds:.2f} s" for path, seconds in slowest.items())
@@ -230,6 +230,6 @@ def _describe_part(setup: JointSetup, name: str, each: dict[str, Any]) -> str:
     unit = "clip" if part.data.media == "video" else "image"
     text = (
         f"{part.data.media}s, {len(part.class_names)} classes, sampling weight {options.weight:g} "
-        f"({setup.fractions[name]:.0%} of the batches), {each['tokens']:,} tokens and {each['gflops']:.3g} GFLOPs per {unit}"
+        f"({100 * setup.fractions[name]:.0f} % of the batches), {each['tokens']:,} tokens and {each['gflops']:.3g} GFLOPs per {unit}"
     )
     return text if options.loss_weight == 1 else f"{text}, loss weight {options.loss_weight:g}"

@@ -110,7 +110,7 @@ def tubevit_rows(model: Any, clip: np.ndarray) -> AttentionPicture:
     rows = []
     for index, color in zip(tubes, tube_colors(list(tubes)), strict=True):
         fraction, fraction_of_tokens = weights[index].sum(), weights[index].size / num_tokens
-        note = f"{fraction:.0%} of the attention,\n{fraction_of_tokens:.0%} of the tokens"
+        note = f"{100 * fraction:.0f} % of the attention,\n{100 * fraction_of_tokens:.0f} % of the tokens"
         heat = paint({index: tubes[index]}, relative, size)
         rows.append(AttentionRow(dimensions(tubes[index].kernel_size), note, relative[index], heat, darken(color)))
     if len(tubes) > 1:
@@ -177,7 +177,7 @@ def uniformerv2_rows(model: Any, clip: np.ndarray) -> AttentionPicture:
     rows = [AttentionRow("Within frames", note, weights.reshape(grid))]
     for number, (layer, (weights,)) in enumerate(zip(config.get_global_layers(), crossed, strict=True), 1):
         frames = weights[0, 0].reshape(-1, config.tokens_per_frame)
-        note = f"video token, after layer {layer + 1};\n{frames[:, 0].sum():.0%} of it on class tokens"
+        note = f"video token, after layer {layer + 1};\n{100 * frames[:, 0].sum():.0f} % of it on class tokens"
         rows.append(AttentionRow(f"Global block {number}", note, frames.size * frames[:, 1:].reshape(grid)))
     if len(crossed) > 1:
         mean = np.mean([row.weights for row in rows[1:]], axis=0)

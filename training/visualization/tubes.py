@@ -130,4 +130,4 @@ def _frame_width(num_shown: int, shape: tuple[int, ...]) -> tuple[float, float]:
 
 def _summary(size: tuple[int, int, int], num_tokens: int, tubes: dict[int, Any]) -> str:
     fraction = read_mask(tubes.values(), size).mean()
-    return f"{describe_size(size)}  ·  {plural(num_tokens, 'token')}, which read {fraction:.0%} of the pixels"
+    return f"{describe_size(size)}  ·  {plural(num_tokens, 'token')}, which read {100 * fraction:.0f} % of the pixels"

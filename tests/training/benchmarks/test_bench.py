@@ -253,7 +253,7 @@ def test_fraction_of_a_training_step_that_waits_for_data(clip):
     assert all(0 < report[name] < 1 for name in ("original", "prepared"))
     text = format_waiting({**report, "original": 0.5, "prepared": 0.25})
     assert (
-        "0 DataLoader workers that read and augment) wait for data 50% of the time with the original and 25% with the "
+        "0 DataLoader workers that read and augment) wait for data 50 % of the time with the original and 25 % with the "
         "prepared copy" in text
     )
 

@@ -93,6 +93,16 @@ def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
         (["source", "out", "--labels", "3", "--task", "base"], "a base model has no classifier"),
         (["source", "out", "--image-size", "20"], "does not fit"),
         (["source", "out", "--num-frames", "0"], "num_frames must be at least 1, got 0"),
+        (["source", "out", "--temporal-position-scale", "-1"], "temporal_position_scale must be at least 0, got -1"),
+        (
+            ["source", "out", "--temporal-position-scale", "1", "--positions", "fixed"],
+            "--temporal-position-scale has no effect with --positions fixed",
+        ),
+        (["source", "out", "--task", "image", "--no-add-patch-tube"], "gives a model that takes no images"),
+        (
+            ["source", "out", "--family", "factorized_vivit", "add_patch_tube=false"],
+            "--add-patch-tube is for a TubeViT",
+        ),
     ],
 )
 def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -102,6 +112,16 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("tubevit convert: error:") and message in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("without_patch", ["--no-add-patch-tube", "add_patch_tube=false"])
+def test_temporal_positions_and_the_patch_tube_are_chosen(without_patch, tmp_path):
+    save_source(tmp_path / "source", "vit classifier")
+    arguments = ["--task", "base", "--temporal-position-scale", "0.25", without_patch]
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), *arguments]) == 0
+    config = TubeViTModel.from_pretrained(tmp_path / "out").config
+    assert config.temporal_position_scale == 0.25
+    assert not any(tube.is_image_tube for tube in config.get_tubes())
 
 
 def test_choices_are_those_of_the_library():

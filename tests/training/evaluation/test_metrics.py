@@ -233,8 +233,8 @@ def test_warning_at_chance_level(name, trivial, score, chance, num_videos, is_at
     warning = chance_warning({name: score, trivial: chance, "loss": 1.0}, num_videos)
     assert (warning is not None) == is_at_chance
     if is_at_chance:
-        assert warning.startswith(f"WARNING: the {name.replace('_', ' ')}, {score:.1%}, is at chance level")
-        assert f"{chance:.1%}" in warning and "\n" not in warning
+        assert warning.startswith(f"WARNING: the {name.replace('_', ' ')}, {100 * score:.1f} %, is at chance level")
+        assert f"{100 * chance:.1f} %" in warning and "\n" not in warning
     assert chance_warning({name: score}, num_videos) is None  # no labels
 
 

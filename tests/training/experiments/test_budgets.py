@@ -133,7 +133,7 @@ def test_the_tables_have_a_row_for_each_way_to_have_fewer_tokens():
 def test_sentences_say_what_a_budget_costs():
     first, second = describe_budgets(records())
     assert "with all 176 tokens 1.0 points below a checkpoint of them alone, within the spread" in first
-    assert "88 tokens (50%) cost 1.0 points; 0.5 points below a checkpoint of that budget alone, within the" in second
+    assert "88 tokens (50 %) cost 1.0 points; 0.5 points below a checkpoint of that budget alone, within the" in second
     assert "28.0 points above random tokens, beyond the spread" in second
     assert "38.0 points above a checkpoint trained with all tokens, beyond the spread" in second
 
@@ -158,7 +158,7 @@ def test_the_command_trains_evaluates_and_times(tmp_path, capsys):
     argv += ["--num-train", "16", "--num-validation", "8", "--task", "direction", "--distillation", "0"]
     assert main([*argv, "--rounds", "1", "--threads", "1", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "30 tokens (17%) cost" in printed and "TubeViT, random, 30 tokens" in printed
+    assert "30 tokens (17 %) cost" in printed and "TubeViT, random, 30 tokens" in printed
     folder = tmp_path / "cpu" / "budgets_motion_direction_level1"
     found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     assert (

@@ -142,18 +142,42 @@ def test_predictions_of_the_file_are_those_of_the_checkpoint(name, exported, tmp
     assert "--dtype float16 has no effect" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("has_checkpoint", [False, True])
-def test_an_earlier_export_is_removed_as_one_set(has_checkpoint, tmp_path):
+@pytest.mark.parametrize("weights", [None, "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_an_earlier_export_is_removed_as_one_set(weights, tmp_path):
     settings = {"config.json", "preprocessor_config.json"}
-    own = {"notes.txt", "model.onnx.bak", *({"model.safetensors", *settings} if has_checkpoint else ())}
-    for name in {*own, *settings, "model.onnx", "model.onnx.data"}:
+    own = {"notes.txt", "model.onnx.bak", *({weights, *settings} if weights else ())}
+    for name in {*own, *settings, "model.onnx.data"}:
         (tmp_path / name).write_text("")
+    (tmp_path / "model.onnx").symlink_to("notes.txt")
     (tmp_path / "classify.py").write_bytes(onnx_files.SCRIPT.read_bytes() + b"# of an earlier release")
     onnx_files.remove_export(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == own
     (tmp_path / "classify.py").write_text("print('mine')")
     onnx_files.remove_export(tmp_path)
     assert (tmp_path / "classify.py").exists()
+
+
+@needs_onnx
+def test_the_config_of_another_checkpoint_is_not_replaced(tmp_path):
+    for name in ("config.json", "pytorch_model.bin"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(FileExistsError, match="holds another checkpoint, whose config would be replaced"):
+        onnx_files.export_onnx("some/model", tmp_path)
+    assert (tmp_path / "config.json").read_text() == "{}"
+
+
+def test_a_failed_export_leaves_an_empty_folder_empty(tmp_path, monkeypatch, capsys):
+    def fail(name, folder, *options):
+        (folder / "model.onnx").write_text("half")
+        (folder / "more").mkdir()
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(onnx_files, "export_onnx", fail)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    assert main(["export", "model", str(tmp_path / "link"), "--format", "onnx"]) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert (tmp_path / "link").is_symlink() and not any((tmp_path / "out").iterdir())
 
 
 @needs_onnx

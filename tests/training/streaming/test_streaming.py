@@ -391,7 +391,7 @@ def test_the_command_compares_with_known_events(tmp_path, video, capsys):
     assert main([*argv, *truth]) == 2 and "no class 'background'" in capsys.readouterr().err
     (tmp_path / "truth.csv").write_text("\n".join([*rows, f"{rows[1].split(',')[0]},7,8,1"]))
     assert main([*argv, *truth[:2], "--output", str(tmp_path / "second")]) == 0
-    assert "frame accuracy 100.0%, event F1 1.000" in capsys.readouterr().out
+    assert "frame accuracy 100.0 %, event F1 1.000" in capsys.readouterr().out
     scores = json.loads((tmp_path / "second" / "events.json").read_text())["scores"]
     assert scores["num_expected"] == len(rows) - 1 and scores["f1"] == scores["frame_accuracy"] == 1
 

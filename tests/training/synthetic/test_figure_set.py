@@ -404,7 +404,7 @@ def test_the_command_writes_figures_and_refuses_what_is_not_theirs(tmp_path, cap
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert (
-        "6 classes; chance is 16.7%; single frames of simulated people" in said
+        "6 classes; chance is 16.7 %; single frames of simulated people" in said
         and "tubevit train --config figures data=" in said
     )
     assert {path.parent.name for path in (tmp_path / "set").rglob("*.mp4")} == set(ACTIONS)

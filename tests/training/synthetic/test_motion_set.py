@@ -384,11 +384,11 @@ def test_the_command_writes_a_set_and_says_what_chance_is(tmp_path, capsys):
     sizes = ["--num-train", "4", "--num-validation", "2", "--num-frames", "8", "--image-size", "32"]
     assert main(["data", "synthesize", str(tmp_path / "set"), "--task", "speed", *sizes]) == 0
     said = capsys.readouterr().out
-    assert "2 classes; chance is 50.0%" in said
+    assert "2 classes; chance is 50.0 %" in said
     assert "tubevit train" in said and "model_config.allow_missing_tubes=true" in said, "some tubes do not fit"
     assert len(list((tmp_path / "set").rglob("*.mp4"))) == 6
     assert main(["data", "synthesize", str(tmp_path / "images"), "--images", *sizes]) == 0
-    assert "6 classes; chance is 16.7%" in capsys.readouterr().out
+    assert "6 classes; chance is 16.7 %" in capsys.readouterr().out
     assert main(["data", "synthesize", str(tmp_path / "more"), "--images", "--task", "speed", *sizes]) == 2
     assert "--task speed has no effect on --images" in capsys.readouterr().err
     assert main(["data", "synthesize", str(tmp_path / "set"), "--task", "period", *sizes]) == 2

@@ -113,7 +113,7 @@ def test_counts_logs_and_card_cover_each_data_set(trained):
     for entry in evaluated:
         assert entry["eval_mean_score"] == (entry["eval_clips_accuracy"] + entry["eval_pictures_accuracy"]) / 2
     card = (trained / "README.md").read_text()
-    assert "| clips | videos | 3 | 66.7% | train | 18 | 0 | 18 |" in card and "clips.weight: 2" in card
+    assert "| clips | videos | 3 | 66.7 % | train | 18 | 0 | 18 |" in card and "clips.weight: 2" in card
     assert "image-classification" in (trained / "pictures" / "README.md").read_text()
     for readme in trained.glob("**/README.md"):
         assert str(trained.parent) not in readme.read_text()
@@ -236,8 +236,8 @@ def test_dry_run_trains_on_a_batch_of_each_data_set_and_writes_nothing(data, tmp
     shown = capsys.readouterr().out
     for words in (
         "clips, train          18 videos",
-        "videos, 3 classes, sampling weight 3 (75% of the batches), 20 tokens",
-        "images, 2 classes, sampling weight 1 (25% of the batches), 4 tokens",
+        "videos, 3 classes, sampling weight 3 (75 % of the batches), 20 tokens",
+        "images, 2 classes, sampling weight 1 (25 % of the batches), 4 tokens",
         "loss of the first batch of clips is",
         "loss of the first batch of pictures is",
     ):

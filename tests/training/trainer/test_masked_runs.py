@@ -204,7 +204,7 @@ REFUSED = {
     "metric_for_best_model must be one of loss": {"metric_for_best_model": "accuracy"},
     "task=masked is for TubeViT": {"preset": "vivit-b16x2", "model_config": {"num_hidden_layers": 1, "hidden_size": 24}},
     "mask_ratio must be above 0 and below 1": {"model_config": {**OPTIONS["model_config"], "mask_ratio": 1.5}},
-    "leaves 1.0% of the masked tokens as targets": {
+    "leaves 1.0 % of the masked tokens as targets": {
         "model_config": {**OPTIONS["model_config"], "tubes": [{"kernel_size": [4, 16, 8], "stride": [1, 1, 8]}]}, "image_size": 32, "short_side": 32,
     },
 }  # fmt: skip

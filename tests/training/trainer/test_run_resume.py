@@ -24,6 +24,8 @@ from warm_processes import run_python
 
 from tubevit.training.cli import main
 from tubevit.training.run_video_classification import train
+from tubevit.training.run_video_classification_no_trainer import train as train_loop
+from tubevit.training.trainer import build
 from tubevit.training.trainer.build import RunSetup
 from tubevit.training.trainer.checkpointing import last_checkpoint
 from tubevit.training.trainer.trainer_overrides import load_weights
@@ -290,7 +292,8 @@ def test_incomplete_checkpoints_are_skipped(unfinished):
         ({"model_config": TINY_MODEL}, "model_config"),
     ],
 )
-def test_resume_with_other_options_raises(options, message, videos, unfinished):
+def test_resume_with_other_options_raises_before_the_data_are_read(options, message, videos, unfinished, monkeypatch):
+    monkeypatch.setattr(build, "load_video_dataset", None)
     with pytest.raises(ValueError, match=message):
         train(make_run(videos, unfinished, **{**RANDOM, "resume_from_checkpoint": "true", **options}))
 
@@ -302,7 +305,8 @@ def test_resume_with_another_number_of_processes_raises(videos, unfinished):
         train(make_run(videos, unfinished, resume_from_checkpoint="true", **RANDOM))
 
 
-def test_resume_with_other_data_raises(videos, unfinished, tmp_path):
+@pytest.mark.parametrize("train", [train, train_loop])
+def test_resume_with_other_data_raises_before_the_summary(train, videos, unfinished, tmp_path, capsys):
     other = tmp_path / "videos"
     shutil.copytree(videos, other)
     (other / "train" / "red" / "5.mp4").unlink()
@@ -310,3 +314,4 @@ def test_resume_with_other_data_raises(videos, unfinished, tmp_path):
     path.write_text(path.read_text().replace(str(videos), str(other)))
     with pytest.raises(ValueError, match=r"dataset\.json"):
         train(make_run(other, unfinished, resume_from_checkpoint="true", **RANDOM))
+    assert capsys.readouterr().out == ""
