@@ -18,6 +18,7 @@ from video_files import moving_frames, write_video
 
 from tubevit import TubeViTVideoProcessor
 from tubevit.processing import decode_video, video_decoding
+from tubevit.training.benchmarks import loader
 from tubevit.training.cli import main
 from tubevit.training.data.augmentation import AugmentationConfig
 from tubevit.training.data.clip_sampling import MultiViewReader, RandomClipReader
@@ -205,3 +206,26 @@ def test_commands_use_it(stand_in, tmp_path, capsys):
         printed.append(capsys.readouterr().out)
         assert (stand_in.calls > calls) == (decoder != "av")
     assert printed[0] == printed[1]
+
+
+def test_eval_and_bench_use_it(stand_in, tmp_path, monkeypatch, capsys):
+    videos, calls = make_videos(tmp_path / "videos", 1, 1), {}
+    save_tubevit(tmp_path / "model", ["blue", "green", "red"])
+    given = [f"model_name_or_path={tmp_path / 'model'}", f"data={videos}", "use_cpu=true", "num_temporal_views=1"]
+    for decoder in ("av", "torchcodec-cpu"):
+        stand_in.calls = 0
+        assert (
+            main(["eval", *given, "num_spatial_views=1", f"output_dir={tmp_path / decoder}", "--decoder", decoder])
+            == 0
+        )
+        calls[decoder] = stand_in.calls
+    assert calls == {"av": 0, "torchcodec-cpu": 3}
+    predictions = [(tmp_path / decoder / "predictions.csv").read_text() for decoder in calls]
+    assert predictions[0] == predictions[1]
+    clip = next((videos / "val").rglob("*.mp4"))
+    monkeypatch.setattr(loader, "CLIPS_PER_ROUND", 1)
+    waiting = {"preset": "tiny", "batch_size": 1, "num_workers": 1, "steps": 1, "original": 0.5, "prepared": 0.5}
+    monkeypatch.setattr(loader, "measure_waiting", lambda *_: waiting)  # it trains a model
+    small = ["--num-frames", "20", "--rounds", "1", "--device", "cpu"]
+    assert main(["bench", *small, "--loader", str(clip), "--decoder", "torchcodec-cpu"]) == 0
+    assert "Decoder: torchcodec-cpu" in capsys.readouterr().out and stand_in.calls > 3
