@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 
 
@@ -62,6 +63,23 @@ def one_thread():
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+# What processes of tests import that decode, serve or train.
+FORKED_WITH = ("tubevit.training.data.check_data", "tubevit.training.serving.decoding", "transformers.trainer")
+FORKED_WITH += ("tubevit.training.trainer.run_steps",)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_fork_server():
+    """
+    The server of multiprocessing imports these modules once for all tests, whichever test starts it. Otherwise it has imported what the
+    processes of that test need, and those of other tests import torch and Transformers for themselves.
+    """
+    set_preload = forkserver.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "set_forkserver_preload", lambda names: set_preload([*names, *FORKED_WITH]))
+        yield
 
 
 @pytest.fixture(scope="session")

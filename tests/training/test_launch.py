@@ -95,14 +95,49 @@ def test_one_task_and_tasks_with_ranks_run(given, argv, monkeypatch):
     assert not should_launch(pop_launch_options(parse_arguments(parser, argv)))
 
 
+# The launcher with ranks that are forked from it; real ones run in trainer/test_run_training.py.
+FORKED_RANKS = """
+import os, sys
+from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+from tubevit.training.cli import main
+
+class Forked:
+    returncode = None
+
+    def __init__(self, args, env, **options):
+        assert args[:4] == (sys.executable, "-P", "-m", "tubevit.training.cli"), args
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.clear()
+            os.environ.update(env)
+            code = 1
+            try:
+                code = main(args[4:])
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        os.setpgid(self.pid, self.pid)  # torchrun ends process groups
+
+    def wait(self, timeout=None, flags=0):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, flags)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def poll(self):
+        return self.wait(flags=os.WNOHANG)
+
+subprocess_handler.Popen = Forked
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_an_error_is_printed_once(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("not a run")
     options = ["preset=tiny", f"data={tmp_path}", f"output_dir={tmp_path / 'run'}", "use_cpu=true"]
-    done = run_python(
-        "-m", "tubevit.training.cli", "train", "--num_processes", "2", *options
-    )  # torchrun starts real processes
-    assert done.returncode == 2
+    done = run_python("-c", FORKED_RANKS, "train", "--num_processes", "2", *options)
+    assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("tubevit train: error: ") and "is not empty" in line and "--traceback" in line
 

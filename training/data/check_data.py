@@ -142,7 +142,11 @@ def check_videos(
     check = partial(check_row, media=data.media, every_frame=every_frame)
     per_process = FILES_PER_PROCESS if every_frame else OPENED_FILES_PER_PROCESS
     description = f"checking {data.media}s"
-    results = map_in_processes(check, items, total, num_workers, description, per_process, seconds_per_file)
+    imports = [
+        f"{__package__}.clip_sampling",
+        *(["tubevit.processing.video_decoding"] if data.media == "video" else []),
+    ]
+    results = map_in_processes(check, items, total, num_workers, description, per_process, seconds_per_file, imports)
     corrupt, microseconds, is_done = [], 0, False
     while not is_done:
         found, readable = [], []

@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +47,7 @@ def map_in_processes(
     description: str,
     files_per_process: int = FILES_PER_PROCESS,
     seconds_per_item: float | None = None,
+    imports: Sequence[str] = (),
 ) -> Iterator[tuple[Any, Any]]:
     """
     `(item, function(item))` of each item, in the order in which they finish, with a progress bar.
@@ -57,6 +59,8 @@ def map_in_processes(
     num_workers: number of processes; 1 = this process. By default one per core, but at most one for `files_per_process` items.
     seconds_per_item: time limit. The result for an item that takes longer is a `TimedOut`, and its process is ended; in this process,
         its thread is left behind.
+    imports: modules that `function` imports when it is called, which takes seconds for a decoder. Where processes are forked from a
+        server, the server imports them once for all.
     """
     from ..logging_utils import progress_bar
 
@@ -64,7 +68,7 @@ def map_in_processes(
     if num_workers == 1:
         results = ((item, _call(function, item, seconds_per_item)) for item in items)
     else:
-        results = _map_in_pool(function, iter(items), min(num_workers, max(1, total)), seconds_per_item)
+        results = _map_in_pool(function, iter(items), min(num_workers, max(1, total)), seconds_per_item, imports)
     yield from progress_bar(results, description, total, unit="file")
 
 
@@ -141,8 +145,10 @@ def _call(function: Callable, item: Any, seconds: float | None) -> Any:
     return result
 
 
-def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds: float | None) -> Iterator:
-    workers = [Worker(function, seconds) for _ in range(num_workers)]
+def _map_in_pool(
+    function: Callable, items: Iterator, num_workers: int, seconds: float | None, imports: Sequence[str]
+) -> Iterator:
+    workers = [Worker(function, seconds, imports) for _ in range(num_workers)]
     has_more = True
     try:
         while True:
@@ -162,7 +168,7 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds:
                 result = worker.poll()
                 if isinstance(result, ItemFailed):
                     worker.end()
-                    workers[index] = Worker(function, seconds)
+                    workers[index] = Worker(function, seconds, imports)
                 if result is not NO_ITEM:
                     yield item, result
     finally:
@@ -170,17 +176,25 @@ def _map_in_pool(function: Callable, items: Iterator, num_workers: int, seconds:
             worker.end()
 
 
+def context_of_processes(*modules: str) -> BaseContext:
+    """
+    How processes on the CPU start. A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork
+    server does not run these threads and imports `modules` once for all processes; with spawn (no fork server on this system) each
+    process imports for itself.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(modules))  # without effect if the server runs
+    return context
+
+
 class Worker:
     """A process that works on one item at a time. Until it has imported what it needs, it is neither idle nor busy."""
 
-    def __init__(self, function: Callable, seconds: float | None):
-        # A process forked from this one could deadlock: it inherits locks that torch's threads hold. A fork server does not run
-        # these threads and imports once for all processes; with spawn (no fork server on this system) each process imports for itself.
-        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        context = get_context(method)
-        if method == "forkserver":
-            # The module of the function, so that a process is ready as soon as it is forked.
-            context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    def __init__(self, function: Callable, seconds: float | None, imports: Sequence[str] = ()):
+        # With the module of the function, a process is ready as soon as it is forked.
+        context = context_of_processes(getattr(function, "func", function).__module__, *imports)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
         with _without_main_module():

@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ..data.worker_processes import context_of_processes
 from ..environment import describe_machine, provenance
 from ..run_folder import EVALUATION
 from .initialization import initial_checkpoint
@@ -26,6 +27,12 @@ from .run_records import LOOP, measure_folder, read_score, read_training
 from .settings import INITIAL, MOTION, VIDEO, WORKING_FOLDERS, Experiment
 
 
+# Imported once for all processes that train on the CPU.
+TRAINING_MODULES = (
+    "transformers.trainer",
+    "tubevit.training.trainer.run_config",
+    "tubevit.training.trainer.run_steps",
+)
 FEWER_TOKENS = ("token_budget", "random_tokens")  # options of `tubevit eval`
 
 
@@ -161,8 +168,10 @@ def _in_processes(calls: list[tuple], jobs: int):
     if jobs == 1 or len(calls) < 2:
         yield from (train_experiment(*call) for call in calls)
         return
-    # Spawned, because a forked process cannot use a GPU or torch's threads.
-    with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=get_context("spawn")) as pool:
+    (device,) = {device for _, _, device, _ in calls}
+    # A forked process cannot use a GPU that its parent's imports have looked for.
+    context = context_of_processes(*TRAINING_MODULES) if device == "cpu" else get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=context) as pool:
         yield from pool.map(_call, calls)
 
 

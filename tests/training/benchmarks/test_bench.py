@@ -11,12 +11,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from exported_graphs import make_graph_once
 from transformers import VideoMAEConfig
 from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
+from warm_processes import run_python
 
 from tubevit.presets import PRESETS
-from tubevit.training.benchmarks import bench, data_scale, decoding, families, gpu, runtimes, startup
+from tubevit.training.benchmarks import bench, data_scale, decoding, families, gpu, memory, runtimes, startup
 from tubevit.training.benchmarks import loader as bench_loader
 from tubevit.training.benchmarks import model as bench_model
 from tubevit.training.benchmarks import pipeline as bench_pipeline
@@ -51,6 +53,7 @@ from tubevit.training.benchmarks.tables import (
     format_training,
 )
 from tubevit.training.cli import main
+from tubevit.training.models import onnx_files
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.onnx_clips import clip_shape
 from tubevit.training.options import parse_names
@@ -159,7 +162,25 @@ def test_dtypes_are_compared_in_one_run(train, monkeypatch):
     assert table.count("TubeViT tiny  bfloat16") == 1
 
 
-def test_frozen_layers_are_compared_with_the_whole_model():
+# glibc reads the variables when a process starts, so a forked process sets what they mean: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+FREED_AT_ONCE = """
+import ctypes, runpy, sys
+for parameter in (-3, -1):
+    assert ctypes.CDLL(None).mallopt(parameter, 65_536)
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+
+
+def run_forked(command, env, **options):
+    """As `subprocess.run`, for the process that measures its memory. (A real one runs in ../experiments/test_comparison.py.)"""
+    interpreter, option, module, setup = command
+    assert (interpreter, option) == (sys.executable, "-m") and env.items() >= memory.RETURN_FREED_BLOCKS.items()
+    code = FREED_AT_ONCE.replace("sys.argv[1]", repr(module))
+    return run_python("-c", code, setup)
+
+
+def test_frozen_layers_are_compared_with_the_whole_model(monkeypatch):
+    monkeypatch.setattr(memory.subprocess, "run", run_forked)
     report = measure_models(replace(SMALL, train=True), [], 1, num_frozen_layers=11)
     whole, frozen = report["models"]
     assert frozen["ratio"] == pytest.approx(frozen["median_ms"] / whole["median_ms"])
@@ -362,8 +383,9 @@ def test_wrong_arguments_are_named_in_one_line(arguments, message, capsys):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="needs the extra onnx")
-def test_runtimes_are_compared_with_torch(tmp_path, capsys):
+def test_runtimes_are_compared_with_torch(tmp_path, capsys, monkeypatch):
     pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx_files, "_make_graph", make_graph_once)
     file, model = tmp_path / "bench.json", save_tubevit(tmp_path / "model")
     assert main(["bench", "--runtime", str(model), "--rounds", "1", "--batch-size", "2", "--json", str(file)]) == 0
     report = json.loads(file.read_text())["runtime"]

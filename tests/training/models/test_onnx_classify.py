@@ -10,11 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+from exported_graphs import make_graph_once
 from video_classifiers import OWN, PEERS, SIZES, save_own, save_peer, save_tubevit
 from video_files import moving_frames, write_audio, write_video
 
 from tubevit.processing.video_decoding import TubeViTVideoMetadata
 from tubevit.training.cli import main
+from tubevit.training.models import onnx_files
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.onnx_clips import describe_clips
 
@@ -123,7 +125,8 @@ except SystemExit as end:
         ("uniformerv2", {}),  # normalized floats
     ],
 )
-def test_probabilities_are_those_of_predict_without_torch(name, settings, tmp_path, capsys):
+def test_probabilities_are_those_of_predict_without_torch(name, settings, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(onnx_files, "_make_graph", make_graph_once)
     frames = moving_frames(20, 48, 64)
     times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.05, 0.11], 20))
     files = [

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 
 import httpx2 as httpx
 import numpy as np
@@ -28,19 +27,6 @@ from tubevit.training.serving.decoding import ClipDecoder, Limits
 
 
 LABELS = dict(enumerate(["walk", "run", "jump", "sit", "stand"]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_fork_server():
-    """
-    Decoders of this module are forked from a server of this module, which imports torch once. A server that an earlier test has started
-    has imported what the processes of that test needed, and each decoder would import torch for itself.
-    """
-    server = forkserver.ForkServer()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("connect_to_new_process", "ensure_running", "set_forkserver_preload"):
-            patch.setattr(forkserver, name, getattr(server, name))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from chromium import ISOLATED, Page, find_chromium, serve
+from exported_graphs import make_graph_once
 from huggingface_hub.constants import HF_HOME
 from saved_models import save_model
 from video_classifiers import CLASSES, OWN, PEERS, SIZES, save_own, save_peer, save_tubevit
@@ -28,6 +29,7 @@ from tubevit import TubeViTForImageClassification
 from tubevit.processing import TubeViTImageProcessor, TubeViTVideoProcessor
 from tubevit.processing.video_decoding import TubeViTVideoMetadata
 from tubevit.training.cli import main
+from tubevit.training.models import onnx_files
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.models.onnx_clips import clip_shape, drawn_clips
 from tubevit.training.models.onnx_files import export_onnx
@@ -202,8 +204,9 @@ def exported(tmp_path_factory):
     """A tiny classifier in model/, and in onnx/ its ONNX file, which the tests below do not export again."""
     folder = tmp_path_factory.mktemp("exported")
     save(folder / "model", "tubevit")
-    export_onnx(str(folder / "model"), folder / "onnx", "uint8")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_files, "_make_graph", make_graph_once)
+        export_onnx(str(folder / "model"), folder / "onnx", "uint8")
         patch.setattr(
             web_page,
             "export_onnx",
