@@ -5,9 +5,8 @@ weights in a changed model. Each is a folder for the option `model_name_or_path`
 
 Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5` (the usual 0.02 is for widths of
 768 and more). The kernels that read pixels have variance 1 / (number of inputs) in every model, TubeViT
-(`kernel_initialization="fan_in"`) and its peers: with the usual variance, the few steps of an experiment hardly change them. A
-classifier of zeros, as ViViT has it for encoders that are trained already, gets random weights: an encoder of random weights hardly
-learns behind zeros.
+(`kernel_initialization="fan_in"`) and its peers: with the usual variance, the few steps of an experiment hardly change them. The
+checkpoints have no classes; `tubevit train` adds a classifier with the initialization of the model's linear layers.
 """
 
 import json
@@ -73,8 +72,6 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     model = family_of(config).classifier(media)(config)
     for kernel in patch_kernels(model):
         torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)
-    if isinstance(model.classifier, torch.nn.Linear) and not model.classifier.weight.any():
-        torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
         model.save_pretrained(target)
     else:
