@@ -47,8 +47,8 @@ class VideoSource:
         lost.
     on_message: called with one line each time a live source is lost.
 
-    num_damaged: frames left out because FFmpeg reports damage. Raises `VideoDecodeError` if a file cannot be read to its end, or if a live
-    source cannot be opened (again).
+    num_damaged: frames left out because FFmpeg reports damage. Raises an `OSError` if there is no such file. The iterator raises
+    `VideoDecodeError` if a file cannot be read to its end, or if a live source cannot be opened (again).
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class VideoSource:
         self.on_message, self.sleep = on_message, sleep
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.num_damaged = 0
+        self.file = None if self.is_live else resolve_source(name)
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        if not self.is_live:
-            yield from self._file_frames()
+        if self.file is not None:
+            yield from self._file_frames(*self.file)
             return
         failures = 0
         while True:
@@ -90,8 +91,7 @@ class VideoSource:
             )
             self.sleep(pause)
 
-    def _file_frames(self) -> Iterator[SourceFrame]:
-        file, name = resolve_source(self.name)
+    def _file_frames(self, file: Any, name: str) -> Iterator[SourceFrame]:
         with open_container(file, name) as (container, stream):
             try:
                 yield from self._frames(container, stream)

@@ -208,7 +208,7 @@ def test_a_file_gives_the_frames_of_decode_video(video):
     for index in (0, 57, 99):
         assert np.array_equal(found[index].picture(), frames[index].permute(1, 2, 0).numpy())
     with pytest.raises(FileNotFoundError):
-        list(VideoSource("missing.mp4"))
+        VideoSource("missing.mp4")
 
 
 def transport_stream(tmp_path) -> bytes:
@@ -454,7 +454,10 @@ def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
     path = tmp_path / "cut.ts"
     path.write_bytes(transport_stream(tmp_path)[: 188 * 20 + 5])
     main(["watch", str(path), "--model", name])
-    assert main(["watch", str(tmp_path / "missing.mp4"), "--model", name]) == 2
+    capsys.readouterr()
+    output = ["--output", str(tmp_path / "missing")]
+    assert main(["watch", str(tmp_path / "missing.mp4"), "--model", name, *output]) == 2
+    assert capsys.readouterr().out == "" and not (tmp_path / "missing").exists()
     address, _ = serve(transport_stream(tmp_path), times=1)
     assert main(["watch", address, "--model", name, "--max-reconnects", "0", "--output", str(tmp_path / "out")]) == 1
     assert "is lost" in capsys.readouterr().err
