@@ -10,7 +10,7 @@ pixels, in RGB by the color matrix and range of the stream. Transparency is drop
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -24,7 +24,16 @@ from .animated_webp import WebPAnimation, is_animated_webp
 from .cpu_cores import num_cores
 from .frame_folders import FrameReader, list_frames
 from .truncation import Mp4Fault, find_matroska_damage, find_mp4_fault, is_truncated
-from .video_index import IndexMismatch, Run, VideoIndex, build_index, has_format, is_disposable, jpeg_is_complete
+from .video_index import (
+    IndexMismatch,
+    Run,
+    VideoIndex,
+    build_index,
+    has_format,
+    is_disposable,
+    jpeg_is_complete,
+    length_bytes,
+)
 from .video_segments import SegmentSampler, VideoSegment
 from .video_source import DecodeLimits, VideoDecodeError, import_av, open_container, reason, resolve_source
 
@@ -37,6 +46,10 @@ STRICT_CODECS = {"mjpeg", "mpeg1video", "mpeg2video"}
 # decodes a frame before it. For a damaged packet, these codecs raise an error with `err_detect=explode`, or return no frame. Not
 # HEVC: its frame threads may wait forever for a frame that is lost, and its threads within a frame decode damage in another way.
 THREADED_CODECS = {"h264", "vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
+
+# Pictures by which FFmpeg's H.264 decoder can delay its output at most.
+MAX_OUTPUT_DELAY = 15
+ACCESS_UNIT_DELIMITER = bytes([9, 0xF0])  # a unit of H.264 without a picture
 
 # Pictures after which FFmpeg's MPEG-4 decoder knows whether the encoder pads pictures rightly.
 NUM_MPEG4_PICTURES = 3
@@ -172,15 +185,30 @@ class _FrameSelector:
         self.name = name
         self.selected: dict[int, np.ndarray] = {}
 
-    def __call__(self, metadata: TubeViTVideoMetadata) -> np.ndarray:
-        """Indices of the selected frames, int64 `(frames,)`. Raises `VideoDecodeError` if one does not exist."""
+    def __call__(self, metadata: TubeViTVideoMetadata, decoded: Sequence[int] | None = None) -> np.ndarray:
+        """
+        Indices of the selected frames, int64 `(frames,)`. Raises `VideoDecodeError` if one does not exist.
+
+        decoded: indices of the frames that can be decoded (ascending); `None` for all.
+        """
         num_frames = metadata.total_num_frames
         if num_frames not in self.selected:
             if self.sample_indices_fn is None:
                 self.selected[num_frames] = np.arange(num_frames)
             else:
                 self.selected[num_frames] = self._check(self.sample_indices_fn(metadata=metadata), num_frames)
-        return self.selected[num_frames]
+        selected = self.selected[num_frames]
+        if decoded is None or len(decoded) == num_frames:
+            return selected
+        if self.sample_indices_fn is None:
+            return np.array(decoded)
+        if lost := sorted(set(selected.tolist()) - set(decoded)):
+            raise VideoDecodeError(
+                f"{self.name}: frame {lost[0]} cannot be decoded, because it is predicted from pictures that are not in the file, as after "
+                f"joining videos without encoding them, or because it is damaged. allow_partial=True counts the {len(decoded)} other "
+                "frames only."
+            )
+        return selected
 
     def _check(self, indices, num_frames: int) -> np.ndarray:
         indices = np.asarray(indices)
@@ -346,6 +374,7 @@ def _decode_by_index(index: VideoIndex, container, stream, select: _FrameSelecto
     """Decode the selected frames only. Raises IndexMismatch, or an error of FFmpeg, if the stream differs from the index."""
     metadata = _metadata(index, [index.headers[packet].pts for packet in index.frame_packets])
     indices = select(metadata)
+    _delay_output(index, stream.codec_context)
     if other_decoder is not None:
         with closing(_indexed_frames(index, [0], container, stream)) as frames:
             first = next(frames)
@@ -395,6 +424,30 @@ def _indexed_frames(index: VideoIndex, selected: list[int], container, stream) -
             raise IndexMismatch("a packet gives no frame")
 
 
+def _delay_output(index: VideoIndex, codec) -> None:
+    """
+    Let an H.264 decoder output a picture when that is safe. By default FFmpeg guesses the delay if the stream does not state it, and
+    drops frames until the guess is right. With several threads, a frame gets the flags that its picture has at that moment, while
+    another thread may still decode the picture: not if it is output later by the number of threads.
+    """
+    if codec.name == "h264" and index.unreliable_reason is None:
+        codec.thread_count = max(1, min(codec.thread_count, MAX_OUTPUT_DELAY - index.reorder_depth))
+        delay = index.reorder_depth + (codec.thread_count if codec.thread_count > 1 else 0)
+        codec.reorder_depth = max(codec.reorder_depth, delay)
+
+
+def _finish_threads(codec) -> list:
+    """
+    Wait until the threads of an H.264 decoder have decoded all packets, so that the pictures that it still holds have their flags: each
+    thread takes a packet without a picture, after the one that it decodes. Returns the frames that the decoder outputs meanwhile.
+    """
+    codec.skip_frame = "NONREF"  # allows a packet without a picture
+    num_bytes = length_bytes(codec)
+    start = len(ACCESS_UNIT_DELIMITER).to_bytes(num_bytes, "big") if num_bytes else b"\0\0\0\1"
+    packet = import_av().Packet(start + ACCESS_UNIT_DELIMITER)
+    return [frame for _ in range(codec.thread_count) for frame in codec.decode(packet)]
+
+
 def _prepare_mpeg4(index: VideoIndex, container, stream) -> None:
     """
     Let FFmpeg's MPEG-4 decoder learn from the first key frame whether the encoder pads its pictures rightly. Until it has seen a few
@@ -425,12 +478,13 @@ def _decode_run(index: VideoIndex, run: Run, container, stream, decoded: list[in
         # decoded earlier; damage may claim it of others.
         time = index.headers[position].time
         is_decoded = position in run.selected or time > latest or not is_disposable(packet, codec)
-        is_decoded |= codec.name == "mpeg4" and position <= NUM_MPEG4_PICTURES  # from which the decoder learns
         latest = max(latest, time)
         codec.skip_frame = "DEFAULT" if is_decoded else "NONREF"
         if is_decoded:
             decoded.append(position)
         yield from codec.decode(packet)
+    if codec.name == "h264" and codec.thread_count > 1:
+        yield from _finish_threads(codec)
     yield from codec.decode(None)
 
 
@@ -456,24 +510,38 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: _Fram
                 cached = cached if num_cached_bytes <= MAX_CACHED_FRAME_BYTES else None
     except import_av().FFmpegError as caught:
         error = caught
-    # Unknown for interlaced video, where a packet may be one field of a frame.
-    may_have_lost = not is_interlaced and index.unreliable_reason is None and len(pts) < len(index.frame_packets)
-    has_lost_frames = may_have_lost and bool(index.lost_times(pts))
-    _check_decoded(index, name, len(pts), has_lost_frames, error, first_damaged, allow_partial)
-    metadata = _metadata(index, pts)
-    indices = select(metadata)
+    # An interlaced frame may have two packets, one per field.
+    is_indexed = index.unreliable_reason is None and not is_interlaced and not allow_partial and None not in pts
+    _check_decoded(index, name, pts, is_indexed, error, first_damaged, allow_partial)
+    # The frames have the numbers of the index, because other selections are decoded by it, also if the decoder drops some of them.
+    times = [index.headers[packet].pts for packet in index.frame_packets] if is_indexed else pts
+    number_of = {time: number for number, time in enumerate(times)}
+    numbers = [number_of[time] for time in pts] if is_indexed else list(range(len(pts)))
+    metadata = _metadata(index, times)
+    indices = select(metadata, numbers)
     selected = set(indices.tolist())
     if cached is not None:
-        return _assemble_clip((cached[i] for i in sorted(selected)), convert, frame_transform, indices, metadata)
+        frames = iter(cached)
+        return _assemble_clip(_of_numbers(frames, numbers, selected), convert, frame_transform, indices, metadata)
     with closing(_all_frames(index, file, name, allow_partial, limits)) as frames:
-        selected_frames = (frame for i, frame in zip(range(max(selected) + 1), frames, strict=False) if i in selected)
-        return _assemble_clip(selected_frames, convert, frame_transform, indices, metadata)
+        return _assemble_clip(_of_numbers(frames, numbers, selected), convert, frame_transform, indices, metadata)
+
+
+def _of_numbers(frames: Iterator, numbers: list[int], selected: set[int]) -> Iterator:
+    """Those of the `frames` with `numbers` (ascending) that are selected."""
+    last = max(selected)
+    for number, frame in zip(numbers, frames, strict=False):
+        if number in selected:
+            yield frame
+        if number == last:
+            return
 
 
 def _all_frames(index: VideoIndex, file, name: str, allow_partial: bool, limits: DecodeLimits | None) -> Generator:
     with open_container(file, name) as (container, stream):
         # The flags of one thread decide what is damaged. Where damage is allowed, it is concealed.
         _configure_decoder(stream, num_threads=1, is_strict=not allow_partial, limits=limits)
+        _delay_output(index, stream.codec_context)
         for packet in container.demux(stream):
             # A corrupt packet of a truncated file is incomplete and would decode to part of a picture.
             if not (index.is_truncated and packet.is_corrupt):
@@ -483,14 +551,18 @@ def _all_frames(index: VideoIndex, file, name: str, allow_partial: bool, limits:
 def _check_decoded(
     index: VideoIndex,
     name: str,
-    num_decoded: int,
-    has_lost_frames: bool,
+    pts: list[int | None],
+    is_indexed: bool,
     error: Exception | None,
     first_damaged: int | None,
     allow_partial: bool,
 ) -> None:
-    """Raise `VideoDecodeError` if frames are missing or damaged, unless `allow_partial`."""
-    num_expected = len(index.frame_packets)
+    """
+    Raise `VideoDecodeError` if frames are missing or damaged, unless `allow_partial`.
+
+    pts: times of the decoded frames. is_indexed: each of them must be a frame of the index.
+    """
+    num_decoded, num_expected = len(pts), len(index.frame_packets)
     if not num_decoded:
         why = reason(error) if error else "the decoder returns nothing"
         raise VideoDecodeError(f"{name} is damaged: none of its {num_expected} frames can be decoded ({why}).")
@@ -499,9 +571,16 @@ def _check_decoded(
             f"{name} is damaged: decoding stops after {num_decoded} of {num_expected} frames ({reason(error)}). "
             f"allow_partial=True returns these."
         )
-    if has_lost_frames and not allow_partial:
+    if is_indexed and index.guaranteed_times(range(len(index.headers))) - set(pts):
         raise VideoDecodeError(
             f"{name} is damaged: only {num_decoded} of {num_expected} frames can be decoded. allow_partial=True returns these."
+        )
+    if is_indexed and (
+        pts != sorted(set(pts)) or not set(pts) <= {index.headers[packet].pts for packet in index.frame_packets}
+    ):
+        raise VideoDecodeError(
+            f"{name} is damaged: its frames have other times, or another order, than its index states. allow_partial=True returns them "
+            "in the order in which they are decoded."
         )
     if first_damaged is not None and not allow_partial:
         raise VideoDecodeError(

@@ -28,6 +28,9 @@ MAX_REORDERED_FRAMES = 32
 # Codecs whose shown packets are in the order of presentation.
 ORDERED_CODECS = {"vp8", "vp9", "libdav1d", "mjpeg", "png", "ffv1", "prores"}
 
+# Codecs whose decoders drop a "random access skipped leading" picture if its references are missing.
+RASL_CODECS = {"hevc", "vvc"}
+
 # Bytes of a packet in which its first picture must start to be found. Parameter sets and captions may precede it.
 PICTURE_HEADER_BYTES = 1024
 START_CODE = re.compile(rb"\x00\x00\x01(...)", re.DOTALL)
@@ -37,11 +40,10 @@ JPEG_QUANTIZATION, JPEG_HUFFMAN, JPEG_SCAN = 0xDB, 0xC4, 0xDA
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # baseline, extended, progressive, lossless, JPEG-LS
 
 # By the first 3 bytes of a unit of the stream: whether it is a picture from which no other picture is predicted; None for other
-# units. Decoders of other codecs have no such pictures, or skip them rarely enough to decode them all.
+# units. Other codecs have no such pictures, or few; or their decoder learns from all pictures how the encoder wrote them (MPEG-4).
 DISPOSABLE_PICTURES: dict[str, Callable[[bytes], bool | None]] = {
     "h264": lambda unit: unit[0] & 0x60 == 0 if unit[0] & 31 in (1, 2, 5) else None,
     "hevc": lambda unit: unit[0] >> 1 <= 14 and unit[0] & 2 == 0 if unit[0] >> 1 < 32 else None,
-    "mpeg4": lambda unit: unit[1] >> 6 == 2 if unit[0] == 0xB6 else None,
     "mpeg1video": lambda unit: unit[2] >> 3 & 7 == 3 if unit[0] == 0 else None,
     "mpeg2video": lambda unit: unit[2] >> 3 & 7 == 3 if unit[0] == 0 else None,
 }
@@ -86,6 +88,7 @@ class VideoIndex:
     frame_packets: list[int]  # position of the packet of frame i; meaningless if the index is unreliable
     key_packets: list[int]  # positions of the key frames
     can_drop_leading: bool  # whether the decoder drops leading pictures in the middle of a healthy, joined video
+    reorder_depth: int  # largest number of frames before a frame in decoding order that are shown after it
     unreliable_reason: str | None  # why packets and frames may not correspond; None if the index is reliable
     is_truncated: bool  # the file is shorter than it states
     corrupt_packets: list[int]  # positions of the packets that the container marks as corrupt
@@ -103,25 +106,15 @@ class VideoIndex:
         first is a key frame) of a reliable index.
 
         Excluded are packets of a few bytes, which may be placeholders, and leading pictures (after a key frame in the file,
-        before it in presentation), whose references may have been removed by cutting the video.
+        before it in presentation) whose references may be missing: those of the first packet, and with `can_drop_leading` all.
         """
         times, key_time = set(), None
         for header in (self.headers[packet] for packet in packets):
-            key_time = header.time if header.is_key or key_time is None else key_time
+            if key_time is None or (header.is_key and self.can_drop_leading):
+                key_time = header.time
             if header.is_shown and header.time >= key_time and header.size >= MIN_PICTURE_BYTES:
                 times.add(header.time)
         return times
-
-    def lost_times(self, decoded: list[int | None]) -> set[int]:
-        """
-        Presentation times at which an undamaged, progressive video must have a frame, and a decode of the whole video, which gives
-        frames at the times `decoded`, has none. Times before the first frame do not count: a decoder may start at a later frame.
-        """
-        times = self.guaranteed_times(range(len(self.headers)))
-        if not self.can_drop_leading:
-            times |= {header.time for header in self.headers if header.is_shown and header.size >= MIN_PICTURE_BYTES}
-        first = decoded[0] if decoded else None
-        return {time for time in times - set(decoded) if first is not None and time > first}
 
     def has_gaps(self, duration: float | None) -> bool:
         """
@@ -189,12 +182,15 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
     """
     headers: list[PacketHeader] = []
     packets: list | None = []
+    starts_late = False
     num_cached_bytes, last_is_damaged = 0, False
     codec_name, corrupt = stream.codec_context.name, []
     for packet in container.demux(stream):
         size = packet.size
         if not size:  # the end of the stream, or a repeated frame in AVI
             continue
+        if not headers and codec_name == "h264":
+            starts_late = not _is_idr(packet, stream.codec_context)
         is_shown = not packet.is_discard and not (codec_name in ("vp8", "vp9") and _is_hidden(packet, codec_name))
         last_is_damaged = packet.is_corrupt
         if last_is_damaged:
@@ -208,16 +204,24 @@ def build_index(container, stream, file_is_truncated: bool) -> VideoIndex:
     if is_truncated and last_is_damaged:  # the last packet is incomplete and would decode to part of a picture
         headers, packets, corrupt = headers[:-1], packets and packets[:-1], corrupt[:-1]
     unreliable_reason = _unreliable_reason(container, stream, headers)
+    if starts_late:
+        unreliable_reason = "the stream does not begin with an IDR picture, so the decoder may drop its first frames"
+    reorder_depth = 0
     shown = [position for position, header in enumerate(headers) if header.is_shown]
     if unreliable_reason is None:
         shown.sort(key=lambda position: headers[position].time)
-        unreliable_reason = _disorder(shown, 0 if codec_name in ORDERED_CODECS else MAX_REORDERED_FRAMES)
+        rank_in_file = {packet: rank for rank, packet in enumerate(sorted(shown))}
+        shifts = [rank_in_file[packet] - frame for frame, packet in enumerate(shown)]
+        reorder_depth = max(shifts)
+        if max(map(abs, shifts)) > (0 if codec_name in ORDERED_CODECS else MAX_REORDERED_FRAMES):
+            unreliable_reason = "presentation times are far from decoding times"
     return VideoIndex(
         headers=headers,
         packets=packets,
         frame_packets=shown,
         key_packets=[position for position, header in enumerate(headers) if header.is_key],
-        can_drop_leading=codec_name != "mpeg4",  # whose decoder drops them only if their times are damaged
+        can_drop_leading=codec_name in RASL_CODECS,
+        reorder_depth=reorder_depth,
         unreliable_reason=unreliable_reason,
         is_truncated=is_truncated,
         corrupt_packets=[packet for packet in corrupt if not _is_joint(headers, packet)],
@@ -305,13 +309,6 @@ def _breaks_rate(headers: list[PacketHeader]) -> bool:
     return bool((distances == distances[0]).all() and (np.diff(np.sort(times)) != distances[0]).any())
 
 
-def _disorder(shown: list[int], max_distance: int) -> str | None:
-    """Why the packets `shown` (positions in decoding order, sorted by time) cannot be in the order of the frames, or None."""
-    rank_in_file = {packet: rank for rank, packet in enumerate(sorted(shown))}
-    distance = max(abs(rank_in_file[packet] - frame) for frame, packet in enumerate(shown))
-    return "presentation times are far from decoding times" if distance > max_distance else None
-
-
 def has_format(container, name: str) -> bool:
     """Whether FFmpeg's name for the format of `container` is `name`: "mov" includes MP4, "matroska" includes WebM."""
     return name in container.format.name.split(",")
@@ -393,16 +390,21 @@ def is_disposable(packet, codec) -> bool:
     test = DISPOSABLE_PICTURES.get(codec.name)
     if test is None:
         return False
-    start = memoryview(packet)[:PICTURE_HEADER_BYTES].tobytes()
-    for unit in _units(start, _length_bytes(codec)):
+    for unit in _units(packet, codec):
         found = test(unit)
         if found is not None:
             return found
     return False
 
 
-def _length_bytes(codec) -> int:
-    """Number of bytes before each unit of a packet that state its length; 0 if units begin with a start code."""
+def _is_idr(packet, codec) -> bool:
+    """Whether a packet of H.264 holds an IDR picture. True if its first picture is not found."""
+    types = (unit[0] & 31 for unit in _units(packet, codec))
+    return next((kind for kind in types if kind in (1, 2, 5)), 5) == 5
+
+
+def length_bytes(codec) -> int:
+    """Number of bytes before each unit of a packet of H.264 or HEVC that state its length; 0 if units begin with a start code."""
     data = codec.extradata or b""
     if codec.name == "h264" and len(data) > 4 and data[0] == 1:
         return (data[4] & 3) + 1
@@ -411,12 +413,13 @@ def _length_bytes(codec) -> int:
     return 0
 
 
-def _units(data: bytes, length_bytes: int) -> Iterator[bytes]:
-    """The first 3 bytes of each unit of a packet that begins with `data`."""
-    if not length_bytes:
+def _units(packet, codec) -> Iterator[bytes]:
+    """The first 3 bytes of each unit at the beginning of a packet."""
+    data, num_bytes = memoryview(packet)[:PICTURE_HEADER_BYTES].tobytes(), length_bytes(codec)
+    if not num_bytes:
         yield from START_CODE.findall(data)
         return
-    position = length_bytes
+    position = num_bytes
     while position + 3 <= len(data):
         yield data[position : position + 3]
-        position += int.from_bytes(data[position - length_bytes : position], "big") + length_bytes
+        position += int.from_bytes(data[position - num_bytes : position], "big") + num_bytes
