@@ -444,7 +444,9 @@ def _finish_threads(codec) -> list:
     codec.skip_frame = "NONREF"  # allows a packet without a picture
     num_bytes = length_bytes(codec)
     start = len(ACCESS_UNIT_DELIMITER).to_bytes(num_bytes, "big") if num_bytes else b"\0\0\0\1"
-    packet = import_av().Packet(start + ACCESS_UNIT_DELIMITER)
+    # Not `Packet(bytes)`: a thread that frees it needs Python's GIL, which is held while a codec waits for its threads to be closed.
+    packet = import_av().Packet(len(start) + len(ACCESS_UNIT_DELIMITER))
+    packet.update(start + ACCESS_UNIT_DELIMITER)
     return [frame for _ in range(codec.thread_count) for frame in codec.decode(packet)]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import numpy as np
 import pytest
 import torch
 from video_files import moving_frames, write_video
@@ -56,16 +57,17 @@ class Decoded(NamedTuple):
     pictures: of each frame, by its presentation time. Frames without a time are left out.
     affected: presentation times of the packets from which a flagged or lost picture was decoded, and of those that follow them in
         the file up to the next key frame: frames that may be predicted from a picture that FFmpeg flags.
-    is_damaged: a frame or packet is flagged, or an error was raised.
+    is_damaged: a frame or packet is flagged, or an error was raised. has_error: an error was raised.
     """
 
     pictures: dict[int, bytes]
     affected: set[int]
     is_damaged: bool
+    has_error: bool
 
 
 def decode_sequentially(data: bytes) -> Decoded:
-    pictures, flagged, packets, is_damaged = {}, set(), [], False
+    pictures, flagged, packets, is_damaged, has_error = {}, set(), [], False, False
     try:
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
             stream = container.streams.video[0]
@@ -76,7 +78,7 @@ def decode_sequentially(data: bytes) -> Decoded:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
-                    is_damaged = True
+                    is_damaged = has_error = True
                     flagged.add(packet.pts)
                     continue
                 for frame in frames:
@@ -84,13 +86,13 @@ def decode_sequentially(data: bytes) -> Decoded:
                     if frame.is_corrupt:
                         flagged.add(frame.pts)
     except (av.FFmpegError, IndexError, AttributeError):  # the latter two: no video stream, or of an unknown codec
-        is_damaged = True
+        is_damaged = has_error = True
     affected, is_affected = set(), False
     for pts, is_key in packets:
         is_affected = pts in flagged or (is_affected and not is_key)
         if is_affected:
             affected.add(pts)
-    return Decoded(pictures, affected, is_damaged or bool(flagged))
+    return Decoded(pictures, affected, is_damaged or bool(flagged), has_error)
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -205,6 +207,14 @@ FOUND = [
     (7, "mpeg4_b.mp4", [271]),  # lost frames between a key frame and the frame before it
     (7, "motion_jpeg.mov", [98, 123, 159]),  # tables of another picture
     (7, "motion_jpeg.avi", [337]),
+    (0, "h264_b.mp4", [8, 127, 152, 199]),  # a thread output a frame while another decoded it
+    (101, "h264_b.mp4", [21]),
+    (0, "mpeg4_b.mp4", [166, 309]),  # which pictures were decoded decided what FFmpeg flagged
+    (0, "mpeg4.avi", [207]),  # frames that were lost shifted the numbers of others
+    (0, "mpeg2_b.mkv", [23]),
+    (0, "h265_b.mp4", [179]),
+    (202, "h265_b.mp4", [59]),
+    (0, "h264.mkv", [303]),  # a frame with a late time, in the order of decoding and in that of times
 ]
 
 
@@ -265,6 +275,29 @@ def test_a_flag_on_a_frame_from_which_others_are_predicted(tmp_path, name, setti
     for selection in ([0], [12], [23], [0, 17]):
         assert decode(data, selection, num_threads).pictures == {index: right[index] for index in selection}
     assert len(decode_video(data, allow_partial=True, num_threads=num_threads)[0]) == 24
+
+
+def test_threads_flag_a_picture_that_is_output_while_it_is_decoded(tmp_path):
+    """
+    Frames 3, 7 and 11 are noise, and their neighbors are still, so that a thread decodes frame 8, and outputs frame 3 before it, long
+    before the thread of frame 3 finds that it ends early.
+    """
+    frames = np.full((13, 256, 320, 3), 128, np.uint8)
+    frames[3::4] = np.random.default_rng(0).integers(0, 256, frames[3::4].shape)
+    settings = {"x264-params": "scenecut=0:b-adapt=0:b-pyramid=normal:weightp=0:log-level=none", "crf": "10"}
+    path = write_video(tmp_path / "clip.mp4", frames, b_frames=3, options=settings)
+    position, size = max(packets_of(path)[:5], key=lambda packet: packet[1])
+    for seed in range(100):
+        data = bytearray(path.read_bytes())
+        data[position + size // 2 : position + size // 2 + 16] = random.Random(seed).randbytes(16)
+        damaged = decode_sequentially(bytes(data))
+        if damaged.is_damaged and len(damaged.pictures) == len(frames) and not damaged.has_error:
+            break
+    assert damaged.is_damaged and not damaged.has_error
+    for num_threads in (1, 2, 4, 16):
+        assert decode(bytes(data), None, num_threads) is None, num_threads
+        assert decode(bytes(data), [3], num_threads) is None, num_threads
+        assert decode(bytes(data), [4, 12], num_threads) is not None, num_threads
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,19 @@ def test_undecodable_leading_pictures_are_not_damage(tmp_path, name, settings):
             packet.stream = stream
             target.mux(packet)
     expected = full_decode(cut)
-    assert torch.equal(decode_video(cut)[0], expected)
+    frames, metadata = decode_video(cut)
+    assert torch.equal(frames, expected)
+    # A frame has one number and one time, whichever others are selected.
+    for frame, index in zip(frames[-8::3], metadata.frames_indices[-8::3], strict=True):
+        alone, metadata_alone = decode_video(cut, lambda metadata, index=index: [index])
+        assert torch.equal(alone[0], frame)
+        assert metadata_alone.timestamps[index] == metadata.timestamps[index]
+    lost = sorted(set(range(metadata.total_num_frames)) - set(metadata.frames_indices))
+    assert len(lost) == (2 if "hevc" in name else 0)
+    for index in lost:
+        with pytest.raises(VideoDecodeError, match=f"frame {index} cannot be decoded, because it is predicted from"):
+            decode_video(cut, lambda metadata, index=index: [0, index])
+        assert decode_video(cut, allow_partial=True)[1].total_num_frames == len(expected)
 
 
 def test_no_decoder_threads_that_could_deadlock(clip, tmp_path, monkeypatch):
