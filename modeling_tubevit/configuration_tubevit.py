@@ -2,6 +2,7 @@
 """TubeViT configuration: a ViT encoder, a list of tubes, and the size of the clips."""
 
 import copy
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -43,9 +44,12 @@ class TubeViTConfig(CheckedConfig):
         Whether to omit tubes that do not fit a clip. If `False`, a clip that is too small for a tube raises an error.
     pooling (`str`, *optional*, defaults to `"attention"`):
         Pooling of the output tokens: `"attention"` (a learned query with multi-head cross-attention, the MAP head of "Scaling
-        Vision Transformers"), `"mean"` of the tubes' tokens, or `"cls"`, an extra first token. For image checkpoints also
-        `"cls_mean"`, the CLS token and the mean concatenated (DINOv2's classifier), and `"cls_registers"`, the CLS and the
+        Vision Transformers"), `"mean"` of the tubes' tokens, `"grid"`, means of the tubes' tokens in the cells of `pooling_grid`
+        (ours), or `"cls"`, an extra first token. For image checkpoints also `"cls_mean"`, the CLS token and the mean concatenated (DINOv2's classifier), and `"cls_registers"`, the CLS and the
         register tokens concatenated (the classifiers of a distilled DeiT).
+    pooling_grid (`list[int]`, *optional*):
+        Cells along time, height and width of `pooling="grid"`, which divide a clip or image evenly: `[4, 3, 3]` gives a pooled vector
+        of 36 means, `36 * hidden_size` values. A cell without the center of a token takes the nearest tokens.
     kernel_initialization (`str`, *optional*, defaults to `"normal"`):
         Initialization of the kernels: `"normal"`, as for all weights; `"fan_in"` (ours, for training without an image
         checkpoint): normal with variance 1 / (number of inputs), so tokens initially have the scale of normalized pixels; or
@@ -179,7 +183,8 @@ class TubeViTConfig(CheckedConfig):
     num_frames: int = 32
     tubes: list[dict] | tuple[dict, ...] | None = None
     allow_missing_tubes: bool = False
-    pooling: Literal["attention", "mean", "cls", "cls_mean", "cls_registers"] = "attention"
+    pooling: Literal["attention", "mean", "grid", "cls", "cls_mean", "cls_registers"] = "attention"
+    pooling_grid: list[int] | tuple[int, int, int] | None = None
     kernel_initialization: Literal["normal", "fan_in", "temporal_difference"] = "normal"
     use_frame_differences: bool = False
     interpolate_kernels: bool = False
@@ -367,7 +372,8 @@ class TubeViTConfig(CheckedConfig):
     @property
     def pooled_size(self) -> int:
         """Width of the pooled vector."""
-        return self.hidden_size * {"cls_mean": 2, "cls_registers": self.num_prefix_tokens}.get(self.pooling, 1)
+        factors = {"cls_mean": 2, "cls_registers": self.num_prefix_tokens, "grid": math.prod(self.pooling_grid or [])}
+        return self.hidden_size * factors.get(self.pooling, 1)
 
     @property
     def image_height_width(self) -> tuple[int, int]:

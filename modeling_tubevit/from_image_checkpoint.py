@@ -28,7 +28,7 @@ from .weight_conversion import WeightConverter
 POSITIONS = ("transfer", "fixed")
 # Config fields that the checkpoint determines: other values would need other weights.
 DETERMINED_BY_SOURCE = (
-    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
+    *("hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
     *("qkv_bias", "num_channels", "use_pre_layernorm", "use_gated_mlp", "num_register_tokens", "rope_theta"),
     *("position_grid", "position_interpolation", "pooler_act", "use_cls_token", "final_layernorm", "layerscale_value"),
 )
@@ -93,7 +93,8 @@ def convert_image_checkpoint(
     source_kwargs: for `from_pretrained` of the source, such as `{"revision": "main"}`.
     config_overrides: fields of `TubeViTConfig`. With `num_labels` or `id2label` the classifier is newly initialized;
         otherwise a classification model gets the classifier and the labels of the source, if the source has them and the
-        pooling is that of the source.
+        pooling is that of the source. `num_hidden_layers=N` takes the first N layers of the source, with its last layer norm, and a
+        new classifier.
 
     The weights are float32 also for a source in half precision, because the new parts must be trained; `source_kwargs={"dtype": ...}`
     chooses another dtype. Without an image processor, the pixel statistics are those with which the source's family was trained.
@@ -108,7 +109,8 @@ def convert_image_checkpoint(
     _refuse_unknown(config_overrides)
     keeps_labels = bool(source.pooling.classifiers) and not {"num_labels", "id2label"} & set(config_overrides)
     config = make_config(source, choices, keeps_labels, config_overrides)
-    keeps_classifier = keeps_labels and config.pooling == source.pooling.fields["pooling"]
+    is_whole = config.num_hidden_layers == source.config.num_hidden_layers
+    keeps_classifier = keeps_labels and is_whole and config.pooling == source.pooling.fields["pooling"]
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in model_class(config).state_dict().items()}
     report = ConversionReport(str(name_or_path), source.class_name, model_class.__name__)
@@ -164,6 +166,11 @@ def make_config(
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )
+    if overrides.get("num_hidden_layers", 0) > config.num_hidden_layers:
+        raise ValueError(
+            f"num_hidden_layers={overrides['num_hidden_layers']} was given, and the checkpoint has {config.num_hidden_layers} layers: give "
+            "at most that."
+        )
     return _with_patch_tube(values | dict(overrides), choices.tubes, patch, choices.add_patch_tube)
 
 

@@ -27,7 +27,7 @@ from .configuration_tubevit import TubeViTConfig
 from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin
 from .interpolated_kernel import TubeViTInterpolatedKernel
-from .pooling import POOLING_CLASSES, TubeViTAttentionPooling
+from .pooling import POOLING_CLASSES, TubeViTAttentionPooling, TubeViTGridPooling
 from .position_embeddings import TubeViTLearnedPositions, TubeViTRelativePositions
 from .safetensors_only import SafetensorsOnlyMixin
 from .saved_processor import SavedProcessorMixin
@@ -337,7 +337,10 @@ class TubeViTModel(TubeViTPreTrainedModel):
                 hidden_states = self.gate(hidden_states, encoder_input)
         norms_pooled = self.config.final_layernorm == "pooled"
         tokens = hidden_states if norms_pooled else self.layernorm(hidden_states)
-        pooled = self.pooler(tokens, **kwargs)
+        if isinstance(self.pooler, TubeViTGridPooling):
+            pooled = self.pooler(tokens, *self.embeddings.tubes_and_size(pixel_values, pixel_values_videos))
+        else:
+            pooled = self.pooler(tokens, **kwargs)
         return BaseModelOutputWithPooling(
             last_hidden_state=tokens, pooler_output=self.layernorm(pooled) if norms_pooled else pooled
         )

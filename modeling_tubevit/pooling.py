@@ -13,7 +13,9 @@ from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
+from .compile_utils import constant_tables
 from .configuration_tubevit import TubeViTConfig
+from .tubes import Size, Tube
 from .vit_layers import VisionCrossAttention, VisionMLP
 
 
@@ -82,9 +84,65 @@ class TubeViTClsRegistersPooling(nn.Module):
         return tokens[:, : self.num_prefix_tokens].flatten(1)
 
 
+def cell_weights(grid: Size, size: Size, device: torch.device | str, *tubes: Tube) -> torch.Tensor:
+    """
+    The weight of each token in the mean of each cell, float32 `(cells, tokens)`; rows sum to 1.
+
+    grid: cells along (time, height, width), which divide a clip of `size` = (frames, height, width) evenly; cells are in that order. A
+    token belongs to the cell of its center. A cell without a token takes the tokens nearest to its center, distances measured in cells:
+    few tokens, as of an image or of a small token budget, still give each cell a mean.
+    """
+    centers = torch.cat(
+        [
+            torch.cartesian_prod(*(torch.tensor(axis, dtype=torch.float64) for axis in tube.centers(size)))
+            for tube in tubes
+        ]
+    )
+    extents, counts = (torch.tensor(each, dtype=torch.float64) for each in (size, grid))
+    centers = (centers + 0.5) / extents * counts  # in cells
+    cells = torch.cartesian_prod(*(torch.arange(count, dtype=torch.float64) for count in grid))
+    distances = (cells[:, None] + 0.5 - centers).square().sum(-1)
+    nearest = distances <= distances.amin(1, keepdim=True) + 1e-6
+    inside = (centers.floor() == cells[:, None]).all(-1)
+    weights = torch.where(inside.any(1, keepdim=True), inside, nearest).float()
+    return (weights / weights.sum(1, keepdim=True)).to(device)
+
+
+cell_weight_table = constant_tables(max_cached=32)(cell_weights)
+
+
+class TubeViTGridPooling(nn.Module):
+    """
+    The means over the tokens in the cells of a coarse grid of `config.pooling_grid`, concatenated. Ours: unlike the mean over a clip,
+    it keeps where and when something happens.
+    """
+
+    def __init__(self, config: TubeViTConfig):
+        super().__init__()
+        self.num_prefix_tokens = config.num_prefix_tokens
+        assert config.pooling_grid is not None  # the config has checked it
+        self.table_settings = tuple(config.pooling_grid)
+
+    def forward(self, tokens: torch.Tensor, tubes: tuple[Tube, ...], size: Size) -> torch.Tensor:
+        """
+        tokens: `(batch, tokens, hidden_size)`. tubes: those that tokenized the clip or image. size: of it, (frames, height, width).
+
+        Returns `(batch, cells * hidden_size)`, cells in (time, height, width) order. Raises `ValueError` if tokens are missing.
+        """
+        tokens = tokens[:, self.num_prefix_tokens :]
+        weights = cell_weight_table(tokens, self, size, tokens.device, *tubes).to(tokens.dtype)
+        if weights.shape[1] != tokens.shape[1]:
+            raise ValueError(
+                f"pooling='grid' needs all {weights.shape[1]} tube tokens of a clip, and there are {tokens.shape[1]}: it does not work with "
+                "masked or dropped tokens."
+            )
+        return (weights @ tokens).flatten(1)
+
+
 POOLING_CLASSES = {
     "attention": TubeViTAttentionPooling,
     "mean": TubeViTMeanPooling,
+    "grid": TubeViTGridPooling,
     "cls": TubeViTClsPooling,
     "cls_mean": TubeViTClsMeanPooling,
     "cls_registers": TubeViTClsRegistersPooling,

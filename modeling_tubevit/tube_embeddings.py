@@ -239,7 +239,7 @@ class TubeViTEmbeddings(nn.Module):
         """
         if self.rotary_positions is None:
             return None
-        return self.rotary_positions(*self._tubes_and_size(pixel_values, pixel_values_videos), tokens)
+        return self.rotary_positions(*self.tubes_and_size(pixel_values, pixel_values_videos), tokens)
 
     def attention_bias(
         self, tokens: torch.Tensor, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
@@ -247,7 +247,7 @@ class TubeViTEmbeddings(nn.Module):
         """As `rotary`, for the relative positions: `(1, heads, tokens, tokens)`, `None` if the model has other positions."""
         if not isinstance(self.positions, TubeViTRelativePositions):
             return None
-        tubes, size = self._tubes_and_size(pixel_values, pixel_values_videos)
+        tubes, size = self.tubes_and_size(pixel_values, pixel_values_videos)
         return self.positions.attention_bias(tubes, size, tokens, self.num_prefix_tokens)
 
     def clip_tubes(self, pixel_values_videos: torch.Tensor) -> tuple[list[int], tuple[Tube, ...], Size]:
@@ -262,7 +262,7 @@ class TubeViTEmbeddings(nn.Module):
         """Number of tokens of each tube that tokenizes a clip (or an image) of `size`, (frames, height, width), in their order."""
         return [tube.num_tokens(size) for tube in self._tubes_for(size, is_image)[1]]
 
-    def _tubes_and_size(
+    def tubes_and_size(
         self, pixel_values: torch.Tensor | None, pixel_values_videos: torch.Tensor | None
     ) -> tuple[tuple[Tube, ...], Size]:
         """The tubes that tokenized these pixels, and the size of the clip or image. `forward` has checked the pixels."""

@@ -141,6 +141,15 @@ def _check_positions(config: "TubeViTConfig") -> None:
 def _check_pooling(config: "TubeViTConfig") -> None:
     if config.pooling.startswith("cls") and not config.has_cls_token:
         raise ValueError(f"pooling={config.pooling!r} needs the CLS token, which use_cls_token=False removes.")
+    if (config.pooling == "grid") != (config.pooling_grid is not None):
+        raise ValueError(
+            "pooling='grid' and pooling_grid need each other, such as pooling_grid=[4, 3, 3], got "
+            f"pooling={config.pooling!r} and pooling_grid={config.pooling_grid!r}."
+        )
+    if config.pooling_grid is not None and (len(config.pooling_grid) != 3 or min(config.pooling_grid) < 1):
+        raise ValueError(
+            f"pooling_grid must be three integers of at least 1 (time, height, width), got {config.pooling_grid!r}."
+        )
     if config.pooler_act is not None and config.pooling != "cls":
         raise ValueError(f"pooler_act needs pooling='cls', got {config.pooling!r}.")
     if config.final_layernorm == "pooled" and (

@@ -193,10 +193,13 @@ class WeightConverter:
                 return why
         if "classifier" in name:
             has_head = any(not target.startswith(self.prefix) for target in self.shapes)
-            return "the labels or the pooling differ" if has_head else "the target has no classifier"
+            return "the labels, the layers or the pooling differ" if has_head else "the target has no classifier"
         if ".pooler." in f".{name}" or ".head." in f".{name}":
             return f"pooling is {self.config.pooling!r}"
         own = name.removeprefix(self.tower)
+        layers = self.family.names.get("layers", "layers") + "."
+        if own.startswith(layers):
+            return f"the first {self.config.num_hidden_layers} layers are used"
         if own.startswith(f"{self.family.patch}."):
             return "the kernels of all tubes are new"
         if own == self.family.positions:

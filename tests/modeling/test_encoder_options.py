@@ -30,8 +30,10 @@ GRID = {
     "num_register_tokens": 2,
     "pooling": "cls_mean",
 }
+ONE_CELL = {"pooling_grid": [1, 1, 1]}
 OPTIONS = {
     "rotary": ROTARY,
+    "pooling grid": {"pooling": "grid", "pooling_grid": [3, 2, 2], "num_register_tokens": 1},
     "grid": GRID,
     "pooled norm": {"pooling": "mean", "use_cls_token": True, "final_layernorm": "pooled", "pooler_act": None},
     "no norm": {"pooling": "cls_registers", "num_register_tokens": 1, "final_layernorm": "none"},
@@ -187,6 +189,50 @@ def test_each_pooling_reads_its_tokens():
         torch.testing.assert_close(output.pooler_output, expected(output.last_hidden_state))
 
 
+def test_grid_pooling_gives_the_mean_of_each_cell():
+    tube, grid = {"kernel_size": [2, 4, 4], "stride": [2, 4, 4]}, [2, 1, 2]
+    model = make_model(TubeViTModel, tubes=[tube], pooling="grid", pooling_grid=grid, num_register_tokens=1)
+    output = model(tiny_clips())
+    tokens = output.last_hidden_state[:, 1:].unflatten(1, (4, 4, 4)).movedim(-1, 1)
+    cells = torch.nn.functional.adaptive_avg_pool3d(tokens, grid)  # (batch, hidden_size, 2, 1, 2)
+    torch.testing.assert_close(output.pooler_output, cells.flatten(2).transpose(1, 2).flatten(1))
+    assert model.config.pooled_size == output.pooler_output.shape[1] == 4 * 24
+
+
+def test_grid_pooling_of_one_cell_is_the_mean_whatever_the_tubes_are():
+    plain, grid = (make_model(TubeViTModel, pooling=name, **more) for name, more in (("mean", {}), ("grid", ONE_CELL)))
+    torch.testing.assert_close(grid(tiny_clips()).pooler_output, plain(tiny_clips()).pooler_output)
+
+
+def test_a_cell_without_tokens_takes_the_nearest_ones():
+    model = make_model(TubeViTModel, pooling="grid", pooling_grid=[4, 2, 2])
+    images = tiny_clips()[:, 0]
+    output = model(pixel_values=images)  # all tokens are at t = 0
+    cells = output.pooler_output.unflatten(1, (4, 4, 24))
+    assert all(torch.equal(cells[:, 0], each) for each in cells.unbind(1))
+    assert not torch.equal(cells[:, 0, 0], cells[:, 0, 1])
+    few = TubeViTModel(model.config.with_token_budget(3)).eval()
+    few.load_state_dict(model.state_dict())
+    assert few(tiny_clips()).pooler_output.isfinite().all()
+
+
+def test_grid_pooling_refuses_missing_tokens():
+    model = make_model(TubeViTModel, pooling="grid", pooling_grid=[2, 2, 2], mask_ratio=0.5)
+    number = model.config.num_tokens()
+    masks = (torch.arange(number) % 2 == 0).expand(2, -1)
+    with pytest.raises(ValueError, match=r"pooling=.grid. needs all .* does not work with masked or dropped tokens"):
+        model(tiny_clips(), bool_masked_pos=masks)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@torch.no_grad()
+def test_grid_pooling_compiles_to_one_graph(dynamic):
+    model = make_model(TubeViTModel, pooling="grid", pooling_grid=[2, 2, 2])
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=dynamic)
+    for clips in (tiny_clips(), tiny_clips(batch=3), tiny_clips(size=20)):
+        torch.testing.assert_close(compiled(clips).pooler_output, model(clips).pooler_output)
+
+
 def test_image_classifier_does_not_freeze_transferred_positions():
     model = make_model(TubeViTForImageClassification, **GRID)
     assert model.tubevit.embeddings.positions.grid.requires_grad
@@ -206,6 +252,10 @@ def test_image_classifier_does_not_freeze_transferred_positions():
         ({"num_register_tokens": -1}, "num_register_tokens must be at least 0, got -1"),
         ({"layerscale_value": float("nan")}, "layerscale_value must be finite, got nan"),
         ({"use_cls_token": False, "pooling": "cls_mean"}, "pooling='cls_mean' needs the CLS token"),
+        ({"pooling": "grid"}, "pooling='grid' and pooling_grid need each other.*pooling='grid' and pooling_grid=None"),
+        ({"pooling_grid": [1, 2, 2]}, "need each other.*pooling='attention' and pooling_grid=.1, 2, 2."),
+        ({"pooling": "grid", "pooling_grid": [2, 2]}, "pooling_grid must be three integers of at least 1"),
+        ({"pooling": "grid", "pooling_grid": [0, 2, 2]}, "pooling_grid must be three integers of at least 1"),
         ({"pooler_act": "tanh"}, "pooler_act needs pooling='cls', got 'attention'"),
         ({"pooler_act": "tan", "pooling": "cls"}, "pooler_act must be one of .*, got 'tan'"),
         (

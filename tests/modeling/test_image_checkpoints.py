@@ -124,6 +124,22 @@ def test_videos_give_every_parameter_a_gradient(name, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["vit", "dinov2 registers", "dinov3", "clip vision", "siglip"])
+def test_the_first_layers_of_a_source(name, tmp_path):
+    _, whole, _ = convert(tmp_path, name, TubeViTModel)
+    _, model, report = convert(tmp_path, name, TubeViTModel, num_hidden_layers=1)
+    whole.layers, images = whole.layers[:1], random_images(model)
+    assert len(model.layers) == 1 < make_source(name).config.num_hidden_layers if name == "vit" else True
+    assert torch.equal(model(pixel_values=images).last_hidden_state, whole(pixel_values=images).last_hidden_state)
+    assert "the first 1 layers are used" in {entry["how"] for entry in report.source.values()}
+
+
+def test_a_classifier_of_the_first_layers_is_new(tmp_path):
+    _, model, report = convert(tmp_path, "vit", TubeViTForVideoClassification, num_hidden_layers=1)
+    assert report.target["classifier.weight"]["state"] == "new" and len(model.tubevit.layers) == 1
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", ["vit not square", "dinov2 registers", "dinov3", "clip", "siglip"])
 def test_an_image_is_a_video_of_one_frame(name, tmp_path):
     _, model, _ = convert(tmp_path, name, allow_missing_tubes=True)
@@ -358,6 +374,10 @@ def test_report_lists_interpolated_kernels_and_added_layers(tmp_path):
     [
         ({"positions": "learned"}, "positions must be one of transfer, fixed, got 'learned'"),
         ({"tube_init": "mean"}, "tube_init must be one of central, average, random, got 'mean'"),
+        (
+            {"num_hidden_layers": 3},
+            "num_hidden_layers=3 was given, and the checkpoint has 2 layers: give at most that",
+        ),
         ({"hidden_size": 48}, "hidden_size=48 was given, but the checkpoint determines it: 24"),
         ({"position_embedding": "none"}, "position_embedding='none' contradicts positions='transfer'"),
         ({"position_embedding": "transfer", "positions": "fixed"}, "contradicts positions='fixed'"),
@@ -367,7 +387,7 @@ def test_report_lists_interpolated_kernels_and_added_layers(tmp_path):
         ({"num_frame": 16}, "no field 'num_frame'"),
         (
             {"pooling": "max"},
-            "pooling must be one of source, attention, mean, cls, cls_mean, cls_registers, got 'max'",
+            "pooling must be one of source, attention, mean, grid, cls, cls_mean, cls_registers, got 'max'",
         ),
     ],
 )

@@ -45,7 +45,7 @@ def from_image_vit(source: str, name: str, config: Any) -> Any:
         )
     family = family_of(config)
     side = getattr(config, family.size_field)
-    vit, fields = plain_vit(source, (side, side))
+    vit, fields = plain_vit(source, (side, side), config.num_hidden_layers)
     for field in ("layer_norm_eps", "hidden_act"):
         setattr(config, field, fields[field])
     model_class = family.classifier(VIDEO)
@@ -69,9 +69,9 @@ def converted() -> list[str]:
     return [name for name, (family, _) in designs().items() if name in CONVERSIONS or family.converts("vit")]
 
 
-def plain_vit(source: str, image_size: tuple[int, int]) -> tuple[Weights, dict[str, Any]]:
+def plain_vit(source: str, image_size: tuple[int, int], num_layers: int) -> tuple[Weights, dict[str, Any]]:
     """
-    The tensors of an image model as a plain ViT, and its config fields.
+    The tensors of the first `num_layers` layers of an image model as a plain ViT, and its config fields.
 
     Tensors: "cls" `(1, 1, width)` with its position, "positions" `(1, patches, width)` of frames of `image_size` = (height, width) in
     pixels, "patch.weight" `(width, channels, rows, columns)`, "patch.bias", "norm.*", and "layers.*" with the names of Transformers' ViT.
@@ -83,7 +83,9 @@ def plain_vit(source: str, image_size: tuple[int, int]) -> tuple[Weights, dict[s
     from tubevit import TubeViTModel
 
     # 3D tubes, which are not used here, may be larger than a frame.
-    model = TubeViTModel.from_image_checkpoint(source, image_size=image_size, allow_missing_tubes=True)
+    model = TubeViTModel.from_image_checkpoint(
+        source, image_size=image_size, allow_missing_tubes=True, num_hidden_layers=num_layers
+    )
     config, state = model.config, model.state_dict()
     for field, value in (
         ("use_gated_mlp", False),

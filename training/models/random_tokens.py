@@ -30,6 +30,8 @@ def check_random_tokens(
         raise ValueError(
             f"{option} needs positions that are added to the tokens, and {name} has them in its attention."
         )
+    if config.pooling == "grid":
+        raise ValueError(f"{option} does not work with pooling='grid' of {name}, which needs all tokens of a clip.")
     if random_tokens > (num_tokens := config.num_tokens()):
         raise ValueError(f"{option}: a clip of {name} has {num_tokens} tube tokens.")
 

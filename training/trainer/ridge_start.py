@@ -4,9 +4,10 @@
 accuracy of a linear probe, and its first gradients do not distort the features (Kumar et al., "Fine-Tuning can Distort Pretrained
 Features and Underperform Out-of-Distribution", ICLR 2022).
 
-The starting model computes the input of its classifier for each training clip once, without augmentation; each process reads its part of
-the clips, and all processes fit the same classifier to all of them. The penalty and the scale of the logits follow from predictions for
-clips that were left out, in whole groups if the data have groups (`group_column`).
+The starting model computes the input of its classifier for each training clip once, without augmentation, and for its mirror image if
+training flips clips; each process reads its part of the clips, and all processes fit the same classifier to all of them. The penalty
+and the scale of the logits follow from predictions for clips that were left out, each with its mirror image, in whole groups if the data
+have groups (`group_column`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.augmentation import flipped_labels
 from ..data.dataset_columns import source_keys
 from ..data.holding_out import join_groups
 from ..data.video_datasets import VideoData
@@ -71,7 +73,9 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
     run, model = setup.run, setup.model.model
     rows = setup.data.splits["train"]
     was_training = model.training
-    encoder = VideoEncoder(
+    flips = flipped_labels(run.augmentation.flip, setup.class_names)
+    encoder_class = VideoEncoder if flips is None else MirroringEncoder
+    encoder = encoder_class(
         model.to(accelerator.device).eval(), setup.model.processors, setup.model.family, "classifier"
     )
     size, num_workers = run.training.per_device_eval_batch_size, run.training.dataloader_num_workers
@@ -94,18 +98,31 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
             "group_column."
         )
     features = np.stack([predictions[index].logits.mean(0) for index in used])
-    fit = fit_ridge(features, labels, len(setup.class_names), [groups[index] for index in used])
+    groups_used = [groups[index] for index in used]
+    if flips is not None:
+        features = np.concatenate((features[:, 0], features[:, 1]))
+        labels = np.concatenate((labels, [flips.get(label, label) for label in labels]))
+        groups_used *= 2
+    fit = fit_ridge(features, labels, len(setup.class_names), groups_used)
     scale = softmax_scale(fit.left_out, labels)
     copy_to_classifier(fit, scale, model.classifier)
     has_groups = any(group is not None for group in setup.data.groups.get("train", []))
-    right = (fit.left_out.argmax(1) == labels).mean()
+    right = (fit.left_out.argmax(1) == labels)[: len(used)].mean()
+    mirrored = " and their mirror images" if flips is not None else ""
     lost = f", {len(predictions) - len(used):,} videos could not be used" if len(used) < len(predictions) else ""
     if accelerator.is_main_process:
         print(
-            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{lost}: right on {100 * right:.1f} % of them "
-            f"when the videos of one {'group' if has_groups else 'file'} at a time are left out (penalty {fit.penalty:g}, scale {scale:.3g}).",
+            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{mirrored}{lost}: right on {100 * right:.1f} % "
+            f"of the videos when those of one {'group' if has_groups else 'file'} at a time are left out (penalty {fit.penalty:g}, scale {scale:.3g}).",
             flush=True,
         )
+
+
+class MirroringEncoder(VideoEncoder):
+    """Embeddings of clips and of their mirror images, `(clips, 2, hidden_size)`."""
+
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        return torch.stack([super(MirroringEncoder, self).__call__(each) for each in (clips, clips.flip(-1))], dim=1)
 
 
 def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:

@@ -110,7 +110,7 @@ def build(vit, folder, name, **changes):
 @torch.no_grad()
 def test_a_plain_vit_has_the_tokens_of_its_source(vit, image):
     folder, source = vit
-    plain = as_vit_model(*plain_vit(str(folder), (16, 16)), (16, 16))
+    plain = as_vit_model(*plain_vit(str(folder), (16, 16), SIZES["num_hidden_layers"]), (16, 16))
     expected = source(image).last_hidden_state
     torch.testing.assert_close(plain(image).last_hidden_state, expected, rtol=1e-4, atol=1e-4)
 
@@ -126,7 +126,7 @@ def test_a_clip_of_one_token_in_time_has_the_tokens_of_the_image_vit(vit, image,
         name == "vivit_fe"
     ):  # the class token of Model 2 is new, and changes the other tokens: without it, each frame is the ViT's
         state = {key: value for key, value in model.state_dict().items() if ".spatial_layers." in key}
-        plain = as_vit_model(*plain_vit(str(folder), (16, 16)), (16, 16)).state_dict()
+        plain = as_vit_model(*plain_vit(str(folder), (16, 16), SIZES["num_hidden_layers"]), (16, 16)).state_dict()
         assert len(state) == sum(key.startswith("layers.") for key in plain)
         for key, value in state.items():
             torch.testing.assert_close(value, plain["layers." + key.partition(".spatial_layers.")[2]])
@@ -139,7 +139,7 @@ def test_a_clip_of_one_token_in_time_has_the_tokens_of_the_image_vit(vit, image,
 def test_videomae_differs_from_the_image_vit_in_positions_and_class_token_only(vit, image, tmp_path):
     folder, _ = vit
     model = build(folder, tmp_path, "videomae")
-    weights, fields = plain_vit(str(folder), (16, 16))
+    weights, fields = plain_vit(str(folder), (16, 16), SIZES["num_hidden_layers"])
     model.videomae.embeddings.position_embeddings = weights["positions"]
     plain = as_vit_model(weights, fields, (16, 16))
     tokens = plain.embeddings(image)[:, 1:]

@@ -54,6 +54,12 @@ def test_positions_inside_attention_are_refused(fields):
         check_random_tokens("m", make_model(TubeViTModel, **fields).config, "video", 5, None)
 
 
+def test_grid_pooling_is_refused():
+    config = make_model(TubeViTModel, pooling="grid", pooling_grid=[2, 2, 2]).config
+    with pytest.raises(ValueError, match="random_tokens=5 does not work with pooling='grid' of m, which needs all"):
+        check_random_tokens("m", config, "video", 5, None)
+
+
 def test_eval_with_random_tokens(tmp_path, capsys):
     model, data = save_tubevit(tmp_path / "model", names=("a", "b")), tmp_path / "videos"
     for index, name in enumerate("aabb"):

@@ -38,12 +38,15 @@ def start(data, folder, **options):
     return setup
 
 
+@pytest.mark.parametrize("flip", ["off", "on"])
 @pytest.mark.parametrize("has_groups", [False, True], ids=["files", "films"])
 @torch.no_grad()
 def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
-    has_groups, videos, tmp_path, capsys, monkeypatch
+    has_groups, flip, videos, tmp_path, capsys, monkeypatch
 ):
+    """With flips, mirror images are in the fit too, and in the group of their clips."""
     data = {"validation_fraction": 0.0, "group_column": "film"} if has_groups else {}
+    data["flip"] = flip
     # In training mode the features would be random.
     dropout = {"model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.5, "classifier_dropout": 0.5}}
     groups_of_fits = []
@@ -54,14 +57,21 @@ def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
     read = MultiViewReader(setup.model.processor)
     clips = torch.stack([read(row["video"]).pixels for row in rows])
     features = model.tubevit(pixel_values_videos=clips).pooler_output
-    groups = setup.data.groups["train"] if has_groups else None
-    fit = fit_ridge(features.numpy(), np.array(rows["label"]), 3, groups)
-    expected = softmax_scale(fit.left_out, np.array(rows["label"])) * fit.predict(features.numpy())
+    groups, labels = setup.data.groups["train"] if has_groups else list(range(12)), np.array(rows["label"])
+    if flip == "off":
+        fit = fit_ridge(features.numpy(), labels, 3, groups)
+        scale = softmax_scale(fit.left_out, labels)
+    else:
+        both = torch.cat((features, model.tubevit(pixel_values_videos=clips.flip(-1)).pooler_output))
+        fit = fit_ridge(both.numpy(), np.tile(labels, 2), 3, 2 * list(groups))
+        scale = softmax_scale(fit.left_out, np.tile(labels, 2))
+    expected = scale * fit.predict(features.numpy())
     logits = model(pixel_values_videos=clips).logits
     torch.testing.assert_close(logits.double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
     shown = capsys.readouterr().out
     assert (
-        f"{len(rows)} training videos: right on" in shown and f"of one {'group' if has_groups else 'file'} at" in shown
+        f"{len(rows)} training videos{' and their mirror images' if flip == 'on' else ''}: right on" in shown
+        and f"of one {'group' if has_groups else 'file'} at" in shown
     )
     assert not model.classifier._forward_pre_hooks and not model.base_model._forward_hooks
     again = start(videos / "films.csv" if has_groups else videos, tmp_path, **data, **dropout)
