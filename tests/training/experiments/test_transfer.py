@@ -179,7 +179,7 @@ def test_each_row_of_the_package_has_a_config_with_the_real_recipe(tmp_path):
     ]
     same = [name for name, (config, _) in changes.items() if config == changes["tubevit"][0]]
     # Kernels, frozen layers and classifiers are not in this config.
-    assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_6", "random_classifier"]
+    assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_7", "random_classifier"]
 
 
 def test_rows_of_the_package_are_in_order_and_start_with_the_recipe():
