@@ -133,9 +133,10 @@ def attention_weights(model: Any, clip: np.ndarray) -> dict[int, np.ndarray]:
     model whose pooling has no attention.
     """
     config, backbone = model.config, _backbone(model)
-    if config.pooling == "mean":
+    if config.pooling in ("mean", "grid"):
+        among = "all tokens" if config.pooling == "mean" else "the tokens of a cell"
         raise ValueError(
-            "This model has pooling='mean', which gives all tokens the same weight: there is no attention to show."
+            f"This model has pooling={config.pooling!r}, which gives {among} the same weight: there is no attention to show."
         )
     with _eager(model):
         inputs = (

@@ -174,12 +174,12 @@ def test_each_row_of_the_package_has_a_config_with_the_real_recipe(tmp_path):
     for row in find_rows(None):
         if row.model == "tubevit" and row.weights == "image_vit" and row.probe is None:
             changes[row.name] = setup.tubevit_config(row).to_diff_dict(), setup.options(row).get("classifier_init")
-    assert len(changes) == 16 and [name for name, (_, start) in changes.items() if start != "ridge"] == [
+    assert len(changes) == 17 and [name for name, (_, start) in changes.items() if start != "ridge"] == [
         "random_classifier"
     ]
     same = [name for name, (config, _) in changes.items() if config == changes["tubevit"][0]]
     # Kernels, frozen layers and classifiers are not in this config.
-    assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_7", "random_classifier"]
+    assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_8", "random_classifier"]
 
 
 def test_rows_of_the_package_are_in_order_and_start_with_the_recipe():

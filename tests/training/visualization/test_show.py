@@ -217,9 +217,10 @@ def test_images_and_joint_models_have_attention():
     assert "frame" not in texts(draw_attention(joint, random_clip((1, 16, 16))))
 
 
-def test_mean_pooling_has_no_attention():
-    with pytest.raises(ValueError, match=r"pooling='mean'.*no attention to show"):
-        draw_attention(make_model(TubeViTModel, pooling="mean"), random_clip())
+@pytest.mark.parametrize("fields", [{"pooling": "mean"}, {"pooling": "grid", "pooling_grid": [2, 2, 2]}])
+def test_mean_pooling_has_no_attention(fields):
+    with pytest.raises(ValueError, match=rf"pooling='{fields['pooling']}'.*no attention to show"):
+        draw_attention(make_model(TubeViTModel, **fields), random_clip())
 
 
 # Attention of UniFormerV2 and ViViT
