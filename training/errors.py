@@ -9,6 +9,8 @@ package, or of a library module that checks user input. Every other exception is
 
 import dis
 import re
+import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from .options import one_line
@@ -57,6 +59,17 @@ def error_message(error: Exception) -> str:
         return one_line(error)
     message = remote.rstrip().rpartition("\n")[2]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", message)
+
+
+def run_script(main: Callable[[], int]) -> int:
+    """The exit code of a script's `main`: 2 after an error of the user, whose message is printed on one line."""
+    try:
+        return main()
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        print(f"error: {error_message(error)}", file=sys.stderr)
+        return 2
 
 
 def _worker_traceback(error: Exception) -> str | None:

@@ -15,7 +15,7 @@ from tubevit import TubeViTConfig
 from tubevit.processing import decode_video
 from tubevit.training.cli import OUTPUT_CLOSED, main
 from tubevit.training.commands import info
-from tubevit.training.errors import error_message, is_user_error
+from tubevit.training.errors import error_message, is_user_error, run_script
 from tubevit.training.options import convert
 
 
@@ -151,3 +151,10 @@ runpy.run_module("tubevit.training.cli", run_name="__main__")
 """
     done = run_python("-c", code)
     assert (done.returncode, done.stderr) == (OUTPUT_CLOSED, "")
+
+
+def test_a_script_reports_an_error_of_the_user_on_one_line(capsys):
+    assert run_script(lambda: convert("x", int, "steps")) == 2 and run_script(lambda: 3) == 3
+    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_script(lambda: int("x"))

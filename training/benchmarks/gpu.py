@@ -26,6 +26,7 @@ import torch
 
 from ..command_line import whole_number
 from ..environment import describe_machine, pick_device, provenance
+from ..errors import run_script
 from ..timing import interleave, summarize
 from .model import Setup, build_model, count
 
@@ -259,4 +260,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

@@ -50,7 +50,7 @@ def measure_runtimes(
         folder = Path(temporary)
         name, title = checkpoint, Path(checkpoint or "").name
         if name is None:
-            name, title = _random_model(folder / "model", preset, num_frames, image_size), f"TubeViT {preset}"
+            name, title = random_model(folder / "model", preset, num_frames, image_size), f"TubeViT {preset}"
         classifier = load_video_classifier(name, {}, "float32")
         if classifier.media != "video":
             raise ValueError(f"{name} classifies images; --runtime measures a classifier of videos.")
@@ -75,7 +75,7 @@ def measure_runtimes(
     return {"title": title, "batch_size": batch_size, "shape": list(batch.shape[1:]), "rows": rows, "notes": notes}
 
 
-def _random_model(folder: Path, preset: str, num_frames: int, image_size: int) -> str:
+def random_model(folder: Path, preset: str, num_frames: int, image_size: int) -> str:
     """A folder with a TubeViT with random weights and its processor."""
     torch.manual_seed(0)
     config = preset_config(preset, num_frames=num_frames, image_size=image_size, num_labels=NUM_LABELS)

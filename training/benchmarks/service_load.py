@@ -22,6 +22,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from ..errors import run_script
 from .memory import memory_of
 
 
@@ -168,4 +169,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

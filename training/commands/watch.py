@@ -268,7 +268,11 @@ class Watcher:
 
     def summary(self, seconds: float) -> str:
         text = f"{self.num_windows:,} windows of {self.time:.1f} s of video in {seconds:.1f} s"
-        tokens = self.stream.tokens
+        tokens, num_frames = self.stream.tokens, self.num_windows * self.stream.num_frames
+        if num_frames > self.stream.num_prepared:
+            text += (
+                f"; a call per window would prepare {num_frames / self.stream.num_prepared:.1f} times as many frames"
+            )
         if tokens is not None and tokens.num_tokens:
             text += f"; {tokens.num_computed:,} of {tokens.num_tokens:,} tube tokens were computed, the others reused"
         return text + "."

@@ -23,6 +23,7 @@ import numpy as np
 from ..benchmarks.memory import memory_of
 from ..command_line import whole_number
 from ..data.demo_clips import LabeledClip, find_clips
+from ..errors import run_script
 from ..run_folder import check_new_folder
 from .events import Event, write_events
 
@@ -156,4 +157,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

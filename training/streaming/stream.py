@@ -7,7 +7,6 @@ once. The tokens of a TubeViT's tubes carry their positions only after the token
 windows is computed once too. The encoder runs for every window: its tokens attend to each other, and differ from window to window.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -98,6 +97,8 @@ class TubeViTStream:
         self.labels = [str(names[index]) for index in range(classifier.model.config.num_labels)]
         embeddings = classifier.model.get_input_embeddings()
         self.tokens = TokenCache(embeddings) if reuses_tokens and isinstance(embeddings, TubeViTEmbeddings) else None
+        self.num_prepared = 0  # frames that the processor has prepared, of all windows so far
+        self.buffer: torch.Tensor | None = None  # prepared frames, two windows long, on the model's device
         self.reset()
 
     @classmethod
@@ -121,7 +122,7 @@ class TubeViTStream:
         self.num_clip_frames = 0  # frames at the clip's rate so far
         self.next_start = 0  # first frame of the next window
         self.waiting: list[np.ndarray] = []  # frames of the next window that are not prepared yet
-        self.prepared: deque[torch.Tensor] = deque(maxlen=self.num_frames)
+        self.num_buffered = 0  # frames in `self.buffer`
         if self.tokens is not None:
             self.tokens.clear()
 
@@ -176,22 +177,32 @@ class TubeViTStream:
 
     def _classify(self) -> Window:
         """The window whose last frame has come."""
-        clip = self.classifier.processor(np.stack(self.waiting), do_sample_frames=False, return_tensors="pt")
-        self.waiting.clear()
-        self.prepared.extend(clip.pixel_values_videos[0])
-        pixels = torch.stack(list(self.prepared))[None].to(self.classifier.model.device)
-        start = self.next_start
+        pixels, start = self._prepare()[None], self.next_start
         if self.tokens is None:
             logits = self.classifier(pixels)[0]
         else:
             with self.tokens.at(start):
                 logits = self.classifier(pixels)[0]
         self.next_start += self.window_stride
-        for _ in range(min(self.window_stride, self.num_frames)):
-            self.prepared.popleft()
         logits = logits.cpu()
         scores = scores_of(self.classifier, logits.numpy()[None])
         return Window(start / self.rate, (start + self.num_frames) / self.rate, logits, scores)
+
+    def _prepare(self) -> torch.Tensor:
+        """Resize, crop and normalize the waiting frames. Returns the window, a view of `(frames, channels, height, width)`."""
+        clip = self.classifier.processor(np.stack(self.waiting), do_sample_frames=False, return_tensors="pt")
+        self.waiting.clear()
+        new = clip.pixel_values_videos[0]
+        if self.buffer is None:
+            self.buffer = new.new_empty(2 * self.num_frames, *new.shape[1:], device=self.classifier.model.device)
+        if self.num_buffered + len(new) > len(self.buffer):  # full: the frames that windows share move to its start
+            num_shared = self.num_frames - len(new)
+            self.buffer[:num_shared] = self.buffer[self.num_buffered - num_shared : self.num_buffered]
+            self.num_buffered = num_shared
+        self.buffer[self.num_buffered : self.num_buffered + len(new)] = new
+        self.num_buffered += len(new)
+        self.num_prepared += len(new)
+        return self.buffer[self.num_buffered - self.num_frames : self.num_buffered]
 
 
 class TokenCache:

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -33,7 +34,7 @@ from tubevit.training.benchmarks.loader import (
     measure_loader,
     measure_waiting,
 )
-from tubevit.training.benchmarks.memory import RESET
+from tubevit.training.benchmarks.memory import RESET, memory_of
 from tubevit.training.benchmarks.model import (
     PEER_FIELDS,
     Setup,
@@ -277,6 +278,17 @@ def test_fraction_of_a_training_step_that_waits_for_data(clip):
         "0 DataLoader workers that read and augment) wait for data 50 % of the time with the original and 25 % with the "
         "prepared copy" in text
     )
+
+
+def test_memory_of_a_process_is_what_it_allocates_without_mapped_files(tmp_path):
+    if not bench_loader.STATUS.is_file():
+        pytest.skip("needs /proc")
+    (tmp_path / "file").write_bytes(bytes(32 * 2**20))
+    before = memory_of(os.getpid())
+    mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+    assert mapped.sum() == 0 and memory_of(os.getpid()) - before < 16
+    allocated = np.ones(64 * 2**20, np.uint8)
+    assert 48 < memory_of(os.getpid()) - before < 80 and allocated.any()
 
 
 def test_memory_of_a_worker_is_followed(clip):

@@ -19,7 +19,7 @@ from tubevit.processing import VideoDecodeError, decode_video
 from tubevit.training.cli import main
 from tubevit.training.commands.watch import read_truth
 from tubevit.training.data.demo_clips import LabeledClip
-from tubevit.training.streaming import long_video
+from tubevit.training.streaming import long_video, window_work
 from tubevit.training.streaming.events import (
     Event,
     EventDetector,
@@ -133,11 +133,30 @@ def test_frames_are_prepared_once_and_tokens_computed_once(tmp_path, video, monk
     )
     windows = windows_of(stream, video)
     assert stream.window_stride == 1 and len(windows) == 33
-    assert sum(prepared) == 40 < len(windows) * 8 / 6
+    assert sum(prepared) == stream.num_prepared == 40 < len(windows) * 8 / 6
     per_frame = 4  # tokens of one position in time, for each tube
     assert stream.tokens.num_tokens == 33 * (7 + 8) * per_frame
     assert stream.tokens.num_computed == (39 + 40) * per_frame
     assert stream.tokens.num_computed * 6 < stream.tokens.num_tokens
+
+
+def test_the_work_of_a_stream_is_compared_with_calls(tmp_path, video, capsys):
+    """In both tubes, 2 of 4 positions in time are those of the window 4 frames earlier."""
+    tubes = [{"kernel_size": [2, 4, 4], "stride": [2, 8, 8]}, {"kernel_size": [1, 8, 8], "stride": [2, 8, 8]}]
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10}, tubes=tubes)
+    stream = TubeViTStream.from_pretrained(name, window_stride=4)
+    report = window_work.measure(stream, str(video), num_windows=4, rounds=1)
+    counts = report["multiplications"]
+    hidden_size = stream.classifier.model.config.hidden_size
+    per_position = 4 * 3 * (2 * 4 * 4 + 8 * 8) * hidden_size  # 4 places in a frame, 3 channels
+    assert [counts[name][1] for name in ("stream", "calls")] == [2 * per_position, 4 * per_position]
+    assert counts["stream"][3] == counts["calls"][3] > 0 and report["difference"] < 1e-5
+    assert all(milliseconds > 0 for route in report["milliseconds"].values() for milliseconds in route)
+    with pytest.raises(ValueError, match="too short for 10 windows: give a longer"):
+        window_work.measure(stream, str(video), num_windows=8, rounds=1)
+    assert window_work.main([name, "--video", str(video), "--stride", "8", "--windows", "1", "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Windows of 8 frames, one every 8." in shown and "file to tokens" in shown
 
 
 def test_memory_stays_flat(tmp_path):
@@ -147,7 +166,7 @@ def test_memory_stays_flat(tmp_path):
     sizes = []
     for index in range(200):
         stream.push(frames[index % 16], index / 10)
-        sizes.append((len(stream.tokens.rows), len(stream.prepared), len(stream.waiting)))
+        sizes.append((len(stream.tokens.rows), stream.num_buffered, len(stream.waiting)))
     assert max(sizes[20:]) == max(sizes[-20:]) and max(map(sum, sizes)) < 60
 
 
@@ -437,6 +456,7 @@ def test_the_command_writes_a_timeline(tmp_path, video, capsys):
     assert main([*argv, "--stride", "2"]) == 0
     shown = capsys.readouterr().out
     assert "17 windows of 4.0 s of video" in shown and "tube tokens were computed" in shown
+    assert "a call per window would prepare 3.4 times as many frames" in shown  # 17 times 8 instead of 40
     found = json.loads((tmp_path / "out" / "events.json").read_text())
     assert found["duration"] == pytest.approx(4.0) and found["windows"] == 17 and found["events"]
     assert all(
