@@ -23,14 +23,14 @@ from tubevit.processing import TubeViTVideoProcessor
 
 from ..models.loading import load_video_classifier
 from ..models.onnx_clips import drawn_clips
-from ..models.onnx_files import FILE_NAME, export_onnx
+from ..models.onnx_files import FILE_NAME, PROVIDERS, export_onnx
 from ..models.onnx_quantization import quantize
 from ..timing import interleave, ratios, summarize
 
 
 NUM_LABELS = 400
 NUM_CALIBRATED = NUM_COMPARED = 8  # clips
-OPENVINO = "OpenVINOExecutionProvider"
+OPENVINO = PROVIDERS["openvino"]
 
 
 def measure_runtimes(
@@ -111,7 +111,7 @@ def _calls(
         return lambda clips: session.run(None, {name: clips.numpy()})[0]
 
     calls = {"torch": lambda clips: classifier(clips).numpy()}
-    calls |= {key: in_onnxruntime(path, "CPUExecutionProvider") for key, path in files.items()}
+    calls |= {key: in_onnxruntime(path, PROVIDERS["cpu"]) for key, path in files.items()}
     if OPENVINO in onnxruntime.get_available_providers():
         return calls | {"openvino": in_onnxruntime(files["float32"], OPENVINO)}, []
     return calls, [f"OpenVINO is not measured: this onnxruntime has no {OPENVINO} (pip install onnxruntime-openvino)."]

@@ -93,6 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FPS",
         help="frame rate of folders of numbered pictures; a model that samples frames at a rate needs it",
     )
+    parser.add_argument(
+        "--provider",
+        choices=("cpu", "openvino"),
+        help="with an ONNX file: onnxruntime's execution provider; openvino needs the package onnxruntime-openvino (default: cpu)",
+    )
     parser.add_argument("--decoder", choices=get_args(Decoder), default="av", help=f"{DECODER_HELP} (default: av)")
     add_device_arguments(parser)
 
@@ -109,6 +114,10 @@ def run(args: argparse.Namespace) -> int:
     _take_model(args)
     if find_onnx_file(args.model) is None:
         load_config(args.model)  # a wrong model name raises before the search for files
+        if args.provider:
+            raise ValueError(
+                f"--provider {args.provider} has no effect on {args.model}, which runs in torch: leave it out."
+            )
     elif args.compile or args.matmul_precision:
         option = "--compile" if args.compile else "--matmul-precision"
         raise ValueError(f"{option} has no effect on {args.model}, which runs in onnxruntime: leave it out.")
@@ -131,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
         args.frame_folder_fps,
         args.token_budget,
         args.compile,
+        args.provider or "cpu",
     )
     results = []
     with (
@@ -231,6 +241,7 @@ def make_classifier(
     frame_folder_fps: float | None = None,
     token_budget: int | None = None,
     compiles: bool = False,
+    provider: str = "cpu",
 ) -> Callable[[str], list[dict[str, Any]]]:
     """
     A function from a file name or URL to `[{"label", "score"}, ...]`, best first. With label groups, the best of each group follow each
@@ -240,6 +251,7 @@ def make_classifier(
     views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
     device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
     token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it. compiles: whether to compile the model.
+    provider: of onnxruntime, for an ONNX file, a key of `onnx_files.PROVIDERS`.
 
     Raises `ValueError` for a kind that the model does not classify, and for a token budget that has no effect.
     """
@@ -252,7 +264,7 @@ def make_classifier(
         reason = "the tubes of an ONNX file are fixed" if onnx_file is not None else "there are only images"
         raise ValueError(f"--token-budget {token_budget} has no effect: {reason}.")
     if onnx_file is not None:
-        pipelines = _make_onnx_classifiers(onnx_file, kinds, views or {}, device, dtype)
+        pipelines = _make_onnx_classifiers(onnx_file, kinds, views or {}, device, dtype, provider)
     else:
         family = family_of(load_config(model), model)
         if "video" in kinds:
@@ -358,13 +370,13 @@ def _with_label_groups(classify: Callable[..., list[dict[str, Any]]], config: An
 
 
 def _make_onnx_classifiers(
-    file: Path, kinds: Collection[str], views: dict[str, int], device: str, dtype: str
+    file: Path, kinds: Collection[str], views: dict[str, int], device: str, dtype: str, provider: str
 ) -> dict[str, Any]:
     from ..models.onnx_files import load_onnx_classifier
 
     if dtype != "auto":
         raise ValueError(f"--dtype {dtype} has no effect on {file}: its weights have the type of its export.")
-    classifier = load_onnx_classifier(file, views)
+    classifier = load_onnx_classifier(file, views, provider)
     if others := set(kinds) - {classifier.media}:
         raise ValueError(f"{file} classifies {classifier.media}s, and {others.pop()}s were given.")
     return {classifier.media: _make_view_classifier(classifier, device)}

@@ -119,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
     folder = None if args.output is None else Path(args.output)
     if folder is not None:
         check_new_folder(folder)
+    source = VideoSource(
+        args.source, args.max_reconnects, args.stall_seconds, on_message=lambda text: print(text, file=sys.stderr)
+    )
     device = select_device(args)
     stream = TubeViTStream.from_pretrained(
         args.model,
@@ -134,9 +137,6 @@ def run(args: argparse.Namespace) -> int:
     step = stream.window_stride / stream.rate
     detector = EventDetector(
         stream.labels, args.high, args.low, args.smoothing, args.min_seconds, args.ignore, half_window=step / 2
-    )
-    source = VideoSource(
-        args.source, args.max_reconnects, args.stall_seconds, on_message=lambda text: print(text, file=sys.stderr)
     )
     print(
         f"Windows of {stream.num_frames / stream.rate:.2f} s, {stream.num_frames} frames at {stream.rate:g} per second, one every {step:.2f} s."

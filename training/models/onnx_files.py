@@ -43,6 +43,7 @@ SAME_START = 150  # bytes at the start of the script that are the same in each r
 SETTINGS_FILES = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 OPSET = 18
 INPUT_DTYPES = ("uint8", "float32")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "openvino": "OpenVINOExecutionProvider"}  # of onnxruntime
 INPUT_NAMES = {"video": "pixel_values_videos", "image": "pixel_values"}
 NUM_CALIBRATION_CLIPS = 64
 NUM_RANDOM_CLIPS = 16
@@ -93,16 +94,26 @@ def _normalization(classifier: VideoClassifier, shape: tuple[int, ...], input_dt
 
 
 class OnnxModel:
-    """A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls."""
+    """
+    A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls. provider: a key of `PROVIDERS`.
+
+    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks and for a file of another origin.
+    """
 
     dtype = torch.float32
 
-    def __init__(self, path: Path, config: Any):
+    def __init__(self, path: Path, config: Any, provider: str = "cpu"):
         _require("onnxruntime")
         import onnxruntime
 
-        self.config = config
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.config, name = config, PROVIDERS[provider]
+        available = onnxruntime.get_available_providers()
+        if name not in available:
+            raise ValueError(
+                f"--provider {provider}: onnxruntime {onnxruntime.__version__} has no {name}, only {', '.join(available)}; the package "
+                f"onnxruntime-{provider}, in an environment without onnxruntime, has it."
+            )
+        self.session = onnxruntime.InferenceSession(str(path), providers=[name])
         self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
         if self.input_dtype not in INPUT_DTYPES:
             raise ValueError(
@@ -340,18 +351,19 @@ def _read_clips(classifier: VideoClassifier, files: list[str]) -> tuple[list[tor
     return clips, skipped
 
 
-def load_onnx_classifier(path: Path, settings: dict[str, Any]) -> VideoClassifier:
+def load_onnx_classifier(path: Path, settings: dict[str, Any], provider: str = "cpu") -> VideoClassifier:
     """
     The classifier of a file that `export_onnx` wrote, beside its config and its processor.
 
-    settings: as in `load_video_classifier`.
+    settings: as in `load_video_classifier`. provider: a key of `PROVIDERS`.
 
-    Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin.
+    Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin, `ValueError` for a provider that
+    onnxruntime lacks.
     """
     name = str(path.parent)
     config = load_config(name)
     family = family_of(config, name)
-    own, model = load_processor(name, family, media_of(family, config)), OnnxModel(path, config)
+    own, model = load_processor(name, family, media_of(family, config)), OnnxModel(path, config, provider)
     if media_of(family, config) == "image":
         processors = image_clip_processors(own, family, config)
     else:

@@ -148,6 +148,31 @@ def test_predictions_of_the_file_are_those_of_the_checkpoint(name, exported, tmp
     assert "--dtype float16 has no effect" in capsys.readouterr().err
 
 
+@needs_onnx
+def test_predictions_run_in_the_chosen_provider(exported, tmp_path, capsys, monkeypatch):
+    import onnxruntime
+
+    clip = tmp_path / "a.mp4"
+    write_video(clip, moving_frames(12, 32, 40))
+    folder, _ = exported("tubevit")
+    openvino, expected = ("--provider", "openvino"), predictions(capsys, folder / "out", clip)
+    if "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers():
+        assert main(["predict", "--model", str(folder / "out"), str(clip), *openvino]) == 2
+        assert re.search(r"has no OpenVINOExecutionProvider, only .*onnxruntime-openvino", capsys.readouterr().err)
+    assert main(["predict", "--model", str(folder / "model"), str(clip), *openvino]) == 2
+    assert "--provider openvino has no effect on" in capsys.readouterr().err
+    asked, session = [], onnxruntime.InferenceSession
+
+    def run_on_cpu(path, providers):
+        asked.extend(providers)
+        return session(path, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", run_on_cpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OpenVINOExecutionProvider"])
+    assert predictions(capsys, folder / "out", clip, *openvino) == expected
+    assert asked == ["OpenVINOExecutionProvider"]
+
+
 @pytest.mark.parametrize("weights", [None, "model-00001-of-00002.safetensors", "pytorch_model.bin"])
 def test_an_earlier_export_is_removed_as_one_set(weights, tmp_path):
     settings = {"config.json", "preprocessor_config.json"}
