@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_runs import CLASSES, ONE_VIEW, SHADES, arguments, make_images, make_run, make_videos
 from transformers import AutoModelForVideoClassification
-from warm_processes import TORCH_ONLY, run_python
+from warm_processes import run_python
 
 from tubevit.training import run_video_classification, run_video_classification_no_trainer
 from tubevit.training.cli import main
@@ -91,9 +91,8 @@ def check_nothing_private(files: dict[str, bytes], *secrets: Path | str) -> None
             assert secret.encode() not in content and secret not in name, (name, secret)
 
 
-def labels_elsewhere(cache: Path, *models: Path | str) -> list[list[str]]:
-    variables = {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    done = run_python("-c", ELSEWHERE, *models, cwd=cache, imported=TORCH_ONLY, variables=variables)
+def labels_elsewhere(folder: Path, *models: Path | str) -> list[list[str]]:
+    done = run_python("-c", ELSEWHERE, *models, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("labels: ")]
 
