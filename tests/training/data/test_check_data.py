@@ -181,18 +181,15 @@ def test_number_of_workers():
 
 
 def test_script_without_main_guard(tmp_path):
-    """Processes do not import the script that runs. If they did, each would run it again, and no file would be checked."""
-    class_folders(tmp_path / "data", {"": {"a": 2, "b": 2}})
+    """Processes do not import the script that runs. If they did, each would run it again, and no item would have a result."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from tubevit.training.data.check_data import check_videos\n"
-        "from tubevit.training.data.video_datasets import DataConfig, load_video_dataset\n"
+        "from tubevit.training.data.worker_processes import map_in_processes\n"
         f"open({str(tmp_path / 'runs')!r}, 'a').write('run ')\n"
-        f"data = load_video_dataset(DataConfig(data={str(tmp_path / 'data')!r}, validation_fraction=0.0))\n"
-        "print('found', check_videos(data, num_workers=2))\n"
+        "print('found', sorted(map_in_processes(abs, [-1, 2], 2, 2, 'x')))\n"
     )
     ended = run_python(script)
-    assert "found ([], 4" in ended.stdout, ended.stderr
+    assert "found [(-1, 1), (2, 2)]" in ended.stdout, ended.stderr
     assert (tmp_path / "runs").read_text() == "run "
 
 
