@@ -211,6 +211,13 @@ def finish_model(
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
     messages += _without_effect(config)
+    frozen = [
+        f"{name}={getattr(config, name)}" for name in ("lora_rank", "num_frozen_layers") if getattr(config, name)
+    ]
+    if config.preset is not None and frozen:
+        messages.append(
+            f"{' and '.join(frozen)}: the frozen weights are random and stay so; a trained model is named by model_name_or_path."
+        )
     if config.lora_rank:
         model = _with_adapters(config, model, family, messages)
     return RunModel(model, processors, family, messages)

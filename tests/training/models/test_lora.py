@@ -71,3 +71,13 @@ def test_each_name_selects_a_layer(modules, message, tmp_path):
     names = [each for each, _ in adapted(tmp_path, lora_target_modules="q_proj, fc1").model.named_parameters()]
     adapters = {each.split(".")[-4] for each in names if "lora_A" in each}
     assert adapters == {"q_proj", "fc1"}
+
+
+@pytest.mark.parametrize("options", [{"lora_rank": 2}, {"num_frozen_layers": 1}])
+def test_random_weights_that_stay_frozen_are_said(options, tmp_path):
+    ((name, value),) = options.items()
+    save_tubevit(tmp_path)
+    for source, number in (({"preset": "tiny"}, 1), ({"model_name_or_path": str(tmp_path)}, 0)):
+        config = ModelConfig(**source, **options)
+        messages = make_model(config, ClipConfig(), DATA, load_run_config(config)).messages
+        assert sum(each.startswith(f"{name}={value}: the frozen weights are random") for each in messages) == number
