@@ -24,7 +24,7 @@ from .check_data import ON_CORRUPT_VIDEO
 from .clip_sampling import Clip
 from .dataset_columns import row_source
 from .rng import SharedEpoch, sample_seed
-from .shards import is_in_remote_shard, read_members, with_bytes
+from .shards import is_in_remote_shard, read_members, readable_path, with_bytes
 
 
 logger = logging.get_logger(__name__)
@@ -137,7 +137,7 @@ class _Clips:
         seconds, indices = self.seconds.topk(min(number, len(self.seconds)))
         read = [(index, time) for index, time in zip(indices.tolist(), seconds.tolist(), strict=True) if time]
         rows = [(self.rows[index], time) for index, time in read]
-        return [(row[self.read.media].get("path") or row["video_id"], time) for row, time in rows]
+        return [(readable_path(row[self.read.media].get("path")) or row["video_id"], time) for row, time in rows]
 
     def _sample(self, row: dict[str, Any], slot: int, epoch: int, copy: int = 0) -> dict[str, Any]:
         """

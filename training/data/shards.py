@@ -199,6 +199,12 @@ def _read_remote(address: Address, start: int, stop: int) -> bytes:
     return data[start:stop] if len(data) > stop - start else data
 
 
+def readable_path(path: str | None) -> str | None:
+    """The path of a row as messages show it: of a video in a shard its name and the shard."""
+    address = Address.parse(path)
+    return path if address is None else repr(address)
+
+
 def is_in_remote_shard(path: str | None) -> bool:
     """Whether the path of a row is an address in remote storage."""
     address = Address.parse(path)

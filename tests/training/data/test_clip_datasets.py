@@ -37,6 +37,7 @@ from tubevit.training.data.clip_sampling import (
 )
 from tubevit.training.data.dataset_columns import make_dataset
 from tubevit.training.data.rng import fork_rng, sample_seed
+from tubevit.training.data.shards import Address
 from tubevit.training.data.video_datasets import DataConfig, load_video_dataset
 from tubevit.training.throughput import DataLoaderTimer
 from tubevit.training.trainer.callbacks import SetEpoch
@@ -573,7 +574,9 @@ def test_trainer_learns_from_clips_epoch_by_epoch(rows, tmp_path):
 
 
 def test_slowest_files_are_those_that_took_longest_to_read(monkeypatch):
-    rows = make_dataset("video", [f"{index}.mp4" for index in range(5)], [0] * 5, list("abcde"), ["x"])
+    in_shard = str(Address("a.tar", 512, 90, None, "run/3.mp4"))
+    paths = ["0.mp4", "1.mp4", "2.mp4", in_shard, "4.mp4"]
+    rows = make_dataset("video", paths, [0] * 5, list("abcde"), ["x"])
     clock = [0.0]
     monkeypatch.setattr(clip_datasets.time, "perf_counter", lambda: clock[0])
 
@@ -581,13 +584,13 @@ def test_slowest_files_are_those_that_took_longest_to_read(monkeypatch):
         media, num_copies, shape, dtype = "video", 1, (1, 3, 2, 2), torch.uint8
 
         def __call__(self, source, seed):
-            clock[0] += {"1.mp4": 5.0, "3.mp4": 2.0}.get(source["path"], 1.0)
+            clock[0] += {"1.mp4": 5.0, in_shard: 2.0}.get(source["path"], 1.0)
             raise ValueError("not a video")
 
     clips = ClipDataset(rows, Reader(), 1, max_corrupt_fraction=1.0)
     for index in range(4):
         clips[index]
-    assert clips.slowest_files(2) == [("1.mp4", 5.0), ("3.mp4", 2.0)]
+    assert clips.slowest_files(2) == [("1.mp4", 5.0), ("run/3.mp4 in a.tar", 2.0)]
     assert len(clips.slowest_files(9)) == 4  # the last was not read
 
 
