@@ -5,13 +5,14 @@ weights in a changed model. Each is a folder for the option `model_name_or_path`
 
 Every model has the initialization of its own class, with `initializer_range = hidden_size ** -0.5` (the usual 0.02 is for widths of
 768 and more). The kernels that read pixels have variance 1 / (number of inputs) in every model, TubeViT
-(`kernel_initialization="fan_in"`) and its peers: with the usual variance, the few steps of an experiment hardly change them. The
-checkpoints have no classes; `tubevit train` adds a classifier with the initialization of the model's linear layers.
+(`kernel_initialization="fan_in"`) and its peers: with the usual variance, the few steps of an experiment hardly change them. A
+classifier of zeros, as ViViT has it for trained encoders, gets random weights: an encoder of random weights hardly learns behind
+zeros. A checkpoint has the classes of its data, so that `tubevit train` keeps the classifier.
 """
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def initial_checkpoint(experiment: Experiment, folder: Path) -> Path:
 
     arguments = dict(experiment.initial)
     build = BUILDERS[arguments.pop("kind")]
+    if build is build_random and experiment.kinds == (VIDEO,):
+        arguments["class_names"] = read_class_names(experiment, folder)
     trained = {role: start.classifier_folder(start.kinds[0], folder) for role, start in experiment.init_from.items()}
     if build is continue_training:
         return trained["weights"]
@@ -56,10 +59,26 @@ def continue_training(target: Path, trained: dict[str, Path]) -> None:
     """Train the model "weights" further. Its folder itself is the checkpoint."""
 
 
-def build_random(target: Path, trained: dict[str, Path], name: str, media: str = VIDEO, **sizes: Any) -> None:
+def read_class_names(experiment: Experiment, folder: Path) -> list[str]:
+    """The classes of an experiment's clips, whose files are below `folder`."""
+    from ..data.data_config import DataConfig
+    from ..data.video_datasets import load_video_dataset
+
+    return load_video_dataset(DataConfig(**experiment.data.options(VIDEO, folder))).class_names
+
+
+def build_random(
+    target: Path,
+    trained: dict[str, Path],
+    name: str,
+    media: str = VIDEO,
+    class_names: Sequence[str] | None = None,
+    **sizes: Any,
+) -> None:
     """
-    A classifier with random weights, and its processor. name: a design of `families.designs`, or another model type. sizes: as
-    `config_at_size` takes them, the pixel statistics, and `resize_mode` as `save_with_processor` takes it.
+    A classifier with random weights, and its processor. name: a design of `families.designs`, or another model type. class_names: of
+    the data, whose run keeps this classifier. sizes: as `config_at_size` takes them, the pixel statistics, and `resize_mode` as
+    `save_with_processor` takes it.
     """
     import torch
 
@@ -69,9 +88,16 @@ def build_random(target: Path, trained: dict[str, Path], name: str, media: str =
     resize_mode = sizes.pop("resize_mode", "crop")
     config = config_at_size(name, **sizes)
     set_statistics(config, statistics)
+    if class_names is not None:
+        config.id2label, config.label2id = (
+            dict(enumerate(class_names)),
+            {each: i for i, each in enumerate(class_names)},
+        )
     model = family_of(config).classifier(media)(config)
     for kernel in patch_kernels(model):
         torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)
+    if not model.classifier.weight.any():
+        torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
     if media == IMAGE:  # the run makes a TubeViT of it, which has its own processor
         model.save_pretrained(target)
     else:

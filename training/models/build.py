@@ -391,7 +391,7 @@ def _load_classifier(
         model.config.id2label = dict(enumerate(data.class_names))
         model.config.label2id = {each: index for index, each in enumerate(data.class_names)}
     elif not keeps_classifier:
-        model.classifier = nn.Linear(model.classifier.in_features, len(data.class_names))
+        model.classifier = type(model.classifier)(model.classifier.in_features, len(data.class_names))
         model._init_weights(model.classifier)
     return model
 

@@ -190,6 +190,7 @@ def test_image_to_video_scaling_trains_the_layers_of_its_row(tmp_path):
 def test_checkpoints_of_the_librarys_models_are_trained_as_any_other(name, tokens, tmp_path):
     initial = {"kind": "random", "name": name, "image_size": 16, "patch_size": 8, "num_frames": 8, **TINY_ENCODER}
     experiment = tiny_experiment(initial=initial | STATISTICS)
+    experiment.data.write("video", tmp_path)
     folder = initial_checkpoint(experiment, tmp_path)
     assert initial_checkpoint(experiment, tmp_path) == folder
     model, processor = (
@@ -214,10 +215,12 @@ def test_checkpoints_of_the_librarys_models_are_trained_as_any_other(name, token
     ],
 )
 def test_checkpoints_of_our_other_families_keep_their_initialization(name, frames, tokens, tmp_path):
-    """Frames as designed, a new patch kernel, and a processor that takes the frames of the whole clip."""
+    """Frames as designed, a new patch kernel and no classifier of zeros, and a processor that takes the frames of the whole clip."""
     sizes = {**TINY_ENCODER, "hidden_size": 48, "num_attention_heads": 3}
     initial = {"kind": "random", "name": name, "image_size": 16, "patch_size": 8, "num_frames": 64, **sizes}
-    folder = initial_checkpoint(tiny_experiment(initial=initial | STATISTICS), tmp_path)
+    experiment = tiny_experiment(initial=initial | STATISTICS)
+    experiment.data.write("video", tmp_path)
+    folder = initial_checkpoint(experiment, tmp_path)
     model, processor = (
         load_complete(AutoModelForVideoClassification, folder),
         AutoVideoProcessor.from_pretrained(folder),
@@ -228,7 +231,10 @@ def test_checkpoints_of_our_other_families_keep_their_initialization(name, frame
     (kernel,) = patch_kernels(model)
     assert kernel is model.get_input_embeddings().patch_embedding.weight
     assert kernel.std().item() == pytest.approx(kernel[0].numel() ** -0.5, rel=0.05)
+    classes = sorted(path.name for path in (experiment.data.synthetic_folder("video", tmp_path) / "train").iterdir())
+    assert list(model.config.id2label.values()) == classes
     if "vivit" in name:
+        assert model.classifier.weight.std().item() == pytest.approx(model.config.initializer_range, rel=0.3)
         assert model.config.num_attention_heads == (4 if name == "vivit_fdp" else 3)
         return
     blocks = [each for each in model.modules() if type(each).__name__ == "UniFormerV2LocalBlock"]

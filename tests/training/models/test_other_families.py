@@ -85,6 +85,15 @@ def test_run_keeps_the_processor_of_the_checkpoint(trained):
     assert read_json(trained / "config.json")["num_frames"] == start["num_frames"]
 
 
+def test_a_new_classifier_starts_as_that_of_a_new_model(trained, videos):
+    """ViViT's at zero, as published: the first logits are equal for all classes."""
+    config = ModelConfig(model_name_or_path=str(trained.parent / "start"), ignore_mismatched_sizes=True)
+    data = load_video_dataset(DataConfig(data=str(videos)))
+    classifier = make_model(config, ClipConfig(), data, load_run_config(config)).model.classifier
+    assert classifier.out_features == len(data.class_names) != 5
+    assert classifier.weight.any().item() == ("uniformerv2" in trained.parent.name)
+
+
 def test_predict_equals_the_stock_pipeline(trained, videos, capsys):
     clip = next(videos.rglob("*.mp4"))
     capsys.readouterr()
