@@ -122,9 +122,10 @@ def format_pipelines(report: list[dict[str, Any]]) -> str:
     tables = []
     for video in report:
         rows = [
-            [PIPELINE_TITLES[name], *_times(values), *_ratios(values)] for name, values in video["pipelines"].items()
+            [PIPELINE_TITLES[name], *_times(values), *_ratios(values), values.get("ratio_of_cpu")]
+            for name, values in video["pipelines"].items()
         ]
-        table = format_table(["", "ms", "min ms", "ratio", "of minima"], rows)
+        table = format_table(["", "ms", "min ms", "ratio", "of minima", "of CPU time"], rows)
         tables.append(f"File to label: {video['title']}\n{table}")
     return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by VideoMAE-B's."
 
@@ -135,13 +136,16 @@ def format_runtimes(report: dict[str, Any]) -> str:
             RUNTIME_TITLES[name],
             *_times(values),
             *_ratios(values),
+            values.get("ratio_of_cpu"),
             values.get("megabytes"),
             values.get("difference"),
             None if name == "torch" else f"{100 * values['same_label']:.0f} %",
         ]
         for name, values in report["rows"].items()
     ]
-    table = format_table(["", "ms", "min ms", "ratio", "of minima", "MB", "difference", "same label"], rows)
+    table = format_table(
+        ["", "ms", "min ms", "ratio", "of minima", "of CPU time", "MB", "difference", "same label"], rows
+    )
     size = "x".join(str(report["shape"][axis]) for axis in (0, 2, 3))
     notes = "".join(f"\n{note}" for note in report["notes"])
     return (
