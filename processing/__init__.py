@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from .clip_assembly import TubeViTVideoMetadata
     from .frame_sampling import fixed_rate_clips, uniform_clips
     from .image_processing_tubevit import TubeViTImageProcessor
     from .processing_tubevit import TubeViTProcessor
     from .spatial_views import crop_views
-    from .video_decoding import TubeViTVideoMetadata, VideoDecodeError, decode_video, probe_video
+    from .video_decoding import decode_video, probe_video
     from .video_processing_factorized_vivit import FactorizedViViTVideoProcessor
     from .video_processing_tubevit import TubeViTVideoProcessor
     from .video_processing_uniformerv2 import UniFormerV2VideoProcessor
+    from .video_source import VideoDecodeError
 
 
 __all__ = [
@@ -43,10 +45,10 @@ _MODULES = {
     "FactorizedViViTVideoProcessor": "video_processing_factorized_vivit",
     "TubeViTImageProcessor": "image_processing_tubevit",
     "TubeViTProcessor": "processing_tubevit",
-    "TubeViTVideoMetadata": "video_decoding",
+    "TubeViTVideoMetadata": "clip_assembly",
     "TubeViTVideoProcessor": "video_processing_tubevit",
     "UniFormerV2VideoProcessor": "video_processing_uniformerv2",
-    "VideoDecodeError": "video_decoding",
+    "VideoDecodeError": "video_source",
     "crop_views": "spatial_views",
     "decode_video": "video_decoding",
     "fixed_rate_clips": "frame_sampling",

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
+from .clip_assembly import TubeViTVideoMetadata
 from .decoded_frames import FrameSequence
 from .processor_settings import is_number
-from .video_decoding import TubeViTVideoMetadata
 
 
 MAX_SECONDS = 10_000_000  # of a video, and frames per second

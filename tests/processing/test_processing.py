@@ -256,15 +256,15 @@ def test_presampled_frames_keep_their_indices(frames):
 
 
 def test_decoder_threads_are_a_setting(clip, monkeypatch):
-    from tubevit.processing import video_decoding
+    from tubevit.processing import decoder_setup, video_decoding
 
-    threads, original = [], video_decoding._configure_decoder
+    threads, original = [], video_decoding.configure_decoder
     monkeypatch.setattr(
         video_decoding,
-        "_configure_decoder",
+        "configure_decoder",
         lambda stream, number, **limits: threads.append(number) or original(stream, number, **limits),
     )
-    monkeypatch.setattr(video_decoding, "num_cores", lambda: 7)
+    monkeypatch.setattr(decoder_setup, "num_cores", lambda: 7)
     alike = [pixels(processor, clip) for processor in (video_processor(), video_processor(num_decoder_threads=3))]
     alike.append(pixels(video_processor(num_decoder_threads=3), clip, num_decoder_threads=2))
     assert threads == [7, 3, 2]

@@ -11,7 +11,14 @@ from PIL import Image
 from transformers.video_utils import VideoMetadata
 from video_files import full_decode, moving_frames, some_selections, write_video
 
-from tubevit.processing import TubeViTVideoProcessor, VideoDecodeError, video_decoding, video_index
+from tubevit.processing import (
+    TubeViTVideoProcessor,
+    VideoDecodeError,
+    clip_assembly,
+    decoder_setup,
+    video_decoding,
+    video_index,
+)
 from tubevit.processing.video_decoding import TubeViTVideoMetadata, decode_video, probe_video
 from tubevit.processing.video_index import build_index
 from tubevit.processing.video_source import DecodeLimits, open_container
@@ -280,7 +287,7 @@ def test_leading_picture_is_decoded_from_the_previous_group(clip):
 
 @pytest.mark.parametrize("frames_per_group", [1, 2, 3, 7])
 def test_the_transform_is_applied_once_to_each_distinct_frame_in_time_order(clip, monkeypatch, frames_per_group):
-    monkeypatch.setattr(video_decoding, "MAX_GROUP_BYTES", frames_per_group * 3 * 48 * 64 + 1)
+    monkeypatch.setattr(clip_assembly, "MAX_GROUP_BYTES", frames_per_group * 3 * 48 * 64 + 1)
     seen = []
 
     def transform(frames):
@@ -427,10 +434,10 @@ def test_probe_video_equals_decoding(clip):
 
 def test_default_threads_in_worker_and_main_process(clip, monkeypatch):
     threads = []
-    original = video_decoding._configure_decoder
+    original = video_decoding.configure_decoder
     monkeypatch.setattr(
         video_decoding,
-        "_configure_decoder",
+        "configure_decoder",
         lambda stream, number, **kwargs: threads.append(number) or original(stream, number, **kwargs),
     )
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
@@ -438,7 +445,7 @@ def test_default_threads_in_worker_and_main_process(clip, monkeypatch):
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
     decode_video(clip("h264.mp4"))
     decode_video(clip("h264.mp4"), num_threads=5)
-    assert threads == [video_decoding.MAX_THREADS, 1, 5]
+    assert threads == [decoder_setup.MAX_THREADS, 1, 5]
 
 
 def test_num_threads_0_raises(clip):
@@ -462,7 +469,7 @@ def test_files_above_a_limit_are_refused_before_a_frame_is_decoded(tmp_path, suf
     assert len(decoded) == metadata.total_num_frames
     expected, _ = decode_video(path)
     assert torch.equal(decoded, expected)
-    monkeypatch.setattr(video_decoding, "_assemble_clip", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(video_decoding, "assemble_clip", lambda *args: pytest.fail("decoded"))
     with pytest.raises(VideoDecodeError, match="48x32 pixels, more than 1,535"):
         decode_video(path.read_bytes(), limits=limits._replace(pixels=32 * 48 - 1))
     with pytest.raises(VideoDecodeError, match=r"longer than 1\.5 s"):

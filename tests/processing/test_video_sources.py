@@ -21,7 +21,7 @@ import pytest
 import torch
 from video_files import moving_frames, write_audio, write_video
 
-from tubevit.processing import video_decoding, video_index, video_source
+from tubevit.processing import clip_assembly, decoder_setup, video_decoding, video_index, video_source
 from tubevit.processing.video_decoding import VideoDecodeError, decode_video, probe_video
 
 
@@ -415,7 +415,7 @@ def test_nothing_is_printed(damaged, capfd):
 
 
 def test_pyav_is_imported_only_when_a_video_is_read():
-    for module in (video_decoding, video_index, video_source):
+    for module in (clip_assembly, decoder_setup, video_decoding, video_index, video_source):
         top_level = ast.parse(Path(module.__file__).read_text()).body
         imported = [alias.name for node in top_level if isinstance(node, ast.Import) for alias in node.names]
         assert "av" not in imported

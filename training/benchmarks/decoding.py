@@ -28,6 +28,7 @@ from transformers import VideoMAEVideoProcessor
 from transformers.video_utils import load_video
 
 from tubevit.processing import TubeViTVideoProcessor, video_decoding
+from tubevit.processing.clip_assembly import DEFAULT_FRAME_RATE, FrameToRGB
 
 from ..timing import interleave, ratios, summarize
 
@@ -47,7 +48,7 @@ class VideoClips:
     def __init__(self, path: str | Path, clip_fps: float | None = None):
         self.path = str(path)
         metadata = video_decoding.probe_video(self.path)
-        video_fps = metadata.fps or video_decoding.DEFAULT_FRAME_RATE
+        video_fps = metadata.fps or DEFAULT_FRAME_RATE
         self.fps = min(clip_fps or video_fps, video_fps)
         self.processor = _TimedProcessor(sampling="fixed_rate", num_frames=NUM_FRAMES, fps=self.fps)
         slack = max(0.0, metadata.duration - NUM_FRAMES / self.fps)
@@ -131,11 +132,11 @@ def measure_stages(clips: VideoClips, rounds: int) -> dict[str, float]:
     Valid with one thread only, on which stages do not overlap.
     """
     spent: dict[str, list[float]] = {name: [] for name in ("decode", "convert", "resize", "normalize")}
-    convert = video_decoding.FrameToRGB.__call__
+    convert = FrameToRGB.__call__
     for _ in range(rounds):
         seconds = clips.processor.seconds = dict.fromkeys(spent, 0.0)
         with mock.patch.object(
-            video_decoding.FrameToRGB,
+            FrameToRGB,
             "__call__",
             lambda *args, spent=seconds: _timed(spent, "convert", convert, *args),
         ):

@@ -25,7 +25,7 @@ import torch
 from transformers.utils import logging
 
 from tubevit.processing import video_decoding
-from tubevit.processing.video_decoding import upright_steps
+from tubevit.processing.clip_assembly import is_stretched, upright_steps
 
 from .data_config import Decoder
 
@@ -59,7 +59,12 @@ def use_decoder(name: Decoder, num_workers: int = 0, start_method: str | None = 
 
 @contextmanager
 def chosen_decoder() -> Iterator[None]:
-    """Within the context `decode_video` uses the decoder of `use_decoder`. Readers of clips enter it; checks of files do not."""
+    """
+    Within the context `decode_video` uses the decoder of `use_decoder`. Readers of clips enter it; checks of files do not.
+
+    It sets a variable of the whole process, because processors call `decode_video` and have no such option: threads that decode at the
+    same time use the same decoder.
+    """
     name, before = os.environ.get(VARIABLE, "av"), video_decoding.other_decoder
     if name != "av":
         video_decoding.other_decoder = decoder_of(name.removeprefix("torchcodec-"))
@@ -127,7 +132,7 @@ class TorchcodecDecoder:
 
         file: of `resolve_source`. index: `VideoIndex`. first: a frame of the video, decoded by PyAV. aspect_ratio: of a pixel.
         """
-        if aspect_ratio is not None and video_decoding.is_stretched(aspect_ratio):
+        if aspect_ratio is not None and is_stretched(aspect_ratio):
             return self._leave("its pixels are not square")
         if first.height % 2:
             return self._leave("its height is odd")

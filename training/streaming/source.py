@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tubevit.processing import VideoDecodeError
-from tubevit.processing.video_decoding import FrameToRGB, default_num_threads, set_decoder_threads
+from tubevit.processing.clip_assembly import FrameToRGB
+from tubevit.processing.decoder_setup import default_num_threads, set_decoder_threads
 from tubevit.processing.video_source import import_av, open_container, reason, resolve_source
 
 
