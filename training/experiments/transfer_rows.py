@@ -163,8 +163,8 @@ class Transfer:
             initial["resize_mode"] = options.get("resize_mode") or "crop"
             if row.weights == "image_vit":
                 initial["num_labels"] = self.num_labels
-            own = ("model_config", "num_frames", "image_size", "short_side", "resize_mode")
-            options |= dict.fromkeys(own)  # those of the checkpoint
+            own = ("model_config", "num_frames", "image_size", "short_side", "resize_mode", "drop_path_rate")
+            options |= dict.fromkeys(own)  # those of the checkpoint; not all families have stochastic depth
         return Experiment(
             {name: each for name, each in options.items() if each is not None}, data, (VIDEO,), seed, initial
         )

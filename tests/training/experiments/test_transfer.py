@@ -27,7 +27,7 @@ from tubevit.training.experiments.transfer_rows import ROWS_FOLDER, Transfer, Tr
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 RECIPE = {
     "model_name_or_path": "unused",
-    "num_frozen_layers": 1,
+    **{"num_frozen_layers": 1, "drop_path_rate": 0},
     "model_config": {"tubes": [{"kernel_size": [4, 8, 8], "stride": [4, 8, 8]}], "pooling": "mean"},
     **{"num_frames": 8, "image_size": 16, "short_side": 16, "num_train_epochs": 1, "per_device_train_batch_size": 4},
     **{"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no", "chance_loss_patience": 0},
