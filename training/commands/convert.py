@@ -11,7 +11,7 @@ from typing import Any
 
 
 TASKS = ("base", "image", "video")
-POOLINGS = ("source", "attention", "mean", "cls", "cls_mean", "cls_registers")
+POOLINGS = ("source", "attention", "mean", "grid", "cls", "cls_mean", "cls_registers")
 PUBLISHED_OPTIONS = ("label_order", "head", "attention_order", "factorization", "num_heads", "global_layers")
 IMAGE_DEFAULTS = {
     "family": None,
@@ -19,6 +19,7 @@ IMAGE_DEFAULTS = {
     "positions": "transfer",
     "tube_init": "central",
     "pooling": "source",
+    "pooling_grid": None,
     "temporal_position_scale": None,
     "add_patch_tube": True,
 }
@@ -81,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=POOLINGS,
         default="source",
         help="pooling of the tokens; source: the pooling of the image model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pooling-grid",
+        metavar="T,H,W",
+        help="with --pooling grid: cells along time, height and width, whose means are concatenated, such as 2,3,3",
     )
     parser.add_argument(
         "--num-frames",
@@ -169,7 +175,11 @@ def run(args: argparse.Namespace) -> None:
         _convert_image(args, family, num_labels)
         return
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
-    given = {"num_labels": num_labels, "temporal_position_scale": args.temporal_position_scale}
+    given = {
+        "num_labels": num_labels,
+        "temporal_position_scale": args.temporal_position_scale,
+        "pooling_grid": _whole_numbers("pooling-grid", args.pooling_grid),
+    }
     model, report = model_class.from_image_checkpoint(
         args.model,
         positions=args.positions,
@@ -258,6 +268,11 @@ def _check_arguments(args: argparse.Namespace) -> int | None:
     if args.temporal_position_scale is not None and args.positions != "transfer":
         raise ValueError(
             f"--temporal-position-scale has no effect with --positions {args.positions}: give --positions transfer, or leave it out."
+        )
+    if (args.pooling == "grid") != (args.pooling_grid is not None):
+        raise ValueError(
+            f"--pooling grid and --pooling-grid T,H,W need each other, got --pooling {args.pooling} and "
+            + ("no --pooling-grid." if args.pooling_grid is None else f"--pooling-grid {args.pooling_grid}.")
         )
     if args.task == "image" and not args.add_patch_tube:
         raise ValueError("--no-add-patch-tube gives a model that takes no images: leave it out, or give --task video.")

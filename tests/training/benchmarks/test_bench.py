@@ -408,7 +408,7 @@ def test_runtimes_are_compared_with_torch(tmp_path, capsys, monkeypatch):
     for name in ("int8_dynamic", "int8_static"):  # another file each, with other logits and fewer bytes
         assert 1e-5 < rows[name]["difference"] < 1 and rows[name]["megabytes"] < rows["float32"]["megabytes"]
     assert ("openvino" in rows) != any("OpenVINO is not measured" in note for note in report["notes"])
-    default = load_video_classifier(runtimes._random_model(tmp_path / "random", "tiny", 20, 32), {})
+    default = load_video_classifier(runtimes.random_model(tmp_path / "random", "tiny", 20, 32), {})
     assert clip_shape(default) == (20, 3, 32, 32)
 
 

@@ -98,6 +98,9 @@ def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
             ["source", "out", "--temporal-position-scale", "1", "--positions", "fixed"],
             "--temporal-position-scale has no effect with --positions fixed",
         ),
+        (["source", "out", "--pooling", "grid"], "got --pooling grid and no --pooling-grid"),
+        (["source", "out", "--pooling-grid", "1,2,2"], "got --pooling source and --pooling-grid 1,2,2"),
+        (["source", "out", "--pooling", "grid", "--pooling-grid", "2,0,2"], "pooling_grid must be three integers"),
         (["source", "out", "--task", "image", "--no-add-patch-tube"], "gives a model that takes no images"),
         (
             ["source", "out", "--family", "factorized_vivit", "add_patch_tube=false"],
@@ -115,12 +118,13 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("without_patch", ["--no-add-patch-tube", "add_patch_tube=false"])
-def test_temporal_positions_and_the_patch_tube_are_chosen(without_patch, tmp_path):
+def test_temporal_positions_the_patch_tube_and_the_pooling_are_chosen(without_patch, tmp_path):
     save_source(tmp_path / "source", "vit classifier")
-    arguments = ["--task", "base", "--temporal-position-scale", "0.25", without_patch]
+    arguments = ["--task", "base", "--temporal-position-scale", "0.25", without_patch, "--pooling", "grid"]
+    arguments += ["--pooling-grid", "1,2,2"]
     assert main(["convert", str(tmp_path / "source"), str(tmp_path / "out"), *arguments]) == 0
     config = TubeViTModel.from_pretrained(tmp_path / "out").config
-    assert config.temporal_position_scale == 0.25
+    assert (config.temporal_position_scale, config.pooling, config.pooling_grid) == (0.25, "grid", [1, 2, 2])
     assert not any(tube.is_image_tube for tube in config.get_tubes())
 
 
