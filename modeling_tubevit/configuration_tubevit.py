@@ -45,11 +45,13 @@ class TubeViTConfig(CheckedConfig):
     pooling (`str`, *optional*, defaults to `"attention"`):
         Pooling of the output tokens: `"attention"` (a learned query with multi-head cross-attention, the MAP head of "Scaling
         Vision Transformers"), `"mean"` of the tubes' tokens, `"grid"`, means of the tubes' tokens in the cells of `pooling_grid`
-        (ours), or `"cls"`, an extra first token. For image checkpoints also `"cls_mean"`, the CLS token and the mean concatenated (DINOv2's classifier), and `"cls_registers"`, the CLS and the
-        register tokens concatenated (the classifiers of a distilled DeiT).
+        (ours), or `"cls"`, an extra first token. For image checkpoints also `"cls_mean"`, the CLS token and the mean concatenated
+        (DINOv2's classifier), and `"cls_registers"`, the CLS and the register tokens concatenated (the classifiers of a distilled
+        DeiT).
     pooling_grid (`list[int]`, *optional*):
         Cells along time, height and width of `pooling="grid"`, which divide a clip or image evenly: `[4, 3, 3]` gives a pooled vector
-        of 36 means, `36 * hidden_size` values. A cell without the center of a token takes the nearest tokens.
+        of 36 means, `36 * hidden_size` values. A token belongs to the cell of its center; a cell without tokens takes the nearest
+        ones. All tokens of a clip are needed, so masked pretraining does not take this pooling.
     kernel_initialization (`str`, *optional*, defaults to `"normal"`):
         Initialization of the kernels: `"normal"`, as for all weights; `"fan_in"` (ours, for training without an image
         checkpoint): normal with variance 1 / (number of inputs), so tokens initially have the scale of normalized pixels; or
@@ -241,6 +243,7 @@ class TubeViTConfig(CheckedConfig):
                 )
         self.interpolated_kernel_size = list(self.interpolated_kernel_size)
         self.position_grid = None if self.position_grid is None else list(self.position_grid)
+        self.pooling_grid = None if self.pooling_grid is None else list(self.pooling_grid)
         self.image_mean, self.image_std = self.get_pixel_statistics()
         super().complete_fields()
 

@@ -166,10 +166,10 @@ def make_config(
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )
-    if overrides.get("num_hidden_layers", 0) > config.num_hidden_layers:
+    num_layers = overrides.get("num_hidden_layers")
+    if isinstance(num_layers, int) and num_layers > config.num_hidden_layers:  # the config refuses other types
         raise ValueError(
-            f"num_hidden_layers={overrides['num_hidden_layers']} was given, and the checkpoint has {config.num_hidden_layers} layers: give "
-            "at most that."
+            f"num_hidden_layers={num_layers} was given, and the checkpoint has {config.num_hidden_layers} layers: give at most that."
         )
     return _with_patch_tube(values | dict(overrides), choices.tubes, patch, choices.add_patch_tube)
 

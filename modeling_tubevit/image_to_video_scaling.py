@@ -62,6 +62,7 @@ def scale_up(
             )
     config = small_model.config
     width, num_layers, patch = _image_model_sizes(large, kwargs.get("source_kwargs") or {})
+    num_layers = kwargs.get("num_hidden_layers", num_layers)
     tubes = scaled_tubes(config, width, patch)
     settings = {
         "tubes": [tube.to_dict() for tube in tubes],

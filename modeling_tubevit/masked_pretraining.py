@@ -169,6 +169,10 @@ class TubeViTForPreTraining(TubeViTPreTrainedModel):
     def __init__(self, config: TubeViTConfig):
         if config.heads:
             raise ValueError("TubeViTForPreTraining has no heads: set heads=None in the config of the joint model.")
+        if config.pooling == "grid":
+            raise ValueError(
+                "TubeViTForPreTraining does not work with pooling='grid', which needs all tokens of a clip: take another pooling."
+            )
         if config.mask_target == "differences" and all(tube.is_image_tube for tube in config.get_tubes()):
             raise ValueError(
                 "mask_target='differences' needs a tube whose kernel spans several frames, and config.tubes has none."

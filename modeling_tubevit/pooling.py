@@ -7,6 +7,8 @@ The other poolings are those of the image models from which a TubeViT can be ini
 CLS token, register tokens, then the tokens of the tubes.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
@@ -92,15 +94,14 @@ def cell_weights(grid: Size, size: Size, device: torch.device | str, *tubes: Tub
     token belongs to the cell of its center. A cell without a token takes the tokens nearest to its center, distances measured in cells:
     few tokens, as of an image or of a small token budget, still give each cell a mean.
     """
+    exact: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}  # not all devices have float64
     centers = torch.cat(
-        [
-            torch.cartesian_prod(*(torch.tensor(axis, dtype=torch.float64) for axis in tube.centers(size)))
-            for tube in tubes
-        ]
+        [torch.cartesian_prod(*(torch.tensor(axis, **exact) for axis in tube.centers(size))) for tube in tubes]
     )
-    extents, counts = (torch.tensor(each, dtype=torch.float64) for each in (size, grid))
-    centers = (centers + 0.5) / extents * counts  # in cells
-    cells = torch.cartesian_prod(*(torch.arange(count, dtype=torch.float64) for count in grid))
+    extents, counts = (torch.tensor(each, **exact) for each in (size, grid))
+    # In cells. In this order of the operations, a center on the border of two cells is a whole number.
+    centers = (centers + 0.5) * counts / extents
+    cells = torch.cartesian_prod(*(torch.arange(count, **exact) for count in grid))
     distances = (cells[:, None] + 0.5 - centers).square().sum(-1)
     nearest = distances <= distances.amin(1, keepdim=True) + 1e-6
     inside = (centers.floor() == cells[:, None]).all(-1)

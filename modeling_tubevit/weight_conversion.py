@@ -197,9 +197,9 @@ class WeightConverter:
         if ".pooler." in f".{name}" or ".head." in f".{name}":
             return f"pooling is {self.config.pooling!r}"
         own = name.removeprefix(self.tower)
-        layers = self.family.names.get("layers", "layers") + "."
-        if own.startswith(layers):
-            return f"the first {self.config.num_hidden_layers} layers are used"
+        number = own.removeprefix(self.family.names.get("layers", "layers") + ".").partition(".")[0]
+        if number.isdecimal() and int(number) >= self.config.num_hidden_layers:
+            return f"only the first {self.config.num_hidden_layers} layers are taken"
         if own.startswith(f"{self.family.patch}."):
             return "the kernels of all tubes are new"
         if own == self.family.positions:

@@ -303,7 +303,7 @@ def _breaks_rate(headers: list[PacketHeader]) -> bool:
     """
     decoding = [header.dts for header in headers if header.dts is not None]
     times = [header.time for header in headers]
-    if decoding == times or len(decoding) < len(times):
+    if decoding == times or len(decoding) < len(times) or len(times) < 2:
         return False
     distances = np.diff(decoding)
     return bool((distances == distances[0]).all() and (np.diff(np.sort(times)) != distances[0]).any())

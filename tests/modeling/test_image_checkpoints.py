@@ -20,6 +20,7 @@ from tubevit import (
     TubeViTForJointClassification,
     TubeViTForVideoClassification,
     TubeViTModel,
+    source_checkpoints,
 )
 
 
@@ -128,10 +129,27 @@ def test_videos_give_every_parameter_a_gradient(name, tmp_path):
 def test_the_first_layers_of_a_source(name, tmp_path):
     _, whole, _ = convert(tmp_path, name, TubeViTModel)
     _, model, report = convert(tmp_path, name, TubeViTModel, num_hidden_layers=1)
+    assert len(model.layers) == 1 < len(whole.layers)
     whole.layers, images = whole.layers[:1], random_images(model)
-    assert len(model.layers) == 1 < make_source(name).config.num_hidden_layers if name == "vit" else True
     assert torch.equal(model(pixel_values=images).last_hidden_state, whole(pixel_values=images).last_hidden_state)
-    assert "the first 1 layers are used" in {entry["how"] for entry in report.source.values()}
+    assert "only the first 1 layers are taken" in {entry["how"] for entry in report.source.values()}
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_an_unknown_tensor_is_refused_in_the_layers_that_are_taken(layer, tmp_path, monkeypatch):
+    load = source_checkpoints._load_weights
+
+    def load_more(*arguments):
+        weights, *others = load(*arguments)
+        return weights | {f"layers.{layer}.more.weight": torch.ones(1)}, *others
+
+    monkeypatch.setattr(source_checkpoints, "_load_weights", load_more)
+    if layer == 0:
+        with pytest.raises(ValueError, match=r"unknown tensor layers\.0\.more\.weight"):
+            convert(tmp_path, "vit", num_hidden_layers=1)
+    else:
+        _, _, report = convert(tmp_path, "vit", num_hidden_layers=1)
+        assert report.source["layers.1.more.weight"]["how"] == "only the first 1 layers are taken"
 
 
 def test_a_classifier_of_the_first_layers_is_new(tmp_path):

@@ -185,6 +185,7 @@ def test_labels_default_to_those_of_the_small_model(small):
     small.config.id2label = {index: f"action {index}" for index in range(5)}
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.id2label[3] == "action 3"
     assert scale_up(small, large_vit(), num_frozen_layers=4).config.gate_layer is None
+    assert scale_up(small, large_vit(), num_frozen_layers=2, num_hidden_layers=2).config.gate_layer is None
     assert scale_up(small, large_vit(), num_frozen_layers=1, num_labels=7).config.num_labels == 7
 
 

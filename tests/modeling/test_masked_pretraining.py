@@ -404,6 +404,7 @@ ERRORS = {
     "decoder_hidden_size must be a multiple of decoder_num_attention_heads, got 50 and 3": {
         "config": {"decoder_hidden_size": 50}
     },
+    "does not work with pooling='grid'": {"config": {"pooling": "grid", "pooling_grid": [2, 2, 2]}},
     "has no heads": {"config": {"heads": {"a": {"modality": "video", "num_labels": 2}}}},
 }
 

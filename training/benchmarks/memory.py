@@ -63,15 +63,17 @@ def _status_kib(field: str) -> int:
 
 def memory_of(pid: int) -> float:
     """
-    MiB that a process and its children have allocated; memory that they share is divided among them. NaN on systems without /proc.
+    MiB that a process and its children have allocated; memory that they share is divided among them. NaN on systems without /proc
+    and before Linux 5.9, which does not count this memory.
 
-    The pages of libraries and other files are left out: the fraction of them that Linux counts for a process changes when another program that uses them
-    starts or ends.
+    The pages of libraries and other files are left out: the fraction of them that Linux counts for a process changes when another
+    program that uses them starts or ends.
     """
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return float("nan")
-    own = sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 2**10
+    kib = [int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+    own = sum(kib) / 2**10 if kib else float("nan")
     return own + sum(memory_of(int(child)) for child in children)

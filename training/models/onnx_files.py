@@ -97,7 +97,7 @@ class OnnxModel:
     """
     A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls. provider: a key of `PROVIDERS`.
 
-    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks and for a file of another origin.
+    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks or cannot start and for a file of another origin.
     """
 
     dtype = torch.float32
@@ -114,6 +114,11 @@ class OnnxModel:
                 f"onnxruntime-{provider}, in an environment without onnxruntime, has it."
             )
         self.session = onnxruntime.InferenceSession(str(path), providers=[name])
+        if name not in (running := self.session.get_providers()):  # onnxruntime takes the CPU then, and does not raise
+            raise ValueError(
+                f"--provider {provider}: onnxruntime could not start {name} and would run {path} in {', '.join(running)}: look for its message "
+                "above, or leave --provider out."
+            )
         self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
         if self.input_dtype not in INPUT_DTYPES:
             raise ValueError(
@@ -358,7 +363,7 @@ def load_onnx_classifier(path: Path, settings: dict[str, Any], provider: str = "
     settings: as in `load_video_classifier`. provider: a key of `PROVIDERS`.
 
     Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin, `ValueError` for a provider that
-    onnxruntime lacks.
+    onnxruntime lacks or cannot start.
     """
     name = str(path.parent)
     config = load_config(name)

@@ -32,6 +32,8 @@ def fixed_frames_reason(model: Any) -> str | None:
         return "use_frame_differences=True needs the pixels of each tube"
     if any(tube.num_merged > 1 for tube in embeddings.tubes):
         return "space_to_depth merges a number of tokens that depends on the number of frames"
+    if model.config.pooling == "grid":
+        return "the cells of pooling='grid' hold tokens that depend on the number of frames"
     if embeddings.allow_missing_tubes:
         return "with allow_missing_tubes=True the number of frames decides which tubes are applied"
     return None

@@ -138,7 +138,7 @@ def format_work(report: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="checkpoint of a TubeViT: a folder, or a name on the Hub")
-    parser.add_argument("--preset", default="base", help="size of a TubeViT with random weights (default: base)")
+    parser.add_argument("--preset", help="size of a TubeViT with random weights, without MODEL (default: base)")
     parser.add_argument("--video", metavar="FILE", help=f"default: a generated one, {CLIP_KINDS[1].title}")
     parser.add_argument("--stride", type=whole_number(1), metavar="N", help="as for tubevit watch")
     parser.add_argument("--window-seconds", type=float, metavar="S", help="as for tubevit watch; 2 for random weights")
@@ -147,12 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=whole_number(1), default=3, metavar="N", help="default: 3")
     args = parser.parse_args(argv)
+    if args.model is not None and args.preset is not None:
+        parser.error(f"--preset {args.preset} has no effect on {args.model}: leave one of them out.")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         name, seconds = args.model, args.window_seconds
         if name is None:
-            name, seconds = random_model(folder / "model", args.preset, *RANDOM_CLIP), seconds or 2.0
+            name, seconds = random_model(folder / "model", args.preset or "base", *RANDOM_CLIP), seconds or 2.0
         stream = TubeViTStream.from_pretrained(name, window_stride=args.stride, window_seconds=seconds)
         path = args.video
         if path is None:

@@ -119,7 +119,7 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
 
 
 class MirroringEncoder(VideoEncoder):
-    """Embeddings of clips and of their mirror images, `(clips, 2, hidden_size)`."""
+    """Embeddings of clips and of their mirror images, `(clips, 2, values)`."""
 
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
         return torch.stack([super(MirroringEncoder, self).__call__(each) for each in (clips, clips.flip(-1))], dim=1)

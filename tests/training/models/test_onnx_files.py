@@ -110,6 +110,7 @@ TUBE = {"kernel_size": [2, 8, 8], "stride": [2, 8, 8]}
         ({"use_frame_differences": True}, "use_frame_differences=True needs"),
         ({"tubes": [{**TUBE, "space_to_depth": [1, 2, 2]}]}, "space_to_depth merges"),
         ({"allow_missing_tubes": True}, "allow_missing_tubes=True"),
+        ({"pooling": "grid", "pooling_grid": [2, 1, 1]}, "the cells of pooling='grid'"),
     ],
 )
 def test_tokens_of_any_number_of_frames_are_those_of_the_model(config, reason):
@@ -163,14 +164,19 @@ def test_predictions_run_in_the_chosen_provider(exported, tmp_path, capsys, monk
     assert "--provider openvino has no effect on" in capsys.readouterr().err
     asked, session = [], onnxruntime.InferenceSession
 
-    def run_on_cpu(path, providers):
+    def run_on_cpu(path, providers, claims_them=True):
         asked.extend(providers)
-        return session(path, providers=["CPUExecutionProvider"])
+        created = session(path, providers=["CPUExecutionProvider"])
+        created.get_providers = lambda: providers if claims_them else ["CPUExecutionProvider"]
+        return created
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", run_on_cpu)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OpenVINOExecutionProvider"])
     assert predictions(capsys, folder / "out", clip, *openvino) == expected
     assert asked == ["OpenVINOExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "InferenceSession", functools.partial(run_on_cpu, claims_them=False))
+    assert main(["predict", "--model", str(folder / "out"), str(clip), *openvino]) == 2
+    assert "could not start OpenVINOExecutionProvider and would run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("weights", [None, "model-00001-of-00002.safetensors", "pytorch_model.bin"])

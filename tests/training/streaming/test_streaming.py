@@ -157,6 +157,9 @@ def test_the_work_of_a_stream_is_compared_with_calls(tmp_path, video, capsys):
     assert window_work.main([name, "--video", str(video), "--stride", "8", "--windows", "1", "--rounds", "1"]) == 0
     shown = capsys.readouterr().out
     assert "Windows of 8 frames, one every 8." in shown and "file to tokens" in shown
+    with pytest.raises(SystemExit):
+        window_work.main([name, "--preset", "tiny"])
+    assert f"--preset tiny has no effect on {name}" in capsys.readouterr().err
 
 
 def test_memory_stays_flat(tmp_path):
