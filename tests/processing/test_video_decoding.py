@@ -485,3 +485,16 @@ def test_a_stream_whose_frames_grow_stops_at_the_limit(tmp_path):
     limits = DecodeLimits(pixels=32 * 48, duration=60)
     assert len(decode_video(path, allow_partial=True)[0]) > 10
     assert 0 < len(decode_video(path, allow_partial=True, limits=limits)[0]) <= 10
+
+
+def test_one_frame_whose_decoding_time_is_earlier(tmp_path):
+    """Encoders that reorder frames write it so; there is no distance between times to compare."""
+    path, other = write_video(tmp_path / "a.mp4", moving_frames(1, 32, 48)), tmp_path / "b.mp4"
+    with av.open(str(path)) as source, av.open(str(other), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        (packet,) = (each for each in source.demux(video=0) if each.size)
+        packet.stream, packet.dts = stream, packet.pts - 1
+        target.mux(packet)
+    with open_container(str(other), "b.mp4") as (container, stream):
+        assert [header.pts > header.dts for header in build_index(container, stream, False).headers] == [True]
+    assert len(decode_video(other)[0]) == 1
