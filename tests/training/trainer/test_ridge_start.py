@@ -38,15 +38,20 @@ def start(data, folder, **options):
     return setup
 
 
-@pytest.mark.parametrize("flip", ["off", "on"])
-@pytest.mark.parametrize("has_groups", [False, True], ids=["files", "films"])
+@pytest.mark.parametrize(
+    ("has_groups", "flip"),
+    [(False, "off"), (True, "off"), (True, "on"), (False, "swap")],
+    ids=["files", "films", "films, mirrored", "files, mirrored with other labels"],
+)
 @torch.no_grad()
 def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
     has_groups, flip, videos, tmp_path, capsys, monkeypatch
 ):
-    """With flips, mirror images are in the fit too, and in the group of their clips."""
+    """With flips, mirror images are in the fit too, in the group of their clips, and with the labels that flips give them."""
     data = {"validation_fraction": 0.0, "group_column": "film"} if has_groups else {}
-    data["flip"] = flip
+    data["flip"] = "off" if flip == "off" else "on"
+    if flip == "swap":
+        monkeypatch.setattr(ridge_start, "flipped_labels", lambda *_: {0: 1, 1: 0})
     # In training mode the features would be random.
     dropout = {"model_config": {**TINY_MODEL, "hidden_dropout_prob": 0.5, "classifier_dropout": 0.5}}
     groups_of_fits = []
@@ -63,14 +68,16 @@ def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
         scale = softmax_scale(fit.left_out, labels)
     else:
         both = torch.cat((features, model.tubevit(pixel_values_videos=clips.flip(-1)).pooler_output))
-        fit = fit_ridge(both.numpy(), np.tile(labels, 2), 3, 2 * list(groups))
-        scale = softmax_scale(fit.left_out, np.tile(labels, 2))
+        mirrored = np.array([1, 0, 2])[labels] if flip == "swap" else labels
+        of_both = np.concatenate((labels, mirrored))
+        fit = fit_ridge(both.numpy(), of_both, 3, 2 * list(groups))
+        scale = softmax_scale(fit.left_out, of_both)
     expected = scale * fit.predict(features.numpy())
     logits = model(pixel_values_videos=clips).logits
     torch.testing.assert_close(logits.double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
     shown = capsys.readouterr().out
     assert (
-        f"{len(rows)} training videos{' and their mirror images' if flip == 'on' else ''}: right on" in shown
+        f"{len(rows)} training videos{'' if flip == 'off' else ' and their mirror images'}: right on" in shown
         and f"of one {'group' if has_groups else 'file'} at" in shown
     )
     assert not model.classifier._forward_pre_hooks and not model.base_model._forward_hooks
