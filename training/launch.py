@@ -124,9 +124,10 @@ def _check_tasks() -> None:
         number = os.environ.get(variable, "1")
         if number.isdecimal() and int(number) > 1:
             raise ValueError(
-                f"{launcher} started {number} tasks ({variable}={number}), which would run without each other: start one task per machine "
+                f"{launcher} started {number} tasks ({variable}={number}), which on GPUs would run without each other: start one task per machine "
                 "with --num_processes N --num_machines M, or set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in each task "
-                "(see docs/guides/several-machines.md); --num_processes 1 runs each task on its own."
+                "(see docs/guides/several-machines.md); --num_processes 1 leaves the tasks as they are (Accelerate joins those of "
+                "MPI on CPUs)."
             )
 
 
