@@ -248,7 +248,7 @@ def _decode_animation(animation: WebPAnimation, sample_indices_fn: Callable | No
 
 def _decode_by_index(index: VideoIndex, container, stream, select: FrameSelector, frame_transform, file):
     """Decode the selected frames only. Raises IndexMismatch, or an error of FFmpeg, if the stream differs from the index."""
-    metadata = frame_metadata(index, [index.headers[packet].pts for packet in index.frame_packets])
+    metadata = frame_metadata(index, index.frame_pts)
     indices = select(metadata)
     delay_output(index, stream.codec_context)
     if other_decoder is not None:
@@ -352,7 +352,7 @@ def _decode_in_order(index: VideoIndex, file, name, allow_partial, select: Frame
     is_indexed = index.unreliable_reason is None and not is_interlaced and not allow_partial and None not in pts
     _check_decoded(index, name, pts, is_indexed, error, first_damaged, allow_partial)
     # The frames have the numbers of the index, because other selections are decoded by it, also if the decoder drops some of them.
-    times = [index.headers[packet].pts for packet in index.frame_packets] if is_indexed else pts
+    times = index.frame_pts if is_indexed else pts
     number_of = {time: number for number, time in enumerate(times)}
     numbers = [number_of[time] for time in pts] if is_indexed else list(range(len(pts)))
     metadata = frame_metadata(index, times)
@@ -409,12 +409,12 @@ def _check_decoded(
             f"{name} is damaged: decoding stops after {num_decoded} of {num_expected} frames ({reason(error)}). "
             f"allow_partial=True returns these."
         )
-    if is_indexed and index.guaranteed_times(range(len(index.headers))) - set(pts):
+    decoded = set(pts)
+    if is_indexed and index.guaranteed_times(range(len(index.headers))) - decoded:
         raise VideoDecodeError(
             f"{name} is damaged: only {num_decoded} of {num_expected} frames can be decoded. allow_partial=True returns these."
         )
-    decoded, indexed = set(pts), (index.headers[packet].pts for packet in index.frame_packets)
-    if is_indexed and pts != [time for time in indexed if time in decoded]:
+    if is_indexed and pts != [time for time in index.frame_pts if time in decoded]:
         raise VideoDecodeError(
             f"{name} is damaged: its frames have other times, or another order, than its index states. allow_partial=True returns them "
             "in the order in which they are decoded."

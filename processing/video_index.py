@@ -100,6 +100,11 @@ class VideoIndex:
     height: int
     sample_aspect_ratio: Fraction | None  # width of a pixel over its height; None if not stated
 
+    @property
+    def frame_pts(self) -> list[int | None]:
+        """The presentation time of each frame in units of `time_base`, in the order of the frames."""
+        return [self.headers[packet].pts for packet in self.frame_packets]
+
     def guaranteed_times(self, packets: Iterable[int]) -> set[int]:
         """
         Presentation times at which an undamaged, progressive video must have a frame, of `packets` (ascending positions, the

@@ -38,13 +38,13 @@ def initial_checkpoint(experiment: Experiment, folder: Path) -> Path:
 
     arguments = dict(experiment.initial)
     build = BUILDERS[arguments.pop("kind")]
-    if build is build_random and experiment.kinds == (VIDEO,):
-        arguments["class_names"] = read_class_names(experiment, folder)
     trained = {role: start.classifier_folder(start.kinds[0], folder) for role, start in experiment.init_from.items()}
     if build is continue_training:
         return trained["weights"]
     target = folder / INITIAL / experiment.key
     if not target.is_dir():
+        if build is build_random and experiment.kinds == (VIDEO,):
+            arguments["class_names"] = read_class_names(experiment, folder)
         part = target.with_name(target.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
