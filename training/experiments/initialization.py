@@ -83,16 +83,14 @@ def build_random(
     import torch
 
     from ..models.families import family_of
+    from ..models.loading import class_fields
 
     statistics = {each: sizes.pop(each) for each in ("image_mean", "image_std")}
     resize_mode = sizes.pop("resize_mode", "crop")
     config = config_at_size(name, **sizes)
     set_statistics(config, statistics)
     if class_names is not None:
-        config.id2label, config.label2id = (
-            dict(enumerate(class_names)),
-            {each: i for i, each in enumerate(class_names)},
-        )
+        config.update(class_fields(class_names))
     model = family_of(config).classifier(media)(config)
     for kernel in patch_kernels(model):
         torch.nn.init.normal_(kernel, std=kernel[0].numel() ** -0.5)

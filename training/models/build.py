@@ -46,7 +46,15 @@ from .clip_processors import (
     sampling_settings,
 )
 from .families import ModelFamily, converting_family, family_of, family_of_preset, find_family, resolve
-from .loading import check_model_name, load_config, load_model, load_processor, named_classes, quiet_library
+from .loading import (
+    check_model_name,
+    class_fields,
+    load_config,
+    load_model,
+    load_processor,
+    named_classes,
+    quiet_library,
+)
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
 from .published_classes import cut_classifier, rows_of_classes
@@ -134,11 +142,7 @@ def make_model(config: ModelConfig, clips: ClipConfig, data: VideoData, source: 
     not fit in the clip, or options that the model does not have.
     """
     check_classes(data)
-    classes = {
-        "id2label": dict(enumerate(data.class_names)),
-        "label2id": {name: index for index, name in enumerate(data.class_names)},
-        "problem_type": data.problem_type,
-    }
+    classes = {**class_fields(data.class_names), "problem_type": data.problem_type}
     family, is_new = starting_family(config, source)
     if is_new and config.head_from is not None:
         raise ValueError(
@@ -388,8 +392,7 @@ def _load_classifier(
         messages.append(f"{name} has no classifier: it gets a new one{left_out}.")
     if rows is not None:
         model.classifier, model.num_labels = cut_classifier(model.classifier, rows), len(rows)
-        model.config.id2label = dict(enumerate(data.class_names))
-        model.config.label2id = {each: index for index, each in enumerate(data.class_names)}
+        model.config.update(class_fields(data.class_names))
     elif not keeps_classifier:
         model.classifier = type(model.classifier)(model.classifier.in_features, len(data.class_names))
         model._init_weights(model.classifier)

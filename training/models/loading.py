@@ -6,7 +6,7 @@ Missing and mismatched weights raise. Transformers would warn and use random wei
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,12 @@ def named_classes(config: Any) -> list[str] | None:
     """Class names of a config in the order of the logits; `None` if they are Transformers' default, LABEL_0 and so on."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
+
+
+def class_fields(class_names: Iterable[str]) -> dict[str, Any]:
+    """The fields of a config that name its classes: `id2label` and `label2id`."""
+    id2label = dict(enumerate(class_names))
+    return {"id2label": id2label, "label2id": {name: index for index, name in id2label.items()}}
 
 
 def load_video_classifier(

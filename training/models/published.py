@@ -26,6 +26,7 @@ from tubevit.vivit_conversion import is_scenic_state
 
 from ..data.class_names import count_label_groups, describe_classes
 from ..data.formats.epic_kitchens import HEADS, epic_names
+from .loading import class_fields
 from .published_classes import LISTS, assumed_class, class_names, cut_classifier, head_rows, orders_of
 
 
@@ -202,8 +203,7 @@ def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str
             f"The order of the Kinetics classes is that of {order}, and a file of this layout usually has that of {layout}: in a wrong order "
             "the classifier scores near chance without an error."
         )
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.update(class_fields(names))
     return messages
 
 
@@ -216,8 +216,7 @@ def _set_label_groups(model: Any, folder: Path) -> list[str]:
             f"The classifier has {model.config.num_labels} rows, and {folder} names {len(names)} classes "
             f"({', '.join(f'{size} {name}s' for name, size in label_groups.items())})."
         )
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.update(class_fields(names))
     model.config.label_groups = [[name, size] for name, size in label_groups.items()]
     return [f"{describe_classes(names, label_groups)}: nouns first, as in Scenic; a clip has one label of each group."]
 
