@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from .options import one_line
 
@@ -59,6 +60,16 @@ def error_message(error: Exception) -> str:
         return one_line(error)
     message = remote.rstrip().rpartition("\n")[2]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", message)
+
+
+def with_name(name: str, function: Any, *args: Any) -> Any:
+    """Call `function(*args)`; an error message for the user is raised again with the name of the data set."""
+    try:
+        return function(*args)
+    except (ValueError, OSError) as error:
+        if not is_user_error(error):
+            raise
+        raise (ValueError if isinstance(error, ValueError) else OSError)(f"datasets.{name}: {error}") from error
 
 
 def run_script(main: Callable[[], int]) -> int:

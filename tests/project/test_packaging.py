@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from tubevit.training.models.build import MIN_PEFT
+from tubevit.training.models.lora import MIN_PEFT
 
 
 # Source folder to its place in site-packages, as pyproject.toml's package-dir says.

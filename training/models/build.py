@@ -10,16 +10,12 @@ A joint run (section 3.5) has one backbone and a head for each data set. The che
 the same classes.
 """
 
-import importlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from packaging.version import Version
 from torch import nn
 
 from tubevit.classification import label_groups_of
@@ -31,9 +27,7 @@ from tubevit.tubevit_checks import complete_heads
 
 from ..data.class_names import normalize_label
 from ..data.data_config import VideoData
-from ..errors import is_user_error
-from ..options import parse_names
-from .batch_norm import fix_batch_norms
+from ..errors import with_name
 from .clip_processors import (
     IMAGE_SETTINGS,
     ONE_VIEW,
@@ -55,12 +49,12 @@ from .loading import (
     named_classes,
     quiet_library,
 )
+from .lora import with_adapters
 from .model_options import ClipConfig, ModelConfig
 from .parameter_groups import freeze_layers
 from .published_classes import cut_classifier, rows_of_classes
 
 
-MIN_PEFT = "0.18"  # the oldest with which the tests of lora_rank pass; the extra `lora` asks for the same
 # Fields of a model's config that the entries of `model_config` may not set, with the reason.
 NOT_IN_MODEL_CONFIG = {
     **dict.fromkeys(
@@ -214,7 +208,7 @@ def finish_model(
     if not family.freezes_layers:
         freeze_layers(model, config.num_frozen_layers or 0)
     _check_pipeline(processors.own, messages)
-    messages += _without_effect(config)
+    messages += config.without_effect()
     frozen = [
         f"{name}={getattr(config, name)}" for name in ("lora_rank", "num_frozen_layers") if getattr(config, name)
     ]
@@ -223,7 +217,7 @@ def finish_model(
             f"{' and '.join(frozen)}: the frozen weights are random and stay so; a trained model is named by model_name_or_path."
         )
     if config.lora_rank:
-        model = _with_adapters(config, model, family, messages)
+        model = with_adapters(config, model, family, messages)
     return RunModel(model, processors, family, messages)
 
 
@@ -233,23 +227,6 @@ def _check_pipeline(own: Any, messages: list[str]) -> None:
             f"The {type(own).__name__} that is saved with the model samples {own.fps:g} frames per second. `tubevit predict` and "
             '`tubevit eval` read clips at this rate; the pipeline "video-classification" of Transformers refuses a rate.'
         )
-
-
-def _without_effect(config: ModelConfig) -> list[str]:
-    """A message for each option that is given and has no effect."""
-    unused = []
-    if not config.lora_rank:
-        unused += [("lora_alpha", None, "lora_rank=0"), ("lora_target_modules", "all-linear", "lora_rank=0")]
-    if config.preset is not None:
-        unused += [
-            (name, default, f"preset={config.preset}")
-            for name, default in (("model_revision", "main"), ("model_family", None))
-        ]
-    return [
-        f"{name}={getattr(config, name)} has no effect with {reason}."
-        for name, default, reason in unused
-        if getattr(config, name) != default
-    ]
 
 
 def starting_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool]:
@@ -449,64 +426,6 @@ def _other_classes(config: ModelConfig, data: VideoData, source: Any) -> str:
     )
 
 
-def _import_peft() -> Any:
-    """PEFT. Raises an `ImportError` of one line if it is missing or older than `MIN_PEFT`."""
-    try:
-        installed = version("peft")
-        if Version(installed) < Version(MIN_PEFT):  # first, because an old one may not import with a new Transformers
-            raise ImportError(f"{installed} is installed")
-        return importlib.import_module("peft")
-    except ImportError as error:
-        raise ImportError(
-            f'lora_rank needs PEFT {MIN_PEFT} or newer: pip install "peft>={MIN_PEFT}" ({error}).'
-        ) from error
-
-
-def _with_adapters(config: ModelConfig, model: Any, family: ModelFamily, messages: list[str]) -> Any:
-    """The model with LoRA adapters on its trained linear layers. A frozen or unused layer would give an adapter no gradient."""
-    peft = _import_peft()
-    layers = {
-        name: module.weight.requires_grad and not re.search(family.unused_parameters or "$^", f"{name}.weight")
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith("classifier")
-    }
-    targets = _lora_targets(config.lora_target_modules, layers, model)
-    if num_skipped := len(layers) - sum(layers.values()):
-        messages.append(
-            f"LoRA: {len(targets)} linear layers have adapters; {num_skipped} that are frozen or unused have none."
-        )
-    if num_fixed := fix_batch_norms(model):
-        messages.append(f"LoRA: the {num_fixed} batch norms keep the checkpoint's statistics.")
-    alpha = config.lora_alpha or 2.0 * config.lora_rank
-    adapters = peft.LoraConfig(
-        r=config.lora_rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["classifier"]
-    )
-    return peft.get_peft_model(model, adapters)
-
-
-def _lora_targets(given: str, layers: dict[str, bool], model: Any) -> list[str]:
-    """
-    Names of the trained layers that `lora_target_modules` selects. layers: name of a linear layer to whether it is trained.
-
-    Raises `ValueError` for a name that selects no trained layer.
-    """
-    by_name: dict[str, list[str]] = {"all-linear": []}
-    for name, is_trained in layers.items():
-        for key in ("all-linear", name.rsplit(".", 1)[-1]):
-            by_name.setdefault(key, []).extend([name] if is_trained else [])
-    selected = []
-    for key in parse_names(given):
-        if not by_name.get(key):
-            trained = ", ".join(each for each, names in by_name.items() if names)
-            reason = "selects frozen layers only" if key in by_name else "names no linear layer"
-            choice = f"use {trained}" if trained else "lower num_frozen_layers, or leave out lora_rank"
-            raise ValueError(f"lora_target_modules={given!r}: {key!r} {reason} of {type(model).__name__}: {choice}.")
-        selected += by_name[key]
-    if not selected:
-        raise ValueError("lora_target_modules is empty: name layers, or use all-linear.")
-    return list(dict.fromkeys(selected))
-
-
 def _has_classifier(source: Any, media: str) -> bool:
     return any(name.endswith(f"For{media.title()}Classification") for name in source.architectures or [])
 
@@ -571,16 +490,6 @@ def check_joint_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, b
             f"{family.title}: start from a TubeViT or an image model, or train on one data set."
         )
     return family, is_new
-
-
-def with_name(name: str, function: Any, *args: Any) -> Any:
-    """Call `function(*args)`; an error message for the user is raised again with the name of the data set."""
-    try:
-        return function(*args)
-    except (ValueError, OSError) as error:
-        if not is_user_error(error):
-            raise
-        raise (ValueError if isinstance(error, ValueError) else OSError)(f"datasets.{name}: {error}") from error
 
 
 def save_classifiers(model: RunModel, folder: Path) -> None:

@@ -112,6 +112,22 @@ class ModelConfig:
                 f"head_from={self.head_from} needs model_name_or_path, a checkpoint with a classifier of Kinetics-710."
             )
 
+    def without_effect(self) -> list[str]:
+        """A message for each option that is given and has no effect."""
+        unused = []
+        if not self.lora_rank:
+            unused += [("lora_alpha", None, "lora_rank=0"), ("lora_target_modules", "all-linear", "lora_rank=0")]
+        if self.preset is not None:
+            unused += [
+                (name, default, f"preset={self.preset}")
+                for name, default in (("model_revision", "main"), ("model_family", None))
+            ]
+        return [
+            f"{name}={getattr(self, name)} has no effect with {reason}."
+            for name, default, reason in unused
+            if getattr(self, name) != default
+        ]
+
 
 @dataclass
 class ClipConfig:

@@ -37,6 +37,7 @@ from ..data.dataset_columns import check_frame_rates, count_labels, fingerprint_
 from ..data.joint_datasets import JointBatches, JointClips, JointCollator, NamedClips, count_batches
 from ..data.shard_order import ShardOrder
 from ..data.video_datasets import VideoData, load_video_dataset
+from ..errors import with_name
 from ..evaluation.metrics import ClassificationMetrics, group_accuracies
 from ..launch import gather_on_cpu
 from ..models.batch_norm import synchronize_batch_norms
@@ -49,7 +50,6 @@ from ..models.build import (
     load_run_config,
     make_joint_model,
     make_model,
-    with_name,
 )
 from ..models.clip_processors import measure_pixels
 from .class_balance import BalancedOrder, balance_of, chance_loss, class_probabilities, label_array

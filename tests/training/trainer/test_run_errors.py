@@ -12,8 +12,8 @@ from transformers import Trainer
 from video_classifiers import save_peer, save_tubevit
 
 from tubevit.training.cli import main
-from tubevit.training.models import build
-from tubevit.training.models.build import MIN_PEFT
+from tubevit.training.models import lora
+from tubevit.training.models.lora import MIN_PEFT
 from tubevit.training.run_video_classification import train
 from tubevit.training.trainer.callbacks import TrainingStopped
 
@@ -190,9 +190,9 @@ def test_impossible_views_raise_at_the_start(videos, capsys, tmp_path):
 def test_lora_without_peft_or_with_an_old_one_raises(videos, capsys, tmp_path, monkeypatch):
     arguments_of_lora = [*arguments(videos, tmp_path / "run"), "lora_rank=4"]
     advice = f'lora_rank needs PEFT {MIN_PEFT} or newer: pip install "peft>={MIN_PEFT}"'
-    monkeypatch.setattr(build, "version", lambda name: "0.9.0")
+    monkeypatch.setattr(lora, "version", lambda name: "0.9.0")
     expect_error(capsys, arguments_of_lora, f"{advice} (0.9.0 is installed)")
-    monkeypatch.setattr(build, "version", lambda name: MIN_PEFT)
+    monkeypatch.setattr(lora, "version", lambda name: MIN_PEFT)
     monkeypatch.setitem(sys.modules, "peft", None)
     expect_error(capsys, arguments_of_lora, advice)
 
