@@ -40,16 +40,22 @@ WITHOUT_EFFECT = {
 
 
 def measure_classifier(
-    config: Any, kind: str, token_budget: int | None = None, random_tokens: int | None = None
+    config: Any,
+    kind: str,
+    token_budget: int | None = None,
+    random_tokens: int | None = None,
+    num_frozen_layers: int = 0,
 ) -> dict[str, Any]:
     """
     `{"tokens", "gflops", "parameters", "trained_parameters"}` of the classifier of clips or images that a config describes.
-    token_budget, random_tokens: of a TubeViT that reads clips, as for `tubevit eval`.
+    token_budget, random_tokens: of a TubeViT that reads clips, as for `tubevit eval`. num_frozen_layers: of the run, for families
+    whose config does not hold it.
     """
     import torch
 
     from ..models.families import family_of
     from ..models.model_size import count_parameters, describe, describe_image
+    from ..models.parameter_groups import freeze_layers
     from ..models.random_tokens import random_gflops
 
     family = family_of(config)
@@ -59,19 +65,22 @@ def measure_classifier(
     if random_tokens is not None:
         clip |= {"tokens": random_tokens, "gflops": random_gflops(config, random_tokens)}
     with torch.device("meta"):
-        total, trained = count_parameters(family.classifier(kind)(config), only_used=True)
+        model = family.classifier(kind)(config)
+    if not family.freezes_layers:
+        freeze_layers(model, num_frozen_layers)
+    total, trained = count_parameters(model, only_used=True)
     sizes = {"tokens": clip["tokens"], "gflops": clip["gflops"]}
     return sizes | {"parameters": total, "trained_parameters": trained}
 
 
-def measure_folder(folder: Path, kind: str, **tokens: int) -> dict[str, Any]:
-    """As `measure_classifier`, of a saved classifier, for records. tokens: its options of fewer tokens."""
+def measure_folder(folder: Path, kind: str, **options: int) -> dict[str, Any]:
+    """As `measure_classifier`, of a saved classifier, for records. options: of `measure_classifier`."""
     from transformers import AutoConfig
 
     from ..models.loading import quiet_library
 
     with quiet_library():
-        sizes = measure_classifier(AutoConfig.from_pretrained(folder), kind, **tokens)
+        sizes = measure_classifier(AutoConfig.from_pretrained(folder), kind, **options)
     return sizes | {"gflops": round(sizes["gflops"], 4)}
 
 
@@ -162,7 +171,7 @@ def record_run(folder: Path, title: str | None = None) -> dict[str, Any]:
     )
     metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     kind = VIDEO if "num_frames" in metrics else IMAGE
-    model = measure_folder(folder, kind)
+    model = measure_folder(folder, kind, num_frozen_layers=options.get("num_frozen_layers") or 0)
     views = (metrics["num_temporal_views"], metrics["num_spatial_views"])
     is_gpu = "gpu" in chain["machine"]
     own = datasets[part] if part else options

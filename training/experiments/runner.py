@@ -267,7 +267,10 @@ def _with_tubes(classifier: Path, name: str, tubes: list[dict[str, Any]]) -> Pat
 def _numbers(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """The numbers of the record of a trained experiment."""
     run_folder, scores = experiment.run_folder(folder), {}
-    sizes = {kind: measure_folder(experiment.classifier_folder(kind, folder), kind) for kind in experiment.kinds}
+    frozen = {"num_frozen_layers": experiment.options.get("num_frozen_layers") or 0}
+    sizes = {
+        kind: measure_folder(experiment.classifier_folder(kind, folder), kind, **frozen) for kind in experiment.kinds
+    }
     for kind in experiment.kinds:
         scores[kind] = read_score(experiment.classifier_folder(kind, folder) / EVALUATION)
         if kind != VIDEO:

@@ -250,6 +250,8 @@ def test_rows_are_trained_on_each_fold_scored_together_and_not_repeated(
         for name in ("ridge", "tubevit")
     )
     assert not list(output.glob("**/*.safetensors"))
+    trained = [each for each in records if each["loop"] != "probe"]
+    assert len(trained) == 4 and all(each["trained_parameters"] < 0.8 * each["parameters"] for each in trained)
     times = [path.stat().st_mtime_ns for path in paths]
     assert main(command) == 0
     assert [path.stat().st_mtime_ns for path in paths] == times
