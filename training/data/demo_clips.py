@@ -43,12 +43,7 @@ def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> C
 
     Raises `FileNotFoundError` for a missing folder and `ValueError` for a folder without labels or training clips.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root}.")
-    listed = read_splits(DataConfig(data=str(root)))
-    splits, messages = listed.splits, listed.messages
-    clips = {split: _labeled_clips(samples) for split, samples in splits.items()}
+    clips, messages = _clips_of_splits(root)
     train = clips.get("train", [])
     if not train:
         raise ValueError(f"{root} has a {'/'.join(clips)} split but no train/.")
@@ -57,6 +52,27 @@ def find_clips(root: str | Path, val_fraction: float = 0.25, seed: int = 0) -> C
     val = clips.get("validation") or clips.get("test")
     found = hold_out(train, val_fraction, seed) if val is None else _use_val(train, val)
     return ClassFolders(found.train, found.val, messages + found.messages)
+
+
+def evaluation_clips(root: str | Path) -> tuple[list[LabeledClip], list[str]]:
+    """
+    The clips of the validation split of a folder, or of its test split, or else of its training split, and messages for the user.
+
+    Raises `FileNotFoundError` for a missing folder and `ValueError` for a folder without labels.
+    """
+    clips, messages = _clips_of_splits(root)
+    split = next((name for name in ("validation", "test", "train") if clips.get(name)), None)
+    if split is None:
+        raise ValueError(f"{root} holds no labeled videos.")
+    return clips[split], messages
+
+
+def _clips_of_splits(root: str | Path) -> tuple[dict[str, list[LabeledClip]], list[str]]:
+    """The name of each split to its clips, and messages for the user."""
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"There is no folder {root}.")
+    listed = read_splits(DataConfig(data=str(root)))
+    return {split: _labeled_clips(samples) for split, samples in listed.splits.items()}, listed.messages
 
 
 def _labeled_clips(samples: list[VideoSample]) -> list[LabeledClip]:

@@ -104,7 +104,10 @@ class ClipProcessors:
         is_video = isinstance(self.reader, TubeViTVideoProcessor)
         if self.normalizer is None or clips.is_floating_point():
             return {"pixel_values_videos" if is_video else "pixel_values": clips}
-        inputs = self.normalizer(list(clips), return_tensors="pt", **(CLIP_DONE if is_video else IMAGE_DONE))
+        done = CLIP_DONE if is_video else IMAGE_DONE
+        if isinstance(self.normalizer, TubeViTVideoProcessor):  # the clips are the views
+            done = done | ONE_VIEW
+        inputs = self.normalizer(list(clips), return_tensors="pt", **done)
         return {name: pixels.to(dtype) for name, pixels in inputs.items()}
 
 

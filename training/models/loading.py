@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 COMBINED_PROCESSOR_FILE = "processor_config.json"
 PROCESSOR_FILES = {"image": "preprocessor_config.json", "video": "video_preprocessor_config.json"}
+ONNX_FILE = "model.onnx"  # of `tubevit export --format onnx`
 
 
 class ClipModel:
@@ -284,6 +285,11 @@ def load_complete(model_class: type, name: str, optional_pooler: bool = False, *
     optional_pooler: if the checkpoint lacks the weights of the model's `pooler`, set `pooler` to `None` instead of raising; models of
         Transformers with `add_pooling_layer` then return no `pooler_output`.
     """
+    folder = Path(name).expanduser()
+    if (folder / ONNX_FILE).is_file() and not has_weights(folder):
+        raise ValueError(
+            f"{name} holds an ONNX file, which only `tubevit predict` runs: name the checkpoint that was exported."
+        )
     with quiet_library():
         model, info = model_class.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
@@ -306,6 +312,11 @@ def load_complete(model_class: type, name: str, optional_pooler: bool = False, *
     if unexpected := sorted(info["unexpected_keys"]):
         logger.warning(f"{name} also holds {len(unexpected)} weights that are not used ({unexpected[0]}, ...).")
     return model.eval()
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has the weights of a checkpoint of torch; false for a folder that does not exist."""
+    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
 @contextmanager

@@ -192,9 +192,21 @@ def classify(session, path):
     return groups
 
 
+def load(path):
+    """The session of the file. Exits with a message for a file that onnxruntime cannot load, and for one of another origin."""
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime has an exception class for each cause, without a common one
+        sys.exit(f"{path} cannot be loaded: {error}")
+    if "clip" not in session.get_modelmeta().custom_metadata_map:
+        sys.exit(f"{path} was not written with this script: its metadata do not describe the clips")
+    return session
+
+
 def main():
-    session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), providers=["CPUExecutionProvider"])
-    failed = 0
+    if not sys.argv[1:]:
+        sys.exit(f"usage: {sys.argv[0]} VIDEO ...")
+    session, failed = load(Path(__file__).with_name("model.onnx")), 0
     for path in sys.argv[1:]:
         try:
             groups = classify(session, path)
@@ -205,7 +217,7 @@ def main():
         print(path)
         for label, probability in (each for group in groups for each in group[:5]):
             print(f"  {100 * probability:6.2f} %  {label}")
-    return failed if sys.argv[1:] else f"usage: {sys.argv[0]} VIDEO ..."
+    return failed
 
 
 if __name__ == "__main__":

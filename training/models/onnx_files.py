@@ -21,10 +21,13 @@ from torch import nn
 
 from ..data.clip_sampling import UINT8
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_folders, scan_folder
+from ..options import one_line
 from .clip_processors import ClipProcessors, choose_num_frames, clip_processors, complete_sampling
 from .families import family_of
 from .loading import (
+    ONNX_FILE,
     VideoClassifier,
+    has_weights,
     image_clip_processors,
     load_config,
     load_processor,
@@ -36,7 +39,7 @@ from .onnx_frames import any_num_frames, fixed_frames_reason, least_num_frames
 from .onnx_quantization import quantize as quantize_file
 
 
-FILE_NAME = "model.onnx"
+FILE_NAME = ONNX_FILE
 SCRIPT_NAME = "classify.py"  # a copy of this file:
 SCRIPT = Path(__file__).with_name("onnx_classify.py")
 SAME_START = 150  # bytes at the start of the script that are the same in each release: copyright and purpose
@@ -97,7 +100,8 @@ class OnnxModel:
     """
     A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls. provider: a key of `PROVIDERS`.
 
-    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks or cannot start and for a file of another origin.
+    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks or cannot start, and for a damaged file or one of
+    another origin.
     """
 
     dtype = torch.float32
@@ -113,7 +117,12 @@ class OnnxModel:
                 f"--provider {provider}: onnxruntime {onnxruntime.__version__} has no {name}, only {', '.join(available)}; the package "
                 f"onnxruntime-{provider}, in an environment without onnxruntime, has it."
             )
-        self.session = onnxruntime.InferenceSession(str(path), providers=[name])
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), providers=[name], enable_fallback=0)
+        except Exception as error:  # onnxruntime has an exception class for each cause, without a common one
+            raise ValueError(
+                f"{path} cannot be loaded in {name} ({one_line(error)}): if the file is damaged, export it again."
+            ) from error
         if name not in (running := self.session.get_providers()):  # onnxruntime takes the CPU then, and does not raise
             raise ValueError(
                 f"--provider {provider}: onnxruntime could not start {name} and would run {path} in {', '.join(running)}: look for its message "
@@ -164,7 +173,7 @@ def export_onnx(
     """
     for package in ("onnx", "onnxscript", *(["onnxruntime"] if quantize else [])):
         _require(package)
-    if _has_weights(folder) and folder.resolve() != Path(name).expanduser().resolve():
+    if has_weights(folder) and folder.resolve() != Path(name).expanduser().resolve():
         raise FileExistsError(f"{folder} holds another checkpoint, whose config would be replaced: name a new folder.")
     if quantize is None and calibration is not None:
         raise ValueError("--calibration is for int8: give --quantize int8 too.")
@@ -179,7 +188,7 @@ def export_onnx(
         )
     input_dtype, messages = _choose_input_dtype(classifier, input_dtype, name)
     shape, reason = clip_shape(classifier), fixed_frames_reason(classifier.model)
-    if quantize is not None:
+    if quantize is not None and reason is None:
         reason = "the tokenizer for any number of frames has convolutions, which stay float32 in int8 files"
     least_frames = None
     if dynamic_frames and classifier.media == "video":
@@ -366,6 +375,10 @@ def load_onnx_classifier(path: Path, settings: dict[str, Any], provider: str = "
     onnxruntime lacks or cannot start.
     """
     name = str(path.parent)
+    if not (path.parent / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{path} has no config.json beside it: keep the files of `tubevit export --format onnx` in one folder."
+        )
     config = load_config(name)
     family = family_of(config, name)
     own, model = load_processor(name, family, media_of(family, config)), OnnxModel(path, config, provider)
@@ -388,15 +401,10 @@ def remove_export(folder: Path) -> None:
     names, script = [FILE_NAME, f"{FILE_NAME}.data"], folder / SCRIPT_NAME
     if script.is_file() and script.read_bytes().startswith(SCRIPT.read_bytes()[:SAME_START]):
         names.append(SCRIPT_NAME)
-    if (folder / FILE_NAME).is_file() and not _has_weights(folder):
+    if (folder / FILE_NAME).is_file() and not has_weights(folder):
         names += SETTINGS_FILES
     for name in names:
         (folder / name).unlink(missing_ok=True)
-
-
-def _has_weights(folder: Path) -> bool:
-    """Whether a folder has the weights of a checkpoint of torch; false for a folder that does not exist."""
-    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
 def find_onnx_file(name: str) -> Path | None:
@@ -406,7 +414,7 @@ def find_onnx_file(name: str) -> Path | None:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {name}.")
         return path
-    return path / FILE_NAME if (path / FILE_NAME).is_file() and not _has_weights(path) else None
+    return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights(path) else None
 
 
 def metadata(classifier: VideoClassifier, axes: list[str | int], name: str, input_dtype: str) -> dict[str, str]:

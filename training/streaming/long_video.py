@@ -4,7 +4,7 @@
 
     python -m tubevit.training.streaming.long_video MODEL FOLDER --hours 1 --output long
 
-It concatenates the labeled clips of a folder (its validation split, or its training split without one) in random order into one file,
+It concatenates the labeled clips of a folder (its validation or test split, or else its training split) in random order into one file,
 runs `tubevit watch --truth` on the file, and prints frame accuracy, event F1, and the memory of the process over time. Each clip is one
 event, repeated `--repeats` times. Clips of another size are scaled to fit into `--size`, with black borders.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from ..benchmarks.memory import memory_of
 from ..command_line import whole_number
-from ..data.demo_clips import LabeledClip, find_clips
+from ..data.demo_clips import LabeledClip, evaluation_clips
 from ..errors import run_script
 from ..run_folder import check_new_folder
 from .events import Event, write_events
@@ -138,10 +138,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"H.264 needs an even height and width, got {args.size[0]} {args.size[1]}.")
     check_new_folder(args.output)
     args.output.mkdir(parents=True, exist_ok=True)
-    found = find_clips(args.data)
+    clips, messages = evaluation_clips(args.data)
+    for message in messages:
+        print(message)
     video = args.output / "long.mp4"
     settings: dict[str, Any] = {"repeats": args.repeats, "size": tuple(args.size), "fps": args.fps, "seed": args.seed}
-    events = write_long_video(video, found.val or found.train, args.hours * 3600, **settings)
+    events = write_long_video(video, clips, args.hours * 3600, **settings)
     truth = args.output / "truth"
     truth.mkdir()
     write_events(truth, events, {"source": str(args.data), "duration": events[-1].end} | settings)

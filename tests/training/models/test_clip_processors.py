@@ -288,3 +288,11 @@ def test_pixel_statistics_of_a_new_model_are_those_of_its_data(media, tmp_path):
     assert len(messages) == 1 and f"those of 4 training {media}s" in messages[0]
     assert measure_pixels(config, [data]) == []  # given values are kept
     assert measure_pixels(ModelConfig(model_name_or_path="some/model"), [data]) == []
+
+
+def test_a_normalizer_takes_the_views_as_clips(tmp_path):
+    """A TubeViT whose processor has other statistics than its config: the processor normalizes all views of a video."""
+    save_tubevit(tmp_path, processor={"image_mean": [0.1, 0.2, 0.3]})
+    one, views = (load_video_classifier(str(tmp_path), {"num_spatial_views": number}) for number in (1, 3))
+    clips = torch.randint(0, 256, (3, 8, 3, 16, 16), dtype=torch.uint8)
+    torch.testing.assert_close(views(clips), one(clips))

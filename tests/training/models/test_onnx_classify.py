@@ -156,3 +156,17 @@ def test_probabilities_are_those_of_predict_without_torch(name, settings, tmp_pa
         scores = {each["label"]: each["score"] for each in theirs["predictions"]}
         assert dict(ours) == pytest.approx(scores, abs=1e-5), theirs["file"]
         assert [label for label, _ in ours] == list(scores)
+
+
+def test_the_script_names_files_that_it_cannot_use(tmp_path):
+    import onnx
+
+    script, path = load(save(tmp_path / "model", "tubevit"))[0], tmp_path / "model.onnx"
+    pixels, copied = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "y"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "copy", [pixels], [copied])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
+    with pytest.raises(SystemExit, match="was not written with this script"):
+        script.load(path)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(SystemExit, match=r"cannot be loaded: .*model\.onnx"):
+        script.load(path)

@@ -131,15 +131,17 @@ def test_tokens_of_any_number_of_frames_are_those_of_the_model(config, reason):
 
 
 @needs_onnx
-@pytest.mark.parametrize("name", ["tubevit", "uniformerv2"])
-def test_predictions_of_the_file_are_those_of_the_checkpoint(name, exported, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "options"), [("tubevit", ()), ("tubevit", ("--input", "float32")), ("uniformerv2", ())]
+)
+def test_predictions_of_the_file_are_those_of_the_checkpoint(name, options, exported, tmp_path, capsys):
     clip, views = tmp_path / "a.mp4", ("--temporal-views", "2", "--spatial-views", "3")
     write_video(clip, moving_frames(12, 32, 40))
-    folder, _ = exported(name)
-    for options in ((), views):
-        expected = predictions(capsys, folder / "model", clip, *options)
+    folder, _ = exported(name, *options)
+    for chosen in ((), views):
+        expected = predictions(capsys, folder / "model", clip, *chosen)
         for model in (folder / "out", folder / "out" / "model.onnx"):
-            found = predictions(capsys, model, clip, *options)
+            found = predictions(capsys, model, clip, *chosen)
             assert found == pytest.approx(expected, abs=1e-5) and list(found) == list(expected)
     picture = tmp_path / "a.png"
     picture.write_bytes(b"")
@@ -164,7 +166,7 @@ def test_predictions_run_in_the_chosen_provider(exported, tmp_path, capsys, monk
     assert "--provider openvino has no effect on" in capsys.readouterr().err
     asked, session = [], onnxruntime.InferenceSession
 
-    def run_on_cpu(path, providers, claims_them=True):
+    def run_on_cpu(path, providers, claims_them=True, **options):
         asked.extend(providers)
         created = session(path, providers=["CPUExecutionProvider"])
         created.get_providers = lambda: providers if claims_them else ["CPUExecutionProvider"]
@@ -303,13 +305,26 @@ def test_a_wrong_file_is_deleted(tmp_path, capsys, monkeypatch):
 
 
 @needs_onnx
-def test_a_file_of_another_origin_is_refused(tmp_path, capsys):
+def test_damaged_files_and_those_of_another_origin_are_refused(tmp_path, capsys):
     save(tmp_path / "model", "tubevit")
     torch.onnx.export(
         torch.nn.Identity(), (torch.zeros(1),), tmp_path / "model" / "other.onnx", dynamo=True, verbose=False
     )
     assert main(["predict", "--model", str(tmp_path / "model" / "other.onnx"), "a.mp4"]) == 2
     assert "other.onnx was not written by `tubevit export --format onnx`" in capsys.readouterr().err
+    content = (tmp_path / "model" / "other.onnx").read_bytes()
+    damaged, alone = tmp_path / "model" / "damaged.onnx", tmp_path / "alone.onnx"
+    alone.write_bytes(content)
+    for number in (0, len(content) // 2):
+        damaged.write_bytes(content[:number])
+        assert main(["predict", "--model", str(damaged), "a.mp4"]) == 2
+        assert re.search(r"damaged.onnx cannot be loaded in CPU.*: if the file is damaged", capsys.readouterr().err)
+    assert main(["predict", "--model", str(alone), "a.mp4"]) == 2
+    assert "alone.onnx has no config.json beside it" in capsys.readouterr().err
+    (tmp_path / "model" / "other.onnx").rename(tmp_path / "model" / "model.onnx")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "new")]) == 2
+    assert "holds an ONNX file, which only `tubevit predict` runs" in capsys.readouterr().err
 
 
 def test_wrong_options_are_errors_of_one_line(tmp_path, capsys, monkeypatch):

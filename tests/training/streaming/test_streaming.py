@@ -438,10 +438,11 @@ def test_a_long_video_has_the_events_of_its_clips(tmp_path):
     assert frames[round(10 * next(event.start for event in events if event.label == "bright")), :, 2, 16].max() < 20
 
 
-def test_options_of_watch_follow_after_two_dashes(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("split", ["", "val"])  # demo --quick writes val/ only
+def test_options_of_watch_follow_after_two_dashes(split, tmp_path, monkeypatch, capsys):
     for label, level in (("dark", 20), ("bright", 220)):
-        (tmp_path / "clips" / label).mkdir(parents=True)
-        write_video(tmp_path / "clips" / label / "0.mp4", np.full((8, 32, 32, 3), level, np.uint8), fps=20)
+        (tmp_path / "clips" / split / label).mkdir(parents=True)
+        write_video(tmp_path / "clips" / split / label / "0.mp4", np.full((8, 32, 32, 3), level, np.uint8), fps=20)
     commands = []
     monkeypatch.setattr(long_video, "watch", lambda command: (commands.append(command), ([], []))[1])
     paths = ["m", str(tmp_path / "clips"), "--output", str(tmp_path / "long")]
