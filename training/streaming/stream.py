@@ -56,7 +56,8 @@ class TubeViTStream:
                 print(window.start, window.end, stream.labels[window.scores.argmax()])
 
     The logits of a window are those of the model for the clip that its processor reads from the whole video with
-    `sampling="fixed_rate", clip_start=window.start`, to float rounding. The model must not be used elsewhere while `push` runs.
+    `sampling="fixed_rate", clip_start=window.start`, to float rounding. The model must not be used elsewhere while `push` runs. Between two
+    calls it may move to another device or dtype (`classifier.model.to`): the frames follow it, and cached tokens are computed again.
 
     classifier: a `VideoClassifier` of any family, with one view.
     window_stride: frames of the clip between the starts of two windows (default: an eighth of a window).
@@ -193,8 +194,10 @@ class TubeViTStream:
         clip = self.classifier.processor(np.stack(self.waiting), do_sample_frames=False, return_tensors="pt")
         self.waiting.clear()
         new = clip.pixel_values_videos[0]
+        device = self.classifier.model.device
         if self.buffer is None:
-            self.buffer = new.new_empty(2 * self.num_frames, *new.shape[1:], device=self.classifier.model.device)
+            self.buffer = new.new_empty(2 * self.num_frames, *new.shape[1:], device=device)
+        self.buffer = self.buffer.to(device)  # no copy, unless the model has moved
         if self.num_buffered + len(new) > len(self.buffer):  # full: the frames that windows share move to its start
             num_shared = self.num_frames - len(new)
             self.buffer[:num_shared] = self.buffer[self.num_buffered - num_shared : self.num_buffered]
@@ -215,6 +218,7 @@ class TokenCache:
     def __init__(self, embeddings: TubeViTEmbeddings):
         self.embeddings = embeddings
         self.rows: dict[tuple[int, int, int], torch.Tensor] = {}
+        self.placement: tuple[torch.device, torch.dtype] | None = None  # of the weights that computed the rows
         self.num_tokens = self.num_computed = 0
 
     def clear(self) -> None:
@@ -223,6 +227,9 @@ class TokenCache:
     @contextmanager
     def at(self, start: int) -> Iterator[None]:
         """The tokenizer takes cached tokens; `start` is the first frame of the window in the stream."""
+        weight = next(self.embeddings.parameters())
+        if self.placement != (weight.device, weight.dtype):
+            self.rows, self.placement = {}, (weight.device, weight.dtype)
         self.rows = {key: row for key, row in self.rows.items() if key[1] >= start}
         own = self.embeddings.project
         self.embeddings.project = partial(self._project, own, start)  # type: ignore[method-assign]

@@ -140,6 +140,29 @@ def test_frames_are_prepared_once_and_tokens_computed_once(tmp_path, video, monk
     assert stream.tokens.num_computed * 6 < stream.tokens.num_tokens
 
 
+def test_the_model_may_move_between_two_frames(tmp_path, video):
+    """Other dtypes and the meta device stand in for a GPU."""
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    stream, other = (TubeViTStream.from_pretrained(name, window_stride=2, dtype=each) for each in ("auto", "float32"))
+    other.classifier.model.double()
+    expected = windows_of(other, video)
+    frames, found = list(VideoSource(str(video))), []
+    for number, frame in enumerate(frames):
+        found += stream.push(frame.picture, frame.seconds)
+        if number == len(frames) // 2:
+            num_single = len(found)
+            stream.classifier.model.double()
+    assert 2 < num_single < len(found) - 2
+    for index, (window, twin) in enumerate(zip(found, expected, strict=False)):
+        assert torch.equal(window.logits, twin.logits) == (index >= num_single), index
+        torch.testing.assert_close(window.logits, twin.logits, atol=1e-5, rtol=1e-5)
+    stream.reset()
+    stream.classifier.model.to("meta")
+    with pytest.raises(NotImplementedError, match="meta tensor"):  # no logits
+        windows_of(stream, video)
+    assert stream.buffer.is_meta and all(row.is_meta for row in stream.tokens.rows.values())
+
+
 def test_the_work_of_a_stream_is_compared_with_calls(tmp_path, video, capsys):
     """In both tubes, 2 of 4 positions in time are those of the window 4 frames earlier."""
     tubes = [{"kernel_size": [2, 4, 4], "stride": [2, 8, 8]}, {"kernel_size": [1, 8, 8], "stride": [2, 8, 8]}]
