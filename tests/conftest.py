@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 import tempfile
 from multiprocessing import forkserver
@@ -11,9 +12,16 @@ from pathlib import Path
 # Set before torch is imported, here and in the processes that tests start: tiny tensors gain nothing from threads, and sums are
 # bit-identical only with the same number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Runs remember readable files there, and Transformers copies the code of exported models there, not to the folders of the user.
-os.environ["TUBEVIT_CACHE"] = tempfile.mkdtemp(prefix="tubevit_cache_")
-os.environ["HF_MODULES_CACHE"] = os.path.join(os.environ["TUBEVIT_CACHE"], "modules")
+# Tests neither read nor write the user's cache, token and settings of the Hub; those in a browser read the npm packages in it, whose
+# folder the workers of pytest-xdist inherit.
+os.environ["NPM_ARCHIVES"] = os.environ.get("NPM_ARCHIVES") or os.path.join(
+    os.environ.get("TUBEVIT_CACHE") or os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"),
+    "npm" if os.environ.get("TUBEVIT_CACHE") else "tubevit/npm",
+)
+os.environ["HF_TOKEN"] = ""
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="tubevit_cache_")
+os.environ["HF_MODULES_CACHE"] = os.path.join(os.environ["HF_HOME"], "modules")
+os.environ["TUBEVIT_CACHE"] = os.environ["HF_HOME"]
 
 import pytest
 
@@ -21,6 +29,10 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 # pytest's importlib mode does not change sys.path, so the helper modules need this.
 sys.path.insert(0, str(TESTS / "helpers"))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ import pytest
 import torch
 from chromium import ISOLATED, Page, find_chromium, serve
 from exported_graphs import make_graph_once
-from huggingface_hub.constants import HF_HOME
 from saved_models import save_model
 from video_classifiers import CLASSES, OWN, PEERS, SIZES, save_own, save_peer, save_tubevit
 from video_files import moving_frames, write_video
@@ -37,7 +37,7 @@ from tubevit.training.web import npm_packages, web_page
 from tubevit.training.web.web_page import PAGE, page_settings
 
 
-ARCHIVES = Path(HF_HOME) / "tubevit" / "npm"  # where the command keeps them
+ARCHIVES = Path(os.environ["NPM_ARCHIVES"])  # where the command keeps them
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="needs the extra onnx"
 )
