@@ -193,7 +193,16 @@ def format_loader(report: list[dict[str, Any]], clock: str = "cpu_ms") -> str:
     The result of `measure_loader` as a text table. clock: "cpu_ms", or "median_ms" for the elapsed time, where a GPU decodes.
     """
     has_gpu = any("augment_gpu" in video for video in report)
-    columns = ["", "original ms", "clips/s", "prepared ms", "clips/s", "faster", "RandAugment ms", "fraction"]
+    columns = [
+        "",
+        "original ms",
+        "clips/s",
+        "prepared ms",
+        "clips/s",
+        "original / prepared",
+        "RandAugment ms",
+        "RandAugment / all",
+    ]
     rows = []
     for video in report:
         original, prepared, augment = (video[name][clock] for name in ("original", "prepared", "augment"))
@@ -204,7 +213,7 @@ def format_loader(report: list[dict[str, Any]], clock: str = "cpu_ms") -> str:
     return (
         f"Training clip of {report[0]['num_frames']} frames in a DataLoader worker: "
         f"{'CPU time of its thread' if clock == 'cpu_ms' else 'elapsed time'}\n"
-        f"{table}\nReading includes the random crop. fraction: RandAugment's part of the time that a worker needs to read and "
+        f"{table}\nReading includes the random crop. RandAugment / all: the fraction of the time that a worker needs to read and "
         "augment a prepared clip."
     )
 

@@ -75,10 +75,10 @@ def format_tokenizer(report: dict[str, Any]) -> str:
         [TOKENIZER_TITLES[name], *_times(values), values["difference"], *_ratios(values)]
         for name, values in report["variants"].items()
     ]
-    table = format_table(["", "ms", "min ms", "difference", "ratio", "of minima"], rows)
+    columns = ["", "ms", "min ms", "difference", "ms / Conv3d", "min ms / Conv3d"]
     return (
-        f"Clip to tokens, {report['dtype']}, batch {report['batch_size']}\n{table}\n"
-        "Ratios: time of the float clip divided by Conv3d in its layout; time of the uint8 clip divided by normalization and Conv3d."
+        f"Clip to tokens, {report['dtype']}, batch {report['batch_size']}\n{format_table(columns, rows)}\n"
+        "The float clip is compared with Conv3d in Conv3d's layout, the uint8 clip with normalization and Conv3d."
     )
 
 
@@ -87,12 +87,12 @@ def format_families(report: list[dict[str, Any]]) -> str:
         [row["title"], row["ours"], row["theirs"], row["unit"], *_ratios(row), row.get("ratio_of_cpu"), row["aim"]]
         for row in report
     ]
-    columns = ["", "ours", "theirs", "", "ratio", "of minima", "of CPU time", "aim"]
+    columns = ["", "ours", "theirs", "", *(f"{each}ours / theirs" for each in ("", "min ms: ", "CPU ms: ")), "aim"]
     differences = [f"{row['difference']:.1e}" for row in report if "difference" in row]
     return (
         f"UniFormerV2 and ViViT at size B/16, float32\n{format_table(columns, rows)}\n"
         "Theirs: UniFormerV2 in the published formulation, whose logits differ by at most "
-        f"{' and '.join(differences)}; a layer of Transformers' ViViT. Ratios: ours divided by theirs. Kept for the backward pass: the "
+        f"{' and '.join(differences)}; a layer of Transformers' ViViT. Kept for the backward pass: the "
         "tensors that autograd saves, without the weights. Peak: memory beyond weights and clips, gradients included."
     )
 
@@ -100,7 +100,7 @@ def format_families(report: list[dict[str, Any]]) -> str:
 def format_decoding(report: list[dict[str, Any]]) -> str:
     tables = []
     for video in report:
-        columns = ["", "CPU ms", "ratio", "wall ms", "ratio"]
+        columns = ["", "CPU ms", "CPU ms / Transformers", "wall ms", "wall ms / Transformers"]
         rows = [
             [title, worker["cpu_ms"], worker.get("ratio_of_cpu"), request["median_ms"], request.get("ratio")]
             for name, title in ROUTE_TITLES.items()
@@ -113,8 +113,7 @@ def format_decoding(report: list[dict[str, Any]]) -> str:
             f"Parts of CPU ms: TubeViT {stages}; Transformers' load_video {load:.1f}."
         )
     return "\n\n".join(tables) + (
-        "\nCPU ms: CPU time on one thread, as in a DataLoader worker. Wall ms: elapsed time with all threads, as for one request. Ratios "
-        "are TubeViT's time divided by Transformers'."
+        "\nCPU ms: CPU time on one thread, as in a DataLoader worker. Wall ms: elapsed time with all threads, as for one request."
     )
 
 
@@ -125,9 +124,10 @@ def format_pipelines(report: list[dict[str, Any]]) -> str:
             [PIPELINE_TITLES[name], *_times(values), *_ratios(values), values.get("ratio_of_cpu")]
             for name, values in video["pipelines"].items()
         ]
-        table = format_table(["", "ms", "min ms", "ratio", "of minima", "of CPU time"], rows)
+        columns = ["", "ms", "min ms", *(f"{each}: TubeViT / row" for each in ("ms", "min ms", "CPU ms"))]
+        table = format_table(columns, rows)
         tables.append(f"File to label: {video['title']}\n{table}")
-    return "\n\n".join(tables) + "\nRatios are TubeViT's time divided by VideoMAE-B's."
+    return "\n\n".join(tables)
 
 
 def format_runtimes(report: dict[str, Any]) -> str:
@@ -143,14 +143,12 @@ def format_runtimes(report: dict[str, Any]) -> str:
         ]
         for name, values in report["rows"].items()
     ]
-    table = format_table(
-        ["", "ms", "min ms", "ratio", "of minima", "of CPU time", "MB", "difference", "same label"], rows
-    )
+    columns = ["", "ms", "min ms", "ms / torch", "min ms / torch", "CPU ms / torch", "MB", "difference", "same label"]
     size = "x".join(str(report["shape"][axis]) for axis in (0, 2, 3))
     notes = "".join(f"\n{note}" for note in report["notes"])
     return (
-        f"Raw pixels to logits on the CPU: {report['title']}, {size}, batch {report['batch_size']}\n{table}\n"
-        "Ratios: time divided by that of torch. Difference: the largest difference of logits; same label: the fraction of clips with the label of torch; both on synthetic clips."
+        f"Raw pixels to logits on the CPU: {report['title']}, {size}, batch {report['batch_size']}\n{format_table(columns, rows)}\n"
+        "Difference: the largest difference of logits; same label: the fraction of clips with the label of torch; both on synthetic clips."
         + notes
     )
 
@@ -170,23 +168,23 @@ def _model_table(rows: list[dict[str, Any]]) -> str:
     }
     if len({row["dtype"] for row in rows}) == 1:
         del columns["dtype"]  # the title says it
-    if any("ratio" in row for row in rows):
-        columns["ratio"] = lambda row: row.get("ratio")
-        columns["of minima"] = lambda row: row.get("ratio_of_minima")
-        columns["of memory"] = lambda row: row.get("ratio_of_memory")
+    for quotient, is_frozen in (("TubeViT / row", False), ("row / not frozen", True)):
+        group = [row for row in rows if "ratio" in row and bool(row["num_frozen_layers"]) == is_frozen]
+        for title, key in (
+            (("ms", "ratio"), ("min ms", "ratio_of_minima"), ("MiB", "ratio_of_memory")) if group else ()
+        ):
+            columns[f"{title}: {quotient}"] = lambda row, key=key, group=group: row.get(key) if row in group else None
     if any("ratio_to_first_dtype" in row for row in rows):
-        columns[f"to {rows[0]['dtype']}"] = lambda row: row.get("ratio_to_first_dtype")
+        columns[f"ms / {rows[0]['dtype']}"] = lambda row: row.get("ratio_to_first_dtype")
     return format_table(list(columns), [[value(row) for value in columns.values()] for row in rows])
 
 
 def _model_notes(rows: list[dict[str, Any]]) -> str:
     notes = ["Peak MiB: memory beyond weights and inputs."]
     if any("ratio_to_first_dtype" in row for row in rows):
-        notes.append(f"To {rows[0]['dtype']}: time divided by that of the same model in {rows[0]['dtype']}.")
-    if any("ratio" in row for row in rows):
-        notes.append("Ratios: TubeViT's time or memory, divided by the other model's in the same dtype.")
-    if any(row["num_frozen_layers"] for row in rows):
-        notes.append("Rows with frozen layers: time or memory, divided by that of TubeViT without frozen layers.")
+        notes.append(
+            f"The columns with TubeViT compare models in the same dtype, the last column the same model in {rows[0]['dtype']}."
+        )
     if any(row["name"] == "vjepa2" for row in rows):
         notes.append("V-JEPA 2 has no base size; its default is large.")
     attentions = {row["title"]: row["attn"] for row in rows if row["attn"] != rows[0]["attn"]}

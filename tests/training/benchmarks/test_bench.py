@@ -159,7 +159,8 @@ def test_dtypes_are_compared_in_one_run(train, monkeypatch):
         assert row.get("ratio", 1) == pytest.approx(ours["median_ms"] / row["median_ms"])
         assert row.get("ratio_of_memory", 1) == 1, "within a dtype"
     table = (format_training if train else format_forward)(report)
-    assert "to float32" in table.splitlines()[1]
+    assert "ms: TubeViT / row" in table.splitlines()[1] and table.splitlines()[1].endswith("ms / float32")
+    assert "not frozen" not in table
     assert table.count("TubeViT tiny  bfloat16") == 1
 
 
@@ -188,7 +189,13 @@ def test_frozen_layers_are_compared_with_the_whole_model(monkeypatch):
     if RESET.is_file():  # the memory counts of Linux
         assert frozen["ratio_of_memory"] == frozen["peak_mib"] / whole["peak_mib"] < 0.5
         assert whole["peak_mib"] > 0.9 * whole["parameters"] * 4 / 2**20, "memory of training includes the gradients"
-    assert "TubeViT tiny, 11 layers frozen" in format_training(report)
+    _, header, _, row, *_ = format_training(report).splitlines()
+    assert (
+        row.startswith("TubeViT tiny, 11 layers frozen")
+        and "ms: row / not frozen" in header
+        and "TubeViT /" not in header
+    )
+    assert f"{frozen['ratio']:.3f}" in row.split()
 
 
 def test_a_model_is_built_in_its_dtype():
