@@ -77,6 +77,8 @@ FREE_ON_RESUME = {
     "on_corrupt_video",
     "max_corrupt_fraction",
 }
+# Values that may replace each other: the frames of torchcodec-cpu equal PyAV's bit by bit, in videos without damage.
+EQUAL_ON_RESUME = {"decoder": {"av", "torchcodec-cpu"}}
 MEASURED = ("image_mean", "image_std")  # entries of `model_config` that `measure_pixels` sets
 BYTES_PER_GB = 1e9
 
@@ -166,6 +168,8 @@ def check_same_options(folder: Path, config: Mapping[str, Any], before_data: boo
     free = FREE_ON_RESUME - ({"dataloader_num_workers"} if is_stream else set())
     for name in sorted(options.keys() - free):
         saved, now = options[name], current[name]
+        if name in EQUAL_ON_RESUME and {saved, now} <= EQUAL_ON_RESUME[name]:
+            continue
         # The order of the data sets decides the sampling of batches and the order of parameters.
         if saved != now or (name == "datasets" and list(saved) != list(now)):
             raise ValueError(

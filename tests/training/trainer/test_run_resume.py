@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ from video_classifiers import PEERS, save_peer
 from warm_processes import run_python
 
 from tubevit.training.cli import main
+from tubevit.training.run_folder import write_run_files
 from tubevit.training.run_video_classification import train
 from tubevit.training.run_video_classification_no_trainer import train as train_loop
 from tubevit.training.trainer import build
 from tubevit.training.trainer.build import RunSetup
-from tubevit.training.trainer.checkpointing import last_checkpoint
+from tubevit.training.trainer.checkpointing import check_same_options, last_checkpoint
 from tubevit.training.trainer.trainer_overrides import load_weights
 
 
@@ -296,6 +298,22 @@ def test_resume_with_other_options_raises_before_the_data_are_read(options, mess
     monkeypatch.setattr(build, "load_video_dataset", None)
     with pytest.raises(ValueError, match=message):
         train(make_run(videos, unfinished, **{**RANDOM, "resume_from_checkpoint": "true", **options}))
+
+
+@pytest.mark.parametrize(
+    ("saved", "current", "message"),
+    [
+        ("av", "torchcodec-cpu", None),
+        ("torchcodec-cpu", "av", None),
+        ("av", "torchcodec-cuda", "decoder='av', not 'torchcodec-cuda'"),
+        ("torchcodec-cuda", "torchcodec-cpu", "decoder='torchcodec-cuda', not 'torchcodec-cpu'"),
+    ],
+)
+def test_the_decoder_may_change_if_the_frames_are_equal(saved, current, message, tmp_path):
+    run, resumed = (make_run(tmp_path / "videos", tmp_path, decoder=each) for each in (saved, current))
+    write_run_files(tmp_path, vars(run), ["blue", "red"], {})
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        check_same_options(tmp_path, vars(resumed))
 
 
 def test_resume_with_another_number_of_processes_raises(videos, unfinished):
