@@ -220,12 +220,12 @@ def make_loaders(setup: Any, args: Any, accelerator: Any) -> tuple[Any, Any, Any
     from torch.utils.data import DataLoader
 
     from tubevit.training.data.clip_datasets import StreamedClips
-    from tubevit.training.data.torchcodec_decoding import start_method
+    from tubevit.training.data.torchcodec_decoding import worker_start_method
     from tubevit.training.throughput import DataLoaderTimer
 
     on_cpu = accelerator.device.type == "cpu"
     workers = {"num_workers": args.dataloader_num_workers, "pin_memory": args.dataloader_pin_memory}
-    workers["multiprocessing_context"] = start_method(args.dataloader_num_workers)
+    workers["multiprocessing_context"] = worker_start_method(args.dataloader_num_workers)
     order = setup.train_order(accelerator.num_processes)
     train_loader = DataLoader(
         setup.train_clips,

@@ -74,7 +74,7 @@ def chosen_decoder() -> Iterator[None]:
         video_decoding.other_decoder = before
 
 
-def start_method(num_workers: int) -> str | None:
+def worker_start_method(num_workers: int) -> str | None:
     """How a loader starts its workers: "spawn" if they decode on a GPU, else as the platform does."""
     return "spawn" if num_workers and os.environ.get(VARIABLE) == "torchcodec-cuda" else None
 

@@ -121,7 +121,9 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
     accelerator = Accelerator(cpu=config["run"].use_cpu)
     if accelerator.is_main_process:
         check_new_folder(folder)
-    decoding = use_decoder(config["run"].decoder, config["run"].dataloader_num_workers, "spawn")  # see `start_method`
+    decoding = use_decoder(
+        config["run"].decoder, config["run"].dataloader_num_workers, "spawn"
+    )  # see `worker_start_method`
     with decoding, ensure_writable_dir(folder) if accelerator.is_main_process else nullcontext():
         results = _evaluate(config, accelerator, None if dry_run else folder)
     return 0 if results.counts()["is_complete"] or config["run"].allow_incomplete else INCOMPLETE

@@ -23,7 +23,7 @@ from ..data.class_names import LabelEncoder
 from ..data.clip_sampling import MultiViewReader
 from ..data.dataset_columns import check_frame_rates, row_source, segment_of
 from ..data.segments import Segment
-from ..data.torchcodec_decoding import start_method
+from ..data.torchcodec_decoding import worker_start_method
 from ..data.video_datasets import DataConfig, VideoData, load_video_dataset
 from ..models.loading import ClipModel, VideoClassifier
 
@@ -304,7 +304,7 @@ def _make_loader(model: ClipModel, rows: Any, accelerator: Any, batch_size: int,
         videos,
         batch_size=max(1, batch_size // model.num_views),
         num_workers=num_workers,
-        multiprocessing_context=start_method(num_workers),
+        multiprocessing_context=worker_start_method(num_workers),
         collate_fn=list,  # videos that cannot be read make batches uneven
         pin_memory=accelerator.device.type == "cuda",
     )

@@ -27,8 +27,8 @@ from tubevit.training.data.torchcodec_decoding import (
     TorchcodecDecoder,
     chosen_decoder,
     decoder_of,
-    start_method,
     use_decoder,
+    worker_start_method,
 )
 
 
@@ -174,9 +174,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(stand_in, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ValueError, match="a forked worker cannot use CUDA"), use_decoder("torchcodec-cuda", 2):
         pass
-    assert start_method(2) is None
+    assert worker_start_method(2) is None
     with use_decoder("torchcodec-cuda", 2, "spawn"):
-        assert (start_method(2), start_method(0)) == ("spawn", None)
+        assert (worker_start_method(2), worker_start_method(0)) == ("spawn", None)
         with chosen_decoder():
             assert video_decoding.other_decoder.device == "cuda"
         with use_decoder("av"), chosen_decoder():
