@@ -6,6 +6,7 @@ The content decides what a file is, not its name. No pickle can run code: PyTorc
 """
 
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ CONTAINERS = ("model_state", "state_dict", "model", "module")  # keys under whic
 IGNORED_PACKAGES = ("mmengine", "numpy")
 MAX_HEADER = 100 * 2**20  # bytes, as in safetensors
 BLOCK = 2**24  # bytes that are read at a time
+MAX_COMPRESSION = 16  # weights compress to about 0.9 of their size, and PyTorch stores them without compression
 
 
 # A part of the name of a tensor, what a file with this tensor is, and what reads it.
@@ -64,6 +66,24 @@ class Ignored:
         pass
 
 
+def load_state(source: Any) -> dict[str, Any]:
+    """
+    The tensors of a checkpoint by name.
+
+    source: a file, a folder with one, or the content of a file: tensors or arrays (of NumPy or JAX) by name, in nested dictionaries or
+    under a key such as `model_state`. Names of nested dictionaries are joined with slashes, as in Flax's trees.
+
+    Raises as `read_state`, and `ValueError` for another source. Values that are not arrays are returned as they are.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_state(source)
+    if not isinstance(source, Mapping):
+        raise ValueError(
+            f"A checkpoint is a file, or a dictionary of tensors by name such as state_dict() returns, got a {type(source).__name__}."
+        )
+    return flatten_tree(_unwrap(source))
+
+
 def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """
     The tensors of a checkpoint file, or of the one checkpoint file in a folder, by name.
@@ -83,7 +103,7 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         return _named_tensors(_read_torch(path), path)
     if start[8:9] == b"{":
         return _read_safetensors(path, int.from_bytes(start[:8], "little"))
-    return flatten_tree(read_flax_tree(path))
+    return {key: value for key, value in flatten_tree(read_flax_tree(path)).items() if isinstance(value, torch.Tensor)}
 
 
 def describe_state(state: Mapping[str, Any]) -> str:
@@ -129,9 +149,9 @@ def _read_torch(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             _check_archive(path)
             allowed = _inert_globals(path)
-        # The globals of the format before PyTorch 1.6 cannot be listed: weights_only refuses all but those of tensors.
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(allowed):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        return _read_old_torch(path)
     except _TorchScript:
         raise ValueError(
             f"{path} is a TorchScript archive, which holds code: load it with torch.jit.load if you trust it, and save its state_dict() "
@@ -144,6 +164,21 @@ def _read_torch(path: Path) -> Any:
             raise _unsafe(path, refused[1]) from None
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise ValueError(f"{path} is damaged, incomplete or not a PyTorch checkpoint ({reason}).") from None
+
+
+def _read_old_torch(path: Path) -> Any:
+    """The object in a file of the format before PyTorch 1.6, whose globals cannot be listed: each refused one is replaced in turn."""
+    allowed: list[Any] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals(allowed):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = re.search(r"Unsupported global: GLOBAL ([\w.]*\w)", str(error))
+            name = refused[1] if refused else ""
+            if name.split(".")[0] not in IGNORED_PACKAGES or name in [known for _, known in allowed]:
+                raise
+            allowed.append((Ignored, name))
 
 
 def _unsafe(path: Path, name: str) -> ValueError:
@@ -162,12 +197,18 @@ class _TorchScript(Exception):
 
 def _check_archive(path: Path) -> None:
     """
-    Raise `_TorchScript` for an archive with code, and `zipfile.BadZipFile` for a record that does not have its CRC-32: `torch.load` loads
-    changed weights without an error.
+    Raise `_TorchScript` for an archive with code, and `zipfile.BadZipFile` for two records of one name, for compressed records that are
+    far larger than the file, and for a record that does not have its CRC-32: `torch.load` loads changed weights without an error.
     """
     with zipfile.ZipFile(path) as archive:
-        if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
+        names = archive.namelist()
+        if any(Path(name).name == "constants.pkl" for name in names):
             raise _TorchScript
+        if len(set(names)) < len(names):
+            raise zipfile.BadZipFile("two records of the archive have the same name")
+        size = sum(record.file_size for record in archive.infolist())
+        if size > MAX_COMPRESSION * path.stat().st_size:
+            raise zipfile.BadZipFile(f"its records claim {size:,} bytes, and the file has {path.stat().st_size:,}")
         for record in archive.infolist():
             if not record.CRC:
                 continue  # PyTorch writes 0 for every record after torch.serialization.set_crc32_options(False)
@@ -177,24 +218,49 @@ def _check_archive(path: Path) -> None:
 
 
 def _inert_globals(path: Path) -> list[Any]:
-    """Stand-ins for the objects of `IGNORED_PACKAGES` in an archive. Raises `_UnsafeFile` if it refers to anything else."""
+    """
+    Stand-ins for the objects of `IGNORED_PACKAGES` in an archive. Raises `_UnsafeFile` if it refers to anything else.
+
+    mmengine's HistoryBuffer holds its own methods, which pickle writes as `getattr(HistoryBuffer, "mean")`: beside objects of mmengine,
+    `getattr` is replaced too.
+    """
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    refused = [name for name in names if name.split(".")[0] not in IGNORED_PACKAGES]
+    is_mmengine = any(name.startswith("mmengine.") for name in names)
+    refused = [
+        name
+        for name in names
+        if name.split(".")[0] not in IGNORED_PACKAGES and not (is_mmengine and name == "builtins.getattr")
+    ]
     if refused:
         raise _UnsafeFile(refused[0])
     return [(Ignored, name) for name in names]
 
 
-def _named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+def _unwrap(content: Any) -> Any:
+    """The weights of a training program's checkpoint, which are under one of `CONTAINERS`; other content as it is."""
     for key in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+        inner = content.get(key) if isinstance(content, Mapping) else None
+        # Scenic's `model_state` holds no weights, and is empty or has further levels.
+        if isinstance(inner, Mapping) and any(hasattr(value, "__array__") for value in inner.values()):
+            return inner
+    return content
+
+
+def _named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    content = _unwrap(content)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds no tensors by name, but a {type(content).__name__}.")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise ValueError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:5]))}.")
+        keys = f"; its keys are {', '.join(map(str, list(content)[:5]))}" if content else ""
+        raise ValueError(f"{path} holds no tensors{keys}.")
+    for key, value in tensors.items():
+        # A tensor whose elements share memory claims any number of them, and a copy would need the memory.
+        if value.layout == torch.strided and not value.is_meta and value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(
+                f"{path} is damaged: the tensor {key} claims the shape {tuple(value.shape)}, and the file has "
+                f"{value.untyped_storage().nbytes()} bytes of it."
+            )
     return tensors
 
 
@@ -223,7 +289,8 @@ def read_flax_tree(path: str | os.PathLike) -> dict[str, Any]:
         tree = msgpack.unpackb(data, ext_hook=unpack_extension, raw=False, strict_map_key=False)
     except Exception as error:  # of msgpack, and of arrays whose bytes do not fit their shape
         raise ValueError(
-            f"{path} is not a checkpoint of PyTorch, safetensors or Flax, or is damaged ({str(error) or type(error).__name__})."
+            f"{path} is not a checkpoint of PyTorch, safetensors or Flax, or is damaged ({str(error) or type(error).__name__}); it begins "
+            f"with {data[:24]!r}."
         ) from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no tree of arrays, but a {type(tree).__name__}.")
@@ -268,14 +335,42 @@ def write_flax_tree(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor]
         write(tree)
 
 
-def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, torch.Tensor]:
-    """The arrays of a tree as tensors, by their path with slashes. Raises `ValueError` for an array of another kind than numbers."""
-    tensors: dict[str, torch.Tensor] = {}
+def flatten_tree(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """
+    The leaves of a tree by their path with slashes, arrays as tensors. Raises `ValueError` for an array of another kind than numbers.
+
+    Flax writes an array of more than 1 GiB in pieces: `{"__msgpack_chunked_array__": True, "shape": ..., "chunks": ...}`.
+    """
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and "__msgpack_chunked_array__" in value:
+            value = _join_chunks(path, value)
         if isinstance(value, Mapping):
-            tensors |= flatten_tree(value, f"{prefix}{key}/")
-        elif isinstance(value, np.ndarray):
-            if value.dtype.kind not in "fiub":
-                raise ValueError(f"The array {prefix}{key} has the dtype {value.dtype}, and weights are numbers.")
-            tensors[f"{prefix}{key}"] = torch.from_numpy(value.copy())
-    return tensors
+            leaves |= flatten_tree(value, f"{path}/")
+        else:
+            leaves[path] = as_tensor(path, value)
+    return leaves
+
+
+def as_tensor(name: str, value: Any) -> Any:
+    """A tensor with the values of an array of NumPy or JAX; another value as it is. Raises `ValueError` for an array without numbers."""
+    if isinstance(value, torch.Tensor) or not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # of JAX; unknown to torch.from_numpy
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"The array {name} has the dtype {array.dtype}, and weights are numbers.")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+def _join_chunks(name: str, value: Mapping[str, Any]) -> np.ndarray:
+    """One array from the pieces in which Flax writes it. Its shape and its pieces are mappings from "0", "1", ... to values."""
+    try:
+        shape, chunks = (
+            [value[part][str(index)] for index in range(len(value[part]))] for part in ("shape", "chunks")
+        )
+        return np.concatenate(chunks).reshape(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The pieces of the array {name} do not make an array of its shape ({error}).") from None

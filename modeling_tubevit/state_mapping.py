@@ -58,7 +58,7 @@ def build_state(
     targets: our tensors by name; only their shapes and dtypes are read. sources: the tensors of the other layout. dtype: dtype of the
     floating-point results; batch norms stay float32. names: names of the sources for errors and the report. report: a `ConversionReport` to fill.
 
-    Raises `ValueError` that names the tensors (the first few) that are missing or additional, or the one with a wrong shape or dtype.
+    Raises `ValueError` that names the tensors (the first few) that are missing or additional, or the one with a wrong shape.
     """
     names = names or {}
     located = {target: mapping.source_name(target) for target in targets}
@@ -80,11 +80,6 @@ def build_state(
         if tuple(tensor.shape) != tuple(whole):
             raise ValueError(
                 f"The tensor {names.get(source, source)} has the shape {tuple(tensor.shape)}, and the model needs {tuple(whole)}."
-            )
-        if targets[target].is_floating_point() and not tensor.is_floating_point():
-            raise ValueError(
-                f"The tensor {names.get(source, source)} has the dtype {_name(tensor.dtype)}, and the model needs floating-point numbers: "
-                "a quantized file cannot be converted."
             )
         piece = tensor if part is None else tensor.chunk(3)[part]
         piece = mapping.from_source(source, piece, shape)
@@ -129,16 +124,32 @@ def load_converted(
     return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype).eval()
 
 
-def check_tensors(tensors: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a value that is not a dense tensor, for a tensor of 8-bit floats, and for tensors with NaN or inf."""
-    for name, value in tensors.items():
+def check_tensors(tensors: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
+    """
+    Raise `ValueError` for a value that is not a dense tensor, for a tensor without values, for one that is not of floating-point numbers
+    of at least 16 bits (but for the counts of batch norms), and for tensors with NaN or inf. names: as in `build_state`.
+    """
+    names = names or {}
+    for key, value in tensors.items():
+        name = names.get(key, key)
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise ValueError(f"{name} must be a dense tensor, got {_kind(value)}.")
+        if value.is_meta or value.numel() == 0:
+            raise ValueError(f"The tensor {name} of shape {tuple(value.shape)} holds no values.")
+        if not value.is_floating_point() and not key.endswith("num_batches_tracked"):
+            raise ValueError(
+                f"The tensor {name} has the dtype {_name(value.dtype)}, and the model needs floating-point numbers: a quantized file cannot "
+                "be converted."
+            )
         if value.is_floating_point() and value.element_size() == 1:
             raise ValueError(
                 f"The tensor {name} has the dtype {_name(value.dtype)}, whose scales are not known: give float16, bfloat16 or float32 weights."
             )
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    bad = [
+        names.get(key, key)
+        for key, value in tensors.items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
     if bad:
         raise ValueError(f"{len(bad)} tensors hold NaN or inf: {_list(bad)}.")
 

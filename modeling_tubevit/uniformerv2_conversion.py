@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .checkpoint_files import describe_state, read_state
+from .checkpoint_files import describe_state, load_state
 from .configuration_uniformerv2 import UniFormerV2Config
 from .state_mapping import StateMapping, check_tensors, load_converted
 
@@ -130,8 +130,8 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
 
     _, _, kernel_frames, patch_size, _ = shape("conv1.weight", 5)
     tokens, hidden_size = shape("positional_embedding")
-    grid_size = round((tokens - 1) ** 0.5)
-    if grid_size**2 != tokens - 1:
+    grid_size = round(max(0, tokens - 1) ** 0.5)
+    if grid_size**2 != tokens - 1 or grid_size == 0:
         raise ValueError(
             f"positional_embedding has {tokens} positions, which are not a class token and a square grid."
         )
@@ -169,7 +169,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
         elif name not in overrides:
             raise ValueError(
                 f"The tensors do not hold the number of heads, and their width {hidden_size} is not a multiple of {HEAD_DIM}, the "
-                f"width of the published models' heads: give {name}."
+                f"width of the published models' heads: give {name} (--num-heads)."
             )
     return UniFormerV2Config(**fields | overrides)
 
@@ -178,20 +178,20 @@ def load_reference(model_class: Any, source: Any, report: Any = None, **override
     """
     A model with the weights of the authors' code or of MMAction2, in evaluation mode.
 
-    source: a file, or its tensors by name. overrides: as in `infer_config`. report: a `ConversionReport` to fill.
+    source: a file, or its content: tensors or arrays by name, also under a key such as `model_state`. overrides: as in `infer_config`. report: a `ConversionReport` to fill.
 
     Raises `ValueError` for a file that is not a checkpoint, is damaged or holds another model, and for missing, additional, non-finite or
     wrongly shaped tensors.
     """
     dtype = overrides.pop("dtype", torch.float32)
-    state = read_state(source) if isinstance(source, (str, os.PathLike)) else dict(source)
+    state = load_state(source)
     if not is_reference_state(state):
         raise ValueError(
             f"{source if isinstance(source, (str, os.PathLike)) else 'The state'} is not a UniFormerV2 in the layout of the "
             f"authors' code, which has tensors transformer.dec.*: {describe_state(state)}."
         )
     tensors, names = normalize_reference(state)
-    check_tensors(tensors)
+    check_tensors(tensors, names)
     config = infer_config(tensors, **overrides)
     return load_converted(
         model_class, config, tensors, UniFormerV2Mapping(), dtype, names, report, "transformer.proj.2.", state

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import describe_state, read_state
+from .checkpoint_files import describe_state, load_state
 from .configuration_uniformerv2 import UniFormerV2Config
 from .source_checkpoints import load_complete, without_warnings
 from .state_mapping import check_overrides, check_tensors
@@ -59,8 +59,8 @@ def load_clip(
     """
     A UniFormerV2 initialized from a CLIP image encoder, in evaluation mode.
 
-    source: a `CLIPModel` or `CLIPVisionModel` of Transformers, its folder or its name on the Hub; or a file in OpenAI's layout, or its tensors
-        by name.
+    source: a `CLIPModel` or `CLIPVisionModel` of Transformers, its folder or its name on the Hub; or a file in OpenAI's layout, or its content,
+        tensors or arrays by name.
     design: `"global"`, global blocks after the last four layers (Kinetics); or `"full"`, global blocks after the last two thirds of the
         layers, local blocks and temporal stride 2 (Something-Something).
     frozen: train only the global blocks and the head, without the gate, as in the paper's frozen models.
@@ -74,7 +74,6 @@ def load_clip(
     if design not in DESIGNS:
         raise ValueError(f"design must be one of {', '.join(DESIGNS)}, got {design!r}.")
     state, fields = read_clip(source, source_kwargs or {}, config_overrides.get("num_attention_heads"))
-    check_tensors(state)
     check_overrides(config_overrides, fields)
     num_layers = fields["num_hidden_layers"]
     first = num_layers // 3 if design == "full" else max(0, num_layers - 4)
@@ -101,11 +100,12 @@ def read_clip(
     fields: dict[str, Any] = {}
     is_file = isinstance(source, (str, os.PathLike)) and Path(source).is_file()
     if is_file or isinstance(source, Mapping):
-        state = read_state(source) if is_file else dict(source)
+        state = load_state(source)
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
         state = _drop_head(visual or state)
     else:
         state, fields = _from_library(source, source_kwargs)
+    check_tensors(state)
     for name in ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.mlp.c_fc.weight"):
         if name not in state:
             raise ValueError(

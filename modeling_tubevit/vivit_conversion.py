@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from .checkpoint_files import describe_state, read_state
+from .checkpoint_files import describe_state, load_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .source_checkpoints import load_complete
 from .state_mapping import StateMapping, check_tensors, load_converted
@@ -200,7 +200,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
     if is_ambiguous and given is None:
         raise ValueError(
             "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
-            "'dot_product'."
+            "'dot_product' (--factorization)."
         )
     fitting = ("spacetime", "dot_product") if is_ambiguous else (fields["factorization"],)
     if given is not None and given not in fitting:
@@ -212,7 +212,9 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
             f"attention_order={overrides['attention_order']!r} has no effect: the arrays are not those of Model 3, which has two attentions."
         )
     if has_two and "attention_order" not in overrides:
-        raise ValueError("The arrays do not hold the order of Model 3's attentions: give attention_order.")
+        raise ValueError(
+            "The arrays do not hold the order of Model 3's attentions: give attention_order (--attention-order)."
+        )
     if is_encoder:
         temporal = "TemporalTransformer/encoderblock_0"
         fields["temporal_num_hidden_layers"] = count("TemporalTransformer")
@@ -233,7 +235,9 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
     time_unit, row_unit, column_unit = fields["tubelet_size"]
     is_encoder = fields["factorization"] == "encoder"
     if not is_encoder and "num_frames" not in fields and "image_size" not in fields:
-        raise ValueError(f"The arrays hold {positions} positions, and not their grid: give num_frames or image_size.")
+        raise ValueError(
+            f"The arrays hold {positions} positions, and not their grid: give num_frames or image_size (--num-frames, --image-size)."
+        )
     frames = _whole_tubelets("num_frames", fields["num_frames"], time_unit) if "num_frames" in fields else None
     if "image_size" in fields:
         size = fields["image_size"]
@@ -252,7 +256,7 @@ def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
         rows = round(per_index**0.5)
         if rows**2 != per_index or row_unit != column_unit:
             raise ValueError(
-                f"The arrays hold {per_index} positions per frame, which do not form a square grid: give image_size."
+                f"The arrays hold {per_index} positions per frame, which do not form a square grid: give image_size (--image-size)."
             )
         height = width = rows * row_unit
         fields["image_size"] = height
@@ -280,14 +284,14 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
     """
     A model with the weights of a Scenic ViViT, in evaluation mode.
 
-    source: a file of Flax, or its arrays as tensors by their paths with slashes. overrides: as in `infer_config`. report: a
+    source: a file of Flax, or its tree: nested dictionaries, or paths with slashes, of tensors or arrays. overrides: as in `infer_config`. report: a
     `ConversionReport` to fill.
 
     Raises `ValueError` for a file that is not a checkpoint, is damaged or holds another model, and for missing, additional, non-finite or
     wrongly shaped arrays.
     """
     dtype = overrides.pop("dtype", torch.float32)
-    state = read_state(source) if isinstance(source, (str, os.PathLike)) else dict(source)
+    state = load_state(source)
     names = scenic_names(state)
     if names is None:
         raise ValueError(
@@ -295,11 +299,28 @@ def load_scenic(model_class: Any, source: Any, report: Any = None, **overrides: 
             f"Transformer/encoderblock_0/ or SpatialTransformer/encoderblock_0/: {describe_state(state)}."
         )
     tensors = {name: state[key] for name, key in names.items()}
-    check_tensors(tensors)
+    check_tensors(tensors, names)
+    tensors = _unreplicate(tensors, names)
     config = infer_config(tensors, **overrides)
     return load_converted(
         model_class, config, tensors, ScenicMapping(config), dtype, names, report, "output_projection/", state
     )
+
+
+def _unreplicate(tensors: dict[str, torch.Tensor], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """
+    The arrays of one device, if the state was saved with those of all devices along a first axis, as JAX's `pmap` holds it. names: of the
+    arrays in the file. Raises `ValueError` for devices whose arrays differ.
+    """
+    kernel = tensors.get(PATCHES)
+    if kernel is None or kernel.dim() != 6:
+        return tensors
+    for name, value in tensors.items():
+        if value.shape[:1] != kernel.shape[:1] or not torch.equal(value, value[:1].expand_as(value)):
+            raise ValueError(
+                f"The arrays have a first axis of {len(kernel)} devices, but those of {names[name]} differ: give the arrays of one device."
+            )
+    return {name: value[0] for name, value in tensors.items()}
 
 
 def to_scenic(model: Any) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint_files import describe_state, read_state
+from .checkpoint_files import describe_state, load_state
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .source_checkpoints import load_complete, without_warnings
 from .state_mapping import check_overrides, check_tensors
@@ -68,7 +68,6 @@ def load_vit(
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     state, fields = read_vit(source, source_kwargs or {})
-    check_tensors(state)
     check_overrides(config_overrides, fields)
     rows, columns = state["patch.weight"].shape[2:]
     fields |= {"tubelet_size": [tubelet_frames, rows, columns]}
@@ -175,7 +174,7 @@ def read_vit(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, t
         Path(source).is_file() or (Path(source) / "checkpoint").is_file()
     )
     if is_file or isinstance(source, Mapping):
-        return _from_scenic(read_state(source) if is_file else dict(source))
+        return _from_scenic(load_state(source))
     from transformers import ViTForImageClassification, ViTModel
 
     if isinstance(source, (str, os.PathLike)):
@@ -185,6 +184,7 @@ def read_vit(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, t
     if not isinstance(model, ViTModel):
         raise ValueError(f"ViViT starts from a ViT, and this is a {type(source).__name__}.")
     tensors = {name: value.float() for name, value in model.state_dict().items()}
+    check_tensors(tensors)
     state = {
         "cls": tensors.pop("embeddings.cls_token"),
         "positions": tensors.pop("embeddings.position_embeddings"),
@@ -208,7 +208,9 @@ def _from_scenic(arrays: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Te
     names = scenic_names(arrays)
     if names is None or PATCHES not in names or arrays[names[PATCHES]].dim() != 4:
         raise ValueError(f"This is not a Scenic ViT, which has a 2D patch kernel {PATCHES}: {describe_state(arrays)}.")
-    tensors = {name: arrays[key].float() for name, key in names.items()}
+    tensors = {name: arrays[key] for name, key in names.items()}
+    check_tensors(tensors, names)
+    tensors = {name: value.float() for name, value in tensors.items()}
     state = {
         "patch.weight": tensors["embedding/kernel"].permute(3, 2, 0, 1),
         "patch.bias": tensors["embedding/bias"],

@@ -3,6 +3,8 @@
 import random
 import re
 
+import msgpack
+import numpy as np
 import pytest
 import torch
 from random_weights import randomize
@@ -96,7 +98,8 @@ def test_a_missing_tensor_is_named(family, left_out, message):
         ("ln_pre.weight", torch.eye(64).to_sparse(), "ln_pre.weight must be a dense tensor, got a sparse_coo one"),
         ("ln_pre.weight", 3, "ln_pre.weight must be a dense tensor, got an object of int"),
         ("embedding/bias", torch.zeros(24, dtype=torch.int32), "embedding/bias has the dtype int32"),
-        ("embedding/bias", torch.zeros(24).numpy(), "embedding/bias must be a dense tensor, got an object of ndarray"),
+        ("embedding/bias", torch.zeros(24, device="meta"), r"embedding/bias of shape \(24,\) holds no values"),
+        ("embedding/bias", np.array(["a"]), "embedding/bias has the dtype <U1, and weights are numbers"),
         ("embedding/bias", torch.full((24,), float("inf")), "1 tensors hold NaN or inf: embedding/bias"),
         ("embedding/bias", torch.zeros(25), r"embedding/bias has the shape \(25,\), and the model needs \(24,\)"),
         (QUERY, torch.tensor(1.0), "query/kernel must have 3 dimensions"),
@@ -203,6 +206,78 @@ def test_scenic_files_of_several_trainers_are_read(prefix, tmp_path):
     loaded = READ["vivit"](tmp_path / "checkpoint").to_scenic()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
     assert isinstance(FactorizedViViTModel.from_scenic(tmp_path / "checkpoint"), FactorizedViViTModel)
+
+
+class OfJax:
+    """An array that NumPy can convert, as those of JAX."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize(
+    "convert", [np.asarray, OfJax, lambda array: array.astype(">f4"), lambda array: array[None].repeat(3, 0)]
+)
+def test_trees_of_arrays_are_read_in_python(convert):
+    """As restored by flax, with the state of the model, and with the arrays of several devices."""
+    state, tree = vivit_state(), {"params": {}, "model_state": {}, "global_step": np.int32(3)}
+    for path, value in state.items():
+        *folders, leaf = path.split("/")
+        node = tree["params"]
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = convert(value.numpy())
+    loaded = READ["vivit"](tree).to_scenic()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
+def test_devices_with_other_arrays_are_refused():
+    state = {key: torch.stack([value, value]) for key, value in vivit_state().items()}
+    state["embedding/bias"][1, 0] += 1
+    with pytest.raises(ValueError, match="first axis of 2 devices, but those of embedding/bias differ"):
+        READ["vivit"](state)
+
+
+def test_states_of_training_programs_are_read_in_python():
+    state = uniformerv2_state()
+    for content in ({"model_state": state, "epoch": 3}, {key: value.numpy() for key, value in state.items()}):
+        loaded = READ["uniformerv2"](content).to_reference()
+        assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    with pytest.raises(ValueError, match=r"a dictionary of tensors by name .* got a int"):
+        READ["uniformerv2"](3)
+
+
+def test_arrays_that_flax_writes_in_pieces_are_joined(tmp_path):
+    def pack(array):
+        return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
+
+    array = np.arange(12, dtype=np.float32)
+    pieces = {"0": pack(array[:5]), "1": pack(array[5:])}
+    chunked = {"__msgpack_chunked_array__": True, "shape": {"0": 3, "1": 4}, "chunks": pieces}
+    (tmp_path / "checkpoint").write_bytes(msgpack.packb({"a": {"b": chunked}}))
+    assert torch.equal(read_state(tmp_path / "checkpoint")["a/b"], torch.from_numpy(array.reshape(3, 4)))
+    pieces["1"] = pack(array[:3])
+    (tmp_path / "checkpoint").write_bytes(msgpack.packb({"a": {"b": chunked}}))
+    with pytest.raises(ValueError, match="pieces of the array a/b do not make an array of its shape"):
+        read_state(tmp_path / "checkpoint")
+
+
+def test_quantized_image_models_are_refused():
+    """They were converted to float32 as if they were weights."""
+    trunk = re.compile(r"(class_embedding|positional_embedding|conv1|ln_pre|transformer\.resblocks\.\d+\.(?!lmhra))")
+    clip = {key.removeprefix("backbone."): value for key, value in uniformerv2_state().items()}
+    clip = {key: value for key, value in clip.items() if trunk.match(key)}
+    vit = vivit_state(factorization="spacetime")
+    vit |= {"embedding/kernel": vit["embedding/kernel"][0]}
+    for model_class, state, name in (
+        (UniFormerV2ForVideoClassification, clip, "conv1.weight"),
+        (FactorizedViViTForVideoClassification, vit, "embedding/bias"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} has the dtype int8"):
+            model_class.from_image_checkpoint(state | {name: state[name].to(torch.int8)})
 
 
 def test_dtypes_are_given_as_torch_and_transformers_name_them():

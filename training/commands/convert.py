@@ -23,6 +23,11 @@ IMAGE_DEFAULTS = {
     "temporal_position_scale": None,
     "add_patch_tube": True,
 }
+# The other options of which `--to` has none.
+NO_OPTIONS = {
+    **dict.fromkeys(("num_frames", "labels", "image_size", *PUBLISHED_OPTIONS, "report")),
+    "dtype": "float32",
+}
 # Settings that the processors of this package and those of Transformers have in common.
 SHARED_SETTINGS = (
     *("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
@@ -161,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
     from ..run_folder import check_new_folder
 
     quiet_libraries()
+    if args.report is not None:
+        check_parent(args.report)
     if args.to is not None:
         _write_published(args)
         return
@@ -265,6 +272,10 @@ def _check_arguments(args: argparse.Namespace) -> int | None:
             raise ValueError(
                 f"--{name.replace('_', '-')} is for published checkpoints of UniFormerV2 and ViViT, and {args.model} is not one."
             )
+    if args.dtype != "float32":
+        raise ValueError(
+            f"--dtype {args.dtype} is for published checkpoints, and {args.model} is not one: leave it out."
+        )
     if args.temporal_position_scale is not None and args.positions != "transfer":
         raise ValueError(
             f"--temporal-position-scale has no effect with --positions {args.positions}: give --positions transfer, or leave it out."
@@ -305,16 +316,22 @@ def _whole_numbers(name: str, text: str | None) -> list[int] | None:
     return [int(part) for part in text.split(",")]
 
 
+def check_parent(path: Path) -> None:
+    """Raise `FileNotFoundError` for a file in a folder that does not exist, before any work."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.")
+
+
 def _is_published(source: str) -> bool:
     """Whether the source is a file of other codes, or a folder of Transformers' ViViT."""
-    from ..models.published import is_published_file
+    from ..models.published import is_published_file, read_config
 
     path = Path(source)
     if not path.exists():
         return False
     if is_published_file(path):
         return True
-    return json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type") == "vivit"
+    return read_config(path / "config.json").get("model_type") == "vivit"
 
 
 def _convert_published(args: argparse.Namespace) -> None:
@@ -357,8 +374,14 @@ def _write_published(args: argparse.Namespace) -> None:
     from ..models.loading import load_model
     from ..models.published import write_published
 
+    for name, default in {**IMAGE_DEFAULTS, **NO_OPTIONS}.items():
+        if getattr(args, name) != default:
+            raise ValueError(
+                f"--{name.replace('_', '-')} has no effect with --to {args.to}, which writes the weights as they are: leave it out."
+            )
     if args.output.exists():
         raise FileExistsError(f"{args.output} exists already: name a new file.")
+    check_parent(args.output)
     message = write_published(load_model(args.model), args.output, args.to)
     if message is not None:
         print(message)

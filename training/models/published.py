@@ -27,7 +27,7 @@ from tubevit.vivit_conversion import is_scenic_state
 from ..data.class_names import count_label_groups, describe_classes
 from ..data.formats.epic_kitchens import HEADS, epic_names
 from .loading import class_fields
-from .published_classes import LISTS, assumed_class, class_names, cut_classifier, head_rows, orders_of
+from .published_classes import LISTS, class_names, cut_classifier, head_rows, missing_row, orders_of
 
 
 SOMETHING_SOMETHING = ("ssv1", "ssv2")
@@ -76,8 +76,16 @@ def is_published_file(path: str | os.PathLike) -> bool:
     path, config_file = Path(path), Path(path) / "config.json"
     if not path.is_dir() or not config_file.is_file():
         return path.exists()
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config = read_config(config_file)
     return not (isinstance(config, dict) and ("model_type" in config or "architecture" in config))
+
+
+def read_config(path: Path) -> Any:
+    """The content of a `config.json`. Raises `ValueError` of one line for a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also of bytes that are no UTF-8
+        raise ValueError(f"{path} is not valid JSON ({error}): repair it, or copy the model again.") from None
 
 
 def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Converted:
@@ -102,7 +110,7 @@ def convert_published(path: str | os.PathLike, options: PublishedOptions) -> Con
     else:
         raise ValueError(f"{file} is not {KNOWN_LAYOUTS}: {describe_state(state)}.")
     report.target_class = type(model).__name__
-    messages += _set_classes(model, options, order)
+    messages += _set_classes(model, options, order, report)
     return Converted(model, _processor(model, options, messages), report, messages)
 
 
@@ -113,6 +121,10 @@ def _uniformerv2(state: Any, options: PublishedOptions, report: ConversionReport
         "a UniFormerV2, whose positions determine the size",
     )
     heads = options.num_heads or []
+    if len(heads) > 2:
+        raise ValueError(
+            f"--num-heads is one number, or that of the trunk and that of the global blocks, got {heads}."
+        )
     fields = {
         "num_frames": options.num_frames,
         "global_layers": options.global_layers,
@@ -157,7 +169,7 @@ def _library_vivit(path: str | os.PathLike, options: PublishedOptions, report: C
     report.source_class, report.target_class = "ViViT of Transformers", type(model).__name__
     messages = []
     if options.labels is not None:
-        messages += _set_classes(model, options, "scenic")
+        messages += _set_classes(model, options, "scenic", report)
     return Converted(model, _processor(model, options, messages), report, messages)
 
 
@@ -167,7 +179,7 @@ def _refuse(options: PublishedOptions, names: tuple[str, ...], what: str) -> Non
             raise ValueError(f"--{name.replace('_', '-')} has no effect on {what}: leave it out.")
 
 
-def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str]:
+def _set_classes(model: Any, options: PublishedOptions, layout: str, report: ConversionReport) -> list[str]:
     """
     Set `id2label`, and cut the classifier to `options.head`. layout: of the file, whose order the classes have by default. Returns
     sentences on both.
@@ -185,8 +197,12 @@ def _set_classes(model: Any, options: PublishedOptions, layout: str) -> list[str
         model.classifier = cut_classifier(model.classifier, rows)
         model.num_labels = len(names)
         messages.append(f"The classifier has the {len(rows)} of 710 rows that classify {options.head}.")
-        if (assumption := assumed_class(options.head, order)) is not None:
-            messages.append(assumption)
+        for name in ("classifier.weight", "classifier.bias"):
+            entry = report.target[name] | {"state": "transformed", "how": f"rows of {options.head}"}
+            report.target[name] = entry
+            report.source[entry["sources"][0]] |= {"state": "transformed", "how": entry["how"]}
+        if (sentence := missing_row(options.head, order)) is not None:
+            messages.append(sentence)
     elif options.labels is None:
         return [f"The {num_labels} classes have no names: give --labels."]
     elif options.labels not in LISTS and Path(options.labels).is_dir():

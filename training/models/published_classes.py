@@ -14,6 +14,7 @@ from ..data.class_names import normalize_label
 
 
 FOLDER = Path(__file__).parent / "class_lists"
+NO_ROW = -1  # of a class that a classifier does not have
 ORDERS = ("reference", "mmaction2", "scenic")
 # Names of class lists by data set and by the code that trained the classifier. `None`: the order is not known.
 LISTS: dict[str, dict[str, str | None]] = {
@@ -71,27 +72,29 @@ def head_rows(target: str, order: str) -> tuple[list[int], list[str]]:
     target: "kinetics400", "kinetics600" or "kinetics700". order: of the Kinetics-710 classifier, "reference", "mmaction2", or a file with
         the 710 names in the order of the rows.
 
-    One class has different names in the two orders ("chopping vegetables" in MMAction2's); every other name is in both, so the two
-    names are assumed to be of one class.
+    A class has the row of its own name, if there is one, and otherwise that of MMAction2's map. "chopping vegetables" of Kinetics-600 is
+    not in the authors' list: its row is `NO_ROW`. ("throwing ball (not baseball or American football)" there, which MMAction2's list
+    lacks, is of Kinetics-600 and 700: it stands among the classes of both, before the one of Kinetics-600 alone.)
     """
     indices, names = _indices_in_710(target), read_class_list(FOLDER / f"{target}.txt")
-    row_of, _ = _rows_of_710(order)
+    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
+    row_of = {name: row for row, name in enumerate(class_names("kinetics710", order, len(alphabetical)))}
     if target == "kinetics400" and order == "reference":  # its own order, by definition the first rows
         own = read_class_list(FOLDER / "kinetics400_uniformerv2.txt")
         return list(range(400)), own
-    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
-    return [row_of[alphabetical[index]] for index in indices], names
+    return [
+        row_of.get(name, row_of.get(alphabetical[index], NO_ROW)) for name, index in zip(names, indices, strict=True)
+    ], names
 
 
-def assumed_class(target: str, order: str) -> str | None:
-    """A sentence on the row that `head_rows` assumes to be of a class with another name; `None` if no row is."""
-    row_of, renamed = _rows_of_710(order)
-    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
-    if renamed is None or alphabetical.index(renamed[0]) not in _indices_in_710(target):
+def missing_row(target: str, order: str) -> str | None:
+    """A sentence on the class without a row in `head_rows`; `None` if all have one."""
+    missing = [name for row, name in zip(*head_rows(target, order), strict=True) if row == NO_ROW]
+    if not missing:
         return None
     return (
-        f"Row {row_of[renamed[1]]}, {renamed[1]!r}, is taken for {renamed[0]!r}: every other name is in both lists of Kinetics-710, so the "
-        "two names are assumed to be of one class."
+        f"The classes of Kinetics-710 in the order of {order} do not include {missing[0]!r}: its row of the classifier is zero until it is "
+        "fine-tuned."
     )
 
 
@@ -124,8 +127,10 @@ def rows_of_classes(classes: Sequence[str], rows: Sequence[str] | None, name: st
         indices, names = head_rows(target, order or "mmaction2")
         own_rows = {normalize_label(each): row for each, row in zip(names, indices, strict=True)}
         if order is not None and all(normalize_label(each) in own_rows for each in classes):
-            row_of, assumption = own_rows, assumed_class(target, order)
-            messages += [assumption] if assumption is not None else []
+            row_of, sentence = own_rows, missing_row(target, order)
+            messages += (
+                [sentence] if sentence is not None and NO_ROW in map(row_of.get, map(normalize_label, classes)) else []
+            )
             break
         if order is None:
             aliases = {each: normalize_label(lists["mmaction2"][row]) for each, row in own_rows.items()}
@@ -146,19 +151,6 @@ def _indices_in_710(target: str) -> list[int]:
     return maps[target]
 
 
-def _rows_of_710(order: str) -> tuple[dict[str, int], tuple[str, str] | None]:
-    """Rows of a Kinetics-710 classifier by class name, and the alphabetical list's name of a class with its other name in `order`."""
-    alphabetical = read_class_list(FOLDER / "kinetics710.txt")
-    row_of = {name: row for row, name in enumerate(class_names("kinetics710", order, len(alphabetical)))}
-    absent = [name for name in alphabetical if name not in row_of]
-    if not absent:
-        return row_of, None
-    (other,) = set(row_of) - set(
-        alphabetical
-    )  # class_names allows for the names of both orders, so one other name is left
-    return row_of | {absent[0]: row_of[other]}, (absent[0], other)
-
-
 def orders_of(names: Sequence[str]) -> dict[str, list[str]]:
     """The Kinetics data sets whose list is `names`, each with the codes in whose order the names are."""
     found: dict[str, list[str]] = {}
@@ -170,11 +162,12 @@ def orders_of(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def cut_classifier(classifier: torch.nn.Linear, rows: Sequence[int]) -> torch.nn.Linear:
-    """A classifier with some rows of another one."""
+    """A classifier with some rows of another one, and zeros for `NO_ROW`."""
     result = torch.nn.Linear(classifier.in_features, len(rows), dtype=classifier.weight.dtype)
+    is_new = torch.tensor(rows) == NO_ROW
     with torch.no_grad():
-        result.weight.copy_(classifier.weight[list(rows)])
-        result.bias.copy_(classifier.bias[list(rows)])
+        result.weight.copy_(classifier.weight[list(rows)].masked_fill(is_new[:, None], 0.0))
+        result.bias.copy_(classifier.bias[list(rows)].masked_fill(is_new, 0.0))
     return result
 
 

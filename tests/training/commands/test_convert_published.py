@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import struct
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ from tubevit import (
 )
 from tubevit.checkpoint_files import read_state, write_flax_tree
 from tubevit.training.cli import main
-from tubevit.training.models.published_classes import FOLDER, LISTS, class_names, head_rows, read_class_list
+from tubevit.training.models.published_classes import FOLDER, LISTS, NO_ROW, class_names, head_rows, read_class_list
 from tubevit.uniformerv2_conversion import infer_config, normalize_reference
 
 
@@ -178,6 +179,10 @@ def test_rows_of_kinetics_600_and_700_have_their_classes_in_both_orders():
             rows, names = head_rows(target, order)
             same = sum(all_names[row] == name for row, name in zip(rows, names, strict=True))
             assert len(set(rows)) == len(names) == int(target[-3:]) and len(names) - same <= 14
+            # A class has the row of its own name, if there is one, and one class of one order has none.
+            own = {name: all_names.index(name) for name in names if name in all_names}
+            assert own.items() <= dict(zip(names, rows, strict=True)).items()
+            assert (NO_ROW in rows) == ((order, target) == ("reference", "kinetics600"))
 
 
 def test_class_lists_are_of_the_right_length_and_orders_differ():
@@ -294,6 +299,11 @@ class Evil:
         return (print, ("this code ran",))
 
 
+class Getattr:
+    def __reduce__(self):
+        return (getattr, ("a", "upper"))
+
+
 class System:
     def __reduce__(self):
         return (os.system, ("echo this code ran",))
@@ -334,6 +344,26 @@ def damaged_files(folder):
     yield "old evil", folder / "old evil", "refers to print:"
     torch.save({"state_dict": state, "a": System()}, folder / "old zip", _use_new_zipfile_serialization=False)
     yield "old system", folder / "old zip", "refers to posix.system:"
+    torch.save({"state_dict": state, "a": Getattr()}, folder / "getattr")
+    yield "getattr", folder / "getattr", "refers to builtins.getattr:"
+    torch.save(state | {"backbone.class_embedding": torch.zeros(1).expand(10**13)}, folder / "expanded")
+    yield "expanded", folder / "expanded", "backbone.class_embedding claims the shape (10000000000000,)"
+    torch.save(state | {"backbone.ln_pre.bias": torch.ones(64, device="meta")}, folder / "meta")
+    yield "meta", folder / "meta", "backbone.ln_pre.bias of shape (64,) holds no values"
+    torch.save(state | {"backbone.positional_embedding": torch.zeros(0, 0)}, folder / "no values")
+    yield "no values", folder / "no values", "backbone.positional_embedding of shape (0, 0) holds no values"
+    with (
+        zipfile.ZipFile(folder / "whole") as archive,
+        zipfile.ZipFile(folder / "bomb", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for record in archive.infolist():
+            bomb.writestr(record.filename, archive.read(record))
+        bomb.writestr("archive/data/99", bytes(2**26))
+    yield "bomb", folder / "bomb", "its records claim"
+    with zipfile.ZipFile(folder / "whole") as archive, zipfile.ZipFile(folder / "doubled", "w") as doubled:
+        for record in [*archive.infolist(), archive.getinfo("whole/data.pkl")]:
+            doubled.writestr(record.filename, archive.read(record))
+    yield "doubled", folder / "doubled", "two records of the archive have the same name"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "script")
     yield "script", folder / "script", "is a TorchScript archive"
 
@@ -347,28 +377,51 @@ def test_damaged_and_dangerous_files_are_one_line(tmp_path, capsys):
         assert not (tmp_path / "out").exists(), name
 
 
+HISTORY_BUFFER = """
+import numpy as np
+
+class HistoryBuffer:
+    methods = {}
+
+    def __init__(self):
+        self.methods["mean"] = HistoryBuffer.mean
+        self.log_history = np.arange(3.0)
+
+    def mean(self):
+        pass
+
+    def __getstate__(self):
+        return self.__dict__ | {"statistics_methods": self.methods}
+"""
+
+
 def test_objects_of_mmengine_are_ignored(tmp_path, monkeypatch):
     """Beside the weights, MMAction2's files have objects of packages that need not be installed."""
     import sys
     import types
 
     module = types.ModuleType("mmengine.logging.history_buffer")
-
-    class HistoryBuffer:
-        def __init__(self):
-            self.values = [1.0]
-
-    HistoryBuffer.__module__ = module.__name__
-    HistoryBuffer.__qualname__ = "HistoryBuffer"
-    module.HistoryBuffer = HistoryBuffer
+    exec(HISTORY_BUFFER, vars(module))
     for name in ("mmengine", "mmengine.logging"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     state = to_mmaction(uniformerv2(3).to_reference())
-    torch.save({"state_dict": state, "message_hub": {"loss": HistoryBuffer()}}, tmp_path / "file.pth")
+    hub = {"log_scalars": {"loss": module.HistoryBuffer()}, "runtime_info": {"iter": np.int64(3)}}
+    torch.save({"state_dict": state, "message_hub": hub}, tmp_path / "file.pth")
     for name in (module.__name__, "mmengine.logging", "mmengine"):
         monkeypatch.delitem(sys.modules, name)
+    # Its state has one of its functions, which pickle writes as getattr(HistoryBuffer, "mean").
+    assert "builtins.getattr" in torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "file.pth")
     loaded = read_state(tmp_path / "file.pth")
+    assert set(loaded) == set(state) and all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_numpy_objects_beside_the_weights_are_ignored(new_format, tmp_path):
+    state = uniformerv2(3).to_reference()
+    others = {"epoch": np.int64(3), "history": np.arange(3), "best": np.float32(0.5)}
+    torch.save({"model_state": state, **others}, tmp_path / "file", _use_new_zipfile_serialization=new_format)
+    loaded = read_state(tmp_path / "file")
     assert set(loaded) == set(state) and all(torch.equal(loaded[key], state[key]) for key in state)
 
 
@@ -410,7 +463,10 @@ def test_labels_beside_a_head_and_orders(tmp_path, capsys):
         arguments = ("--labels", labels, "--head", "kinetics600")
         assert convert(tmp_path / "k710.pyth", tmp_path / name, *arguments) == 0
         printed = capsys.readouterr().out
-        assert "is taken for 'chopping vegetables'" in printed and "usually has that of" not in printed
+        assert (
+            "in the order of reference do not include 'chopping vegetables'" in printed
+            and "usually has that of" not in printed
+        )
     shuffled = read_class_list(FOLDER / "kinetics710_uniformerv2.txt")[::-1]
     (tmp_path / "order.txt").write_text("\n".join(shuffled))
     head = ("--head", "kinetics700", "--label-order")
@@ -540,3 +596,40 @@ def test_nouns_and_verbs_of_epic_kitchens_are_groups_of_labels(tmp_path, capsys)
     assert json.loads((tmp_path / "out" / "video_preprocessor_config.json").read_text())["frame_stride"] == 1
     assert convert(tmp_path / "checkpoint4", tmp_path / "new", "--labels", tmp_path) == 2
     assert "The classifier has 4 rows" in capsys.readouterr().err
+
+
+def test_options_and_folders_that_cannot_take_effect_are_refused_first(tmp_path, capsys):
+    uniformerv2(3).save_pretrained(tmp_path / "model")
+    save_reference(uniformerv2(3), tmp_path / "file.pyth")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{no")
+    back = (tmp_path / "model", tmp_path / "new", "--to", "reference")
+    for arguments, message in (
+        ((*back, "--labels", "kinetics400"), "--labels has no effect with --to reference"),
+        ((*back, "--head", "kinetics400"), "--head has no effect with --to reference"),
+        ((*back, "--dtype", "float16"), "--dtype has no effect with --to reference"),
+        ((*back, "--report", tmp_path / "a.json"), "--report has no effect with --to reference"),
+        ((tmp_path / "model", tmp_path / "no" / "file", "--to", "reference"), f"there is no folder {tmp_path / 'no'}"),
+        (
+            (tmp_path / "file.pyth", tmp_path / "new", "--report", tmp_path / "no" / "a.json"),
+            "a.json cannot be written",
+        ),
+        ((tmp_path / "file.pyth", tmp_path / "new", "--num-heads", "1,1,1"), "--num-heads is one number, or that of"),
+        ((tmp_path / "damaged", tmp_path / "new"), "config.json is not valid JSON"),
+    ):
+        assert convert(*arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+        assert not (tmp_path / "new").exists()
+
+
+def test_report_says_that_the_classifier_is_cut(tmp_path):
+    save_reference(uniformerv2(710), tmp_path / "k710.pyth")
+    arguments = ("--head", "kinetics600", "--report", tmp_path / "report.json")
+    assert convert(tmp_path / "k710.pyth", tmp_path / "out", *arguments) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    for entry in (report["target"]["classifier.weight"], report["source"]["backbone.transformer.proj.2.weight"]):
+        assert (entry["state"], entry["how"]) == ("transformed", "rows of kinetics600")
+    classifier = UniFormerV2ForVideoClassification.from_pretrained(tmp_path / "out").classifier
+    new = head_rows("kinetics600", "reference")[0].index(NO_ROW)
+    assert not classifier.weight[new].any() and classifier.bias[new] == 0 and classifier.weight[new - 1].any()
