@@ -280,11 +280,6 @@ def _check_arguments(args: argparse.Namespace) -> int | None:
         raise ValueError(
             f"--temporal-position-scale has no effect with --positions {args.positions}: give --positions transfer, or leave it out."
         )
-    if (args.pooling == "grid") != (args.pooling_grid is not None):
-        raise ValueError(
-            f"--pooling grid and --pooling-grid T,H,W need each other, got --pooling {args.pooling} and "
-            + ("no --pooling-grid." if args.pooling_grid is None else f"--pooling-grid {args.pooling_grid}.")
-        )
     if args.task == "image" and not args.add_patch_tube:
         raise ValueError("--no-add-patch-tube gives a model that takes no images: leave it out, or give --task video.")
     if args.labels is None:

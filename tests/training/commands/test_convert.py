@@ -98,8 +98,8 @@ def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
             ["source", "out", "--temporal-position-scale", "1", "--positions", "fixed"],
             "--temporal-position-scale has no effect with --positions fixed",
         ),
-        (["source", "out", "--pooling", "grid"], "got --pooling grid and no --pooling-grid"),
-        (["source", "out", "--pooling-grid", "1,2,2"], "got --pooling source and --pooling-grid 1,2,2"),
+        (["source", "out", "--pooling", "grid"], "got pooling='grid' and pooling_grid=None"),
+        (["source", "out", "--pooling-grid", "1,2,2"], "got pooling='cls' and pooling_grid=[1, 2, 2]"),
         (["source", "out", "--pooling", "grid", "--pooling-grid", "2,0,2"], "pooling_grid must be three integers"),
         (["source", "out", "--task", "image", "--no-add-patch-tube"], "gives a model that takes no images"),
         (
