@@ -372,11 +372,14 @@ def _with_label_groups(classify: Callable[..., list[dict[str, Any]]], config: An
 def _make_onnx_classifiers(
     file: Path, kinds: Collection[str], views: dict[str, int], device: str, dtype: str, provider: str
 ) -> dict[str, Any]:
-    from ..models.onnx_files import load_onnx_classifier
+    from ..models.onnx_files import ProviderError, load_onnx_classifier
 
     if dtype != "auto":
         raise ValueError(f"--dtype {dtype} has no effect on {file}: its weights have the type of its export.")
-    classifier = load_onnx_classifier(file, views, provider)
+    try:
+        classifier = load_onnx_classifier(file, views, provider)
+    except ProviderError as error:
+        raise ValueError(f"--provider {provider}: {error.reason}") from error
     if others := set(kinds) - {classifier.media}:
         raise ValueError(f"{file} classifies {classifier.media}s, and {others.pop()}s were given.")
     return {classifier.media: _make_view_classifier(classifier, device)}

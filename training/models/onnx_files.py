@@ -96,12 +96,20 @@ def _normalization(classifier: VideoClassifier, shape: tuple[int, ...], input_dt
     return {"scale": ((white - black) / 255).tolist(), "shift": black.tolist()}
 
 
+class ProviderError(ValueError):
+    """A provider of onnxruntime cannot run a file. reason: the message without the name of the argument."""
+
+    def __init__(self, provider: str, reason: str):
+        super().__init__(f"provider={provider!r}: {reason}")
+        self.reason = reason
+
+
 class OnnxModel:
     """
     A file of `export_onnx` in onnxruntime on the CPU, as a model that `VideoClassifier` calls. provider: a key of `PROVIDERS`.
 
-    Raises `ImportError` without onnxruntime, `ValueError` for a provider that it lacks or cannot start, and for a damaged file or one of
-    another origin.
+    Raises `ImportError` without onnxruntime, `ProviderError` for a provider that is unknown, or that onnxruntime lacks or cannot start, and
+    `ValueError` for a damaged file or one of another origin.
     """
 
     dtype = torch.float32
@@ -110,12 +118,15 @@ class OnnxModel:
         _require("onnxruntime")
         import onnxruntime
 
+        if provider not in PROVIDERS:
+            raise ProviderError(provider, f"use {' or '.join(PROVIDERS)}.")
         self.config, name = config, PROVIDERS[provider]
         available = onnxruntime.get_available_providers()
         if name not in available:
-            raise ValueError(
-                f"--provider {provider}: onnxruntime {onnxruntime.__version__} has no {name}, only {', '.join(available)}; the package "
-                f"onnxruntime-{provider}, in an environment without onnxruntime, has it."
+            raise ProviderError(
+                provider,
+                f"onnxruntime {onnxruntime.__version__} has no {name}, only {', '.join(available)}; the package "
+                f"onnxruntime-{provider}, in an environment without onnxruntime, has it.",
             )
         try:
             self.session = onnxruntime.InferenceSession(str(path), providers=[name], enable_fallback=0)
@@ -124,9 +135,10 @@ class OnnxModel:
                 f"{path} cannot be loaded in {name} ({one_line(error)}): if the file is damaged, export it again."
             ) from error
         if name not in (running := self.session.get_providers()):  # onnxruntime takes the CPU then, and does not raise
-            raise ValueError(
-                f"--provider {provider}: onnxruntime could not start {name} and would run {path} in {', '.join(running)}: look for its message "
-                "above, or leave --provider out."
+            raise ProviderError(
+                provider,
+                f"onnxruntime could not start {name} and would run {path} in {', '.join(running)}: look for its message "
+                "above, or use cpu.",
             )
         self.input_dtype = self.session.get_modelmeta().custom_metadata_map.get("input_dtype")
         if self.input_dtype not in INPUT_DTYPES:
@@ -143,7 +155,7 @@ class OnnxModel:
     def to(self, device: Any) -> "OnnxModel":
         """The model itself. Raises `ValueError` for another device than the CPU."""
         if torch.device(device).type != "cpu":
-            raise ValueError(f"ONNX files run on the CPU here, got device {device}: use --device cpu.")
+            raise ValueError(f"ONNX files run on the CPU here, got device {device}: use cpu.")
         return self
 
 
@@ -371,8 +383,8 @@ def load_onnx_classifier(path: Path, settings: dict[str, Any], provider: str = "
 
     settings: as in `load_video_classifier`. provider: a key of `PROVIDERS`.
 
-    Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin, `ValueError` for a provider that
-    onnxruntime lacks or cannot start.
+    Raises `ImportError` without onnxruntime, `OSError` or `ValueError` for a file of another origin, and `ProviderError` as
+    `OnnxModel` does.
     """
     name = str(path.parent)
     if not (path.parent / "config.json").is_file():

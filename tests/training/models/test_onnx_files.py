@@ -161,7 +161,10 @@ def test_predictions_run_in_the_chosen_provider(exported, tmp_path, capsys, monk
     openvino, expected = ("--provider", "openvino"), predictions(capsys, folder / "out", clip)
     if "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers():
         assert main(["predict", "--model", str(folder / "out"), str(clip), *openvino]) == 2
-        assert re.search(r"has no OpenVINOExecutionProvider, only .*onnxruntime-openvino", capsys.readouterr().err)
+        assert re.search(
+            r"--provider openvino: .*has no OpenVINOExecutionProvider, only .*onnxruntime-openvino",
+            capsys.readouterr().err,
+        )
     assert main(["predict", "--model", str(folder / "model"), str(clip), *openvino]) == 2
     assert "--provider openvino has no effect on" in capsys.readouterr().err
     asked, session = [], onnxruntime.InferenceSession
@@ -178,7 +181,12 @@ def test_predictions_run_in_the_chosen_provider(exported, tmp_path, capsys, monk
     assert asked == ["OpenVINOExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "InferenceSession", functools.partial(run_on_cpu, claims_them=False))
     assert main(["predict", "--model", str(folder / "out"), str(clip), *openvino]) == 2
-    assert "could not start OpenVINOExecutionProvider and would run" in capsys.readouterr().err
+    message = "onnxruntime could not start OpenVINOExecutionProvider and would run"
+    assert f"--provider openvino: {message}" in capsys.readouterr().err
+    for provider, words in (("openvino", message), ("cuda", "use cpu or openvino")):
+        with pytest.raises(ValueError, match=f"^provider='{provider}': {words}") as caught:
+            load_onnx_classifier(folder / "out" / "model.onnx", {}, provider)
+        assert "--" not in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", [None, "model-00001-of-00002.safetensors", "pytorch_model.bin"])
