@@ -214,9 +214,14 @@ def section(records: Sequence[dict[str, Any]], picture: str | None = None) -> st
         parts += [f"![Accuracy against tokens and speed]({picture})"] if picture else []
     else:
         is_train = first["group"].startswith("train_")
+        abouts = [first.get("about", ""), ""]  # a panel may have a paragraph of its own, behind that of the table
         for panel, rows in collect_rows(runs).items():
             parts += [f"**{panel[0].upper()}{panel[1:]}**"] if panel else []
             own = [record for record in runs if any(row.get("panel", "") == panel for row in record["rows"])]
+            about = own[0].get("about", "")
+            if about not in abouts:
+                parts.append(about.removeprefix(first["about"]).strip())
+                abouts.append(about)
             cells = run_cells(own) if is_train else table_cells(rows)
             parts += [
                 markdown_table(*cells),

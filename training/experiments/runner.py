@@ -63,7 +63,7 @@ def run_all(
     when its run is finished.
 
     threads: number of torch's threads in each process (default: the cores divided by `jobs`). keep_weights: whether to keep the weights
-        of a run with a record.
+        of a run with a record; those that a run without a record starts from are always kept until then.
 
     Raises `FileExistsError` before any training if the file of a run's record holds a record with other settings.
     """
@@ -74,6 +74,7 @@ def run_all(
     check_places(runs, folder)
     threads = threads or max(1, num_cores() // jobs)
     missing = _without_known(runs, folder)
+    _forget_without_weights([run.experiment for run in missing], folder)
     waves = _waves([run.experiment for run in missing], folder)
     total = sum(map(len, waves))
     if total:
@@ -87,7 +88,10 @@ def run_all(
             missing.remove(run)
             write_record(run.path(folder), asdict(run.label) | _numbers(run.experiment, folder))
             if not keep_weights:
-                _remove_weights(run.experiment, folder)
+                needed = {key for other in missing for key in _with_prerequisites(other.experiment)}
+                for key, each in _with_prerequisites(run.experiment).items():
+                    if key not in needed:
+                        _remove_weights(each, folder)
 
     write_finished()
     with progress_bar(description="runs", total=total, unit="run") as progress:
@@ -96,6 +100,22 @@ def run_all(
                 progress.update()
                 write_finished()
     return [read_record(run.path(folder)) for run in runs]
+
+
+def _with_prerequisites(experiment: Experiment) -> dict[str, Experiment]:
+    return {each.key: each for each in (*experiment.prerequisites(), experiment)}
+
+
+def _forget_without_weights(experiments: Sequence[Experiment], folder: Path) -> None:
+    """Remove the folders of finished runs without weights from which one of these experiments starts, so that they are trained again."""
+    for experiment in experiments:
+        if _finished_file(experiment, folder).is_file():
+            continue
+        for start in experiment.prerequisites():
+            run_folder = start.run_folder(folder)
+            if _finished_file(start, folder).is_file() and not any(run_folder.glob("**/*.safetensors")):
+                print(f"{run_folder} is trained again: its weights were removed, and another run starts from them.")
+                shutil.rmtree(run_folder)
 
 
 def _remove_weights(experiment: Experiment, folder: Path) -> None:

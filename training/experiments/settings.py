@@ -18,8 +18,8 @@ from .records import digest
 
 MOTION = "motion"  # the synthetic motion set; any other source is a folder or an annotation file
 VIDEO, IMAGE = "video", "image"
-RUNS, INITIAL, SYNTHETIC = "runs", "initial", "synthetic"  # folders beside the records
-WORKING_FOLDERS = (RUNS, INITIAL, SYNTHETIC, FOLDS, "starts")  # "starts": of records made before November 2026
+RUNS, INITIAL, SYNTHETIC, FRAMES = "runs", "initial", "synthetic", "frames"  # folders beside the records
+WORKING_FOLDERS = (RUNS, INITIAL, SYNTHETIC, FOLDS, FRAMES, "starts")  # "starts": of records made before November 2026
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Data:
 
         if self.source != MOTION:
             if kind == IMAGE:
-                raise ValueError(f"{self.source} has no images beside its clips; only the synthetic motion set has.")
+                raise ValueError(
+                    f"{self.source} has no images beside its clips; `clip_frames.with_frames` adds frames of them."
+                )
             return
         is_image = kind == IMAGE
         write_motion_set(

@@ -32,6 +32,14 @@ ABOUT_DATA = {
     "fight": "The published numbers on this set (91.1 % for mc3_18, pretrained on Kinetics-400) are of another split of 45 clips, which has "
     "clips of one source on both sides: they are not comparable with the numbers here.",
 }
+# What must stand beside the numbers of a panel.
+ABOUT_PANELS = {
+    "joint training on clips and their frames": "Table 5 on these clips: the images are frames of the training clips, labelled by the column "
+    "--image-labels, and scored images are frames of the scored clips. The rows read pixels of one frame beside the differences, since images "
+    "have none, and their classifiers start from random weights, since joint training does not support ridge regression. Rows with images "
+    "have the clips' steps of the first row, and as many on images in addition; the row with twice the steps has more FLOPs than joint "
+    "training, since a clip has more tokens than an image.",
+}
 EMBEDDING_BATCH = 4  # clips
 
 
@@ -76,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="epochs of TubeViT, whose FLOPs all rows have (default: those of the recipe finetune-transfer)",
     )
+    parser.add_argument(
+        "--image-labels",
+        metavar="COLUMN",
+        help="column of the annotation file with the labels of images, such as the place where a clip was filmed; label: the classes of the "
+        "clips. Images are frames of the clips, for the rows that train on images too (default: these rows are left out)",
+    )
     parser.add_argument("--keep-weights", action="store_true", help="keep the trained weights of all runs")
     add_run_arguments(parser)
 
@@ -93,19 +107,22 @@ def _positive(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from ..environment import pick_device
+    from ..logging_utils import quiet_libraries
     from .records import check_place
     from .runner import check_places, run_all
     from .transfer_rows import Transfer, find_rows, recipe_options
 
-    rows = find_rows(args.rows)
+    quiet_libraries()
+    rows = choose_rows(find_rows(args.rows), args)
     check_model(args.model)
     clips = read_clips(args)
     epochs = args.epochs or recipe_options()["num_train_epochs"]
     setup = Transfer(args.model, len(clips.class_names), num_train(clips), epochs)
     folds, device = make_folds_of(args), pick_device(args.device)
+    framed = add_frames(folds, args.image_labels)
     label = make_label(args, device)
     trained = [row for row in rows if row.probe is None]
-    runs = make_runs(setup, trained, folds, args.seeds, label)
+    runs = make_runs(setup, trained, folds, args.seeds, label, framed)
     probes = make_probes([row for row in rows if row.probe], args, folds, label)
     check_places(runs, args.output)
     for probe in probes:
@@ -118,6 +135,29 @@ def run(args: argparse.Namespace) -> int:
     print(format_table_report(label["title"], records))
     print(f"Records are in {args.output}; `tubevit experiments results {args.output}` makes a report of them.")
     return 0
+
+
+def choose_rows(rows: Sequence[Any], args: argparse.Namespace) -> list[Any]:
+    """
+    The rows without those that train on images, if there are none; the other rows of their panel are left out too.
+
+    Raises `ValueError` for rows of `--rows` that need images, and for `--image-labels` without a row that trains on images.
+    """
+    users = [row for row in rows if row.images]
+    names, column = ", ".join(row.name for row in users), args.image_labels
+    if column is not None and not users:
+        raise ValueError(
+            f"--image-labels {column} has no effect: none of the rows {', '.join(row.name for row in rows)} trains on images."
+        )
+    if column is not None or not users:
+        return list(rows)
+    if args.rows:
+        raise ValueError(
+            f"--rows: {names} train on images: add --image-labels COLUMN, a column of the annotation file, or --image-labels label."
+        )
+    panels = {row.panel for row in users}
+    print(f"Left out: the rows of {'; '.join(sorted(panels))}, which need images (--image-labels COLUMN).")
+    return [row for row in rows if row.panel not in panels]
 
 
 def check_model(name: str) -> None:
@@ -161,6 +201,26 @@ def make_folds_of(args: argparse.Namespace) -> list[Any]:
     return [Fold(args.data, args.group_column, args.folds, fold) for fold in range(args.folds)]
 
 
+def add_frames(folds: Sequence[Any], column: str | None) -> list[Any]:
+    """
+    The data of experiments with frames of the clips; as they are without a column. Prints what the images are, and what is left out.
+
+    Raises `ValueError` for a column that gives no labels.
+    """
+    from .clip_frames import with_frames
+    from .transfer_rows import recipe_options
+
+    if column is None:
+        return list(folds)
+    framed = [with_frames(data, column, recipe_options()["image_size"]) for data in folds]
+    labels = [data.frame_labels() for data in framed]
+    for line in dict.fromkeys(message for each in labels for message in each.messages):
+        print(line)
+    for data, each in zip(framed, labels, strict=True):
+        print(each.describe(data.name), flush=True)
+    return framed
+
+
 def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
     """The fields of `records.Label` that all records have in common. device: "cpu" or "cuda"."""
     path = Path(args.data).resolve()
@@ -170,7 +230,7 @@ def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
     command = f"tubevit experiments transfer{given_options(args, ('data', 'model', 'folds'))}"
     if not is_split and args.group_column != "source":
         command += given_options(args, ("group_column",))
-    command += f" --seeds {args.seeds}{given_options(args, ('epochs',))}"
+    command += f" --seeds {args.seeds}{given_options(args, ('epochs', 'image_labels'))}"
     about = (
         f"From {Path(args.model).name}. The recipe finetune-transfer, {where}, the last weights scored once. All trained rows have the same "
         "training FLOPs; probes compute the features of each clip once. A score is over the clips of all folds of a seed, and training "
@@ -185,33 +245,46 @@ def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
     }
 
 
-def make_runs(setup: Any, rows: Sequence[Any], folds: Sequence[Any], num_seeds: int, label: dict) -> list[Any]:
-    """A run per seed, fold and row."""
+def make_runs(
+    setup: Any, rows: Sequence[Any], folds: Sequence[Any], num_seeds: int, label: dict, framed: Sequence[Any] = ()
+) -> list[Any]:
+    """A run per seed, fold and row. framed: the data of `folds` with images, for the rows that train on some."""
     from .runner import Run
 
     return [
         Run(setup.experiment(row, data, seed), row_label(label, row))
         for seed in range(num_seeds)
         for row in rows
-        for data in folds
+        for data in (framed if row.images else folds)
     ]
 
 
 def row_label(label: dict[str, str], row: Any) -> Any:
     from .records import Label
-    from .settings import VIDEO
+    from .settings import IMAGE, VIDEO
+    from .transfer_rows import IMAGES
 
-    panel = {"panel": row.panel} if row.panel else {}
-    shown = {"name": row.name, "title": row.title, "score": VIDEO, **panel}
-    return Label(**label, name=row.name, rows=[shown], position=row.position)
+    rows = []
+    for kind in IMAGES.get(row.images, (VIDEO,)):
+        panel = ": ".join(filter(None, [row.panel, "scores of images" if kind == IMAGE else ""]))
+        rows.append({"name": row.name, "title": row.title, "score": kind, **({"panel": panel} if panel else {})})
+    about = " ".join(filter(None, [label["about"], ABOUT_PANELS.get(row.panel)]))
+    return Label(**label | {"about": about}, name=row.name, rows=rows, position=row.position)
 
 
 def describe_budget(setup: Any, rows: Sequence[Any]) -> str:
-    """A line per row: tokens are in the report, here are the GFLOPs of a training step on one clip, and the steps."""
+    """A line per row: tokens are in the report, here are the steps, their GFLOPs on one clip, and the TFLOPs of the whole training."""
     from ..tables import format_table
+    from .settings import IMAGE, VIDEO
 
-    cells = [[row.title, f"{setup.training_gflops(row):.1f}", f"{setup.steps(row):,}"] for row in rows]
-    return format_table(["", "GFLOP per clip and training step", "steps"], cells)
+    cells = []
+    for row in rows:
+        steps, batch_size = setup.steps(row), setup.options(row)["per_device_train_batch_size"]
+        gflops = [number * setup.training_gflops(row, kind) for kind, number in steps.items() if number]
+        total = f"{batch_size * sum(gflops) / 1000:.2f}"
+        cells.append([row.title, f"{setup.training_gflops(row):.1f}", steps[VIDEO], steps[IMAGE], total])
+    columns = ["", "GFLOP per clip and training step", "steps on clips", "steps on images", "training TFLOP"]
+    return format_table(columns, cells)
 
 
 # Probes

@@ -9,20 +9,22 @@ FLOPs per clip is trained for fewer steps. Probes are trained on features that a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from .initialization import config_at_size, initializer_range
 from .run_records import measure_classifier
-from .settings import VIDEO, Data, Experiment, Fold, with_recipe
+from .settings import IMAGE, VIDEO, Data, Experiment, Fold, with_recipe
 
 
 ROWS_FOLDER = Path(__file__).parent / "transfer_rows"
 RECIPE = "finetune-transfer"
 TUBEVIT = "tubevit"
 PROBES = ("ridge", "attentive")
+# Uses of images, and the kinds of examples of the run that is scored.
+IMAGES = {"only": (IMAGE,), "before": (VIDEO,), "jointly": (VIDEO, IMAGE)}
 # Random weights have no layers to freeze, and need the same rate in all layers, see `training_arguments`.
 FROM_RANDOM = {"num_frozen_layers": None, "layer_decay": 1.0, "learning_rate": 5e-4}
 # Fields of a TubeViT that do not belong to its size and design, or that the run sets.
@@ -48,8 +50,9 @@ class TransferRow:
 
     name: of the file, without its ending. title, position: its text, and its place in the table. panel: heading of its part of the
     table. model: "tubevit", or a design of `families.designs`. weights: those of the image ViT, or random ones. probe: instead of a model
-    to train, a classifier of the frozen ViT's features of frames. frames: number of frames of a probe. options: of `tubevit train` that
-    differ from the recipe; mappings are merged.
+    to train, a classifier of the frozen ViT's features of frames. frames: number of frames of a probe. images: how the row trains on
+    frames of the clips (`clip_frames`): "only" on them, "before" the clips, or "jointly" with the clips. step_factor: multiple of the steps
+    that have the training FLOPs of the recipe. options: of `tubevit train` that differ from the recipe; mappings are merged.
     """
 
     name: str
@@ -60,12 +63,14 @@ class TransferRow:
     weights: Literal["image_vit", "random"] = "image_vit"
     probe: str | None = None
     frames: int = 8
+    images: Literal["only", "before", "jointly"] | None = None
+    step_factor: int = 1
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_base(self) -> bool:
         """Whether it is the recipe as it stands, whose training FLOPs all rows have."""
-        return self.model == TUBEVIT and self.weights == "image_vit" and self.probe is None and not self.options
+        return self == TransferRow(self.name, self.title, self.position, self.panel)
 
 
 def load_row(path: Path) -> TransferRow:
@@ -87,11 +92,16 @@ def load_row(path: Path) -> TransferRow:
         ("model", row.model, (TUBEVIT, *designs())),
         ("weights", row.weights, ("image_vit", "random")),
         ("probe", row.probe, (None, *PROBES)),
+        ("images", row.images, (None, *IMAGES)),
     ):
         if value not in allowed:
             raise ValueError(
                 f"{path}: {name}={value!r}; there are {', '.join(str(each) for each in allowed if each)}."
             )
+    if type(row.step_factor) is not int or row.step_factor < 1:
+        raise ValueError(f"{path}: step_factor={row.step_factor!r} must be a whole number of at least 1.")
+    if row.images and (row.model != TUBEVIT or row.probe):
+        raise ValueError(f"{path}: images={row.images} is for the model {TUBEVIT} without a probe.")
     if row.model != TUBEVIT and row.weights == "image_vit":
         from .image_vit import converted
 
@@ -149,11 +159,20 @@ class Transfer:
         return max(1, round(self.epochs * math.ceil(self.num_train / batch_size)))
 
     def experiment(self, row: TransferRow, data: Data | Fold, seed: int) -> Experiment:
-        """The experiment of a row that is trained."""
+        """
+        The experiment of a row that is trained. data: with frames of the clips, for a row that trains on images (`clip_frames`).
+
+        Raises `ValueError` for a model that cannot train on the images of its row.
+        """
+        self.check_images(row)
         options = self.options(row)
-        options |= {"max_steps": self.steps(row), "num_train_epochs": None, "model_name_or_path": None}
-        initial = None
-        if row.model == TUBEVIT and row.weights == "image_vit":
+        options |= {"max_steps": sum(self.steps(row).values()), "num_train_epochs": None, "model_name_or_path": None}
+        initial, init_from, kinds = None, {}, IMAGES.get(row.images, (VIDEO,))
+        if row.images == "before":
+            init_from = {"weights": self.experiment(replace(row, images="only"), data, seed)}
+            options |= {"max_steps": self.steps(row)[VIDEO], "model_config": None}
+            initial = {"kind": "continue"}
+        elif row.model == TUBEVIT and row.weights == "image_vit":
             options["model_name_or_path"] = self.model
         elif row.model == TUBEVIT:
             options |= {"preset": "small", "model_config": self.random_config(row)}
@@ -165,17 +184,31 @@ class Transfer:
                 initial["num_labels"] = self.num_labels
             own = ("model_config", "num_frames", "image_size", "short_side", "resize_mode", "drop_path_rate")
             options |= dict.fromkeys(own)  # those of the checkpoint; not all families have stochastic depth
-        return Experiment(
-            {name: each for name, each in options.items() if each is not None}, data, (VIDEO,), seed, initial
-        )
+        options = {name: each for name, each in options.items() if each is not None}
+        return Experiment(options, data, kinds, seed, initial, init_from)
+
+    def check_images(self, row: TransferRow) -> None:
+        """Raise `ValueError` for a row that cannot train on images."""
+        if row.images is None:
+            return
+        try:
+            self.tubevit_config(row).num_image_tokens()
+        except ValueError as error:
+            raise ValueError(f"The row {row.name} trains on images: {error}") from error
+        start = self.options(row).get("classifier_init")
+        if row.images == "jointly" and start is not None:
+            raise ValueError(
+                f"The row {row.name} trains jointly, which classifier_init={start} does not support: set classifier_init: null."
+            )
 
     def options(self, row: TransferRow) -> dict[str, Any]:
         changes = {**(FROM_RANDOM if row.weights == "random" else {}), **row.options}
         return with_recipe(RECIPE, **changes)
 
-    def steps(self, row: TransferRow) -> int:
+    def steps(self, row: TransferRow) -> dict[str, int]:
         """
-        Optimizer steps with the training FLOPs of the recipe as it stands.
+        Optimizer steps on clips ("video") and on images ("image"): on clips those with the training FLOPs of the recipe as it stands, times
+        the row's factor, and the same number on images.
 
         Raises `ValueError` where that is less than one step.
         """
@@ -187,15 +220,16 @@ class Transfer:
             raise ValueError(
                 f"{self.base_steps} steps of TubeViT have fewer FLOPs than one step of {row.title}: raise --epochs."
             )
-        return steps
+        steps *= row.step_factor
+        return {VIDEO: 0 if row.images == "only" else steps, IMAGE: steps if row.images else 0}
 
-    def training_gflops(self, row: TransferRow) -> float:
+    def training_gflops(self, row: TransferRow, kind: str = VIDEO) -> float:
         """
-        GFLOPs of a training step on one clip: a forward pass, and two in backward direction through the layers that are trained.
+        GFLOPs of a training step on one clip (or image): a forward pass, and two in backward direction through the layers that are trained.
         """
         config, frozen = self.config(row), self.options(row).get("num_frozen_layers") or 0
         layers = config.num_hidden_layers
-        return measure_classifier(config, VIDEO)["gflops"] * (1 + 2 * (layers - frozen) / layers)
+        return measure_classifier(config, kind)["gflops"] * (1 + 2 * (layers - frozen) / layers)
 
     def config(self, row: TransferRow) -> Any:
         """The config of a row's model."""

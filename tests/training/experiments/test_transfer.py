@@ -33,6 +33,7 @@ RECIPE = {
     **{"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no", "chance_loss_patience": 0},
     **{"num_temporal_views": 1, "num_spatial_views": 1, "logging_steps": 1, "mixed_precision": "no"},
 }
+JOINT_ROWS = ("joint_video", "joint_video_twice", "joint_sequential", "joint", "joint_images")
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +157,9 @@ def test_every_trained_row_has_the_training_flops_of_the_recipe_to_within_half_a
     rows = [TransferRow("tubevit", "base", 0), TransferRow("random", "random", 1, weights="random")]
     rows += [TransferRow(name, name, 2, model=name) for name in ("videomae", "timesformer")]
     budget = setup.base_steps * setup.training_gflops(rows[0])
-    assert setup.steps(rows[0]) == setup.base_steps == 1000
+    assert setup.steps(rows[0]) == {"video": setup.base_steps, "image": 0} and setup.base_steps == 1000
     for row in rows:
-        assert abs(setup.steps(row) * setup.training_gflops(row) - budget) <= setup.training_gflops(row) / 2
+        assert abs(setup.steps(row)["video"] * setup.training_gflops(row) - budget) <= setup.training_gflops(row) / 2
     # One of two layers is frozen: a forward pass, and half of the backward pass.
     assert setup.training_gflops(rows[1]) == pytest.approx(1.5 * setup.training_gflops(rows[0]))
     with pytest.raises(ValueError, match="fewer FLOPs than one step of timesformer: raise --epochs"):
@@ -174,10 +175,11 @@ def test_each_row_of_the_package_has_a_config_with_the_real_recipe(tmp_path):
     for row in find_rows(None):
         if row.model == "tubevit" and row.weights == "image_vit" and row.probe is None:
             changes[row.name] = setup.tubevit_config(row).to_diff_dict(), setup.options(row).get("classifier_init")
-    assert len(changes) == 17 and [name for name, (_, start) in changes.items() if start != "ridge"] == [
-        "random_classifier"
-    ]
+    assert len(changes) == 22
+    assert {name for name, (_, start) in changes.items() if start != "ridge"} == {"random_classifier", *JOINT_ROWS}
     same = [name for name, (config, _) in changes.items() if config == changes["tubevit"][0]]
+    joint = [name for name, (config, _) in changes.items() if config == changes["patch_tube"][0]]
+    assert joint == ["patch_tube", *JOINT_ROWS]
     # Kernels, frozen layers and classifiers are not in this config.
     assert same == ["tubevit", "tubes_central", "tubes_random", "frozen_none", "frozen_8", "random_classifier"]
 
