@@ -41,8 +41,8 @@ class FrameLabels(NamedTuple):
         classes = Counter(label for _, label in self.clips["train"])
         counts = ", ".join(f"{label} ({number})" for label, number in sorted(classes.items()))
         return (
-            f"Images{name}: {NUM_FRAMES} frames of each of {len(self.clips['train'])} training clips and "
-            f"{len(self.clips['validation'])} scored clips; training clips per class: {counts}."
+            f"Images{name}: of {len(self.clips['train'])} training clips and {len(self.clips['validation'])} scored clips; training clips per "
+            f"class: {counts}."
         )
 
 
@@ -78,9 +78,14 @@ class _WithFrames:
 
     def frame_labels(self) -> FrameLabels:
         """The clips of each side and the labels of their frames. Raises `ValueError` as `read_labels` and `choose_frames` do."""
-        labels = read_labels(self.source, self.group_column, self.image_labels)
+        labels, _ = read_labels(self.source, self.group_column, self.image_labels)
         clips, fold = self.grouped_clips()
         return choose_frames(clips, labels, fold, self.image_labels, self.name)
+
+    def describe_labels(self) -> str:
+        """A line on all images. Raises `ValueError` as `read_labels` does."""
+        _, where = read_labels(self.source, self.group_column, self.image_labels)
+        return f"Images are {NUM_FRAMES} frames of each clip, labelled by {where}."
 
     def grouped_clips(self) -> tuple[GroupedClips, int]:
         """All clips, and the number of the fold that is scored."""
@@ -128,24 +133,29 @@ def clip_rows(source: str, group_column: str | None) -> list[dict[str, Any]]:
 
 
 @lru_cache
-def read_labels(source: str, group_column: str | None, column: str) -> tuple[str | None, ...]:
+def read_labels(source: str, group_column: str | None, column: str) -> tuple[tuple[str | None, ...], str]:
     """
-    The text in a column of the annotations for each clip, in the order of `GroupedClips`; `None` for an empty cell.
+    The text in a column of the annotations for each clip, in the order of `GroupedClips`; `None` for an empty cell. Beside it, words that say
+    where the labels come from.
 
-    In a folder, the column is looked for in the annotation files beside the clips.
+    In a folder, the labels are those of the first annotation file with this column that names some of the clips.
 
     Raises `ValueError` for a column that does not exist or has no value for any clip, and for a clip with two values.
     """
     rows = clip_rows(source, group_column)
     if column == CLASS_COLUMN:
         names = load_clips(source, group_column).class_names
-        return tuple(names[row["label"]] for row in rows)
+        return tuple(names[row["label"]] for row in rows), "the classes of the clips"
     keys, reasons = [_key(row) for row in rows], []
     for file in _annotation_files(source, column):
-        values = _read_column(file, column)
+        try:
+            values = _read_column(file, column)
+        except ValueError as error:
+            reasons.append(str(error).removesuffix("."))
+            continue
         labels = tuple(values.get(key) for key in keys)
         if any(label is not None for label in labels):
-            return labels
+            return labels, f"the column {column} of {Path(file).name}"
         reasons.append(f"{file} gives none of the {len(keys)} clips a value in this column")
     raise ValueError(f"--image-labels {column}: {'; '.join(reasons)}.")
 
@@ -169,20 +179,17 @@ def _annotation_files(source: str, column: str) -> list[str]:
 
 
 def _read_column(file: str, column: str) -> dict[Any, str | None]:
-    """The text in a column for each clip that an annotation file names."""
+    """The text in a column for each clip that an annotation file names. Raises `ValueError` for a file without one, and for two values."""
     from ..data.data_config import DataConfig
     from ..data.video_datasets import load_video_dataset
 
-    try:
-        data = load_video_dataset(DataConfig(data=file, group_column=column, validation_fraction=0.0))
-    except ValueError as error:
-        raise ValueError(f"--image-labels {column}: {error}") from error
+    data = load_video_dataset(DataConfig(data=file, group_column=column, validation_fraction=0.0))
     values: dict[Any, str | None] = {}
     for split in splits_of(data):
         for row, value in zip(data.splits[split], data.groups[split], strict=True):
             if values.setdefault(_key(row), value) != value:
                 raise ValueError(
-                    f"--image-labels {column}: {file} gives the clip {row['video_id']} two values, {values[_key(row)]} and {value}."
+                    f"{file} gives the clip {row['video_id']} two values, {values[_key(row)]} and {value}."
                 )
     return values
 

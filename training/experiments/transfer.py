@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=_positive,
         metavar="X",
-        help="epochs of TubeViT, whose FLOPs all rows have (default: those of the recipe finetune-transfer)",
+        help="epochs of TubeViT, whose FLOPs all rows have, but for rows that train on images or state more steps (default: those of the recipe finetune-transfer)",
     )
     parser.add_argument(
         "--image-labels",
@@ -143,19 +143,19 @@ def choose_rows(rows: Sequence[Any], args: argparse.Namespace) -> list[Any]:
 
     Raises `ValueError` for rows of `--rows` that need images, and for `--image-labels` without a row that trains on images.
     """
-    users = [row for row in rows if row.images]
-    names, column = ", ".join(row.name for row in users), args.image_labels
-    if column is not None and not users:
+    with_images = [row for row in rows if row.images]
+    names, column = ", ".join(row.name for row in with_images), args.image_labels
+    if column is not None and not with_images:
         raise ValueError(
             f"--image-labels {column} has no effect: none of the rows {', '.join(row.name for row in rows)} trains on images."
         )
-    if column is not None or not users:
+    if column is not None or not with_images:
         return list(rows)
     if args.rows:
         raise ValueError(
             f"--rows: {names} train on images: add --image-labels COLUMN, a column of the annotation file, or --image-labels label."
         )
-    panels = {row.panel for row in users}
+    panels = {row.panel for row in with_images}
     print(f"Left out: the rows of {'; '.join(sorted(panels))}, which need images (--image-labels COLUMN).")
     return [row for row in rows if row.panel not in panels]
 
@@ -214,6 +214,7 @@ def add_frames(folds: Sequence[Any], column: str | None) -> list[Any]:
         return list(folds)
     framed = [with_frames(data, column, recipe_options()["image_size"]) for data in folds]
     labels = [data.frame_labels() for data in framed]
+    print(framed[0].describe_labels())
     for line in dict.fromkeys(message for each in labels for message in each.messages):
         print(line)
     for data, each in zip(framed, labels, strict=True):

@@ -4,7 +4,8 @@ The rows of `tubevit experiments transfer`: models that start from one image ViT
 the frozen ViT. A row is a YAML file of `transfer_rows`, or of the user.
 
 All rows have the recipe `finetune-transfer`, the same clips, and the training FLOPs of TubeViT's steps in that recipe: a model with more
-FLOPs per clip is trained for fewer steps. Probes are trained on features that are computed once.
+FLOPs per clip is trained for fewer steps. Rows of joint training (table 5 of the paper) train on images in addition (`clip_frames`). Probes
+are trained on features that are computed once.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Experiments: runs of VideoTrainer with the same settings give the same numbers, and records are honest and reused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -162,6 +163,19 @@ def test_joint_training_scores_both_kinds_and_gives_checkpoints_to_others(tmp_pa
     longer = TubeViTForVideoClassification.from_pretrained(extra.run_folder(tmp_path)).tubevit.state_dict()
     assert all(torch.allclose(longer[name], value, rtol=0, atol=1e-20) for name, value in weights.items())
     assert [name for name in longer if name not in weights and "extra_layers." not in name] == []
+
+
+def test_weights_that_another_run_starts_from_are_removed_behind_it_and_trained_again(tmp_path, capsys):
+    images = tiny_experiment(kinds=["image"], max_steps=1)
+    after = tiny_experiment(initial={"kind": "continue"}, init_from={"weights": images}, max_steps=1)
+    runs = [Run(images, label("images", "image")), Run(after, label("after"))]
+    records = run_all(runs, tmp_path, "cpu", jobs=1, threads=1, keep_weights=False)
+    assert not list(tmp_path.glob("runs/**/*.safetensors"))
+    runs[1].path(tmp_path).unlink()
+    shutil.rmtree(after.run_folder(tmp_path))
+    again = run_all(runs[1:], tmp_path, "cpu", jobs=1, threads=1, keep_weights=False)
+    assert "is trained again: its weights were removed" in capsys.readouterr().out
+    assert again[0]["losses"] == records[1]["losses"] and not list(tmp_path.glob("runs/**/*.safetensors"))
 
 
 def test_image_to_video_scaling_trains_the_layers_of_its_row(tmp_path):

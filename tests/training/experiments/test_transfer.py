@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import torch
 import yaml
 from tiny_experiments import invented_record
 from transformers import AutoModelForVideoClassification, Dinov2Config, Dinov2Model, ViTImageProcessor
+from transformers.utils.logging import enable_progress_bar
 from video_files import moving_frames, write_video
 
 from tubevit.presets import preset_config
 from tubevit.training.cli import main
 from tubevit.training.experiments import transfer, transfer_rows
+from tubevit.training.experiments.clip_frames import with_frames
 from tubevit.training.experiments.folds import Fold, read_groups
 from tubevit.training.experiments.image_vit import as_vit_model, plain_vit
 from tubevit.training.experiments.initialization import build_converted
@@ -33,6 +36,7 @@ RECIPE = {
     **{"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no", "chance_loss_patience": 0},
     **{"num_temporal_views": 1, "num_spatial_views": 1, "logging_steps": 1, "mixed_precision": "no"},
 }
+LABEL = {"group": "g", "title": "t", "size": "cpu", "command": "c", "about": "a"}
 JOINT_ROWS = ("joint_video", "joint_video_twice", "joint_sequential", "joint", "joint_images")
 
 
@@ -200,6 +204,9 @@ def test_rows_of_the_package_are_in_order_and_start_with_the_recipe():
         ("{title: a, position: 1, model: uniformerv2}", "cannot start from an image ViT exactly"),
         ("{title: a, position: 1, model: resnet}", "model='resnet'; there are tubevit"),
         ("{title: a, position: 1, probe: knn}", "there are ridge, attentive"),
+        ("{title: a, position: 1, images: first}", "there are only, before, jointly"),
+        ("{title: a, position: 1, images: only, model: vivit}", "images=only is for the model tubevit"),
+        ("{title: a, position: 1, step_factor: 0}", "must be a whole number of at least 1"),
         ("title: [", "is not YAML"),
     ],
 )
@@ -220,6 +227,14 @@ def test_a_file_that_is_no_row_is_refused_in_one_line(tmp_path, content, message
         (["--folds", "split"], "has no split validation"),
         (["--folds", "3", "--rows", "tubvit"], "no such row"),
         (["--folds", "3", "--model", "clip"], "is a videomae model, not an image ViT"),
+        (["--folds", "3", "--rows", "joint"], "joint train on images: add --image-labels COLUMN"),
+        (["--folds", "3", "--image-labels", "label", "--rows", "tubevit"], "no effect: none of the rows tubevit"),
+        (["--folds", "3", "--image-labels", "camera"], "MANIFEST.csv has file, label, split, source"),
+        (["--folds", "3", "--image-labels", "split"], "training clips of fold 0 have the one value 'train'"),
+        (
+            ["--folds", "3", "--image-labels", "source"],
+            "no scored clip of fold 0 has a value that a training clip has",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(vit, clips, tmp_path, capsys, arguments, message):
@@ -271,13 +286,71 @@ def test_the_time_of_features_is_divided_among_the_probes_that_use_them(
     features = transfer.FrameFeatures(np.random.default_rng(0).normal(size=(12, 8, 6)), 1000.0, 1.0)
     monkeypatch.setattr(transfer, "embed_frames", lambda *_: features)
     args = argparse.Namespace(
-        data=str(clips), model=str(vit[0]), folds=2, group_column="source", seeds=2, epochs=None, output=tmp_path
+        **{"data": str(clips), "model": str(vit[0]), "folds": 2, "group_column": "source", "seeds": 2},
+        **{"epochs": None, "image_labels": None, "output": tmp_path},
     )
     label, found = transfer.make_label(args, "cpu"), read_groups(str(clips), "source", 2, 0)
     probes = transfer.make_probes(find_rows(["ridge", "attentive"]), args, transfer.make_folds_of(args), label)
     records = transfer.score_probes(probes, args, found, "cpu")
     assert len(records) == 8
     assert sum(each["seconds"] - each["training_seconds"] for each in records) == pytest.approx(1000, abs=0.1)
+
+
+def test_rows_with_images_train_on_them_as_they_say(vit, tiny_recipe, clips):
+    fold = Fold(str(clips), "source", 2, 0)
+    setup, framed = Transfer(str(vit[0]), 2, 40, 10), with_frames(fold, "label", 16)
+    rows = {row.name: row for row in find_rows(JOINT_ROWS)}
+    found = {name: setup.experiment(row, framed if row.images else fold, 0) for name, row in rows.items()}
+    assert {name: each.kinds for name, each in found.items()} == {
+        **{"joint_video": ("video",), "joint_video_twice": ("video",), "joint_sequential": ("video",)},
+        **{"joint": ("video", "image"), "joint_images": ("image",)},
+    }
+    steps = found["joint_video"].options["max_steps"]
+    factors = {name: each.options["max_steps"] / steps for name, each in found.items()}
+    assert factors == {"joint_video": 1, "joint_video_twice": 2, "joint_sequential": 1, "joint": 2, "joint_images": 1}
+    # Images are trained on once, for the row of images alone and for the row that trains on clips afterwards.
+    assert found["joint_sequential"].prerequisites() == [found["joint_images"]]
+    assert all(
+        (each.settings()["data"].get("image_labels") == "label") == bool(rows[n].images) for n, each in found.items()
+    )
+    panels = {n: [shown["panel"] for shown in transfer.row_label(LABEL, row).rows] for n, row in rows.items()}
+    own = rows["joint"].panel
+    images = f"{own}: scores of images"
+    assert panels == {**{name: [own] for name in JOINT_ROWS}, "joint": [own, images], "joint_images": [images]}
+    for change, message in (
+        ({"model_config": {"add_patch_tube": False}}, "no tube whose kernel spans one frame"),
+        ({**rows["joint"].options, "classifier_init": "ridge"}, "set classifier_init: null"),
+    ):
+        with pytest.raises(ValueError, match=f"The row joint trains.*{message}"):
+            setup.experiment(replace(rows["joint"], options=change), framed, 0)
+
+
+def test_without_labels_of_images_their_panel_is_left_out(capsys):
+    kept = transfer.choose_rows(find_rows(None), argparse.Namespace(rows=None, image_labels=None))
+    assert {row.name for row in find_rows(None)} - {row.name for row in kept} == set(JOINT_ROWS)
+    assert "Left out: the rows of joint training on clips and their frames" in capsys.readouterr().out
+
+
+def test_joint_training_is_scored_on_clips_and_on_images_and_reported(
+    vit, clips, tmp_path, tiny_recipe, capsys, monkeypatch
+):
+    enable_progress_bar()
+    monkeypatch.setattr(transfer_rows, "_CONFIGS", {})  # so that the weights are loaded here
+    fold = Fold(str(clips), "source", 2, 1)
+    monkeypatch.setattr(transfer, "make_folds_of", lambda args: [fold])  # one of two, which takes half the time
+    output = tmp_path / "results"
+    command = ["experiments", "transfer", "--data", str(clips), "--model", str(vit[0]), "--folds", "2", "--seeds", "1"]
+    command += ["--rows", "joint", "--image-labels", "label", "--output", str(output), "--device", "cpu"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "Loading weights" not in shown.err and "labelled by the classes of the clips" in shown.out
+    (path,) = output.glob("cpu/transfer_*/*.json")
+    record, scored = read_record(path), read_groups(str(clips), "source", 2, 0).folds.count(1)
+    numbers = {kind: score["number"] for kind, score in record["scores"].items()}
+    assert numbers == {"video": scored, "image": 4 * scored} and record["settings"]["data"]["image_labels"] == "label"
+    assert path.name == "joint-seed0-fold1.json" and "--image-labels label" in record["command"]
+    report = make_report(output, tmp_path)
+    assert "frames: scores of images**" in report and report.count("Table 5 on these clips") == 1
 
 
 def test_random_weights_have_the_design_of_the_converted_model(vit, tiny_recipe, clips):
@@ -314,7 +387,9 @@ def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_se
     from tubevit.training.experiments.records import write_record
     from tubevit.training.experiments.transfer import make_label
 
-    args = Namespace(data="fight", model="vit", folds=2, group_column="source", seeds=1, epochs=None)
+    args = Namespace(
+        data="fight", model="vit", folds=2, group_column="source", seeds=1, epochs=None, image_labels=None
+    )
     label = make_label(args, "cpu")
     assert make_label(args, "cuda")["size"] == "gpu"
     for fold in range(2):
