@@ -95,6 +95,22 @@ def write_audio(path, seconds: float = 0.5) -> Path:
     return Path(path)
 
 
+def add_exif(source: Path, path: Path) -> Path:
+    """A copy of a motion JPEG file whose frames have EXIF data, which says that they are to be rotated by 90 degrees."""
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # orientation = 6
+    exif = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(video=0):
+            if packet.size:
+                content = bytes(packet)
+                edited = av.Packet(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
+                edited.pts, edited.dts, edited.time_base = packet.pts, packet.dts, packet.time_base
+                edited.is_keyframe, edited.stream = True, stream
+                target.mux(edited)
+    return path
+
+
 def full_decode(path) -> torch.Tensor:
     """Every frame, decoded by PyAV only, uint8 `(frames, 3, height, width)`."""
     with av.open(str(path)) as container:

@@ -22,7 +22,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from video_files import moving_frames, write_video
+from video_files import add_exif, moving_frames, write_video
 
 from tubevit.processing.video_decoding import VideoDecodeError, decode_video
 
@@ -409,18 +409,8 @@ def test_damaged_sound_does_not_matter(tmp_path):
 
 def test_side_data_without_a_name_in_pyav(tmp_path):
     """Frames of motion JPEG with EXIF data, which also says that they are to be rotated by 90 degrees."""
-    plain, path = write_video(tmp_path / "plain.avi", FRAMES, codec="mjpeg", pix_fmt="yuvj420p"), tmp_path / "exif.avi"
-    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # orientation = 6
-    exif = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
-    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                content = bytes(packet)
-                edited = av.Packet(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
-                edited.pts, edited.dts, edited.time_base = packet.pts, packet.dts, packet.time_base
-                edited.is_keyframe, edited.stream = True, stream
-                target.mux(edited)
+    plain = write_video(tmp_path / "plain.avi", FRAMES, codec="mjpeg", pix_fmt="yuvj420p")
+    path = add_exif(plain, tmp_path / "exif.avi")
     frames, metadata = decode_video(path)
     assert torch.equal(frames, torch.rot90(decode_video(plain)[0], -1, (2, 3)))
     assert (metadata.height, metadata.width) == (96, 64)

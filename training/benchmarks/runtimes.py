@@ -88,7 +88,7 @@ def random_model(folder: Path, preset: str, num_frames: int, image_size: int) ->
 def _write_files(name: str, folder: Path, calibration: torch.Tensor) -> dict[str, Path]:
     """The ONNX files of a classifier, which take raw pixels, by the names of `RUNTIME_TITLES`."""
     files = {key: folder / key / FILE_NAME for key in ("float32", "int8_dynamic", "int8_static")}
-    export_onnx(name, files["float32"].parent, "uint8", dynamic_frames=False)
+    export_onnx(name, files["float32"].parent, "uint8", for_program=True)
     for key in ("int8_dynamic", "int8_static"):
         shutil.copytree(files["float32"].parent, files[key].parent)
     with contextlib.redirect_stdout(io.StringIO()):  # the quantizer's advice

@@ -16,6 +16,17 @@ from pathlib import Path
 import av
 import numpy as np
 import onnxruntime
+from av.sidedata.sidedata import Type
+
+
+def unnamed_type(types, value):
+    """A type of side data that PyAV does not name, such as EXIF data: without it, PyAV cannot read the side data of the frame."""
+    member = object.__new__(types)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+Type._missing_ = classmethod(unnamed_type)
 
 
 def decode(path):

@@ -166,7 +166,7 @@ def export_onnx(
     dtype: str = "float32",
     quantize: str | None = None,
     calibration: Path | None = None,
-    dynamic_frames: bool = True,
+    for_program: bool = False,
 ) -> list[str]:
     """
     Write `model.onnx`, the config and the processor of a classifier of any family to `folder`, and compare the file with torch. For videos
@@ -177,7 +177,8 @@ def export_onnx(
         checkpoint's processor does not round. dtype: of the weights, "float32" or "float16".
     quantize: "int8" for matrix products in int8 (`onnx_quantization.quantize`): dynamic, or static with the clips of the folder
         `calibration`, whose subfolders may have any names. A float32 file is compared with torch before.
-    dynamic_frames: whether clips of a TubeViT may have any number of frames, where its positions allow it (`fixed_frames_reason`).
+    for_program: whether a program with clips of its own runs the file: they have the processor's number of frames, and `classify.py` is
+        not mentioned. Otherwise clips of a TubeViT may have any number of frames, where its positions allow it (`fixed_frames_reason`).
 
     Returns sentences for the user. Raises `ImportError` without onnx and onnxscript; `ValueError` for a processor that gives raw pixels
     with `input_dtype="float32"`, if onnxruntime and torch disagree, and for options of quantization that contradict each other;
@@ -203,7 +204,7 @@ def export_onnx(
     if quantize is not None and reason is None:
         reason = "the tokenizer for any number of frames has convolutions, which stay float32 in int8 files"
     least_frames = None
-    if dynamic_frames and classifier.media == "video":
+    if not for_program and classifier.media == "video":
         if reason is None:
             least_frames = least_num_frames(classifier.model)
             about = f"Clips may have {least_frames} frames or more; the processor's have {shape[0]}."
@@ -213,7 +214,9 @@ def export_onnx(
     axes = ["batch", *shape] if least_frames is None else ["batch", "frames", *shape[1:]]
     program = _make_graph(classifier, shape, input_dtype, least_frames)
     program.model.metadata_props.update(metadata(classifier, axes, name, input_dtype))
-    about_script = _write_folder(program, classifier, folder, name, shape, input_dtype)
+    about_script = [_write_folder(program, classifier, folder, name, shape, input_dtype)]
+    if for_program:
+        about_script = []
     sizes = ", ".join(map(str, axes))
     pixels = "raw pixels, 0 to 255" if input_dtype == "uint8" else "normalized pixels"
     messages.insert(
@@ -221,12 +224,12 @@ def export_onnx(
         f"Input {INPUT_NAMES[classifier.media]}: {input_dtype} ({sizes}), {pixels}. Output logits: float32 (batch, {classifier.model.config.num_labels}).",
     )
     if importlib.util.find_spec("onnxruntime") is None:
-        return [*messages, "The file was not compared with torch: onnxruntime is not installed.", about_script]
+        return [*messages, "The file was not compared with torch: onnxruntime is not installed.", *about_script]
     other_shape = shape if least_frames is None else (2 * shape[0] + 1, *shape[1:])
     messages.append(compare(classifier, folder, (shape, other_shape)))
     if quantize is not None:
         messages += _quantize(classifier, folder, shape, *files)
-    return [*messages, about_script]
+    return [*messages, *about_script]
 
 
 def _choose_input_dtype(classifier: VideoClassifier, input_dtype: str | None, name: str) -> tuple[str, list[str]]:

@@ -46,7 +46,7 @@ def export_web(
     messages = copy_packages(folder, npm_packages)
     with tempfile.TemporaryDirectory() as temporary:
         exported = Path(temporary) / "float32"
-        messages = [*export_onnx(name, exported, "uint8", dynamic_frames=False), *messages]
+        messages = [*export_onnx(name, exported, "uint8", for_program=True), *messages]
         chosen, weights, reason = _choose_weights(classifier, exported, weights)
         num_bytes = [_copy_lean(each / FILE_NAME, folder / FILE_NAME) for each in (exported, chosen)]
         smaller = "" if weights == "float32" else f" instead of {num_bytes[0] / 1e6:.1f} MB in float32"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from exported_graphs import make_graph_once
 from video_classifiers import OWN, PEERS, SIZES, save_own, save_peer, save_tubevit
-from video_files import moving_frames, write_audio, write_video
+from video_files import add_exif, moving_frames, write_audio, write_video
 
 from tubevit.processing.video_decoding import TubeViTVideoMetadata
 from tubevit.training.cli import main
@@ -136,6 +136,9 @@ def test_probabilities_are_those_of_predict_without_torch(name, settings, tmp_pa
         write_video(tmp_path / "wide pixels.mp4", frames, sample_aspect_ratio="4/3"),
         write_video(tmp_path / "odd.webm", moving_frames(30, 47, 61), codec="libvpx-vp9", fps="30000/1001"),
         write_video(tmp_path / "short.avi", frames[:5], codec="mpeg4"),
+        add_exif(
+            write_video(tmp_path / "plain.avi", frames, codec="mjpeg", pix_fmt="yuvj420p"), tmp_path / "exif.avi"
+        ),
     ]
     save(tmp_path / "model", name, **settings)
     out = tmp_path / "out"

@@ -239,6 +239,8 @@ def test_image_classifier_and_metadata(tmp_path, capsys):
         (tmp_path / "out" / name).write_text(content)  # of an earlier export of a classifier of videos
     messages = onnx_files.export_onnx(str(tmp_path / "model"), tmp_path / "out")
     assert any("No classify.py is written, because it could not prepare the input: " in each for each in messages)
+    messages = onnx_files.export_onnx(str(tmp_path / "model"), tmp_path / "page", for_program=True)
+    assert messages and "classify.py" not in " ".join(messages)
     assert (tmp_path / "out" / "notes.txt").exists()
     assert not (tmp_path / "out" / "classify.py").exists()
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
