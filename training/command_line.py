@@ -205,6 +205,17 @@ def _default_text(each: Field) -> Any:
     return "none" if value in (None, "", []) else str(value).lower() if isinstance(value, bool) else value
 
 
+def positive_number(text: str) -> float:
+    """An argparse type: finite numbers above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
 def whole_number(minimum: int) -> Callable[[str], int]:
     """An argparse type: whole numbers of at least `minimum`."""
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..command_line import whole_number
+from ..command_line import positive_number, whole_number
 from ..environment import add_device_arguments, compile_model, select_device
 from ..options import one_line
 from ..run_folder import check_new_folder
@@ -16,7 +16,8 @@ from ..run_folder import check_new_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", help="video file or its URL, camera:0, or a live stream (rtsp, rtmp, rtp, udp, tcp, srt)"
+        "source",
+        help="video file, its http(s) URL (downloaded before it is watched), camera:0, or a live stream (rtsp, rtmp, rtp, udp, tcp, srt)",
     )
     parser.add_argument(
         "--model", required=True, help="checkpoint of a video classifier: a folder, or a name on the Hub"
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     windows = parser.add_argument_group("windows")
     windows.add_argument(
         "--window-seconds",
-        type=float,
+        type=positive_number,
         metavar="S",
         help="duration of a window, in seconds (default: num_frames / fps of the checkpoint's processor; required if that processor spreads frames "
         "over the whole video)",
@@ -92,14 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     live.add_argument(
         "--stall-seconds",
-        type=float,
+        type=positive_number,
         default=10.0,
         metavar="S",
         help="time without data after which a live source counts as lost (default: 10)",
     )
     parser.add_argument(
         "--duration",
-        type=float,
+        type=positive_number,
         metavar="S",
         help="stop after this many seconds of video (default: the end of the source)",
     )
@@ -157,6 +158,11 @@ def run(args: argparse.Namespace) -> int:
     except Exception as error:  # after hours of video, the events so far are written before it is raised
         problem, failure = one_line(error), error
     watcher.finish(classifies=failure is None)
+    if not watcher.has_begun:  # nothing is written
+        print(problem or f"{source.name} has no frames.", file=sys.stderr)
+        if failure is not None:
+            raise failure
+        return 1
     print(watcher.summary(time.monotonic() - begin))
     if source.num_damaged:
         print(f"{source.num_damaged:,} damaged frames or packets were left out.", file=sys.stderr)
@@ -167,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
             f"(precision {scores['precision']:.3f}, recall {scores['recall']:.3f}; {scores['num_expected']:,} events expected)."
         )
     if folder is not None:
-        watcher.write(args.source, args.model, problem, scores)
+        watcher.write(source.name, args.model, problem, scores)
         print(f"Wrote {len(watcher.events)} events to {folder} (until {clock(watcher.time)}).")
     if failure is not None:
         raise failure
@@ -212,17 +218,17 @@ class Watcher:
         self.num_windows, self.has_begun = 0, False
         self.labels = dict(enumerate(stream.labels))
         self.windows_file = self.writer = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.windows_file = open(folder / "windows.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
-            self.writer = csv.writer(self.windows_file)
-            self.writer.writerow(["start", "end", "label", "score"])
 
     def restart(self) -> None:
-        """The source was opened (again): windows and events do not reach over a break."""
+        """The source was opened (again): windows and events do not reach over a break. The first time, `windows.csv` is created."""
         if self.has_begun:
             self._end()
             self.offset = self.time
+        elif self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.windows_file = open(self.folder / "windows.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
+            self.writer = csv.writer(self.windows_file)
+            self.writer.writerow(["start", "end", "label", "score"])
         self.has_begun = True
 
     def _end(self) -> None:

@@ -32,7 +32,7 @@ class EventDetector:
     are left out. ignored: labels that are no events, such as "background". half_window: an event begins this many seconds before the center of
     its first window and ends as many after that of the last.
 
-    Raises `ValueError` for thresholds that are not 0 < low <= high <= 1, and for unknown labels.
+    Raises `ValueError` for thresholds that are not 0 < low <= high <= 1, for a negative `min_seconds`, and for unknown labels.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class EventDetector:
     ):
         if not 0 < low <= high <= 1:
             raise ValueError(f"Thresholds must be 0 < low <= high <= 1, got low={low:g} and high={high:g}.")
+        if not min_seconds >= 0:
+            raise ValueError(f"The shortest event must have 0 seconds or more, got min_seconds={min_seconds:g}.")
         if unknown := sorted(set(ignored) - set(labels)):
             raise ValueError(
                 f"The model has no class {unknown[0]!r}; its classes begin with {', '.join(list(labels)[:5])}."

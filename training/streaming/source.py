@@ -17,6 +17,7 @@ from tubevit.processing.video_source import import_av, open_container, reason, r
 
 
 LIVE = re.compile(r"(rtsp|rtsps|rtmp|rtmps|rtp|udp|tcp|srt)://")
+CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
 CAMERA = re.compile(r"camera:(\d+)")
 CAMERA_FORMATS = {
     "Linux": ("v4l2", "/dev/video{}"),
@@ -48,7 +49,7 @@ class VideoSource:
         lost.
     on_message: called with one line each time a live source is lost.
 
-    num_damaged: frames left out because FFmpeg reports damage. Raises an `OSError` if there is no such file. The iterator raises
+    name: without the user name and password of a URL, for messages and files. num_damaged: frames left out because FFmpeg reports damage. Raises an `OSError` if there is no such file. The iterator raises
     `VideoDecodeError` if a file cannot be read to its end, or if a live source cannot be opened (again).
     """
 
@@ -60,11 +61,12 @@ class VideoSource:
         on_message: Callable[[str], None] = print,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self.name, self.max_reconnects, self.stall_seconds = name, max_reconnects, stall_seconds
+        self.location, self.max_reconnects, self.stall_seconds = name, max_reconnects, stall_seconds
         self.on_message, self.sleep = on_message, sleep
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.num_damaged = 0
         self.file = None if self.is_live else resolve_source(name)
+        self.name = CREDENTIALS.sub("//", name)
 
     def __iter__(self) -> Iterator[SourceFrame]:
         if self.file is not None:
@@ -77,6 +79,8 @@ class VideoSource:
                     failures = 0
                     yield frame
                 why = "it ended"
+            except import_av().error.ExitError:  # raised when PyAV's timeouts end
+                why = f"no data for {self.stall_seconds:g} s"
             except import_av().FFmpegError as error:
                 why = reason(error)
             except OSError as error:  # the timeout of PyAV
@@ -84,7 +88,7 @@ class VideoSource:
             failures += 1
             if failures > self.max_reconnects:
                 raise VideoDecodeError(
-                    f"{self.name} is lost ({why}) after {self.max_reconnects} attempts to open it again."
+                    f"{self.name} is lost ({why}); attempts to open it again: {self.max_reconnects}."
                 )
             pause = min(MAX_PAUSE, 2.0 ** (failures - 1))
             self.on_message(
@@ -101,8 +105,8 @@ class VideoSource:
 
     def _live_frames(self) -> Iterator[SourceFrame]:
         av = import_av()
-        location, settings = self.name, {}
-        if camera := CAMERA.fullmatch(self.name):
+        location, settings = self.location, {}
+        if camera := CAMERA.fullmatch(self.location):
             if platform.system() not in CAMERA_FORMATS:
                 raise VideoDecodeError(f"Cameras of {platform.system()} are not supported; give the URL of a stream.")
             container_format, path = CAMERA_FORMATS[platform.system()]

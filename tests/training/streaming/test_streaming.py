@@ -289,7 +289,7 @@ def test_a_live_source_is_opened_again(tmp_path):
     messages, pauses = [], []
     source = VideoSource(address, max_reconnects=2, stall_seconds=5, on_message=messages.append, sleep=pauses.append)
     starts, num_frames = 0, 0
-    with pytest.raises(VideoDecodeError, match="after 2 attempts to open it again"):
+    with pytest.raises(VideoDecodeError, match="attempts to open it again: 2"):
         for frame in source:
             num_frames += 1
             starts += frame.is_first
@@ -336,7 +336,7 @@ def test_a_stalled_source_is_lost():
         source = VideoSource(
             f"tcp://127.0.0.1:{server.getsockname()[1]}", max_reconnects=0, stall_seconds=0.5, on_message=print
         )
-        with pytest.raises(VideoDecodeError, match="is lost"):
+        with pytest.raises(VideoDecodeError, match=r"is lost \(no data for 0\.5 s\); attempts"):
             list(source)
 
 
@@ -355,7 +355,7 @@ def test_events_have_hysteresis():
     assert [(event.start, event.end) for event in detect(scores, high=0.5, low=0.4)] == [(1, 3), (5, 6), (8, 8)]
     assert [(event.start, event.end) for event in detect(scores, half_window=0.5, min_seconds=1.5)] == [(0.5, 3.5)]
     assert detect(scores, ignored={"a"}) == []
-    for wrong in ({"high": 0.3, "low": 0.4}, {"low": 0.0}, {"high": 1.1}, {"ignored": ["c"]}):
+    for wrong in ({"high": 0.3, "low": 0.4}, {"low": 0.0}, {"high": 1.1}, {"min_seconds": -1}, {"ignored": ["c"]}):
         with pytest.raises(ValueError):
             detect(scores, **wrong)
 
@@ -505,7 +505,22 @@ def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
     output = ["--output", str(tmp_path / "missing")]
     assert main(["watch", str(tmp_path / "missing.mp4"), "--model", name, *output]) == 2
     assert capsys.readouterr().out == "" and not (tmp_path / "missing").exists()
+    (tmp_path / "missing.mp4").write_text("no video")
+    assert main(["watch", str(tmp_path / "missing.mp4"), "--model", name, *output]) == 1
+    shown = capsys.readouterr()
+    assert "is not a video file" in shown.err and " windows of " not in shown.out.replace("Windows of", "")
+    assert not (tmp_path / "missing").exists()
     address, _ = serve(transport_stream(tmp_path), times=1)
-    assert main(["watch", address, "--model", name, "--max-reconnects", "0", "--output", str(tmp_path / "out")]) == 1
-    assert "is lost" in capsys.readouterr().err
-    assert "is lost" in json.loads((tmp_path / "out" / "events.json").read_text())["problem"]
+    secret = address.replace("//", "//user:secret@")
+    assert main(["watch", secret, "--model", name, "--max-reconnects", "0", "--output", str(tmp_path / "out")]) == 1
+    assert f"{address} is lost" in capsys.readouterr().err
+    written = (tmp_path / "out" / "events.json").read_text()
+    assert f"{address} is lost" in json.loads(written)["problem"] and "secret" not in written
+
+
+@pytest.mark.parametrize("option", ["--window-seconds", "--stall-seconds", "--duration"])
+@pytest.mark.parametrize("value", ["0", "nan", "inf", "-1", "a"])
+def test_seconds_are_finite_and_above_0(option, value, capsys):
+    with pytest.raises(SystemExit):
+        main(["watch", "a.mp4", "--model", "m", f"{option}={value}"])
+    assert f"{option}: must be a number above 0, got '{value}'" in capsys.readouterr().err
