@@ -42,6 +42,7 @@ from .vit_layers import (
 
 
 Grid = tuple[int, int, int]  # temporal indices, rows and columns
+AXES = ("frames", "pixels of height", "pixels of width")  # that a grid divides
 
 
 @dataclass
@@ -243,7 +244,7 @@ class FactorizedViViTPositions(nn.Module):
 
     def __init__(self, config: FactorizedViViTConfig, grid: Grid):
         super().__init__()
-        self.grid, self.num_prefix = grid, int(config.has_cls_token)
+        self.grid, self.num_prefix, self.tubelet_size = grid, int(config.has_cls_token), config.tubelet_size
         self.table = nn.Parameter(torch.empty(1, math.prod(grid) + self.num_prefix, config.hidden_size))
 
     def forward(self, grid: Grid, interpolate: bool) -> torch.Tensor:
@@ -255,9 +256,15 @@ class FactorizedViViTPositions(nn.Module):
         if grid == self.grid:
             return self.table
         if not interpolate:
+            sizes = [
+                (f"{new * unit} {name}", f"{old * unit} {name}")
+                for old, new, unit, name in zip(self.grid, grid, self.tubelet_size, AXES, strict=True)
+                if old != new
+            ]
+            given, needed = (" and ".join(each) for each in zip(*sizes, strict=True))
             raise ValueError(
-                f"The positions of this model are for {_format(self.grid)} tokens (time x rows x columns), and the clip has "
-                f"{_format(grid)}: give clips of the configured num_frames and image_size, or set interpolate_positions=True."
+                f"The clip has {given}, and the positions of this model are for {needed}: give clips of {needed}, or set "
+                "interpolate_positions=True to resize the positions."
             )
         prefix, table = self.table[:, : self.num_prefix], self.table[:, self.num_prefix :]
         return torch.cat((prefix, resize_positions(table, self.grid, grid)), dim=1)
@@ -601,10 +608,6 @@ def _prepend(token: torch.Tensor | None, tokens: torch.Tensor) -> torch.Tensor:
         if token is None
         else torch.cat((token.expand(tokens.shape[0], -1, -1).to(tokens.device), tokens), dim=1)
     )
-
-
-def _format(grid: Grid) -> str:
-    return "x".join(map(str, grid))
 
 
 __all__ = [

@@ -255,10 +255,16 @@ def test_recorded_outputs_of_both_axes():
 
 
 def test_positions_are_resized_only_when_asked():
+    """The error names the sizes that fit."""
     model = small_model("1")
-    for pixels, what in ((clips(frames=4), "2x3x3"), (clips(width=36), "4x3x6")):
-        with pytest.raises(ValueError, match=f"clip has {what}.*interpolate_positions=True"):
-            model(pixels)
+    for pixels, given, fits in (
+        (clips(frames=4), "4 frames", "8 frames"),
+        (clips(width=36), "36 pixels of width", "18 pixels of width"),
+    ):
+        message = f"clip has {given}, and the positions .* for {fits}: give clips of {fits}, or set interpolate_positions=True"
+        for name in ("1", "2"):
+            with pytest.raises(ValueError, match=message):
+                small_model(name)(pixels)
         with torch.no_grad():
             assert model(pixels, interpolate_positions=True).logits.isfinite().all()
     with torch.no_grad():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import VivitVideoProcessor
 
 from tubevit import (
     FactorizedViViTForVideoClassification,
@@ -167,10 +168,29 @@ def _library_vivit(path: str | os.PathLike, options: PublishedOptions, report: C
     _refuse(options, names, "a ViViT of Transformers, whose config has it")
     model = FactorizedViViTForVideoClassification.from_vivit(path, report=report, dtype=options.dtype)
     report.source_class, report.target_class = "ViViT of Transformers", type(model).__name__
-    messages = []
+    messages = _pixels_of_library(Path(path))
     if options.labels is not None:
         messages += _set_classes(model, options, "scenic", report)
     return Converted(model, _processor(model, options, messages), report, messages)
+
+
+def _pixels_of_library(folder: Path) -> list[str]:
+    """A sentence on the range of the pixels that the processor of a folder of Transformers' ViViT gives, if it is not Scenic's."""
+    files = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
+    if not any((folder / name).is_file() for name in files):
+        return []
+    theirs = VivitVideoProcessor.from_pretrained(folder)
+    black_and_white = torch.tensor([0.0, 255.0]).reshape(2, 1, 1, 1).expand(2, 3, 1, 1)
+    settings = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+    low, high = theirs.rescale_and_normalize(black_and_white, *(getattr(theirs, name) for name in settings)).flatten(1)
+    if torch.allclose(low, -torch.ones(3)) and torch.allclose(high, torch.ones(3)):
+        return []
+    std = 1 / (high - low)
+    mean, std = ([round(value, 6) for value in each.tolist()] for each in (-low * std, std))
+    return [
+        f"Pixels are from -1 to 1, as in Scenic's training, and the processor of {folder} gives {low.min():g} to {high.max():g}. If the model "
+        f"was trained with that processor, set image_mean={mean} and image_std={std} in the new one."
+    ]
 
 
 def _refuse(options: PublishedOptions, names: tuple[str, ...], what: str) -> None:

@@ -18,6 +18,7 @@ from transformers import (
     AutoVideoProcessor,
     VivitConfig,
     VivitForVideoClassification,
+    VivitVideoProcessor,
     pipeline,
 )
 from video_files import moving_frames, write_video
@@ -283,7 +284,7 @@ def test_scenic_files_need_what_their_arrays_do_not_hold(name, overrides, argume
         assert torch.equal(loaded.state_dict()[key], value)
 
 
-def test_vivit_of_transformers_becomes_model_1(tmp_path):
+def test_vivit_of_transformers_becomes_model_1(tmp_path, capsys):
     sizes = {"image_size": 32, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
     theirs = randomize(VivitForVideoClassification(VivitConfig(**sizes, intermediate_size=32, num_labels=3)))
     theirs.save_pretrained(tmp_path / "vivit")
@@ -292,6 +293,18 @@ def test_vivit_of_transformers_becomes_model_1(tmp_path):
     pixels = torch.rand(1, 4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(pixels).logits, theirs(pixels).logits, rtol=1e-4, atol=1e-4)
+    assert "Pixels are from -1 to 1" not in capsys.readouterr().out
+    # The defaults of Transformers give other pixels than Scenic's: a model that was trained with them needs them.
+    processor = VivitVideoProcessor(size={"shortest_edge": 32}, crop_size=32)
+    processor.save_pretrained(tmp_path / "vivit")
+    assert convert(tmp_path / "vivit", tmp_path / "other") == 0
+    said = capsys.readouterr().out
+    assert "gives -3 to 1. If the model was trained with that processor, set image_mean=[0.75, 0.75, 0.75]" in said
+    statistics = {"image_mean": [0.75] * 3, "image_std": [0.25] * 3, "size": {"shortest_edge": 32}}
+    ours = AutoVideoProcessor.from_pretrained(tmp_path / "other", **statistics)
+    frames = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    given = [each(frames, return_tensors="pt", do_sample_frames=False) for each in (ours, processor)]
+    torch.testing.assert_close(given[0]["pixel_values_videos"], given[1]["pixel_values"], rtol=0, atol=1e-5)
 
 
 class Evil:
