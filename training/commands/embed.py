@@ -120,9 +120,7 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
     """
     from accelerate.utils import gather_object
 
-    from ..data.dataset_columns import check_frame_rates
     from ..evaluation.embeddings import PartWriter, SavedVectors, check_name, check_new, check_resumed, finish
-    from ..evaluation.multi_view import iterate_predictions
     from ..models.encoders import load_encoder
 
     model, options, log = config["model"], config["run"], accelerator.print
@@ -160,22 +158,7 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
         for split in splits:
             missing = [index for index, row in enumerate(rows[split]) if row.key not in done]
             remaining = data.splits[split].select(missing)
-            if data.media == "video":
-                check_frame_rates(remaining, encoder.processor.sampling)
-            batches = iterate_predictions(
-                encoder,
-                remaining,
-                accelerator,
-                options.batch_size,
-                options.dataloader_num_workers,
-                f"embedding {split}",
-            )
-            for predictions, _ in batches:
-                for each in predictions:
-                    if each.logits is None:
-                        left_out.append((split, each.video_id, each.path, each.reason))
-                    else:
-                        writer.add(split, each.video_id, each.path, each.logits.mean(0))
+            left_out += _embed_split(encoder, split, remaining, accelerator, options, writer)
     left_out = gather_object(left_out)  # also waits for all processes
     seconds = time.perf_counter() - start
     if accelerator.is_main_process:
@@ -191,6 +174,31 @@ def embed(config: dict[str, Any], accelerator: Any, resume: bool = False) -> int
         )
     accelerator.wait_for_everyone()
     return len(left_out)
+
+
+def _embed_split(
+    encoder: Any, split: str, rows: Any, accelerator: Any, options: EmbeddingRun, writer: Any
+) -> list[tuple[str, str, str, str]]:
+    """
+    Add the embeddings of this process's part of `rows` of a split to `writer`. Returns `(split, video id, path, reason)` of each video
+    that cannot be embedded.
+    """
+    from ..data.dataset_columns import check_frame_rates
+    from ..evaluation.multi_view import iterate_predictions
+
+    if encoder.media == "video":
+        check_frame_rates(rows, encoder.processor.sampling)
+    left_out = []
+    title = f"embedding {split}"
+    for predictions, _ in iterate_predictions(
+        encoder, rows, accelerator, options.batch_size, options.dataloader_num_workers, title
+    ):
+        for each in predictions:
+            if each.logits is None:
+                left_out.append((split, each.video_id, each.path, each.reason))
+            else:
+                writer.add(split, each.video_id, each.path, each.logits.mean(0))
+    return left_out
 
 
 def load_data(config: DataConfig, options: EmbeddingRun) -> tuple[Any, list[str]]:

@@ -109,8 +109,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print events as they end. Returns 1 if the source was lost or could not be read to its end."""
-    from tubevit.processing import VideoDecodeError
-
     from ..logging_utils import quiet_libraries
     from ..streaming.events import EventDetector, ScoreHistory, clock
     from ..streaming.source import VideoSource
@@ -143,21 +141,8 @@ def run(args: argparse.Namespace) -> int:
         f"Windows of {stream.num_frames / stream.rate:.2f} s, {stream.num_frames} frames at {stream.rate:g} per second, one every {step:.2f} s."
     )
     watcher = Watcher(stream, detector, ScoreHistory(len(stream.labels)), folder)
-    begin, problem, failure = time.monotonic(), None, None
-    try:
-        for frame in source:
-            if frame.is_first:
-                watcher.restart()
-            if args.duration is not None and watcher.offset + frame.seconds >= args.duration:
-                break
-            watcher.push(frame)
-    except VideoDecodeError as error:
-        problem = str(error)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-    except Exception as error:  # after hours of video, the events so far are written before it is raised
-        problem, failure = one_line(error), error
-    watcher.finish(classifies=failure is None)
+    begin = time.monotonic()
+    problem, failure = watcher.watch(source, args.duration)
     if not watcher.has_begun:  # nothing is written
         print(problem or f"{source.name} has no frames.", file=sys.stderr)
         if failure is not None:
@@ -218,6 +203,32 @@ class Watcher:
         self.num_windows, self.has_begun = 0, False
         self.labels = dict(enumerate(stream.labels))
         self.windows_file = self.writer = None
+
+    def watch(self, source: Any, duration: float | None) -> tuple[str | None, Exception | None]:
+        """
+        Take the frames of a source to its end, for `duration` seconds of video, or until an error or Ctrl-C.
+
+        Returns what stopped it early, `None` for the end of the source and for Ctrl-C; and an error that is not of the source, to be raised
+        after the events are written, which may be those of hours.
+        """
+        from tubevit.processing import VideoDecodeError
+
+        problem, failure = None, None
+        try:
+            for frame in source:
+                if frame.is_first:
+                    self.restart()
+                if duration is not None and self.offset + frame.seconds >= duration:
+                    break
+                self.push(frame)
+        except VideoDecodeError as error:
+            problem = str(error)
+        except KeyboardInterrupt:
+            print("Stopped.", file=sys.stderr)
+        except Exception as error:
+            problem, failure = one_line(error), error
+        self.finish(classifies=failure is None)
+        return problem, failure
 
     def restart(self) -> None:
         """The source was opened (again): windows and events do not reach over a break. The first time, `windows.csv` is created."""

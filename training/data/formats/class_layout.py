@@ -153,22 +153,8 @@ def _split_layout(
 ) -> Layout | str:
     """The result of `find_class_folders` for a folder with the folders of splits. inner: their `_class_parents`."""
     names, others = _slashes(splits), _slashes(name for name in folders if name not in splits)
-    if not inner and others:
-        return (
-            f"{base.path} holds {names}, which have the names of splits, and {others}, which have not. If all of them are classes, "
-            "set data_format=class_folders; else give each split with its labels as train_data and validation_data."
-        )
-    if not inner and len({each.name for name in splits for each in folders[name].media_folders}) == 1:
-        (only,) = {each.name for name in splits for each in folders[name].media_folders}
-        return f"{base.path} has videos of one class only ({only}) in {names}, and training needs two: {CLASS_LAYOUT}."
-    if not inner and all(folders[name].media_folders for name in splits):
-        only = _slashes(sorted({each.name for name in splits for each in folders[name].media_folders}))
-        return f"{base.path} holds {names} with one folder each ({only}): {CLASS_LAYOUT} needs two classes in train/."
     if not inner:
-        return (
-            f"{base.path} holds {names} with videos that are not in class folders, so their labels are missing: move them into "
-            f"{CLASS_LAYOUT}, or give annotation files with the columns path and label as train_data and validation_data."
-        )
+        return _no_classes_in_splits(base, [folders[name] for name in splits], names, others)
     if others and "train" not in splits.values():
         return (
             f"{base.path} holds {names} and, beside it, {others}: move the training videos into train/<class>/, or set train_data "
@@ -208,6 +194,26 @@ def _split_layout(
         if splits_of_folders([folder.name]) and not folder.num_media:
             messages.append(f"{folder.name}/ holds no videos: there is no {split_of(folder.name)} split.")
     return Layout([sources[split] for split in SPLIT_NAMES if split in sources], messages)
+
+
+def _no_classes_in_splits(base: MediaFolder, splits: list[MediaFolder], names: str, others: str) -> str:
+    """Why the folders of splits hold no class folders. names, others: of the folders in `base` that are splits, and that are not."""
+    only = sorted({each.name for split in splits for each in split.media_folders})
+    if others:
+        return (
+            f"{base.path} holds {names}, which have the names of splits, and {others}, which have not. If all of them are classes, "
+            "set data_format=class_folders; else give each split with its labels as train_data and validation_data."
+        )
+    if len(only) == 1:
+        return (
+            f"{base.path} has videos of one class only ({only[0]}) in {names}, and training needs two: {CLASS_LAYOUT}."
+        )
+    if all(split.media_folders for split in splits):
+        return f"{base.path} holds {names} with one folder each ({_slashes(only)}): {CLASS_LAYOUT} needs two classes in train/."
+    return (
+        f"{base.path} holds {names} with videos that are not in class folders, so their labels are missing: move them into "
+        f"{CLASS_LAYOUT}, or give annotation files with the columns path and label as train_data and validation_data."
+    )
 
 
 def _numbered_parts(base: MediaFolder) -> str | None:
