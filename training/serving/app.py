@@ -137,55 +137,89 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI:
+class Service:
     """
-    The service of a classifier.
+    Classifies the videos of requests, and counts them.
 
     classifier: a `VideoClassifier` of videos, on its device. name: shown in answers.
 
     Raises `LogitsNotFinite` for a model that has no finite logits for a clip of noise.
     """
-    check_model(classifier)
-    metrics = Metrics()
-    decoder = ClipDecoder(classifier.processor, settings.num_decoders, settings.limits)
-    batcher = Batcher(classifier, settings.max_batch_size, settings.max_wait, metrics.batch_size.observe)
-    labels = classifier.model.config.id2label
-    uploads = Uploads(settings)
-    # Clips that are decoded, or wait for the model: enough for a batch in work and the next one, so that their memory is bounded.
-    clip_slots = asyncio.Semaphore(2 * settings.max_batch_size + settings.num_decoders)
-    num_in_work = 0
 
-    async def score(request: Request) -> tuple[np.ndarray, dict[str, float]]:
+    def __init__(self, classifier: Any, name: str, settings: ServiceSettings):
+        check_model(classifier)
+        self.classifier, self.name, self.settings, self.metrics = classifier, name, settings, Metrics()
+        self.decoder = ClipDecoder(classifier.processor, settings.num_decoders, settings.limits)
+        self.batcher = Batcher(classifier, settings.max_batch_size, settings.max_wait, self.metrics.batch_size.observe)
+        self.uploads, self.num_in_work = Uploads(settings), 0
+        # Clips that are decoded, or wait for the model: enough for a batch in work and the next one, so that their memory is bounded.
+        self.clip_slots = asyncio.Semaphore(2 * settings.max_batch_size + settings.num_decoders)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        await self.decoder.start()
+        self.batcher.start()
+        yield  # the server leaves this line when every accepted request is answered
+        await self.batcher.close()
+        await self.decoder.close()
+
+    @property
+    def is_working(self) -> bool:
+        return self.batcher.task is not None and not self.batcher.task.done()
+
+    async def classify(self, request: Request, top_k: int) -> dict[str, Any]:
+        """The answer to a request. Raises `HTTPException` for one that is refused, and for a file that cannot be read."""
+        if self.num_in_work >= self.settings.max_requests:
+            raise HTTPException(429, "too many requests are in work; try again", {"Retry-After": "1"})
+        self._count_in_work(1)
+        try:
+            scores, stages = await self._score(request)
+        except (UnreadableFile, LogitsNotFinite) as error:
+            raise HTTPException(422, str(error)) from None
+        finally:
+            self._count_in_work(-1)
+        total = sum(stages.values())
+        for stage, seconds in {**stages, "total": total}.items():
+            self.metrics.seconds.labels(stage).observe(seconds)
+        self.metrics.recent.append(total)
+        labels, label_groups = self.classifier.model.config.id2label, self.classifier.label_groups
+        return {
+            "model": self.name,
+            "predictions": best_labels(scores, labels, top_k, label_groups),
+            "seconds": {stage: round(seconds, 6) for stage, seconds in stages.items()},
+        }
+
+    def _count_in_work(self, change: int) -> None:
+        self.num_in_work += change
+        self.metrics.in_work.set(self.num_in_work)
+
+    async def _score(self, request: Request) -> tuple[np.ndarray, dict[str, float]]:
         """Scores of the video of a request, and the seconds of each stage."""
         times = [time.perf_counter()]
-        with Upload(uploads) as upload:
-            data = await in_time(read_body(request, settings, upload), settings.upload_seconds)
+        with Upload(self.uploads) as upload:
+            data = await in_time(read_body(request, self.settings, upload), self.settings.upload_seconds)
             times.append(time.perf_counter())
-            await clip_slots.acquire()
+            await self.clip_slots.acquire()
             try:
-                views = await decoder.decode(data)
+                views = await self.decoder.decode(data)
             except BaseException:
-                clip_slots.release()
+                self.clip_slots.release()
                 raise
             del data
         times.append(time.perf_counter())
         try:
-            scores = await batcher.score(views)
+            scores = await self.batcher.score(views)
         finally:
-            clip_slots.release()
+            self.clip_slots.release()
         times.append(time.perf_counter())
         return scores, dict(zip(STAGES, np.diff(times).tolist(), strict=True))
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await decoder.start()
-        batcher.start()
-        yield  # the server leaves this line when every accepted request is answered
-        await batcher.close()
-        await decoder.close()
 
-    app = FastAPI(title="TubeViT", description=f"Video classification by {name}.", lifespan=lifespan)
-    app.state.metrics = metrics
+def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI:
+    """The application of a `Service` with these arguments."""
+    service = Service(classifier, name, settings)
+    app = FastAPI(title="TubeViT", description=f"Video classification by {name}.", lifespan=service.lifespan)
+    app.state.metrics = service.metrics
 
     @app.post(
         "/classify",
@@ -198,27 +232,7 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         top_k: int = Query(5, ge=1, description="number of labels, of each label group if there are several"),
     ) -> dict[str, Any]:
         """A video as the file of a form, as the bytes of the body, or as `{"url": ...}` if the service allows the host."""
-        nonlocal num_in_work
-        if num_in_work >= settings.max_requests:
-            raise HTTPException(429, "too many requests are in work; try again", {"Retry-After": "1"})
-        num_in_work += 1
-        metrics.in_work.set(num_in_work)
-        try:
-            scores, stages = await score(request)
-        except (UnreadableFile, LogitsNotFinite) as error:
-            raise HTTPException(422, str(error)) from None
-        finally:
-            num_in_work -= 1
-            metrics.in_work.set(num_in_work)
-        total = sum(stages.values())
-        for stage, seconds in {**stages, "total": total}.items():
-            metrics.seconds.labels(stage).observe(seconds)
-        metrics.recent.append(total)
-        return {
-            "model": name,
-            "predictions": best_labels(scores, labels, top_k, classifier.label_groups),
-            "seconds": {stage: round(seconds, 6) for stage, seconds in stages.items()},
-        }
+        return await service.classify(request, top_k)
 
     @app.middleware("http")
     async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -228,17 +242,17 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
             status = response.status_code
         finally:
             if request.url.path == "/classify":
-                metrics.requests.labels(status).inc()
+                service.metrics.requests.labels(status).inc()
         return response
 
     @app.get("/healthz", summary="Whether the service works")
     async def healthz() -> JSONResponse:
-        is_working = batcher.task is not None and not batcher.task.done()
-        return JSONResponse({"status": "ok" if is_working else "stopped", "model": name}, 200 if is_working else 503)
+        status, code = ("ok", 200) if service.is_working else ("stopped", 503)
+        return JSONResponse({"status": status, "model": name}, code)
 
     @app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def read_metrics() -> Response:
-        return Response(metrics.text(batcher.queue.qsize()), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.metrics.text(service.batcher.queue.qsize()), media_type=CONTENT_TYPE_LATEST)
 
     return app
 
