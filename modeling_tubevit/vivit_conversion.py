@@ -8,6 +8,7 @@ Scenic's Model 4 has the names and shapes of its Model 1 without a class token, 
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -161,22 +162,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
 
     Raises `ValueError` that names a field that must be given, or a missing array.
     """
-
-    def shape(name: str, rank: int) -> torch.Size:
-        if name not in state:
-            raise ValueError(f"This is not a complete ViViT: the array {name} is missing.")
-        if name == PATCHES and state[name].dim() == 4:
-            raise ValueError(
-                f"{PATCHES} is a 2D kernel, so this is an image ViT: FactorizedViViTForVideoClassification.from_image_checkpoint reads it."
-            )
-        if state[name].dim() != rank:
-            raise ValueError(f"{name} must have {rank} dimensions, got the shape {tuple(state[name].shape)}.")
-        return state[name].shape
-
-    def count(encoder: str) -> int:
-        pattern = re.compile(rf"{encoder}/encoderblock_(\d+)/")
-        return len({match[1] for key in state if (match := pattern.match(key))})
-
+    shape, count = partial(_shape, state), partial(_count_blocks, state)
     *tubelet, channels, hidden_size = shape(PATCHES, 5)
     is_encoder = count("SpatialTransformer") > 0
     name = "SpatialTransformer" if is_encoder else "Transformer"
@@ -195,26 +181,8 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
         "num_channels": channels,
         "num_labels": shape("output_projection/kernel", 2)[1],
     }
-    given = overrides.get("factorization")
     is_ambiguous = not (is_encoder or has_two or has_cls)
-    if is_ambiguous and given is None:
-        raise ValueError(
-            "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
-            "'dot_product' (--factorization)."
-        )
-    fitting = ("spacetime", "dot_product") if is_ambiguous else (fields["factorization"],)
-    if given is not None and given not in fitting:
-        raise ValueError(
-            f"factorization={given!r} does not fit the arrays, which are those of {' or '.join(map(repr, fitting))}."
-        )
-    if not has_two and overrides.get("attention_order") is not None:
-        raise ValueError(
-            f"attention_order={overrides['attention_order']!r} has no effect: the arrays are not those of Model 3, which has two attentions."
-        )
-    if has_two and "attention_order" not in overrides:
-        raise ValueError(
-            "The arrays do not hold the order of Model 3's attentions: give attention_order (--attention-order)."
-        )
+    _check_given(overrides, ("spacetime", "dot_product") if is_ambiguous else (fields["factorization"],))
     if is_encoder:
         temporal = "TemporalTransformer/encoderblock_0"
         fields["temporal_num_hidden_layers"] = count("TemporalTransformer")
@@ -228,6 +196,48 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> Factori
     fields |= {key: value for key, value in overrides.items() if value is not None}
     positions = shape(f"{name}/posembed_input/pos_embedding", 3)[1] - has_cls
     return FactorizedViViTConfig(**_complete_sizes(fields, positions))
+
+
+def _check_given(overrides: Mapping[str, Any], fitting: tuple[str, ...]) -> None:
+    """Raise a `ValueError` for a given factorization or order of attentions that does not fit the arrays, and for one that is missing."""
+    given = overrides.get("factorization")
+    if len(fitting) > 1 and given is None:
+        raise ValueError(
+            "The arrays are those of Model 1 without a class token, or of Model 4: give factorization='spacetime' or "
+            "'dot_product' (--factorization)."
+        )
+    if given is not None and given not in fitting:
+        raise ValueError(
+            f"factorization={given!r} does not fit the arrays, which are those of {' or '.join(map(repr, fitting))}."
+        )
+    has_two = fitting == ("self_attention",)
+    if not has_two and overrides.get("attention_order") is not None:
+        raise ValueError(
+            f"attention_order={overrides['attention_order']!r} has no effect: the arrays are not those of Model 3, which has two attentions."
+        )
+    if has_two and "attention_order" not in overrides:
+        raise ValueError(
+            "The arrays do not hold the order of Model 3's attentions: give attention_order (--attention-order)."
+        )
+
+
+def _shape(state: Mapping[str, torch.Tensor], name: str, rank: int) -> torch.Size:
+    """The shape of an array. Raises `ValueError` if it is missing, or has another number of dimensions than `rank`."""
+    if name not in state:
+        raise ValueError(f"This is not a complete ViViT: the array {name} is missing.")
+    if name == PATCHES and state[name].dim() == 4:
+        raise ValueError(
+            f"{PATCHES} is a 2D kernel, so this is an image ViT: FactorizedViViTForVideoClassification.from_image_checkpoint reads it."
+        )
+    if state[name].dim() != rank:
+        raise ValueError(f"{name} must have {rank} dimensions, got the shape {tuple(state[name].shape)}.")
+    return state[name].shape
+
+
+def _count_blocks(state: Mapping[str, torch.Tensor], encoder: str) -> int:
+    """The number of layers of an encoder."""
+    pattern = re.compile(rf"{encoder}/encoderblock_(\d+)/")
+    return len({match[1] for key in state if (match := pattern.match(key))})
 
 
 def _complete_sizes(fields: dict[str, Any], positions: int) -> dict[str, Any]:
