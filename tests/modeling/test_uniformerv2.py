@@ -105,7 +105,9 @@ def test_model_equals_the_values_of_the_authors_code(design, shared_data):
         num_global_attention_heads=variant["n_head"],
         **dict.fromkeys(("global_dropout", "classifier_dropout", "drop_path_rate", "global_drop_path_rate"), 0.0),
     ).double()
-    stem = []
+    stem, video_tokens = [], []
+    for block in model.uniformerv2.global_blocks:
+        block.register_forward_hook(lambda module, args, output: video_tokens.append(output[:, 0]))
     model.uniformerv2.pre_layernorm.register_forward_hook(lambda module, args, output: stem.append(output))
     frames = golden["frames"].permute(0, 1, 4, 2, 3)
     normalized = (frames.double() / 255 - 0.45) / 0.225
@@ -113,6 +115,9 @@ def test_model_equals_the_values_of_the_authors_code(design, shared_data):
         torch.testing.assert_close(model(normalized).logits, golden["logits"], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(model(frames).logits, golden["logits"], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(stem[0].view(golden["stem"].shape), golden["stem"], rtol=1e-9, atol=1e-9)
+    assert len(video_tokens) == 2 * len(variant["return_list"])  # of both calls
+    for index in range(len(variant["return_list"])):
+        torch.testing.assert_close(video_tokens[index], golden[f"video_token.{index}"], rtol=1e-9, atol=1e-9)
     if "train_logits" in golden:
         logits = model.train()(normalized).logits
         torch.testing.assert_close(logits, golden["train_logits"], rtol=1e-9, atol=1e-9)
@@ -321,6 +326,62 @@ def test_scaled_products_of_the_mlp_equal_its_modules():
     torch.testing.assert_close(doubled, modules(2.0), rtol=1e-12, atol=1e-12)
     mlp.fc1 = torch.nn.Sequential(mlp.fc1)  # as an adapter wraps it
     torch.testing.assert_close(mlp(tokens), modules(), rtol=1e-12, atol=1e-12)
+
+
+def test_new_parts_have_the_initialization_of_the_authors_code():
+    """Uniform weights with the bounds of Xavier or of torch's default; what is zero is in the tests of the whole model."""
+    torch.manual_seed(0)
+    width, reduced = 64, 42
+    model = UniFormerV2ForVideoClassification(
+        UniFormerV2Config(**SMALL | DESIGNS["full"] | {"hidden_size": width, "num_attention_heads": 4})
+    )
+    block, local = model.uniformerv2.global_blocks[1], model.uniformerv2.layers[1].local_block2
+    xavier = {  # the bound is sqrt(6 / (inputs + outputs)); query, key and value are one matrix
+        block.attention.in_proj_weight: (6 / (width + 3 * width)) ** 0.5,
+        block.mlp.fc1.weight: (6 / (width + 2 * width)) ** 0.5,
+    }
+    default = {  # the bound is 1 / sqrt(inputs), of biases too
+        **{
+            block.dpe.weight: 27,
+            block.mlp.fc1.bias: width,
+            model.classifier.weight: width,
+            model.classifier.bias: width,
+        },
+        **{local.reduce.weight: width, local.reduce.bias: width, local.conv.weight: 3, local.conv.bias: 3},
+    }
+    for parameter, bound in (xavier | {each: inputs**-0.5 for each, inputs in default.items()}).items():
+        largest, std = parameter.abs().max().item(), parameter.std().item()
+        assert 0.85 * bound < largest <= bound and std == pytest.approx(bound / 3**0.5, rel=0.5)
+    assert local.reduce.weight.shape == (reduced, width)
+    for parameter in (block.dpe.bias, block.attention.in_proj_bias, local.expand.weight, local.expand.bias):
+        assert not parameter.any()
+
+
+def test_dropout_is_on_the_pooled_vector_and_inside_the_global_mlps():
+    pixels, dropped = clips(), []
+    model = small_model("global", num_labels=24, global_dropout=[0.0, 0.5], classifier_dropout=0.5).train()
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.eye(24))
+        model.classifier.bias.zero_()
+    model.uniformerv2.layernorm.register_forward_hook(lambda module, args, output: dropped.append((output, None)))
+    for block in model.uniformerv2.global_blocks:
+        mlp = block.mlp
+        mlp.activation_fn.register_forward_hook(lambda module, args, output: dropped.append((output, None)))
+        mlp.fc2.register_forward_pre_hook(lambda module, args: dropped.append((dropped.pop()[0], args[0])))
+    logits = model(pixels).logits
+    (first, kept), (second, halved), (pooled, _) = dropped
+    assert torch.equal(first, kept)
+    for before, after in ((second, halved), (pooled.reshape(logits.shape), logits)):
+        ratio = (after / before).detach()
+        assert 0.2 < (ratio == 0).float().mean() < 0.8
+        torch.testing.assert_close(ratio[ratio != 0], torch.full_like(ratio[ratio != 0], 2.0))
+
+
+def test_rates_of_stochastic_depth_rise_from_zero_in_the_trunk_and_in_the_global_blocks():
+    rates = {"num_hidden_layers": 5, "global_layers": [1, 2, 4], "drop_path_rate": 0.2, "global_drop_path_rate": 0.4}
+    model = small_model("full", UniFormerV2Model, **rates)
+    for blocks, expected in ((model.layers, [0, 0.05, 0.1, 0.15, 0.2]), (model.global_blocks, [0, 0.2, 0.4])):
+        assert [block.drop_path.rate for block in blocks] == pytest.approx(expected)
 
 
 def test_stochastic_depth_drops_a_branch_for_a_clip():
