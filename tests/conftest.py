@@ -27,12 +27,13 @@ import pytest
 
 
 TESTS = Path(__file__).resolve().parent
+CACHE = Path(os.environ["HF_HOME"])  # of these tests; a test may change the variable
 # pytest's importlib mode does not change sys.path, so the helper modules need this.
 sys.path.insert(0, str(TESTS / "helpers"))
 
 
 def pytest_unconfigure():
-    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
