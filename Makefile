@@ -27,7 +27,7 @@ help:
 	@echo "make recipes            write the recipes of the published UniFormerV2 and ViViT models from their tables"
 	@echo "make release-check      build wheel and sdist, check them with twine, and run tubevit demo --quick from the wheel in a new environment"
 	@echo "make clean              remove the environment, the demo and caches"
-	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.10 or newer)."
+	@echo "The first of them also makes the environment $(VENV) (PYTHON=$(PYTHON), 3.11 or newer)."
 
 demo: $(READY)
 	@$(BIN)/tubevit demo $(if $(DATA),--data "$(DATA)")
@@ -133,8 +133,8 @@ clean:
 # The stamp is made last, so that an installation that broke off is done again.
 $(READY): pyproject.toml
 	@echo "Setting up $(VENV) with $(PYTHON): once, about 3 minutes; PyTorch alone is a download of some 3 to 5 GB."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "$(PYTHON) is older than Python 3.10; try make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; try make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip --quiet --disable-pip-version-check
 	$(BIN)/python -m pip install --editable ".[dev]" --disable-pip-version-check

@@ -187,7 +187,7 @@ def provenance(machine: dict[str, Any]) -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD") if is_tracked else "unknown",
         "dirty": is_tracked and bool(changes),
         "machine": {key: value for key, value in machine.items() if value is not None},
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 

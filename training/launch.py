@@ -179,11 +179,8 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
             f"--master-addr={options.main_process_ip or '127.0.0.1'}",
             f"--master-port={options.main_process_port or 29500}",
         ]
-    command = [sys.executable, "-m", module, *argv]
-    if sys.version_info >= (3, 11):
-        command.insert(
-            1, "-P"
-        )  # a module in the current folder must not replace a library, as with the `tubevit` script
+    # -P: a module in the current folder must not replace a library, as with the `tubevit` script.
+    command = [sys.executable, "-P", "-m", module, *argv]
     try:
         torchrun.run(
             torchrun.parse_args([f"--nproc-per-node={num_local}", *rendezvous, "--no-python", "--", *command])

@@ -99,3 +99,13 @@ def test_the_lora_extra_asks_for_what_lora_rank_needs():
     """Not for more: an extra with a bound above every release cannot be installed."""
     bounds = re.findall(r'"peft>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
     assert bounds == [MIN_PEFT, MIN_PEFT]  # extras `lora` and `dev`
+
+
+def test_the_oldest_python_is_the_same_everywhere():
+    """The tests on the lowest bounds run on it: a Python for which no release within the bounds exists shows there."""
+    oldest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())[1]
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text()
+    tested = re.search(r'matrix:.*?python: \["3\.(\d+)"', workflow, re.DOTALL)[1]
+    lowest = re.search(r'oldest-versions:.*?python-version: "3\.(\d+)"', workflow, re.DOTALL)[1]
+    checked = re.search(r"sys\.version_info < \(3, (\d+)\)", (ROOT / "Makefile").read_text())[1]
+    assert {tested, lowest, checked} == {oldest}

@@ -219,7 +219,7 @@ def describe_chain(root: Path) -> dict[str, Any]:
     environment = read_file(root / "environment.json", f"{root} is not a run of `tubevit train`.")
     machine = environment.get("machine") or {key: environment["versions"][key] for key in ("torch", "transformers")}
     is_gpu = bool(environment["gpus"]) and not options["use_cpu"]
-    finished = datetime.datetime.fromtimestamp((root / CONFIG_FILE).stat().st_mtime, datetime.timezone.utc)
+    finished = datetime.datetime.fromtimestamp((root / CONFIG_FILE).stat().st_mtime, datetime.UTC)
     words = environment["command"][1:]
     recipe = next((after for word, after in pairwise(words) if word == "--config"), None)
     name = options["model_name_or_path"]

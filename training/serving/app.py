@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -47,7 +48,7 @@ ERRORS = {
     403: "URLs of this host are not allowed",
     408: "the body did not arrive in time",
     413: "the body is too large",
-    422: "the file cannot be read, or exceeds a limit; `detail` says why",
+    422: "the file cannot be read, or exceeds a limit, or a parameter is wrong; `detail` says why",
     429: "too many requests are in progress, or too many bytes wait to be decoded",
 }
 
@@ -234,6 +235,12 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         """A video as the file of a form, as the bytes of the body, or as `{"url": ...}` if the service allows the host."""
         return await service.classify(request, top_k)
 
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        """A wrong parameter as one line, as all other errors."""
+        reasons = [f"{each['loc'][-1]}={each['input']!r:.40}: {each['msg']}" for each in error.errors()]
+        return JSONResponse({"detail": "; ".join(reasons)}, 422)
+
     @app.middleware("http")
     async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         status = 500  # of an error that the server reports
@@ -268,7 +275,7 @@ def check_model(classifier: Any) -> None:
 async def in_time(awaitable: Awaitable[bytes], seconds: float) -> bytes:
     try:
         return await asyncio.wait_for(awaitable, seconds)
-    except (asyncio.TimeoutError, httpx.TimeoutException):
+    except (TimeoutError, httpx.TimeoutException):
         raise HTTPException(408, f"the file did not arrive within {seconds:g} s") from None
 
 

@@ -62,7 +62,7 @@ class Batcher:
                     break
                 try:
                     batch.append(await asyncio.wait_for(self.queue.get(), remaining))
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     break
             if self.on_batch is not None:
                 self.on_batch(len(batch))

@@ -20,10 +20,11 @@ from video_files import moving_frames, write_video
 from warm_processes import Running
 
 from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
+from tubevit.processing import VideoDecodeError
 from tubevit.training.commands.predict import make_classifier
 from tubevit.training.models.loading import load_video_classifier
 from tubevit.training.serving.app import ServiceSettings, create_app
-from tubevit.training.serving.decoding import ClipDecoder, Limits
+from tubevit.training.serving.decoding import ClipDecoder, Limits, _reason
 
 
 LABELS = dict(enumerate(["walk", "run", "jump", "sit", "stand"]))
@@ -133,6 +134,8 @@ def test_a_file_that_cannot_be_read_is_the_client_s_error(client, files, tmp_pat
             reason = answer.json()["detail"]
             assert words in reason and "\n" not in reason and 5 < len(reason) < 300
     assert client.post("/classify", content=good).status_code == 200
+    damaged = VideoDecodeError("<9 bytes> is damaged: FFmpeg hid 2 frames. allow_partial=True returns such frames.")
+    assert _reason(damaged) == "the file is damaged: FFmpeg hid 2 frames."  # a client has no such argument
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,9 @@ def test_a_file_that_cannot_be_read_is_the_client_s_error(client, files, tmp_pat
 def test_malformed_requests_are_refused(client, sent, status):
     answer = client.post("/classify", **sent)
     assert answer.status_code == status, answer.text
-    assert answer.json()["detail"]
+    reason = answer.json()["detail"]
+    assert isinstance(reason, str) and "\n" not in reason and 5 < len(reason) < 300
+    assert "top_k='" in reason or "params" not in sent
 
 
 def test_a_process_that_dies_or_hangs_is_replaced(files, monkeypatch):
