@@ -124,9 +124,14 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
     def shape(name: str, rank: int = 2) -> torch.Size:
         return _check_rank(state, name, rank)
 
-    def count(pattern: str) -> int:
-        indices = {int(match[1]) for key in state if (match := re.match(pattern, key))}
-        return max(indices) + 1 if indices else 0
+    def count(blocks: str, pattern: str = r"\.(\d+)\.", first: int = 0) -> int:
+        indices = {int(match[1]) for key in state if (match := re.match(re.escape(blocks) + pattern, key))}
+        expected = range(first, first + len(indices))
+        if absent := sorted(set(expected) - indices):
+            raise ValueError(
+                f"The numbers of {blocks} have a gap: there is a {max(indices)}, and the tensors of {absent[0]} are missing."
+            )
+        return len(indices)
 
     _, _, kernel_frames, patch_size, _ = shape("conv1.weight", 5)
     tokens, hidden_size = shape("positional_embedding")
@@ -135,8 +140,8 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
         raise ValueError(
             f"positional_embedding has {tokens} positions, which are not a class token and a square grid."
         )
-    num_layers, num_blocks = count(r"transformer\.resblocks\.(\d+)\."), count(r"transformer\.dec\.(\d+)\.")
-    num_local = count(r"transformer\.resblocks\.0\.lmhra(\d)\.")
+    num_layers, num_blocks = count("transformer.resblocks"), count("transformer.dec")
+    num_local = count("transformer.resblocks.0.lmhra", r"(\d+)\.", first=1)
     fields: dict[str, Any] = {
         "hidden_size": hidden_size,
         "num_hidden_layers": num_layers,
@@ -144,7 +149,7 @@ def infer_config(state: Mapping[str, torch.Tensor], **overrides: Any) -> UniForm
         "image_size": grid_size * patch_size,
         "patch_size": patch_size,
         "temporal_downsampling": kernel_frames == 3,
-        "num_local_blocks": max(0, num_local - 1),
+        "num_local_blocks": num_local,
         "global_layers": list(range(num_layers - num_blocks, num_layers)),
         "global_mlp_ratio": shape("transformer.dec.0.mlp.c_fc.weight")[0] / hidden_size,
         "num_labels": shape("transformer.proj.2.weight")[0],

@@ -90,6 +90,28 @@ def test_a_missing_tensor_is_named(family, left_out, message):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "resblocks.1.",
+            "resblocks.100000000.",
+            "transformer.resblocks have a gap: there is a 100000000, .* of 1 are missing",
+        ),
+        (
+            "dec.0.",
+            "dec.3.",
+            "transformer.dec have a gap: there is a 3, and the tensors of 0 are missing",
+        ),
+        ("lmhra1", "lmhra7", "transformer.resblocks.0.lmhra have a gap: there is a 7, .* of 1 are missing"),
+    ],
+)
+def test_a_gap_in_the_numbers_of_blocks_is_named(old, new, message):
+    """Their largest number was the number of layers to build."""
+    with pytest.raises(ValueError, match=message):
+        READ["uniformerv2"]({key.replace(old, new): value for key, value in uniformerv2_state().items()})
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("ln_pre.weight", torch.ones(64, dtype=torch.int8), "backbone.ln_pre.weight has the dtype int8.*quantized"),
