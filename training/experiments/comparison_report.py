@@ -109,13 +109,14 @@ def draw_comparison(path: Path, records: Sequence[dict[str, Any]], title: str) -
     colors = [darken(TUBE_COLORS[index % len(TUBE_COLORS)]) for index in range(len(models))]
     marks = [MARKS[index // len(TUBE_COLORS) % len(MARKS)] for index in range(len(models))]
     number = len(rows[0].scores)
-    tflops = training_tflops(models[0][0])
+    steps = {each[0]["steps"] for each in models}
+    budget = f"{models[0][0]['steps']:,} steps of {'TubeViT' if len(steps) > 1 else 'each model'}"
+    if len(steps) > 1:
+        budget += f", {training_tflops(models[0][0]):.3g} TFLOP of training"
     canvas = Canvas(WIDTH, HEIGHT + LEGEND_ROW * -(-len(models) // LEGEND_COLUMNS))
     seeds = f"{number} seeds, bars from the lowest to the highest" if number > 1 else "one seed"
     kind, _, data = title.partition(" on ")
-    canvas.heading(
-        kind, f"{data}; {models[0][0]['steps']:,} steps of TubeViT, {tflops:.3g} TFLOP of training; {seeds}"
-    )
+    canvas.heading(kind, f"{data}; {budget}; {seeds}")
     with rc_context({"font.size": 9}):
         accuracy = draw_panel(canvas, 0, "Accuracy, %, against GFLOP of a clip's forward pass")
         _draw_accuracy(accuracy, models, rows, colors, marks)

@@ -313,7 +313,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     """
     gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     parts = [str(machine.get("cpu", "unknown processor"))]
-    parts += [f"{machine['cores']} cores"] if "cores" in machine else []
+    parts += [f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"] if "cores" in machine else []
     parts += [f"threads: {machine['threads']}"] if "threads" in machine else []
     parts += [f"{name} {machine[name]}" for name in ("torch", "transformers") if name in machine]
     return gpu + ", ".join(parts)
