@@ -152,9 +152,14 @@ def given_options(args: argparse.Namespace, names: Sequence[str]) -> str:
     ' --num-train 8'
     >>> given_options(argparse.Namespace(data="my clips"), ["data"])
     " --data 'my clips'"
+    >>> given_options(argparse.Namespace(epochs=6.0), ["epochs"])
+    ' --epochs 6'
     """
     given = ((name.replace("_", "-"), getattr(args, name)) for name in names)
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given if value is not None)
+    texts = (
+        (name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in given if value is not None
+    )
+    return "".join(f" --{name} {shlex.quote(text)}" for name, text in texts)
 
 
 def format_rows(table: str, rows: Sequence[Ablation], overrides: dict[str, Any]) -> str:
