@@ -126,8 +126,8 @@ def load_converted(
 
 def check_tensors(tensors: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
     """
-    Raise `ValueError` for a value that is not a dense tensor, for a tensor without values, for one that is not of floating-point numbers
-    of at least 16 bits (but for the counts of batch norms), and for tensors with NaN or inf. names: as in `build_state`.
+    Raise `ValueError` for a value that is not a dense tensor, is empty, or holds NaN or inf, and for a dtype that is not a floating-point
+    one of at least 16 bits; the counts of batch norms (`num_batches_tracked`) may be integers. names: as in `build_state`.
     """
     names = names or {}
     for key, value in tensors.items():

@@ -85,8 +85,7 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        # Remove query and credentials from the name: both may contain secrets that must not be logged.
-        name = re.sub(r"//.*@", "//", source.split("?")[0])
+        name = without_secrets(source)
         return _in_memory(_download(source, name), name)
     if isinstance(source, str) and source.lower().startswith("file://"):
         address = urllib.parse.urlsplit(source)
@@ -125,6 +124,11 @@ def open_container(file, name: str, probe: bool = True):
         raise VideoDecodeError(f"{name} is not a video file, or it is damaged or cut off: {reason(error)}.") from error
     with container:
         yield container, _video_stream(container, name)
+
+
+def without_secrets(url: str) -> str:
+    """A URL without its user name, password and query, for messages and files: a query may hold a token or a passphrase."""
+    return re.sub(r"//.*@", "//", url.split("?")[0])
 
 
 def reason(error: Exception) -> str:

@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     problem, failure = watcher.watch(source, args.duration)
     if not watcher.has_begun:  # nothing is written
-        print(problem or f"{source.name} has no frames.", file=sys.stderr)
+        print(problem or f"No frame of {source.name} was read.", file=sys.stderr)
         if failure is not None:
             raise failure
         return 1

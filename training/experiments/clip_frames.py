@@ -30,7 +30,8 @@ JPEG_QUALITY = 95
 
 class FrameLabels(NamedTuple):
     """
-    clips: split to its clips with images, each as its number in the order of `GroupedClips` and its label. messages: on what is left out.
+    clips: each split to its clips with images, as pairs of the index in `GroupedClips` and the label. messages: lines on the clips that are
+    left out.
     """
 
     clips: dict[str, list[tuple[int, str]]]
@@ -161,7 +162,11 @@ def read_labels(source: str, group_column: str | None, column: str) -> tuple[tup
 
 
 def _annotation_files(source: str, column: str) -> list[str]:
-    """The tables that may hold the column: the source itself, or those files of a folder that have a column of this name."""
+    """
+    The tables that may hold the column: the source itself, or those files of a folder that have a column of this name.
+
+    Raises `ValueError` for a folder without such a file.
+    """
     from ..data.text_tables import sniff_header
 
     if not Path(source).is_dir():
@@ -179,7 +184,7 @@ def _annotation_files(source: str, column: str) -> list[str]:
 
 
 def _read_column(file: str, column: str) -> dict[Any, str | None]:
-    """The text in a column for each clip that an annotation file names. Raises `ValueError` for a file without one, and for two values."""
+    """The text in a column for each clip that an annotation file names. Raises `ValueError` for a file without the column, and for a clip with two values."""
     from ..data.data_config import DataConfig
     from ..data.video_datasets import load_video_dataset
 

@@ -220,7 +220,7 @@ def section(records: Sequence[dict[str, Any]], picture: str | None = None) -> st
             own = [record for record in runs if any(row.get("panel", "") == panel for row in record["rows"])]
             about = own[0].get("about", "")
             if about not in abouts:
-                parts.append(about.removeprefix(first["about"]).strip())
+                parts.append(about.removeprefix(abouts[0]).strip())
                 abouts.append(about)
             cells = run_cells(own) if is_train else table_cells(rows)
             parts += [

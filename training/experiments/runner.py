@@ -107,15 +107,16 @@ def _with_prerequisites(experiment: Experiment) -> dict[str, Experiment]:
 
 
 def _forget_without_weights(experiments: Sequence[Experiment], folder: Path) -> None:
-    """Remove the folders of finished runs without weights from which one of these experiments starts, so that they are trained again."""
+    """Remove the folders of finished runs without weights from which a run starts that will be trained, so that they are trained again."""
     for experiment in experiments:
         if _finished_file(experiment, folder).is_file():
             continue
-        for start in experiment.prerequisites():
+        for start in experiment.init_from.values():
             run_folder = start.run_folder(folder)
             if _finished_file(start, folder).is_file() and not any(run_folder.glob("**/*.safetensors")):
                 print(f"{run_folder} is trained again: its weights were removed, and another run starts from them.")
                 shutil.rmtree(run_folder)
+            _forget_without_weights([start], folder)
 
 
 def _remove_weights(experiment: Experiment, folder: Path) -> None:

@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..command_line import whole_number
+from ..command_line import positive_number, whole_number
 from .ablations import add_run_arguments, format_table_report, given_options
 from .folds import GroupedClips, load_clips, read_groups, read_split, splits_of
 
@@ -80,15 +80,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--epochs",
-        type=_positive,
+        type=positive_number,
         metavar="X",
         help="epochs of TubeViT, whose FLOPs all rows have, but for rows that train on images or state more steps (default: those of the recipe finetune-transfer)",
     )
     parser.add_argument(
         "--image-labels",
         metavar="COLUMN",
-        help="column of the annotation file with the labels of images, such as the place where a clip was filmed; label: the classes of the "
-        "clips. Images are frames of the clips, for the rows that train on images too (default: these rows are left out)",
+        help="also compare joint training on clips and images, which are frames of the clips: the column of the annotation file with the labels "
+        "of the images, such as the place where a clip was filmed; label: the classes of the clips (default: no rows of joint training)",
     )
     parser.add_argument("--keep-weights", action="store_true", help="keep the trained weights of all runs")
     add_run_arguments(parser)
@@ -96,13 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _folds(text: str) -> int | str:
     return SPLIT if text == SPLIT else whole_number(2)(text)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 def choose_rows(rows: Sequence[Any], args: argparse.Namespace) -> list[Any]:
     """
-    The rows without those that train on images, if there are none; the other rows of their panel are left out too.
+    The rows to run: without `--image-labels`, all but those that train on images and the other rows of their panel.
 
     Raises `ValueError` for rows of `--rows` that need images, and for `--image-labels` without a row that trains on images.
     """
@@ -203,7 +196,7 @@ def make_folds_of(args: argparse.Namespace) -> list[Any]:
 
 def add_frames(folds: Sequence[Any], column: str | None) -> list[Any]:
     """
-    The data of experiments with frames of the clips; as they are without a column. Prints what the images are, and what is left out.
+    The folds with frames of their clips, or without a column the folds alone. Prints where the labels come from, and what is left out.
 
     Raises `ValueError` for a column that gives no labels.
     """
@@ -249,7 +242,7 @@ def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
 def make_runs(
     setup: Any, rows: Sequence[Any], folds: Sequence[Any], num_seeds: int, label: dict, framed: Sequence[Any] = ()
 ) -> list[Any]:
-    """A run per seed, fold and row. framed: the data of `folds` with images, for the rows that train on some."""
+    """A run per seed, fold and row. framed: the data of `folds` with images, for the rows that train on images."""
     from .runner import Run
 
     return [

@@ -72,9 +72,9 @@ def head_rows(target: str, order: str) -> tuple[list[int], list[str]]:
     target: "kinetics400", "kinetics600" or "kinetics700". order: of the Kinetics-710 classifier, "reference", "mmaction2", or a file with
         the 710 names in the order of the rows.
 
-    A class has the row of its own name, if there is one, and otherwise that of MMAction2's map. "chopping vegetables" of Kinetics-600 is
-    not in the authors' list: its row is `NO_ROW`. ("throwing ball (not baseball or American football)" there, which MMAction2's list
-    lacks, is of Kinetics-600 and 700: it stands among the classes of both, before the one of Kinetics-600 alone.)
+    A class has the row of its own name, if there is one, and otherwise the row of MMAction2's map. The authors' list lacks "chopping
+    vegetables" of Kinetics-600, whose row is `NO_ROW`. It has "throwing ball (not baseball or American football)" of Kinetics-600 and 700,
+    which MMAction2's list lacks.
     """
     indices, names = _indices_in_710(target), read_class_list(FOLDER / f"{target}.txt")
     alphabetical = read_class_list(FOLDER / "kinetics710.txt")

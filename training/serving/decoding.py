@@ -67,9 +67,7 @@ def _reason(error: Exception) -> str:
         if isinstance(error, (VideoDecodeError, ValueError))
         else f"{type(error).__name__}: {one_line(error)}"
     )
-    text = re.sub(
-        r" allow_partial=True returns [^.]*\.", "", text
-    )  # an argument of a function, which a client does not call
+    text = re.sub(r" allow_partial=True returns [^.]*\.", "", text)  # a client has no such argument
     return re.sub(r"^<\d+ bytes>:? ", "the file ", text)
 
 

@@ -13,11 +13,10 @@ import numpy as np
 from tubevit.processing import VideoDecodeError
 from tubevit.processing.clip_assembly import FrameToRGB
 from tubevit.processing.decoder_setup import default_num_threads, set_decoder_threads
-from tubevit.processing.video_source import import_av, open_container, reason, resolve_source
+from tubevit.processing.video_source import import_av, open_container, reason, resolve_source, without_secrets
 
 
 LIVE = re.compile(r"(rtsp|rtsps|rtmp|rtmps|rtp|udp|tcp|srt)://")
-CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
 CAMERA = re.compile(r"camera:(\d+)")
 CAMERA_FORMATS = {
     "Linux": ("v4l2", "/dev/video{}"),
@@ -49,8 +48,11 @@ class VideoSource:
         lost.
     on_message: called with one line each time a live source is lost.
 
-    name: without the user name and password of a URL, for messages and files. num_damaged: frames left out because FFmpeg reports damage. Raises an `OSError` if there is no such file. The iterator raises
-    `VideoDecodeError` if a file cannot be read to its end, or if a live source cannot be opened (again).
+    Its attribute `name` is for messages and files: a URL there has no user name, password or query. `num_damaged` counts the frames that
+    are left out because FFmpeg reports damage.
+
+    Raises an `OSError` for a file that does not exist. The iterator raises `VideoDecodeError` if a file cannot be read to its end, or if a
+    live source cannot be opened (again).
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class VideoSource:
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.num_damaged = 0
         self.file = None if self.is_live else resolve_source(name)
-        self.name = CREDENTIALS.sub("//", name)
+        self.name = without_secrets(name) if self.file is None else self.file[1]
 
     def __iter__(self) -> Iterator[SourceFrame]:
         if self.file is not None:

@@ -15,7 +15,7 @@ from tubevit import TubeViTForVideoClassification
 from tubevit.training.experiments.initialization import config_at_size, initial_checkpoint, patch_kernels
 from tubevit.training.experiments.records import FIELDS, Label, read_record, write_record
 from tubevit.training.experiments.run_records import measure_classifier
-from tubevit.training.experiments.runner import Run, run_all, run_options
+from tubevit.training.experiments.runner import Run, _forget_without_weights, run_all, run_options
 from tubevit.training.experiments.settings import digest, with_recipe
 from tubevit.training.models.families import family_of
 from tubevit.training.models.loading import load_complete
@@ -176,6 +176,22 @@ def test_weights_that_another_run_starts_from_are_removed_behind_it_and_trained_
     again = run_all(runs[1:], tmp_path, "cpu", jobs=1, threads=1, keep_weights=False)
     assert "is trained again: its weights were removed" in capsys.readouterr().out
     assert again[0]["losses"] == records[1]["losses"] and not list(tmp_path.glob("runs/**/*.safetensors"))
+
+
+def test_only_weights_that_a_run_starts_from_are_trained_again(tmp_path, capsys):
+    first = tiny_experiment(kinds=["image"], max_steps=1)
+    second = tiny_experiment(initial={"kind": "continue"}, init_from={"weights": first}, max_steps=2)
+    third = tiny_experiment(initial={"kind": "continue"}, init_from={"weights": second}, max_steps=3)
+    for each in (first, second):
+        each.run_folder(tmp_path).mkdir(parents=True)
+        (each.run_folder(tmp_path) / "finished.json").touch()
+    weights = second.run_folder(tmp_path) / "model.safetensors"
+    weights.touch()
+    _forget_without_weights([third], tmp_path)
+    assert weights.is_file() and first.run_folder(tmp_path).is_dir() and capsys.readouterr().out == ""
+    weights.unlink()
+    _forget_without_weights([third], tmp_path)
+    assert not any((tmp_path / "runs").iterdir())
 
 
 def test_image_to_video_scaling_trains_the_layers_of_its_row(tmp_path):

@@ -511,11 +511,29 @@ def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
     assert "is not a video file" in shown.err and " windows of " not in shown.out.replace("Windows of", "")
     assert not (tmp_path / "missing").exists()
     address, _ = serve(transport_stream(tmp_path), times=1)
-    secret = address.replace("//", "//user:secret@")
+    secret = address.replace("//", "//user:secret@secret@") + "?passphrase=secret"
     assert main(["watch", secret, "--model", name, "--max-reconnects", "0", "--output", str(tmp_path / "out")]) == 1
     assert f"{address} is lost" in capsys.readouterr().err
     written = (tmp_path / "out" / "events.json").read_text()
     assert f"{address} is lost" in json.loads(written)["problem"] and "secret" not in written
+
+
+def test_a_downloaded_file_is_named_without_password_and_token(video, monkeypatch):
+    monkeypatch.setattr("tubevit.processing.video_source._download", lambda url, name: video.read_bytes())
+    source = VideoSource("https://user:secret@host/clip.mp4?token=secret")
+    assert source.name == "https://host/clip.mp4" and sum(1 for _ in source) == 100
+    assert VideoSource(str(video)).name == str(video)
+
+
+def test_a_source_that_is_stopped_before_its_first_frame_writes_nothing(tmp_path, video, monkeypatch, capsys):
+    def stop(source):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoSource, "__iter__", stop)
+    name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
+    assert main(["watch", str(video), "--model", name, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.endswith(f"Stopped.\nNo frame of {video} was read.\n")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", ["--window-seconds", "--stall-seconds", "--duration"])
