@@ -348,14 +348,14 @@ def hold_out(
     if held_out and not by_group:
         messages += suggest_groups([each for each in files if isinstance(each, str)])
     if not held_out:
-        unit = "group" if by_group else "video"
+        unit = "group" if by_group else "sample"
         messages.append(f"There is no validation split, and none can be held out: no class has two {unit}s.")
         return []
     whole = (
         f", in whole groups ({len({joined[index] for index in held_out})} of {len(set(joined))})" if by_group else ""
     )
     messages.append(
-        f"There is no validation split: {len(held_out)} of {len(labels)} videos are held out for it{whole}."
+        f"There is no validation split: {len(held_out)} of {len(labels)} samples are held out for it{whole}."
     )
     return held_out
 

@@ -390,7 +390,7 @@ def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
         if score <= chance + error:
             return (
                 f"WARNING: the {name.replace('_', ' ')}, {100 * score:.1f} %, is at chance level: {what} reaches {100 * chance:.1f} %, with a "
-                f"standard error of {100 * error:.1f} % on {num_videos:,} videos. The model has learned little or nothing."
+                f"standard error of {100 * error:.1f} % on {num_videos:,} samples. The model has learned little or nothing."
             )
     return None
 

@@ -41,7 +41,7 @@ def test_rare_classes_are_on_both_sides_of_every_source(tmp_path, source):
             data = load(data=add_table(tmp_path / "a.csv", rows), split_seed=seed)
         held_out = Counter(data.class_names[row["label"]] for row in data.splits["validation"])
         assert held_out == {"common": 15, "rare": 1, "third": 2} and len(data.splits["train"]) == 72 - 18
-        assert "There is no validation split: 18 of 72 videos are held out for it." in data.messages
+        assert "There is no validation split: 18 of 72 samples are held out for it." in data.messages
         assert "1 class of the train split without a video in the validation split: single." in data.messages
 
 
@@ -70,7 +70,7 @@ def test_groups_are_kept_together(tmp_path, source):
         sides,
         [{name.removeprefix("p") for name in side} for side in sides],  # of the pattern
     )
-    assert "12 of 48 videos are held out for it, in whole groups (2 of 8)." in " ".join(data.messages)
+    assert "12 of 48 samples are held out for it, in whole groups (2 of 8)." in " ".join(data.messages)
 
 
 def test_a_file_and_its_group_are_joined():
@@ -158,7 +158,7 @@ def test_a_split_that_cannot_be_held_out_is_said(tmp_path):
     rows = [{"path": f"{name}.mp4", "label": name} for name in "abc"]
     data = load(data=add_table(tmp_path / "a.csv", rows))
     assert list(data.splits) == ["train"]
-    assert "There is no validation split, and none can be held out: no class has two videos." in data.messages
+    assert "There is no validation split, and none can be held out: no class has two samples." in data.messages
 
 
 def test_classes_of_several_labels_on_one_side_are_said_and_do_not_stop_the_run(tmp_path):

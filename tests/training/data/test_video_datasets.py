@@ -301,7 +301,7 @@ def test_validation_fraction_is_held_out_without_validation_split(tmp_path):
     data = load(data=tmp_path)
     labels = sorted(row["label"] for row in data.splits["validation"])
     assert labels == [0, 0, 1] and len(data.splits["train"]) == 9
-    assert data.messages == ["There is no validation split: 3 of 12 videos are held out for it."]
+    assert data.messages == ["There is no validation split: 3 of 12 samples are held out for it."]
     assert table(data, "validation") == table(load(data=tmp_path), "validation")
     assert list(load(data=tmp_path, validation_fraction=0.0).splits) == ["train"]
 
