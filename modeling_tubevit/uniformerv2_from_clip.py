@@ -59,7 +59,8 @@ def load_clip(
     """
     A UniFormerV2 initialized from a CLIP image encoder, in evaluation mode.
 
-    source: a `CLIPModel` or `CLIPVisionModel` of Transformers, its folder or its name on the Hub; or a file in OpenAI's layout, or its content,
+    source: a CLIP of Transformers with an image encoder (`CLIPModel`, `CLIPVisionModel`, `CLIPVisionModelWithProjection`,
+        `CLIPForImageClassification`, of which only the encoder is taken), its folder or its name on the Hub; or a file in OpenAI's layout, or its content,
         tensors or arrays by name.
     design: `"global"`, global blocks after the last four layers (Kinetics); or `"full"`, global blocks after the last two thirds of the
         layers, local blocks and temporal stride 2 (Something-Something).
@@ -141,13 +142,14 @@ def read_clip(
 
 
 def _from_library(source: Any, source_kwargs: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    from transformers import CLIPModel, CLIPVisionModel
+    from transformers import CLIPForImageClassification, CLIPModel, CLIPVisionModel, CLIPVisionModelWithProjection
 
     if isinstance(source, (str, os.PathLike)):
         source = load_complete(
             CLIPVisionModel, source, CLIP_TYPES, may_lack="position_ids", **{"dtype": torch.float32, **source_kwargs}
         )
-    tower = source.vision_model if isinstance(source, CLIPModel) else source
+    whole = (CLIPModel, CLIPVisionModelWithProjection, CLIPForImageClassification)
+    tower = source.vision_model if isinstance(source, whole) else source
     if not (hasattr(tower, "config") and tower.config.model_type in CLIP_TYPES):
         raise ValueError(f"UniFormerV2 starts from a CLIP image encoder, and this is a {type(source).__name__}.")
     config = tower.config

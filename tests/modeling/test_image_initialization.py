@@ -8,9 +8,11 @@ from random_weights import randomize
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
+    CLIPForImageClassification,
     CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    CLIPVisionModelWithProjection,
     ViTConfig,
     ViTModel,
     VivitConfig,
@@ -74,6 +76,10 @@ def test_clip_of_transformers_files_and_openai_layout_give_the_same_model(tmp_pa
     )
     both.vision_model.load_state_dict(tower.state_dict())
     both.save_pretrained(tmp_path / "clip")
+    classifier, projected = CLIPForImageClassification(both.config), CLIPVisionModelWithProjection(tower.config)
+    for each in (classifier, projected):
+        each.vision_model.load_state_dict(tower.state_dict())
+        each.save_pretrained(tmp_path / type(each).__name__)
     tower.save_pretrained(tmp_path / "tower")
     state = {key.removeprefix("backbone."): value for key, value in expected.to_reference().items()}
     openai = {
@@ -89,7 +95,17 @@ def test_clip_of_transformers_files_and_openai_layout_give_the_same_model(tmp_pa
     }
     torch.save(openai, tmp_path / "openai.pt")
     visual = {key.removeprefix("visual."): value for key, value in openai.items() if key.startswith("visual.")}
-    for source in (both, tmp_path / "clip", tmp_path / "tower", tmp_path / "openai.pt", visual):
+    folders = (tmp_path / "CLIPForImageClassification", tmp_path / "CLIPVisionModelWithProjection")
+    for source in (
+        both,
+        classifier,
+        projected,
+        *folders,
+        tmp_path / "clip",
+        tmp_path / "tower",
+        tmp_path / "openai.pt",
+        visual,
+    ):
         model = UniFormerV2ForVideoClassification.from_image_checkpoint(
             source, num_labels=3, num_attention_heads=4, num_global_attention_heads=4
         )
