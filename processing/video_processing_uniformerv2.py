@@ -74,7 +74,8 @@ class UniFormerV2VideoProcessor(TubeViTVideoProcessor):
     Short videos repeat frames, so `pad_mode` matters only as `"error"` and with `sampling="fixed_rate"`.
 
     Published models are evaluated with 4 temporal and 3 spatial views on Kinetics and Moments in Time (2 and 3 with 32 or 64 frames), and 1
-    and 3 on Something-Something.
+    and 3 on Something-Something. A single spatial view is the center crop, on all data sets. The authors' code takes the left (or top) crop
+    for a single view of Something-Something; their published scores on it use all three.
 
     Example:
 
