@@ -110,6 +110,10 @@ def test_words_in_class_names_are_no_splits(name, split):
         (["train1/run/a.mp4", "train2/walk/b.mp4"], ["train1/, train2/ with one folder each (run/, walk/)"]),
         (["split1/a.mp4", "split2/b.mp4"], ["split1/, split2/", "names of parts", "data_format=class_folders"]),
         (["run.zip", "walk.rar"], ["2 archives not unpacked"]),
+        (
+            ["a.mp4", "notes.json"],
+            ["no annotation file in a known format", "(notes.json; formats: ", "csv", "kinetics"],
+        ),
         (["Hand Stand/a.mp4", "hand_stand/b.mp4"], ["'Hand Stand'", "'hand_stand'", "class_names_file"]),
     ],
 )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..class_names import normalize_label
 from ..media_files import ARCHIVE_SUFFIXES, VIDEO_SUFFIXES, MediaFolder, count, shorten
-from .registry import Source
+from .registry import Source, list_formats
 from .samples import SPLIT_NAMES, has_replacements, split_of, splits_of_folders
 
 
@@ -251,8 +251,16 @@ def _no_class_folders(tree: MediaFolder) -> str:
     archives = [name for each in tree.walk() for name in each.others if name.lower().endswith(ARCHIVE_SUFFIXES)]
     found = f"{count(num_loose, 'video')} but no class folders" if num_loose else "no videos in class folders"
     packed = f"; {count(len(archives), 'archive')} not unpacked ({shorten(archives)})" if archives else ""
+    formats = [each for each in list_formats() if each.layout == "file"]
+    suffixes = {suffix for each in formats for suffix in each.suffixes} - {".txt"}  # often a readme
+    tables = [name for each in tree.walk() for name in each.others if Path(name).suffix.lower() in suffixes]
+    unknown = (
+        f" in a known format that names its videos ({shorten(tables)}; formats: {', '.join(each.name for each in formats)})"
+        if tables
+        else ""
+    )
     return (
-        f"{tree.path} holds {found}{packed}, no annotation file and no data set of `datasets`: there must be one folder per class, "
+        f"{tree.path} holds {found}{packed}, no annotation file{unknown} and no data set of `datasets`: there must be one folder per class, "
         f"{CLASS_LAYOUT}, or an annotation file with the columns path and label (train_data=FILE)."
     )
 
