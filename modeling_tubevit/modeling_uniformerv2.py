@@ -171,6 +171,32 @@ class UniFormerV2TemporalConv(nn.Module):
         return result.permute(0, 2, 3, 1)
 
 
+class UniFormerV2BatchNorm(nn.BatchNorm1d):
+    """
+    A batch norm over `(rows, channels)` whose running statistics stay float32 when a model is cast to half precision, with `.half()`,
+    `.bfloat16()` or `.to(dtype)`: a running mean needs more digits. The output has the dtype of the input.
+    """
+
+    def _apply(self, fn, recurse=True):
+        statistics = {"running_mean": self.running_mean, "running_var": self.running_var}
+        super()._apply(fn, recurse)
+        for name, before in statistics.items():
+            after = getattr(self, name)
+            if after.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, before.to(device=after.device, dtype=torch.float32))
+        return self
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`(rows, channels)` to the same shape and dtype."""
+        mean, variance = cast(torch.Tensor, self.running_mean), cast(torch.Tensor, self.running_var)
+        if self.training:
+            cast(torch.Tensor, self.num_batches_tracked).add_(1)
+        # torch takes half-precision inputs only with weights of the statistics' dtype
+        weight, bias = self.weight.to(mean.dtype), self.bias.to(mean.dtype)
+        momentum = cast(float, self.momentum)
+        return nn.functional.batch_norm(inputs, mean, variance, weight, bias, self.training, momentum, self.eps)
+
+
 class UniFormerV2LocalBlock(nn.Module):
     """
     A local block (local MHRA): batch norm, a linear layer to a smaller width, a depthwise convolution over time, and a linear
@@ -183,7 +209,7 @@ class UniFormerV2LocalBlock(nn.Module):
         super().__init__()
         self.tokens_per_frame = config.tokens_per_frame
         # float32 also in a half-precision model, see `_keep_in_fp32_modules_strict`
-        self.batch_norm = nn.BatchNorm1d(config.hidden_size, eps=config.batch_norm_eps, dtype=torch.float32)
+        self.batch_norm = UniFormerV2BatchNorm(config.hidden_size, eps=config.batch_norm_eps, dtype=torch.float32)
         self.reduce = DefaultLinear(config.hidden_size, config.local_size)
         self.conv = UniFormerV2TemporalConv(config.local_size)
         self.expand = ZeroLinear(config.local_size, config.hidden_size)

@@ -447,6 +447,25 @@ def test_half_precision_model_is_built_with_float32_batch_statistics(dtype):
         assert model(clips().to(dtype)).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("cast", ["bfloat16", "half", "to"])
+def test_casting_a_model_keeps_float32_batch_statistics(cast):
+    model, expected = small_model("full"), small_model("full")
+    for each in (model, expected):
+        for name, buffer in each.named_buffers():
+            if "running" in name:
+                buffer.copy_(torch.linspace(0.5, 1.5, len(buffer)))
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers() if "running" in name}
+    model = model.to(torch.bfloat16) if cast == "to" else getattr(model, cast)()
+    for name, buffer in statistics.items():
+        torch.testing.assert_close(model.get_buffer(name), buffer, rtol=0, atol=0)  # float32, and not rounded
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips()).logits.float(), expected(clips()).logits, rtol=0.1, atol=0.1)
+        model.train()(clips())
+        assert not torch.equal(model.get_buffer(name), buffer)
+        assert model.float()(clips()).logits.dtype == torch.float32
+    assert {buffer.dtype for name, buffer in model.double().named_buffers() if "running" in name} == {torch.float64}
+
+
 @pytest.mark.filterwarnings("ignore:The following device_map keys")  # accelerate looks for modules only
 @pytest.mark.parametrize("design", DESIGNS)
 def test_layers_on_disk_give_the_same_logits(design, tmp_path):

@@ -15,6 +15,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tubevit.modeling_uniformerv2 import UniFormerV2BatchNorm
+
+
+REPLACEABLE = (nn.BatchNorm1d, UniFormerV2BatchNorm)
+
 
 def batch_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     """The batch norms of a model with their names."""
@@ -47,7 +52,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-class SynchronizedBatchNorm1d(nn.BatchNorm1d):
+class SynchronizedBatchNorm1d(UniFormerV2BatchNorm):
     """`torch.nn.SyncBatchNorm` for processes without GPUs, which it refuses. Inputs are `(rows, channels)`."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -73,7 +78,7 @@ def synchronize_batch_norms(model: nn.Module, device_type: str) -> None:
     else with `SynchronizedBatchNorm1d`. Weights and their names stay, and fixed batch norms stay fixed.
     """
     for name, module in list(batch_norms(model)):
-        if type(module) is not nn.BatchNorm1d:
+        if type(module) not in REPLACEABLE:
             continue
         if device_type == "cuda":
             parent, _, child = name.rpartition(".")
@@ -82,7 +87,7 @@ def synchronize_batch_norms(model: nn.Module, device_type: str) -> None:
             module.__class__ = SynchronizedBatchNorm1d
 
 
-class FixedBatchNorm1d(nn.BatchNorm1d):
+class FixedBatchNorm1d(UniFormerV2BatchNorm):
     """A batch norm that always normalizes with its running statistics."""
 
     def train(self, mode: bool = True) -> "FixedBatchNorm1d":
@@ -91,7 +96,7 @@ class FixedBatchNorm1d(nn.BatchNorm1d):
 
 def fix_batch_norms(model: nn.Module) -> int:
     """Keep the statistics of all batch norms as they are, in training too. Returns the number of batch norms."""
-    found = [module for _, module in batch_norms(model) if type(module) is nn.BatchNorm1d]
+    found = [module for _, module in batch_norms(model) if type(module) in REPLACEABLE]
     for module in found:
         module.__class__ = FixedBatchNorm1d
         module.eval()
