@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from tiny_runs import ONE_VIEW, make_run, make_videos
 
 from tubevit import UniFormerV2Config, UniFormerV2ForVideoClassification, UniFormerV2VideoProcessor
+from tubevit.modeling_uniformerv2 import UniFormerV2BatchNorm
 from tubevit.training.models.batch_norm import (
     FixedBatchNorm1d,
     StatisticsOfForward,
@@ -164,7 +165,7 @@ def test_batch_norms_of_several_processes_are_synchronized(is_synchronized, chec
     monkeypatch.setattr(VideoTrainingArguments, "world_size", 2)
     run = run_of(checkpoint, videos, tmp_path / "run", sync_batch_norm=is_synchronized)
     kinds = {type(module) for _, module in batch_norms(build_run(run, tmp_path).model.model)}
-    assert kinds == {SynchronizedBatchNorm1d if is_synchronized else torch.nn.BatchNorm1d}
+    assert kinds == {SynchronizedBatchNorm1d if is_synchronized else UniFormerV2BatchNorm}
 
 
 def test_batch_norms_of_gpus_become_those_of_torch_and_keep_their_weights():
