@@ -178,9 +178,10 @@ class UniFormerV2BatchNorm(nn.BatchNorm1d):
     """
 
     def _apply(self, fn, recurse=True):
-        statistics = {"running_mean": self.running_mean, "running_var": self.running_var}
+        names = ("running_mean", "running_var")
+        statistics = [getattr(self, name) for name in names]
         super()._apply(fn, recurse)
-        for name, before in statistics.items():
+        for name, before in zip(names, statistics, strict=True):
             after = getattr(self, name)
             if after.dtype in (torch.float16, torch.bfloat16):
                 setattr(self, name, before.to(device=after.device, dtype=torch.float32))
