@@ -23,7 +23,7 @@ from tubevit.processing import TubeViTVideoProcessor
 
 from ..models.loading import load_video_classifier
 from ..models.onnx_clips import drawn_clips
-from ..models.onnx_files import FILE_NAME, PROVIDERS, export_onnx
+from ..models.onnx_files import ONNX_FILE, PROVIDERS, export_onnx
 from ..models.onnx_quantization import quantize
 from ..timing import interleave, ratios, summarize
 
@@ -65,7 +65,7 @@ def measure_runtimes(
         rows = {key: summarize(each) for key, each in timings.items()}
         for key, row in rows.items():
             if key in files:
-                row["megabytes"] = sum(each.stat().st_size for each in files[key].parent.glob(f"{FILE_NAME}*")) / 1e6
+                row["megabytes"] = sum(each.stat().st_size for each in files[key].parent.glob(f"{ONNX_FILE}*")) / 1e6
             if key != "torch":
                 row |= ratios(row, rows["torch"])
                 row["difference"] = float(np.abs(logits[key] - logits["torch"]).max())
@@ -87,7 +87,7 @@ def random_model(folder: Path, preset: str, num_frames: int, image_size: int) ->
 
 def _write_files(name: str, folder: Path, calibration: torch.Tensor) -> dict[str, Path]:
     """The ONNX files of a classifier, which take raw pixels, by the names of `RUNTIME_TITLES`."""
-    files = {key: folder / key / FILE_NAME for key in ("float32", "int8_dynamic", "int8_static")}
+    files = {key: folder / key / ONNX_FILE for key in ("float32", "int8_dynamic", "int8_static")}
     export_onnx(name, files["float32"].parent, "uint8", for_program=True)
     for key in ("int8_dynamic", "int8_static"):
         shutil.copytree(files["float32"].parent, files[key].parent)

@@ -114,10 +114,10 @@ def _remove_files(folder: Path) -> None:
 
 
 def _export_onnx(args: argparse.Namespace, model: str) -> None:
-    from ..models.onnx_files import FILE_NAME, export_onnx
+    from ..models.onnx_files import ONNX_FILE, export_onnx
 
     messages = export_onnx(model, args.output, args.input, args.dtype or "float32", args.quantize, args.calibration)
-    print(f"Wrote {args.output / FILE_NAME}, with labels and processor settings in its metadata.")
+    print(f"Wrote {args.output / ONNX_FILE}, with labels and processor settings in its metadata.")
     for message in messages:
         print(message)
     print(f"Classify with it: tubevit predict --model {args.output} CLIP ...")

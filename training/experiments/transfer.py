@@ -274,9 +274,9 @@ def describe_budget(setup: Any, rows: Sequence[Any]) -> str:
     cells = []
     for row in rows:
         steps, batch_size = setup.steps(row), setup.options(row)["per_device_train_batch_size"]
-        gflops = [number * setup.training_gflops(row, kind) for kind, number in steps.items() if number]
-        total = f"{batch_size * sum(gflops) / 1000:.2f}"
-        cells.append([row.title, f"{setup.training_gflops(row):.1f}", steps[VIDEO], steps[IMAGE], total])
+        gflops = {kind: setup.training_gflops(row, kind) for kind in (VIDEO, IMAGE) if kind == VIDEO or steps[kind]}
+        total = batch_size * sum(steps[kind] * each for kind, each in gflops.items()) / 1000
+        cells.append([row.title, f"{gflops[VIDEO]:.1f}", steps[VIDEO], steps[IMAGE], f"{total:.2f}"])
     columns = ["", "GFLOP per clip and training step", "steps on clips", "steps on images", "training TFLOP"]
     return format_table(columns, cells)
 

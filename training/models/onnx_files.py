@@ -39,7 +39,6 @@ from .onnx_frames import any_num_frames, fixed_frames_reason, least_num_frames
 from .onnx_quantization import quantize as quantize_file
 
 
-FILE_NAME = ONNX_FILE
 SCRIPT_NAME = "classify.py"  # a copy of this file:
 SCRIPT = Path(__file__).with_name("onnx_classify.py")
 SAME_START = 150  # bytes at the start of the script that are the same in each release: copyright and purpose
@@ -286,7 +285,7 @@ def _write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     remove_export(folder)
     num_bytes = sum(parameter.nbytes for parameter in classifier.model.parameters())
-    program.save(folder / FILE_NAME, external_data=num_bytes > MAX_FILE_BYTES)
+    program.save(folder / ONNX_FILE, external_data=num_bytes > MAX_FILE_BYTES)
     classifier.model.config.save_pretrained(folder)
     classifier.processors.own.save_pretrained(folder)
     if "clip" in program.model.metadata_props:
@@ -303,7 +302,7 @@ def _quantize(
     Replace the float32 file of an export by one in int8, static with `files`, and compare it with torch on `others`, or on `files` if there
     are no others. Returns sentences for the user.
     """
-    path, media = folder / FILE_NAME, classifier.media
+    path, media = folder / ONNX_FILE, classifier.media
     exported, messages = load_onnx_classifier(path, {}), []
     if files:
         clips, messages = _read_clips(exported, files)
@@ -413,10 +412,10 @@ def remove_export(folder: Path) -> None:
     Remove what `export_onnx` wrote to a folder: graph, weights, script, config and processor. Other files stay, also a `classify.py`
     of another origin, and the config and processor of a checkpoint that has its own weights in the folder.
     """
-    names, script = [FILE_NAME, f"{FILE_NAME}.data"], folder / SCRIPT_NAME
+    names, script = [ONNX_FILE, f"{ONNX_FILE}.data"], folder / SCRIPT_NAME
     if script.is_file() and script.read_bytes().startswith(SCRIPT.read_bytes()[:SAME_START]):
         names.append(SCRIPT_NAME)
-    if (folder / FILE_NAME).is_file() and not has_weights(folder):
+    if (folder / ONNX_FILE).is_file() and not has_weights(folder):
         names += SETTINGS_FILES
     for name in names:
         (folder / name).unlink(missing_ok=True)
@@ -429,7 +428,7 @@ def find_onnx_file(name: str) -> Path | None:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {name}.")
         return path
-    return path / FILE_NAME if (path / FILE_NAME).is_file() and not has_weights(path) else None
+    return path / ONNX_FILE if (path / ONNX_FILE).is_file() and not has_weights(path) else None
 
 
 def metadata(classifier: VideoClassifier, axes: list[str | int], name: str, input_dtype: str) -> dict[str, str]:
@@ -455,7 +454,7 @@ def compare(classifier: VideoClassifier, folder: Path, shapes: tuple[tuple[int, 
     """
     import onnxruntime
 
-    exported, generator = load_onnx_classifier(folder / FILE_NAME, {}), torch.Generator().manual_seed(0)
+    exported, generator = load_onnx_classifier(folder / ONNX_FILE, {}), torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for batch, shape in enumerate(shapes, 1):
         clips = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)

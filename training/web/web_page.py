@@ -14,7 +14,7 @@ from typing import Any
 
 from ..models.loading import VideoClassifier, load_video_classifier
 from ..models.onnx_clips import describe_clips, drawn_clips
-from ..models.onnx_files import FILE_NAME, INPUT_NAMES, export_onnx, load_onnx_classifier
+from ..models.onnx_files import INPUT_NAMES, ONNX_FILE, export_onnx, load_onnx_classifier
 from ..models.onnx_quantization import quantize_weights
 from ..visualization.canvas import dimensions, tube_colors
 from ..visualization.tube_masks import applied_tubes
@@ -48,9 +48,9 @@ def export_web(
         exported = Path(temporary) / "float32"
         messages = [*export_onnx(name, exported, "uint8", for_program=True), *messages]
         chosen, weights, reason = _choose_weights(classifier, exported, weights)
-        num_bytes = [_copy_lean(each / FILE_NAME, folder / FILE_NAME) for each in (exported, chosen)]
+        num_bytes = [_copy_lean(each / ONNX_FILE, folder / ONNX_FILE) for each in (exported, chosen)]
         smaller = "" if weights == "float32" else f" instead of {num_bytes[0] / 1e6:.1f} MB in float32"
-        messages.append(f"{FILE_NAME} has {weights} weights, {num_bytes[1] / 1e6:.1f} MB{smaller}{reason}.")
+        messages.append(f"{ONNX_FILE} has {weights} weights, {num_bytes[1] / 1e6:.1f} MB{smaller}{reason}.")
     for path in PAGE.iterdir():
         shutil.copyfile(path, folder / path.name)
     settings |= {"weights": weights, "model_bytes": num_bytes[1]}
@@ -111,7 +111,7 @@ def _choose_weights(classifier: VideoClassifier, exported: Path, weights: str) -
     if weights == "float32":
         return exported, weights, ""
     quantized, clips = quantize_weights(exported), drawn_clips(classifier, NUM_COMPARED)
-    ours, theirs = load_onnx_classifier(quantized / FILE_NAME, {})(clips), classifier(clips)
+    ours, theirs = load_onnx_classifier(quantized / ONNX_FILE, {})(clips), classifier(clips)
     num_same = int((ours.argmax(1) == theirs.argmax(1)).sum())
     if weights == "auto" and num_same < len(clips):
         return (
