@@ -1,17 +1,23 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
 """
 `tubevit experiments budgets`: is one TubeViT, trained once for a range of token budgets, as good at each budget as a model of that
-budget? All models start from random weights and have the same data, recipe and number of steps.
+budget? All models have the same data and recipe, and start from random weights, or with `--model` from one image ViT.
 
 Trained are one model with `token_budget_range`, once more with `budget_distillation`, one model for each budget alone, and one with all
-tokens. The models of the range and of all tokens are evaluated at each budget, and with as many random tokens. The models of
-`--against` have the training FLOPs of the TubeViT with all tokens, as in `tubevit experiments compare`.
+tokens. The models of one budget have the same number of steps; those of the range have the training FLOPs of the one with all tokens,
+hence more steps, as have the models of `--against` in `tubevit experiments compare`. The models of the range and of all tokens are
+evaluated at each budget, and with as many random tokens.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from ..command_line import positive_number
 from ..option_types import Range
 from ..options import parse_names
 from .ablation_tables import SIZES, Size, tubevit
@@ -49,7 +55,15 @@ FRACTIONS = (1.0, 0.5, 0.25, 0.125)  # of all tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_comparison_arguments(parser, "default: 400; gpu: 2000")
+    add_comparison_arguments(parser, "default: 400; gpu: 2000; with --model the epochs of the recipe")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="image ViT to start from, folder or Hub name, with the recipe finetune-transfer; needs --data, and compares with no models of the library (default: random weights)",
+    )
+    parser.add_argument(
+        "--learning-rate", type=positive_number, metavar="X", help="of all models (default: that of the recipe)"
+    )
     parser.add_argument(
         "--budgets",
         metavar="N,...",
@@ -74,18 +88,18 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
     if args.distillation not in Range(0, 1):
         raise ValueError(f"--distillation must be from 0 to 1, got {args.distillation:g}.")
-    size, device = change_size(SIZES[args.size], args), pick_device(args.device)
-    budgets = parse_budgets(args.budgets, size)
+    device, setup = pick_device(args.device), make_setup(args)
+    peers = [] if args.model else parse_names(args.against)
+    budgets = parse_budgets(args.budgets, setup.config)
     if args.threads:
         torch.set_num_threads(args.threads)
-    data, peers = comparison_data(size, args.data, args.validation_data), parse_names(args.against)
-    label = budgets_label(data, args, budgets)
-    runs = budgets_runs(size, data, budgets, args.distillation, args.seeds, label)
-    runs += peers_runs(size, data, peers, args.seeds, label)
+    label = budgets_label(setup, args, budgets)
+    runs = budgets_runs(setup, budgets, args.distillation, args.seeds, label)
+    runs += peers_runs(setup, peers, args.seeds, label)
     records = run_all(runs, args.output, device, args.jobs, args.threads)
     speed = None
     if args.rounds:
-        models = speed_models(size, budgets, peers)
+        models = speed_models(setup, budgets, peers)
         speed = find_speed(label, models, args.output, device, args.rounds, measure_forward)
     print(format_budgets(records, speed))
     picture = runs[0].path(args.output).with_name(PICTURE)
@@ -94,13 +108,107 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parse_budgets(text: str | None, size: Size) -> list[int]:
+@dataclass(frozen=True)
+class Setup:
+    """What all TubeViTs have in common. size: of the experiments from random weights. steps: of a model with all tokens."""
+
+    size: Size
+    data: Data
+    steps: int
+    learning_rate: float | None = None
+
+    @cached_property
+    def config(self) -> Any:
+        """The config with all tokens."""
+        from tubevit import TubeViTConfig
+
+        return TubeViTConfig(**self.model_config)
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        """The fields of `config`, as JSON holds them."""
+        return {**sizes_of_tubevit(self.size), **tubevit(self.size)}
+
+    def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
+        """One of the runs. tubes: in place of those of `config`. changes: options of `tubevit train`."""
+        changes = {**({} if self.data.source == MOTION else REAL_DATA), **self.given(), **changes}
+        config = tubevit(self.size) if tubes is None else {**tubevit(self.size), "tubes": tubes}
+        return Experiment(self.size.options(config, steps, **changes), self.data, seed=seed)
+
+    def given(self) -> dict[str, Any]:
+        """Options of `tubevit train` from the command line."""
+        return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+
+    @property
+    def start(self) -> str:
+        """What the models start from, for the report."""
+        return "Random weights, one recipe."
+
+
+@dataclass(frozen=True)
+class TransferSetup(Setup):
+    """The same from an image ViT. transfer: a `transfer_rows.Transfer`."""
+
+    transfer: Any = None
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        from .transfer_rows import TUBEVIT, TransferRow
+
+        config = self.transfer.tubevit_config(TransferRow(TUBEVIT, "", 0)).to_diff_dict()
+        return {name: value for name, value in config.items() if name not in ("transformers_version", "model_type")}
+
+    def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
+        from .transfer_rows import TUBEVIT, TransferRow
+
+        options = {**self.given(), **changes, **({} if tubes is None else {"model_config": {"tubes": tubes}})}
+        found = self.transfer.experiment(TransferRow(TUBEVIT, "", 0, options=options), self.data, seed)
+        return replace(found, options=found.options | {"max_steps": steps})
+
+    @property
+    def start(self) -> str:
+        return f"From {Path(self.transfer.model).name}, the recipe finetune-transfer."
+
+
+def make_setup(args: argparse.Namespace) -> Setup:
     """
-    The numbers of tokens, all tokens first. text: of `--budgets`; `None` for the `FRACTIONS`.
+    What the models have in common, from the command line.
+
+    Raises `ValueError` for options that do not work with `--model`, and for data without training or validation clips.
+    """
+    size = change_size(SIZES[args.size], args)
+    if args.model is None:
+        data = comparison_data(size, args.data, args.validation_data)
+        return Setup(size, data, size.steps, args.learning_rate)
+    from .folds import read_split
+    from .transfer import check_model, num_train
+    from .transfer_rows import Transfer, recipe_options
+
+    if args.data is None:
+        raise ValueError(f"--model {args.model} needs --data, the clips to train on.")
+    for name, given in (
+        ("--validation-data", args.validation_data),
+        (f"--against {args.against}", args.against not in ("", ",".join(PEERS))),
+        ("--size gpu", args.size == "gpu"),
+    ):
+        if given:
+            raise ValueError(
+                f"{name} does not work with --model, whose recipe finetune-transfer trains TubeViT alone, on a data set with two splits."
+            )
+    check_model(args.model)
+    clips = read_split(args.data)
+    options = recipe_options()
+    data = Data.of_files(args.data, None, options["num_frames"], options["image_size"])
+    transfer = Transfer(args.model, len(clips.class_names), num_train(clips), options["num_train_epochs"])
+    return TransferSetup(size, data, args.steps or transfer.base_steps, args.learning_rate, transfer)
+
+
+def parse_budgets(text: str | None, config: Any) -> list[int]:
+    """
+    The numbers of tokens, all tokens first. text: of `--budgets`; `None` for the `FRACTIONS`. config: with all tokens.
 
     Raises `ValueError` for numbers that a clip cannot have.
     """
-    config = tubevit_config(size)
     full = config.num_tokens()
     if text is None:
         budgets = [round(fraction * full) for fraction in FRACTIONS]
@@ -117,64 +225,67 @@ def parse_budgets(text: str | None, size: Size) -> list[int]:
     return sorted(numbers, reverse=True)
 
 
-def tubevit_config(size: Size) -> Any:
-    from tubevit import TubeViTConfig
+def steps_of_range(setup: Setup, budgets: Sequence[int], distillation: float) -> int:
+    """Steps of a model for the range of `budgets` with the training FLOPs of the one with all tokens."""
+    from ..trainer.token_budgets import levels_of, training_gflops
 
-    return TubeViTConfig(**sizes_of_tubevit(size), **tubevit(size))
+    levels = levels_of(setup.config, budgets[-1], budgets[0])
+    teacher = levels[-1] if distillation else None
+    each = [training_gflops(level, None if level is levels[-1] else teacher) for level in levels]
+    return round(setup.steps * each[-1] * len(each) / math.fsum(each))
 
 
-def budgets_label(data: Data, args: argparse.Namespace, budgets: Sequence[int]) -> dict[str, str]:
+def budgets_label(setup: Setup, args: argparse.Namespace, budgets: Sequence[int]) -> dict[str, str]:
     """The fields of `records.Label` that all records have in common."""
-    label = comparison_label(data, args.size, budgets_command(args), "flops", [])
-    where, steps = label["title"].partition(" on ")[2], args.steps or SIZES[args.size].steps
+    data, size_name = setup.data, setup.size.name
+    label = comparison_label(data, size_name, budgets_command(args), "flops", [])
+    where = label["title"].partition(" on ")[2]
     about = (
-        f"Random weights, one recipe, and {steps:,} steps of each TubeViT. A step of the range has one of up to 8 numbers of tokens from "
-        f"{budgets[-1]} to {budgets[0]}, so that its training costs less than one with all tokens. Random tokens are dropped after the "
-        "tokenizer; a budget has coarser strides."
+        f"{setup.start} A model of one budget has {setup.steps:,} steps. A model of the range has the training FLOPs of the one with all "
+        f"tokens, {steps_of_range(setup, budgets, 0):,} steps, of which each has one of up to 8 numbers of tokens from {budgets[-1]} to "
+        f"{budgets[0]}. Random tokens are dropped after the tokenizer; a budget has coarser strides."
     )
-    if args.against:
+    if args.against and not args.model:
         about += " The library's models have the training FLOPs of the TubeViT with all tokens."
-    group = label["group"].replace("comparison_", "budgets_", 1)
+    group = label["group"].replace("comparison_", "budgets_transfer_" if args.model else "budgets_", 1)
     return label | {"group": group, "title": f"Token budgets on {where}", "about": about}
 
 
 def budgets_command(args: argparse.Namespace) -> str:
-    against = "" if args.against == ",".join(PEERS) else given_options(args, ["against"])
+    against = "" if args.against == ",".join(PEERS) or args.model else given_options(args, ["against"])
     distillation = "" if args.distillation == 0.5 else given_options(args, ["distillation"])
-    options = given_options(args, ("data", "validation_data", *CHANGES, "budgets"))
-    return f"tubevit experiments budgets --size {args.size} --seeds {args.seeds}{against}{distillation}{options}"
+    options = given_options(args, ("data", "validation_data", "model", "learning_rate", *CHANGES, "budgets"))
+    size = "" if args.model else f" --size {args.size}"
+    return f"tubevit experiments budgets{size} --seeds {args.seeds}{against}{distillation}{options}"
 
 
 def budgets_runs(
-    size: Size, data: Data, budgets: Sequence[int], distillation: float, num_seeds: int, label: dict[str, str]
+    setup: Setup, budgets: Sequence[int], distillation: float, num_seeds: int, label: dict[str, str]
 ) -> list[Any]:
     """The runs of TubeViT, seed by seed. budgets: numbers of tokens, all tokens first."""
     from .records import Label
     from .runner import Run
 
     full, *fewer = budgets
-    config = tubevit(size)
     ranged = {"token_budget_range": [fewer[-1], full]}
-    trained: dict[str, dict[str, Any]] = {FULL: {}, RANGE: ranged}
+    # Of each model its steps, its options, and its number of tokens if it is of one budget below all tokens.
+    trained: dict[str, tuple[int, dict[str, Any], int | None]] = {FULL: (setup.steps, {}, None)}
+    trained[RANGE] = (steps_of_range(setup, budgets, 0.0), ranged, None)
     if distillation:
-        trained[DISTILLED] = ranged | {"budget_distillation": distillation}
+        steps = steps_of_range(setup, budgets, distillation)
+        trained[DISTILLED] = (steps, ranged | {"budget_distillation": distillation}, None)
+    trained |= {f"{ALONE}_{number}": (setup.steps, {}, number) for number in fewer}
     evaluations = {f"tokens_{number}": {"token_budget": number} for number in fewer}
     evaluations |= {f"random_{number}": {"random_tokens": number} for number in fewer}
-    changes = {} if data.source == MOTION else REAL_DATA
     runs = []
     for seed in range(num_seeds):
-        experiments = {
-            name: Experiment(size.options(config, **changes, **options), data, seed=seed, evaluations=evaluations)
-            for name, options in trained.items()
-        }
-        rows = {name: rows_of(name, budgets) for name in trained}
-        for number in fewer:
-            tubes = tubevit_config(size).with_token_budget(number).tubes
-            name = f"{ALONE}_{number}"
-            experiments[name] = Experiment(size.options({**config, "tubes": tubes}, **changes), data, seed=seed)
-            rows[name] = [row_of(ALONE, number, VIDEO)]
-        for position, (name, experiment) in enumerate(experiments.items()):
-            runs.append(Run(experiment, Label(**label, name=name, rows=rows[name], position=position)))
+        for position, (name, (steps, options, number)) in enumerate(trained.items()):
+            tubes = None if number is None else setup.config.with_token_budget(number).tubes
+            experiment = setup.experiment(steps, seed, tubes, **options)
+            if number is None:
+                experiment = replace(experiment, evaluations=evaluations)
+            rows = rows_of(name, budgets) if number is None else [row_of(ALONE, number, VIDEO)]
+            runs.append(Run(experiment, Label(**label, name=name, rows=rows, position=position)))
     return runs
 
 
@@ -195,13 +306,12 @@ def row_of(name: str, number: int, score: str, panel: str | None = None) -> dict
     }
 
 
-def peers_runs(size: Size, data: Data, peers: Sequence[str], num_seeds: int, label: dict[str, str]) -> list[Any]:
+def peers_runs(setup: Setup, peers: Sequence[str], num_seeds: int, label: dict[str, str]) -> list[Any]:
     """The runs of other models, as `tubevit experiments compare` makes them."""
-    from dataclasses import replace
-
     if not peers:
         return []
-    runs = comparison_runs(size, comparison_models(size, peers), data, size.steps, num_seeds, "flops", label)
+    models = comparison_models(setup.size, peers)
+    runs = comparison_runs(setup.size, models, setup.data, setup.steps, num_seeds, "flops", label, setup.given())
     return [
         replace(run, label=replace(run.label, position=100 + run.label.position, rows=[{**row, "panel": OTHERS}]))
         for run in runs
@@ -213,10 +323,10 @@ def peers_runs(size: Size, data: Data, peers: Sequence[str], num_seeds: int, lab
 # Speed
 
 
-def speed_models(size: Size, budgets: Sequence[int], peers: Sequence[str]) -> dict[str, dict[str, Any]]:
+def speed_models(setup: Setup, budgets: Sequence[int], peers: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The models whose forward passes are timed, as `comparison.build` takes them."""
-    models = comparison_models(size, peers)
-    ours = models["tubevit"]
+    models = comparison_models(setup.size, peers)
+    ours = {"model_config": setup.model_config}
     full, *fewer = budgets
     return {
         f"tokens_{full}": ours,

@@ -5,11 +5,12 @@ accuracy of a linear probe, and its first gradients do not distort the features 
 Features and Underperform Out-of-Distribution", ICLR 2022).
 
 The starting model computes the input of its classifier for each training clip once, without augmentation, and for its mirror image if
-training flips clips; each process reads its part of the clips, and all processes fit the same classifier to all of them. The penalty
-and the scale of the logits follow from predictions for clips that were left out, each with its mirror image, in whole groups if the data
-have groups (`group_column`).
+training flips clips, and both at each token budget of `token_budget_range`; each process reads its part of the clips, and all processes
+fit the same classifier to all of them. The penalty and the scale of the logits follow from predictions for clips that were left out, each
+with all its variants, in whole groups if the data have groups (`group_column`).
 """
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..evaluation.probes import RidgeFit, fit_ridge
 from ..models.build import RunModel
 from ..models.encoders import VideoEncoder
 from .run_config import TrainingRun
+from .token_budgets import TokenBudgets
 
 
 if TYPE_CHECKING:
@@ -74,9 +76,12 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
     rows = setup.data.splits["train"]
     was_training = model.training
     flips = flipped_labels(run.augmentation.flip, setup.class_names)
-    encoder_class = VideoEncoder if flips is None else MirroringEncoder
-    encoder = encoder_class(
-        model.to(accelerator.device).eval(), setup.model.processors, setup.model.family, "classifier"
+    encoder = VariantEncoder(
+        model.to(accelerator.device).eval(),
+        setup.model.processors,
+        setup.model.family,
+        flips is not None,
+        setup.budgets,
     )
     size, num_workers = run.training.per_device_eval_batch_size, run.training.dataloader_num_workers
     try:
@@ -97,32 +102,51 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
             f"classifier_init=ridge leaves out one group of videos at a time, and all {len(used)} training videos are of one group: leave out "
             "group_column."
         )
-    features = np.stack([predictions[index].logits.mean(0) for index in used])
-    groups_used = [groups[index] for index in used]
-    if flips is not None:
-        features = np.concatenate((features[:, 0], features[:, 1]))
-        labels = np.concatenate((labels, [flips.get(label, label) for label in labels]))
-        groups_used *= 2
-    fit = fit_ridge(features, labels, len(setup.class_names), groups_used)
+    features = np.stack([predictions[index].logits.mean(0) for index in used])  # (clips, variants, values)
+    mirrored = labels if flips is None else np.array([flips.get(label, label) for label in labels])
+    labels = np.concatenate([mirrored if is_mirrored else labels for is_mirrored, _ in encoder.variants])
+    groups_used = [groups[index] for index in used] * len(encoder.variants)
+    fit = fit_ridge(np.concatenate(features.swapaxes(0, 1)), labels, len(setup.class_names), groups_used)
     scale = softmax_scale(fit.left_out, labels)
     copy_to_classifier(fit, scale, model.classifier)
     has_groups = any(group is not None for group in setup.data.groups.get("train", []))
-    right = (fit.left_out.argmax(1) == labels)[: len(used)].mean()
-    mirrored = " and their mirror images" if flips is not None else ""
+    right = (fit.left_out.argmax(1) == labels)[: len(used)].mean()  # of the first variant
+    variants = encoder.describe()
     lost = f", {len(predictions) - len(used):,} videos could not be used" if len(used) < len(predictions) else ""
     if accelerator.is_main_process:
         print(
-            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{mirrored}{lost}: right on {100 * right:.1f} % "
+            f"The classifier starts as ridge regression on the features of {len(used):,} training videos{variants}{lost}: right on {100 * right:.1f} % "
             f"of the videos when those of one {'group' if has_groups else 'file'} at a time are left out (penalty {fit.penalty:g}, scale {scale:.3g}).",
             flush=True,
         )
 
 
-class MirroringEncoder(VideoEncoder):
-    """Embeddings of clips and of their mirror images, `(clips, 2, values)`."""
+class VariantEncoder(VideoEncoder):
+    """
+    Inputs of the classifier for clips and, with `mirrors`, for their mirror images, at each of the token budgets: `(clips, variants, values)`.
+
+    variants: (is_mirrored, level) of each; the first is the clip with the largest budget. A level of `None`: the model's own tokens.
+    """
+
+    def __init__(self, model: Any, processors: Any, family: Any, mirrors: bool, budgets: TokenBudgets | None):
+        super().__init__(model, processors, family, "classifier")
+        self.budgets = budgets
+        levels = [None] if budgets is None else budgets.levels[::-1]
+        self.variants = [
+            (is_mirrored, level) for level in levels for is_mirrored in ((False, True) if mirrors else (False,))
+        ]
 
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
-        return torch.stack([super(MirroringEncoder, self).__call__(each) for each in (clips, clips.flip(-1))], dim=1)
+        found = []
+        for is_mirrored, level in self.variants:
+            with nullcontext() if self.budgets is None else self.budgets.at(level):
+                found.append(super().__call__(clips.flip(-1) if is_mirrored else clips))
+        return torch.stack(found, dim=1)
+
+    def describe(self) -> str:
+        """What the line about the classifier says of the variants."""
+        mirrored = " and their mirror images" if any(is_mirrored for is_mirrored, _ in self.variants) else ""
+        return mirrored + ("" if self.budgets is None else f" at each of {len(self.budgets.levels)} token budgets")
 
 
 def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:

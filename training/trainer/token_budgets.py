@@ -13,7 +13,7 @@ for dense tokens; the teacher inside the step is that of universally slimmable n
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -81,9 +81,10 @@ class TokenBudgets:
         self.config, self.embeddings = model.config, model.get_input_embeddings()
         self.distillation, self.seed = distillation, seed
         self.full_tubes = self.embeddings.tubes
-        self.levels = [self._level(budget) for budget in spread(lowest, highest)]
-        # Two budgets may have the same number of tokens, where no combination of strides gives one in between.
-        self.levels = list({level.num_tokens: level for level in self.levels}.values())
+        self.levels = [
+            replace(level, tubes=self.full_tubes) if level.tubes == self.full_tubes else level
+            for level in levels_of(self.config, lowest, highest)
+        ]
         self.level = self.teacher = self.levels[-1]
         self.is_compiled = is_compiled
 
@@ -94,17 +95,17 @@ class TokenBudgets:
         needed = 4 * (len(self.levels) + 1)  # the two batch sizes of an epoch, in training and in evaluation mode
         return torch._dynamo.config.patch(recompile_limit=max(torch._dynamo.config.recompile_limit, needed))
 
-    def _level(self, budget: int) -> Level:
-        config = self.config.with_token_budget(budget)
-        tubes = tuple(config.get_tubes())
-        gflops = describe(config, [config.num_frames])["clips"][0]["gflops"]
-        return Level(self.full_tubes if tubes == self.full_tubes else tubes, config.num_tokens(), gflops)
-
     @contextmanager
     def of_step(self, step: int) -> Iterator[None]:
         """Within the context the model has the budget of this optimizer step, and after it all tokens. step: counted from 0."""
         self.level = self.levels[sample_seed(self.seed, step, "token budget") % len(self.levels)]
-        self.embeddings.tubes = self.level.tubes
+        with self.at(self.level):
+            yield
+
+    @contextmanager
+    def at(self, level: Level) -> Iterator[None]:
+        """Within the context the model has this budget, and after it all tokens."""
+        self.embeddings.tubes = level.tubes
         try:
             yield
         finally:
@@ -174,7 +175,7 @@ class TokenBudgets:
 
     def step_flops(self) -> float:
         """FLOPs of the current step for one clip: forward and backward passes, and the teacher's forward pass."""
-        return 1e9 * (FLOPS_PER_TRAINING_STEP * self.level.gflops + (self.teacher.gflops if self.has_teacher else 0.0))
+        return 1e9 * training_gflops(self.level, self.teacher if self.has_teacher else None)
 
     def describe(self) -> dict[str, str]:
         """Lines of the summary of a run."""
@@ -200,6 +201,25 @@ class TokenBudgets:
             f"Trained for any number of tube tokens of a clip from {lowest} to {highest}; it has {self.config.num_tokens()}. "
             f'`from_pretrained("{name}", token_budget=N)` and `--token-budget N` of the commands choose another.'
         )
+
+
+def levels_of(config: Any, lowest: int, highest: int) -> list[Level]:
+    """
+    The budgets of a range, the fewest tokens first. config: of a TubeViT.
+
+    Raises `ValueError` for a budget below the smallest possible one.
+    """
+    levels = {}  # by number of tokens: two budgets have the same where no combination of strides gives one in between
+    for budget in spread(lowest, highest):
+        own = config.with_token_budget(budget)
+        gflops = describe(own, [own.num_frames])["clips"][0]["gflops"]
+        levels[own.num_tokens()] = Level(tuple(own.get_tubes()), own.num_tokens(), gflops)
+    return list(levels.values())
+
+
+def training_gflops(level: Level, teacher: Level | None) -> float:
+    """GFLOPs of a training step on one clip at a budget. teacher: that of the forward pass of a teacher, if there is one."""
+    return FLOPS_PER_TRAINING_STEP * level.gflops + (0.0 if teacher is None else teacher.gflops)
 
 
 def spread(lowest: int, highest: int) -> list[int]:

@@ -10,6 +10,7 @@ from tubevit import TubeViTConfig
 from tubevit.training.cli import main
 from tubevit.training.experiments.ablation_tables import SIZES
 from tubevit.training.experiments.budgets import (
+    Setup,
     budgets_label,
     budgets_runs,
     parse_budgets,
@@ -17,6 +18,7 @@ from tubevit.training.experiments.budgets import (
     row_of,
     rows_of,
     speed_models,
+    steps_of_range,
 )
 from tubevit.training.experiments.budgets_report import (
     ALONE,
@@ -32,23 +34,29 @@ from tubevit.training.experiments.budgets_report import (
 from tubevit.training.experiments.comparison import build
 from tubevit.training.experiments.records import write_record
 from tubevit.training.experiments.results import make_report
+from tubevit.training.trainer.token_budgets import levels_of
 
 
 SIZE = SIZES["cpu"]
 ARGUMENTS = {"size": "cpu", "seeds": 2, "steps": 7, "distillation": 0.5, "against": "vivit", "budgets": None}
-ARGUMENTS |= dict.fromkeys(("data", "validation_data", "task", "level", "num_train", "num_validation"))
+ARGUMENTS |= dict.fromkeys(
+    ("model", "learning_rate", "data", "validation_data", "task", "level", "num_train", "num_validation")
+)
 
 
 def test_models_differ_in_their_tokens_alone():
-    label = budgets_label(SIZE.data, argparse.Namespace(**ARGUMENTS), [176, 88, 44])
-    runs = budgets_runs(SIZE, SIZE.data, [176, 88, 44], 0.5, 2, label)
+    setup = Setup(SIZE, SIZE.data, 7)
+    label = budgets_label(setup, argparse.Namespace(**ARGUMENTS), [176, 88, 44])
+    runs = budgets_runs(setup, [176, 88, 44], 0.5, 2, label)
     names = [FULL, RANGE, DISTILLED, f"{ALONE}_88", f"{ALONE}_44"]
     assert [(run.label.name, run.experiment.seed) for run in runs] == [
         (name, seed) for seed in (0, 1) for name in names
     ]
     options = {run.label.name: dict(run.experiment.options) for run in runs}
     own = {name: [each.pop(key, None) for key in ("token_budget_range", "budget_distillation", "model_config")] for name, each in options.items()}  # fmt: skip
+    steps = {name: each.pop("max_steps") for name, each in options.items()}
     assert all(each == options[FULL] for each in options.values()) and len({run.experiment.data for run in runs}) == 1
+    assert steps[FULL] == steps[f"{ALONE}_88"] == steps[f"{ALONE}_44"] == 7
     assert own[FULL][:2] == [None, None] and own[RANGE][:2] == [[44, 176], None] and own[DISTILLED][1] == 0.5
     for name, (_, _, model) in own.items():
         config = TubeViTConfig(num_frames=32, image_size=64, **model)
@@ -60,18 +68,28 @@ def test_models_differ_in_their_tokens_alone():
     }
     assert label["command"] == "tubevit experiments budgets --size cpu --seeds 2 --against vivit --steps 7"
     assert label["group"] == "budgets_motion_all_level1"
-    (peer,) = peers_runs(SIZE, SIZE.data, ["vivit"], 1, label)
+    (peer,) = peers_runs(setup, ["vivit"], 1, label)
     assert peer.label.name == "vivit" and peer.experiment.options["max_steps"] < SIZE.steps
-    assert DISTILLED not in [run.label.name for run in budgets_runs(SIZE, SIZE.data, [176, 44], 0.0, 1, label)]
+    assert DISTILLED not in [run.label.name for run in budgets_runs(setup, [176, 44], 0.0, 1, label)]
+
+
+def test_a_model_of_the_range_has_the_training_flops_of_one_with_all_tokens():
+    setup, budgets = Setup(SIZE, SIZE.data, 1000), [176, 88, 44]
+    levels = levels_of(setup.config, 44, 176)
+    full = 1000 * 3 * levels[-1].gflops
+    for distillation, teacher in ((0.0, 0.0), (0.5, levels[-1].gflops)):
+        each = [3 * level.gflops + (0.0 if level is levels[-1] else teacher) for level in levels]
+        steps = steps_of_range(setup, budgets, distillation)
+        assert steps * sum(each) / len(each) == pytest.approx(full, rel=1e-3) and steps > 1000
 
 
 def test_budgets_are_numbers_of_tokens_that_a_clip_can_have():
-    assert parse_budgets(None, SIZE) == [176, 88, 44, 22]
-    assert parse_budgets("44, 100", SIZE) == [176, 100, 44]
+    assert parse_budgets(None, Setup(SIZE, SIZE.data, 7).config) == [176, 88, 44, 22]
+    assert parse_budgets("44, 100", Setup(SIZE, SIZE.data, 7).config) == [176, 100, 44]
 
 
 def test_the_timed_models_have_their_tokens():
-    models = speed_models(SIZE, [176, 44], [])
+    models = speed_models(Setup(SIZE, SIZE.data, 7), [176, 44], [])
     assert list(models) == ["tokens_176", "tokens_44", "random_44"]
     embeddings = {name: build(model).get_input_embeddings() for name, model in models.items()}
     numbers = {name: sum(each.num_tokens_per_tube((32, 64, 64))) for name, each in embeddings.items()}
