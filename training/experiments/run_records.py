@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
@@ -45,15 +45,19 @@ def measure_classifier(
     token_budget: int | None = None,
     random_tokens: int | None = None,
     num_frozen_layers: int = 0,
+    lora_rank: int = 0,
+    lora_target_modules: str = "all-linear",
 ) -> dict[str, Any]:
     """
     `{"tokens", "gflops", "parameters", "trained_parameters"}` of the classifier of clips or images that a config describes.
     token_budget, random_tokens: of a TubeViT that reads clips, as for `tubevit eval`. num_frozen_layers: of the run, for families
-    whose config does not hold it.
+    whose config does not hold it. lora_rank, lora_target_modules: of the run; the adapters are trained parameters, and not parameters of
+    the classifier, whose weights they are merged into.
     """
     import torch
 
     from ..models.families import family_of
+    from ..models.lora import count_trained
     from ..models.model_size import count_parameters, describe, describe_image
     from ..models.parameter_groups import freeze_layers
     from ..models.random_tokens import random_gflops
@@ -69,11 +73,19 @@ def measure_classifier(
     if not family.freezes_layers:
         freeze_layers(model, num_frozen_layers)
     total, trained = count_parameters(model, only_used=True)
+    if lora_rank:
+        trained = count_trained(model, family, lora_rank, lora_target_modules)
     sizes = {"tokens": clip["tokens"], "gflops": clip["gflops"]}
     return sizes | {"parameters": total, "trained_parameters": trained}
 
 
-def measure_folder(folder: Path, kind: str, **options: int) -> dict[str, Any]:
+def trained_part(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a run that say which parameters it trains, for `measure_classifier`."""
+    names = ("num_frozen_layers", "lora_rank", "lora_target_modules")
+    return {name: options[name] for name in names if options.get(name)}
+
+
+def measure_folder(folder: Path, kind: str, **options: Any) -> dict[str, Any]:
     """As `measure_classifier`, of a saved classifier, for records. options: of `measure_classifier`."""
     from transformers import AutoConfig
 
@@ -171,7 +183,7 @@ def record_run(folder: Path, title: str | None = None) -> dict[str, Any]:
     )
     metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     kind = VIDEO if "num_frames" in metrics else IMAGE
-    model = measure_folder(folder, kind, num_frozen_layers=options.get("num_frozen_layers") or 0)
+    model = measure_folder(folder, kind, **trained_part(options))
     views = (metrics["num_temporal_views"], metrics["num_spatial_views"])
     is_gpu = "gpu" in chain["machine"]
     own = datasets[part] if part else options

@@ -23,7 +23,7 @@ from ..environment import describe_machine, provenance
 from ..run_folder import EVALUATION
 from .initialization import initial_checkpoint
 from .records import Label, check_place, read_json, read_record, write_record
-from .run_records import LOOP, measure_folder, read_score, read_training
+from .run_records import LOOP, measure_folder, read_score, read_training, trained_part
 from .settings import INITIAL, MOTION, VIDEO, WORKING_FOLDERS, Experiment
 
 
@@ -288,9 +288,9 @@ def _with_tubes(classifier: Path, name: str, tubes: list[dict[str, Any]]) -> Pat
 def _numbers(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """The numbers of the record of a trained experiment."""
     run_folder, scores = experiment.run_folder(folder), {}
-    frozen = {"num_frozen_layers": experiment.options.get("num_frozen_layers") or 0}
+    part = trained_part(experiment.options)
     sizes = {
-        kind: measure_folder(experiment.classifier_folder(kind, folder), kind, **frozen) for kind in experiment.kinds
+        kind: measure_folder(experiment.classifier_folder(kind, folder), kind, **part) for kind in experiment.kinds
     }
     for kind in experiment.kinds:
         scores[kind] = read_score(experiment.classifier_folder(kind, folder) / EVALUATION)

@@ -28,11 +28,7 @@ def with_adapters(config: ModelConfig, model: Any, family: ModelFamily, messages
     Raises `ImportError` without PEFT, and `ValueError` for `lora_target_modules` that select no trained layer.
     """
     peft = _import_peft()
-    layers = {
-        name: module.weight.requires_grad and not re.search(family.unused_parameters or "$^", f"{name}.weight")
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith("classifier")
-    }
+    layers = _linear_layers(model, family)
     targets = _target_layers(config.lora_target_modules, layers, model)
     if num_skipped := len(layers) - sum(layers.values()):
         messages.append(
@@ -47,9 +43,30 @@ def with_adapters(config: ModelConfig, model: Any, family: ModelFamily, messages
     return peft.get_peft_model(model, adapters)
 
 
+def count_trained(model: Any, family: ModelFamily, rank: int, target_modules: str) -> int:
+    """
+    Number of parameters that a run with LoRA trains: those of the adapters and of the classifier. model: without adapters. rank,
+    target_modules: options of the run.
+
+    Raises `ValueError` as `with_adapters` does.
+    """
+    targets = map(model.get_submodule, _target_layers(target_modules, _linear_layers(model, family), model))
+    num_adapters = sum(rank * (layer.in_features + layer.out_features) for layer in targets)
+    return num_adapters + sum(each.numel() for each in model.classifier.parameters())
+
+
+def _linear_layers(model: Any, family: ModelFamily) -> dict[str, bool]:
+    """Name of each linear layer outside of the classifier to whether it is trained."""
+    return {
+        name: module.weight.requires_grad and not re.search(family.unused_parameters or "$^", f"{name}.weight")
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith("classifier")
+    }
+
+
 def _target_layers(given: str, layers: dict[str, bool], model: Any) -> list[str]:
     """
-    Names of the trained layers that `lora_target_modules` selects. layers: name of a linear layer to whether it is trained.
+    Names of the trained layers that `lora_target_modules` selects. layers: of `_linear_layers`.
 
     Raises `ValueError` for a name that selects no trained layer.
     """

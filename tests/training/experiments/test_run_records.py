@@ -6,9 +6,12 @@ import re
 import pytest
 from tiny_models import tiny_config
 
-from tubevit import TubeViTForVideoClassification
+from tubevit import TubeViTConfig, TubeViTForVideoClassification
 from tubevit.training.cli import main
 from tubevit.training.experiments.run_records import portable, record_run
+from tubevit.training.models.families import family_of
+from tubevit.training.models.lora import with_adapters
+from tubevit.training.models.model_options import ModelConfig
 from tubevit.training.run_folder import write_json, write_run_files
 from tubevit.training.trainer.run_config import JointRun, TrainingRun
 
@@ -83,6 +86,19 @@ def test_a_result_says_what_the_run_was(tmp_path):
     for name in ("commit", "dirty", "machine", "date"):
         assert result[name] == environment[name]
     assert {"cpu", "cores", "torch", "transformers"} <= set(result["machine"])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_frozen_layers": 1, "lora_target_modules": "q_proj,fc1"}])
+def test_a_run_with_adapters_counts_what_it_trained(options, tmp_path):
+    pytest.importorskip("peft")
+    whole = record_run(plain_run(tmp_path))
+    folder = plain_run(tmp_path, "lora", changes={"lora_rank": 2, **options})
+    tiny_config(num_labels=3, num_frozen_layers=options.get("num_frozen_layers", 0)).save_pretrained(folder)
+    model = TubeViTForVideoClassification(TubeViTConfig.from_pretrained(folder))
+    adapted = with_adapters(ModelConfig(preset="tiny", lora_rank=2, **options), model, family_of(model.config), [])
+    result = record_run(folder)
+    assert result["parameters"] == whole["parameters"] == whole["trained_parameters"]
+    assert result["trained_parameters"] == adapted.get_nb_trainable_parameters()[0] < result["parameters"] / 2
 
 
 def test_a_run_after_another_carries_what_that_one_was(tmp_path, monkeypatch):
