@@ -24,7 +24,9 @@ CONTAINERS = ("model_state", "state_dict", "model", "module")  # keys under whic
 IGNORED_PACKAGES = ("mmengine", "numpy")
 MAX_HEADER = 100 * 2**20  # bytes, as in safetensors
 BLOCK = 2**24  # bytes that are read at a time
-MAX_COMPRESSION = 16  # weights compress to about 0.9 of their size, and PyTorch stores them without compression
+# Bytes of compressed records or of expanded tensors, per byte of the file. Weights compress to about 0.9 of their size, and PyTorch
+# stores them without compression.
+MAX_EXPANSION = 16
 
 
 # A part of the name of a tensor, what a file with this tensor is, and what reads it.
@@ -89,8 +91,9 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     The tensors of a checkpoint file, or of the one checkpoint file in a folder, by name.
 
     Flax's trees have names with slashes. Raises `FileNotFoundError` for no file and `ValueError` for a file that is empty, damaged,
-    not a checkpoint, or holds code. Changed bytes of weights are noticed in PyTorch's zip archives, which have checksums; safetensors,
-    Flax's files and the format before PyTorch 1.6 have none.
+    not a checkpoint, or holds code, and for expanded tensors (`Tensor.expand`) that are far larger than the file. Changed bytes of
+    weights are noticed in PyTorch's zip archives, which have checksums; safetensors, Flax's files and the format before PyTorch 1.6
+    have none.
     """
     path = find_checkpoint(path)
     with open(path, "rb") as file:
@@ -207,7 +210,7 @@ def _check_archive(path: Path) -> None:
         if len(set(names)) < len(names):
             raise zipfile.BadZipFile("two records of the archive have the same name")
         size = sum(record.file_size for record in archive.infolist())
-        if size > MAX_COMPRESSION * path.stat().st_size:
+        if size > MAX_EXPANSION * path.stat().st_size:
             raise zipfile.BadZipFile(f"its records claim {size:,} bytes, and the file has {path.stat().st_size:,}")
         for record in archive.infolist():
             if not record.CRC:
@@ -254,13 +257,19 @@ def _named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not tensors:
         keys = f"; its keys are {', '.join(map(str, list(content)[:5]))}" if content else ""
         raise ValueError(f"{path} holds no tensors{keys}.")
-    for key, value in tensors.items():
-        # A tensor whose elements share memory claims any number of them, and a copy would need the memory.
-        if value.layout == torch.strided and not value.is_meta and value.nbytes > value.untyped_storage().nbytes():
-            raise ValueError(
-                f"{path} is damaged: the tensor {key} claims the shape {tuple(value.shape)}, and the file has "
-                f"{value.untyped_storage().nbytes()} bytes of it."
-            )
+    # The elements of an expanded tensor share memory, so a small file can claim any number of them.
+    expanded = [
+        key
+        for key, value in tensors.items()
+        if value.layout == torch.strided and not value.is_meta and value.nbytes > value.untyped_storage().nbytes()
+    ]
+    size, limit = sum(tensors[key].nbytes for key in expanded), MAX_EXPANSION * path.stat().st_size
+    if size > limit:
+        largest = max(expanded, key=lambda key: tensors[key].nbytes)
+        raise ValueError(
+            f"{path}: the expanded tensors, whose elements share memory, need {size:,} bytes, more than {MAX_EXPANSION} times the size of the "
+            f"file; {largest} has the shape {tuple(tensors[largest].shape)}. Save them with .contiguous() if the shapes are right."
+        )
     return tensors
 
 

@@ -360,7 +360,11 @@ def damaged_files(folder):
     torch.save({"state_dict": state, "a": Getattr()}, folder / "getattr")
     yield "getattr", folder / "getattr", "refers to builtins.getattr:"
     torch.save(state | {"backbone.class_embedding": torch.zeros(1).expand(10**13)}, folder / "expanded")
-    yield "expanded", folder / "expanded", "backbone.class_embedding claims the shape (10000000000000,)"
+    yield (
+        "expanded",
+        folder / "expanded",
+        "times the size of the file; backbone.class_embedding has the shape (10000000000000,)",
+    )
     torch.save(state | {"backbone.ln_pre.bias": torch.ones(64, device="meta")}, folder / "meta")
     yield "meta", folder / "meta", "backbone.ln_pre.bias of shape (64,) holds no values"
     torch.save(state | {"backbone.positional_embedding": torch.zeros(0, 0)}, folder / "no values")
@@ -388,6 +392,18 @@ def test_damaged_and_dangerous_files_are_one_line(tmp_path, capsys):
         assert message in captured.err and "Traceback" not in captured.err, (name, captured.err)
         assert "this code ran" not in captured.out + captured.err
         assert not (tmp_path / "out").exists(), name
+
+
+def test_expanded_tensors_within_the_size_of_the_model_are_loaded(tmp_path):
+    """`torch.save` keeps `Tensor.expand`: one value stands for all."""
+    model = uniformerv2(3)
+    state = model.to_reference()
+    expanded = {key: torch.zeros(1).expand(value.shape) for key, value in state.items() if key.endswith(".bias")}
+    torch.save(state | expanded, tmp_path / "weights.pth")
+    assert convert(tmp_path / "weights.pth", tmp_path / "out") == 0
+    loaded = UniFormerV2ForVideoClassification.from_pretrained(tmp_path / "out").to_reference()
+    expected = state | expanded
+    assert set(loaded) == set(expected) and all(torch.equal(loaded[key], expected[key]) for key in loaded)
 
 
 HISTORY_BUFFER = """
