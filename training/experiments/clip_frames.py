@@ -257,13 +257,16 @@ def write_frames(
 ) -> None:
     """
     Write `NUM_FRAMES` frames of each clip, the middle ones of equal parts, as JPEG files `folder/<split>/<class>/<clip>-<frame>.jpg`,
-    unless they exist. Other images in the folder, of annotations that have changed, are removed.
+    unless they exist. Other images in the folder, of clips or annotations that have changed, are removed. A clip has changed with the size or
+    the time of its file (`file_key`), a folder of frames with its own time.
 
     rows: of all clips. clips: of each split, number and label. short_side: of the images, in pixels.
 
     Raises `ValueError` for a clip that cannot be read.
     """
+    from ..data.check_data import file_key
     from ..data.dataset_columns import row_source
+    from ..data.recorded_inputs import time_of_change
     from ..logging_utils import progress_bar
 
     expected: dict[Path, dict[str, Any]] = {}
@@ -271,6 +274,7 @@ def write_frames(
         for index, label in members:
             source = row_source(rows[index], "video")
             known = {name: str(value) for name, value in source.items() if name != "bytes"}
+            known["changed"] = str(file_key(source) or time_of_change(known["path"]))
             stem = f"{Path(known['path']).stem[:80]}-{digest(known)[:8]}"
             expected[folder / split / folder_name(label) / stem] = source
     for path in folder.glob("*/*/*.jpg"):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_no_frame_of_a_scored_clip_is_trained_on_and_labels_are_those_of_the_col
     assert kind == "split" or sorted(scored_clips) == list(range(16))
 
 
-def test_images_are_written_once_and_those_of_changed_annotations_are_removed(clips, tmp_path):
+def test_images_are_written_once_and_those_of_changed_annotations_or_clips_are_replaced(clips, tmp_path):
+    clips = shutil.copytree(clips, tmp_path / "clips")
     data = with_frames(Data.of_files(str(clips), None, 8, 14), "label", 14)
     data.write("image", tmp_path)
     folder = data.frame_folder(tmp_path)
@@ -93,6 +95,13 @@ def test_images_are_written_once_and_those_of_changed_annotations_are_removed(cl
     current = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/*.jpg")}
     assert set(current) == set(files)
     assert {path for path in files if current[path] != files[path]} == set(frames)
+    write_video(
+        clips / "train" / "left" / "0.mp4", np.full((8, 16, 16, 3), 240, np.uint8)
+    )  # another video, the same path
+    data.write("image", tmp_path)
+    new = set(folder.glob("*/*/*.jpg")) - set(files)
+    assert len(new) == 4 and not any(path.exists() for path in frames)
+    assert all(np.asarray(Image.open(path)).mean() > 230 for path in new)
 
 
 def test_labels_of_a_folder_are_those_of_a_file_that_names_its_clips(clips):
