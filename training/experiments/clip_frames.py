@@ -124,7 +124,12 @@ def with_frames(data: Data | Fold, column: str, image_size: int) -> SplitWithFra
     The same clips with images. column: of the labels. image_size: of the model; the images are larger by 8/7, as usual before a crop.
     """
     with_images = FoldWithFrames if isinstance(data, Fold) else SplitWithFrames
-    return with_images(**asdict(data), image_labels=column, frame_side=-(-8 * image_size // 7))
+    return with_images(**asdict(data), image_labels=column, frame_side=frame_side(image_size))
+
+
+def frame_side(image_size: int) -> int:
+    """Short side of the images for a model of this size, in pixels."""
+    return -(-8 * image_size // 7)
 
 
 def clip_rows(source: str, group_column: str | None) -> list[dict[str, Any]]:

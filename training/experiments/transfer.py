@@ -15,7 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,14 +242,24 @@ def make_label(args: argparse.Namespace, device: str) -> dict[str, str]:
 def make_runs(
     setup: Any, rows: Sequence[Any], folds: Sequence[Any], num_seeds: int, label: dict, framed: Sequence[Any] = ()
 ) -> list[Any]:
-    """A run per seed, fold and row. framed: the data of `folds` with images, for the rows that train on images."""
+    """
+    A run per seed, fold and row. framed: the data of `folds` with images, for the rows that train on images; a row with its own
+    `image_size` has images of its own size.
+    """
+    from .clip_frames import frame_side
     from .runner import Run
+
+    def data_of(row: Any) -> Sequence[Any]:
+        if not row.images:
+            return folds
+        side = frame_side(max(setup.tubevit_config(row).image_height_width))
+        return [replace(data, frame_side=side) for data in framed]
 
     return [
         Run(setup.experiment(row, data, seed), row_label(label, row))
         for seed in range(num_seeds)
         for row in rows
-        for data in (framed if row.images else folds)
+        for data in data_of(row)
     ]
 
 

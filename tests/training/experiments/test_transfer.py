@@ -325,6 +325,14 @@ def test_rows_with_images_train_on_them_as_they_say(vit, tiny_recipe, clips):
             setup.experiment(replace(rows["joint"], options=change), framed, 0)
 
 
+def test_frames_are_large_enough_for_the_image_size_of_each_row(vit, tiny_recipe, clips):
+    fold, (row,) = Fold(str(clips), "source", 2, 0), find_rows(["joint"])
+    larger = replace(row, options={**row.options, "image_size": 32, "short_side": 32})
+    setup, framed = Transfer(str(vit[0]), 2, 40, 10), with_frames(fold, "label", 16)
+    runs = transfer.make_runs(setup, [row, larger], [fold], 1, LABEL, [framed])
+    assert [run.experiment.data for run in runs] == [framed, with_frames(fold, "label", 32)]
+
+
 def test_without_labels_of_images_their_panel_is_left_out(capsys):
     kept = transfer.choose_rows(find_rows(None), argparse.Namespace(rows=None, image_labels=None))
     assert {row.name for row in find_rows(None)} - {row.name for row in kept} == set(JOINT_ROWS)
