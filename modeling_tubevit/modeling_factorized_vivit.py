@@ -29,7 +29,7 @@ from .classification import classification_loss, classify_views, settle_problem_
 from .configuration_factorized_vivit import FactorizedViViTConfig
 from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin, import_conversion
-from .pixel_normalization import normalize_pixels
+from .pixel_normalization import check_clips, normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
 from .saved_processor import SavedProcessorMixin
 from .vit_layers import (
@@ -300,14 +300,10 @@ class FactorizedViViTEmbeddings(nn.Module):
         pixel_values_videos: `(batch, frames, channels, height, width)`, float (normalized) or uint8 (raw).
 
         Returns `(batch, temporal_indices * rows * columns, hidden_size)` and these three sizes. Raises `ValueError` for another rank,
-        dtype or number of channels, and for a size that is not a multiple of the tubelet's.
+        dtype or number of channels, for no clip, and for a size that is not a multiple of the tubelet's.
         """
-        clips, channels = pixel_values_videos, self.config.num_channels
-        if clips.dim() != 5 or clips.shape[2] != channels:
-            raise ValueError(
-                f"pixel_values_videos must have the shape (batch, frames, {channels} channels, height, width), got "
-                f"{tuple(clips.shape)}."
-            )
+        clips = pixel_values_videos
+        check_clips(clips, self.config.num_channels)
         grid = self.config.grid(clips.shape[1], (clips.shape[3], clips.shape[4]))
         clips = normalize_pixels(clips, self.config, self.patch_embedding.weight.dtype)
         return self.patch_embedding(clips.transpose(1, 2)).flatten(2).transpose(1, 2), grid

@@ -33,7 +33,7 @@ from .classification import classification_loss, classify_views, settle_problem_
 from .configuration_uniformerv2 import UniFormerV2Config
 from .frozen_layers import FrozenLayersMixin
 from .hub_export import ModelCodeExportMixin, import_conversion
-from .pixel_normalization import normalize_pixels
+from .pixel_normalization import check_clips, normalize_pixels
 from .safetensors_only import SafetensorsOnlyMixin
 from .saved_processor import SavedProcessorMixin
 from .vit_layers import (
@@ -390,7 +390,7 @@ class UniFormerV2Embeddings(nn.Module):
         """
         pixel_values_videos: `(batch, frames, channels, height, width)`, float (normalized) or uint8 (raw).
 
-        Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for another rank, dtype, size or number of channels.
+        Returns `(batch, tokens, hidden_size)`. Raises `ValueError` for another rank, dtype, size or number of channels, and for no clip.
         """
         self._check_input(pixel_values_videos)
         weight = self.patch_embedding.weight
@@ -402,11 +402,7 @@ class UniFormerV2Embeddings(nn.Module):
 
     def _check_input(self, clips: torch.Tensor) -> None:
         config, size = self.config, self.config.image_size
-        if clips.dim() != 5 or clips.shape[2] != config.num_channels:
-            raise ValueError(
-                f"pixel_values_videos must have the shape (batch, frames, {config.num_channels} channels, height, width), got "
-                f"{tuple(clips.shape)}."
-            )
+        check_clips(clips, config.num_channels)
         if clips.shape[3] != size or clips.shape[4] != size:
             raise ValueError(
                 f"The positions of this model are for frames of {size}x{size}, got {clips.shape[3]}x{clips.shape[4]}: resize the "

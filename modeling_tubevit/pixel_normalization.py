@@ -1,10 +1,23 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Normalization of raw pixels inside a model, for the model families that embed whole frames."""
+"""The check of clips and the normalization of raw pixels inside a model, for the model families that embed whole frames."""
 
 import torch
 from transformers import PreTrainedConfig
 
 from .config_checks import FLOAT16_MAX, check_pixel_range
+
+
+def check_clips(clips: torch.Tensor, num_channels: int) -> None:
+    """Raise `ValueError` for clips that are not `(batch, frames, num_channels, height, width)`, and for a batch without pixels."""
+    shape = tuple(clips.shape)
+    if clips.dim() != 5 or shape[2] != num_channels:
+        raise ValueError(
+            f"pixel_values_videos must have the shape (batch, frames, {num_channels} channels, height, width), got {shape}."
+        )
+    if 0 in shape:
+        raise ValueError(
+            f"pixel_values_videos is empty: its shape is {shape} (batch, frames, channels, height, width)."
+        )
 
 
 def normalize_pixels(clips: torch.Tensor, config: PreTrainedConfig, dtype: torch.dtype) -> torch.Tensor:

@@ -217,7 +217,7 @@ def flatten_images(images: Any) -> list:
     """
     Flattens nested lists and batches of images to one list of PIL images, or arrays or tensors of 2 or 3 dimensions, in order.
 
-    Raises `ValueError` for an empty list and for arrays of another number of dimensions.
+    Raises `ValueError` for an empty list or batch and for arrays of another number of dimensions.
     """
     if isinstance(images, (list, tuple)):
         if not images:
@@ -225,6 +225,8 @@ def flatten_images(images: Any) -> list:
         return [image for item in images for image in flatten_images(item)]
     if isinstance(images, Image.Image):
         return [images]
+    if images.ndim == 4 and not len(images):
+        raise ValueError(f"Got an empty batch of images, of shape {tuple(images.shape)}.")
     if images.ndim == 4:
         return list(images)
     if images.ndim in (2, 3):

@@ -35,7 +35,7 @@ def flatten_videos(videos: Any) -> list:
     in Transformers, paths in lists of three levels are frames of videos; paths in fewer levels are videos. The videos of a
     `datasets` column, `dataset["video"]`, are read undecoded.
 
-    Raises `ValueError` or `TypeError` for an empty list and for other types and shapes.
+    Raises `ValueError` or `TypeError` for an empty list or batch and for other types and shapes.
     """
     if hasattr(videos, "column_name") and hasattr(videos.features, "decode"):  # a column of a data set in memory
         undecoded = replace(videos.features, decode=False)
@@ -45,6 +45,8 @@ def flatten_videos(videos: Any) -> list:
     if is_encoded(videos) or is_torchcodec_decoder(videos):
         return [videos]
     if isinstance(videos, (np.ndarray, torch.Tensor)):
+        if videos.ndim == 5 and not len(videos):
+            raise ValueError(f"Got an empty batch of videos, of shape {tuple(videos.shape)}.")
         if videos.ndim == 5:
             return list(videos)
         if videos.ndim == 4:

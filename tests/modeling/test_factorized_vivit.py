@@ -394,6 +394,7 @@ def test_config_refuses_what_cannot_be_built(overrides, message):
         ((2, 7, 3, 12, 18), "num_frames must be a multiple of 2.*use 8"),
         ((2, 8, 3, 13, 18), "height must be a multiple of 4.*use 12"),
         ((2, 8, 4, 12, 18), "3 channels"),
+        ((0, 8, 3, 12, 18), r"is empty: its shape is \(0, 8, 3, 12, 18\)"),
     ],
 )
 def test_forward_refuses_clips_that_do_not_fit(shape, message):

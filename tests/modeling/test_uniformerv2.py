@@ -544,6 +544,8 @@ def test_config_refuses_what_cannot_be_built(overrides, message):
         ((2, 4, 3, 32, 24), "frames of 24x24, got 32x24"),
         ((2, 4, 1, 24, 24), "3 channels"),
         ((4, 3, 24, 24), "must have the shape"),
+        ((0, 4, 3, 24, 24), r"is empty: its shape is \(0, 4, 3, 24, 24\)"),
+        ((2, 0, 4, 3, 24, 24), r"is empty: its shape is \(0, 4, 3, 24, 24\)"),
     ],
 )
 def test_forward_refuses_clips_that_do_not_fit(shape, message):

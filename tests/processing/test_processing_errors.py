@@ -109,6 +109,7 @@ def test_image_processor_checks_settings(settings):
         (np.zeros((8, 32, 32, 3), complex), "got dtype"),
         ([], "empty list"),
         ([[], []], "empty list"),
+        (np.zeros((0, 8, 3, 32, 32), np.uint8), r"empty batch of videos, of shape \(0, 8, 3, 32, 32\)"),
         (Image.new("RGB", (8, 8)), "got Image"),
         ([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))], "one size, got"),
         (3, "got int"),
@@ -129,6 +130,7 @@ def test_invalid_video_raises_one_line(video, message):
         (np.zeros((2, 8, 32, 32, 3), np.uint8), "for videos use the video processor"),
         (np.full((32, 32, 3), np.inf), "finite"),
         ([], "empty list"),
+        (np.zeros((0, 32, 32, 3), np.uint8), "empty batch of images"),
         (None, "NoneType"),
     ],
 )
