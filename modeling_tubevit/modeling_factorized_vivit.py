@@ -350,7 +350,11 @@ class FactorizedViViTPreTrainedModel(
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """As in Scenic: Xavier-uniform kernels, positions of standard deviation 0.02, class tokens and classifier zero."""
+        """
+        As in Scenic: Xavier-uniform kernels, positions of standard deviation 0.02, class tokens and classifier zero. Two departures: the
+        tubelet kernel is uniform with the bound of a linear layer (Scenic: LeCun normal), and the MLPs' biases are zero (Scenic: normal
+        with standard deviation 1e-6).
+        """
         if isinstance(module, FactorizedViViTClassifier):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
