@@ -4,6 +4,7 @@ Evaluate a video classifier on a data set: predictions for all views of every vi
 """
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -105,12 +106,13 @@ class EvaluationRun:
 BLOCKS = {"model": EvaluatedModel, "data": DataConfig, "views": ViewConfig, "run": EvaluationRun}
 
 
-def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
+def evaluate(config: dict[str, Any], dry_run: bool = False, shown: Sequence[str] = ()) -> int:
     """
     Score a classifier and write the results. Returns the exit code: `INCOMPLETE` if videos could not be scored and
     `allow_incomplete` is not set, else 0.
 
-    config: an object for each block of `BLOCKS`. dry_run: score one batch and write nothing.
+    config: an object for each block of `BLOCKS`. dry_run: score one batch and write nothing. shown: messages on the data that the user
+    has seen, which are not printed again.
     """
     from accelerate import Accelerator
 
@@ -125,12 +127,12 @@ def evaluate(config: dict[str, Any], dry_run: bool = False) -> int:
         config["run"].decoder, config["run"].dataloader_num_workers, "spawn"
     )  # see `worker_start_method`
     with decoding, ensure_writable_dir(folder) if accelerator.is_main_process else nullcontext():
-        results = _evaluate(config, accelerator, None if dry_run else folder)
+        results = _evaluate(config, accelerator, None if dry_run else folder, shown)
     return 0 if results.counts()["is_complete"] or config["run"].allow_incomplete else INCOMPLETE
 
 
-def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> Any:
-    """The `ScoredVideos`, after writing the result files to `folder`; without a folder those of one batch."""
+def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, shown: Sequence[str]) -> Any:
+    """The `ScoredVideos`, after writing the result files to `folder`; without a folder those of one batch. shown: of `evaluate`."""
     from ..models.loading import load_video_classifier
     from ..models.random_tokens import check_random_tokens, keep_random_tokens
     from .multi_view import load_evaluation_data, predict_multi_view
@@ -151,7 +153,8 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None) -> 
         config = {**config, "views": views}
     data = load_evaluation_data(config["data"], classifier, options.split)
     for message in data.messages:
-        log(message)
+        if message not in shown:
+            log(message)
     log(_describe(classifier, data, views, accelerator.num_processes))
     classifier.model.to(accelerator.device)
     if model.compile:

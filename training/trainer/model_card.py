@@ -7,6 +7,7 @@ Hub shows. A joint run has a card for the joint model and one for each of its cl
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -246,10 +247,18 @@ def license_of(run: Any, repository: str | None) -> str | None:
     try:
         return ModelCard.load(card if is_local(base) else base).data.license
     except (OSError, ValueError, YAMLError, HfHubHTTPError) as error:
-        print(f"The license of {base} is not known: its card cannot be read ({' '.join(str(error).split())[:200]}).")
+        _print_once(
+            f"The license of {base} is not known: its card cannot be read ({' '.join(str(error).split())[:200]})."
+        )
         return None
     finally:
         hub_logging.set_verbosity(verbosity)
+
+
+@lru_cache
+def _print_once(line: str) -> None:
+    """A run writes several cards: after training, after the evaluation, and of a joint run for each data set."""
+    print(line)
 
 
 def _license(run: Any, license_name: str | None) -> str:

@@ -319,10 +319,10 @@ def _trivial_scores(history: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") -> int:
+def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation", shown: Sequence[str] = ()) -> int:
     """
     `tubevit eval` of the saved model on all views of the videos of `split`, into `evaluation/`. Returns the exit code. With
-    `on_corrupt_video=skip`, videos that could not be scored do not change it; `metrics.json` counts them.
+    `on_corrupt_video=skip`, videos that could not be scored do not change it; `metrics.json` counts them. shown: as in `evaluate`.
     """
     from accelerate import PartialState
 
@@ -359,7 +359,7 @@ def evaluate_saved(run: TrainingRun, folder: Path, split: str = "validation") ->
             allow_incomplete=may_skip,
         ),
     }
-    return evaluate(config)
+    return evaluate(config, shown=shown)
 
 
 def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_views: bool = True) -> int:
@@ -384,7 +384,7 @@ def split_and_evaluate(setup: "RunSetup | JointSetup", folder: Path, evaluates_v
         if evaluates_views and split is not None:
             if name:
                 state.print(f"Evaluating {name}:", flush=True)
-            own_code = evaluate_saved(part.run, folder / name, split)
+            own_code = evaluate_saved(part.run, folder / name, split, part.data.messages)
             exit_code = exit_code or own_code
     return exit_code
 

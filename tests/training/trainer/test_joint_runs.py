@@ -119,9 +119,11 @@ def test_counts_logs_and_card_cover_each_data_set(trained):
         assert str(trained.parent) not in readme.read_text()
 
 
-def test_best_checkpoint_follows_metric_for_best_model(data, tmp_path):
+def test_best_checkpoint_follows_metric_for_best_model_and_notes_are_printed_once(data, tmp_path, capsys):
+    data = {"clips": data["clips"] / "train", "pictures": data["pictures"]}  # without a validation split
     options = {"metric_for_best_model": "pictures_loss", "num_train_epochs": 2, "save_total_limit": None, **ONE_VIEW}
     assert train(JointRun.of(**joint_options(data, tmp_path / "run", **options))) == 0
+    assert capsys.readouterr().out.count("samples are held out") == 1
     state = read_json(tmp_path / "run" / "trainer_state.json")
     scores = {each["step"]: each["eval_pictures_loss"] for each in state["log_history"] if "eval_mean_score" in each}
     assert state["best_metric"] == min(scores.values()) and scores[state["best_global_step"]] == state["best_metric"]
