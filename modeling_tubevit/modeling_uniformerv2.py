@@ -298,15 +298,10 @@ class UniFormerV2CrossAttention(nn.Module):
         return output.flatten(2) + value_bias, None if weights is None else weights.transpose(1, 2)
 
     def _attend_to_projections(self, query, tokens, **kwargs):
-        query_weight, *context_weights = self.in_proj_weight.chunk(3)
-        query_bias, *context_biases = self.in_proj_bias.chunk(3)
-        projected = [nn.functional.linear(query, query_weight, query_bias)]
-        projected += [
-            nn.functional.linear(tokens, weight, bias)
-            for weight, bias in zip(context_weights, context_biases, strict=True)
-        ]
+        parts = zip((query, tokens, tokens), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
         query, key, value = (
-            states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for states in projected
+            nn.functional.linear(*part).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for part in parts
         )
         output, weights = self._interface()(self, query, key, value, None, dropout=0.0, scaling=self.scaling, **kwargs)
         return output.flatten(2), weights
@@ -445,9 +440,11 @@ class UniFormerV2PreTrainedModel(
             init.zeros_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, (DefaultLinear, XavierLinear, UniFormerV2TemporalConv, nn.Conv3d)):
-            is_xavier = isinstance(module, XavierLinear)
-            (init.xavier_uniform_ if is_xavier else _init_default_)(module.weight)
-            if module.bias is not None and getattr(module, "groups", 1) > 1:
+            if isinstance(module, XavierLinear):
+                init.xavier_uniform_(module.weight)
+            else:
+                init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # PyTorch's default
+            if isinstance(module, nn.Conv3d) and module.bias is not None:
                 init.zeros_(module.bias)  # of a DPE
             elif module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
@@ -617,11 +614,6 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
 def activation(config: UniFormerV2Config) -> nn.Module:
     """The activation of the config."""
     return QuickGELU() if config.hidden_act == "quick_gelu" else ACT2FN[config.hidden_act]
-
-
-def _init_default_(weight: torch.Tensor) -> None:
-    """PyTorch's default initialization of the weights of linear layers and convolutions."""
-    init.kaiming_uniform_(weight, a=math.sqrt(5))
 
 
 __all__ = ["UniFormerV2ForVideoClassification", "UniFormerV2Model", "UniFormerV2PreTrainedModel"]

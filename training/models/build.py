@@ -237,12 +237,9 @@ def starting_family(config: ModelConfig, source: Any) -> tuple[ModelFamily, bool
     """
     if source is None:
         return family_of_preset(config.preset), True
-    converting = converting_family(source, config.model_family)
-    if config.model_family is not None:
-        assert converting is not None  # for a given family it raises instead
-        return converting, True
-    found = find_family(source)
-    if converting is not None and (found is None or "video" not in found.classifiers):
+    converting, found = converting_family(source, config.model_family), find_family(source)
+    is_video = found is not None and "video" in found.classifiers
+    if converting is not None and (config.model_family is not None or not is_video):
         return converting, True
     return family_of(source, config.model_name_or_path), False
 
@@ -509,21 +506,21 @@ def _load_joint(
     messages: list[str],
 ) -> Any:
     check_no_tubes(config)
-    kept = [name for name, each in data.items() if has_same_classes(each.class_names, head_classes(source, name))]
-    for name, each in data.items():
-        if name in kept or head_classes(source, name) is None:
-            continue
-        if not config.ignore_mismatched_sizes:
+    heads = {name: head_classes(source, name) for name in data}
+    kept = [name for name, each in data.items() if has_same_classes(each.class_names, heads[name])]
+    for name, head in heads.items():
+        if head is not None and name not in kept and not config.ignore_mismatched_sizes:
             raise ValueError(
-                f"datasets.{name}: {config.model_name_or_path} has a head of this name for {len(head_classes(source, name))} "
-                f"classes, which are not the {len(each.class_names)} of the data: set ignore_mismatched_sizes=true for a "
-                "new head, or give the data set another name."
+                f"datasets.{name}: {config.model_name_or_path} has a head of this name for {len(head)} classes, which are not the "
+                f"{len(data[name].class_names)} of the data: set ignore_mismatched_sizes=true for a new head, or give the data set another "
+                "name."
             )
     model, info = load_with_report(family.get("joint_class"), config, settings)
     kept_parts = (f"{model.base_model_prefix}.", *(f"classifiers.{name}." for name in kept))
     check_loaded(config, model, info, lambda key: key.startswith(kept_parts))
-    for name in [name for name in data if name not in kept]:
-        model.classifiers[name] = nn.Linear(model.config.pooled_size, len(data[name].class_names))
-        model._init_weights(model.classifiers[name])
+    for name, each in data.items():
+        if name not in kept:
+            model.classifiers[name] = nn.Linear(model.config.pooled_size, len(each.class_names))
+            model._init_weights(model.classifiers[name])
     messages.append(f"Heads of {config.model_name_or_path} that are kept: {', '.join(kept) or 'none'}.")
     return model
