@@ -30,33 +30,66 @@ def check_random_tokens(
         raise ValueError(
             f"{option} needs positions that are added to the tokens, and {name} has them in its attention."
         )
-    if config.pooling == "grid":
-        raise ValueError(f"{option} does not work with pooling='grid' of {name}, which needs all tokens of a clip.")
     if random_tokens > (num_tokens := config.num_tokens()):
         raise ValueError(f"{option}: a clip of {name} has {num_tokens} tube tokens.")
 
 
-def keep_random_tokens(model: Any, num_tokens: int) -> Any:
+def keep_random_tokens(model: Any, num_tokens: int) -> "RandomTokens":
     """
     Keep `num_tokens` random tube tokens of each clip that `model`, a TubeViT, reads, and all CLS and register tokens.
 
-    The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. Returns the handle of
-    the hook; its `remove()` restores all tokens. `check_random_tokens` checks the model first.
+    The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. The `remove()` of what
+    is returned restores all tokens. `check_random_tokens` checks the model first.
     """
+    return RandomTokens(model, num_tokens)
+
+
+class RandomTokens:
+    """The hooks of `keep_random_tokens`. Before pooling over a grid, each lost token is replaced by the nearest one that was kept."""
+
+    def __init__(self, model: Any, num_tokens: int):
+        self.num_tokens = num_tokens
+        self.kept: torch.Tensor | None = None  # (clips, num_tokens) of the batch at hand, None for images
+        self.hooks = [model.get_input_embeddings().register_forward_hook(self._drop, with_kwargs=True)]
+        if model.config.pooling == "grid":
+            self.hooks.append(model.base_model.pooler.register_forward_pre_hook(self._fill))
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
     @torch.compiler.disable  # the seeds are copied to the CPU
-    def drop(embeddings: Any, args: tuple, kwargs: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
+    def _drop(self, embeddings: Any, args: tuple, kwargs: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
         clips, num_prefix = kwargs["pixel_values_videos"], embeddings.num_prefix_tokens
+        self.kept = None
         if clips is None:  # the batch holds images
             return tokens
         prefix, others = tokens[:, :num_prefix], tokens[:, num_prefix:]
-        if tokens.is_meta:  # meta tensors: the caller counts FLOPs
-            return torch.cat((prefix, others[:, :num_tokens]), dim=1)
-        rows = [_choose(seed, others.shape[1], num_tokens) for seed in _seeds(clips)]
-        kept = torch.stack(rows).to(tokens.device)[:, :, None].expand(-1, -1, tokens.shape[2])
-        return torch.cat((prefix, others.gather(1, kept)), dim=1)
+        if tokens.is_meta:  # the caller counts FLOPs
+            self.kept = torch.arange(self.num_tokens, device="meta").expand(len(tokens), -1)
+        else:
+            rows = [_choose(seed, others.shape[1], self.num_tokens) for seed in _seeds(clips)]
+            self.kept = torch.stack(rows).to(tokens.device)
+        return torch.cat((prefix, _take(others, self.kept)), dim=1)
 
-    return model.get_input_embeddings().register_forward_hook(drop, with_kwargs=True)
+    @torch.compiler.disable
+    def _fill(self, pooler: Any, args: tuple) -> tuple | None:
+        tokens, tubes, size = args
+        if self.kept is None:
+            return None
+        centers = [torch.cartesian_prod(*map(torch.tensor, tube.centers(size))) for tube in tubes]
+        centers = torch.cat(centers).to(tokens.device) / torch.tensor(size, device=tokens.device)
+        centers = centers.expand(len(tokens), -1, -1)
+        nearest = torch.cdist(centers, _take(centers, self.kept)).argmin(-1)
+        prefix, others = tokens[:, : pooler.num_prefix_tokens], tokens[:, pooler.num_prefix_tokens :]
+        # Tokens of two tubes may have one center: those that were kept stay at their places.
+        places = self.kept[:, :, None].expand(-1, -1, tokens.shape[2])
+        return torch.cat((prefix, _take(others, nearest).scatter(1, places, others)), dim=1), tubes, size
+
+
+def _take(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """tokens: `(clips, tokens, values)`. indices: `(clips, taken)`. Returns `(clips, taken, values)`."""
+    return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def random_gflops(config: Any, num_tokens: int) -> float:

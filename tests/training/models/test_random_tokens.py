@@ -54,10 +54,22 @@ def test_positions_inside_attention_are_refused(fields):
         check_random_tokens("m", make_model(TubeViTModel, **fields).config, "video", 5, None)
 
 
-def test_grid_pooling_is_refused():
-    config = make_model(TubeViTModel, pooling="grid", pooling_grid=[2, 2, 2]).config
-    with pytest.raises(ValueError, match="random_tokens=5 does not work with pooling='grid' of m, which needs all"):
-        check_random_tokens("m", config, "video", 5, None)
+def test_grid_pooling_takes_the_nearest_token_that_was_kept():
+    model, clips = make_model(TubeViTForVideoClassification, pooling="grid", pooling_grid=[2, 2, 2]), tiny_clips()
+    check_random_tokens("m", model.config, "video", 5, None)
+    image = model.tubevit(pixel_values=clips[:, 0]).pooler_output
+    whole, flops = model(clips).logits, count_flops(model, pixel_values_videos=clips)
+    handle = keep_random_tokens(model, FULL)
+    assert torch.equal(model(clips).logits, whole)  # also where tokens of two tubes have one center
+    handle.remove()
+    handle = keep_random_tokens(model, 1)
+    outputs = model.tubevit(pixel_values_videos=clips)
+    kept = outputs.last_hidden_state[:, -1]
+    torch.testing.assert_close(outputs.pooler_output, kept.repeat(1, 8))
+    assert torch.equal(model.tubevit(pixel_values=clips[:, 0]).pooler_output, image)
+    assert count_flops(model, pixel_values_videos=clips) < 0.5 * flops
+    handle.remove()
+    assert torch.equal(model(clips).logits, whole)
 
 
 def test_eval_with_random_tokens(tmp_path, capsys):
