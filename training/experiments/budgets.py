@@ -83,8 +83,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..environment import pick_device
+    from ..logging_utils import quiet_libraries
     from .runner import run_all
 
+    quiet_libraries()
     check_arguments(args)
     if args.distillation not in Range(0, 1):
         raise ValueError(f"--distillation must be from 0 to 1, got {args.distillation:g}.")
@@ -161,7 +163,11 @@ class TransferSetup(Setup):
     def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
         from .transfer_rows import TUBEVIT, TransferRow
 
-        options = {**self.given(), **changes, **({} if tubes is None else {"model_config": {"tubes": tubes}})}
+        options = {
+            **self.given(),
+            **changes,
+            **({} if tubes is None else {"model_config": {"tubes": tubes, "add_patch_tube": False}}),
+        }
         found = self.transfer.experiment(TransferRow(TUBEVIT, "", 0, options=options), self.data, seed)
         return replace(found, options=found.options | {"max_steps": steps})
 

@@ -152,6 +152,7 @@ class Transfer:
     num_labels: int
     num_train: int
     epochs: float
+    measured: dict[str, float] = field(default_factory=dict, compare=False, repr=False)  # of `training_gflops`
 
     @property
     def base_steps(self) -> int:
@@ -227,10 +228,14 @@ class Transfer:
     def training_gflops(self, row: TransferRow, kind: str = VIDEO) -> float:
         """
         GFLOPs of a training step on one clip (or image): a forward pass, and two in backward direction through the layers that are trained.
+        Counted once for each row.
         """
-        config, frozen = self.config(row), self.options(row).get("num_frozen_layers") or 0
-        layers = config.num_hidden_layers
-        return measure_classifier(config, kind)["gflops"] * (1 + 2 * (layers - frozen) / layers)
+        key = f"{kind} {row.model} {self.options(row)}"
+        if key not in self.measured:
+            config, frozen = self.config(row), self.options(row).get("num_frozen_layers") or 0
+            layers = config.num_hidden_layers
+            self.measured[key] = measure_classifier(config, kind)["gflops"] * (1 + 2 * (layers - frozen) / layers)
+        return self.measured[key]
 
     def config(self, row: TransferRow) -> Any:
         """The config of a row's model."""

@@ -17,8 +17,9 @@ from video_files import moving_frames, write_video
 
 from tubevit.presets import preset_config
 from tubevit.training.cli import main
-from tubevit.training.experiments import transfer, transfer_rows
+from tubevit.training.experiments import budgets, transfer, transfer_rows
 from tubevit.training.experiments.clip_frames import with_frames
+from tubevit.training.experiments.comparison import make_config
 from tubevit.training.experiments.folds import Fold, read_groups
 from tubevit.training.experiments.image_vit import as_vit_model, plain_vit
 from tubevit.training.experiments.initialization import build_converted
@@ -408,3 +409,53 @@ def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_se
     assert headings[0] == "## From an image ViT to fight (cpu)" and "Table 7a" in headings[1]
     assert "91.1 %" in report and "not comparable" in report
     assert "--data fight --model vit --folds 2 --seeds 1" in report
+
+
+def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips, vit, tiny_recipe, tmp_path):
+    folder, _ = vit
+    with open(clips / "MANIFEST.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(clips / "splits.csv", "w", newline="") as file:
+        lines = ((row["file"], row["label"], "train" if index < 8 else "validation") for index, row in enumerate(rows))
+        csv.writer(file).writerows([("file", "label", "split"), *lines])
+    parser = argparse.ArgumentParser()
+    budgets.add_arguments(parser)
+    argv = ["--model", str(folder), "--data", str(clips / "splits.csv"), "--learning-rate", "1e-4", "--seeds", "1"]
+    args = parser.parse_args([*argv, "--budgets", "4"])
+    setup = budgets.make_setup(args)
+    numbers = budgets.parse_budgets(args.budgets, setup.config)
+    assert numbers == [12, 4] and setup.steps == 2  # an epoch of 8 clips in batches of 4; 8 tokens, and 4 of one frame
+    label = budgets.budgets_label(setup, args, numbers)
+    assert label["group"] == f"budgets_transfer_{clips.name}" and label["about"].startswith(
+        f"From {folder.name}, the recipe"
+    )
+    assert "--against" not in label["command"] and f"--model {folder}" in label["command"]
+    runs = {run.label.name: run.experiment for run in budgets.budgets_runs(setup, numbers, 0.0, 1, label)}
+    options = {name: dict(experiment.options) for name, experiment in runs.items()}
+    assert all(
+        each["model_name_or_path"] == str(folder) and each["learning_rate"] == 1e-4 for each in options.values()
+    )
+    assert options["range"]["token_budget_range"] == [4, 12] and options["range"]["max_steps"] > 2
+    assert options["full"]["max_steps"] == options["alone_4"]["max_steps"] == 2
+    tubes = options["alone_4"]["model_config"]["tubes"]
+    assert (
+        setup.config.with_tubes(tubes).num_tokens() == 4 and options["full"]["model_config"] == RECIPE["model_config"]
+    )
+    assert runs["full"].evaluations == runs["range"].evaluations and not runs["alone_4"].evaluations
+    speed = budgets.speed_models(setup, numbers, [])
+    assert make_config(speed["tokens_12"]).num_tokens() == 12
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--model vit needs --data"),
+        (["--data", "clips", "--against", "vivit"], "--against vivit does not work with --model"),
+        (["--data", "clips", "--size", "gpu"], "--size gpu does not work with --model"),
+        (["--data", "clips", "--validation-data", "others"], "--validation-data does not work with --model"),
+    ],
+)
+def test_options_that_do_not_work_with_an_image_vit_are_one_line(argv, message, tmp_path, capsys):
+    assert main(["experiments", "budgets", "--model", "vit", *argv, "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
