@@ -166,7 +166,7 @@ class TransferSetup(Setup):
         options = {
             **self.given(),
             **changes,
-            **({} if tubes is None else {"model_config": {"tubes": tubes, "add_patch_tube": False}}),
+            **({} if tubes is None else {"model_config": {"tubes": tubes}}),
         }
         found = self.transfer.experiment(TransferRow(TUBEVIT, "", 0, options=options), self.data, seed)
         return replace(found, options=found.options | {"max_steps": steps})

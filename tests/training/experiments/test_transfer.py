@@ -411,8 +411,9 @@ def test_the_report_begins_with_transfer_and_says_that_the_split_of_the_fight_se
     assert "--data fight --model vit --folds 2 --seeds 1" in report
 
 
-def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips, vit, tiny_recipe, tmp_path):
+def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips, vit, tiny_recipe, monkeypatch):
     folder, _ = vit
+    monkeypatch.setitem(RECIPE["model_config"], "add_patch_tube", False)  # as in the recipe
     with open(clips / "MANIFEST.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     with open(clips / "splits.csv", "w", newline="") as file:
@@ -424,7 +425,7 @@ def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips,
     args = parser.parse_args([*argv, "--budgets", "4"])
     setup = budgets.make_setup(args)
     numbers = budgets.parse_budgets(args.budgets, setup.config)
-    assert numbers == [12, 4] and setup.steps == 2  # an epoch of 8 clips in batches of 4; 8 tokens, and 4 of one frame
+    assert numbers == [8, 4] and setup.steps == 2  # an epoch of 8 clips in batches of 4
     label = budgets.budgets_label(setup, args, numbers)
     assert label["group"] == f"budgets_transfer_{clips.name}" and label["about"].startswith(
         f"From {folder.name}, the recipe"
@@ -435,7 +436,7 @@ def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips,
     assert all(
         each["model_name_or_path"] == str(folder) and each["learning_rate"] == 1e-4 for each in options.values()
     )
-    assert options["range"]["token_budget_range"] == [4, 12] and options["range"]["max_steps"] > 2
+    assert options["range"]["token_budget_range"] == [4, 8] and options["range"]["max_steps"] > 2
     assert options["full"]["max_steps"] == options["alone_4"]["max_steps"] == 2
     tubes = options["alone_4"]["model_config"]["tubes"]
     assert (
@@ -443,7 +444,7 @@ def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips,
     )
     assert runs["full"].evaluations == runs["range"].evaluations and not runs["alone_4"].evaluations
     speed = budgets.speed_models(setup, numbers, [])
-    assert make_config(speed["tokens_12"]).num_tokens() == 12
+    assert make_config(speed["tokens_8"]).num_tokens() == 8
 
 
 @pytest.mark.parametrize(

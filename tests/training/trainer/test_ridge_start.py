@@ -85,6 +85,28 @@ def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
     assert torch.equal(again.model.model.classifier.weight, model.classifier.weight)
 
 
+@torch.no_grad()
+def test_clips_are_in_the_fit_at_each_token_budget_of_the_range(videos, tmp_path, capsys):
+    setup = start(videos, tmp_path, flip="off", token_budget_range=[5, 20])
+    model, rows, levels = setup.model.model.eval(), setup.data.splits["train"], setup.budgets.levels
+    read = MultiViewReader(setup.model.processor)
+    clips = torch.stack([read(row["video"]).pixels for row in rows])
+    features = []
+    for level in levels[::-1]:
+        model.set_token_budget(level.num_tokens)
+        features.append(model.tubevit(pixel_values_videos=clips).pooler_output)
+    model.set_token_budget(None)
+    labels, num_levels = np.array(rows["label"]), len(levels)
+    fit = fit_ridge(torch.cat(features).numpy(), np.tile(labels, num_levels), 3, num_levels * list(range(12)))
+    expected = softmax_scale(fit.left_out, np.tile(labels, num_levels)) * fit.predict(features[0].numpy())
+    logits = model(pixel_values_videos=clips).logits
+    torch.testing.assert_close(logits.double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
+    assert (
+        num_levels > 2
+        and f"12 training videos at each of {num_levels} token budgets: right" in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize("command", SCRIPTS)
 def test_both_commands_train_from_it_and_a_resumed_run_does_not_fit_again(
     command, videos, tmp_path, capsys, monkeypatch
