@@ -111,7 +111,7 @@ COMPILE_HELP = (
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--device`, `--dtype`, `--matmul-precision` and `--compile` of a command that runs a checkpoint; see `select_device`."""
+    """`--device`, `--dtype`, `--matmul-precision` and `--compile` of a command that runs a checkpoint; see `pick_device`, `prepare_model`."""
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -129,21 +129,23 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help=COMPILE_HELP)
 
 
-def select_device(args: argparse.Namespace) -> str:
-    """The device of the options of `add_device_arguments`; sets the precision of matrix products. Raises `ValueError`."""
-    set_matmul_precision(args.matmul_precision, args.dtype)
-    return pick_device(args.device)
+def prepare_model(model: Any, matmul_precision: str | None, compiles: bool) -> None:
+    """
+    Apply `--matmul-precision` and `--compile` to a loaded model, on its device.
 
-
-def set_matmul_precision(precision: str | None, dtype: str) -> None:
-    """Set torch's precision of float32 matrix products; `None` keeps it. Raises `ValueError` for weights of another `dtype`."""
+    matmul_precision: of torch's float32 matrix products; `None` keeps it. Raises `ValueError` for weights of another type than float32.
+    """
     import torch
 
-    if precision is None:
-        return
-    if dtype not in ("auto", "float32"):
-        raise ValueError(f"--matmul-precision {precision} has no effect on {dtype} weights: leave out one of the two.")
-    torch.set_float32_matmul_precision(precision)
+    if matmul_precision is not None:
+        if model.dtype != torch.float32:
+            dtype = str(model.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"--matmul-precision {matmul_precision} has no effect on {dtype} weights: leave it out, or give --dtype float32."
+            )
+        torch.set_float32_matmul_precision(matmul_precision)
+    if compiles:
+        compile_model(model)
 
 
 def compile_model(model: Any) -> None:

@@ -1,7 +1,9 @@
 """`--matmul-precision` and `--compile` of the commands that run a checkpoint."""
 
 import json
+import shutil
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +13,8 @@ from torch import nn
 from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
 
+from tubevit import TubeViTForVideoClassification
+from tubevit.processing import TubeViTImageProcessor
 from tubevit.training import environment
 from tubevit.training.cli import main
 
@@ -91,8 +95,9 @@ def test_options_without_effect_or_compiler_are_errors_of_one_line(files, tmp_pa
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    assert "--matmul-precision medium has no effect on bfloat16 weights" in error(
-        "--matmul-precision", "medium", "--dtype", "bfloat16"
+    assert (
+        "--matmul-precision medium has no effect on bfloat16 weights: leave it out, or give --dtype float32."
+        in error("--matmul-precision", "medium", "--dtype", "bfloat16")
     )
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     assert "--compile needs a C++ compiler, and there is no" in error("--compile")
@@ -101,3 +106,26 @@ def test_options_without_effect_or_compiler_are_errors_of_one_line(files, tmp_pa
     for option in (["--compile"], ["--matmul-precision", "high"]):
         assert main(["predict", "--model", str(tmp_path / "model.onnx"), str(files / "val"), *option]) == 2
         assert f"{option[0]} has no effect on {tmp_path / 'model.onnx'}, which runs in onnx" in capsys.readouterr().err
+
+
+def test_a_precision_is_refused_for_a_checkpoint_in_half_precision_before_data_are_read(files, tmp_path, capsys):
+    model = tmp_path / "half"
+    shutil.copytree(files / "model", model)
+    TubeViTForVideoClassification.from_pretrained(model, dtype=torch.float16).save_pretrained(model)
+    TubeViTImageProcessor().save_pretrained(model)
+    image = tmp_path / "image.png"
+    image.write_bytes(b"no image")
+    commands = {
+        "predict": ["--model", str(model), str(tmp_path / "missing.mp4")],
+        "predict image": ["--model", str(model), str(image)],
+        "eval": [str(model), f"data={tmp_path / 'missing'}", f"output_dir={tmp_path / 'out'}", "use_cpu=true"],
+        "watch": [str(image), "--model", str(model), "--output", str(tmp_path / "out")],
+        "serve": [str(model)],
+    }
+    for name, argv in commands.items():
+        if name == "serve" and find_spec("uvicorn") is None:
+            continue
+        assert main([name.split()[0], *argv, "--matmul-precision", "medium"]) == 2, name
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--matmul-precision medium has no effect on float16 weights" in line and "--dtype float32" in line, name
+    assert torch.get_float32_matmul_precision() == "highest" and not (tmp_path / "out").exists()

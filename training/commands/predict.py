@@ -22,7 +22,7 @@ from tubevit.processing.frame_folders import list_frames
 from ..command_line import whole_number
 from ..data.data_config import DECODER_HELP, Decoder
 from ..data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, describe_left_out, frame_folders, kind_of, scan_folder
-from ..environment import add_device_arguments, compile_model, select_device
+from ..environment import add_device_arguments, pick_device, prepare_model
 from ..errors import is_user_error
 from ..models.model_options import TOKEN_BUDGET_HELP
 from ..options import one_line
@@ -135,10 +135,11 @@ def run(args: argparse.Namespace) -> int:
         kinds,
         args.top_k,
         views,
-        select_device(args),
+        pick_device(args.device),
         args.dtype,
         args.frame_folder_fps,
         args.token_budget,
+        args.matmul_precision,
         args.compile,
         args.provider or "cpu",
     )
@@ -240,6 +241,7 @@ def make_classifier(
     dtype: str = "auto",
     frame_folder_fps: float | None = None,
     token_budget: int | None = None,
+    matmul_precision: str | None = None,
     compiles: bool = False,
     provider: str = "cpu",
 ) -> Callable[[str], list[dict[str, Any]]]:
@@ -250,7 +252,8 @@ def make_classifier(
     kinds: the kinds of clips to classify, "video" and "image".
     views: settings of the video processor that replace the checkpoint's: `num_temporal_views`, `num_spatial_views`, `frame_stride`.
     device: of `pipeline`. dtype: of `from_pretrained`. frame_folder_fps: frame rate of frame folders.
-    token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it. compiles: whether to compile the model.
+    token_budget: tube tokens per clip at most, for TubeViT; images are classified as without it.
+    matmul_precision, compiles: of `prepare_model`.
     provider: of onnxruntime, for an ONNX file, a key of `onnx_files.PROVIDERS`.
 
     Raises `ValueError` for a kind that the model does not classify, and for a token budget that has no effect.
@@ -267,12 +270,13 @@ def make_classifier(
         pipelines = _make_onnx_classifiers(onnx_file, kinds, views or {}, device, dtype, provider)
     else:
         family = family_of(load_config(model), model)
+        prepare = partial(prepare_model, matmul_precision=matmul_precision, compiles=compiles)
         if "video" in kinds:
             pipelines["video"] = _make_video_classifier(
-                model, family, views or {}, device, dtype, token_budget, compiles
+                model, family, views or {}, device, dtype, token_budget, prepare
             )
         if "image" in kinds:
-            pipelines["image"] = _make_image_pipeline(model, family, device, dtype, compiles)
+            pipelines["image"] = _make_image_pipeline(model, family, device, dtype, prepare)
 
     def classify(clip: str) -> list[dict[str, Any]]:
         kind = kind_of(clip)
@@ -327,7 +331,7 @@ def _make_video_classifier(
     device: str,
     dtype: str,
     token_budget: int | None,
-    compiles: bool,
+    prepare: Callable[[Any], None],
 ) -> Any:
     from transformers import pipeline
 
@@ -340,11 +344,10 @@ def _make_video_classifier(
     check_frame_stride(type(processor), views)
     processor = load_processor(name, family, "video", **complete_sampling(views))
     if not isinstance(processor, TubeViTVideoProcessor):  # Transformers' processors need TorchCodec to decode files.
-        return _make_view_classifier(load_video_classifier(name, views, dtype, token_budget), device, compiles)
+        return _make_view_classifier(load_video_classifier(name, views, dtype, token_budget), device, prepare)
     model = load_model(name, family.classifier("video"), token_budget, dtype=dtype)
     classify = pipeline("video-classification", model=model, video_processor=processor, device=device)
-    if compiles:
-        compile_model(model)
+    prepare(model)
     # The number of frames of the processor, as in `tubevit eval`. The pipeline's default is the one in the model's config.
     return _with_label_groups(partial(classify, num_frames=processor.num_frames), model.config)
 
@@ -385,14 +388,14 @@ def _make_onnx_classifiers(
     return {classifier.media: _make_view_classifier(classifier, device)}
 
 
-def _make_view_classifier(classifier: Any, device: str, compiles: bool = False) -> Any:
+def _make_view_classifier(classifier: Any, device: str, prepare: Callable[[Any], None] | None = None) -> Any:
     from transformers.image_utils import load_image
 
     from ..evaluation.metrics import best_labels, scores_of
 
     classifier.model.to(device)
-    if compiles:
-        compile_model(classifier.model)
+    if prepare is not None:
+        prepare(classifier.model)
     labels = classifier.model.config.id2label
 
     def classify(clip: str | dict[str, Any], top_k: int) -> list[dict[str, Any]]:
@@ -407,7 +410,7 @@ def _make_view_classifier(classifier: Any, device: str, compiles: bool = False) 
     return classify
 
 
-def _make_image_pipeline(name: str, family: Any, device: str, dtype: str, compiles: bool) -> Any:
+def _make_image_pipeline(name: str, family: Any, device: str, dtype: str, prepare: Callable[[Any], None]) -> Any:
     from transformers import pipeline
     from transformers.image_utils import load_image
 
@@ -416,8 +419,7 @@ def _make_image_pipeline(name: str, family: Any, device: str, dtype: str, compil
     model = load_model(name, family.classifier("image"), dtype=dtype)
     processor = load_processor(name, family, "image")
     classifier = pipeline("image-classification", model=model, image_processor=processor, device=device)
-    if compiles:
-        compile_model(model)
+    prepare(model)
     classifier = _with_label_groups(classifier, model.config)
 
     def classify(clip: str, top_k: int) -> list[dict[str, Any]]:

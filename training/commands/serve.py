@@ -4,7 +4,7 @@
 import argparse
 
 from ..command_line import whole_number
-from ..environment import add_device_arguments, compile_model, select_device
+from ..environment import add_device_arguments, pick_device, prepare_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +125,13 @@ def run(args: argparse.Namespace) -> int:
             f"--max-total-megabytes {total} is below --max-megabytes {args.max_megabytes}: one file could never arrive."
         )
     quiet_libraries()
-    device = select_device(args)
+    device = pick_device(args.device)
     views = {"num_temporal_views": args.temporal_views, "num_spatial_views": args.spatial_views}
     classifier = load_video_classifier(args.model, views, args.dtype)
     if classifier.media != "video":
         raise ValueError(f"{args.model} classifies images; tubevit serve takes a classifier of videos.")
     classifier.model.to(device)
-    if args.compile:
-        compile_model(classifier.model)
+    prepare_model(classifier.model, args.matmul_precision, args.compile)
     settings = ServiceSettings(
         limits=Limits(args.max_duration, args.max_pixels, args.decode_seconds),
         max_bytes=args.max_megabytes * 2**20,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import positive_number, whole_number
-from ..environment import add_device_arguments, compile_model, select_device
+from ..environment import add_device_arguments, pick_device, prepare_model
 from ..options import one_line
 from ..run_folder import check_new_folder
 
@@ -121,17 +121,15 @@ def run(args: argparse.Namespace) -> int:
     source = VideoSource(
         args.source, args.max_reconnects, args.stall_seconds, on_message=lambda text: print(text, file=sys.stderr)
     )
-    device = select_device(args)
     stream = TubeViTStream.from_pretrained(
         args.model,
-        device,
+        pick_device(args.device),
         args.dtype,
         window_stride=args.stride,
         window_seconds=args.window_seconds,
         reuses_tokens=not args.compile,  # a compiled model has its tokenizer in one graph with its layers
     )
-    if args.compile:
-        compile_model(stream.classifier.model)
+    prepare_model(stream.classifier.model, args.matmul_precision, args.compile)
     truth = None if args.truth is None else read_truth(args.truth, stream.labels, args.ignore)
     step = stream.window_stride / stream.rate
     detector = EventDetector(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.data_config import DECODER_HELP, DataConfig, Decoder
-from ..environment import COMPILE_HELP, MATMUL_PRECISION_HELP, compile_model, set_matmul_precision
+from ..environment import COMPILE_HELP, MATMUL_PRECISION_HELP, prepare_model
 from ..models.model_options import FRAME_STRIDE_HELP, RANDOM_TOKENS_HELP, TOKEN_BUDGET_HELP, check_sampling
 from ..option_types import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_ranges, option
 
@@ -140,7 +140,6 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, sho
 
     model, views, options = config["model"], config["views"], config["run"]
     log = accelerator.print
-    set_matmul_precision(model.matmul_precision, model.dtype)
     classifier = load_video_classifier(
         model.model_name_or_path, views.processor_settings(), model.dtype, model.token_budget
     )
@@ -151,14 +150,13 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, sho
     if classifier.media == "image":
         views = replace(views, num_temporal_views=1, num_spatial_views=1)
         config = {**config, "views": views}
+    classifier.model.to(accelerator.device)
+    prepare_model(classifier.model, model.matmul_precision, model.compile)
     data = load_evaluation_data(config["data"], classifier, options.split)
     for message in data.messages:
         if message not in shown:
             log(message)
     log(_describe(classifier, data, views, accelerator.num_processes))
-    classifier.model.to(accelerator.device)
-    if model.compile:
-        compile_model(classifier.model)
     predictions, throughput = predict_multi_view(
         classifier,
         data.rows,
