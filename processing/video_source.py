@@ -24,6 +24,7 @@ VIDEO_FORMATS = (
 )
 # Codecs whose decoder FFmpeg must open to compute frame times that the container does not state.
 PROBED_CODECS = "h263,mpeg4"
+MULTIPART = "multipart"  # type of an HTTP response of pictures that replace each other, without an end (motion JPEG)
 AVIF_ANIMATION = "avis"  # major brand of an AVIF file with an animation
 ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of an audio file
 
@@ -126,6 +127,34 @@ def open_container(file, name: str, probe: bool = True):
         yield container, _video_stream(container, name)
 
 
+def open_url(url: str, name: str, timeout: float = DOWNLOAD_TIMEOUT_SECONDS) -> http.client.HTTPResponse:
+    """
+    The response of an http(s) URL, whose user name and password answer a server that asks for them (Basic or Digest).
+
+    name: the URL in messages. timeout: seconds without data. Raises `VideoDecodeError` for an invalid URL, and an `OSError` or
+    `http.client.HTTPException` if there is no connection, or for a status of an error.
+    """
+    handlers: list[urllib.request.BaseHandler] = []
+    try:
+        parts = urllib.parse.urlsplit(url)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        if parts.username is not None:
+            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            user, password = (urllib.parse.unquote(each or "") for each in (parts.username, parts.password))
+            passwords.add_password(None, address, user, password)
+            handlers = [
+                urllib.request.HTTPBasicAuthHandler(passwords),
+                urllib.request.HTTPDigestAuthHandler(passwords),
+            ]
+        request = urllib.request.Request(address, headers={"User-Agent": "tubevit"})
+        return urllib.request.build_opener(*handlers).open(request, timeout=timeout)
+    except (ValueError, http.client.InvalidURL):  # their messages and tracebacks contain the parts removed from `name`
+        why = "its server asks for another login than Basic or Digest, or the URL is invalid"
+        raise VideoDecodeError(
+            f"{name} could not be downloaded: {why if handlers else 'the URL is invalid'}."
+        ) from None
+
+
 def without_secrets(url: str) -> str:
     """A URL without its user name, password and query, for messages and files: a query may hold a token or a passphrase."""
     return re.sub(r"//.*@", "//", url.split("?")[0])
@@ -203,10 +232,9 @@ def _in_memory(data: bytes, name: str):
 
 def _download(url: str, name: str) -> bytes:
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "tubevit"})
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
+        with open_url(url, name) as response:
+            if response.headers.get_content_maintype() == MULTIPART:
+                raise VideoDecodeError(f"{name} is a live stream without an end; `tubevit watch` reads such a stream.")
             return response.read()
-    except (ValueError, http.client.InvalidURL):  # their messages and tracebacks contain the parts removed from `name`
-        raise VideoDecodeError(f"{name} could not be downloaded: the URL is invalid.") from None
     except (OSError, http.client.HTTPException) as error:
         raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error

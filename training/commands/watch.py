@@ -17,7 +17,8 @@ from ..run_folder import check_new_folder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
-        help="video file, its http(s) URL (downloaded before it is watched), camera:0, or a live stream (rtsp, rtmp, rtp, udp, tcp, srt)",
+        help="video file, its http(s) URL (downloaded before it is watched), camera:0, or a live stream (rtsp, rtmp, rtp, udp, tcp, srt, or http(s) "
+        "with a response without Content-Length or of motion JPEG)",
     )
     parser.add_argument(
         "--model", required=True, help="checkpoint of a video classifier: a folder, or a name on the Hub"

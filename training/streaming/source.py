@@ -1,6 +1,13 @@
 # Copyright 2026 The TubeViT authors. Licensed under the Apache License, Version 2.0.
-"""Frames of a file, a camera or a network stream, in order. A live source that disconnects or stalls is reopened."""
+"""
+Frames of a file, a camera or a network stream, in order. A live source that disconnects or stalls is reopened.
 
+An http(s) URL is a file if its response states a length, and is downloaded. Otherwise it is a live stream: motion JPEG (a response of many
+parts), or a response of unknown length in a container such as MPEG-TS.
+"""
+
+import http.client
+import io
 import platform
 import re
 import time
@@ -13,9 +20,19 @@ import numpy as np
 from tubevit.processing import VideoDecodeError
 from tubevit.processing.clip_assembly import FrameToRGB
 from tubevit.processing.decoder_setup import default_num_threads, set_decoder_threads
-from tubevit.processing.video_source import import_av, open_container, reason, resolve_source, without_secrets
+from tubevit.processing.video_source import (
+    MULTIPART,
+    VIDEO_FORMATS,
+    import_av,
+    open_container,
+    open_url,
+    reason,
+    resolve_source,
+    without_secrets,
+)
 
 
+HTTP = re.compile(r"https?://", re.IGNORECASE)
 LIVE = re.compile(r"(rtsp|rtsps|rtmp|rtmps|rtp|udp|tcp|srt)://")
 CAMERA = re.compile(r"camera:(\d+)")
 CAMERA_FORMATS = {
@@ -43,16 +60,16 @@ class VideoSource:
     """
     The frames of a source, as an iterator of `SourceFrame`.
 
-    name: a path or URL of a file; `camera:0`; a URL of a live stream (rtsp, rtmp, rtp, udp, tcp, srt).
+    name: a path or URL of a file; `camera:0`; a URL of a live stream (rtsp, rtmp, rtp, udp, tcp, srt, http, https).
     max_reconnects: consecutive attempts to reopen a live source. stall_seconds: seconds without data after which a live source counts as
         lost.
     on_message: called with one line each time a live source is lost.
 
     Its attribute `name` is for messages and files: a URL there has no user name, password or query. `num_damaged` counts the frames that
-    are left out because FFmpeg reports damage.
+    are left out because FFmpeg reports damage. `is_complete` tells whether the server of a live http(s) stream has ended it.
 
-    Raises an `OSError` for a file that does not exist. The iterator raises `VideoDecodeError` if a file cannot be read to its end, or if a
-    live source cannot be opened (again).
+    Raises an `OSError` for a file that does not exist, and `VideoDecodeError` for an http(s) URL that cannot be opened. The iterator raises
+    `VideoDecodeError` if a file cannot be read to its end, or if a live source cannot be opened (again).
     """
 
     def __init__(
@@ -65,10 +82,15 @@ class VideoSource:
     ):
         self.location, self.max_reconnects, self.stall_seconds = name, max_reconnects, stall_seconds
         self.on_message, self.sleep = on_message, sleep
+        self.num_damaged, self.is_complete = 0, False
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
-        self.num_damaged = 0
-        self.file = None if self.is_live else resolve_source(name)
-        self.name = without_secrets(name) if self.file is None else self.file[1]
+        self.name, self.file = without_secrets(name), None
+        if HTTP.match(name):
+            data = download(name, self.name)
+            self.is_live, self.file = data is None, None if data is None else (io.BytesIO(data), self.name)
+        elif not self.is_live:
+            self.file = resolve_source(name)
+            self.name = self.file[1]
 
     def __iter__(self) -> Iterator[SourceFrame]:
         if self.file is not None:
@@ -80,6 +102,8 @@ class VideoSource:
                 for frame in self._live_frames():
                     failures = 0
                     yield frame
+                if self.is_complete:
+                    return
                 why = "it ended"
             except import_av().error.ExitError:  # raised when PyAV's timeouts end
                 why = f"no data for {self.stall_seconds:g} s"
@@ -105,7 +129,33 @@ class VideoSource:
             except import_av().FFmpegError as error:
                 raise VideoDecodeError(f"{name} cannot be read to its end: {reason(error)}.") from error
 
+    def _http_frames(self) -> Iterator[SourceFrame]:
+        """Frames of a live stream over http(s). A chunked response says where it ends, so that a lost connection is no end."""
+        av = import_av()
+        try:
+            response = open_url(self.location, self.name, self.stall_seconds)
+        except http.client.HTTPException as error:
+            raise OSError(f"the server does not answer in HTTP: {type(error).__name__}") from error
+        is_jpeg = response.headers.get_content_maintype() == MULTIPART
+        if is_jpeg:
+            self.on_message(
+                f"{self.name} is motion JPEG without times: the time of a frame is the one at which it is read."
+            )
+        with response:
+            body = Body(response, self.stall_seconds)
+            settings = {"format": "mpjpeg"} if is_jpeg else {"container_options": {"format_whitelist": VIDEO_FORMATS}}
+            with av.open(body, metadata_errors="replace", **settings) as container:
+                if not container.streams.video:
+                    raise VideoDecodeError(f"{self.name} has no video.")
+                for frame in self._frames(container, container.streams.video[0], has_times=not is_jpeg):
+                    yield frame
+                    body.restart()
+            self.is_complete = response.chunked
+
     def _live_frames(self) -> Iterator[SourceFrame]:
+        if HTTP.match(self.location):
+            yield from self._http_frames()
+            return
         av = import_av()
         location, settings = self.location, {}
         if camera := CAMERA.fullmatch(self.location):
@@ -120,8 +170,12 @@ class VideoSource:
                 raise VideoDecodeError(f"{self.name} has no video.")
             yield from self._frames(container, container.streams.video[0])
 
-    def _frames(self, container: Any, stream: Any) -> Iterator[SourceFrame]:
-        """Frames in presentation order. A damaged packet or frame is left out and counted."""
+    def _frames(self, container: Any, stream: Any, has_times: bool = True) -> Iterator[SourceFrame]:
+        """
+        Frames in presentation order. A damaged packet or frame is left out and counted.
+
+        has_times: whether the container states the times of frames; if not, a frame's time is the one at which it is read.
+        """
         set_decoder_threads(stream.codec_context, default_num_threads())
         convert: FrameToRGB | None = None
         first = latest = None
@@ -140,6 +194,8 @@ class VideoSource:
                 if convert is None:
                     convert = FrameToRGB(frame.width, frame.height, stream.sample_aspect_ratio)
                 seconds = float(frame.pts * base) if frame.pts is not None else None
+                if not has_times:
+                    seconds = time.monotonic()
                 if seconds is None or (latest is not None and seconds <= latest):
                     seconds = 0.0 if latest is None else latest + step  # no time, or a clock that jumps back
                 if self.is_live and latest is not None and seconds - latest > self.stall_seconds:
@@ -148,6 +204,41 @@ class VideoSource:
                 is_first, first = first is None, seconds if first is None else first
                 latest = seconds
                 yield SourceFrame(_picture(convert, frame), seconds - first, is_first)
+
+
+class Body:
+    """
+    The body of an HTTP response, as a file for FFmpeg. `read` raises `OSError` if the connection breaks off, and if `seconds` pass without
+    data, or with data that give no frame: the user of the frames calls `restart` after each.
+    """
+
+    def __init__(self, response: http.client.HTTPResponse, seconds: float):
+        self.response, self.seconds = response, seconds
+        self.restart()
+
+    def restart(self) -> None:
+        self.begin = time.monotonic()
+
+    def read(self, size: int) -> bytes:
+        if time.monotonic() - self.begin > self.seconds:
+            raise OSError(f"no frame for {self.seconds:g} s")
+        try:
+            return self.response.read1(size)  # `read` would wait for `size` bytes
+        except TimeoutError as error:
+            raise OSError(f"no data for {self.seconds:g} s") from error
+        except http.client.HTTPException as error:
+            raise OSError("the connection broke off") from error
+
+
+def download(url: str, name: str) -> bytes | None:
+    """The file of an http(s) URL, or `None` if the response is a live stream. Raises `VideoDecodeError`; `name` is the URL in its message."""
+    try:
+        with open_url(url, name) as response:
+            if response.length is None or response.headers.get_content_maintype() == MULTIPART:
+                return None
+            return response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error
 
 
 def _picture(convert: FrameToRGB, frame: Any) -> Callable[[], np.ndarray]:

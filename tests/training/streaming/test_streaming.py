@@ -1,21 +1,19 @@
-"""Windows of a stream are clips of the video, whatever is reused; events follow the scores; live sources are opened again."""
+"""Windows of a stream are clips of the video, whatever is reused; events follow the scores."""
 
 import itertools
 import json
 import math
-import socket
-import threading
 
-import av
 import numpy as np
 import pytest
 import torch
+from live_sources import serve, transport_stream
 from tiny_models import make_model, tiny_config
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 from video_files import moving_frames, write_video
 
 from tubevit import TubeViTForVideoClassification, TubeViTVideoProcessor
-from tubevit.processing import VideoDecodeError, decode_video
+from tubevit.processing import decode_video
 from tubevit.training.cli import main
 from tubevit.training.commands.watch import read_truth
 from tubevit.training.data.demo_clips import LabeledClip
@@ -231,88 +229,6 @@ def test_frames_with_gaps_are_shown_until_the_next(tmp_path):
         stream.push(frames[0], 5.9)
 
 
-def test_no_decoder_threads_that_could_deadlock(video, monkeypatch):
-    counts, frames_of = [], VideoSource._frames
-
-    def note(source, container, stream):
-        for frame in frames_of(source, container, stream):
-            counts.append(stream.codec_context.thread_count)
-            yield frame
-
-    monkeypatch.setattr(VideoSource, "_frames", note)
-    monkeypatch.setattr(av.logging, "get_level", lambda: av.logging.ERROR)
-    next(iter(VideoSource(str(video))))
-    assert counts == [1]
-
-
-def test_a_file_gives_the_frames_of_decode_video(video):
-    frames, metadata = decode_video(str(video))
-    found = list(VideoSource(str(video)))
-    assert len(found) == 100 and [frame.is_first for frame in found] == [True] + [False] * 99
-    assert np.allclose([frame.seconds for frame in found], metadata.timestamps, atol=1e-3)
-    for index in (0, 57, 99):
-        assert np.array_equal(found[index].picture(), frames[index].permute(1, 2, 0).numpy())
-    with pytest.raises(FileNotFoundError):
-        VideoSource("missing.mp4")
-
-
-def transport_stream(tmp_path) -> bytes:
-    path = tmp_path / "live.ts"
-    frames = moving_frames(50, 32, 48)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-        container.mux(stream.encode())
-    return path.read_bytes()
-
-
-def serve(data: bytes, times: int) -> tuple[str, threading.Thread]:
-    """A live stream that breaks off, `times` times, and then is gone."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def run() -> None:
-        with server:
-            for _ in range(times):
-                connection, _ = server.accept()
-                with connection:
-                    connection.sendall(data)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return f"tcp://127.0.0.1:{server.getsockname()[1]}", thread
-
-
-def test_a_live_source_is_opened_again(tmp_path):
-    address, thread = serve(transport_stream(tmp_path), times=3)
-    messages, pauses = [], []
-    source = VideoSource(address, max_reconnects=2, stall_seconds=5, on_message=messages.append, sleep=pauses.append)
-    starts, num_frames = 0, 0
-    with pytest.raises(VideoDecodeError, match="attempts to open it again: 2"):
-        for frame in source:
-            num_frames += 1
-            starts += frame.is_first
-            assert frame.seconds >= 0 and frame.picture().shape == (32, 48, 3)
-    thread.join(10)
-    assert starts == 3 and num_frames >= 3 * 45
-    # A break after frames is attempt 1; without frames, attempts go on to the limit.
-    assert pauses == [1.0, 1.0, 1.0, 2.0] and all("attempt" in message for message in messages)
-
-
-def test_a_clock_that_jumps_begins_anew(tmp_path, monkeypatch):
-    """Otherwise the last frame would be shown for the length of the jump."""
-    messages = []
-    source = VideoSource("tcp://127.0.0.1:1", stall_seconds=5, on_message=messages.append)
-    path = tmp_path / "jump.mp4"
-    frames = moving_frames(20, 16, 16)
-    write_video(path, frames, times=[index / 10 + 3600 * (index >= 10) for index in range(20)])
-    with av.open(str(path)) as container:
-        found = list(source._frames(container, container.streams.video[0]))
-    assert [index for index, frame in enumerate(found) if frame.is_first] == [0, 10]
-    assert max(frame.seconds for frame in found) < 2 and "jumps by 3600" in messages[0]
-
-
 def test_events_are_written_before_an_error_is_raised(tmp_path, video, monkeypatch):
     name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
     classify, calls = TubeViTStream._classify, []
@@ -329,15 +245,6 @@ def test_events_are_written_before_an_error_is_raised(tmp_path, video, monkeypat
         main(argv)
     found = json.loads((tmp_path / "out" / "events.json").read_text())
     assert found["problem"] == "out of memory" and found["windows"] == 5 and found["events"]
-
-
-def test_a_stalled_source_is_lost():
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and sends nothing
-        source = VideoSource(
-            f"tcp://127.0.0.1:{server.getsockname()[1]}", max_reconnects=0, stall_seconds=0.5, on_message=print
-        )
-        with pytest.raises(VideoDecodeError, match=r"is lost \(no data for 0\.5 s\); attempts"):
-            list(source)
 
 
 def detect(scores: list[float], **settings) -> list[Event]:
@@ -516,13 +423,6 @@ def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
     assert f"{address} is lost" in capsys.readouterr().err
     written = (tmp_path / "out" / "events.json").read_text()
     assert f"{address} is lost" in json.loads(written)["problem"] and "secret" not in written
-
-
-def test_a_downloaded_file_is_named_without_password_and_token(video, monkeypatch):
-    monkeypatch.setattr("tubevit.processing.video_source._download", lambda url, name: video.read_bytes())
-    source = VideoSource("https://user:secret@host/clip.mp4?token=secret")
-    assert source.name == "https://host/clip.mp4" and sum(1 for _ in source) == 100
-    assert VideoSource(str(video)).name == str(video)
 
 
 def test_a_source_that_is_stopped_before_its_first_frame_writes_nothing(tmp_path, video, monkeypatch, capsys):

@@ -1,0 +1,163 @@
+"""Frames of files, of live sources, which are opened again, and of http(s) URLs of either kind."""
+
+import itertools
+import socket
+import threading
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from live_sources import http_server, send_chunks, send_jpegs, serve, transport_stream
+from video_files import moving_frames, write_video
+
+from tubevit.processing import VideoDecodeError, decode_video
+from tubevit.training.streaming import source as source_module
+from tubevit.training.streaming.source import VideoSource
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "long.mp4"
+    write_video(path, moving_frames(100, 32, 48), fps=25)  # 4 s
+    return path
+
+
+def test_no_decoder_threads_that_could_deadlock(video, monkeypatch):
+    counts, frames_of = [], VideoSource._frames
+
+    def note(source, container, stream):
+        for frame in frames_of(source, container, stream):
+            counts.append(stream.codec_context.thread_count)
+            yield frame
+
+    monkeypatch.setattr(VideoSource, "_frames", note)
+    monkeypatch.setattr(av.logging, "get_level", lambda: av.logging.ERROR)
+    next(iter(VideoSource(str(video))))
+    assert counts == [1]
+
+
+def test_a_file_gives_the_frames_of_decode_video(video):
+    frames, metadata = decode_video(str(video))
+    found = list(VideoSource(str(video)))
+    assert len(found) == 100 and [frame.is_first for frame in found] == [True] + [False] * 99
+    assert np.allclose([frame.seconds for frame in found], metadata.timestamps, atol=1e-3)
+    for index in (0, 57, 99):
+        assert np.array_equal(found[index].picture(), frames[index].permute(1, 2, 0).numpy())
+    with pytest.raises(FileNotFoundError):
+        VideoSource("missing.mp4")
+
+
+def test_a_live_source_is_opened_again(tmp_path):
+    address, thread = serve(transport_stream(tmp_path), times=3)
+    messages, pauses = [], []
+    source = VideoSource(address, max_reconnects=2, stall_seconds=5, on_message=messages.append, sleep=pauses.append)
+    starts, num_frames = 0, 0
+    with pytest.raises(VideoDecodeError, match="attempts to open it again: 2"):
+        for frame in source:
+            num_frames += 1
+            starts += frame.is_first
+            assert frame.seconds >= 0 and frame.picture().shape == (32, 48, 3)
+    thread.join(10)
+    assert starts == 3 and num_frames >= 3 * 45
+    # A break after frames is attempt 1; without frames, attempts go on to the limit.
+    assert pauses == [1.0, 1.0, 1.0, 2.0] and all("attempt" in message for message in messages)
+
+
+def test_a_clock_that_jumps_begins_anew(tmp_path, monkeypatch):
+    """Otherwise the last frame would be shown for the length of the jump."""
+    messages = []
+    source = VideoSource("tcp://127.0.0.1:1", stall_seconds=5, on_message=messages.append)
+    path = tmp_path / "jump.mp4"
+    frames = moving_frames(20, 16, 16)
+    write_video(path, frames, times=[index / 10 + 3600 * (index >= 10) for index in range(20)])
+    with av.open(str(path)) as container:
+        found = list(source._frames(container, container.streams.video[0]))
+    assert [index for index, frame in enumerate(found) if frame.is_first] == [0, 10]
+    assert max(frame.seconds for frame in found) < 2 and "jumps by 3600" in messages[0]
+
+
+def test_a_stalled_source_is_lost():
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and sends nothing
+        source = VideoSource(
+            f"tcp://127.0.0.1:{server.getsockname()[1]}", max_reconnects=0, stall_seconds=0.5, on_message=print
+        )
+        with pytest.raises(VideoDecodeError, match=r"is lost \(no data for 0\.5 s\); attempts"):
+            list(source)
+
+
+def read(url, number=None, reconnects=0, **settings) -> tuple[VideoSource, list, list[str], str]:
+    """A source, its first frames, its messages, and the error at its end ("" if there is none)."""
+    messages: list[str] = []
+    source = VideoSource(url, reconnects, on_message=messages.append, sleep=lambda seconds: None, **settings)
+    frames = []
+    try:
+        frames.extend(itertools.islice(source, number))
+    except VideoDecodeError as error:
+        return source, frames, messages, str(error)
+    return source, frames, messages, ""
+
+
+def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(video, tmp_path, monkeypatch):
+    """The command would wait for ever for the end of a camera's stream."""
+    monkeypatch.setenv("no_proxy", "*")
+    data = transport_stream(tmp_path)
+    halves = (data[: len(data) // 2], data[len(data) // 2 :])
+
+    def send_file(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(video.stat().st_size))
+        handler.end_headers()
+        handler.wfile.write(video.read_bytes())
+
+    answers = {
+        "/file": send_file,
+        "/jpegs": send_jpegs,
+        "/stream": lambda handler: send_chunks(handler, itertools.chain([data], itertools.repeat(b"\0" * 188, 2000))),
+        "/ends": lambda handler: send_chunks(handler, halves, ends=True),
+        "/breaks": lambda handler: send_chunks(handler, halves),
+    }
+    with http_server(answers) as url:
+        source, frames, messages, error = read(f"{url}/file?token=secret")
+        assert not source.is_live and len(frames) == 100 and not messages and not error
+        assert source.name == url.replace("user:p%40ss@", "") + "/file"
+        source, frames, messages, error = read(f"{url}/stream", 40)
+        assert source.is_live and len(frames) == 40 and frames[5].seconds == pytest.approx(0.2) and not messages
+        source, frames, messages, error = read(f"{url}/ends", 200, reconnects=2)
+        assert source.is_live and 45 <= len(frames) <= 50 and not messages and not error  # the stream is over
+        source, frames, messages, error = read(f"{url}/breaks", 90, reconnects=2)
+        assert sum(frame.is_first for frame in frames) == 2 and "(the connection broke off); attempt 1" in messages[0]
+        with pytest.raises(VideoDecodeError, match="is a live stream without an end; `tubevit watch`"):
+            decode_video(f"{url}/jpegs")
+        clock = itertools.count()
+        monkeypatch.setattr(source_module, "time", SimpleNamespace(monotonic=lambda: 0.7 * next(clock), sleep=None))
+        source, frames, messages, error = read(f"{url}/jpegs", 6, stall_seconds=60)
+        seconds = [frame.seconds for frame in frames]
+        assert source.is_live and min(np.diff(seconds)) >= 0.69, "not the clock that is read when a frame comes"
+        assert len(messages) == 1 and "is motion JPEG without times" in messages[0]
+        assert frames[0].picture().shape == (32, 48, 3) and not any(
+            "p%40" in text for text in [source.name, *messages]
+        )
+
+
+def test_an_http_stream_without_data_or_without_frames_is_lost(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    hold = threading.Event()
+
+    def drip():
+        for _ in range(100):
+            yield b"\0"
+            hold.wait(0.01)
+
+    answers = {
+        "/silent": lambda handler: send_chunks(handler, iter(lambda: hold.wait(10) and None, None)),
+        "/drips": lambda handler: send_chunks(handler, drip()),
+    }
+    with http_server(answers) as url:
+        for path, why in (("silent", "no data"), ("drips", "no frame")):
+            *_, error = read(f"{url}/{path}", stall_seconds=0.2)
+            assert f"/{path} is lost ({why} for 0.2 s); attempts" in error and "p%40" not in error
+        hold.set()
+        with pytest.raises(VideoDecodeError, match=r"/file could not be downloaded: HTTP Error 401") as caught:
+            VideoSource(url.replace("p%40ss", "other") + "/file")
+        assert "other" not in str(caught.value)
