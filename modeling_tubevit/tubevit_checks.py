@@ -138,18 +138,21 @@ def _check_positions(config: "TubeViTConfig") -> None:
         )
 
 
+def check_pooling_grid(pooling: str, grid: Sequence[int] | None) -> None:
+    """Raise `ValueError` for a grid without `pooling="grid"`, for that pooling without a grid, and for a grid of wrong numbers."""
+    if (pooling == "grid") != (grid is not None):
+        raise ValueError(
+            "pooling='grid' and pooling_grid need each other, such as pooling_grid=[4, 3, 3], got "
+            f"pooling={pooling!r} and pooling_grid={grid!r}."
+        )
+    if grid is not None and (len(grid) != 3 or min(grid) < 1):
+        raise ValueError(f"pooling_grid must be three integers of at least 1 (time, height, width), got {grid!r}.")
+
+
 def _check_pooling(config: "TubeViTConfig") -> None:
     if config.pooling.startswith("cls") and not config.has_cls_token:
         raise ValueError(f"pooling={config.pooling!r} needs the CLS token, which use_cls_token=False removes.")
-    if (config.pooling == "grid") != (config.pooling_grid is not None):
-        raise ValueError(
-            "pooling='grid' and pooling_grid need each other, such as pooling_grid=[4, 3, 3], got "
-            f"pooling={config.pooling!r} and pooling_grid={config.pooling_grid!r}."
-        )
-    if config.pooling_grid is not None and (len(config.pooling_grid) != 3 or min(config.pooling_grid) < 1):
-        raise ValueError(
-            f"pooling_grid must be three integers of at least 1 (time, height, width), got {config.pooling_grid!r}."
-        )
+    check_pooling_grid(config.pooling, config.pooling_grid)
     if config.pooler_act is not None and config.pooling != "cls":
         raise ValueError(f"pooler_act needs pooling='cls', got {config.pooling!r}.")
     if config.final_layernorm == "pooled" and (

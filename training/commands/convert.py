@@ -160,6 +160,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from tubevit.tubevit_checks import check_pooling_grid
+
     from ..logging_utils import quiet_libraries
     from ..models.families import TUBEVIT, converting_family
     from ..models.loading import load_config
@@ -181,11 +183,13 @@ def run(args: argparse.Namespace) -> None:
     if family is not TUBEVIT:
         _convert_image(args, family, num_labels)
         return
+    pooling_grid = _whole_numbers("pooling-grid", args.pooling_grid)
+    check_pooling_grid(args.pooling, pooling_grid)  # before the source's weights are loaded
     model_class = family.get("base_class") if args.task == "base" else family.classifier(args.task)
     given = {
         "num_labels": num_labels,
         "temporal_position_scale": args.temporal_position_scale,
-        "pooling_grid": _whole_numbers("pooling-grid", args.pooling_grid),
+        "pooling_grid": pooling_grid,
     }
     model, report = model_class.from_image_checkpoint(
         args.model,

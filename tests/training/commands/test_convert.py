@@ -99,7 +99,7 @@ def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
             "--temporal-position-scale has no effect with --positions fixed",
         ),
         (["source", "out", "--pooling", "grid"], "got pooling='grid' and pooling_grid=None"),
-        (["source", "out", "--pooling-grid", "1,2,2"], "got pooling='cls' and pooling_grid=[1, 2, 2]"),
+        (["source", "out", "--pooling-grid", "1,2,2"], "got pooling='source' and pooling_grid=[1, 2, 2]"),
         (["source", "out", "--pooling", "grid", "--pooling-grid", "2,0,2"], "pooling_grid must be three integers"),
         (["source", "out", "--task", "image", "--no-add-patch-tube"], "gives a model that takes no images"),
         (
@@ -111,6 +111,8 @@ def test_source_without_a_processor_gets_one_of_its_size(tmp_path):
 def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_source(tmp_path / "source", "vit classifier")
+    if "pooling" in message:  # refused before the weights are read
+        (tmp_path / "source" / "model.safetensors").write_bytes(b"")
     assert main(["convert", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("tubevit convert: error:") and message in error
