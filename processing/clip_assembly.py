@@ -75,8 +75,8 @@ class FrameSelector:
         if lost := sorted(set(selected.tolist()) - set(decoded)):
             raise VideoDecodeError(
                 f"{self.name}: frame {lost[0]} cannot be decoded, because it is predicted from pictures that are not in the file, as after "
-                f"joining videos without encoding them, or because it is damaged. allow_partial=True counts the {len(decoded)} other "
-                "frames only."
+                f"joining videos without encoding them, or because it is damaged.",
+                f"allow_partial=True counts the {len(decoded)} other frames only.",
             )
         return selected
 

@@ -158,7 +158,8 @@ def _build_index(
         _check_container(index, container, file, name)
         if mp4_fault is not None and mp4_fault.is_damage:
             raise VideoDecodeError(
-                f"{name} is damaged: {mp4_fault.text}. allow_partial=True decodes its frames, whose times may be wrong."
+                f"{name} is damaged: {mp4_fault.text}.",
+                "allow_partial=True decodes its frames, whose times may be wrong.",
             )
     return index if mp4_fault is None else replace(index, unreliable_reason=mp4_fault.text)
 
@@ -175,19 +176,20 @@ def _check_container(index: VideoIndex, container, file, name: str) -> None:
     """Raise `VideoDecodeError` if packets are lost or marked as corrupt. Such a file is damaged, whichever frames are selected."""
     if index.is_truncated:
         raise VideoDecodeError(
-            f"{name} is cut off: the file ends after frame {len(index.frame_packets) - 1} and is shorter than it states. "
-            f"allow_partial=True decodes the frames that exist."
+            f"{name} is cut off: the file ends after frame {len(index.frame_packets) - 1} and is shorter than it states.",
+            "allow_partial=True decodes the frames that exist.",
         )
     if index.corrupt_packets:
         raise VideoDecodeError(
             f"{name} is damaged: {len(index.corrupt_packets)} of its {len(index.headers)} packets, the first of them packet "
-            f"{index.corrupt_packets[0]}, are marked as corrupt. allow_partial=True decodes them all the same; if the file was joined "
-            "from parts, `ffmpeg -i INPUT -c copy OUTPUT.mp4` mends it."
+            f"{index.corrupt_packets[0]}, are marked as corrupt; if the file was joined from parts, `ffmpeg -i INPUT -c copy OUTPUT.mp4` mends it.",
+            "allow_partial=True decodes them all the same.",
         )
     if index.num_lost > 0:
         raise VideoDecodeError(
             f"{name} is damaged: {index.num_lost} of the {index.num_lost + len(index.headers)} packets that its index lists are "
-            "not in the file. allow_partial=True decodes the others."
+            "not in the file.",
+            "allow_partial=True decodes the others.",
         )
     duration = None if container.duration is None else container.duration / import_av().time_base
     if has_format(container, "matroska") and index.has_gaps(
@@ -196,7 +198,8 @@ def _check_container(index: VideoIndex, container, file, name: str) -> None:
         position = find_matroska_damage(file)
         if position is not None:
             raise VideoDecodeError(
-                f"{name} is damaged at byte {position}, and frames after it are lost. allow_partial=True decodes the others."
+                f"{name} is damaged at byte {position}, and frames after it are lost.",
+                "allow_partial=True decodes the others.",
             )
 
 
@@ -406,21 +409,22 @@ def _check_decoded(
         raise VideoDecodeError(f"{name} is damaged: none of its {num_expected} frames can be decoded ({why}).")
     if error and not allow_partial:
         raise VideoDecodeError(
-            f"{name} is damaged: decoding stops after {num_decoded} of {num_expected} frames ({reason(error)}). "
-            f"allow_partial=True returns these."
+            f"{name} is damaged: decoding stops after {num_decoded} of {num_expected} frames ({reason(error)}).",
+            "allow_partial=True returns these.",
         )
     decoded = set(pts)
     if is_indexed and index.guaranteed_times(range(len(index.headers))) - decoded:
         raise VideoDecodeError(
-            f"{name} is damaged: only {num_decoded} of {num_expected} frames can be decoded. allow_partial=True returns these."
+            f"{name} is damaged: only {num_decoded} of {num_expected} frames can be decoded.",
+            "allow_partial=True returns these.",
         )
     if is_indexed and pts != [time for time in index.frame_pts if time in decoded]:
         raise VideoDecodeError(
-            f"{name} is damaged: its frames have other times, or another order, than its index states. allow_partial=True returns them "
-            "in the order in which they are decoded."
+            f"{name} is damaged: its frames have other times, or another order, than its index states.",
+            "allow_partial=True returns them in the order in which they are decoded.",
         )
     if first_damaged is not None and not allow_partial:
         raise VideoDecodeError(
-            f"{name} is damaged: FFmpeg had to conceal missing parts of frame {first_damaged}. allow_partial=True returns "
-            "such frames."
+            f"{name} is damaged: FFmpeg had to conceal missing parts of frame {first_damaged}.",
+            "allow_partial=True returns such frames.",
         )

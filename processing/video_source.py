@@ -30,7 +30,14 @@ ATTACHED_PICTURE = 1 << 10  # FFmpeg's flag for the cover picture of an audio fi
 
 
 class VideoDecodeError(ValueError):
-    """A video cannot be read. The message is one line: which video, why, and how many frames were decoded."""
+    """
+    A video cannot be read. The message is one line: which video, why, and how many frames were decoded; then `hint`, an argument of the
+    decoder that would help. The attribute `reason` is the message without the hint, for a reader who has no such argument.
+    """
+
+    def __init__(self, reason: str, hint: str | None = None):
+        super().__init__(reason if hint is None else f"{reason} {hint}")
+        self.reason = reason
 
 
 class DecodeLimits(NamedTuple):

@@ -62,12 +62,10 @@ def read_clip(data: bytes, processor: Any) -> torch.Tensor:
 
 
 def _reason(error: Exception) -> str:
-    text = (
-        one_line(error)
-        if isinstance(error, (VideoDecodeError, ValueError))
-        else f"{type(error).__name__}: {one_line(error)}"
-    )
-    text = re.sub(r" allow_partial=True returns [^.]*\.", "", text)  # a client has no such argument
+    if isinstance(error, VideoDecodeError):
+        text = error.reason  # without the hint: a client has no argument `allow_partial`
+    else:
+        text = one_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {one_line(error)}"
     return re.sub(r"^<\d+ bytes>:? ", "the file ", text)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import os
+import pickle
 import re
 import signal
 import sys
@@ -119,14 +120,18 @@ def test_a_file_that_cannot_be_read_is_the_client_s_error(client, files, tmp_pat
     write_video(tmp_path / "wide.mp4", moving_frames(30, 32, 256))
     middle = good.index(b"mdat") + 4 + (len(good) - good.index(b"mdat")) // 4
     damaged = good[:middle] + bytes(400) + good[middle + 400 :]
-    with pytest.raises(VideoDecodeError, match="allow_partial=True returns"):  # a client has no such argument
+    with pytest.raises(VideoDecodeError, match="allow_partial=True returns") as caught:
         decode_video(damaged)
+    copied = pickle.loads(pickle.dumps(caught.value))  # as from a worker process
+    assert str(copied) == str(caught.value) and "allow_partial" not in copied.reason
+    cut = write_video(tmp_path / "cut.mkv", moving_frames(20, 32, 48)).read_bytes()[:-500]
     rng = np.random.default_rng(0)
     for data, status, words in [
         (b"", 400, "no file"),
         (b"no video", 422, ""),
         (good[: len(good) // 2], 422, ""),
         (damaged, 422, "the file is damaged: "),
+        (cut, 422, "the file is cut off: "),
         (rng.bytes(20_000), 422, ""),
         (bytes(60_000), 413, "50,000 bytes"),
         (bytes(200_000), 413, "50,000 bytes"),
