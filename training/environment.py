@@ -4,6 +4,7 @@
 import argparse
 import datetime
 import functools
+import logging
 import os
 import platform
 import shutil
@@ -154,6 +155,9 @@ def compile_model(model: Any) -> None:
     a C++ compiler, which torch needs on a CPU.
     """
     import torch
+
+    # Its import warns where CUDA's tools are installed and there is no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.cpp_extension import get_cxx_compiler
 
     compiler = get_cxx_compiler()
