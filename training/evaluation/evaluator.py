@@ -156,7 +156,7 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, sho
     for message in data.messages:
         if message not in shown:
             log(message)
-    log(_describe(classifier, data, views, accelerator.num_processes))
+    log(_describe(classifier, data, views, accelerator.num_processes, model))
     predictions, throughput = predict_multi_view(
         classifier,
         data.rows,
@@ -237,16 +237,18 @@ def describe_clips(model: Any) -> dict[str, Any]:
     }
 
 
-def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int) -> str:
+def _describe(classifier: Any, data: Any, views: ViewConfig, num_processes: int, options: EvaluatedModel) -> str:
     number = f"{len(data.rows):,}" if hasattr(data.rows, "__len__") else "a stream of"
     processor, read = classifier.processor, "one view"
     if classifier.media == "video":
         rate = f" {processor.describe_sampling()}"
         number_of_views = f"{views.num_temporal_views} x {views.num_spatial_views} views"
         read = f"{number_of_views} of {processor.num_frames} frames{rate}, aggregated by {views.view_aggregation}"
+    precision = f", matrix products of {options.matmul_precision} precision" if options.matmul_precision else ""
     return (
         f"{type(classifier.model).__name__}, {len(data.class_names)} classes, on {number} {data.split} "
-        f"{classifier.media}s: {read}, {classifier.model.dtype} on {num_processes} x {classifier.model.device.type}."
+        f"{classifier.media}s: {read}, {classifier.model.dtype}{precision}{', compiled' if options.compile else ''} on {num_processes} x "
+        f"{classifier.model.device.type}."
     )
 
 
