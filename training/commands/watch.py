@@ -3,8 +3,12 @@
 
 import argparse
 import csv
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -205,21 +209,22 @@ class Watcher:
 
     def watch(self, source: Any, duration: float | None) -> tuple[str | None, Exception | None]:
         """
-        Take the frames of a source to its end, for `duration` seconds of video, or until an error or Ctrl-C.
+        Take the frames of a source to its end, for `duration` seconds of video, or until an error, Ctrl-C or SIGTERM.
 
-        Returns what stopped it early, `None` for the end of the source and for Ctrl-C; and an error that is not of the source, to be raised
+        Returns what stopped it early, `None` for the end of the source and for a signal; and an error that is not of the source, to be raised
         after the events are written, which may be those of hours.
         """
         from tubevit.processing import VideoDecodeError
 
         problem, failure = None, None
         try:
-            for frame in source:
-                if frame.is_first:
-                    self.restart()
-                if duration is not None and self.offset + frame.seconds >= duration:
-                    break
-                self.push(frame)
+            with _interrupted_by_sigterm():
+                for frame in source:
+                    if frame.is_first:
+                        self.restart()
+                    if duration is not None and self.offset + frame.seconds >= duration:
+                        break
+                    self.push(frame)
         except VideoDecodeError as error:
             problem = str(error)
         except KeyboardInterrupt:
@@ -313,3 +318,16 @@ class Watcher:
             bars,
             self.time,
         )
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Within the context SIGTERM, which `docker stop` and systemd send, has the effect of Ctrl-C: the events are written."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -425,15 +426,18 @@ def test_a_file_that_breaks_off_is_said(tmp_path, video, capsys):
     assert f"{address} is lost" in json.loads(written)["problem"] and "secret" not in written
 
 
-def test_a_source_that_is_stopped_before_its_first_frame_writes_nothing(tmp_path, video, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_source_that_is_stopped_before_its_first_frame_writes_nothing(number, tmp_path, video, monkeypatch, capsys):
     def stop(source):
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
+        yield from ()
 
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(VideoSource, "__iter__", stop)
     name = save_model(tmp_path / "model", {"sampling": "fixed_rate", "fps": 10})
     assert main(["watch", str(video), "--model", name, "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.endswith(f"Stopped.\nNo frame of {video} was read.\n")
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("option", ["--window-seconds", "--stall-seconds", "--duration"])
