@@ -136,7 +136,8 @@ def open_container(file, name: str, probe: bool = True):
 
 def open_url(url: str, name: str, timeout: float = DOWNLOAD_TIMEOUT_SECONDS) -> http.client.HTTPResponse:
     """
-    The response of an http(s) URL, whose user name and password answer a server that asks for them (Basic or Digest).
+    The response of an http(s) URL, whose user name and password answer its server if that asks for them (Basic or Digest), and no other
+    server: see `_Login`.
 
     name: the URL in messages. timeout: seconds without data. Raises `VideoDecodeError` for an invalid URL, and an `OSError` or
     `http.client.HTTPException` if there is no connection, or for a status of an error.
@@ -146,20 +147,30 @@ def open_url(url: str, name: str, timeout: float = DOWNLOAD_TIMEOUT_SECONDS) -> 
         parts = urllib.parse.urlsplit(url)
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         if parts.username is not None:
-            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
             user, password = (urllib.parse.unquote(each or "") for each in (parts.username, parts.password))
-            passwords.add_password(None, address, user, password)
-            handlers = [
-                urllib.request.HTTPBasicAuthHandler(passwords),
-                urllib.request.HTTPDigestAuthHandler(passwords),
-            ]
+            login = _Login(address, user, password)
+            handlers = [urllib.request.HTTPBasicAuthHandler(login), urllib.request.HTTPDigestAuthHandler(login)]
         request = urllib.request.Request(address, headers={"User-Agent": "tubevit"})
         return urllib.request.build_opener(*handlers).open(request, timeout=timeout)
     except (ValueError, http.client.InvalidURL):  # their messages and tracebacks contain the parts removed from `name`
-        why = "its server asks for another login than Basic or Digest, or the URL is invalid"
-        raise VideoDecodeError(
-            f"{name} could not be downloaded: {why if handlers else 'the URL is invalid'}."
-        ) from None
+        why = "the URL is invalid"
+        if handlers:
+            why += ", its server asks for a login other than Basic or Digest (MD5, SHA-1), or it redirects to a server that asks for one"
+        raise VideoDecodeError(f"{name} could not be downloaded: {why}.") from None
+
+
+class _Login(urllib.request.HTTPPasswordMgr):
+    """
+    User name and password for the server of `url`. A redirect to another host, port or scheme does not receive them: urllib's own classes
+    send those of https://host/ to http://host/ in plain text.
+    """
+
+    def __init__(self, url: str, user: str, password: str):
+        super().__init__()
+        self.server, self.user_and_password = urllib.parse.urlsplit(url)[:2], (user, password)
+
+    def find_user_password(self, realm: str, authuri: str) -> tuple[str | None, str | None]:
+        return self.user_and_password if urllib.parse.urlsplit(authuri)[:2] == self.server else (None, None)
 
 
 def without_secrets(url: str) -> str:

@@ -63,7 +63,7 @@ class VideoSource:
     name: a path or URL of a file; `camera:0`; a URL of a live stream (rtsp, rtmp, rtp, udp, tcp, srt, http, https).
     max_reconnects: consecutive attempts to reopen a live source. stall_seconds: seconds without data after which a live source counts as
         lost.
-    on_message: called with one line each time a live source is lost.
+    on_message: called with one line each time a live source is lost or its clock jumps, and once for motion JPEG.
 
     Its attribute `name` is for messages and files: a URL there has no user name, password or query. `num_damaged` counts the frames that
     are left out because FFmpeg reports damage. `is_complete` tells whether the server of a live http(s) stream has ended it.
@@ -82,12 +82,15 @@ class VideoSource:
     ):
         self.location, self.max_reconnects, self.stall_seconds = name, max_reconnects, stall_seconds
         self.on_message, self.sleep = on_message, sleep
-        self.num_damaged, self.is_complete = 0, False
+        self.num_damaged, self.is_complete, self.is_told_of_times = 0, False, False
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.name, self.file = without_secrets(name), None
         if HTTP.match(name):
             data = download(name, self.name)
-            self.is_live, self.file = data is None, None if data is None else (io.BytesIO(data), self.name)
+            if data is None:
+                self.is_live = True
+            else:
+                self.file = io.BytesIO(data), self.name
         elif not self.is_live:
             self.file = resolve_source(name)
             self.name = self.file[1]
@@ -137,19 +140,28 @@ class VideoSource:
         except http.client.HTTPException as error:
             raise OSError(f"the server does not answer in HTTP: {type(error).__name__}") from error
         is_jpeg = response.headers.get_content_maintype() == MULTIPART
-        if is_jpeg:
+        if is_jpeg and not self.is_told_of_times:
+            self.is_told_of_times = True
             self.on_message(
                 f"{self.name} is motion JPEG without times: the time of a frame is the one at which it is read."
             )
         with response:
-            body = Body(response, self.stall_seconds)
+            body, is_read = Body(response, self.stall_seconds), False
             settings = {"format": "mpjpeg"} if is_jpeg else {"container_options": {"format_whitelist": VIDEO_FORMATS}}
-            with av.open(body, metadata_errors="replace", **settings) as container:
-                if not container.streams.video:
-                    raise VideoDecodeError(f"{self.name} has no video.")
-                for frame in self._frames(container, container.streams.video[0], has_times=not is_jpeg):
-                    yield frame
-                    body.restart()
+            try:
+                with av.open(body, metadata_errors="replace", **settings) as container:
+                    if not container.streams.video:
+                        raise VideoDecodeError(f"{self.name} has no video.")
+                    for frame in self._frames(container, container.streams.video[0], has_times=not is_jpeg):
+                        is_read = True
+                        yield frame
+                        body.restart()
+            except av.error.InvalidDataError as error:
+                if is_read or is_jpeg:
+                    raise
+                raise OSError(
+                    "no video that can be read as a stream; an MP4 file with its index at the end needs a response with Content-Length"
+                ) from error
             self.is_complete = response.chunked
 
     def _live_frames(self) -> Iterator[SourceFrame]:

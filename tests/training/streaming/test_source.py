@@ -12,6 +12,7 @@ from live_sources import http_server, send_chunks, send_jpegs, serve, transport_
 from video_files import moving_frames, write_video
 
 from tubevit.processing import VideoDecodeError, decode_video
+from tubevit.processing.video_source import _Login, open_url
 from tubevit.training.streaming import source as source_module
 from tubevit.training.streaming.source import VideoSource
 
@@ -116,6 +117,7 @@ def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(vide
         "/stream": lambda handler: send_chunks(handler, itertools.chain([data], itertools.repeat(b"\0" * 188, 2000))),
         "/ends": lambda handler: send_chunks(handler, halves, ends=True),
         "/breaks": lambda handler: send_chunks(handler, halves),
+        "/mp4": lambda handler: send_chunks(handler, [video.read_bytes()], ends=True),
     }
     with http_server(answers) as url:
         source, frames, messages, error = read(f"{url}/file?token=secret")
@@ -127,11 +129,14 @@ def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(vide
         assert source.is_live and 45 <= len(frames) <= 50 and not messages and not error  # the stream is over
         source, frames, messages, error = read(f"{url}/breaks", 90, reconnects=2)
         assert sum(frame.is_first for frame in frames) == 2 and "(the connection broke off); attempt 1" in messages[0]
+        *_, error = read(f"{url}/mp4")
+        assert "/mp4 is lost (no video that can be read as a stream; an MP4 file with its index at the end" in error
         with pytest.raises(VideoDecodeError, match="is a live stream without an end; `tubevit watch`"):
             decode_video(f"{url}/jpegs")
         clock = itertools.count()
         monkeypatch.setattr(source_module, "time", SimpleNamespace(monotonic=lambda: 0.7 * next(clock), sleep=None))
         source, frames, messages, error = read(f"{url}/jpegs", 6, stall_seconds=60)
+        next(iter(source))  # a second connection
         seconds = [frame.seconds for frame in frames]
         assert source.is_live and min(np.diff(seconds)) >= 0.69, "not the clock that is read when a frame comes"
         assert len(messages) == 1 and "is motion JPEG without times" in messages[0]
@@ -161,3 +166,29 @@ def test_an_http_stream_without_data_or_without_frames_is_lost(monkeypatch):
         with pytest.raises(VideoDecodeError, match=r"/file could not be downloaded: HTTP Error 401") as caught:
             VideoSource(url.replace("p%40ss", "other") + "/file")
         assert "other" not in str(caught.value)
+
+
+def test_a_login_is_for_the_server_of_the_url_alone(monkeypatch):
+    """Redirects on it are answered; urllib's own password manager sends the password of an https URL to http as well."""
+    monkeypatch.setenv("no_proxy", "*")
+
+    def redirect(handler, url):
+        handler.send_response(302)
+        handler.send_header("Location", url)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    answers = {
+        "/moved": lambda handler: redirect(handler, "/other/place"),
+        "/other/place": lambda handler: send_chunks(handler, [b"content"], ends=True),
+        "/elsewhere": lambda handler: redirect(handler, f"http://localhost:{handler.server.server_port}/other/place"),
+    }
+    with http_server(answers) as url:
+        with open_url(f"{url}/moved", "name") as response:
+            assert response.read() == b"content"
+        with pytest.raises(OSError, match="HTTP Error 401"):
+            open_url(f"{url}/elsewhere", "name")
+    login = _Login("https://host/video", "user", "pass")
+    for address in ("http://host/video", "https://host:8443/video", "https://other/video"):
+        assert login.find_user_password("realm", address) == (None, None)
+    assert login.find_user_password("realm", "https://host/") == ("user", "pass")
