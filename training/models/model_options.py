@@ -71,8 +71,8 @@ class ModelConfig:
     )
     classifier_init: Literal["ridge"] | None = option(
         None,
-        "initial classifier; ridge: ridge regression on the features of the training videos, which are computed once, without augmentation, by the "
-        "starting model; training then begins with the accuracy of a linear probe (LP-FT; Kumar et al., 2022) (default: the checkpoint's "
+        "initial classifier; ridge: ridge regression on the features of the training videos, which are computed once (at each budget of "
+        "token_budget_range), without augmentation, by the starting model; training then begins with the accuracy of a linear probe (LP-FT; Kumar et al., 2022) (default: the checkpoint's "
         "classifier if it has the classes of the data, else random weights)",
     )
     drop_path_rate: Annotated[float, Range(0, 1, exclusive=("maximum",))] | None = option(
