@@ -175,6 +175,7 @@ class _Login(urllib.request.HTTPPasswordMgr):
 
 def without_secrets(url: str) -> str:
     """A URL without its user name, password and query, for messages and files: a query may hold a token or a passphrase."""
+    url = re.sub(r"//[^/]*@", "//", url)  # a password may contain the "?" that begins a query
     return re.sub(r"//.*@", "//", url.split("?")[0])
 
 

@@ -106,6 +106,7 @@ def test_a_file_url_is_a_path(tmp_path, path, frames):
     "url",
     [
         "http://user:secret@localhost:1/clip.mp4",
+        "http://user:secret?x@localhost:1/clip.mp4",
         "http://user:sec/ret@localhost/clip.mp4",
         "http://localhost:1/a b.mp4?token=secret",
         "http://localhost:1/vidéo.mp4",
