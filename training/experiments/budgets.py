@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import positive_number
+from ..models.model_size import FLOPS_PER_TRAINING_STEP
 from ..option_types import Range
 from ..options import parse_names
 from .ablation_tables import SIZES, Size, tubevit
@@ -142,6 +143,11 @@ class Setup:
         return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
 
     @property
+    def passes(self) -> float:
+        """Forward and backward passes of a training step."""
+        return FLOPS_PER_TRAINING_STEP
+
+    @property
     def start(self) -> str:
         """What the models start from, for the report."""
         return "Random weights, one recipe."
@@ -170,6 +176,12 @@ class TransferSetup(Setup):
         }
         found = self.transfer.experiment(TransferRow(TUBEVIT, "", 0, options=options), self.data, seed)
         return replace(found, options=found.options | {"max_steps": steps})
+
+    @property
+    def passes(self) -> float:
+        from .transfer_rows import TUBEVIT, TransferRow
+
+        return self.transfer.passes(TransferRow(TUBEVIT, "", 0))
 
     @property
     def start(self) -> str:
@@ -237,7 +249,7 @@ def steps_of_range(setup: Setup, budgets: Sequence[int], distillation: float) ->
 
     levels = levels_of(setup.config, budgets[-1], budgets[0])
     teacher = levels[-1] if distillation else None
-    each = [training_gflops(level, None if level is levels[-1] else teacher) for level in levels]
+    each = [training_gflops(level, None if level is levels[-1] else teacher, setup.passes) for level in levels]
     return round(setup.steps * each[-1] * len(each) / math.fsum(each))
 
 

@@ -226,16 +226,16 @@ class Transfer:
         return {VIDEO: 0 if row.images == "only" else steps, IMAGE: steps if row.images else 0}
 
     def training_gflops(self, row: TransferRow, kind: str = VIDEO) -> float:
-        """
-        GFLOPs of a training step on one clip (or image): a forward pass, and two in backward direction through the layers that are trained.
-        Counted once for each row.
-        """
+        """GFLOPs of a training step on one clip (or image), counted once for each row."""
         key = f"{kind} {row.model} {self.options(row)}"
         if key not in self.measured:
-            config, frozen = self.config(row), self.options(row).get("num_frozen_layers") or 0
-            layers = config.num_hidden_layers
-            self.measured[key] = measure_classifier(config, kind)["gflops"] * (1 + 2 * (layers - frozen) / layers)
+            self.measured[key] = measure_classifier(self.config(row), kind)["gflops"] * self.passes(row)
         return self.measured[key]
+
+    def passes(self, row: TransferRow) -> float:
+        """Passes of a training step: one in forward direction, and two in backward direction through the layers that are trained."""
+        frozen, layers = self.options(row).get("num_frozen_layers") or 0, self.config(row).num_hidden_layers
+        return 1 + 2 * (layers - frozen) / layers
 
     def config(self, row: TransferRow) -> Any:
         """The config of a row's model."""

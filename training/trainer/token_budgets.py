@@ -217,9 +217,12 @@ def levels_of(config: Any, lowest: int, highest: int) -> list[Level]:
     return list(levels.values())
 
 
-def training_gflops(level: Level, teacher: Level | None) -> float:
-    """GFLOPs of a training step on one clip at a budget. teacher: that of the forward pass of a teacher, if there is one."""
-    return FLOPS_PER_TRAINING_STEP * level.gflops + (0.0 if teacher is None else teacher.gflops)
+def training_gflops(level: Level, teacher: Level | None, passes: float = FLOPS_PER_TRAINING_STEP) -> float:
+    """
+    GFLOPs of a training step on one clip at a budget. teacher: that of the forward pass of a teacher, if there is one. passes: of a step
+    without a teacher, forward and backward; fewer where layers are frozen.
+    """
+    return passes * level.gflops + (0.0 if teacher is None else teacher.gflops)
 
 
 def spread(lowest: int, highest: int) -> list[int]:

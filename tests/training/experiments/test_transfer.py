@@ -26,6 +26,7 @@ from tubevit.training.experiments.initialization import build_converted
 from tubevit.training.experiments.records import collect_rows, read_record
 from tubevit.training.experiments.results import make_report
 from tubevit.training.experiments.transfer_rows import ROWS_FOLDER, Transfer, TransferRow, find_rows, load_row
+from tubevit.training.trainer.token_budgets import levels_of
 
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
@@ -426,6 +427,13 @@ def test_models_of_token_budgets_start_from_the_image_vit_with_the_recipe(clips,
     setup = budgets.make_setup(args)
     numbers = budgets.parse_budgets(args.budgets, setup.config)
     assert numbers == [8, 4] and setup.steps == 2  # an epoch of 8 clips in batches of 4
+    frozen = replace(setup, steps=1000)
+    assert frozen.passes == 2  # one of two layers is frozen
+    small, full = (level.gflops for level in levels_of(setup.config, 4, 8))
+    mean = (
+        2 * small + full + 2 * full
+    ) / 2  # GFLOPs of a step; at the fewer tokens the teacher makes another forward pass
+    assert budgets.steps_of_range(frozen, numbers, 0.5) == round(1000 * 2 * full / mean)
     label = budgets.budgets_label(setup, args, numbers)
     assert label["group"] == f"budgets_transfer_{clips.name}" and label["about"].startswith(
         f"From {folder.name}, the recipe"
