@@ -135,7 +135,8 @@ def draw_budgets(path: Path, records: Sequence[dict[str, Any]], speed: dict[str,
     number = len(first.scores)
     seeds = f"{number} seeds, bars from the lowest to the highest" if number > 1 else "one seed"
     kind, _, data = title.partition(" on ")
-    canvas.heading(kind, f"{data}; {records[0]['steps']:,} steps of each TubeViT; {seeds}")
+    steps = {record["name"]: record["steps"] for record in records}
+    canvas.heading(kind, f"{data}; {steps[FULL]:,} steps, of the range {steps[RANGE]:,} for the same FLOPs; {seeds}")
     with rc_context({"font.size": 9}):
         axes = draw_panel(canvas, 0, "Accuracy, %, against tube tokens of a clip")
         _draw_lines(axes, panels, others, first.chance, lambda name, row: row.tokens)
