@@ -14,7 +14,8 @@ import httpx2 as httpx
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ..evaluation.metrics import LogitsNotFinite, best_labels, scores_of
@@ -219,7 +220,8 @@ class Service:
 def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI:
     """The application of a `Service` with these arguments."""
     service = Service(classifier, name, settings)
-    app = FastAPI(title="TubeViT", description=f"Video classification by {name}.", lifespan=service.lifespan)
+    text = f"Video classification by {name}."
+    app = FastAPI(title="TubeViT", description=text, lifespan=service.lifespan, docs_url=None)
     app.state.metrics = service.metrics
 
     @app.post(
@@ -252,6 +254,10 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
                 service.metrics.requests.labels(status).inc()
         return response
 
+    @app.get("/docs", include_in_schema=False)
+    async def show_docs() -> HTMLResponse:
+        return docs_page()
+
     @app.get("/healthz", summary="Whether the service works")
     async def healthz() -> JSONResponse:
         status, code = ("ok", 200) if service.is_working else ("stopped", 503)
@@ -262,6 +268,17 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
         return Response(service.metrics.text(service.batcher.queue.qsize()), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def docs_page() -> HTMLResponse:
+    """FastAPI's page of the OpenAPI description. The sentence in it is what a browser without a network shows; the script replaces it."""
+    page = bytes(get_swagger_ui_html(openapi_url="openapi.json", title="TubeViT").body).decode()
+    place = '<div id="swagger-ui">'
+    text = (
+        "This page loads its script from cdn.jsdelivr.net. If that host cannot be reached, read "
+        '<a href="openapi.json">openapi.json</a>, which needs no network.'
+    )
+    return HTMLResponse(page.replace(place, f"{place}<p>{text}</p>"))
 
 
 def check_model(classifier: Any) -> None:

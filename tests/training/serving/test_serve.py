@@ -269,6 +269,8 @@ def test_health_metrics_and_openapi(client, files):
     assert found["tubevit_seconds_count", "decode"] >= 1
     page = client.get("/openapi.json").json()["paths"]["/classify"]["post"]
     assert "multipart/form-data" in page["requestBody"]["content"] and {"413", "422", "429"} <= set(page["responses"])
+    sentence = "<p>This page loads its script from cdn.jsdelivr.net."  # what a browser without a network shows
+    assert sentence in client.get("/docs").text
 
 
 class Host(http.server.SimpleHTTPRequestHandler):

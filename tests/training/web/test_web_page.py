@@ -376,6 +376,8 @@ def test_the_page_classifies_files_as_torch_and_explains_wrong_ones(site, tmp_pa
                 assert difference.max() <= 3 and difference.mean() < 1.5  # 0 on x86
                 logits = classifier(clip[None])[0]
                 torch.testing.assert_close(torch.tensor(found["logits"]), logits, atol=0.02, rtol=0.02)  # int8 weights
+                caption = page.evaluate("document.getElementById('caption').textContent")
+                assert ("; 3 of the 8 frames of the clip are repeats." in caption) == (path.name == "short.webm")
                 label = page.evaluate("document.querySelector('#labels li .label').textContent")
                 assert label == CLASSES[int(torch.tensor(found["logits"]).argmax())]
             for name, reason in {

@@ -169,7 +169,8 @@ async function classifyFile(file) {
     await showClip(read);
     const groups = showLabels(logits);
     at("caption").textContent =
-      `Frames ${list(read.indices)} of the ${read.total} in ${file.name}. Reading took ${seconds(decoded - begin)}, the model ` +
+      `Frames ${list(read.indices)} of the ${read.total} in ${file.name}${repeats(read.indices)}. Reading took ` +
+      `${seconds(decoded - begin)}, the model ` +
       `${seconds(end - decoded)}.`;
     at("result").dataset.milliseconds = String(end - begin);
     at("status").textContent = `${file.name}: ${summary(groups)}.`;
@@ -180,6 +181,12 @@ async function classifyFile(file) {
 
 function list(indices) {
   return indices.length <= 8 ? indices.join(", ") : `${indices.slice(0, 4).join(", ")}, …, ${indices[indices.length - 1]}`;
+}
+
+/** What the caption says of a clip that has frames more than once. */
+function repeats(indices) {
+  const count = indices.length - new Set(indices).size;
+  return count ? `; ${count} of the ${indices.length} frames of the clip are repeats` : "";
 }
 
 const seconds = (milliseconds) => `${(milliseconds / 1000).toPrecision(2)} s`;
@@ -204,7 +211,8 @@ function showLabels(logits) {
   at("labels").replaceChildren(
     ...groups.flatMap(({ name, entries }) => {
       const heading = document.createElement("h2");
-      heading.textContent = name || "Labels";
+      const part = entries.length > MAX_LABELS ? `: the best ${MAX_LABELS} of ${entries.length}` : "";
+      heading.textContent = (name || "Labels") + part;
       const rows = document.createElement("ol");
       rows.append(...entries.slice(0, MAX_LABELS).map(labelRow));
       return [heading, rows];
