@@ -194,10 +194,12 @@ def _draw_lines(
         bar = [[row.mean - min(row.scores)], [max(row.scores) - row.mean]]
         label = f"{row.title}, {row.tokens:,} tokens"
         axes.errorbar(place(name, row), row.mean, bar, fmt=marker, color=FAINT_INK, capsize=3, label=label)
-    if not is_speed:
+    if is_speed:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
         axes.invert_xaxis()
+        axes.set_xticks(sorted({number for rows in panels.values() for number in rows}))
     axes.axhline(chance, color=FAINT_INK, linestyle=":", linewidth=1)
     axes.annotate("chance", (axes.get_xlim()[0], chance), (4, 4), color=FAINT_INK, textcoords="offset points")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")

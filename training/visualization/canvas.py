@@ -95,11 +95,12 @@ def find_fonts(text: str) -> tuple[list[str], set[str]]:
     default = font_manager.findfont(font_manager.FontProperties())
     families = [font_manager.get_font(default).family_name]
     missing = {letter for letter in text if letter != "\n" and ord(letter) not in _letters(default)}
-    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: font.fname) if missing else ():
-        if "Last Resort" in font.name:  # it draws a box for every letter
+    for name in sorted({font.name for font in font_manager.fontManager.ttflist}) if missing else ():
+        if "Last Resort" in name:  # it draws a box for every letter
             continue
-        if found := {letter for letter in missing if ord(letter) in _letters(font.fname)}:
-            families.append(font.name)
+        drawn = font_manager.findfont(font_manager.FontProperties(family=[name]))  # a bold file may have other letters
+        if found := {letter for letter in missing if ord(letter) in _letters(drawn)}:
+            families.append(name)
             missing -= found
         if not missing:
             break

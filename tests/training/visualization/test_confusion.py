@@ -43,9 +43,9 @@ def test_a_font_with_the_letters_is_used(tmp_path, monkeypatch):
     """A font file that has letters which the default font lacks stands in for an installed font of another script."""
     default = font_manager.findfont(font_manager.FontProperties())
     letters = set(font_manager.get_font(default).get_charmap())
-    others = {
-        font.name: set(font_manager.get_font(font.fname).get_charmap()) for font in font_manager.fontManager.ttflist
-    }
+    names = {font.name for font in font_manager.fontManager.ttflist}
+    files = {name: font_manager.findfont(font_manager.FontProperties(family=[name])) for name in names}
+    others = {name: set(font_manager.get_font(file).get_charmap()) for name, file in files.items()}
     letter = next(
         chr(min(found - letters))
         for name, found in sorted(others.items())
