@@ -264,8 +264,10 @@ def _measure_families(args: argparse.Namespace, device: str, rounds: int) -> lis
 
 
 def _measure_runtimes(args: argparse.Namespace, device: str, rounds: int) -> dict[str, Any]:
+    from ..logging_utils import quiet_libraries
     from .runtimes import measure_runtimes
 
+    quiet_libraries()
     sizes = (args.preset, args.num_frames, args.image_size)
     return measure_runtimes(args.runtime or None, *sizes, args.batch_size or 1, rounds)
 
