@@ -161,27 +161,27 @@ class TransferSetup(Setup):
 
     @property
     def model_config(self) -> dict[str, Any]:
-        from .transfer_rows import TUBEVIT, TransferRow
+        from .transfer_rows import BASE
 
-        config = self.transfer.tubevit_config(TransferRow(TUBEVIT, "", 0)).to_diff_dict()
+        config = self.transfer.tubevit_config(BASE).to_diff_dict()
         return {name: value for name, value in config.items() if name not in ("transformers_version", "model_type")}
 
     def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
-        from .transfer_rows import TUBEVIT, TransferRow
+        from .transfer_rows import BASE
 
         options = {
             **self.given(),
             **changes,
             **({} if tubes is None else {"model_config": {"tubes": tubes}}),
         }
-        found = self.transfer.experiment(TransferRow(TUBEVIT, "", 0, options=options), self.data, seed)
+        found = self.transfer.experiment(replace(BASE, options=options), self.data, seed)
         return replace(found, options=found.options | {"max_steps": steps})
 
     @property
     def passes(self) -> float:
-        from .transfer_rows import TUBEVIT, TransferRow
+        from .transfer_rows import BASE
 
-        return self.transfer.passes(TransferRow(TUBEVIT, "", 0))
+        return self.transfer.passes(BASE)
 
     @property
     def start(self) -> str:

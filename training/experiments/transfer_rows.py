@@ -74,6 +74,9 @@ class TransferRow:
         return self == TransferRow(self.name, self.title, self.position, self.panel)
 
 
+BASE = TransferRow(TUBEVIT, "", 0)  # the recipe as it stands
+
+
 def load_row(path: Path) -> TransferRow:
     """The row in a YAML file. Raises a `ValueError` of one line for a file without one."""
     import yaml
@@ -214,9 +217,8 @@ class Transfer:
 
         Raises `ValueError` where that is less than one step.
         """
-        base = TransferRow(TUBEVIT, "", 0)
-        sizes = [self.options(each)["per_device_train_batch_size"] for each in (base, row)]
-        budget = self.base_steps * sizes[0] * self.training_gflops(base)
+        sizes = [self.options(each)["per_device_train_batch_size"] for each in (BASE, row)]
+        budget = self.base_steps * sizes[0] * self.training_gflops(BASE)
         steps = round(budget / (sizes[1] * self.training_gflops(row)))
         if steps < 1:
             raise ValueError(
@@ -274,7 +276,7 @@ class Transfer:
 
         from ..models.loading import load_config
 
-        config, options = self.tubevit_config(TransferRow(TUBEVIT, "", 0)), recipe_options()
+        config, options = self.tubevit_config(BASE), recipe_options()
         source = load_config(self.model)
         _, (patch_size, _) = grid_and_patch(getattr(source, "vision_config", source))
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -286,7 +288,7 @@ class Transfer:
         }
 
     def statistics(self) -> dict[str, list[float]]:
-        mean, std = self.tubevit_config(TransferRow(TUBEVIT, "", 0)).get_pixel_statistics()
+        mean, std = self.tubevit_config(BASE).get_pixel_statistics()
         return {"image_mean": list(mean), "image_std": list(std)}
 
 
