@@ -28,7 +28,7 @@ from tubevit.tube_embeddings import merge_applications
 
 from ..models.families import peers
 from ..models.model_size import count_flops, count_parameters
-from ..models.random_tokens import keep_random_tokens
+from ..models.random_tokens import RandomTokens
 from ..timing import interleave, ratios, summarize
 from .memory import peak_memory_mib, print_peak
 
@@ -59,7 +59,7 @@ class Setup:
     train: bool = False
     num_frozen_layers: int = 0  # TubeViT only: frozen first layers, with the gated connection after them
     token_budget: int | None = None  # TubeViT only: of `TubeViTConfig.with_token_budget`
-    random_tokens: int | None = None  # TubeViT only: of `keep_random_tokens`
+    random_tokens: int | None = None  # TubeViT only: of `RandomTokens`
 
     @property
     def key(self) -> str:
@@ -93,7 +93,7 @@ def build_model(setup: Setup, device: str | None = None) -> tuple[nn.Module, dic
                 raise
             model = model_class._from_config(config, attn_implementation="eager")
         if setup.name == TUBEVIT and setup.random_tokens is not None:
-            keep_random_tokens(model, setup.random_tokens)
+            RandomTokens(model, setup.random_tokens)
         clip = torch.randn(setup.batch_size, num_frames, NUM_CHANNELS, image_size, image_size)
         inputs = {input_name: clip.to(getattr(torch, setup.dtype))}
         if setup.train:

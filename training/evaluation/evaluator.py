@@ -134,7 +134,7 @@ def evaluate(config: dict[str, Any], dry_run: bool = False, shown: Sequence[str]
 def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, shown: Sequence[str]) -> Any:
     """The `ScoredVideos`, after writing the result files to `folder`; without a folder those of one batch. shown: of `evaluate`."""
     from ..models.loading import load_video_classifier
-    from ..models.random_tokens import check_random_tokens, keep_random_tokens
+    from ..models.random_tokens import RandomTokens, check_random_tokens
     from .multi_view import load_evaluation_data, predict_multi_view
     from .results import ScoredVideos
 
@@ -146,7 +146,7 @@ def _evaluate(config: dict[str, Any], accelerator: Any, folder: Path | None, sho
     name, config_of_model = Path(model.model_name_or_path).name, classifier.model.config
     check_random_tokens(name, config_of_model, classifier.media, model.random_tokens, model.token_budget)
     if model.random_tokens is not None:
-        keep_random_tokens(classifier.model, model.random_tokens)
+        RandomTokens(classifier.model, model.random_tokens)
     if classifier.media == "image":
         views = replace(views, num_temporal_views=1, num_spatial_views=1)
         config = {**config, "views": views}

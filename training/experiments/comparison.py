@@ -349,14 +349,14 @@ def measure_speed(
 def build(model: dict[str, Any]) -> Any:
     """A classifier with random weights; a TubeViT with its "token_budget" or "random_tokens", if `model` has one."""
     from ..models.families import family_of
-    from ..models.random_tokens import keep_random_tokens
+    from ..models.random_tokens import RandomTokens
 
     config = make_config(model)
     built = family_of(config).classifier(VIDEO)(config)
     if "token_budget" in model:
         built.set_token_budget(model["token_budget"])
     if "random_tokens" in model:
-        keep_random_tokens(built, model["random_tokens"])
+        RandomTokens(built, model["random_tokens"])
     return built
 
 

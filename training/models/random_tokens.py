@@ -6,15 +6,19 @@ The tokenizer costs as much as before. With a token budget, in contrast, the tok
 """
 
 import copy
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from tubevit.tubes import Size, Tube
 
 
 def check_random_tokens(
     name: str, config: Any, media: str, random_tokens: int | None, token_budget: int | None
 ) -> None:
-    """Raise `ValueError` for a model, media or number that `keep_random_tokens` does not take. name: of the model, for the message."""
+    """Raise `ValueError` for a model, media or number that `RandomTokens` does not take. name: of the model, for the message."""
     if random_tokens is None:
         return
     option = f"random_tokens={random_tokens}"
@@ -34,18 +38,14 @@ def check_random_tokens(
         raise ValueError(f"{option}: a clip of {name} has {num_tokens} tube tokens.")
 
 
-def keep_random_tokens(model: Any, num_tokens: int) -> "RandomTokens":
-    """
-    Keep `num_tokens` random tube tokens of each clip that `model`, a TubeViT, reads, and all CLS and register tokens.
-
-    The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. The `remove()` of what
-    is returned restores all tokens. `check_random_tokens` checks the model first.
-    """
-    return RandomTokens(model, num_tokens)
-
-
 class RandomTokens:
-    """The hooks of `keep_random_tokens`. Before pooling over a grid, each lost token is replaced by the nearest one that was kept."""
+    """
+    Hooks by which `model`, a TubeViT that `check_random_tokens` accepts, keeps `num_tokens` random tube tokens of each clip, and all CLS
+    and register tokens, until `remove()`.
+
+    The choice depends on the pixels of the clip alone: it is the same in a batch of any size and in any process. Before pooling over a
+    grid, each lost token is replaced by the nearest one that was kept; of several, by the first.
+    """
 
     def __init__(self, model: Any, num_tokens: int):
         self.num_tokens = num_tokens
@@ -77,14 +77,24 @@ class RandomTokens:
         tokens, tubes, size = args
         if self.kept is None:
             return None
-        centers = [torch.cartesian_prod(*map(torch.tensor, tube.centers(size))) for tube in tubes]
-        centers = torch.cat(centers).to(tokens.device) / torch.tensor(size, device=tokens.device)
-        centers = centers.expand(len(tokens), -1, -1)
-        nearest = torch.cdist(centers, _take(centers, self.kept)).argmin(-1)
+        nearest = _nearest(tubes, size, self.kept)
         prefix, others = tokens[:, : pooler.num_prefix_tokens], tokens[:, pooler.num_prefix_tokens :]
         # Tokens of two tubes may have one center: those that were kept stay at their places.
         places = self.kept[:, :, None].expand(-1, -1, tokens.shape[2])
         return torch.cat((prefix, _take(others, nearest).scatter(1, places, others)), dim=1), tubes, size
+
+
+def _nearest(tubes: Sequence[Tube], size: Size, kept: torch.Tensor) -> torch.Tensor:
+    """
+    For each token of `tubes` in a clip of `size`, which of the tokens `kept` `(clips, kept)` is the nearest, as a part of that size; the
+    first of several. Returns `(clips, tokens)`.
+    """
+    centers = torch.cat([torch.cartesian_prod(*map(torch.tensor, tube.centers(size))) for tube in tubes])
+    # Integers, because rounding would choose among tokens that are as near.
+    units = torch.tensor([2 * math.lcm(*size) // side for side in size])
+    axes = (centers * units).round().long().unbind(1)
+    distances = sum((axis[:, None] - axis).square() for axis in axes)  # squared, (tokens, tokens)
+    return distances.to(kept.device)[:, kept].argmin(-1).T
 
 
 def _take(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -93,7 +103,7 @@ def _take(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 def random_gflops(config: Any, num_tokens: int) -> float:
-    """GFLOPs of a forward pass of a TubeViT without its classifier on one clip, of which `keep_random_tokens` keeps `num_tokens` tokens."""
+    """GFLOPs of a forward pass of a TubeViT without its classifier on one clip, of which `RandomTokens` keeps `num_tokens` tokens."""
     from tubevit import TubeViTModel
 
     from .model_size import count_flops
@@ -101,7 +111,7 @@ def random_gflops(config: Any, num_tokens: int) -> float:
     with torch.device("meta"):
         model = TubeViTModel(copy.deepcopy(config))
         clip = torch.empty(1, config.num_frames, config.num_channels, *config.image_height_width)
-    keep_random_tokens(model, num_tokens)
+    RandomTokens(model, num_tokens)
     return count_flops(model, pixel_values_videos=clip) / 1e9
 
 

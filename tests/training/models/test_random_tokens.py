@@ -1,6 +1,8 @@
 """Dropping tokens at random: which tokens stay depends on the clip alone, and all other computations are the model's."""
 
+import itertools
 import json
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from video_files import moving_frames, write_video
 from tubevit import TubeViTForVideoClassification, TubeViTModel
 from tubevit.training.cli import main
 from tubevit.training.models.model_size import count_flops
-from tubevit.training.models.random_tokens import check_random_tokens, keep_random_tokens
+from tubevit.training.models.random_tokens import RandomTokens, _choose, _nearest, check_random_tokens
+from tubevit.tubes import Tube
 
 
 FULL = 20  # tube tokens of a clip of `tiny_models`
@@ -22,7 +25,7 @@ def test_tokens_of_a_clip_are_some_of_all_with_their_positions(dtype):
     model = make_model(TubeViTModel, pooling="cls", num_register_tokens=2)
     embeddings, clips = model.embeddings, tiny_clips(3, dtype=dtype)
     whole = embeddings(pixel_values_videos=clips)
-    handle = keep_random_tokens(model, 7)
+    handle = RandomTokens(model, 7)
     kept = embeddings(pixel_values=None, pixel_values_videos=clips)
     assert kept.shape == (3, 3 + 7, 24) and torch.equal(kept[:, :3], whole[:, :3])
     places = [[whole[clip, 3:].eq(token).all(dim=1).nonzero().item() for token in kept[clip, 3:]] for clip in range(3)]
@@ -39,10 +42,10 @@ def test_all_tokens_are_the_model_and_fewer_cost_less():
     model, clips = make_model(TubeViTForVideoClassification), tiny_clips()
     logits, flops = model(clips).logits, count_flops(model, pixel_values_videos=clips)
     image = model.tubevit(pixel_values=clips[:, 0]).pooler_output
-    handle = keep_random_tokens(model, FULL)
+    handle = RandomTokens(model, FULL)
     assert torch.equal(model(clips).logits, logits)
     handle.remove()
-    keep_random_tokens(model, FULL // 2)
+    RandomTokens(model, FULL // 2)
     assert torch.equal(model.tubevit(pixel_values=clips[:, 0]).pooler_output, image)
     assert not torch.equal(model(clips).logits, logits)
     assert count_flops(model, pixel_values_videos=clips) < 0.6 * flops
@@ -59,10 +62,10 @@ def test_grid_pooling_takes_the_nearest_token_that_was_kept():
     check_random_tokens("m", model.config, "video", 5, None)
     image = model.tubevit(pixel_values=clips[:, 0]).pooler_output
     whole, flops = model(clips).logits, count_flops(model, pixel_values_videos=clips)
-    handle = keep_random_tokens(model, FULL)
+    handle = RandomTokens(model, FULL)
     assert torch.equal(model(clips).logits, whole)  # also where tokens of two tubes have one center
     handle.remove()
-    handle = keep_random_tokens(model, 1)
+    handle = RandomTokens(model, 1)
     outputs = model.tubevit(pixel_values_videos=clips)
     kept = outputs.last_hidden_state[:, -1]
     torch.testing.assert_close(outputs.pooler_output, kept.repeat(1, 8))
@@ -70,6 +73,23 @@ def test_grid_pooling_takes_the_nearest_token_that_was_kept():
     assert count_flops(model, pixel_values_videos=clips) < 0.5 * flops
     handle.remove()
     assert torch.equal(model(clips).logits, whole)
+
+
+def test_of_kept_tokens_that_are_as_near_the_first_takes_the_place():
+    """The distances are exact: sides of 12 and 30 have no binary fraction, and more than 25 tokens made `cdist` multiply matrices."""
+    tubes, size = (Tube((1, 2, 2), (1, 2, 2)), Tube((2, 4, 4), (2, 4, 4))), (3, 12, 30)
+    centers = [center for tube in tubes for center in itertools.product(*tube.centers(size))]
+    parts = [[Fraction(value) / side for value, side in zip(center, size, strict=True)] for center in centers]
+    kept = [_choose(seed, len(parts), 40) for seed in range(2)]
+
+    def distance(one, other):
+        return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+
+    expected = [
+        [min(range(40), key=lambda place, part=part: distance(part, parts[row[place]])) for part in parts]
+        for row in kept
+    ]
+    assert _nearest(tubes, size, torch.stack(kept)).tolist() == expected
 
 
 def test_eval_with_random_tokens(tmp_path, capsys):
