@@ -94,7 +94,10 @@ def resolve_source(source) -> tuple[str | io.IOBase, str]:
         return _in_memory(bytes(source), f"<{len(source)} bytes>")
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         name = without_secrets(source)
-        return _in_memory(_download(source, name), name)
+        data = download(source, name)
+        if data is None:
+            raise VideoDecodeError(f"{name} is a live stream without an end; `tubevit watch` reads such a stream.")
+        return _in_memory(data, name)
     if isinstance(source, str) and source.lower().startswith("file://"):
         address = urllib.parse.urlsplit(source)
         if address.netloc.lower() not in ("", "localhost"):
@@ -157,6 +160,20 @@ def open_url(url: str, name: str, timeout: float = DOWNLOAD_TIMEOUT_SECONDS) -> 
         if handlers:
             why += ", its server asks for a login other than Basic or Digest (MD5, SHA-1), or it redirects to a server that asks for one"
         raise VideoDecodeError(f"{name} could not be downloaded: {why}.") from None
+
+
+def download(url: str, name: str, needs_length: bool = False) -> bytes | None:
+    """
+    The file of an http(s) URL, or `None` for a live stream: motion JPEG, and with `needs_length` a response without Content-Length.
+
+    Raises `VideoDecodeError`; `name` is the URL in its message.
+    """
+    try:
+        with open_url(url, name) as response:
+            is_jpegs = response.headers.get_content_maintype() == MULTIPART
+            return None if is_jpegs or (needs_length and response.length is None) else response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error
 
 
 class _Login(urllib.request.HTTPPasswordMgr):
@@ -247,13 +264,3 @@ def _in_memory(data: bytes, name: str):
     if not data:
         raise VideoDecodeError(f"{name} is empty.")
     return io.BytesIO(data), name
-
-
-def _download(url: str, name: str) -> bytes:
-    try:
-        with open_url(url, name) as response:
-            if response.headers.get_content_maintype() == MULTIPART:
-                raise VideoDecodeError(f"{name} is a live stream without an end; `tubevit watch` reads such a stream.")
-            return response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error

@@ -23,6 +23,7 @@ from tubevit.processing.decoder_setup import default_num_threads, set_decoder_th
 from tubevit.processing.video_source import (
     MULTIPART,
     VIDEO_FORMATS,
+    download,
     import_av,
     open_container,
     open_url,
@@ -86,7 +87,7 @@ class VideoSource:
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.name, self.file = without_secrets(name), None
         if HTTP.match(name):
-            data = download(name, self.name)
+            data = download(name, self.name, needs_length=True)
             if data is None:
                 self.is_live = True
             else:
@@ -240,17 +241,6 @@ class Body:
             raise OSError(f"no data for {self.seconds:g} s") from error
         except http.client.HTTPException as error:
             raise OSError("the connection broke off") from error
-
-
-def download(url: str, name: str) -> bytes | None:
-    """The file of an http(s) URL, or `None` if the response is a live stream. Raises `VideoDecodeError`; `name` is the URL in its message."""
-    try:
-        with open_url(url, name) as response:
-            if response.length is None or response.headers.get_content_maintype() == MULTIPART:
-                return None
-            return response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise VideoDecodeError(f"{name} could not be downloaded: {error}.") from error
 
 
 def _picture(convert: FrameToRGB, frame: Any) -> Callable[[], np.ndarray]:
