@@ -43,13 +43,13 @@ def serve(data: bytes, times: int) -> tuple[str, threading.Thread]:
     return f"tcp://127.0.0.1:{server.getsockname()[1]}", thread
 
 
-def send_jpegs(handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Motion JPEG without an end, as cameras send it: parts that replace each other."""
+def send_jpegs(handler: http.server.BaseHTTPRequestHandler, number: int | None = None) -> None:
+    """Motion JPEG as cameras send it: parts that replace each other, without an end or as many as `number`."""
     handler.send_response(200)
     handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
     handler.end_headers()
     pictures = moving_frames(8, 32, 48)
-    for index in count():
+    for index in count() if number is None else range(number):
         file = io.BytesIO()
         Image.fromarray(pictures[index % 8]).save(file, "JPEG")
         handler.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + file.getvalue() + b"\r\n")
@@ -66,6 +66,13 @@ def send_chunks(handler: http.server.BaseHTTPRequestHandler, chunks: Iterator[by
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
     if ends:
         handler.wfile.write(b"0\r\n\r\n")
+
+
+def send_unmarked(handler: http.server.BaseHTTPRequestHandler, data: bytes) -> None:
+    """A response whose end is the end of the connection."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(data)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Frames of a file, a camera or a network stream, in order. A live source that disconnects or stalls is reopened.
 
 An http(s) URL is a file if its response states a length, and is downloaded. Otherwise it is a live stream: motion JPEG (a response of many
-parts), or a response of unknown length in a container such as MPEG-TS.
+parts), or a response of unknown length in a container such as MPEG-TS. A response of unknown length that begins with the same bytes when it is
+opened again is a file after all: it is not read twice.
 """
 
 import http.client
@@ -42,6 +43,9 @@ CAMERA_FORMATS = {
     "Windows": ("dshow", "video={}"),
 }
 MAX_PAUSE = 30.0  # seconds between two attempts to open a source
+BEGINNING = (
+    1 << 16
+)  # bytes of a response that are compared with those of the next; the header of a container is shorter
 
 
 class SourceFrame(NamedTuple):
@@ -67,7 +71,7 @@ class VideoSource:
     on_message: called with one line each time a live source is lost or its clock jumps, and once for motion JPEG.
 
     Its attribute `name` is for messages and files: a URL there has no user name, password or query. `num_damaged` counts the frames that
-    are left out because FFmpeg reports damage. `is_complete` tells whether the server of a live http(s) stream has ended it.
+    are left out because FFmpeg reports damage. `is_complete` tells whether a live http(s) stream is over: its server has ended it, or it is a file.
 
     Raises an `OSError` for a file that does not exist, and `VideoDecodeError` for an http(s) URL that cannot be opened. The iterator raises
     `VideoDecodeError` if a file cannot be read to its end, or if a live source cannot be opened (again).
@@ -84,6 +88,7 @@ class VideoSource:
         self.location, self.max_reconnects, self.stall_seconds = name, max_reconnects, stall_seconds
         self.on_message, self.sleep = on_message, sleep
         self.num_damaged, self.is_complete, self.is_told_of_times = 0, False, False
+        self.beginning, self.has_ended = b"", False  # of the http(s) response that gave the last frame
         self.is_live = LIVE.match(name) is not None or CAMERA.fullmatch(name) is not None
         self.name, self.file = without_secrets(name), None
         if HTTP.match(name):
@@ -134,7 +139,11 @@ class VideoSource:
                 raise VideoDecodeError(f"{name} cannot be read to its end: {reason(error)}.") from error
 
     def _http_frames(self) -> Iterator[SourceFrame]:
-        """Frames of a live stream over http(s). A chunked response says where it ends, so that a lost connection is no end."""
+        """
+        Frames of a live stream over http(s). A chunked response says where it ends, so that a lost connection is no end.
+
+        Raises `VideoDecodeError` for a file, a response that begins as the last one, whose connection broke off.
+        """
         av = import_av()
         try:
             response = open_url(self.location, self.name, self.stall_seconds)
@@ -148,13 +157,21 @@ class VideoSource:
             )
         with response:
             body, is_read = Body(response, self.stall_seconds), False
+            if not is_jpeg and self.beginning and body.begins_with(self.beginning):
+                if not self.has_ended:
+                    raise VideoDecodeError(
+                        f"{self.name} cannot be read to its end: the connection broke off, and its response begins anew."
+                    )
+                self.on_message(f"{self.name} is a file, and has ended: its response begins as before.")
+                self.is_complete = True
+                return
             settings = {"format": "mpjpeg"} if is_jpeg else {"container_options": {"format_whitelist": VIDEO_FORMATS}}
             try:
                 with av.open(body, metadata_errors="replace", **settings) as container:
                     if not container.streams.video:
                         raise VideoDecodeError(f"{self.name} has no video.")
                     for frame in self._frames(container, container.streams.video[0], has_times=not is_jpeg):
-                        is_read = True
+                        is_read, self.beginning, self.has_ended = True, body.beginning, False
                         yield frame
                         body.restart()
             except av.error.InvalidDataError as error:
@@ -163,7 +180,7 @@ class VideoSource:
                 raise OSError(
                     "no video that can be read as a stream; an MP4 file with its index at the end needs a response with Content-Length"
                 ) from error
-            self.is_complete = response.chunked
+            self.has_ended, self.is_complete = True, response.chunked
 
     def _live_frames(self) -> Iterator[SourceFrame]:
         if HTTP.match(self.location):
@@ -222,17 +239,33 @@ class VideoSource:
 class Body:
     """
     The body of an HTTP response, as a file for FFmpeg. `read` raises `OSError` if the connection breaks off, and if `seconds` pass without
-    data, or with data that give no frame: the user of the frames calls `restart` after each.
+    data, or with data that give no frame: the user of the frames calls `restart` after each. `beginning` has the first bytes that were read.
     """
 
     def __init__(self, response: http.client.HTTPResponse, seconds: float):
         self.response, self.seconds = response, seconds
+        self.beginning = self.waiting = b""  # waiting: read, and not yet given to FFmpeg
         self.restart()
 
     def restart(self) -> None:
         self.begin = time.monotonic()
 
+    def begins_with(self, beginning: bytes) -> bool:
+        """Whether the first bytes are `beginning`. `read` returns them again."""
+        while len(self.waiting) < len(beginning) and beginning.startswith(self.waiting):
+            data = self._receive(BEGINNING)
+            if not data:
+                break
+            self.waiting += data
+        return self.waiting.startswith(beginning)
+
     def read(self, size: int) -> bytes:
+        data, self.waiting = self.waiting[:size], self.waiting[size:]
+        data = data or self._receive(size)
+        self.beginning += data[: BEGINNING - len(self.beginning)]
+        return data
+
+    def _receive(self, size: int) -> bytes:
         if time.monotonic() - self.begin > self.seconds:
             raise OSError(f"no frame for {self.seconds:g} s")
         try:

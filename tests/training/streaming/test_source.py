@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from live_sources import http_server, send_chunks, send_jpegs, serve, transport_stream
+from live_sources import http_server, send_chunks, send_jpegs, send_unmarked, serve, transport_stream
 from video_files import moving_frames, write_video
 
 from tubevit.processing import VideoDecodeError, decode_video
@@ -103,7 +103,7 @@ def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(vide
     """The command would wait for ever for the end of a camera's stream."""
     monkeypatch.setenv("no_proxy", "*")
     data = transport_stream(tmp_path)
-    halves = (data[: len(data) // 2], data[len(data) // 2 :])
+    halves, skipped = (data[: len(data) // 2], data[len(data) // 2 :]), itertools.count()
 
     def send_file(handler):
         handler.send_response(200)
@@ -116,7 +116,7 @@ def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(vide
         "/jpegs": send_jpegs,
         "/stream": lambda handler: send_chunks(handler, itertools.chain([data], itertools.repeat(b"\0" * 188, 2000))),
         "/ends": lambda handler: send_chunks(handler, halves, ends=True),
-        "/breaks": lambda handler: send_chunks(handler, halves),
+        "/breaks": lambda handler: send_chunks(handler, [data[188 * next(skipped) :]]),  # of a live stream
         "/mp4": lambda handler: send_chunks(handler, [video.read_bytes()], ends=True),
     }
     with http_server(answers) as url:
@@ -143,6 +143,66 @@ def test_an_http_response_with_a_length_is_a_file_and_another_a_live_stream(vide
         assert frames[0].picture().shape == (32, 48, 3) and not any(
             "p%40" in text for text in [source.name, *messages]
         )
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("kind", ["ts", "mp4"])
+def test_a_file_without_a_length_is_read_once(kind, ends, video, tmp_path, monkeypatch):
+    """Its server closes the connection at the end, as for a live stream that is lost; then it begins with the same bytes."""
+    monkeypatch.setenv("no_proxy", "*")
+    path, requests = tmp_path / "index_first.mp4", []
+    with av.open(str(video)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    data = transport_stream(tmp_path) if kind == "ts" else path.read_bytes()
+
+    def send(handler):
+        requests.append(handler.path)
+        if ends:
+            send_unmarked(handler, data)
+        else:
+            send_chunks(handler, [data[:-1000]])
+
+    with http_server({"/file": send}) as url:
+        source, frames, messages, error = read(f"{url}/file", 400, reconnects=2)
+    assert (
+        len(frames) == pytest.approx(50 if kind == "ts" else 100, abs=15)
+        and sum(each.is_first for each in frames) == 1
+    )
+    assert len(requests) == 3  # is it a file, its frames, its beginning
+    assert messages[0].endswith(
+        f"is lost ({'it ended' if ends else 'the connection broke off'}); attempt 1 of 2 in 1 s."
+    )
+    if ends:
+        assert (
+            source.is_complete
+            and not error
+            and messages[1].endswith("/file is a file, and has ended: its response begins as before.")
+        )
+    else:
+        assert "/file cannot be read to its end: the connection broke off" in error and len(messages) == 1
+
+
+def test_a_live_http_stream_whose_header_is_that_of_before_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    data, requests = transport_stream(tmp_path), []
+    header, packets = data[: 3 * 188], data[3 * 188 :]
+
+    def send(handler):
+        requests.append(handler.path)
+        skipped = 0 if len(requests) < 3 else len(packets) // 188 // 2 * 188
+        send_unmarked(handler, header + packets[skipped:])
+
+    with http_server({"/live": send}) as url:
+        source, frames, messages, _ = read(f"{url}/live", 60, reconnects=2)
+    assert sum(each.is_first for each in frames) == 2 and not source.is_complete and len(messages) == 1
+    # A camera may repeat its pictures.
+    with http_server({"/jpegs": lambda handler: send_jpegs(handler, number=8)}) as url:
+        _, frames, messages, _ = read(f"{url}/jpegs", 20, reconnects=2)
+    assert len(frames) == 20 and sum("(it ended)" in each for each in messages) == 2
 
 
 def test_an_http_stream_without_data_or_without_frames_is_lost(monkeypatch):
