@@ -7,7 +7,7 @@ alone, and the other probes have fixed settings.
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ PENALTIES = tuple(10.0**power for power in range(-3, 6))  # of ridge regression,
 TEMPERATURE = 0.07  # of the votes of neighbors (Wu et al., 2018; DINO, Caron et al., 2021)
 NEIGHBOR_CHUNK = 256  # examples whose neighbors are found at once
 MAX_HEADS = 8  # of the attentive probe
+PART = 8192  # examples of ridge regression that are in float64 at once
 SMALLEST = 1e-9  # part of an example's own target in its fit that is left; avoids a division by 0
 
 
@@ -37,7 +38,8 @@ class RidgeFit(NamedTuple):
     Ridge regression of one-hot labels, `(features - mean) @ weight + offset`.
 
     mean: `(features,)`. weight: `(features, classes)`. offset: `(classes,)`, the frequencies of the classes. penalty: in mean squared norms of an
-    example. left_out: predictions `(examples, classes)` for the training examples, each by the fit to the examples of the other groups.
+    example. left_out: predictions `(examples, classes)` for the training examples, each by the fit to the examples of the other groups, of the
+    type of the features (float32 at least).
     """
 
     mean: np.ndarray
@@ -55,28 +57,39 @@ def fit_ridge(
     features: np.ndarray, labels: np.ndarray, num_classes: int, groups: Sequence[Hashable] | None = None
 ) -> RidgeFit:
     """
-    Ridge regression of one-hot labels on `features` `(examples, features)`, less their mean.
+    Ridge regression of one-hot labels on `features` `(examples, features)`, less their mean, in float64.
 
     The penalty is the one of `PENALTIES` with the smallest squared error when each group of training examples is left out in turn,
     which follows from one eigendecomposition. labels: class indices `(examples,)`. groups: of each training example (default: each is a
-    group of its own).
+    group of its own). Of many examples, a part at a time is copied and has its targets.
     """
     # Features keep their own scales: places where little moves would otherwise count as much as those where much does.
-    mean = features.mean(0)
-    examples, targets = (features - mean).astype(np.float64), np.eye(num_classes)[labels]
-    offset = targets.mean(0)
-    values, vectors = _eigenvectors(examples)
-    rotated = vectors.T @ (targets - offset)
-    unit, best = max(values.sum() / len(labels), 1e-12), None
-    for penalty in PENALTIES:
-        shrunk = values / (values + penalty * unit)
-        residuals = targets - offset - vectors @ (shrunk[:, None] * rotated)
-        left_out = left_out_residuals(vectors, shrunk, residuals, groups)
-        error = np.mean(left_out**2)
-        if best is None or error < best[0]:
-            best = error, penalty, vectors @ (rotated / (values + penalty * unit)[:, None]), targets - left_out
-    assert best is not None  # there are penalties
-    return RidgeFit(mean, examples.T @ best[2], offset, best[1], best[3])
+    number, mean = len(labels), features.mean(0, dtype=np.float64)
+    offset, one_hot = np.bincount(labels, minlength=num_classes) / number, np.eye(num_classes)
+    values, vectors_of = _eigenvectors(features, mean)
+    parts = _parts_of_groups(number, groups)
+    rotated = sum(vectors_of(rows).T @ (one_hot[labels[rows]] - offset) for rows, _ in parts)
+    unit = max(values.sum() / number, 1e-12)
+    shrunk_by = {penalty: values / (values + penalty * unit) for penalty in PENALTIES}
+
+    def residuals_without(part: tuple[np.ndarray, np.ndarray], vectors: np.ndarray, shrunk: np.ndarray) -> np.ndarray:
+        rows, sizes = part
+        residuals = one_hot[labels[rows]] - offset - vectors @ (shrunk[:, None] * rotated)
+        return left_out_residuals(vectors, shrunk, residuals, sizes, number)
+
+    errors = dict.fromkeys(PENALTIES, 0.0)
+    for part in parts:
+        vectors = vectors_of(part[0])
+        for penalty, shrunk in shrunk_by.items():
+            errors[penalty] += np.sum(residuals_without(part, vectors, shrunk) ** 2)
+    penalty = min(errors, key=lambda each: errors[each])
+    weight = np.zeros((features.shape[1], num_classes))
+    left_out = np.empty((number, num_classes), np.result_type(features, np.float32))
+    for part in parts:
+        rows, vectors = part[0], vectors_of(part[0])
+        weight += (features[rows] - mean).T @ (vectors @ (rotated / (values + penalty * unit)[:, None]))
+        left_out[rows] = one_hot[labels[rows]] - residuals_without(part, vectors, shrunk_by[penalty])
+    return RidgeFit(mean, weight, offset, penalty, left_out)
 
 
 class RidgeResult(NamedTuple):
@@ -94,39 +107,55 @@ def ridge_probe(
     return RidgeResult(fit.predict(others).argmax(1), fit.penalty)
 
 
-def _eigenvectors(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _eigenvectors(features: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """
-    Eigenvalues `(rank,)` and eigenvectors `(examples, rank)` of `examples @ examples.T`, from the smaller of the two Gram matrices.
-    Eigenvalues of 0 may be missing.
+    Eigenvalues `(rank,)` of `examples @ examples.T` for `examples = features - mean`, from the smaller of the two Gram matrices, and a
+    function that gives the rows of the eigenvectors `(examples, rank)`. Eigenvalues of 0 may be missing.
     """
-    if len(examples) <= examples.shape[1]:
+    if len(features) <= features.shape[1]:
+        examples = features - mean
         values, vectors = np.linalg.eigh(examples @ examples.T)
-        return np.maximum(values, 0), vectors
-    values, axes = np.linalg.eigh(examples.T @ examples)
+        return np.maximum(values, 0), vectors.__getitem__
+    gram = np.zeros((features.shape[1], features.shape[1]))
+    for begin in range(0, len(features), PART):
+        examples = features[begin : begin + PART] - mean
+        gram += examples.T @ examples
+    values, axes = np.linalg.eigh(gram)
     is_used = values > max(values.max(), 0) * 1e-12
-    return values[is_used], examples @ (axes[:, is_used] / np.sqrt(values[is_used]))
+    axes = axes[:, is_used] / np.sqrt(values[is_used])
+    return values[is_used], lambda rows: (features[rows] - mean) @ axes
+
+
+def _parts_of_groups(number: int, groups: Sequence[Hashable] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Parts of `number` examples, of about `PART` or of one group: their indices, group by group, and the sizes of the groups."""
+    codes: dict[str, int] = {}
+    of_examples = range(number) if groups is None else [codes.setdefault(str(group), len(codes)) for group in groups]
+    order, sizes = np.argsort(of_examples, kind="stable"), np.bincount(of_examples)
+    ends = np.cumsum(sizes)
+    parts, first = [], 0
+    while first < len(sizes):
+        begin = ends[first] - sizes[first]
+        last = max(first + 1, int(np.searchsorted(ends, begin + PART, side="right")))
+        parts.append((order[begin : ends[last - 1]], sizes[first:last]))
+        first = last
+    return parts
 
 
 def left_out_residuals(
-    vectors: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray, groups: Sequence[Hashable] | None
+    vectors: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray, sizes: np.ndarray, number: int
 ) -> np.ndarray:
     """
-    Residuals `(examples, classes)` of the fits without each group: `(I - H)^-1 r` for the rows of the group, where
+    Residuals `(rows, classes)` of the fits without each group: `(I - H)^-1 r` for the rows of the group, where
     `H = V diag(shrunk) V^T + 1/n` gives the fitted targets and r are the residuals of the fit to all examples.
 
-    vectors: V, `(examples, rank)`. shrunk: `(rank,)`. residuals: r.
+    vectors: rows of V, `(rows, rank)`, group by group. shrunk: `(rank,)`. residuals: r, of these rows. sizes: of the groups. number: n.
     """
-    number = len(vectors)
     leverage = (vectors**2) @ shrunk + 1 / number
     left_out = residuals / np.maximum(1 - leverage, SMALLEST)[:, None]
-    if groups is None:
-        return left_out
-    _, codes, counts = np.unique(np.array(list(map(str, groups))), return_inverse=True, return_counts=True)
-    for rows in np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1]):
-        if len(rows) > 1:
-            own = vectors[rows]
-            fitted = (own * shrunk) @ own.T + 1 / number
-            left_out[rows] = np.linalg.solve((1 + SMALLEST) * np.eye(len(rows)) - fitted, residuals[rows])
+    for end, size in zip(np.cumsum(sizes)[sizes > 1], sizes[sizes > 1], strict=True):
+        rows = slice(end - size, end)
+        fitted = (vectors[rows] * shrunk) @ vectors[rows].T + 1 / number
+        left_out[rows] = np.linalg.solve((1 + SMALLEST) * np.eye(size) - fitted, residuals[rows])
     return left_out
 
 

@@ -7,9 +7,10 @@ Features and Underperform Out-of-Distribution", ICLR 2022).
 The starting model computes the input of its classifier for each training clip once, without augmentation, and for its mirror image if
 training flips clips, and both at each token budget of `token_budget_range`; each process reads its part of the clips, and all processes
 fit the same classifier to all of them. The penalty and the scale of the logits follow from predictions for clips that were left out, each
-with all its variants, in whole groups if the data have groups (`group_column`).
+with all its variants, in whole groups if the data have groups (`group_column`). That needs the features, once, in the memory of each process.
 """
 
+import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ..data.dataset_columns import source_keys
 from ..data.holding_out import join_groups
 from ..data.video_datasets import VideoData
 from ..evaluation.multi_view import predict_multi_view
-from ..evaluation.probes import RidgeFit, fit_ridge
+from ..evaluation.probes import PART, RidgeFit, fit_ridge
 from ..models.build import RunModel
 from ..models.encoders import VideoEncoder
 from .run_config import TrainingRun
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .build import RunSetup
 
 SCALES = (0.1, 100.0)  # smallest and largest factor of the regression's outputs
+ANNOUNCED_BYTES = 1e9  # of features and predictions, from which they are announced
 
 
 def check_ridge_start(run: TrainingRun, data: VideoData, model: RunModel) -> None:
@@ -83,6 +85,13 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
         flips is not None,
         setup.budgets,
     )
+    num_bytes = 4 * len(rows) * len(encoder.variants) * (model.classifier.in_features + len(setup.class_names))
+    if accelerator.is_main_process and num_bytes > ANNOUNCED_BYTES:
+        print(
+            f"The features of {len(rows):,} training videos{encoder.describe()}, and predictions for them, need {num_bytes / 1e9:.1f} GB of memory in each "
+            f"process, and up to as much again while they are gathered.",
+            flush=True,
+        )
     size, num_workers = run.training.per_device_eval_batch_size, run.training.dataloader_num_workers
     try:
         predictions, _ = predict_multi_view(encoder, rows, accelerator, size, num_workers, description="features")
@@ -102,11 +111,14 @@ def set_ridge_classifier(setup: "RunSetup", accelerator: Any) -> None:
             f"classifier_init=ridge leaves out one group of videos at a time, and all {len(used)} training videos are of one group: leave out "
             "group_column."
         )
-    features = np.stack([predictions[index].logits.mean(0) for index in used])  # (clips, variants, values)
+    features = np.empty((len(encoder.variants), len(used), model.classifier.in_features), np.float32)
+    for place, index in enumerate(used):
+        features[:, place] = predictions[index].logits.mean(0)
+        predictions[index] = predictions[index]._replace(logits=None)  # of many clips there is memory for one copy
     mirrored = labels if flips is None else np.array([flips.get(label, label) for label in labels])
     labels = np.concatenate([mirrored if is_mirrored else labels for is_mirrored, _ in encoder.variants])
     groups_used = [groups[index] for index in used] * len(encoder.variants)
-    fit = fit_ridge(np.concatenate(features.swapaxes(0, 1)), labels, len(setup.class_names), groups_used)
+    fit = fit_ridge(features.reshape(-1, features.shape[-1]), labels, len(setup.class_names), groups_used)
     scale = softmax_scale(fit.left_out, labels)
     copy_to_classifier(fit, scale, model.classifier)
     has_groups = any(group is not None for group in setup.data.groups.get("train", []))
@@ -158,12 +170,15 @@ def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:
     number, num_classes = predictions.shape
     smoothing = num_classes / (number + num_classes)
     own = (1 - smoothing) * predictions[np.arange(number), labels].mean() + smoothing * predictions.mean()
+    parts = np.array_split(predictions, math.ceil(number / PART))
     low, high = np.log(SCALES)
     # The cross-entropy is convex: its slope is the mean prediction of the softmax less that of the labels.
     for _ in range(50):
         middle = (low + high) / 2
-        weights = np.exp(np.exp(middle) * (predictions - predictions.max(1, keepdims=True)))
-        expected = ((weights * predictions).sum(1) / weights.sum(1)).mean()
+        expected = 0.0
+        for part in parts:
+            weights = np.exp(np.exp(middle) * (part - part.max(1, keepdims=True)))
+            expected += ((weights * part).sum(1) / weights.sum(1)).sum() / number
         low, high = (low, middle) if expected > own else (middle, high)
     return float(np.exp((low + high) / 2))
 
@@ -171,6 +186,6 @@ def softmax_scale(predictions: np.ndarray, labels: np.ndarray) -> float:
 @torch.no_grad()
 def copy_to_classifier(fit: RidgeFit, scale: float, classifier: nn.Linear) -> None:
     """Give `classifier` the outputs of the regression times `scale`."""
-    bias = fit.offset - fit.mean.astype(np.float64) @ fit.weight
+    bias = fit.offset - fit.mean @ fit.weight
     for target, value in ((classifier.weight, fit.weight.T), (classifier.bias, bias)):
         target.copy_(torch.from_numpy(scale * value))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,12 @@ from tubevit.training.evaluation.embeddings import as_lists
 from tubevit.training.evaluation.probes import PENALTIES, attentive_probe, fit_ridge, nearest_neighbors, ridge_probe
 
 
+@pytest.mark.parametrize("part", [6, 8192])
 @pytest.mark.parametrize("width", [40, 8], ids=["wide", "narrow"])
 @pytest.mark.parametrize("groups", [None, np.arange(25) // 4, np.arange(25) % 3], ids=["examples", "fours", "thirds"])
-def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups, width):
+def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups, width, part, monkeypatch):
+    """In parts of any size."""
+    monkeypatch.setattr(probes, "PART", part)
     rng = np.random.default_rng(0)
     examples, labels, others = rng.normal(size=(25, width)), rng.integers(3, size=25), rng.normal(size=(60, width))
     examples += 0.7 * labels[:, None]
@@ -37,12 +41,32 @@ def test_the_penalty_is_the_one_that_leaving_out_each_group_chooses(groups, widt
             left_out[inside] = predict(examples[~inside], targets[~inside], examples[inside], penalty * scale)
         errors[penalty], left_out_by[penalty] = np.mean((targets - left_out) ** 2), left_out
     fit = fit_ridge(examples, labels, 4, groups)
+    parts = [rows for rows, _ in probes._parts_of_groups(25, groups)]
+    assert sorted(np.concatenate(parts)) == list(range(25)) and (len(parts) > 1) == (part == 6)
     np.testing.assert_allclose(fit.left_out[:, :3], left_out_by[fit.penalty], atol=1e-6)
     assert not fit.predict(others)[:, 3].any()  # a class without examples
     result = ridge_probe(examples, labels, others, groups)
     assert result.penalty == min(errors, key=errors.get)
     expected = predict(examples, targets, others, result.penalty * scale).argmax(1)
     assert np.array_equal(result.predicted, expected)
+
+
+def test_ridge_regression_of_many_examples_does_not_copy_their_features(monkeypatch):
+    """A run on 240,000 clips at 8 token budgets has 6 GB of them in float32; all targets and copies in float64 took several times that."""
+    monkeypatch.setattr(probes, "PART", 256)
+    rng = np.random.default_rng(3)
+    features, labels = rng.normal(size=(20_000, 64)).astype(np.float32), rng.integers(10, size=20_000)
+    films = np.arange(20_000) % 5_000
+    tracemalloc.start()
+    try:
+        fit = fit_ridge(features, labels, 10, films)
+        assert tracemalloc.get_traced_memory()[1] < features.nbytes + fit.left_out.nbytes
+    finally:
+        tracemalloc.stop()
+    wide = fit_ridge(features.astype(np.float64), labels, 10, films)
+    assert fit.penalty == wide.penalty and fit.left_out.dtype == np.float32
+    np.testing.assert_allclose(fit.weight, wide.weight, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(fit.left_out, wide.left_out, atol=1e-6)
 
 
 def test_features_that_never_change_leave_the_commonest_class():

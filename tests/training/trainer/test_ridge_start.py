@@ -86,7 +86,9 @@ def test_logits_at_the_start_are_those_of_ridge_regression_times_its_scale(
 
 
 @torch.no_grad()
-def test_clips_are_in_the_fit_at_each_token_budget_of_the_range(videos, tmp_path, capsys):
+def test_clips_are_in_the_fit_at_each_token_budget_of_the_range(videos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ridge_start, "ANNOUNCED_BYTES", 1)
+    monkeypatch.setattr(ridge_start, "PART", 5)
     setup = start(videos, tmp_path, flip="off", token_budget_range=[5, 20])
     model, rows, levels = setup.model.model.eval(), setup.data.splits["train"], setup.budgets.levels
     read = MultiViewReader(setup.model.processor)
@@ -101,10 +103,9 @@ def test_clips_are_in_the_fit_at_each_token_budget_of_the_range(videos, tmp_path
     expected = softmax_scale(fit.left_out, np.tile(labels, num_levels)) * fit.predict(features[0].numpy())
     logits = model(pixel_values_videos=clips).logits
     torch.testing.assert_close(logits.double(), torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
-    assert (
-        num_levels > 2
-        and f"12 training videos at each of {num_levels} token budgets: right" in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert num_levels > 2 and f"12 training videos at each of {num_levels} token budgets: right" in shown
+    assert f"The features of 12 training videos at each of {num_levels} token budgets, and predictions" in shown
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
