@@ -190,7 +190,7 @@ def format_table_report(title: str, records: Sequence[dict[str, Any]]) -> str:
     parts = []
     for panel, rows in collect_rows(records).items():
         panel = f", {panel}" if panel else ""
-        parts.append(f"{title}{panel}: accuracy, chance {rows[0].chance:.1f} %")
+        parts.append(f"{title}{panel}: accuracy; always the most frequent class: {rows[0].chance:.1f} %")
         parts.append(format_table(*table_cells(rows)))
         parts += describe_order(rows)
     return "\n".join(parts)

@@ -258,10 +258,14 @@ def budgets_label(setup: Setup, args: argparse.Namespace, budgets: Sequence[int]
     data, size_name = setup.data, setup.size.name
     label = comparison_label(data, size_name, budgets_command(args), "flops", [])
     where = label["title"].partition(" on ")[2]
+    teacher = ""
+    if args.distillation:
+        steps = steps_of_range(setup, budgets, args.distillation)
+        teacher = f" ({steps:,} with budget_distillation={args.distillation:g}, whose teacher has its forward passes)"
     about = (
         f"{setup.start} A model of one budget has {setup.steps:,} steps. A model of the range has the training FLOPs of the one with all "
-        f"tokens, {steps_of_range(setup, budgets, 0):,} steps, of which each has one of up to 8 numbers of tokens from {budgets[-1]} to "
-        f"{budgets[0]}. Random tokens are dropped after the tokenizer; a budget has coarser strides."
+        f"tokens, {steps_of_range(setup, budgets, 0):,} steps{teacher}, of which each has one of up to 8 numbers of tokens from {budgets[-1]} "
+        f"to {budgets[0]}. Random tokens are dropped after the tokenizer; a budget has coarser strides."
     )
     if args.against and not args.model:
         about += " The library's models have the training FLOPs of the TubeViT with all tokens."

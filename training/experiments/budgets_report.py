@@ -115,9 +115,9 @@ def format_budgets(records: Sequence[dict[str, Any]], speed: dict[str, Any] | No
     from ..tables import format_table
 
     first = records[0]
-    chance = next(iter(panels_of(records).values())).values()
+    row = next(iter(next(iter(panels_of(records).values())).values()))
     parts = [
-        f"{first['title']}: accuracy on {first['scores']['video']['number']} clips, chance {next(iter(chance)).chance:.1f} %",
+        f"{first['title']}: accuracy on {first['scores']['video']['number']} clips; always the most frequent class: {row.chance:.1f} %",
         format_table(*budgets_cells(records)),
         format_table(*speed_cells(records, speed)),
     ]
@@ -200,6 +200,8 @@ def _draw_lines(
         axes.invert_xaxis()
         axes.set_xticks(sorted({number for rows in panels.values() for number in rows}))
     axes.axhline(chance, color=FAINT_INK, linestyle=":", linewidth=1)
-    axes.annotate("chance", (axes.get_xlim()[0], chance), (4, 4), color=FAINT_INK, textcoords="offset points")
+    axes.annotate(
+        "most frequent class", (axes.get_xlim()[0], chance), (4, 4), color=FAINT_INK, textcoords="offset points"
+    )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")

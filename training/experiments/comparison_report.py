@@ -94,7 +94,7 @@ def format_comparison(records: Sequence[dict[str, Any]], speed: dict[str, Any] |
     rows = collect_rows(records)[""]
     first = records[0]
     parts = [
-        f"{first['title']}: accuracy on {first['scores']['video']['number']} clips, chance {rows[0].chance:.1f} %"
+        f"{first['title']}: accuracy on {first['scores']['video']['number']} clips; always the most frequent class: {rows[0].chance:.1f} %"
     ]
     parts += [format_table(*comparison_cells(records, speed)), *describe_comparison(rows), first["about"]]
     return "\n".join(parts)
@@ -158,7 +158,9 @@ def _draw_accuracy(
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.axhline(rows[0].chance, color=FAINT_INK, linestyle=":")
-    axes.annotate("chance", (low / 1.5, rows[0].chance), (4, 4), color=FAINT_INK, textcoords="offset points")
+    axes.annotate(
+        "most frequent class", (low / 1.5, rows[0].chance), (4, 4), color=FAINT_INK, textcoords="offset points"
+    )
 
 
 def _draw_losses(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import pytest
 from tiny_experiments import invented_record
@@ -68,6 +69,11 @@ def test_models_differ_in_their_tokens_alone():
     }
     assert label["command"] == "tubevit experiments budgets --size cpu --seeds 2 --against vivit --steps 7"
     assert label["group"] == "budgets_motion_all_level1"
+    assert (
+        f"tokens, {steps[RANGE]:,} steps ({steps[DISTILLED]:,} with budget_distillation=0.5, whose" in label["about"]
+    )
+    alone = budgets_label(setup, argparse.Namespace(**ARGUMENTS | {"distillation": 0.0}), [176, 88, 44])
+    assert f"tokens, {steps[RANGE]:,} steps, of which" in alone["about"]
     (peer,) = peers_runs(setup, ["vivit"], 1, label)
     assert peer.label.name == "vivit" and peer.experiment.options["max_steps"] < SIZE.steps
     assert DISTILLED not in [run.label.name for run in budgets_runs(setup, [176, 44], 0.0, 1, label)]
@@ -176,6 +182,7 @@ def test_the_command_trains_evaluates_and_times(tmp_path, capsys):
     argv += ["--num-train", "16", "--num-validation", "8", "--task", "direction", "--distillation", "0"]
     assert main([*argv, "--rounds", "1", "--threads", "1", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert re.search(r"accuracy on 8 clips; always the most frequent class: \d+\.\d %", printed)
     assert "30 tokens (17 %) cost" in printed and "TubeViT, random, 30 tokens" in printed
     folder = tmp_path / "cpu" / "budgets_motion_direction_level1"
     found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
