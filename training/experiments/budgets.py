@@ -11,7 +11,7 @@ evaluated at each budget, and with as many random tokens.
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,79 +113,54 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all TubeViTs have in common. size: of the experiments from random weights. steps: of a model with all tokens."""
+    """
+    What all TubeViTs have in common, as `from_random_weights` and `from_image_vit` make it.
+
+    size: of the library's models. steps: of a model with all tokens. model_config: with all tokens, as JSON holds it. passes: forward and
+    backward passes of a training step. start: what the models start from, for the report. given: options of `tubevit train` from the
+    command line. experiment: one of the runs, from its steps, its seed, its tubes (`None` for those of `model_config`) and its options.
+    """
 
     size: Size
     data: Data
     steps: int
-    learning_rate: float | None = None
+    model_config: dict[str, Any]
+    passes: float
+    start: str
+    given: dict[str, Any]
+    experiment: Callable[[int, int, list[dict[str, Any]] | None, dict[str, Any]], Experiment]
 
     @cached_property
     def config(self) -> Any:
-        """The config with all tokens."""
         from tubevit import TubeViTConfig
 
         return TubeViTConfig(**self.model_config)
 
-    @property
-    def model_config(self) -> dict[str, Any]:
-        """The fields of `config`, as JSON holds them."""
-        return {**sizes_of_tubevit(self.size), **tubevit(self.size)}
 
-    def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
-        """One of the runs. tubes: in place of those of `config`. changes: options of `tubevit train`."""
-        changes = {**({} if self.data.source == MOTION else REAL_DATA), **self.given(), **changes}
-        config = tubevit(self.size) if tubes is None else {**tubevit(self.size), "tubes": tubes}
-        return Experiment(self.size.options(config, steps, **changes), self.data, seed=seed)
+def from_random_weights(size: Size, data: Data, steps: int, given: dict[str, Any] | None = None) -> Setup:
+    given, model, recipe = given or {}, tubevit(size), {} if data.source == MOTION else REAL_DATA
 
-    def given(self) -> dict[str, Any]:
-        """Options of `tubevit train` from the command line."""
-        return {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+    def experiment(steps: int, seed: int, tubes: list[dict[str, Any]] | None, options: dict[str, Any]) -> Experiment:
+        config = model if tubes is None else {**model, "tubes": tubes}
+        return Experiment(size.options(config, steps, **{**recipe, **given, **options}), data, seed=seed)
 
-    @property
-    def passes(self) -> float:
-        """Forward and backward passes of a training step."""
-        return FLOPS_PER_TRAINING_STEP
-
-    @property
-    def start(self) -> str:
-        """What the models start from, for the report."""
-        return "Random weights, one recipe."
+    config, start = {**sizes_of_tubevit(size), **model}, "Random weights, one recipe."
+    return Setup(size, data, steps, config, FLOPS_PER_TRAINING_STEP, start, given, experiment)
 
 
-@dataclass(frozen=True)
-class TransferSetup(Setup):
-    """The same from an image ViT. transfer: a `transfer_rows.Transfer`."""
+def from_image_vit(size: Size, data: Data, steps: int, given: dict[str, Any], transfer: Any) -> Setup:
+    """transfer: a `transfer_rows.Transfer`, with the image ViT."""
+    from .transfer_rows import BASE
 
-    transfer: Any = None
-
-    @property
-    def model_config(self) -> dict[str, Any]:
-        from .transfer_rows import BASE
-
-        config = self.transfer.tubevit_config(BASE).to_diff_dict()
-        return {name: value for name, value in config.items() if name not in ("transformers_version", "model_type")}
-
-    def experiment(self, steps: int, seed: int, tubes: list[dict[str, Any]] | None, **changes: Any) -> Experiment:
-        from .transfer_rows import BASE
-
-        options = {
-            **self.given(),
-            **changes,
-            **({} if tubes is None else {"model_config": {"tubes": tubes}}),
-        }
-        found = self.transfer.experiment(replace(BASE, options=options), self.data, seed)
+    def experiment(steps: int, seed: int, tubes: list[dict[str, Any]] | None, options: dict[str, Any]) -> Experiment:
+        own = {} if tubes is None else {"model_config": {"tubes": tubes}}
+        found = transfer.experiment(replace(BASE, options={**given, **options, **own}), data, seed)
         return replace(found, options=found.options | {"max_steps": steps})
 
-    @property
-    def passes(self) -> float:
-        from .transfer_rows import BASE
-
-        return self.transfer.passes(BASE)
-
-    @property
-    def start(self) -> str:
-        return f"From {Path(self.transfer.model).name}, the recipe finetune-transfer."
+    config = transfer.tubevit_config(BASE).to_diff_dict()
+    config = {name: value for name, value in config.items() if name not in ("transformers_version", "model_type")}
+    start = f"From {Path(transfer.model).name}, the recipe finetune-transfer."
+    return Setup(size, data, steps, config, transfer.passes(BASE), start, given, experiment)
 
 
 def make_setup(args: argparse.Namespace) -> Setup:
@@ -195,21 +170,22 @@ def make_setup(args: argparse.Namespace) -> Setup:
     Raises `ValueError` for options that do not work with `--model`, and for data without training or validation clips.
     """
     size = change_size(SIZES[args.size], args)
+    given = {} if args.learning_rate is None else {"learning_rate": args.learning_rate}
     if args.model is None:
         data = comparison_data(size, args.data, args.validation_data)
-        return Setup(size, data, size.steps, args.learning_rate)
+        return from_random_weights(size, data, size.steps, given)
     from .folds import read_split
     from .transfer import check_model, num_train
     from .transfer_rows import Transfer, recipe_options
 
     if args.data is None:
         raise ValueError(f"--model {args.model} needs --data, the clips to train on.")
-    for name, given in (
+    for name, is_refused in (
         ("--validation-data", args.validation_data),
         (f"--against {args.against}", args.against not in ("", ",".join(PEERS))),
         ("--size gpu", args.size == "gpu"),
     ):
-        if given:
+        if is_refused:
             raise ValueError(
                 f"{name} does not work with --model, whose recipe finetune-transfer trains TubeViT alone, on a data set with two splits."
             )
@@ -218,7 +194,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     options = recipe_options()
     data = Data.of_files(args.data, None, options["num_frames"], options["image_size"])
     transfer = Transfer(args.model, len(clips.class_names), num_train(clips), options["num_train_epochs"])
-    return TransferSetup(size, data, args.steps or transfer.base_steps, args.learning_rate, transfer)
+    return from_image_vit(size, data, args.steps or transfer.base_steps, given, transfer)
 
 
 def parse_budgets(text: str | None, config: Any) -> list[int]:
@@ -303,7 +279,7 @@ def budgets_runs(
     for seed in range(num_seeds):
         for position, (name, (steps, options, number)) in enumerate(trained.items()):
             tubes = None if number is None else setup.config.with_token_budget(number).tubes
-            experiment = setup.experiment(steps, seed, tubes, **options)
+            experiment = setup.experiment(steps, seed, tubes, options)
             if number is None:
                 experiment = replace(experiment, evaluations=evaluations)
             rows = rows_of(name, budgets) if number is None else [row_of(ALONE, number, VIDEO)]
@@ -333,7 +309,7 @@ def peers_runs(setup: Setup, peers: Sequence[str], num_seeds: int, label: dict[s
     if not peers:
         return []
     models = comparison_models(setup.size, peers)
-    runs = comparison_runs(setup.size, models, setup.data, setup.steps, num_seeds, "flops", label, setup.given())
+    runs = comparison_runs(setup.size, models, setup.data, setup.steps, num_seeds, "flops", label, setup.given)
     return [
         replace(run, label=replace(run.label, position=100 + run.label.position, rows=[{**row, "panel": OTHERS}]))
         for run in runs

@@ -11,9 +11,9 @@ from tubevit import TubeViTConfig
 from tubevit.training.cli import main
 from tubevit.training.experiments.ablation_tables import SIZES
 from tubevit.training.experiments.budgets import (
-    Setup,
     budgets_label,
     budgets_runs,
+    from_random_weights,
     parse_budgets,
     peers_runs,
     row_of,
@@ -46,7 +46,7 @@ ARGUMENTS |= dict.fromkeys(
 
 
 def test_models_differ_in_their_tokens_alone():
-    setup = Setup(SIZE, SIZE.data, 7)
+    setup = from_random_weights(SIZE, SIZE.data, 7)
     label = budgets_label(setup, argparse.Namespace(**ARGUMENTS), [176, 88, 44])
     runs = budgets_runs(setup, [176, 88, 44], 0.5, 2, label)
     names = [FULL, RANGE, DISTILLED, f"{ALONE}_88", f"{ALONE}_44"]
@@ -80,7 +80,7 @@ def test_models_differ_in_their_tokens_alone():
 
 
 def test_a_model_of_the_range_has_the_training_flops_of_one_with_all_tokens():
-    setup, budgets = Setup(SIZE, SIZE.data, 1000), [176, 88, 44]
+    setup, budgets = from_random_weights(SIZE, SIZE.data, 1000), [176, 88, 44]
     levels = levels_of(setup.config, 44, 176)
     full = 1000 * 3 * levels[-1].gflops
     for distillation, teacher in ((0.0, 0.0), (0.5, levels[-1].gflops)):
@@ -90,12 +90,12 @@ def test_a_model_of_the_range_has_the_training_flops_of_one_with_all_tokens():
 
 
 def test_budgets_are_numbers_of_tokens_that_a_clip_can_have():
-    assert parse_budgets(None, Setup(SIZE, SIZE.data, 7).config) == [176, 88, 44, 22]
-    assert parse_budgets("44, 100", Setup(SIZE, SIZE.data, 7).config) == [176, 100, 44]
+    assert parse_budgets(None, from_random_weights(SIZE, SIZE.data, 7).config) == [176, 88, 44, 22]
+    assert parse_budgets("44, 100", from_random_weights(SIZE, SIZE.data, 7).config) == [176, 100, 44]
 
 
 def test_the_timed_models_have_their_tokens():
-    models = speed_models(Setup(SIZE, SIZE.data, 7), [176, 44], [])
+    models = speed_models(from_random_weights(SIZE, SIZE.data, 7), [176, 44], [])
     assert list(models) == ["tokens_176", "tokens_44", "random_44"]
     embeddings = {name: build(model).get_input_embeddings() for name, model in models.items()}
     numbers = {name: sum(each.num_tokens_per_tube((32, 64, 64))) for name, each in embeddings.items()}
