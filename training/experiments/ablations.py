@@ -68,7 +68,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=whole_number(1), default=1, metavar="N", help="runs at the same time (default: 1)"
     )
     parser.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="threads per run (default: the cores divided by --jobs)"
+        "--threads",
+        type=whole_number(1),
+        metavar="N",
+        help="threads per run (default: OMP_NUM_THREADS if it is set, else the cores divided by --jobs)",
     )
     parser.add_argument(
         "--device",

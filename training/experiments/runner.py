@@ -8,6 +8,7 @@ checkpoint and evaluation.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -62,17 +63,15 @@ def run_all(
     The records of `runs`. Runs without a record in `folder` are trained, `jobs` at a time, each in its own process; a record is written
     when its run is finished.
 
-    threads: number of torch's threads in each process (default: the cores divided by `jobs`). keep_weights: whether to keep the weights
+    threads: number of torch's threads in each process (default: `threads_per_run`). keep_weights: whether to keep the weights
         of a run with a record; those that a run without a record starts from are always kept until then.
 
     Raises `FileExistsError` before any training if the file of a run's record holds a record with other settings.
     """
-    from tubevit.processing.cpu_cores import num_cores
-
     from ..logging_utils import progress_bar
 
     check_places(runs, folder)
-    threads = threads or max(1, num_cores() // jobs)
+    threads = threads or threads_per_run(jobs)
     missing = _without_known(runs, folder)
     _forget_without_weights([run.experiment for run in missing], folder)
     waves = _waves([run.experiment for run in missing], folder)
@@ -100,6 +99,15 @@ def run_all(
                 progress.update()
                 write_finished()
     return [read_record(run.path(folder)) for run in runs]
+
+
+def threads_per_run(jobs: int) -> int:
+    """Threads of torch of each of `jobs` runs at the same time: those of `OMP_NUM_THREADS` if it is set, else the cores divided by `jobs`."""
+    import torch
+
+    from tubevit.processing.cpu_cores import num_cores
+
+    return torch.get_num_threads() if os.environ.get("OMP_NUM_THREADS") else max(1, num_cores() // jobs)
 
 
 def _with_prerequisites(experiment: Experiment) -> dict[str, Experiment]:

@@ -12,10 +12,11 @@ from tiny_models import TINY_TUBES
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 from tubevit import TubeViTForVideoClassification
+from tubevit.processing import cpu_cores
 from tubevit.training.experiments.initialization import config_at_size, initial_checkpoint, patch_kernels
 from tubevit.training.experiments.records import FIELDS, Label, read_record, write_record
 from tubevit.training.experiments.run_records import measure_classifier
-from tubevit.training.experiments.runner import Run, _forget_without_weights, run_all, run_options
+from tubevit.training.experiments.runner import Run, _forget_without_weights, run_all, run_options, threads_per_run
 from tubevit.training.experiments.settings import digest, with_recipe
 from tubevit.training.models.families import family_of
 from tubevit.training.models.loading import load_complete
@@ -50,6 +51,14 @@ def test_the_same_settings_give_the_same_numbers_and_another_seed_others(trained
     assert [each["loss"] for each in first["losses"]] == [each["loss"] for each in again["losses"]]
     assert first["scores"] == again["scores"] and len(first["losses"]) == 3
     assert first["losses"] != other["losses"]
+
+
+def test_threads_of_a_run_are_those_of_the_variable_or_a_part_of_the_cores(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(cpu_cores, "num_cores", lambda: 8)
+    assert threads_per_run(2) == 3  # the tests run with OMP_NUM_THREADS
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads_per_run(2) == 4 and threads_per_run(20) == 1
 
 
 def test_a_run_with_a_record_is_not_repeated(trained, monkeypatch):
