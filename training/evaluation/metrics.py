@@ -371,8 +371,8 @@ def trivial_score(labels: np.ndarray, multi_label: bool) -> dict[str, float]:
 
 def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
     """
-    A warning if a score is not above `trivial_score` by more than one standard error; `None` if it is above, or if all
-    videos have the same label.
+    A warning if a score is not above `trivial_score` by more than one standard error; `None` if it is above, if all videos have the same
+    label, or if there are so few that a score halfway to 1 is within two standard errors.
 
     metrics: with `accuracy` and `majority_class_rate`, `action_accuracy` and `majority_action_rate`, or `mean_average_precision` and
         `mean_prevalence`.
@@ -387,10 +387,10 @@ def chance_warning(metrics: dict[str, float], num_videos: int) -> str | None:
             continue
         score, chance = metrics[name], metrics[trivial]
         error = (chance * (1 - chance) / max(1, num_videos)) ** 0.5
-        if score <= chance + error:
+        if score <= chance + error and error <= (1 - chance) / 4:
             return (
                 f"WARNING: the {name.replace('_', ' ')}, {100 * score:.1f} %, is at chance level: {what} reaches {100 * chance:.1f} %, with a "
-                f"standard error of {100 * error:.1f} % on {num_videos:,} samples. The model has learned little or nothing."
+                f"standard error of {100 * error:.1f} % on {num_videos:,} samples. It does not show that the model has learned."
             )
     return None
 

@@ -224,6 +224,9 @@ def test_trivial_score_is_that_of_a_classifier_that_sees_nothing():
         (0.22, 0.184, 4900, False),
         (1.0, 1.0, 5, False),  # all videos have one class
         (0.5, 0.5, 10_000, True),
+        (0.5, 0.5, 6, False),  # a model with 75 % could have this score
+        (1 / 3, 1 / 3, 3, False),
+        (0.0, 1 / 12, 6, True),
     ],
 )
 @pytest.mark.parametrize(
