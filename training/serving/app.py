@@ -221,7 +221,7 @@ def create_app(classifier: Any, name: str, settings: ServiceSettings) -> FastAPI
     """The application of a `Service` with these arguments."""
     service = Service(classifier, name, settings)
     text = f"Video classification by {name}."
-    app = FastAPI(title="TubeViT", description=text, lifespan=service.lifespan, docs_url=None)
+    app = FastAPI(title="TubeViT", description=text, lifespan=service.lifespan, docs_url=None, redoc_url=None)
     app.state.metrics = service.metrics
 
     @app.post(

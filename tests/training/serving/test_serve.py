@@ -271,6 +271,7 @@ def test_health_metrics_and_openapi(client, files):
     assert "multipart/form-data" in page["requestBody"]["content"] and {"413", "422", "429"} <= set(page["responses"])
     sentence = "<p>This page loads its script from cdn.jsdelivr.net."  # what a browser without a network shows
     assert sentence in client.get("/docs").text
+    assert client.get("/redoc").status_code == 404  # a second page, which would be blank there
 
 
 class Host(http.server.SimpleHTTPRequestHandler):
