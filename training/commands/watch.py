@@ -18,6 +18,15 @@ from ..options import one_line
 from ..run_folder import check_new_folder
 
 
+ARGUMENTS = {
+    "window_seconds": "--window-seconds",
+    "window_stride": "--stride",
+    "min_seconds=": "--min-seconds ",
+    "low=": "--low ",
+    "high=": "--high ",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
@@ -126,20 +135,22 @@ def run(args: argparse.Namespace) -> int:
     source = VideoSource(
         args.source, args.max_reconnects, args.stall_seconds, on_message=lambda text: print(text, file=sys.stderr)
     )
-    stream = TubeViTStream.from_pretrained(
-        args.model,
-        pick_device(args.device),
-        args.dtype,
-        window_stride=args.stride,
-        window_seconds=args.window_seconds,
-        reuses_tokens=not args.compile,  # a compiled model has its tokenizer in one graph with its layers
-    )
+    with naming_options():
+        stream = TubeViTStream.from_pretrained(
+            args.model,
+            pick_device(args.device),
+            args.dtype,
+            window_stride=args.stride,
+            window_seconds=args.window_seconds,
+            reuses_tokens=not args.compile,  # a compiled model has its tokenizer in one graph with its layers
+        )
     prepare_model(stream.classifier.model, args.matmul_precision, args.compile)
     truth = None if args.truth is None else read_truth(args.truth, stream.labels, args.ignore)
     step = stream.window_stride / stream.rate
-    detector = EventDetector(
-        stream.labels, args.high, args.low, args.smoothing, args.min_seconds, args.ignore, half_window=step / 2
-    )
+    with naming_options():
+        detector = EventDetector(
+            stream.labels, args.high, args.low, args.smoothing, args.min_seconds, args.ignore, half_window=step / 2
+        )
     print(
         f"Windows of {stream.num_frames / stream.rate:.2f} s, {stream.num_frames} frames at {stream.rate:g} per second, one every {step:.2f} s."
     )
@@ -168,6 +179,18 @@ def run(args: argparse.Namespace) -> int:
     if problem is not None:
         print(problem, file=sys.stderr)
     return 0 if problem is None else 1
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Within the context, a `ValueError` that names an argument of a Python class names the option of this command instead."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for argument, option in ARGUMENTS.items():
+            text = text.replace(argument, option)
+        raise ValueError(text) from error
 
 
 def read_truth(path: Path, labels: list[str], ignored: list[str]) -> list[Any]:

@@ -92,7 +92,7 @@ def test_windows_are_clips_of_the_video(tmp_path, video, config, stride):
     assert "project" not in vars(stream.tokens.embeddings), "the model is as before"
 
 
-def test_a_window_length_makes_windows_of_uniform_processors(tmp_path, video):
+def test_a_window_length_makes_windows_of_uniform_processors(tmp_path, video, capsys):
     name = save_model(tmp_path / "model", {})
     with pytest.raises(ValueError, match="give window_seconds"):
         TubeViTStream.from_pretrained(name)
@@ -101,6 +101,14 @@ def test_a_window_length_makes_windows_of_uniform_processors(tmp_path, video):
     for wrong in ({"window_seconds": 0.0}, {"window_seconds": math.inf}, {"window_seconds": 1.0, "window_stride": 9}):
         with pytest.raises((ValueError, ZeroDivisionError)):
             TubeViTStream.from_pretrained(name, **wrong)
+    for argv, message in (  # of the command, the errors name its options
+        ([], "a window has no length: give --window-seconds, for example"),
+        (["--window-seconds", "1", "--stride", "9"], "--stride must be from 1 to the 8 frames of a window, got 9"),
+        (["--window-seconds", "1", "--low", "0.7"], "0 < low <= high <= 1, got --low 0.7 and --high 0.6."),
+        (["--window-seconds", "1", "--min-seconds", "-1"], "0 seconds or more, got --min-seconds -1."),
+    ):
+        assert main(["watch", str(video), "--model", name, *argv]) == 2
+        assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_each_label_group_has_its_own_probabilities(tmp_path, video):
