@@ -122,7 +122,8 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         if setup.budgets is not None:
             stack.enter_context(setup.budgets.enough_recompiles())
         args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
-        accelerator = make_accelerator(args, folder)
+        uses_all = setup.model.family.uses_all_parameters(setup.data.media)
+        accelerator = make_accelerator(args, folder, uses_all)
         train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)
         num_steps = count_steps(setup, accelerator.num_processes)[1]
         if run.model.classifier_init is not None and not (dry_run or run.training.is_resumed):
@@ -193,8 +194,12 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
 # What the loop is built from
 
 
-def make_accelerator(args: Any, folder: Path) -> Any:
-    """Devices, precision and trackers. A seedable sampler gives the same order of clips for any number of processes."""
+def make_accelerator(args: Any, folder: Path, uses_all_parameters: bool) -> Any:
+    """
+    Devices, precision and trackers. A seedable sampler gives the same order of clips for any number of processes.
+
+    uses_all_parameters: whether each step gives every parameter a gradient.
+    """
     from accelerate import Accelerator, DataLoaderConfiguration
     from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
@@ -205,8 +210,10 @@ def make_accelerator(args: Any, folder: Path) -> Any:
         project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "runs")),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.data_seed),
         kwargs_handlers=[
-            # Some models have weights that the classifier does not use. DDP cannot search for them with activation checkpointing.
-            DistributedDataParallelKwargs(find_unused_parameters=not args.activation_checkpointing)
+            # DDP cannot search for parameters without a gradient with activation checkpointing, and warns if it finds none.
+            DistributedDataParallelKwargs(
+                find_unused_parameters=not (uses_all_parameters or args.activation_checkpointing)
+            )
         ],
     )
 

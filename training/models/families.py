@@ -122,6 +122,13 @@ class ModelFamily:
             raise ValueError(f"A {self.title} model has no {name}.")
         return resolve(value)
 
+    def uses_all_parameters(self, media: str) -> bool:
+        """
+        Whether each training step on "video" or "image" data is known to give every parameter a gradient: true for the models of this
+        package on videos. Kernels of 3D tubes have none on images, and some models of Transformers have weights without a use.
+        """
+        return media == "video" and isinstance(self.config_class, str) and self.config_class.startswith("tubevit:")
+
     def classifier(self, media: str) -> type:
         """Its classifier class for "video" or "image" data. Raises `ValueError` if it has none."""
         if media not in self.classifiers:

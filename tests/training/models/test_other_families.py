@@ -21,6 +21,7 @@ from tubevit.training.cli import main
 from tubevit.training.data.video_datasets import DataConfig, VideoData, load_video_dataset
 from tubevit.training.evaluation.evaluator import ViewConfig
 from tubevit.training.models.build import load_run_config, make_model
+from tubevit.training.models.families import get_family
 from tubevit.training.models.model_options import ClipConfig, ModelConfig
 from tubevit.training.trainer.build import build_run
 from tubevit.training.trainer.run_config import TrainingRun
@@ -262,3 +263,11 @@ def test_training_starts_from_an_image_model_of_the_family(family, videos, tmp_p
     assert "an image model, becomes a" in capsys.readouterr().out
     assert main(["train", f"model_name_or_path={tmp_path / 'other'}", f"output_dir={tmp_path / 'run2'}", *run]) == 2
     assert f"model_family={family}" in capsys.readouterr().err
+
+
+def test_ddp_searches_for_unused_parameters_where_there_may_be_some():
+    """The tests of each model of this package state that videos give every parameter a gradient."""
+    for name in ("tubevit", "uniformerv2", "factorized_vivit", "vivit", "timesformer", "vjepa2", "videomae", "vit"):
+        family = get_family(name)
+        assert family.uses_all_parameters("video") == (name in ("tubevit", "uniformerv2", "factorized_vivit"))
+        assert not family.uses_all_parameters("image")
