@@ -193,7 +193,7 @@ def launch(module: str, argv: Sequence[str], options: LaunchOptions) -> int:
             print(f"tubevit: process {rank} of {options.num_processes} ended with {how}.", file=sys.stderr)
         elif reported["message"]:
             print(reported["message"], file=sys.stderr)
-        return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
+        return _exit_code(rank, error.failures)
     except SignalException as error:
         print("\ntubevit: interrupted", file=sys.stderr)
         return 128 + error.sigval
@@ -213,6 +213,17 @@ def _first_failure(failures: dict[int, Any]) -> tuple[int, Any]:
     times = {rank: each["time"] for rank, each in reported.items() if each is not None}
     rank = killed[0] if killed else min(times, key=lambda each: times[each]) if times else min(failures)
     return rank, failures[rank]
+
+
+def _exit_code(rank: int, failures: dict[int, Any]) -> int:
+    """
+    The exit code of the process that failed first. If it was about to end and torchrun was faster (SIGTERM), it is that of a process
+    that ended itself.
+    """
+    code = failures[rank].exitcode
+    if code == -signal.SIGTERM:
+        code = next((each.exitcode for each in failures.values() if each.exitcode > 0), code)
+    return 128 - code if code < 0 else code
 
 
 def report(message: str) -> None:

@@ -12,6 +12,7 @@ from tubevit.training.launch import (
     LAUNCHERS,
     TASK_LAUNCHERS,
     LaunchOptions,
+    _exit_code,
     _first_failure,
     add_launch_arguments,
     pop_launch_options,
@@ -163,6 +164,22 @@ class Failure:
 )
 def test_the_failure_that_made_the_others_fail_is_reported(failures, first):
     assert _first_failure(failures) == (first, failures[first])
+
+
+@pytest.mark.parametrize(
+    ("failures", "code"),
+    [
+        (
+            {0: Failure(-15, 10.1), 1: Failure(2, 10.2)},
+            2,
+        ),  # both report, and torchrun ends rank 0 because rank 1 has ended
+        ({0: Failure(1, 10.2), 1: Failure(2, 10.1)}, 2),
+        ({0: Failure(1, 10.2), 1: Failure(-9)}, 137),
+        ({0: Failure(-15), 1: Failure(-15)}, 143),
+    ],
+)
+def test_the_exit_code_is_that_of_the_failure(failures, code):
+    assert _exit_code(_first_failure(failures)[0], failures) == code
 
 
 def test_a_started_process_leaves_its_error_to_the_launcher(tmp_path, monkeypatch, capsys):
