@@ -305,7 +305,7 @@ def model_card(converted: Converted, source: str | os.PathLike) -> str:
                 f"Converted from {origin} by `tubevit convert`. The license is that of the source, which the weights do not name.",
                 f"{config.num_labels} classes{'' if named else ' without names'}, clips of {config.num_frames} frames.",
                 "\n".join(f"- {message}" for message in converted.messages),
-                "```python\nimport tubevit  # pip install tubevit; registers the model with Transformers\n"
+                "```python\nimport tubevit  # registers the model with Transformers; needs the package (pip install -e . in its checkout)\n"
                 "from transformers import pipeline\n\n"
                 'print(pipeline("video-classification", model="FOLDER")("video.mp4"))\n```',
             ]
