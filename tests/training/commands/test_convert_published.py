@@ -97,7 +97,7 @@ def test_every_layout_gives_the_same_model(layout, suffix, tmp_path, capsys):
     assert "layers.*.layernorm_before.weight (x5) <- " in printed  # one line for all layers
     assert "no names: give --labels" in printed and "global_layers=[1, 2, 3, 4]" in printed
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "SHA-256" in card and "pip install -e ." in card  # the package is in no registry
+    assert "SHA-256" in card and "pip install -e ." in card  # as in the cards of trained models
 
 
 def test_safetensors_and_half_precision(tmp_path):
