@@ -630,3 +630,10 @@ def test_urls_in_tables_stay_urls(tmp_path, url):
     add(tmp_path, {"labels.csv": written(".csv", rows=[(url, "run"), ("b.mp4", "walk")])})
     data = load(data=tmp_path / "labels.csv", validation_fraction=0.0)
     assert [row["video"]["path"] for row in data.splits["train"]] == [url, str(tmp_path / "b.mp4")]
+
+
+def test_a_folder_without_annotations_is_refused_with_the_formats_of_folders(tmp_path):
+    """A recipe may set the format of the original files; prepared copies and shards have another one."""
+    make(tmp_path, "train/a/0.mp4", "val/a/0.mp4")
+    with pytest.raises(ValueError, match=r"needs an annotation file .*data_format=class_folders.*data_format=shards"):
+        load(data=tmp_path, data_format="kinetics")

@@ -250,9 +250,13 @@ def read_samples(
         {} if cached is None else cached,
     )
     if path.is_dir() and entry.layout == "file":
-        readers = " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == "folder")
+        readers = {
+            layout: " or ".join(f"data_format={each.name}" for each in list_formats() if each.layout == layout)
+            for layout in ("folder", "shards")
+        }
         raise ValueError(
-            f"{path} is a folder; the format {entry.name} needs an annotation file (for class folders use {readers})."
+            f"{path} is a folder; the format {entry.name} needs an annotation file (for class folders use {readers['folder']}, for "
+            f"shards {readers['shards']})."
         )
     if not path.is_dir() and entry.layout == "folder":
         raise ValueError(f"{path} is not a folder; the format {entry.name} reads class folders.")
