@@ -5,11 +5,11 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from numbers import Integral
 
 from .tubes import Size, Tube, format_size
 
 
-@lru_cache(maxsize=1024)
 def tubes_for_budget(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[Tube, ...]:
     """
     The tubes with coarser strides, so that a clip of `size` = (frames, height, width) has at most `budget` tokens.
@@ -23,8 +23,13 @@ def tubes_for_budget(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[
 
     Raises `ValueError` with the smallest possible budget if `budget` is below it, or is no integer.
     """
-    if isinstance(budget, bool) or not isinstance(budget, int):
+    if isinstance(budget, bool) or not isinstance(budget, Integral):
         raise ValueError(f"token_budget must be an integer, got {budget!r}.")
+    return _coarser_tubes_of(tubes, size, int(budget))
+
+
+@lru_cache(maxsize=1024)  # after the check: a cached result of 5 is also that of 5.0
+def _coarser_tubes_of(tubes: tuple[Tube, ...], size: Size, budget: int) -> tuple[Tube, ...]:
     num_tokens = [tube.num_tokens(size) for tube in tubes]
     if budget >= sum(num_tokens):
         return tubes

@@ -1,8 +1,10 @@
 """Laws of token budgets: the choice of strides, and a model that tokenizes with them."""
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import make_model, tiny_clips
@@ -85,8 +87,10 @@ def test_largest_and_smallest_budget():
         ValueError, match=r"token_budget=3 is too small .* smallest possible budget of its 4 tubes is 4"
     ):
         tubes_for_budget(MAIN, SIZE, 3)
-    with pytest.raises(ValueError, match=r"must be an integer, got 2\.5"):
-        tubes_for_budget(MAIN, SIZE, 2.5)
+    assert tubes_for_budget(MAIN, SIZE, np.int64(4)) == smallest
+    for wrong in (2.5, 4.0, True, "4", [4]):  # also one that equals an earlier budget
+        with pytest.raises(ValueError, match=re.escape(f"must be an integer, got {wrong!r}")):
+            tubes_for_budget(MAIN, SIZE, wrong)
 
 
 @pytest.mark.parametrize("position_embedding", ["fixed", "transfer", "relative", "none"])

@@ -251,6 +251,7 @@ def describe(encoder: Any, config: dict[str, Any], data: Any) -> dict[str, Any]:
         "level": encoder.level,
         "embedding": encoder.describe(),
         "dtype": str(encoder.model.dtype).removeprefix("torch."),
+        "weights_sha256": encoder.weights_sha256(),
         "clips": clips,
         **views,
         **describe_clips(encoder),

@@ -13,7 +13,7 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,7 +138,9 @@ def select_examples(embeddings: Any, args: argparse.Namespace) -> tuple[Examples
     import numpy as np
 
     columns, name = embeddings.columns, args.embeddings
-    labels = _column(columns, args.label_column, "label_column", name)
+    labels = [
+        None if _is_missing(label) else label for label in _column(columns, args.label_column, "label_column", name)
+    ]
     if any(isinstance(label, (list, tuple)) for label in labels):
         raise ValueError(f"{name} has several labels per video; tubevit probe needs one.")
     used = [index for index, label in enumerate(labels) if label is not None]
@@ -175,17 +177,21 @@ def find_groups(columns: dict[str, list], args: argparse.Namespace) -> tuple[lis
         raise ValueError("Give group_column or group_pattern, not both.")
     messages: list[str] = []
     if args.group_pattern is not None:
-        groups = GroupPattern(args.group_pattern).of_all(_column(columns, "video_id", "group_pattern", name), messages)
+        names = _column(columns, "video_id", "group_pattern", name)
+        groups = GroupPattern(args.group_pattern).of_all([str(each) for each in names], messages)
     elif args.group_column is not None:
         groups = _column(columns, args.group_column, "group_column", name)
-        if all(group in (None, "") for group in groups):
+        if all(_is_missing(group) for group in groups):
             raise ValueError(
                 f"The column {args.group_column!r} of {name} is empty: give group_column or group_pattern to tubevit embed, or "
                 "group_pattern here."
             )
     else:
         groups = columns.get("group", [None] * number)
-    groups = [None if group in (None, "") else group for group in groups]
+    groups = [None if _is_missing(group) else group for group in groups]
+    if several := [group for group in groups if not isinstance(group, Hashable)]:
+        column = args.group_column or "group"
+        raise ValueError(f"The column {column!r} of {name} has values such as {several[0]!r}; a group needs one name.")
     joined = join_groups([path or None for path in columns.get("path", [None] * number)], groups)
     kind = "files" if all(group is None for group in groups) else "groups"
     found = {
@@ -193,6 +199,11 @@ def find_groups(columns: dict[str, list], args: argparse.Namespace) -> tuple[lis
         "groups": "videos of one group stay together",
     }
     return joined, " ".join([*messages, f"{len(set(joined)):,} {kind} of {number:,} videos; {found[kind]}."])
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a label or group is unknown: null, empty, or the NaN of a table of floats."""
+    return value in (None, "") or value != value
 
 
 def _column(columns: dict[str, list], name: str, option: str, file: Path) -> list:
@@ -231,7 +242,7 @@ def make_rounds(examples: Examples, args: argparse.Namespace) -> tuple[list[Roun
 
     from ..data.holding_out import make_folds, overlap_messages
 
-    splits = np.array(examples.splits)
+    splits = np.array(examples.splits, dtype=object)
     classes = f"{len(examples.labels):,} videos of {len(examples.class_names)} classes"
     if args.folds is None and {"train", "validation"} <= set(examples.splits):
         train, scored = (np.flatnonzero(splits == split) for split in ("train", "validation"))
@@ -242,16 +253,31 @@ def make_rounds(examples: Examples, args: argparse.Namespace) -> tuple[list[Roun
         unused = len(splits) - len(train) - len(scored)
         left_out = f", {unused:,} of other splits are left out" if unused else ""
         message = f"{classes}: trained on {len(train):,} of the split train, scored on {len(scored):,} of the split validation{left_out}."
-        return [
-            Round(seed, "validation", train, scored) for seed in range(args.seeds)
-        ], f"{message} {overlap}".rstrip()
+        rounds = [Round(seed, "validation", train, scored) for seed in range(args.seeds)]
+        return rounds, " ".join([message, *filter(None, [overlap]), *_unseen_classes(rounds[:1], examples)])
     number, rounds = args.folds or DEFAULT_FOLDS, []
     for seed in range(args.seeds):
         folds = np.array(make_folds(examples.labels.tolist(), examples.groups, number, seed))
         rounds += [
             Round(seed, fold, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(number)
         ]
-    return rounds, f"{classes}: {number} folds, {args.seeds} seeds."
+    return rounds, " ".join([f"{classes}: {number} folds, {args.seeds} seeds.", *_unseen_classes(rounds, examples)])
+
+
+def _unseen_classes(rounds: list[Round], examples: Examples) -> list[str]:
+    """A sentence if videos are scored in a round whose training videos have none of their class."""
+    from ..data.media_files import shorten
+
+    labels, number, names = examples.labels, 0, set()
+    for each in rounds:
+        unseen = set(labels[each.scored]) - set(labels[each.train])
+        number += sum(label in unseen for label in labels[each.scored])
+        names |= {examples.class_names[label] for label in unseen}
+    total = sum(len(each.scored) for each in rounds)
+    return [
+        f"{number:,} of {total:,} scores count as errors, because the training videos of their round lack the class: "
+        f"{shorten(sorted(names))}."
+    ] * (number > 0)
 
 
 def score_round(

@@ -77,7 +77,7 @@ def make_folds(labels: Sequence[Hashable], groups: Sequence[Hashable], num_folds
     in each fold. The largest groups are placed first, each in the fold where the sum over classes of the squared fraction of the
     class's rows in a fold grows least. The seed orders groups of one size, and the folds.
 
-    Raises `ValueError` for fewer groups than folds.
+    Raises `ValueError` for fewer groups than folds, and for a single group.
 
     >>> sorted(make_folds(["a", "a", "b", "b"], [0, 1, 2, 3], 2, seed=0)[:2])
     [0, 1]
@@ -85,6 +85,8 @@ def make_folds(labels: Sequence[Hashable], groups: Sequence[Hashable], num_folds
     rows_of: dict[Hashable, Counter] = defaultdict(Counter)  # group to {class: number of rows}
     for label, group in zip(labels, groups, strict=True):
         rows_of[group][label] += 1
+    if len(rows_of) == 1:
+        raise ValueError(f"All {len(groups)} videos are of one group, and folds need two or more.")
     if len(rows_of) < num_folds:
         raise ValueError(f"{len(rows_of)} groups do not fill {num_folds} folds: set folds to {len(rows_of)} or less.")
     sizes, random_state = Counter(labels), random.Random(seed)

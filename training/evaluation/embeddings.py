@@ -11,12 +11,14 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..options import one_line
 from ..run_folder import write_json
 from .results import valid_text
 
@@ -95,8 +97,16 @@ def has_parts(path: Path) -> bool:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the file exists, with the JSON file of an array."""
-    return all(each.exists() for each in files_of(path))
+    """
+    Whether the file exists, with the JSON file of an array.
+
+    Raises `FileExistsError` for one of the two files without parts of a run: it is not of `tubevit embed`, and would be overwritten.
+    """
+    found = [each for each in files_of(path) if each.exists()]
+    if 0 < len(found) < len(files_of(path)) and not has_parts(path):
+        (missing,) = set(files_of(path)) - set(found)
+        raise FileExistsError(f"{found[0]} exists, and there is no {missing.name} beside it: name another output.")
+    return len(found) == len(files_of(path))
 
 
 def check_resumed(path: Path, settings: dict[str, Any], keys: Collection[Key]) -> list[str]:
@@ -111,7 +121,8 @@ def check_resumed(path: Path, settings: dict[str, Any], keys: Collection[Key]) -
     if is_complete(path):
         found[str(path)] = read_settings(path)
     if has_parts(path):
-        found[str(folder)] = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        with _readable(folder / SETTINGS_FILE):
+            found[str(folder)] = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     for where, saved in found.items():
         for name, value in json.loads(json.dumps(settings)).items():
             if saved.get(name) != value:
@@ -197,7 +208,8 @@ class SavedVectors:
             earlier = read_embeddings(path)
             self._add(earlier.columns, earlier.vectors)
         for part in sorted(parts_folder(path).glob("*.arrow")):
-            table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+            with _readable(part):
+                table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
             columns = {name: table[name].to_pylist() for name in ("split", "video_id", "path")}
             self._add(columns, from_lists(table[EMBEDDING]))
 
@@ -285,19 +297,24 @@ def _write_array(
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a file of `tubevit embed`; empty for a Parquet file of another program."""
+    """
+    The settings of a file of `tubevit embed`; empty for a Parquet file of another program.
+
+    Raises `ValueError` for a file that is damaged.
+    """
     if path.suffix == ".npy":
-        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["settings"]
+        return _read_rows(path.with_suffix(".json"))[0]
     import pyarrow.parquet as pq
 
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA, b"{}"))
+    with _readable(path):
+        return json.loads((pq.read_schema(path).metadata or {}).get(METADATA, b"{}"))
 
 
 def read_embeddings(path: Path) -> Embeddings:
     """
     Read a file of `tubevit embed`, or a Parquet table of another program with a column `embedding` of lists of equal length.
 
-    Raises `OSError` for a missing file, and `ValueError` for one that does not hold embeddings.
+    Raises `OSError` for a missing file, and `ValueError` for one that is damaged or does not hold embeddings, or holds NaN or inf.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} is not a file of embeddings, which end with {' or '.join(SUFFIXES)}.")
@@ -306,20 +323,63 @@ def read_embeddings(path: Path) -> Embeddings:
             hint = f" Run tubevit embed again with --resume: it goes on from {parts_folder(path)}."
             raise FileNotFoundError(f"There is no file {each}.{hint if parts_folder(path).is_dir() else ''}")
     if path.suffix == ".npy":
-        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        rows, vectors = content["rows"], np.load(path)
-        if len(rows) != len(vectors):
+        settings, columns = _read_rows(path.with_suffix(".json"))
+        with _readable(path), path.open("rb") as file:
+            vectors = np.lib.format.read_array(file, allow_pickle=False)
+        if vectors.ndim == 0 or len(columns["video_id"]) != len(vectors):
             raise ValueError(
-                f"{path} has {len(vectors)} embeddings and {path.with_suffix('.json')} {len(rows)} rows: the two files do not belong together."
+                f"{path} has {len(np.atleast_1d(vectors))} embeddings and {path.with_suffix('.json')} {len(columns['video_id'])} rows: the "
+                "two files do not belong together."
             )
-        return Embeddings({name: [row[name] for row in rows] for name in Row._fields}, vectors, content["settings"])
+        return Embeddings(columns, _checked(path, vectors), settings)
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    with _readable(path):
+        table = pq.read_table(path)
     if EMBEDDING not in table.column_names:
         raise ValueError(f"{path} has no column {EMBEDDING!r}; it has: {', '.join(table.column_names)}.")
     columns = {name: table[name].to_pylist() for name in table.column_names if name != EMBEDDING}
-    return Embeddings(columns, from_lists(table[EMBEDDING]), read_settings(path))
+    return Embeddings(columns, _checked(path, from_lists(table[EMBEDDING])), read_settings(path))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise `ValueError` of one line for a file whose content cannot be parsed, within the context."""
+    try:
+        yield
+    except ValueError as error:  # of json, NumPy and Arrow
+        raise ValueError(
+            f"{path} cannot be read: it is damaged, or not of this format ({one_line(error)})."
+        ) from error
+
+
+def _read_rows(path: Path) -> tuple[dict[str, Any], dict[str, list]]:
+    """The settings and the columns of the JSON file beside an array. Raises `ValueError` for other content."""
+    with _readable(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings, columns = content["settings"], {name: [row[name] for row in content["rows"]] for name in Row._fields}
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} does not hold the settings and rows that tubevit embed writes.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} does not hold the settings and rows that tubevit embed writes.")
+    return settings, columns
+
+
+def _checked(path: Path, vectors: np.ndarray) -> np.ndarray:
+    """`vectors` as float32. Raises `ValueError` if there are none, or if they are no finite numbers."""
+    if not np.issubdtype(vectors.dtype, np.floating) and not np.issubdtype(vectors.dtype, np.integer):
+        raise ValueError(f"The embeddings of {path} have the type {vectors.dtype}; real numbers are needed.")
+    if not vectors.size:
+        raise ValueError(f"{path} holds no numbers: its embeddings have the shape {vectors.shape}.")
+    vectors = vectors.astype(np.float32, copy=False)
+    is_finite = np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+    if not is_finite.all():
+        raise ValueError(
+            f"{path} has NaN or inf in {(~is_finite).sum()} of {len(vectors)} embeddings; the first is that of row {is_finite.argmin()}, "
+            "counted from 0."
+        )
+    return vectors
 
 
 def as_lists(vectors: np.ndarray) -> Any:
@@ -336,6 +396,8 @@ def from_lists(column: Any) -> np.ndarray:
     """The inverse of `as_lists` for an Arrow column; lists of variable type must have equal lengths."""
     import pyarrow as pa
 
+    if not len(column):
+        return np.empty((0,), np.float32)
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     shape = [len(array)]
@@ -349,6 +411,8 @@ def from_lists(column: Any) -> np.ndarray:
             (size,) = sizes
         shape.append(size)
         array = array.flatten()
+    if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
+        raise ValueError(f"The column {EMBEDDING!r} has the type {column.type}; lists of real numbers are needed.")
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(shape)
 
 

@@ -8,6 +8,7 @@ its `pooler_output`, and if it has none, the token or mean of `ModelFamily.bare_
 embedding of the clip is the mean over its frames.
 """
 
+import hashlib
 import inspect
 from typing import Any, Literal
 
@@ -142,6 +143,14 @@ class VideoEncoder(ClipModel):
         tokens = hidden[:, self.model.config.num_prefix_tokens :].split(numbers, dim=1)
         return torch.stack([each.mean(1) for each in tokens], dim=1)
 
+    def weights_sha256(self) -> str:
+        """Hash of the names and values of the weights: a folder may be trained again between two runs that write one file."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            found.update(name.encode())
+            found.update(memoryview(value.cpu().reshape(-1).view(torch.uint8).numpy()))
+        return found.hexdigest()
+
     def describe(self) -> str:
         """What an embedding holds, in words."""
         name = type(self.model).__name__
@@ -225,6 +234,10 @@ def _load_library_model(name: str, family: ModelFamily, config: Any, dtype: str,
     if _is_image_family(family) and "vision_config" in config.sub_configs:
         overrides["config"] = config.vision_config
     model = load_complete(AutoModel, name, optional_pooler=True, dtype=dtype, **overrides)
+    if "noise" in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{name} is a {family.title} model, which masks patches at random: it has no embedding of a frame."
+        )
     if "spatial_shapes" in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"{name} is a {family.title} model, which reads patches of images of any size: it cannot read frames."

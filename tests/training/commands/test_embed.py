@@ -11,7 +11,7 @@ from video_classifiers import save_tubevit
 from video_files import moving_frames, write_video
 from warm_processes import run_python
 
-from tubevit import TubeViTModel
+from tubevit import TubeViTForVideoClassification, TubeViTModel
 from tubevit.processing import TubeViTVideoProcessor
 from tubevit.training.cli import main
 from tubevit.training.evaluation import embeddings as files
@@ -234,3 +234,41 @@ def test_wrong_options_are_one_line(options, message, videos, model, tmp_path, c
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("existing", ["a.npy", "a.json"])
+def test_a_file_of_another_program_is_not_overwritten_by_a_resumed_run(existing, videos, model, tmp_path, capsys):
+    (tmp_path / existing).write_bytes(b"mine")
+    assert embed(videos, model, tmp_path / "a.npy", "--resume") == 2
+    error = capsys.readouterr().err
+    other = {"a.npy": "a.json", "a.json": "a.npy"}[existing]
+    assert f"{existing} exists, and there is no {other} beside it" in error and error.count("\n") == 1
+    assert (tmp_path / existing).read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_other_weights_in_the_same_folder_are_not_mixed(videos, tmp_path, capsys):
+    model, output = save_tubevit(tmp_path / "m"), tmp_path / "a.parquet"
+    assert embed(videos, model, output, "split=train") == 0
+    save_tubevit(tmp_path / "m")  # the same weights
+    assert embed(videos, model, output, "split=train", "--resume") == 0
+    trained = TubeViTForVideoClassification.from_pretrained(model)
+    with torch.no_grad():
+        trained.get_input_embeddings().projections[0].bias += 1
+    trained.save_pretrained(model)
+    capsys.readouterr()
+    assert embed(videos, model, output, "--resume") == 2
+    error = capsys.readouterr().err
+    assert "was written with weights_sha256='" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["rank0-000000.arrow", "settings.json", None])
+def test_damaged_files_of_a_stopped_run_are_one_line(name, videos, model, tmp_path, stops_after, capsys):
+    """Parts, their settings, or the file itself."""
+    output, stops_after["left"] = tmp_path / "a.parquet", 1
+    assert embed(videos, model, output, "batch_size=1") == 130
+    damaged = output if name is None else files.parts_folder(output) / name
+    damaged.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert embed(videos, model, output, "--resume") == 2
+    error = capsys.readouterr().err
+    assert f"{damaged} cannot be read: it is damaged, or not of this format" in error and error.count("\n") == 1

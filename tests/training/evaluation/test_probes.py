@@ -239,3 +239,107 @@ def test_empty_group_column_several_labels_and_existing_results(files, tmp_path,
     (tmp_path / "old.json").write_text("{}")
     assert main(["probe", str(files["one"]), f"--json={tmp_path / 'old.json'}"]) == 2
     assert "exists: name another file" in capsys.readouterr().err and (tmp_path / "old.json").read_text() == "{}"
+
+
+def write_npy(folder, vectors, content=None):
+    file = folder / "a.npy"
+    file.write_bytes(vectors) if isinstance(vectors, bytes) else np.save(file, vectors)
+    rows = [{"video_id": str(i), "split": "all", "label": "ab"[i % 2], "group": None, "path": ""} for i in range(4)]
+    content = {"settings": {}, "rows": rows} if content is None else content
+    file.with_suffix(".json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return file
+
+
+FINITE = np.ones((4, 2), np.float32)
+OTHER_JSON = "does not hold the settings and rows that tubevit embed writes."
+
+
+@pytest.mark.parametrize(
+    ("vectors", "content", "message"),
+    [
+        (b"", None, "a.npy cannot be read: it is damaged, or not of this format"),
+        (b"no array", None, "a.npy cannot be read"),
+        (FINITE, "{", "a.json cannot be read"),
+        (FINITE, [], OTHER_JSON),
+        (FINITE, {"settings": {}}, OTHER_JSON),
+        (FINITE, {"settings": {}, "rows": [{}] * 4}, OTHER_JSON),
+        (FINITE, {"settings": None, "rows": []}, OTHER_JSON),
+        (np.float32(1), None, "the two files do not belong together"),
+        (np.array(list("abcd")), None, "have the type <U1; real numbers are needed"),
+        (np.ones((4, 2), complex), None, "have the type complex128; real numbers are needed"),
+        (np.ones((4, 0), np.float32), None, "holds no numbers: its embeddings have the shape (4, 0)"),
+        (
+            np.array([[1, 1], [1, np.nan], [1, 1], [np.inf, 1]]),
+            None,
+            "NaN or inf in 2 of 4 embeddings; the first is that of row 1",
+        ),
+    ],
+)
+def test_arrays_that_hold_no_embeddings_are_refused_in_one_line(vectors, content, message, tmp_path, capsys):
+    assert main(["probe", str(write_npy(tmp_path, vectors, content))]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        ([["a", "b"]] * 4, "has the type list<element: string>; lists of real numbers are needed"),
+        (["a"] * 4, "has the type string; lists of real numbers are needed"),
+        ([[]] * 4, "lists of real numbers are needed"),
+        ([[1.0, None]] + [[1.0, 1.0]] * 3, "NaN or inf in 1 of 4 embeddings; the first is that of row 0"),
+        (pa.array([], pa.list_(pa.float32())), "holds no numbers"),
+    ],
+)
+def test_tables_that_hold_no_embeddings_are_refused_in_one_line(embedding, message, tmp_path, capsys):
+    pq.write_table(pa.table({"label": list("abab")[: len(embedding)], "embedding": embedding}), tmp_path / "a.parquet")
+    assert main(["probe", str(tmp_path / "a.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no table", b"no table at all"])
+def test_a_damaged_table_is_refused_in_one_line(content, tmp_path, capsys):
+    (tmp_path / "a.parquet").write_bytes(content)
+    assert main(["probe", str(tmp_path / "a.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert "a.parquet cannot be read: it is damaged, or not of this format" in error and error.count("\n") == 1
+
+
+def test_columns_of_other_programs(tmp_path, capsys):
+    """Unknown labels and groups are NaN in a column of floats; identifiers may be numbers; a group has one name."""
+    vectors, nan = np.random.default_rng(0).normal(size=(12, 3)), float("nan")
+    labels, groups = [0.0, 1.0] * 5 + [nan] * 2, [1.0] * 4 + [2.0] * 4 + [nan] * 4
+    file = write_table(tmp_path / "a.parquet", vectors, label=labels, group=groups, video_id=list(range(100, 112)))
+    assert main(["probe", str(file), "--folds=2"]) == 0
+    output = capsys.readouterr().out
+    assert "2 of 12 videos have no label and are left out." in output and "10 videos of 2 classes" in output
+    assert "6 groups of 12 videos; videos of one group stay together." in output
+    assert main(["probe", str(file), "--folds=2", "--group-pattern=^10(.)"]) == 0
+    assert "group_pattern does not match 2 of 12 names (110, 111)" in capsys.readouterr().out
+    file = write_table(tmp_path / "b.parquet", vectors, label=labels, group=[nan] * 12)
+    assert main(["probe", str(file), "--group-column=group"]) == 2 and "is empty: give" in capsys.readouterr().err
+    file = write_table(tmp_path / "c.parquet", vectors, label=labels, group=[["a"]] * 12)
+    assert main(["probe", str(file)]) == 2
+    assert "has values such as ['a']; a group needs one name." in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+
+
+def test_scores_that_no_probe_can_get_right_are_counted(tmp_path, capsys):
+    """A class of one group has no training video where it is scored."""
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    groups = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    file = write_table(tmp_path / "a.parquet", vectors, label=list("abababababcc"), group=groups)
+    assert main(["probe", str(file), "--folds=3", "--seeds=2"]) == 0
+    lacking = "scores count as errors, because the training videos of their round lack the class: "
+    assert f"4 of 24 {lacking}c." in capsys.readouterr().out
+    file = write_table(
+        tmp_path / "b.parquet", vectors, label=list("aabbaabbabcc"), split=["train"] * 8 + ["validation"] * 4
+    )
+    assert main(["probe", str(file)]) == 0
+    assert f"2 of 4 {lacking}c." in capsys.readouterr().out
+    file = write_table(tmp_path / "c.parquet", vectors, label=list("ab" * 6), group=groups)
+    assert main(["probe", str(file), "--folds=3"]) == 0 and lacking not in capsys.readouterr().out
+    file = write_table(tmp_path / "d.parquet", vectors, label=list("ab" * 6), group=["g"] * 12)
+    assert main(["probe", str(file)]) == 2
+    assert "All 12 videos are of one group, and folds need two or more." in capsys.readouterr().err

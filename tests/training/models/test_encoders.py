@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_image_models import make_source, source_outputs
 from tiny_models import TINY_TUBES, make_model, tiny_clips
-from transformers import AutoImageProcessor, AutoModel, BitImageProcessor, ViTImageProcessor
+from transformers import AutoImageProcessor, AutoModel, BitImageProcessor, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 from video_classifiers import PEERS, SIZES, save_peer
 
 from tubevit import (
@@ -217,3 +217,12 @@ def test_missing_pooler_weights_are_not_random(tmp_path):
         inputs = encoder.processors.prepare(frames, torch.float32)["pixel_values_videos"][0]
         torch.testing.assert_close(encoder(frames), own(inputs).last_hidden_state[:, 0])
     assert encoder.describe().startswith("class token of ViTModel")
+
+
+def test_an_encoder_that_masks_at_random_is_refused(tmp_path):
+    """ViTMAE drops three quarters of the patches in evaluation mode too, and orders the others at random."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTMAEModel(ViTMAEConfig(**sizes, image_size=32, patch_size=16)).save_pretrained(tmp_path)
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="masks patches at random: it has no embedding of a frame"):
+        load_encoder(str(tmp_path), level="token")
