@@ -181,7 +181,7 @@ def test_each_row_of_the_package_has_a_config_with_the_real_recipe(tmp_path):
     for row in find_rows(None):
         if row.model == "tubevit" and row.weights == "image_vit" and row.probe is None:
             changes[row.name] = setup.tubevit_config(row).to_diff_dict(), setup.options(row).get("classifier_init")
-    assert len(changes) == 22
+    assert len(changes) == 25
     assert {name for name, (_, start) in changes.items() if start != "ridge"} == {"random_classifier", *JOINT_ROWS}
     same = [name for name, (config, _) in changes.items() if config == changes["tubevit"][0]]
     joint = changes["patch_tube"][0] | {"initializer_range": 0.002}
