@@ -90,6 +90,7 @@ def check_architecture(config: "TubeViTConfig") -> None:
     if config.pooler_act is not None:
         check_activation(config, "pooler_act")
     _check_kernels(config)
+    _check_frame_differences(config)
     _check_positions(config)
     _check_pooling(config)
     _check_scaling(config)
@@ -135,6 +136,18 @@ def _check_positions(config: "TubeViTConfig") -> None:
         raise ValueError(
             "rope_theta needs a head dimension that is a multiple of 4 (sine and cosine of two axes), got hidden_size / "
             f"num_attention_heads = {head_dim}."
+        )
+
+
+def _check_frame_differences(config: "TubeViTConfig") -> None:
+    if config.frame_difference_type == "absolute":
+        return
+    if not config.use_frame_differences:
+        raise ValueError(f"frame_difference_type={config.frame_difference_type!r} needs use_frame_differences=True.")
+    if config.kernel_initialization == "temporal_difference":
+        raise ValueError(
+            "kernel_initialization='temporal_difference' makes kernels whose frames add up to 0, and frame_difference_type='rms' uses "
+            "only this sum: use 'normal' or 'fan_in'."
         )
 
 

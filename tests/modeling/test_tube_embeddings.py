@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 from tubevit import Tube, TubeViTModel
 from tubevit.position_embeddings import sincos_position_embedding
-from tubevit.tube_embeddings import TubeViTEmbeddings, gather_tube
+from tubevit.tube_embeddings import TubeViTEmbeddings, gather_tube, rms_frame_difference
 from tubevit.tubes import MAIN_TUBES
 
 
@@ -386,6 +386,56 @@ def test_frame_differences_ignore_static_pixels_and_sign_and_skip_2d_tubes():
     torch.testing.assert_close(
         changed.embeddings(pixel_values=image), plain.embeddings(pixel_values=image), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("interpolate_kernels", [False, True])
+def test_rms_differences_equal_a_loop_over_kernel_applications(interpolate_kernels):
+    options = {"position_embedding": "none", "interpolate_kernels": interpolate_kernels}
+    model = make_model(TubeViTModel, use_frame_differences=True, frame_difference_type="rms", **options)
+    embeddings = model.double().embeddings
+    clips = tiny_clips(dtype=torch.float64)
+    tokens = iter(embeddings(pixel_values_videos=clips).unbind(1))
+    for index, tube in enumerate(embeddings.tubes[:2]):
+        weight, bias = embeddings.kernel(index)
+        for place in itertools.product(*(range(count) for count in tube.grid((8, 16, 16)))):
+            t, y, x = (o + i * s for o, i, s in zip(tube.offset, place, tube.stride, strict=True))
+            kt, kh, kw = tube.kernel_size
+            window = clips[:, t : t + kt, :, y : y + kh, x : x + kw]
+            squares = [(window[:, k + 1] - window[:, k]) ** 2 / 2 for k in range(kt - 1)]
+            image = (sum(squares) / len(squares)) ** 0.5
+            expected = torch.einsum("bchw,octhw->bo", image, weight) + bias
+            torch.testing.assert_close(next(tokens), expected, rtol=0, atol=1e-9)
+
+
+def test_rms_differences_estimate_the_deviation_and_have_gradients_where_nothing_moves():
+    torch.manual_seed(0)
+    noise = 0.3 * torch.randn(1, 1, 3, 4_001, 2, 2, dtype=torch.float64)
+    drift = torch.linspace(0, 1, 4_001, dtype=torch.float64)[:, None, None]
+    torch.testing.assert_close(
+        rms_frame_difference(noise + drift), torch.full((1, 1, 3, 1, 2, 2), 0.3).double(), rtol=0.05, atol=0
+    )
+    still = torch.ones(1, 1, 3, 8, 2, 2, requires_grad=True)
+    rms_frame_difference(still).sum().backward()
+    assert torch.equal(still.grad, torch.zeros_like(still))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frame_difference_type": "rms"}, "needs use_frame_differences=True"),
+        (
+            {
+                "frame_difference_type": "rms",
+                "use_frame_differences": True,
+                "kernel_initialization": "temporal_difference",
+            },
+            "add up to 0",
+        ),
+    ],
+)
+def test_rms_differences_without_effect_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**options)
 
 
 def test_frame_differences_of_uint8_equal_those_of_normalized_floats():
