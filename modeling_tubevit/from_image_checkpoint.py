@@ -94,7 +94,7 @@ def convert_image_checkpoint(
     config_overrides: fields of `TubeViTConfig`. With `num_labels` or `id2label` the classifier is newly initialized;
         otherwise a classification model gets the classifier and the labels of the source, if the source has them and the
         pooling is that of the source. `num_hidden_layers=N` takes the first N layers of the source, with its last layer norm, and a
-        new classifier.
+        new classifier. `use_cls_token=False` leaves out the source's CLS token, for a pooling that does not read it.
 
     The weights are float32 also for a source in half precision, because the new parts must be trained; `source_kwargs={"dtype": ...}`
     chooses another dtype. Without an image processor, the pixel statistics are those with which the source's family was trained.
@@ -162,7 +162,8 @@ def make_config(
             "position_embedding except 'transfer' needs positions='fixed'."
         )
     for key in set(overrides) & set(DETERMINED_BY_SOURCE):
-        if overrides[key] != values.get(key):
+        leaves_out_cls = key == "use_cls_token" and overrides[key] is False
+        if overrides[key] != values.get(key) and not leaves_out_cls:
             raise ValueError(
                 f"{key}={overrides[key]!r} was given, but the checkpoint determines it: {values.get(key)!r}."
             )

@@ -92,6 +92,9 @@ class WeightConverter:
             if token_name is None or not self._get(token_name).numel():
                 continue
             token, names, state, how = self._get(token_name).reshape(1, -1, width), [token_name], "copied", ""
+            if target == "cls_token" and not self.config.has_cls_token:
+                first += family.num_prefix_positions > 0
+                continue
             if name is not None and first < family.num_prefix_positions:
                 token = token + positions[:, first : first + token.shape[1]]
                 names, state, how = [token_name, name], "transformed", "sum of the token and its position"
@@ -204,6 +207,8 @@ class WeightConverter:
             return "the kernels of all tubes are new"
         if own == self.family.positions:
             return f"positions are {self.config.position_embedding!r}"
+        if own == self.family.cls:
+            return "use_cls_token is False"
         if own == self.family.registers:
             return "it is empty"
         if own.startswith(self.family.names.get("layernorm", "layernorm") + ".") and (
