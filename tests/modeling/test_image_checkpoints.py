@@ -135,6 +135,23 @@ def test_the_first_layers_of_a_source(name, tmp_path):
     assert "only the first 1 layers are taken" in {entry["how"] for entry in report.source.values()}
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit", "deit distilled", "dinov2 registers", "dinov3", "clip vision"])
+def test_without_the_cls_token_all_other_weights_are_the_same(name, tmp_path):
+    _, whole, _ = convert(tmp_path, name, TubeViTModel, pooling="mean")
+    _, model, report = convert(tmp_path, name, TubeViTModel, pooling="mean", use_cls_token=False)
+    weights = whole.state_dict()
+    assert weights.pop("embeddings.cls_token") is not None
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in weights.items())
+    images = random_images(model)
+    tokens = model(pixel_values=images).last_hidden_state
+    assert tokens.shape[1] == whole(pixel_values=images).last_hidden_state.shape[1] - 1
+    assert "use_cls_token is False" in {entry["how"] for entry in report.source.values()}
+    with pytest.raises(ValueError, match="pooling='cls' needs the CLS token"):
+        convert(tmp_path, name, TubeViTModel, pooling="cls", use_cls_token=False)
+
+
 @pytest.mark.parametrize("layer", [0, 1])
 def test_an_unknown_tensor_is_refused_in_the_layers_that_are_taken(layer, tmp_path, monkeypatch):
     load = source_checkpoints._load_weights
