@@ -105,7 +105,8 @@ def cell_weights(grid: Size, size: Size, device: torch.device | str, *tubes: Tub
     distances = (cells[:, None] + 0.5 - centers).square().sum(-1)
     nearest = distances <= distances.amin(1, keepdim=True) + 1e-6
     inside = (centers.floor() == cells[:, None]).all(-1)
-    weights = torch.where(inside.any(1, keepdim=True), inside, nearest).float()
+    # Not of booleans: ONNX Runtime has no kernel for it.
+    weights = torch.where(inside.any(1, keepdim=True), inside.float(), nearest.float())
     return (weights / weights.sum(1, keepdim=True)).to(device)
 
 
