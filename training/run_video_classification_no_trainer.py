@@ -122,7 +122,7 @@ def train(run: "TrainingRun | JointRun", dry_run: bool = False) -> int:
         if setup.budgets is not None:
             stack.enter_context(setup.budgets.enough_recompiles())
         args = run.training.for_trainer(setup.validation_clips is not None, setup.best_metric)
-        uses_all = setup.model.family.uses_all_parameters(setup.data.media)
+        uses_all = setup.model.family.uses_all_parameters(setup.data.media, setup.model.model.config)
         accelerator = make_accelerator(args, folder, uses_all)
         train_loader, eval_loader, timer = make_loaders(setup, args, accelerator)
         num_steps = count_steps(setup, accelerator.num_processes)[1]

@@ -122,11 +122,14 @@ class ModelFamily:
             raise ValueError(f"A {self.title} model has no {name}.")
         return resolve(value)
 
-    def uses_all_parameters(self, media: str) -> bool:
+    def uses_all_parameters(self, media: str, config: Any = None) -> bool:
         """
         Whether each training step on "video" or "image" data is known to give every parameter a gradient: true for the models of this
-        package on videos. Kernels of 3D tubes have none on images, and some models of Transformers have weights without a use.
+        package on videos, unless `config` allows that clips miss tubes. Kernels of 3D tubes have none on images, and some models of
+        Transformers have weights without a use.
         """
+        if getattr(config, "allow_missing_tubes", False):
+            return False
         return media == "video" and isinstance(self.config_class, str) and self.config_class.startswith("tubevit:")
 
     def classifier(self, media: str) -> type:

@@ -57,7 +57,9 @@ class VideoTrainer(TrainerOverrides):
         self.saved_loss_sum = 0.0  # of the whole run, mean over processes, at the last checkpoint
         self.saves_adapters = bool(setup.run.model.lora_rank)
         model = setup.model
-        if args.ddp_find_unused_parameters is None and model.family.uses_all_parameters(setup.data.media):
+        if args.ddp_find_unused_parameters is None and model.family.uses_all_parameters(
+            setup.data.media, model.model.config
+        ):
             args.ddp_find_unused_parameters = False  # Trainer's True searches in each step, and warns if it finds none
         self.statistics = StatisticsOfForward(model.model)
         has_cache = hasattr(model.model.config, "use_cache")

@@ -13,6 +13,7 @@ from tubevit import (
     FactorizedViViTConfig,
     FactorizedViViTForVideoClassification,
     FactorizedViViTVideoProcessor,
+    TubeViTConfig,
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
     UniFormerV2VideoProcessor,
@@ -271,3 +272,4 @@ def test_ddp_searches_for_unused_parameters_where_there_may_be_some():
         family = get_family(name)
         assert family.uses_all_parameters("video") == (name in ("tubevit", "uniformerv2", "factorized_vivit"))
         assert not family.uses_all_parameters("image")
+        assert not family.uses_all_parameters("video", TubeViTConfig(allow_missing_tubes=True))
