@@ -58,13 +58,13 @@ class TubeViTConfig(CheckedConfig):
         `"temporal_difference"` (ours, for training on a few hundred clips without an image checkpoint): as `"fan_in"`, but
         kernels of several frames have zero mean over time, so static regions do not contribute to their tokens at first.
     use_frame_differences (`bool`, *optional*, defaults to `False`):
-        Whether kernels of several frames take absolute differences to the previous frame as input instead of pixels (ours,
-        for training on tens of clips from a static camera). 2D tubes always take pixels.
+        Whether kernels of several frames take differences between frames (`frame_difference_type`) as input instead of pixels
+        (ours, for training on tens of clips from a static camera). 2D tubes always take pixels.
     frame_difference_type (`str`, *optional*, defaults to `"absolute"`):
         What `use_frame_differences` computes: `"absolute"`, the absolute difference of each frame to the previous one, or `"rms"`
         (ours, for tubes of an image checkpoint), one image for all frames of a kernel: the root mean square of the differences,
-        divided by the square root of 2, which estimates the standard deviation of a pixel over time (von Neumann, 1941). The
-        frames of a kernel then act as their sum.
+        divided by the square root of 2; for independent values it is their standard deviation over time (von Neumann, 1941). A
+        kernel then acts as the sum of its frames.
     interpolate_kernels (`bool`, *optional*, defaults to `False`):
         Whether one learned kernel is resized trilinearly to every 3D tube (section 3.4) instead of a kernel per tube. The
         weights then fit 3D tubes of any number and shape. 2D tubes have their own kernels.

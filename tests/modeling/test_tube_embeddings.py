@@ -349,9 +349,8 @@ def test_initialization_does_not_overwrite_loaded_kernels(tmp_path):
     )
 
 
-def test_frame_differences_are_computed_within_each_kernel_application():
-    embeddings = make_model(TubeViTModel, use_frame_differences=True, position_embedding="none").double().embeddings
-    clips = tiny_clips(dtype=torch.float64)
+def kernel_applications(embeddings, clips):
+    """For each token of the first two tubes on `clips` of 8 frames of 16x16: the token, its pixels, and weight and bias of its kernel."""
     tokens = iter(embeddings(pixel_values_videos=clips).unbind(1))
     for index, tube in enumerate(embeddings.tubes[:2]):
         weight, bias = embeddings.kernel(index)
@@ -359,9 +358,15 @@ def test_frame_differences_are_computed_within_each_kernel_application():
             t, y, x = (o + i * s for o, i, s in zip(tube.offset, place, tube.stride, strict=True))
             kt, kh, kw = tube.kernel_size
             window = clips[:, t : t + kt, :, y : y + kh, x : x + kw]
-            changes = [(window[:, max(1, k)] - window[:, max(1, k) - 1]).abs() for k in range(kt)]
-            expected = torch.einsum("btchw,octhw->bo", torch.stack(changes, 1), weight) + bias
-            torch.testing.assert_close(next(tokens), expected, rtol=0, atol=1e-9)
+            yield next(tokens), window, weight, bias
+
+
+def test_frame_differences_are_computed_within_each_kernel_application():
+    embeddings = make_model(TubeViTModel, use_frame_differences=True, position_embedding="none").double().embeddings
+    for token, window, weight, bias in kernel_applications(embeddings, tiny_clips(dtype=torch.float64)):
+        changes = [(window[:, max(1, k)] - window[:, max(1, k) - 1]).abs() for k in range(window.shape[1])]
+        expected = torch.einsum("btchw,octhw->bo", torch.stack(changes, 1), weight) + bias
+        torch.testing.assert_close(token, expected, rtol=0, atol=1e-9)
 
 
 def test_frame_differences_ignore_static_pixels_and_sign_and_skip_2d_tubes():
@@ -393,18 +398,11 @@ def test_rms_differences_equal_a_loop_over_kernel_applications(interpolate_kerne
     options = {"position_embedding": "none", "interpolate_kernels": interpolate_kernels}
     model = make_model(TubeViTModel, use_frame_differences=True, frame_difference_type="rms", **options)
     embeddings = model.double().embeddings
-    clips = tiny_clips(dtype=torch.float64)
-    tokens = iter(embeddings(pixel_values_videos=clips).unbind(1))
-    for index, tube in enumerate(embeddings.tubes[:2]):
-        weight, bias = embeddings.kernel(index)
-        for place in itertools.product(*(range(count) for count in tube.grid((8, 16, 16)))):
-            t, y, x = (o + i * s for o, i, s in zip(tube.offset, place, tube.stride, strict=True))
-            kt, kh, kw = tube.kernel_size
-            window = clips[:, t : t + kt, :, y : y + kh, x : x + kw]
-            squares = [(window[:, k + 1] - window[:, k]) ** 2 / 2 for k in range(kt - 1)]
-            image = (sum(squares) / len(squares)) ** 0.5
-            expected = torch.einsum("bchw,octhw->bo", image, weight) + bias
-            torch.testing.assert_close(next(tokens), expected, rtol=0, atol=1e-9)
+    for token, window, weight, bias in kernel_applications(embeddings, tiny_clips(dtype=torch.float64)):
+        squares = [(window[:, k + 1] - window[:, k]) ** 2 / 2 for k in range(window.shape[1] - 1)]
+        image = (sum(squares) / len(squares)) ** 0.5
+        expected = torch.einsum("bchw,octhw->bo", image, weight) + bias
+        torch.testing.assert_close(token, expected, rtol=0, atol=1e-9)
 
 
 def test_rms_differences_estimate_the_deviation_and_have_gradients_where_nothing_moves():
